@@ -1,0 +1,102 @@
+//! Drivers: each turns one agent CLI's protocol into our events.
+//!
+//! A driver gets a [`Seat`]: what it is to do, orders to obey, a [`Voice`] to speak with. It
+//! starts the CLI through [`crate::process`], and ends when the CLI has ended, with an [`Exit`].
+//! It never numbers, masks, spools or posts anything, never decides on time-outs and never
+//! kills: the runner around it does. So a driver is the protocol and nothing else.
+//!
+//! Cancelling is polite here (the CLI's own interrupt). If that has no effect in time, the
+//! runner kills the tree, and the driver sees its CLI end.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::wire::{AgentSpec, EventBody, Exit, RunSpec, Stream};
+
+pub mod claude;
+pub mod command;
+
+/// The turn id under which a job's single task runs.
+pub const TASK_TURN: &str = "task";
+
+/// What a driver is given.
+pub struct Seat {
+    /// What the run is to do.
+    pub spec: Arc<RunSpec>,
+    /// Orders, in order. A closed channel means: end.
+    pub orders: mpsc::Receiver<DriverOrder>,
+    /// Where to speak.
+    pub voice: Voice,
+}
+
+/// What a driver can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriverOrder {
+    /// Prompt the CLI. Comes only while no turn runs. The driver answers with exactly one
+    /// `TurnEnded` for it.
+    Prompt {
+        /// The turn.
+        turn: String,
+        /// The prompt, byte for byte.
+        text: String,
+    },
+    /// Interrupt what runs, politely.
+    Interrupt,
+    /// The answer to an approval.
+    Answer {
+        /// The CLI's id of the request.
+        request: String,
+        /// Whether it may.
+        allow: bool,
+        /// What to tell the agent when it may not.
+        message: String,
+    },
+    /// End the CLI politely, and return.
+    Stop,
+}
+
+/// How a driver speaks. Waits while the spool is busy, so that a loud agent cannot fill memory.
+#[derive(Clone)]
+pub struct Voice(mpsc::Sender<Said>);
+
+/// What a driver said; the spool's writer masks, splits and numbers it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// An event that is whole and small.
+    Event(EventBody),
+    /// Bytes that the agent printed.
+    Log(Stream, Vec<u8>),
+    /// Text that the agent says to its person, as a delta, in this turn.
+    Text(String, Vec<u8>),
+    /// Thinking that the agent shows, as a delta, in this turn.
+    Thought(String, Vec<u8>),
+}
+
+impl Voice {
+    /// A voice into a channel.
+    #[must_use]
+    pub fn new(channel: mpsc::Sender<Said>) -> Self {
+        Self(channel)
+    }
+
+    /// Says something. Once the run is over nobody listens, and nothing happens.
+    pub async fn say(&self, said: Said) {
+        let _ = self.0.send(said).await;
+    }
+
+    /// Says an event.
+    pub async fn event(&self, event: EventBody) {
+        self.say(Said::Event(event)).await;
+    }
+}
+
+/// Runs the spec's CLI until it ends.
+pub async fn drive(seat: Seat) -> Exit {
+    match seat.spec.agent.clone() {
+        AgentSpec::Command { shell } => command::drive(seat, shell).await,
+        AgentSpec::Claude { path, model, instructions } => {
+            claude::drive(seat, path, model, instructions).await
+        }
+    }
+}

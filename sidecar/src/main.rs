@@ -1,0 +1,3 @@
+//! The reporter as a program of its own: small, static, no runtime needed in the agent's image.
+
+fn main() {}

@@ -1,0 +1,20 @@
+//! Open Dispatch: declare coding agents; drive them from chat; let one loop keep the world as
+//! declared.
+//!
+//! Editors write `spec`. Observers write `status`, output and events. Only the reconciler acts.
+//!
+//! | room | one idea | may know |
+//! |---|---|---|
+//! | [`resource`] | the vocabulary: types, validation, schema, YAML with diagnostics | nobody |
+//! | [`ambient`] | time, chance and the right to act, injected | nobody |
+//! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
+//! | [`runtime`] | where sprites live | `resource` |
+//! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
+//!
+//! `docs/architecture.md` tells the life of a chat line through these rooms.
+
+pub mod ambient;
+pub mod reconcile;
+pub mod resource;
+pub mod runtime;
+pub mod store;

@@ -1,0 +1,95 @@
+//! What every object carries, whatever its kind.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+
+/// The group and version of every kind.
+pub const API_VERSION: &str = "opendispatch.dev/v1alpha1";
+/// The group alone.
+pub const GROUP: &str = "opendispatch.dev";
+/// Held by a Sprite while its process or machine may exist or its output is not drained.
+pub const FINALIZER_RUNTIME: &str = "opendispatch.dev/runtime";
+/// Held by an Agent or Job while a Sprite of its may exist.
+pub const FINALIZER_SPRITES: &str = "opendispatch.dev/sprites";
+
+/// Metadata, after the Kubernetes conventions, without namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Metadata {
+    /// A DNS label (RFC 1123), at most 63 characters, unique within the kind.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// A prefix from which the server makes a name, where `name` is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate_name: Option<String>,
+    /// Set by the server; never reused.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// The store's revision at the object's last change, as an opaque string. Sent back, it
+    /// makes a write conditional.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// Rises by one when the spec changes and when deletion is first asked for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// When the object was created. Set by the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub creation_timestamp: Option<Timestamp>,
+    /// When deletion was asked for; the object goes once it has no finalizers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub deletion_timestamp: Option<Timestamp>,
+    /// For people and selectors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For tools; not for selectors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Who this object belongs to; it goes when its controller goes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+    /// Who still has to clean up before the object may go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub finalizers: Vec<String>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Metadata {
+    /// The owner that controls this object, if it has one.
+    #[must_use]
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
+
+    /// Whether deletion was asked for.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+/// A link from an object to its owner; matched by uid, never by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnerReference {
+    /// The owner's `apiVersion`.
+    pub api_version: String,
+    /// The owner's kind.
+    pub kind: Kind,
+    /// The owner's name, for people.
+    pub name: String,
+    /// The owner's uid.
+    pub uid: String,
+    /// Whether this owner controls the object; true for one owner at most.
+    #[serde(default)]
+    pub controller: bool,
+}

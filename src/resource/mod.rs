@@ -1,0 +1,35 @@
+//! The vocabulary: what can be declared, and what is observed of it.
+//!
+//! This room knows nobody. Its types are the single definition from which everything else
+//! is made: serde reads and writes them, `schemars` publishes their JSON Schemas, the same
+//! schemas find every fault in a document at once and name the place.
+//!
+//! An object's life here: text or JSON comes in through [`yaml`] or [`decode`], which point
+//! at every unknown field, wrong type and missing member with its path (and line and column
+//! where there is text); [`validate`] finds what a schema cannot say, and what this version
+//! does not support yet; a typed [`AnyObject`] goes on to the store.
+
+mod agent;
+mod condition;
+mod job;
+mod meta;
+mod object;
+mod parts;
+mod span;
+mod sprite;
+
+pub use agent::{Agent, AgentSpec, AgentStatus, TurnCounts};
+pub use condition::{Condition, ConditionStatus, Conditions};
+pub use job::{Artifact, Job, JobSpec, JobStatus};
+pub use meta::{
+    API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, OwnerReference,
+};
+pub use object::{AnyObject, Kind, Object, WrongKind};
+pub use parts::{
+    AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_JOB_TIMEOUT,
+    DEFAULT_JOB_TTL, Detail, EnvEntry, ExitReason, ExitStatus, FlyGuest, FlyRuntime, Isolation,
+    LocalRuntime, OpencodeCli, PermissionMode, Permissions, Place, ProcessIdentity, Repo, Report,
+    RuntimeSpec,
+};
+pub use span::{NotASpan, Span};
+pub use sprite::{FlyMachine, Sprite, SpriteSpec, SpriteStatus};

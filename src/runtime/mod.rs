@@ -1,0 +1,114 @@
+//! Where sprites live, behind one narrow trait. Only the Sprite controller calls it.
+//!
+//! A runtime is driven level by level: [`Runtime::observe`] says what is, and each of the
+//! hands ([`Runtime::start`], [`Runtime::recover`], [`Runtime::kill`], [`Runtime::clean`]) may be
+//! called again after a crash, at any point, with the same end. Nothing here knows the store.
+
+use async_trait::async_trait;
+use sprite_reporter::wire::Exit;
+use tokio::sync::mpsc;
+
+use crate::resource::{ProcessIdentity, Sprite};
+
+/// A place where sprites live.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// The runtime's name, as it stands in specs.
+    fn name(&self) -> &'static str;
+
+    /// The most sprites that may live here at once.
+    fn capacity(&self) -> usize;
+
+    /// What is there of a sprite.
+    ///
+    /// # Errors
+    /// What kept it from looking.
+    async fn observe(&self, sprite: &Sprite) -> Result<Observed, Error>;
+
+    /// Starts a sprite that is absent; adopts one that is there by now. Two calls never start
+    /// two agents.
+    ///
+    /// # Errors
+    /// Why it could not; [`Error::Ambiguous`] if it may have.
+    async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error>;
+
+    /// Looks after a sprite whose reporter is gone: kills what is left of the agent, writes an
+    /// exit record if there is none, and sends what is in the spool.
+    ///
+    /// # Errors
+    /// Why it could not.
+    async fn recover(&self, sprite: &Sprite, token: &str) -> Result<(), Error>;
+
+    /// Kills the agent's whole process tree, at once. The reporter lives on, reports and ends.
+    ///
+    /// # Errors
+    /// Why it could not.
+    async fn kill(&self, sprite: &Sprite) -> Result<(), Error>;
+
+    /// Removes what a sprite that is gone left behind. Work that nobody has taken stays, and
+    /// the answer says where.
+    ///
+    /// # Errors
+    /// Why it could not.
+    async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error>;
+
+    /// Hears the uids of sprites that are to be looked at again, such as one whose process
+    /// has ended. Taken once, by the engine.
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>>;
+}
+
+/// What there is of a sprite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// Nothing: it was never started, or it was cleaned.
+    Absent,
+    /// Its reporter lives.
+    Running {
+        /// Which process.
+        process: Option<ProcessIdentity>,
+    },
+    /// Its reporter is gone, and its spool may hold what the server does not have.
+    Orphaned {
+        /// The exit record, if there is one.
+        exit: Option<Exit>,
+    },
+    /// No process is left, and the spool was taken whole.
+    Gone {
+        /// The exit record, if there is one.
+        exit: Option<Exit>,
+    },
+    /// It cannot be told. Nothing may start in its place.
+    Unknown {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// What [`Runtime::clean`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cleaned {
+    /// Nothing is left.
+    All,
+    /// Work that nobody has taken stays there.
+    KeptWork {
+        /// Where.
+        path: String,
+    },
+}
+
+/// Why a runtime could not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It will not work however often it is tried; the message names the mend.
+    #[error("{0}")]
+    Terminal(String),
+    /// It may work later.
+    #[error("{0}")]
+    Transient(String),
+    /// It may have happened. Look before trying again.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// A scripted fault; only in tests.
+    #[error(transparent)]
+    Fault(#[from] crate::ambient::Fault),
+}

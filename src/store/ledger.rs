@@ -1,0 +1,261 @@
+//! The ledgers: what is kept beside objects, row by row.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sprite_reporter::wire::{Event, Usage};
+
+/// That a request was taken, and what it led to. Kept for 24 h.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The platform's key of the request, such as `console/REQUEST-ID`.
+    pub key: String,
+    /// What it led to, such as `jobs/run-x7k2p`.
+    pub effect: String,
+}
+
+/// A place in a sprite's output: behind this event. The default is before the first.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Cursor {
+    /// The run.
+    pub run: u32,
+    /// The event's sequence number.
+    pub seq: u64,
+}
+
+/// One event of a sprite's output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputRow {
+    /// The run that it belongs to.
+    pub run: u32,
+    /// The event.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl OutputRow {
+    /// The place behind this event.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor { run: self.run, seq: self.event.next_seq() - 1 }
+    }
+}
+
+/// What is held of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The run; 0 if none was heard of.
+    pub run: u32,
+    /// The highest sequence number held; 0 for none.
+    pub seq: u64,
+    /// Whether its exit event is held.
+    pub finished: bool,
+}
+
+/// A message to an agent, from `Queued` to exactly one visible outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Turn {
+    /// Its id (UUID).
+    pub id: String,
+    /// The agent's uid.
+    pub agent_uid: String,
+    /// Its place in the agent's queue; drawn by the store.
+    pub n: u64,
+    /// What the person said.
+    pub text: String,
+    /// Who said it.
+    pub author: String,
+    /// Where it was said, and where the answer goes.
+    pub conversation: Option<Conversation>,
+    /// `agent` where the CLI began the turn by itself.
+    pub origin: Option<String>,
+    /// Where it stands.
+    pub state: TurnState,
+    /// The sprite that it was sent to.
+    pub sprite_uid: Option<String>,
+    /// One line on a failure, for people.
+    pub message: String,
+    /// What it used.
+    pub usage: Usage,
+    /// When it was queued.
+    pub created: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// Where a turn stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TurnState {
+    /// Its receipt is committed.
+    Queued,
+    /// It stands in the sprite's inbox.
+    Sent,
+    /// The reporter took it, and the server knows.
+    Running,
+    /// The agent answered.
+    Succeeded,
+    /// The agent failed.
+    Failed,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Its sprite went away.
+    Interrupted,
+}
+
+impl TurnState {
+    /// Whether this is an outcome.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Sent | Self::Running)
+    }
+}
+
+/// A request of an agent to be allowed something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// The sprite.
+    pub sprite_uid: String,
+    /// Its run.
+    pub run: u32,
+    /// The CLI's id of the request.
+    pub request: String,
+    /// The turn.
+    pub turn: String,
+    /// The tool's name.
+    pub tool: String,
+    /// One line that says what it would do.
+    pub title: String,
+    /// The tool's input.
+    pub input: Value,
+    /// Where it stands.
+    pub state: ApprovalState,
+    /// Who resolved it.
+    pub by: String,
+    /// When it was asked.
+    pub created: Timestamp,
+}
+
+/// Where an approval stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ApprovalState {
+    /// Nobody has answered.
+    Pending,
+    /// Somebody said yes.
+    Allowed,
+    /// Somebody said no.
+    Denied,
+    /// Nobody answered in time.
+    Expired,
+    /// The agent does not wait any more.
+    Withdrawn,
+}
+
+/// A conversation: a place on a platform.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Conversation {
+    /// The platform: `console`, `slack`, ...
+    pub platform: String,
+    /// The platform's id of the channel.
+    pub channel: String,
+    /// The platform's id of the thread.
+    pub thread: Option<String>,
+}
+
+/// Something that a chat must still be told, and how far that is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery {
+    /// Its id (UUID v7: sorts by the time it was made).
+    pub id: String,
+    /// Raised by each write; compared by the next.
+    pub version: u64,
+    /// Where it goes.
+    pub conversation: Conversation,
+    /// What it is about.
+    pub subject: Subject,
+    /// The platform's ids of the messages that stand there, oldest first. The last one is
+    /// still edited; the others are final.
+    pub messages: Vec<String>,
+    /// The output that the final messages show: the last message begins behind it.
+    pub shown: Cursor,
+    /// A hash of what stands in the last message; empty for a bare placeholder.
+    pub hash: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Why it is parked, for people.
+    pub note: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// What a delivery is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Subject {
+    /// A fixed text, such as the answer to a command.
+    Notice {
+        /// The text (Markdown).
+        text: String,
+    },
+    /// A Job's transcript, from its start to its end.
+    Job {
+        /// The Job's uid.
+        uid: String,
+        /// The Job's name, for when the Job is gone.
+        name: String,
+    },
+    /// One turn's transcript.
+    Turn {
+        /// The turn's id.
+        id: String,
+    },
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryState {
+    /// There may be more to show.
+    Open,
+    /// The place cannot be reached; kept until it can.
+    Parked,
+    /// All is shown.
+    Done,
+}
+
+/// One line of an object's history, counted up when it repeats. Kept for 1 h.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRow {
+    /// `Normal` or `Warning`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Why, in one CamelCase word.
+    pub reason: String,
+    /// One line for people.
+    pub note: String,
+    /// How often.
+    pub count: u64,
+    /// The first time.
+    pub first: Timestamp,
+    /// The last time.
+    pub last: Timestamp,
+}
+
+/// A key's backoff, kept over a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackoffRow {
+    /// The controller.
+    pub controller: String,
+    /// The object's name.
+    pub name: String,
+    /// How many failures in a row; 0 forgets the row.
+    pub failures: u32,
+    /// Not before this time.
+    pub not_before: Timestamp,
+    /// The error's class, for which the count holds.
+    pub class: String,
+}

@@ -1,0 +1,181 @@
+//! Writes as data: what can be committed, and under which conditions.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sprite_reporter::wire::{Event, Order};
+
+use super::{Approval, ApprovalState, BackoffRow, Delivery, Receipt, Revision, Turn, TurnState};
+use crate::resource::{AnyObject, Kind};
+
+/// Operations that commit together or not at all, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transaction {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// The time that new rows bear.
+    pub now: Timestamp,
+}
+
+impl Transaction {
+    /// An empty transaction at a time.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self { ops: Vec::new(), now }
+    }
+
+    /// Adds an operation.
+    #[must_use]
+    pub fn with(mut self, op: Op) -> Self {
+        self.ops.push(op);
+        self
+    }
+}
+
+/// What to compare before an object is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// The object's `metadata.resourceVersion` (and `uid`) must be those of the one written.
+    SameVersion,
+    /// Whatever is there; it must exist, with the same uid if the one written has a uid.
+    Any,
+}
+
+/// Which part of an object a write takes; the rest of the object given is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `spec`, labels and annotations. A changed spec raises the generation.
+    Desired,
+    /// `status`.
+    Status,
+    /// Finalizers and owner references. An object that is being deleted goes for good when
+    /// its last finalizer does.
+    Finalizers,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Creates an object. Its name and uid are filled in by the caller; the store sets
+    /// generation 1, `creationTimestamp` (the transaction's `now`) and `resourceVersion`.
+    Create(AnyObject),
+    /// Writes one part of an object.
+    Write {
+        /// The object with the part to write.
+        object: AnyObject,
+        /// Which part.
+        part: Part,
+        /// What to compare.
+        expect: Expect,
+    },
+    /// Merges into an object's status (JSON Merge Patch, RFC 7386), unless a member stands
+    /// there already. For observers, whose fields nobody else writes: no version to compare.
+    /// An object that is gone is no error; the operation is then without effect.
+    PatchStatus {
+        /// The object's kind.
+        kind: Kind,
+        /// The object's uid.
+        uid: String,
+        /// The patch.
+        patch: Value,
+        /// A JSON pointer into the status; where it leads to something, nothing is written.
+        unless: Option<String>,
+    },
+    /// Deletes an object: with finalizers, it sets `deletionTimestamp` (and raises the
+    /// generation) once; without, the object goes.
+    Delete {
+        /// The object's kind.
+        kind: Kind,
+        /// The object's name.
+        name: String,
+        /// The object's uid, if only that one is meant.
+        uid: Option<String>,
+        /// The object's version, if only that one is meant.
+        resource_version: Option<String>,
+    },
+    /// Notes that a request was taken; [`super::Error::Duplicate`] if it was before.
+    Receipt(Receipt),
+    /// Appends output. The first event must follow what is held of the run (a new run starts
+    /// at 1); else [`super::Error::Gap`]. An exit event finishes the run; what comes behind it
+    /// is [`super::Error::Finished`].
+    Output {
+        /// The sprite.
+        sprite_uid: String,
+        /// Its run.
+        run: u32,
+        /// The events, in order and without holes.
+        events: Vec<Event>,
+    },
+    /// Puts an order into a sprite's inbox, under a key; an order with the same key is there
+    /// already: no effect.
+    Order {
+        /// The sprite.
+        sprite_uid: String,
+        /// Makes the order idempotent, such as `turn/ID` or `cancel`.
+        key: String,
+        /// The order.
+        order: Order,
+    },
+    /// Notes the highest inbox row that a reporter has taken; lower ones have no effect.
+    InboxAck {
+        /// The sprite.
+        sprite_uid: String,
+        /// The row.
+        n: u64,
+    },
+    /// Adds a turn at the end of its agent's queue; the store draws its number `n`.
+    AddTurn(Turn),
+    /// Writes a turn if it is still in one of these states, else [`super::Error::Stale`].
+    MoveTurn {
+        /// The turn as it shall be.
+        turn: Turn,
+        /// The states in which it may be.
+        from: Vec<TurnState>,
+    },
+    /// Adds an approval, pending; no effect if it is there already.
+    AddApproval(Approval),
+    /// Moves a pending approval, else [`super::Error::Stale`].
+    ResolveApproval {
+        /// The sprite.
+        sprite_uid: String,
+        /// Its run.
+        run: u32,
+        /// The CLI's id of the request.
+        request: String,
+        /// The new state.
+        state: ApprovalState,
+        /// Who resolved it.
+        by: String,
+    },
+    /// Adds or writes a delivery. For one that is there, `version` must be the row's, else
+    /// [`super::Error::Stale`]; each write raises it by one.
+    Delivery(Delivery),
+    /// Writes what an object's events show: one row per (object, reason, note), counted up.
+    Event {
+        /// The object's kind.
+        kind: Kind,
+        /// The object's name.
+        name: String,
+        /// The object's uid.
+        uid: String,
+        /// Whether it is a warning.
+        warning: bool,
+        /// Why, in one CamelCase word.
+        reason: String,
+        /// One line for people.
+        note: String,
+    },
+    /// Keeps a key's backoff over a restart; with no failures, forgets it.
+    Backoff(BackoffRow),
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// The store's revision behind it.
+    pub revision: Revision,
+    /// Whether anything changed.
+    pub changed: bool,
+    /// The objects that `Create`, `Write` and `Delete` left behind, in the order of those
+    /// operations; `None` for one that is gone.
+    pub objects: Vec<Option<AnyObject>>,
+}
