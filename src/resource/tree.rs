@@ -14,7 +14,7 @@ use serde::{
 use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
-use super::Fault;
+use super::{Fault, fault::printable};
 
 /// A place in a text; 0 where it is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +27,7 @@ impl Place {
     /// A fault at this place.
     pub(super) fn fault(self, path: impl Into<String>, message: impl Into<String>) -> Fault {
         let known = |n: u32| (n > 0).then_some(n);
+        let (path, message) = (printable(&path.into()), printable(&message.into()));
         Fault { line: known(self.line), column: known(self.column), ..Fault::new(path, message) }
     }
 
@@ -90,6 +91,10 @@ impl Node {
 
     pub(super) fn text(&self) -> Option<&str> {
         if let Shape::Text(text) = &self.shape { Some(text) } else { None }
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.shape, Shape::Map(_))
     }
 
     pub(super) fn is_null(&self) -> bool {

@@ -2,15 +2,20 @@
 //!
 //! The only module that knows which YAML library there is.
 
-use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
+use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter, Options, UserMessageFormatter};
 
 use super::{
     AnyObject, Fault, Faults, decode,
+    fault::{in_order, quoted},
     tree::{Member, Node, Place, Shape},
 };
 
 /// The most bytes of text that are taken.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The deepest nesting that is taken. The deepest place of our types is half of that, and each
+/// level costs the reader tens of kilobytes of stack.
+const MAX_DEPTH: usize = 16;
 
 /// Reads all objects of a text: YAML or JSON, one or more documents. Documents without content
 /// are skipped. `file` names the text in faults.
@@ -38,14 +43,14 @@ pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
     for fault in &mut faults {
         fault.file = file.map(str::to_owned);
     }
-    Err(Faults(faults))
+    Err(Faults(in_order(faults)))
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_nodes: 200_000,
-            max_depth: 64,
+            max_depth: MAX_DEPTH,
             max_aliases: 1_000,
             max_anchors: 1_000,
         },
@@ -99,9 +104,26 @@ fn has_number_key(node: &Node) -> bool {
 /// A fault of the text itself, in one line.
 fn fault(error: &Error) -> Fault {
     let place = error.location().map(Place::from).unwrap_or_default();
-    let text = error.without_snippet().to_string();
-    let line = text.lines().next().unwrap_or("is no YAML");
-    place.fault("", line)
+    let mut cause = error.without_snippet();
+    while let Error::AliasError { error, .. } = cause {
+        cause = error.without_snippet();
+    }
+    let message = match cause {
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            "aliases make the document too large; write the values out".to_owned()
+        }
+        Error::Budget { .. } => {
+            "the document is too large or too deep; split it with ---".to_owned()
+        }
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {} is there already; keep one", quoted(key))
+        }
+        other => format!("is no good YAML: {}", UserMessageFormatter.format_message(other)),
+    };
+    place.fault("", message)
 }
 
 /// Writes an object as YAML: `apiVersion`, `kind`, `metadata`, `spec` and `status`, members in
