@@ -7,7 +7,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter, Options, UserMes
 use super::{
     AnyObject, Fault, Faults, decode,
     fault::{in_order, quoted},
-    tree::{Member, Node, Place, Shape},
+    tree::{Member, Node, Place, Placed, Plain, Shape},
 };
 
 /// The most bytes of text that are taken.
@@ -70,12 +70,13 @@ fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     }
     // With this policy the reader passes doubles on, and `decode` finds all of them.
     let policy = DuplicateKeyPolicy::LastWins;
-    let documents = serde_saphyr::from_multiple_with_options::<Node>(text, options(policy))
+    let documents = serde_saphyr::from_multiple_with_options::<Placed>(text, options(policy))
         .map_err(|error| fault(&error))?;
+    let documents: Vec<Node> = documents.into_iter().map(|Placed(node)| node).collect();
     // Save where keys are numbers: those it drops by itself, so it has to look for them.
     if documents.iter().any(has_number_key) {
         let policy = DuplicateKeyPolicy::Error;
-        match serde_saphyr::from_multiple_with_options::<Node>(text, options(policy)) {
+        match serde_saphyr::from_multiple_with_options::<Placed>(text, options(policy)) {
             Err(error @ Error::DuplicateMappingKey { .. })
                 if !documents.iter().any(has_doubles) =>
             {
@@ -184,5 +185,5 @@ fn parts<S: serde::Serialize, T: serde::Serialize>(object: &super::Object<S, T>)
 fn ordered(value: &impl serde::Serialize) -> Node {
     serde_json::to_string(value)
         .and_then(|text| serde_json::from_str(&text))
-        .unwrap_or_else(|_| Node::from(Shape::Null))
+        .map_or_else(|_| Node::from(Shape::Null), |Plain(node)| node)
 }
