@@ -2,6 +2,8 @@
 //!
 //! Every text that people read about a bad document stands in a snapshot.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::fmt::Write as _;
 
 use open_dispatch::resource::{self, yaml};

@@ -1,5 +1,7 @@
 //! YAML that we write reads well, and reads back as the same object.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use jiff::Timestamp;
 use open_dispatch::resource::{
     self, AgentCli, AgentSpec, AnyObject, Channel, ClaudeCli, CommandCli, ConditionStatus, Cost,
