@@ -1,0 +1,192 @@
+//! YAML in, with line and column of every fault, and YAML out that reads well.
+//!
+//! The only module that knows which YAML library there is.
+
+use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter, Options, UserMessageFormatter};
+
+use super::{
+    AnyObject, Fault, Faults, decode,
+    fault::{in_order, quoted},
+    tree::{Member, Node, Place, Placed, Plain, Shape},
+};
+
+/// The most bytes of text that are taken.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The deepest nesting that is taken. The deepest place of our types is half of that, and each
+/// level costs the reader tens of kilobytes of stack.
+const MAX_DEPTH: usize = 16;
+
+/// Reads all objects of a text: YAML or JSON, one or more documents. Documents without content
+/// are skipped. `file` names the text in faults.
+///
+/// # Errors
+/// Every fault of every document, with file, line and column; where the text is no YAML, the
+/// first place that is not.
+pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
+    let mut objects = Vec::new();
+    let mut faults = Vec::new();
+    match documents(text) {
+        Ok(documents) => {
+            for document in &documents {
+                match decode::tree(document) {
+                    Ok(object) => objects.push(object),
+                    Err(more) => faults.extend(more),
+                }
+            }
+        }
+        Err(fault) => faults.push(fault),
+    }
+    if faults.is_empty() {
+        return Ok(objects);
+    }
+    for fault in &mut faults {
+        fault.file = file.map(str::to_owned);
+    }
+    Err(Faults(in_order(faults)))
+}
+
+fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: 200_000,
+            max_depth: MAX_DEPTH,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 20_000,
+        },
+        duplicate_keys: duplicate_keys,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+fn documents(text: &str) -> Result<Vec<Node>, Fault> {
+    if text.len() > MAX_BYTES {
+        let message = format!("is {} bytes long; the most is {MAX_BYTES}", text.len());
+        return Err(Fault::new("", message));
+    }
+    // With this policy the reader passes doubles on, and `decode` finds all of them.
+    let policy = DuplicateKeyPolicy::LastWins;
+    let documents = serde_saphyr::from_multiple_with_options::<Placed>(text, options(policy))
+        .map_err(|error| fault(&error))?;
+    let documents: Vec<Node> = documents.into_iter().map(|Placed(node)| node).collect();
+    // Save where keys are numbers: those it drops by itself, so it has to look for them.
+    if documents.iter().any(has_number_key) {
+        let policy = DuplicateKeyPolicy::Error;
+        match serde_saphyr::from_multiple_with_options::<Placed>(text, options(policy)) {
+            Err(error @ Error::DuplicateMappingKey { .. })
+                if !documents.iter().any(has_doubles) =>
+            {
+                return Err(fault(&error));
+            }
+            _ => {}
+        }
+    }
+    Ok(documents)
+}
+
+fn has_doubles(node: &Node) -> bool {
+    let mut faults = Vec::new();
+    super::check::doubles(node, "", &mut faults);
+    !faults.is_empty()
+}
+
+fn has_number_key(node: &Node) -> bool {
+    node.items().iter().any(has_number_key)
+        || node.members().iter().any(|member| {
+            member.key.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+')
+                || has_number_key(&member.node)
+        })
+}
+
+/// A fault of the text itself, in one line.
+fn fault(error: &Error) -> Fault {
+    let place = error.location().map(Place::from).unwrap_or_default();
+    let mut cause = error.without_snippet();
+    while let Error::AliasError { error, .. } = cause {
+        cause = error.without_snippet();
+    }
+    let message = match cause {
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            "aliases make the document too large; write the values out".to_owned()
+        }
+        Error::Budget { .. } => {
+            "the document is too large or too deep; split it with ---".to_owned()
+        }
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {} is there already; keep one", quoted(key))
+        }
+        other => format!("is no good YAML: {}", UserMessageFormatter.format_message(other)),
+    };
+    place.fault("", message)
+}
+
+/// Writes an object as YAML: `apiVersion`, `kind`, `metadata`, `spec` and `status`, members in
+/// the order of their definition, what says nothing left out.
+#[must_use]
+pub fn write(object: &AnyObject) -> String {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    // JSON is YAML too, should the library ever refuse.
+    serde_saphyr::to_string_with_options(&tidy(object), options)
+        .unwrap_or_else(|_| format!("{:#}\n", object.to_json()))
+}
+
+/// The object as a tree in the order of its types, without what says nothing.
+fn tidy(object: &AnyObject) -> Node {
+    let [metadata, mut spec, mut status] = match object {
+        AnyObject::Agent(object) => parts(object),
+        AnyObject::Job(object) => parts(object),
+        AnyObject::Sprite(object) => parts(object),
+    };
+    if let Shape::Map(members) = &mut spec.shape {
+        // The one member of a spec that is written although it says what is so anyway.
+        members.retain(|member| {
+            member.key != "retries" || member.node.shape != Shape::Number(0.into())
+        });
+    }
+    let nothing = match object {
+        AnyObject::Agent(_) => ordered(&super::AgentStatus::default()),
+        AnyObject::Job(_) => ordered(&super::JobStatus::default()),
+        AnyObject::Sprite(_) => ordered(&super::SpriteStatus::default()),
+    };
+    if let Shape::Map(members) = &mut status.shape {
+        members.retain(|member| nothing.get(&member.key) != Some(&member.node));
+    }
+    let text = |text: &str| Node::from(Shape::Text(text.to_owned()));
+    let mut members = vec![
+        ("apiVersion", text(super::API_VERSION)),
+        ("kind", text(object.kind().name())),
+        ("metadata", metadata),
+        ("spec", spec),
+    ];
+    if !status.members().is_empty() {
+        members.push(("status", status));
+    }
+    Node::from(Shape::Map(
+        members
+            .into_iter()
+            .map(|(key, node)| Member { place: Place::default(), key: key.to_owned(), node })
+            .collect(),
+    ))
+}
+
+fn parts<S: serde::Serialize, T: serde::Serialize>(object: &super::Object<S, T>) -> [Node; 3] {
+    [ordered(&object.metadata), ordered(&object.spec), ordered(&object.status)]
+}
+
+/// A value as a tree whose members have the order of the type: JSON text keeps it, where a
+/// map of JSON values might sort.
+fn ordered(value: &impl serde::Serialize) -> Node {
+    serde_json::to_string(value)
+        .and_then(|text| serde_json::from_str(&text))
+        .map_or_else(|_| serde_json::to_value(value).unwrap_or_default().into(), |Plain(node)| node)
+}
