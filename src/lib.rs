@@ -10,10 +10,15 @@
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
 //! | [`runtime`] | where sprites live | `resource` |
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
+//! | [`config`] | what the server is told: flags, environment, defaults | nobody |
+//! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
+//! | [`cli`] | the command line | the HTTP API, `resource`; `serve` alone knows `app` |
 //!
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
 
 pub mod ambient;
+pub mod cli;
+pub mod config;
 pub mod reconcile;
 pub mod resource;
 pub mod runtime;

@@ -47,7 +47,7 @@ All settings, with their environment variables: docs/configuration.md")]
     #[command(after_help = "Examples:
   open-dispatch run 'cargo test' -f
   open-dispatch run --agent claude -f 'Fix the failing test and say why it failed.'
-  open-dispatch run --agent claude --repo owner/project --branch main 'Update the changelog.'
+  open-dispatch run --agent claude --repo owner/project --branch main 'Bump it.'
   open-dispatch run --name nightly --timeout 1h --workdir ~/project './nightly.sh'
 
 Without -f it prints the job's name and returns. With -f it prints what the agent prints

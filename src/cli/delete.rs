@@ -87,10 +87,7 @@ pub async fn cancel(args: CancelArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut failed = false;
     for word in &args.names {
-        let (kind, name) = match word.contains('/') {
-            true => target::object(word)?,
-            false => (Kind::Job, word.clone()),
-        };
+        let (kind, name) = target::object_or_job(word)?;
         if kind != Kind::Job {
             return Err(Error::Usage(format!("`{word}` is no job; only jobs can be cancelled")));
         }

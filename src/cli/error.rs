@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// A word that names no kind.
-    #[error("there is no kind `{0}`; the kinds are {}", kinds())]
+    #[error("there is no kind `{0}`; the kinds are {kinds}", kinds = kinds())]
     NoSuchKind(String),
     /// The settings cannot be used.
     #[error(transparent)]

@@ -27,7 +27,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Error> {
     let mut faults = Vec::new();
     for path in paths {
         for (name, text) in texts(path)? {
-            match yaml::read(&text, &name) {
+            match yaml::read(&text, Some(&name)) {
                 Ok(objects) => documents.extend(
                     objects.into_iter().map(|object| Document { file: name.clone(), object }),
                 ),

@@ -331,12 +331,12 @@ mod tests {
         };
         assert_eq!(code("Started", "x", None, None), None);
         assert_eq!(code("Complete", "Completed", Some(0), None), Some(0));
-        assert_eq!(code("Failed", "Failed", Some(3), None), Some(3));
-        assert_eq!(code("Failed", "Failed", None, Some(9)), Some(137));
+        assert_eq!(code("Failed", "AgentFailed", Some(3), None), Some(3));
+        assert_eq!(code("Failed", "AgentFailed", None, Some(9)), Some(137));
         assert_eq!(code("Failed", "TimedOut", Some(143), Some(15)), Some(124));
         assert_eq!(code("Failed", "Cancelled", Some(1), None), Some(130));
         assert_eq!(code("Failed", "WorkspaceFailed", None, None), Some(125));
-        assert_eq!(code("Failed", "Failed", Some(0), None), Some(125));
-        assert_eq!(code("Failed", "Failed", Some(256), None), Some(125));
+        assert_eq!(code("Failed", "AgentFailed", Some(0), None), Some(125));
+        assert_eq!(code("Failed", "AgentFailed", Some(256), None), Some(125));
     }
 }

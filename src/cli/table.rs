@@ -86,7 +86,7 @@ impl Table {
     #[must_use]
     pub fn lines(&self, header: bool, widths: &[u16]) -> (String, Vec<u16>) {
         let mut table = comfy_table::Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         if header {
             table.set_header(&self.columns);
         }
@@ -99,10 +99,12 @@ impl Table {
                 column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width)));
             }
         }
-        let widest = table.column_max_content_widths().iter().zip(0..).map(|(width, n)| {
-            (*width + GUTTER).max(widths.get(n).copied().unwrap_or_default())
-        });
-        let widths = widest.collect();
+        let widths = table
+            .column_max_content_widths()
+            .iter()
+            .zip(0..)
+            .map(|(width, n)| (*width + GUTTER).max(widths.get(n).copied().unwrap_or_default()))
+            .collect();
         let text = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         (text, widths)
     }

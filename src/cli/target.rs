@@ -30,6 +30,9 @@ pub fn read(words: &[String]) -> Result<Targets, Error> {
     if names.is_empty() {
         return Ok(Targets::Kinds(kinds));
     }
+    if let Some(name) = names.iter().find(|name| !is_name(name)) {
+        return Err(Error::Usage(format!("`{name}` is no name")));
+    }
     let pairs = kinds.iter().flat_map(|kind| names.iter().map(|name| (*kind, name.clone())));
     Ok(Targets::Objects(pairs.collect()))
 }
@@ -40,13 +43,25 @@ pub fn read(words: &[String]) -> Result<Targets, Error> {
 /// A word that is something else.
 pub fn object(word: &str) -> Result<(Kind, String), Error> {
     match word.split_once('/') {
-        Some((kind_word, name)) if !name.is_empty() && !name.contains('/') => {
-            Ok((kind(kind_word)?, name.to_owned()))
-        }
+        Some((kind_word, name)) if is_name(name) => Ok((kind(kind_word)?, name.to_owned())),
         _ => Err(Error::Usage(format!(
             "`{word}` names no object; write KIND/NAME, such as job/nightly"
         ))),
     }
+}
+
+/// Reads `KIND/NAME`, or the name of a job alone.
+///
+/// # Errors
+/// A word that is something else.
+pub fn object_or_job(word: &str) -> Result<(Kind, String), Error> {
+    if is_name(word) { Ok((Kind::Job, word.to_owned())) } else { object(word) }
+}
+
+/// Whether a word can be a name at all; whether it is one, the server knows. Dots alone would
+/// lead out of the collection.
+fn is_name(word: &str) -> bool {
+    !word.contains('/') && !word.trim_matches('.').is_empty()
 }
 
 /// Reads a kind, with or without the group behind it, as in `job.opendispatch.dev`.
@@ -93,6 +108,8 @@ mod tests {
             ("pod/x", "there is no kind `pod`; the kinds are agents, jobs, sprites"),
             ("job/", "`job/` names no object; write KIND/NAME, such as job/nightly"),
             ("job/a b", "`b` names no object; write KIND/NAME, such as job/nightly"),
+            ("job/..", "`job/..` names no object; write KIND/NAME, such as job/nightly"),
+            ("job ..", "`..` is no name"),
             ("job/a/b", "`job/a/b` names no object; write KIND/NAME, such as job/nightly"),
         ] {
             assert_eq!(of(words).unwrap_err().to_string(), line);
