@@ -36,7 +36,7 @@ pub const SETTINGS: [Described; 9] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
-        default: "`$XDG_DATA_HOME/open-dispatch`, else `~/.local/share/open-dispatch`",
+        default: "`$XDG_STATE_HOME/open-dispatch`, else `~/.local/state/open-dispatch`",
         what: "The data directory: store, tokens, runs, clones.",
     },
     Described {
@@ -320,11 +320,11 @@ pub fn data_dir(
     }
     // By the XDG rules a relative path is to be ignored.
     let absolute = |value: String| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
-    let base = match variable("XDG_DATA_HOME").and_then(absolute) {
+    let base = match variable("XDG_STATE_HOME").and_then(absolute) {
         Some(base) => base,
         None => match variable("HOME").and_then(absolute) {
-            Some(home) => home.join(".local/share"),
-            None => return Err(Error::NoHome("neither HOME nor XDG_DATA_HOME is set".to_owned())),
+            Some(home) => home.join(".local/state"),
+            None => return Err(Error::NoHome("neither HOME nor XDG_STATE_HOME is set".to_owned())),
         },
     };
     Ok(Setting { value: base.join("open-dispatch"), source: Source::Default })
@@ -460,7 +460,7 @@ mod tests {
     #[test]
     fn nothing_said_gives_the_defaults() {
         let config = resolve(&Flags::default(), &[]).unwrap();
-        assert_eq!(config.data.value, PathBuf::from("/home/a/.local/share/open-dispatch"));
+        assert_eq!(config.data.value, PathBuf::from("/home/a/.local/state/open-dispatch"));
         assert_eq!(config.listen.value.to_string(), "127.0.0.1:8080");
         assert_eq!(config.chat.value, Chat::Console);
         assert_eq!(config.max_sprites.value, 16);
@@ -480,10 +480,10 @@ mod tests {
 
     #[test]
     fn an_empty_variable_counts_as_unset_and_a_relative_xdg_home_is_ignored() {
-        let variables = [("CHAT_PROVIDER", ""), ("XDG_DATA_HOME", "data")];
+        let variables = [("CHAT_PROVIDER", ""), ("XDG_STATE_HOME", "data")];
         let config = resolve(&Flags::default(), &variables).unwrap();
         assert_eq!(config.chat.source, Source::Default);
-        assert_eq!(config.data.value, PathBuf::from("/home/a/.local/share/open-dispatch"));
+        assert_eq!(config.data.value, PathBuf::from("/home/a/.local/state/open-dispatch"));
     }
 
     #[test]
