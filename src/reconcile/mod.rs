@@ -3,6 +3,8 @@
 //! Work items carry no payload. Whatever woke a key, its controller reads everything again
 //! and compares. Why a key was woken decides only *when* it runs (see [`Wake`]).
 
+pub mod queue;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
