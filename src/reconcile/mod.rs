@@ -3,13 +3,17 @@
 //! Work items carry no payload. Whatever woke a key, its controller reads everything again
 //! and compares. Why a key was woken decides only *when* it runs (see [`Wake`]).
 
+mod engine;
 pub mod queue;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
 use crate::{ambient::Fault, runtime, store};
+
+pub use engine::{Engine, EngineHandle, Options, Stats, Waker};
 
 /// Why a key is woken; decides when it runs, never what is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +54,14 @@ pub trait Controller: Send + Sync {
         Vec::new()
     }
 
-    /// All its keys, for the start and after a missed bell.
+    /// A source of keys of its own that are to be looked at again, such as a runtime's. Taken
+    /// once, when the engine starts.
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        None
+    }
+
+    /// All its keys in the order in which they matter (deleting, changed since they were last
+    /// looked at, not finished, the rest), for the start and after a missed bell.
     ///
     /// # Errors
     /// The store's.

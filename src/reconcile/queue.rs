@@ -300,6 +300,19 @@ impl Queue {
         Verdict { failures, not_before }
     }
 
+    /// Moves what is due to the ready keys, and says how many keys that were.
+    pub fn ripen(&mut self, now: Duration) -> usize {
+        let mut moved = 0;
+        while self.next_due().is_some_and(|due| due <= now) {
+            let Some(Reverse((_, id, _))) = self.timers.pop() else { return moved };
+            let class = self.slots[id as usize].class;
+            self.waiting -= 1;
+            self.make_ready(id, class, now);
+            moved += 1;
+        }
+        moved
+    }
+
     /// When the next waiting key is due, if one waits.
     pub fn next_due(&mut self) -> Option<Duration> {
         while let Some(Reverse((due, id, stamp))) = self.timers.peek() {
@@ -335,16 +348,6 @@ impl Queue {
     #[must_use]
     pub fn running(&self) -> usize {
         self.running
-    }
-
-    /// Moves what is due to the ready keys.
-    fn ripen(&mut self, now: Duration) {
-        while self.next_due().is_some_and(|due| due <= now) {
-            let Some(Reverse((_, id, _))) = self.timers.pop() else { return };
-            let class = self.slots[id as usize].class;
-            self.waiting -= 1;
-            self.make_ready(id, class, now);
-        }
     }
 
     fn insert(&mut self, key: &str, class: Wake) -> u32 {
