@@ -116,13 +116,8 @@ impl Engine {
         let bell = store.bell();
         let revision = store.revision().await?;
         let (stopping, _) = watch::channel(Stage::Running);
-        let world = Arc::new(World {
-            store,
-            ambient,
-            options,
-            stopping,
-            crashed: AtomicBool::new(false),
-        });
+        let world =
+            Arc::new(World { store, ambient, options, stopping, crashed: AtomicBool::new(false) });
         let kept = world.store.backoffs().await?;
         let mut tasks = JoinSet::new();
         let mut pools = Vec::new();

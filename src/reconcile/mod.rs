@@ -3,6 +3,7 @@
 //! Work items carry no payload. Whatever woke a key, its controller reads everything again
 //! and compares. Why a key was woken decides only *when* it runs (see [`Wake`]).
 
+pub mod controllers;
 mod engine;
 pub mod queue;
 
@@ -97,7 +98,11 @@ pub enum Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::Conflict { .. } | store::Error::Stale { .. } => Self::Conflict,
+            // Gone, changed or there by now: whatever was decided rests on what was read before.
+            store::Error::Conflict { .. }
+            | store::Error::Stale { .. }
+            | store::Error::NotFound { .. }
+            | store::Error::AlreadyExists { .. } => Self::Conflict,
             store::Error::Fault(fault) => Self::Fault(fault),
             other => Self::Transient(other.to_string()),
         }

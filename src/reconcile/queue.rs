@@ -251,7 +251,13 @@ impl Queue {
     }
 
     /// Ends a run. `chance`, in `0.0..1.0`, spreads the backoffs.
-    pub fn finish(&mut self, ticket: Ticket, outcome: Outcome, now: Duration, chance: f64) -> Verdict {
+    pub fn finish(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: Duration,
+        chance: f64,
+    ) -> Verdict {
         let Ticket(id) = ticket;
         self.running -= 1;
         let slot = &mut self.slots[id as usize];
@@ -641,13 +647,9 @@ mod tests {
                 .keys
                 .iter()
                 .filter_map(|(key, kept)| match kept.place {
-                    Placed::Ready { class, since, order } => Some((
-                        since + patience(index(class)),
-                        Reverse(class),
-                        order,
-                        *key,
-                        class,
-                    )),
+                    Placed::Ready { class, since, order } => {
+                        Some((since + patience(index(class)), Reverse(class), order, *key, class))
+                    }
                     _ => None,
                 })
                 .min_by_key(|(at, class, order, ..)| (*at, *class, *order))?;
