@@ -10,10 +10,12 @@
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
 //! | [`runtime`] | where sprites live | `resource` |
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
+//! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `resource`, `store`, the engine's `Controller` |
 //!
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
 
 pub mod ambient;
+pub mod chat;
 pub mod reconcile;
 pub mod resource;
 pub mod runtime;
