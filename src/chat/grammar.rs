@@ -69,13 +69,28 @@ impl Verb {
 
 /// Commands that the grammar will have and this version does not.
 const NOT_BUILT: [&str; 10] = [
-    "od-start", "od-stop", "od-list", "od-send", "od-set", "od-delete", "od-apply", "od-export",
-    "od-diff", "od-approve",
+    "od-start",
+    "od-stop",
+    "od-list",
+    "od-send",
+    "od-set",
+    "od-delete",
+    "od-apply",
+    "od-export",
+    "od-diff",
+    "od-approve",
 ];
 
 /// The flags of a run, in the order in which help shows them.
 pub const RUN_FLAGS: [&str; 8] = [
-    "--name", "--agent", "--model", "--workdir", "--repo", "--branch", "--timeout", "--permissions",
+    "--name",
+    "--agent",
+    "--model",
+    "--workdir",
+    "--repo",
+    "--branch",
+    "--timeout",
+    "--permissions",
 ];
 
 /// Flags of a run that the grammar will have and this version does not.
@@ -331,7 +346,10 @@ fn dashes(text: &str) -> Option<usize> {
     if text.starts_with("--") {
         return Some(2);
     }
-    text.chars().next().filter(|c| matches!(c, '\u{2013}' | '\u{2014}' | '\u{2015}')).map(char::len_utf8)
+    text.chars()
+        .next()
+        .filter(|c| matches!(c, '\u{2013}' | '\u{2014}' | '\u{2015}'))
+        .map(char::len_utf8)
 }
 
 type Taken<'a> = Option<(Option<&'static str>, &'a str)>;
@@ -559,15 +577,34 @@ mod tests {
     #[test]
     fn every_refusal_names_the_place_and_the_mend() {
         let lines = [
-            "/od-rnu echo", "/help", "/frobnicate", "od-nothing-like-it", "/od-start bot",
-            "/od-run", "/od-run   \n ", "/od-run --nmae x y", "/od-run --frobnicate x",
-            "/od-run --image x y", "/od-run --name", "/od-run --name --agent claude x",
-            "/od-run --name= x", "/od-run --name \"\" x", "/od-run --name \"x y", "/od-run --name \"x\"y z",
-            "/od-run --name a --name b x", "/od-run --timeout 10 x", "/od-run --permissions yes x",
-            "/od-status", "/od-logs a b c", "/od-jobs all", "/od-help rnu", "/od-help send",
+            "/od-rnu echo",
+            "/help",
+            "/frobnicate",
+            "od-nothing-like-it",
+            "/od-start bot",
+            "/od-run",
+            "/od-run   \n ",
+            "/od-run --nmae x y",
+            "/od-run --frobnicate x",
+            "/od-run --image x y",
+            "/od-run --name",
+            "/od-run --name --agent claude x",
+            "/od-run --name= x",
+            "/od-run --name \"\" x",
+            "/od-run --name \"x y",
+            "/od-run --name \"x\"y z",
+            "/od-run --name a --name b x",
+            "/od-run --timeout 10 x",
+            "/od-run --permissions yes x",
+            "/od-status",
+            "/od-logs a b c",
+            "/od-jobs all",
+            "/od-help rnu",
+            "/od-help send",
             "/od-help a b",
         ];
-        let text: String = lines.iter().map(|line| format!("{line:?}\n    {}\n", refusal(line))).collect();
+        let text: String =
+            lines.iter().map(|line| format!("{line:?}\n    {}\n", refusal(line))).collect();
         insta::assert_snapshot!(text);
     }
 }

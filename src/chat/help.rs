@@ -57,7 +57,9 @@ fn details(verb: Verb) -> &'static str {
         }
         Verb::Jobs => "The ten newest, with their phase, agent, age and task.",
         Verb::Status => "Its phase, where it works, how long it took and how it ended.",
-        Verb::Logs => "The last 20 lines. The command line has all of them: open-dispatch logs job/NAME",
+        Verb::Logs => {
+            "The last 20 lines. The command line has all of them: open-dispatch logs job/NAME"
+        }
         Verb::Cancel => "The agent is asked to stop, and killed after 30 seconds if it does not.",
         Verb::Retry => "The new job is called NAME-retry-1, and so on.",
         Verb::Help => "As in /od-help run.",

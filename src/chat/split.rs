@@ -98,7 +98,9 @@ fn fence_after(mut open: Option<Fence>, text: &str) -> Option<Fence> {
     for line in text.split_inclusive('\n') {
         match (&open, fence_line(line.trim_end_matches(['\n', '\r']))) {
             (None, Some((fence, _))) => open = Some(fence),
-            (Some(now), Some((fence, ""))) if fence.mark == now.mark && fence.length >= now.length => {
+            (Some(now), Some((fence, "")))
+                if fence.mark == now.mark && fence.length >= now.length =>
+            {
                 open = None;
             }
             _ => {}

@@ -427,7 +427,14 @@ mod tests {
         let (condition, phase) =
             if code == 0 { ("Complete", "Succeeded") } else { ("Failed", "Failed") };
         status.phase = phase.to_owned();
-        status.conditions.set(condition, ConditionStatus::True, phase, "", 1, Timestamp::UNIX_EPOCH);
+        status.conditions.set(
+            condition,
+            ConditionStatus::True,
+            phase,
+            "",
+            1,
+            Timestamp::UNIX_EPOCH,
+        );
         job
     }
 
@@ -444,7 +451,12 @@ mod tests {
             EventBody::Session { id: "s".into() },
             text("I will look at **it**."),
             EventBody::Thought { turn: turn(), chunk: Chunk::pack(b"hm", false) },
-            EventBody::Tool { turn: turn(), id: "1".into(), name: "Bash".into(), title: "cargo\n test".into() },
+            EventBody::Tool {
+                turn: turn(),
+                id: "1".into(),
+                name: "Bash".into(),
+                title: "cargo\n test".into(),
+            },
             EventBody::ToolEnded { turn: turn(), id: "1".into(), failed: true },
             log(Stream::Stdout, b"plain \x1b[31mred\x1b[0m\n```\nodd"),
             log(Stream::Stderr, b" end"),
@@ -457,9 +469,18 @@ mod tests {
                 title: "a.txt".into(),
                 input: serde_json::Value::Null,
             },
-            EventBody::Artifact { name: "pull request".into(), url: "https://example.com/1".into(), kind: "pr".into() },
+            EventBody::Artifact {
+                name: "pull request".into(),
+                url: "https://example.com/1".into(),
+                kind: "pr".into(),
+            },
             text("All done:\n- one\n"),
-            EventBody::Exit(Exit { code: Some(3), signal: None, reason: ExitReason::Failed, message: String::new() }),
+            EventBody::Exit(Exit {
+                code: Some(3),
+                signal: None,
+                reason: ExitReason::Failed,
+                message: String::new(),
+            }),
         ]
     }
 
