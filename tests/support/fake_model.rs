@@ -190,19 +190,24 @@ fn conversation(messages: &Value) -> (String, usize) {
 }
 
 /// What a person says in a message: no tool results, and nothing that the CLI adds by itself.
+/// The CLI joins what follows an interrupt to what was before; only what follows counts.
 fn words(content: &Value) -> String {
     let texts: Vec<&str> = match content {
         Value::String(text) => vec![text],
         Value::Array(blocks) => blocks.iter().filter_map(|block| block["text"].as_str()).collect(),
         _ => vec![],
     };
-    let is_added = |text: &str| {
-        let text = text.trim_start();
-        text.is_empty()
-            || text.starts_with("<system-reminder>")
-            || text.starts_with("[Request interrupted")
-    };
-    texts.into_iter().filter(|text| !is_added(text)).collect::<Vec<_>>().join("\n")
+    let added = ["<system-reminder>", "<local-command", "<command-name>"];
+    let is_added = |text: &str| text.is_empty() || added.iter().any(|tag| text.starts_with(tag));
+    let mut words: Vec<&str> = vec![];
+    for text in texts.into_iter().map(str::trim) {
+        if text.starts_with("[Request interrupted") {
+            words.clear();
+        } else if !is_added(text) {
+            words.push(text);
+        }
+    }
+    words.join("\n")
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -496,6 +501,12 @@ fn the_due_step_follows_from_the_conversation() {
         {"role": "user", "content": [{"type": "tool_result", "content": "5"}]},
     ]);
     assert_eq!(conversation(&messages), ("new".to_owned(), 1));
+    let joined = json!([{"role": "user", "content": [
+        {"type": "text", "text": "old"},
+        {"type": "text", "text": "[Request interrupted by user]"},
+        {"type": "text", "text": "new"},
+    ]}]);
+    assert_eq!(conversation(&joined), ("new".to_owned(), 0));
 }
 
 #[tokio::test]
