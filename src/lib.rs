@@ -10,6 +10,8 @@
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
 //! | [`runtime`] | where sprites live | `resource` |
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
+//! | [`server`] | HTTP: what sprites report, the Kubernetes-shaped API, streams | `resource`, `store` |
+//! | [`token`] | what a sprite shows when it speaks | nobody |
 //!
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
 
@@ -17,4 +19,6 @@ pub mod ambient;
 pub mod reconcile;
 pub mod resource;
 pub mod runtime;
+pub mod server;
 pub mod store;
+pub mod token;
