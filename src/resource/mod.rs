@@ -6,20 +6,34 @@
 //!
 //! An object's life here: text or JSON comes in through [`yaml`] or [`decode`], which point
 //! at every unknown field, wrong type and missing member with its path (and line and column
-//! where there is text); [`validate`] finds what a schema cannot say, and what this version
-//! does not support yet; a typed [`AnyObject`] goes on to the store.
+//! where there is text); [`mod@validate`] finds what a schema cannot say, and what this version
+//! does not support yet; [`admit`] fills in what the server sets; a typed [`AnyObject`] goes
+//! on to the store.
 
+pub mod admit;
 mod agent;
+mod check;
 mod condition;
+mod decode;
+mod fault;
 mod job;
+pub mod merge;
 mod meta;
 mod object;
 mod parts;
+pub mod schema;
+pub mod selector;
 mod span;
 mod sprite;
+pub mod table;
+mod tree;
+pub mod validate;
+pub mod yaml;
 
 pub use agent::{Agent, AgentSpec, AgentStatus, TurnCounts};
 pub use condition::{Condition, ConditionStatus, Conditions};
+pub use decode::decode;
+pub use fault::{Fault, Faults};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
     API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, OwnerReference,

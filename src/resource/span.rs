@@ -23,6 +23,9 @@ const PATTERN: &str = r"^([0-9]+(ms|s|m|h|d))+$";
 pub struct NotASpan(pub String);
 
 impl Span {
+    /// Its name among the definitions of a JSON Schema.
+    pub(super) const NAME: &str = "Duration";
+
     /// A length of so many milliseconds.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
@@ -106,7 +109,7 @@ impl<'de> Deserialize<'de> for Span {
 
 impl JsonSchema for Span {
     fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
+        Self::NAME.into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {

@@ -1,0 +1,141 @@
+//! From a tree to a typed object, or to everything that is wrong with it.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    API_VERSION, AnyObject, Fault, Faults, Kind, Metadata, Object, check,
+    fault::nearest,
+    schema,
+    tree::{Node, Shape},
+    validate,
+};
+
+/// Kinds of the design that this version has not.
+const LATER_KINDS: [&str; 4] = ["Fleet", "Schedule", "Source", "Override"];
+
+/// Reads an object from JSON and says everything that is wrong with it. Members that are null
+/// count as absent. For YAML there is [`super::yaml::read`], which also tells line and column.
+///
+/// # Errors
+/// Every fault, with its path.
+pub fn decode(json: Value) -> Result<AnyObject, Faults> {
+    tree(&Node::from(json)).map_err(Faults)
+}
+
+/// The same for a tree that knows its places.
+pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
+    if !matches!(node.shape, Shape::Map(_)) {
+        let found = node.describe();
+        let message =
+            format!("expected an object with apiVersion, kind, metadata and spec, found {found}");
+        return Err(vec![node.fault("", message)]);
+    }
+    let mut faults = Vec::new();
+    check::doubles(node, "", &mut faults);
+    version(node, &mut faults);
+    let Some(kind) = kind(node, &mut faults) else { return Err(sorted(faults)) };
+    faults.extend(check::check(schema::of(kind), node));
+    validate::rules(kind, node, &mut faults);
+    if !faults.is_empty() {
+        return Err(sorted(faults));
+    }
+    match kind {
+        Kind::Agent => typed(node).map(|object| AnyObject::Agent(Box::new(object))),
+        Kind::Job => typed(node).map(|object| AnyObject::Job(Box::new(object))),
+        Kind::Sprite => typed(node).map(|object| AnyObject::Sprite(Box::new(object))),
+    }
+}
+
+/// In the order of the text.
+fn sorted(mut faults: Vec<Fault>) -> Vec<Fault> {
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    faults
+}
+
+fn version(node: &Node, faults: &mut Vec<Fault>) {
+    match node.get("apiVersion").map(|version| (version, version.text())) {
+        Some((_, Some(API_VERSION))) => {}
+        Some((version, _)) => {
+            let found = version.describe();
+            let message = format!("expected {API_VERSION}, found {found}");
+            faults.push(version.fault("apiVersion", message));
+        }
+        // The schema says that it is missing; without a kind it has no chance to.
+        None if node.get("kind").is_none() => {
+            faults.push(node.fault("apiVersion", format!("is missing; write {API_VERSION}")));
+        }
+        None => {}
+    }
+}
+
+fn kind(node: &Node, faults: &mut Vec<Fault>) -> Option<Kind> {
+    let names = Kind::ALL.map(Kind::name);
+    let list = names.join(", ");
+    let Some(kind) = node.get("kind") else {
+        faults.push(node.fault("kind", format!("is missing; write one of {list}")));
+        return None;
+    };
+    let message = match kind.text() {
+        Some(word) => match word.parse() {
+            Ok(kind) => return Some(kind),
+            Err(_) if LATER_KINDS.contains(&word) => {
+                format!("`{word}` is not supported yet; this version has {list}")
+            }
+            Err(_) => match nearest(word, names) {
+                Some(name) => format!("`{word}` is no kind; did you mean `{name}`?"),
+                None => format!("`{word}` is no kind; write one of {list}"),
+            },
+        },
+        None => format!("expected one of {list}, found {}", kind.describe()),
+    };
+    faults.push(kind.fault("kind", message));
+    None
+}
+
+/// Serde's last word.
+fn typed<S, T>(node: &Node) -> Result<Object<S, T>, Vec<Fault>>
+where
+    S: DeserializeOwned,
+    T: DeserializeOwned + Default,
+{
+    let mut faults = Vec::new();
+    let metadata: Option<Metadata> = part(node, "metadata", &mut faults);
+    let spec: Option<S> = part(node, "spec", &mut faults);
+    let status: Option<T> = match node.get("status") {
+        None => Some(T::default()),
+        Some(_) => part(node, "status", &mut faults),
+    };
+    match (metadata, spec, status) {
+        (Some(metadata), Some(spec), Some(status)) => Ok(Object { metadata, spec, status }),
+        _ => Err(sorted(faults)),
+    }
+}
+
+fn part<T: DeserializeOwned>(node: &Node, name: &str, faults: &mut Vec<Fault>) -> Option<T> {
+    let part = node.get(name).unwrap_or(node);
+    match serde_path_to_error::deserialize(part.to_value()) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let mut path = name.to_owned();
+            let mut found = part;
+            for segment in error.path() {
+                use serde_path_to_error::Segment;
+                let next = match segment {
+                    Segment::Seq { index } => {
+                        path = format!("{path}[{index}]");
+                        found.items().get(*index)
+                    }
+                    Segment::Map { key } | Segment::Enum { variant: key } => {
+                        path = check::join(&path, key);
+                        found.get(key)
+                    }
+                    Segment::Unknown => None,
+                };
+                found = next.unwrap_or(found);
+            }
+            faults.push(found.fault(path, error.inner().to_string()));
+            None
+        }
+    }
+}

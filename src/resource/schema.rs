@@ -1,0 +1,109 @@
+//! JSON Schemas of whole objects, from the same types that serde reads.
+//!
+//! They are published under `specs/schema/`, so that editors complete and check YAML, and the
+//! same schemas find the faults of a document ([`super::decode`]).
+
+use std::sync::LazyLock;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    API_VERSION, AgentSpec, AgentStatus, JobSpec, JobStatus, Kind, Metadata, SpriteSpec,
+    SpriteStatus,
+};
+
+/// The JSON Schema (draft 2020-12) of a kind's objects.
+#[must_use]
+pub fn json_schema(kind: Kind) -> Value {
+    of(kind).clone()
+}
+
+/// The same, made once.
+pub(super) fn of(kind: Kind) -> &'static Value {
+    static AGENT: LazyLock<Value> = LazyLock::new(|| build::<AgentSpec, AgentStatus>(Kind::Agent));
+    static JOB: LazyLock<Value> = LazyLock::new(|| build::<JobSpec, JobStatus>(Kind::Job));
+    static SPRITE: LazyLock<Value> =
+        LazyLock::new(|| build::<SpriteSpec, SpriteStatus>(Kind::Sprite));
+    match kind {
+        Kind::Agent => &AGENT,
+        Kind::Job => &JOB,
+        Kind::Sprite => &SPRITE,
+    }
+}
+
+fn build<S: JsonSchema, T: JsonSchema>(kind: Kind) -> Value {
+    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
+    let metadata = generator.subschema_for::<Metadata>();
+    let spec = generator.subschema_for::<S>();
+    let status = generator.subschema_for::<T>();
+    let mut definitions = generator.take_definitions(true);
+    for definition in definitions.values_mut() {
+        without_null(definition);
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind.name(),
+        "description": about(&definitions, kind),
+        "type": "object",
+        "properties": {
+            "apiVersion": {
+                "description": "The group and version of every kind.",
+                "const": API_VERSION,
+            },
+            "kind": { "description": "The kind.", "const": kind.name() },
+            "metadata": described(metadata, "What every object carries."),
+            "spec": described(spec, "What is wanted."),
+            "status": described(status, "What is observed; written by the server alone."),
+        },
+        "additionalProperties": false,
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "$defs": definitions,
+    })
+}
+
+/// One line on the kind: what its spec says of itself.
+fn about(definitions: &Map<String, Value>, kind: Kind) -> Value {
+    definitions
+        .get(&format!("{}Spec", kind.name()))
+        .and_then(|spec| spec.get("description"))
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn described(mut schema: Schema, text: &str) -> Value {
+    schema.insert("description".to_owned(), text.into());
+    schema.to_value()
+}
+
+/// Takes `null` out of every type: a member that is null counts as absent, and nobody should
+/// be offered to write it.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Object(map) => {
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [single] = types.as_mut_slice() {
+                    let single = single.take();
+                    map.insert("type".to_owned(), single);
+                }
+            }
+            if let Some(Value::Array(any)) = map.get_mut("anyOf") {
+                any.retain(|branch| branch.get("type").is_none_or(|name| name != "null"));
+                if let [Value::Object(single)] = any.as_mut_slice() {
+                    let single = std::mem::take(single);
+                    map.remove("anyOf");
+                    for (key, value) in single {
+                        map.entry(key).or_insert(value);
+                    }
+                }
+            }
+            if map.get("default").is_some_and(Value::is_null) {
+                map.remove("default");
+            }
+            map.values_mut().for_each(without_null);
+        }
+        _ => {}
+    }
+}

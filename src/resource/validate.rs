@@ -1,0 +1,424 @@
+//! What a JSON Schema cannot say: names, members that exclude each other, and what this
+//! version does not support yet.
+//!
+//! The rules walk the document and not the typed object, so that they find their faults
+//! beside those of the schema, all at once, with their places. A rule that meets a value of
+//! the wrong type is silent: the schema has said so already.
+
+use std::collections::BTreeSet;
+
+use super::{
+    AnyObject, Fault, Faults, Kind, Span,
+    check::join,
+    tree::{Member, Node, Shape},
+};
+
+/// The longest name, as DNS has it.
+pub const MAX_NAME: usize = 63;
+/// The most bytes that keys and values of annotations may take together, as in Kubernetes.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// Variables that the reporter sets, or that the agent must not see.
+const RESERVED_ENV: [&str; 4] = ["JOB_ID", "JOB_TOKEN", "OPEN_DISPATCH_URL", "OPEN_DISPATCH_TOKEN"];
+
+/// Checks an object that did not come through [`super::decode`], such as one that chat built.
+///
+/// # Errors
+/// Every fault, with its path.
+pub fn validate(object: &AnyObject) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    rules(object.kind(), &Node::from(object.to_json()), &mut faults);
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+}
+
+/// All rules for a document of a kind.
+pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
+    if let Some(metadata) = object.get("metadata") {
+        self::metadata(metadata, faults);
+    }
+    let Some(spec) = object.get("spec") else { return };
+    let mut rules = Rules { spec, faults };
+    rules.agent();
+    rules.runtime();
+    rules.repo();
+    rules.env();
+    rules.task();
+    rules.spans();
+    if kind != Kind::Sprite {
+        rules.command_has_no_prompt();
+    }
+    if kind == Kind::Agent {
+        for name in ["channels", "budget", "idleTimeout", "turnTimeout"] {
+            rules.later(&[name]);
+        }
+    }
+    rules.report();
+}
+
+fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
+    let name = metadata.get("name");
+    let prefix = metadata.get("generateName");
+    let empty = |node: Option<&Node>| node.is_none_or(|node| node.text() == Some(""));
+    if empty(name) && empty(prefix) {
+        let message = "is missing; write a name, or a prefix as generateName";
+        faults.push(name.unwrap_or(metadata).fault("metadata.name", message));
+    }
+    if let Some((node, text)) = texted(name).filter(|(_, text)| !text.is_empty())
+        && let Some(message) = bad_label(text)
+    {
+        faults.push(node.fault("metadata.name", message));
+    }
+    // A prefix may end in a dash: the suffix makes it a name.
+    if let Some((node, text)) = texted(prefix).filter(|(_, text)| !text.is_empty())
+        && let Some(message) = bad_label(&format!("{text}x"))
+    {
+        faults
+            .push(node.fault("metadata.generateName", message.replace(&format!("{text}x"), text)));
+    }
+    for member in members(metadata.get("labels")) {
+        let path = join("metadata.labels", &member.key);
+        faults.extend(bad_key(&member.key).map(|message| member.place.fault(&path, message)));
+        if let Some(message) = member.node.text().and_then(bad_label_value) {
+            faults.push(member.node.fault(path, message));
+        }
+    }
+    let mut size = 0;
+    for member in members(metadata.get("annotations")) {
+        let path = join("metadata.annotations", &member.key);
+        faults.extend(bad_key(&member.key).map(|message| member.place.fault(path, message)));
+        size += member.key.len() + member.node.text().map_or(0, str::len);
+    }
+    if size > MAX_ANNOTATIONS {
+        let node = metadata.get("annotations").unwrap_or(metadata);
+        let message = format!("take {size} bytes together; the most is {MAX_ANNOTATIONS}");
+        faults.push(node.fault("metadata.annotations", message));
+    }
+}
+
+fn texted(node: Option<&Node>) -> Option<(&Node, &str)> {
+    node.and_then(|node| node.text().map(|text| (node, text)))
+}
+
+fn members(node: Option<&Node>) -> &[Member] {
+    node.map(Node::members).unwrap_or_default()
+}
+
+/// Why a text is no DNS label, if it is none.
+#[must_use]
+pub fn bad_label(text: &str) -> Option<String> {
+    if text.len() > MAX_NAME {
+        let length = text.len();
+        return Some(format!("is {length} characters long; the most is {MAX_NAME}"));
+    }
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let good = !text.is_empty()
+        && text.chars().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    (!good).then(|| {
+        format!("`{text}` is no DNS label; use a-z, 0-9 and -, with a letter or digit at both ends")
+    })
+}
+
+/// Why a text is no key of a label or annotation, if it is none.
+pub(super) fn bad_key(key: &str) -> Option<String> {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let prefix_good = prefix.is_none_or(|prefix| {
+        prefix.len() <= 253 && prefix.split('.').all(|label| bad_label(label).is_none())
+    });
+    (!prefix_good || name.is_empty() || !is_word(name)).then(|| {
+        format!(
+            "`{key}` is no key; use up to 63 of a-z, A-Z, 0-9, -, _ and ., with a letter or digit \
+             at both ends, and in front of it a domain and a / if you like"
+        )
+    })
+}
+
+/// Why a text is no value of a label, if it is none.
+pub(super) fn bad_label_value(value: &str) -> Option<String> {
+    (!is_word(value)).then(|| {
+        format!(
+            "`{value}` is no label value; use up to 63 of a-z, A-Z, 0-9, -, _ and ., with a letter \
+             or digit at both ends, or keep it in an annotation"
+        )
+    })
+}
+
+/// Whether a text has the form that names in labels have; empty is good.
+fn is_word(text: &str) -> bool {
+    let end = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= MAX_NAME
+        && text.chars().all(|c| end(c) || matches!(c, '-' | '_' | '.'))
+        && text.chars().next().is_none_or(end)
+        && text.chars().last().is_none_or(end)
+}
+
+struct Rules<'a> {
+    spec: &'a Node,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Rules<'a> {
+    fn say(&mut self, node: &Node, path: &str, message: impl Into<String>) {
+        self.faults.push(node.fault(path, message));
+    }
+
+    fn text(&self, keys: &[&str]) -> Option<(&'a Node, &'a str)> {
+        texted(self.spec.at(keys))
+    }
+
+    /// Refuses a member that is not built in this version.
+    fn later(&mut self, keys: &[&str]) {
+        if let Some(node) = self.spec.at(keys) {
+            let path = format!("spec.{}", keys.join("."));
+            self.say(node, &path, "is not supported yet");
+        }
+    }
+
+    fn agent(&mut self) {
+        for name in ["opencode", "codex", "acp"] {
+            if let Some(node) = self.spec.at(&["agent", name]) {
+                let message = "is not supported yet; this version has claude and command";
+                self.say(node, &format!("spec.agent.{name}"), message);
+            }
+        }
+        for keys in [
+            ["agent", "claude", "model"],
+            ["agent", "claude", "path"],
+            ["agent", "command", "shell"],
+        ] {
+            if let Some((node, text)) = self.text(&keys)
+                && (text.trim().is_empty() || text.contains('\0'))
+            {
+                let message = "is empty; leave it out to get the default";
+                self.say(node, &format!("spec.{}", keys.join(".")), message);
+            }
+        }
+    }
+
+    fn runtime(&mut self) {
+        if let Some(node) = self.spec.at(&["runtime", "fly"]) {
+            self.say(node, "spec.runtime.fly", "is not supported yet; this version has local");
+        }
+        let isolation = ["runtime", "local", "isolation"];
+        if let Some((node, word)) = self.text(&isolation)
+            && matches!(word, "worktree" | "sandbox")
+        {
+            let message = format!("`{word}` is not supported yet; this version has none");
+            self.say(node, "spec.runtime.local.isolation", message);
+        }
+        if let Some((node, path)) = self.text(&["runtime", "local", "workdir"])
+            && !(path.starts_with('/') || path == "~" || path.starts_with("~/"))
+        {
+            let message = format!("`{path}` is no absolute path; begin it with / or ~/");
+            self.say(node, "spec.runtime.local.workdir", message);
+        }
+    }
+
+    fn repo(&mut self) {
+        let Some(repo) = self.spec.get("repo").filter(|repo| matches!(repo.shape, Shape::Map(_)))
+        else {
+            return;
+        };
+        match (repo.get("github"), repo.get("url")) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (None, None) => {
+                self.say(repo, "spec.repo", "name exactly one of github, url; there is none")
+            }
+            (Some(_), Some(_)) => {
+                self.say(repo, "spec.repo", "name exactly one of github, url; there are both");
+            }
+        }
+        if let Some((node, text)) = texted(repo.get("github"))
+            && !is_github(text)
+        {
+            let message = format!("`{text}` is no GitHub repository; write owner/name");
+            self.say(node, "spec.repo.github", message);
+        }
+        if let Some((node, text)) = texted(repo.get("url"))
+            && let Some(message) = bad_url(text)
+        {
+            self.say(node, "spec.repo.url", message);
+        }
+        if let Some((node, text)) = texted(repo.get("branch"))
+            && !is_branch(text)
+        {
+            let message = format!("`{text}` is no name that git takes for a branch");
+            self.say(node, "spec.repo.branch", message);
+        }
+    }
+
+    fn env(&mut self) {
+        let mut names = BTreeSet::new();
+        for (n, entry) in
+            self.spec.get("env").map(Node::items).unwrap_or_default().iter().enumerate()
+        {
+            let path = format!("spec.env[{n}]");
+            if let Some((node, name)) = texted(entry.get("name")) {
+                let path = format!("{path}.name");
+                if !is_variable(name) {
+                    let message = format!(
+                        "`{name}` is no variable; use letters, digits and _, and no digit first"
+                    );
+                    self.say(node, &path, message);
+                } else if RESERVED_ENV.contains(&name) {
+                    self.say(
+                        node,
+                        &path,
+                        format!("`{name}` is set by the server; choose another name"),
+                    );
+                } else if !names.insert(name) {
+                    self.say(
+                        node,
+                        &path,
+                        format!("`{name}` is there already; keep one of the two"),
+                    );
+                }
+            }
+            match (entry.get("value"), entry.get("fromSecret")) {
+                (_, Some(node)) => {
+                    let message =
+                        "is not supported yet; write a value, or pass the variable to the server";
+                    self.say(node, &format!("{path}.fromSecret"), message);
+                }
+                (Some(node), None) if node.text().is_some_and(|text| text.contains('\0')) => {
+                    self.say(
+                        node,
+                        &format!("{path}.value"),
+                        "has a NUL byte, which no variable can hold",
+                    );
+                }
+                (None, None) if matches!(entry.shape, Shape::Map(_)) => {
+                    self.say(entry, &format!("{path}.value"), "is missing");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn task(&mut self) {
+        if let Some((node, task)) = self.text(&["task"]) {
+            if task.trim().is_empty() {
+                self.say(node, "spec.task", "is empty; write what the agent shall do");
+            } else if task.contains('\0') {
+                self.say(node, "spec.task", "has a NUL byte, which no command line can hold");
+            }
+        }
+    }
+
+    fn spans(&mut self) {
+        for name in ["timeout", "idleTimeout", "deadline"] {
+            if let Some((node, text)) = self.text(&[name])
+                && text.parse() == Ok(Span::from_millis(0))
+            {
+                self.say(
+                    node,
+                    &format!("spec.{name}"),
+                    "is no time at all; leave it out for the default",
+                );
+            }
+        }
+    }
+
+    /// A shell has no system prompt and asks for nothing.
+    fn command_has_no_prompt(&mut self) {
+        if self.spec.at(&["agent", "command"]).is_none() {
+            return;
+        }
+        if let Some(node) = self.spec.get("instructions") {
+            self.say(
+                node,
+                "spec.instructions",
+                "mean nothing to the command agent; put them into the task",
+            );
+        }
+        if let Some((node, mode)) = self.text(&["permissions", "mode"])
+            && matches!(mode, "ask" | "acceptEdits" | "plan")
+        {
+            let message = format!(
+                "`{mode}` cannot be kept by the command agent, which never asks; leave it out or write bypass"
+            );
+            self.say(node, "spec.permissions.mode", message);
+        }
+        if let Some(node) = self.spec.at(&["permissions", "allow"])
+            && !node.items().is_empty()
+        {
+            let message = "means nothing to the command agent, which never asks; leave it out";
+            self.say(node, "spec.permissions.allow", message);
+        }
+    }
+
+    fn report(&mut self) {
+        let to = self.spec.at(&["report", "to"]).map(Node::items).unwrap_or_default();
+        for (n, channel) in to.iter().enumerate() {
+            for platform in ["slack", "discord", "teams"] {
+                if let Some(node) = channel.get(platform) {
+                    let message = "is not supported yet; this version has console";
+                    self.say(node, &format!("spec.report.to[{n}].{platform}"), message);
+                }
+            }
+        }
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn is_github(text: &str) -> bool {
+    let owner = |owner: &str| {
+        !owner.is_empty()
+            && owner.len() <= 39
+            && owner.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !owner.starts_with('-')
+    };
+    let project = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 100
+            && !matches!(name, "." | "..")
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    text.split_once('/').is_some_and(|(left, right)| owner(left) && project(right))
+}
+
+/// Why git should not get a text as the address of a repository, if it should not.
+fn bad_url(text: &str) -> Option<String> {
+    if text.is_empty()
+        || text.starts_with('-')
+        || text.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Some("is no address that git can clone".to_owned());
+    }
+    if text.contains("::") && !text.contains("://") {
+        return Some(
+            "names a remote helper; write an https, ssh or file address, or a path".to_owned(),
+        );
+    }
+    // Do not repeat the address: what is wrong with it is the secret in it.
+    let url = text.parse::<url::Url>().ok()?;
+    let secret = url.password().is_some()
+        || (matches!(url.scheme(), "http" | "https") && !url.username().is_empty());
+    secret.then(|| {
+        "has credentials in it; leave them out, and let git's own credential helper or GH_TOKEN \
+         of the server's environment give them"
+            .to_owned()
+    })
+}
+
+/// Whether git takes a text as the name of a branch (`git check-ref-format`).
+fn is_branch(text: &str) -> bool {
+    let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
+    !text.is_empty()
+        && text != "@"
+        && !text.starts_with('-')
+        && !text.contains(bad)
+        && !text.contains("..")
+        && !text.contains("@{")
+        && !text.ends_with('.')
+        && text
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"))
+}

@@ -1,0 +1,166 @@
+//! YAML in, with line and column of every fault, and YAML out that reads well.
+//!
+//! The only module that knows which YAML library there is.
+
+use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
+
+use super::{
+    AnyObject, Fault, Faults, decode,
+    tree::{Member, Node, Place, Shape},
+};
+
+/// The most bytes of text that are taken.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Reads all objects of a text: YAML or JSON, one or more documents. Documents without content
+/// are skipped. `file` names the text in faults.
+///
+/// # Errors
+/// Every fault of every document, with file, line and column; where the text is no YAML, the
+/// first place that is not.
+pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
+    let mut objects = Vec::new();
+    let mut faults = Vec::new();
+    match documents(text) {
+        Ok(documents) => {
+            for document in &documents {
+                match decode::tree(document) {
+                    Ok(object) => objects.push(object),
+                    Err(more) => faults.extend(more),
+                }
+            }
+        }
+        Err(fault) => faults.push(fault),
+    }
+    if faults.is_empty() {
+        return Ok(objects);
+    }
+    for fault in &mut faults {
+        fault.file = file.map(str::to_owned);
+    }
+    Err(Faults(faults))
+}
+
+fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: 200_000,
+            max_depth: 64,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 20_000,
+        },
+        duplicate_keys: duplicate_keys,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+fn documents(text: &str) -> Result<Vec<Node>, Fault> {
+    if text.len() > MAX_BYTES {
+        let message = format!("is {} bytes long; the most is {MAX_BYTES}", text.len());
+        return Err(Fault::new("", message));
+    }
+    // With this policy the reader passes doubles on, and `decode` finds all of them.
+    let policy = DuplicateKeyPolicy::LastWins;
+    let documents = serde_saphyr::from_multiple_with_options::<Node>(text, options(policy))
+        .map_err(|error| fault(&error))?;
+    // Save where keys are numbers: those it drops by itself, so it has to look for them.
+    if documents.iter().any(has_number_key) {
+        let policy = DuplicateKeyPolicy::Error;
+        match serde_saphyr::from_multiple_with_options::<Node>(text, options(policy)) {
+            Err(error @ Error::DuplicateMappingKey { .. })
+                if !documents.iter().any(has_doubles) =>
+            {
+                return Err(fault(&error));
+            }
+            _ => {}
+        }
+    }
+    Ok(documents)
+}
+
+fn has_doubles(node: &Node) -> bool {
+    let mut faults = Vec::new();
+    super::check::doubles(node, "", &mut faults);
+    !faults.is_empty()
+}
+
+fn has_number_key(node: &Node) -> bool {
+    node.items().iter().any(has_number_key)
+        || node.members().iter().any(|member| {
+            member.key.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+')
+                || has_number_key(&member.node)
+        })
+}
+
+/// A fault of the text itself, in one line.
+fn fault(error: &Error) -> Fault {
+    let place = error.location().map(Place::from).unwrap_or_default();
+    let text = error.without_snippet().to_string();
+    let line = text.lines().next().unwrap_or("is no YAML");
+    place.fault("", line)
+}
+
+/// Writes an object as YAML: `apiVersion`, `kind`, `metadata`, `spec` and `status`, members in
+/// the order of their definition, what says nothing left out.
+#[must_use]
+pub fn write(object: &AnyObject) -> String {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    serde_saphyr::to_string_with_options(&tidy(object), options).unwrap_or_default()
+}
+
+/// The object as a tree in the order of its types, without what says nothing.
+fn tidy(object: &AnyObject) -> Node {
+    let [metadata, mut spec, mut status] = match object {
+        AnyObject::Agent(object) => parts(object),
+        AnyObject::Job(object) => parts(object),
+        AnyObject::Sprite(object) => parts(object),
+    };
+    if let Shape::Map(members) = &mut spec.shape {
+        members.retain(|member| {
+            member.key != "retries" || member.node.shape != Shape::Number(0.into())
+        });
+    }
+    let nothing = match object {
+        AnyObject::Agent(_) => ordered(&super::AgentStatus::default()),
+        AnyObject::Job(_) => ordered(&super::JobStatus::default()),
+        AnyObject::Sprite(_) => ordered(&super::SpriteStatus::default()),
+    };
+    if let Shape::Map(members) = &mut status.shape {
+        members.retain(|member| nothing.get(&member.key) != Some(&member.node));
+    }
+    let text = |text: &str| Node::from(Shape::Text(text.to_owned()));
+    let mut members = vec![
+        ("apiVersion", text(super::API_VERSION)),
+        ("kind", text(object.kind().name())),
+        ("metadata", metadata),
+        ("spec", spec),
+    ];
+    if !status.members().is_empty() {
+        members.push(("status", status));
+    }
+    Node::from(Shape::Map(
+        members
+            .into_iter()
+            .map(|(key, node)| Member { place: Place::default(), key: key.to_owned(), node })
+            .collect(),
+    ))
+}
+
+fn parts<S: serde::Serialize, T: serde::Serialize>(object: &super::Object<S, T>) -> [Node; 3] {
+    [ordered(&object.metadata), ordered(&object.spec), ordered(&object.status)]
+}
+
+/// A value as a tree whose members have the order of the type: JSON text keeps it, where a
+/// map of JSON values might sort.
+fn ordered(value: &impl serde::Serialize) -> Node {
+    serde_json::to_string(value)
+        .and_then(|text| serde_json::from_str(&text))
+        .unwrap_or_else(|_| Node::from(Shape::Null))
+}
