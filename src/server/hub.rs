@@ -17,6 +17,9 @@ use tokio::sync::{broadcast, watch};
 
 use crate::store::{Bell, Revision, Store};
 
+/// From how many topics on those are dropped that nobody waits for.
+const CROWDED: usize = 1024;
+
 /// What can be waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Topic {
@@ -80,6 +83,10 @@ impl Hub {
     /// Waits for a topic from now on: a change behind this call is never missed.
     pub(super) fn wait_for(&self, topic: Topic) -> watch::Receiver<()> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= CROWDED {
+            // Topics that nobody waits for any more, and that never rang again.
+            waiting.retain(|_, sender| sender.receiver_count() > 0);
+        }
         waiting.entry(topic).or_default().subscribe()
     }
 
