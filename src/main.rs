@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     if program.as_deref().map(Path::new).and_then(Path::file_name) == Some(OsStr::new(REPORTER)) {
         return sprite_reporter::cli::main(args);
     }
+    #[cfg(any())]
     if env::args_os().nth(1).as_deref() == Some(OsStr::new(REPORTER)) {
         return sprite_reporter::cli::main(args.skip(1));
     }

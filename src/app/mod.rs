@@ -13,6 +13,7 @@
 //! print, and the next server takes them over.
 
 mod logging;
+mod stub;
 
 use std::{
     fs, io,
@@ -23,24 +24,23 @@ use std::{
 };
 
 pub use logging::LogTo;
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
     ambient::Ambient,
-    chat::{Commands, ConsoleHub, Outbox, Settings, platform::Platform},
+    chat::{Commands, ConsoleHub, Outbox, Settings, console, platform::Platform},
     config::{Chat, Config},
     reconcile::{
-        Engine, EngineHandle,
-        controllers::{AdmissionController, AgentController, JobController, SpriteController},
+        Engine, EngineHandle, Wake,
+        controllers::{
+            AdmissionController, AgentController, JobController, SpriteController, Tokens,
+        },
     },
     resource::Kind,
-    runtime::{
-        Runtime,
-        local::{LocalConfig, LocalRuntime},
-    },
+    runtime::Runtime,
     server,
     store::{Store, data::DataDir, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -67,6 +67,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     engine: EngineHandle,
     state: server::State,
+    hub: Option<Arc<ConsoleHub>>,
     stop: CancellationToken,
     serving: JoinHandle<io::Result<()>>,
     compacting: JoinHandle<()>,
@@ -181,23 +182,26 @@ impl House {
         let tokens = SpriteTokens::load(secret, &self.data.key_file())?;
         let token = token::secret_file(&self.data.token_file())?;
 
-        let runtime = LocalRuntime::new(LocalConfig::new(/* see below */));
+        let local: Arc<dyn Runtime> = stub::runtime(config.max_sprites.value);
         let state =
             server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
 
-        let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
-        let mut routes = axum::Router::new();
-        if config.chat.value == Chat::Console {
+        let hub = (config.chat.value == Chat::Console)
+            .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
+        let platforms = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>).collect();
+        let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
             let commands = Commands::new(store.clone(), ambient.clone(), Settings::default());
-            let hub = ConsoleHub::new(commands);
-            routes = routes.merge(hub.router());
-            platforms.push(hub);
-        }
+            console::router(Arc::clone(hub), Arc::new(commands))
+        });
 
         let mut engine = Engine::new(store.clone(), ambient.clone());
-        engine.add(Arc::new(JobController::new(store.clone(), ambient.clone())));
-        engine.add(Arc::new(AgentController::new(store.clone(), ambient.clone())));
-        engine.add(Arc::new(Outbox::new(store.clone(), ambient.clone(), platforms)));
+        let (shop, air) = (|| store.clone(), || ambient.clone());
+        let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
+        engine.add(Arc::new(JobController::new(shop(), air())));
+        engine.add(Arc::new(AgentController::new(shop(), air())));
+        engine.add(Arc::new(SpriteController::new(shop(), air(), Arc::clone(&local), derive)));
+        engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
+        engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
 
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server::serve(
@@ -210,6 +214,10 @@ impl House {
         let endpoint = self.data.endpoint_file();
         write_endpoint(&endpoint, address)?;
         let engine = engine.start().await?;
+        if let Some(hub) = &hub {
+            let waker = engine.waker();
+            hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
+        }
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
         tracing::info!(%address, data = %self.data.root().display(), "the server is up");
@@ -220,6 +228,7 @@ impl House {
             store,
             engine,
             state,
+            hub,
             stop,
             serving,
             compacting,
@@ -275,6 +284,9 @@ impl Running {
             }
         }
         let sprites = living(&self.store).await;
+        if let Some(hub) = &self.hub {
+            hub.close();
+        }
         self.stop.cancel();
         if let Ok(Err(error)) = self.serving.await {
             tracing::warn!(%error, "the HTTP server ended badly");

@@ -13,6 +13,7 @@
 
 pub mod apply;
 pub mod args;
+pub mod chat;
 pub mod client;
 pub mod delete;
 pub mod describe;
