@@ -165,7 +165,7 @@ pub enum Refusal {
     NotBuilt(&'static str),
     /// No such flag.
     #[error(
-        "{flag} is no flag of /od-run{}; a task that begins with a dash goes behind --",
+        "{flag} is no flag of /od-run{} (a task that begins with a dash goes behind --)",
         suggest("", nearest)
     )]
     UnknownFlag {

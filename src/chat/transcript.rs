@@ -83,6 +83,9 @@ impl Transcript {
     #[must_use]
     pub fn push(&mut self, row: &OutputRow) -> String {
         let mut out = String::new();
+        if self.detail == Detail::Final && !self.belongs_to_answer(&row.event.body) {
+            return out;
+        }
         match &row.event.body {
             EventBody::Log { stream: Stream::System, chunk } => {
                 let bytes = chunk.bytes();
@@ -94,8 +97,6 @@ impl Transcript {
             EventBody::Text { chunk, .. } => self.bytes(&mut out, Block::Text, &chunk.bytes()),
             EventBody::Tool { id, name, title, .. } => {
                 self.tools.insert(id.clone(), name.clone());
-                // What was said before a tool was not the answer yet.
-                self.answer.clear();
                 let title = one_line(title);
                 if title.is_empty() || title == *name {
                     self.line(&mut out, &format!("→ {name}"));
@@ -147,10 +148,12 @@ impl Transcript {
             Some(exit) => exit_words(&exit),
             None => "the attempt was lost".to_owned(),
         };
-        self.answer.clear();
         self.tools.clear();
-        self.line(&mut out, &format!("! {end}; attempt {attempt} begins"));
-        self.told(out)
+        match self.detail {
+            Detail::Stream => self.line(&mut out, &format!("! {end}; attempt {attempt} begins")),
+            Detail::Final => self.forget_answer(),
+        }
+        out
     }
 
     /// The end: what closes open blocks, and the last line. `whole` says whether all output
@@ -161,13 +164,7 @@ impl Transcript {
         let mut out = String::new();
         copy.detail = Detail::Stream;
         if self.detail == Detail::Final {
-            let answer = std::mem::take(&mut copy.answer);
-            copy.block = Block::Line;
-            copy.at_start = true;
-            out.push_str(&answer);
-            if !answer.is_empty() && !answer.ends_with('\n') {
-                out.push('\n');
-            }
+            out.push_str(&self.final_answer());
         }
         if !whole {
             copy.line(
@@ -182,6 +179,16 @@ impl Transcript {
         out
     }
 
+    /// The answer, with a fence in front where its own was cut off.
+    fn final_answer(&self) -> String {
+        let fences = self.answer.lines().filter(|line| *line == "```").count();
+        let open = usize::from(self.block == Block::Log);
+        match self.markup {
+            Markup::Markdown if fences % 2 != open => format!("```\n{}", self.answer),
+            _ => self.answer.clone(),
+        }
+    }
+
     /// The end of a job that was deleted while it was shown.
     #[must_use]
     pub fn deleted(&self, name: &str) -> String {
@@ -191,6 +198,29 @@ impl Transcript {
         copy.line(&mut out, &format!("{name} was deleted"));
         out.truncate(out.trim_end_matches('\n').len());
         out
+    }
+
+    /// With [`Detail::Final`], whether an event is part of the answer. What was said before a
+    /// tool was not the answer yet.
+    fn belongs_to_answer(&mut self, body: &EventBody) -> bool {
+        match body {
+            EventBody::Tool { .. } => {
+                self.forget_answer();
+                false
+            }
+            EventBody::Log { stream, .. } => *stream != Stream::System,
+            EventBody::Text { .. } | EventBody::Artifact { .. } | EventBody::Gap { .. } => true,
+            EventBody::Exit(_) => true,
+            _ => false,
+        }
+    }
+
+    fn forget_answer(&mut self) {
+        self.answer.clear();
+        self.torn.clear();
+        self.block = Block::Line;
+        self.at_start = true;
+        self.ticks = 0;
     }
 
     /// Shows the text, or keeps it for the end.
