@@ -27,10 +27,6 @@ async fn session(run: &mut Run) -> String {
     .await
 }
 
-async fn tool_begins(run: &mut Run) {
-    run.event("a tool", |event| matches!(event, EventBody::Tool { .. }).then_some(())).await;
-}
-
 #[tokio::test]
 async fn one_process_takes_turn_after_turn_in_one_session() {
     let Some((desk, model)) = desk().await else { return };
@@ -101,14 +97,12 @@ async fn a_turn_that_is_interrupted_while_it_speaks_ends_cancelled_and_the_next_
 async fn a_turn_that_is_interrupted_in_a_tool_ends_cancelled_and_the_tool_is_gone() {
     let Some((desk, _model)) = desk().await else { return };
     let mut run = desk.start();
-    let file = desk.file("never");
-    let sleep = format!("import time; time.sleep(20); open(\"{}\", \"w\")", file.display());
-    run.prompt("t1", &format!("[[bash:python3 -c '{sleep}']]")).await;
-    tool_begins(&mut run).await;
+    run.prompt("t1", &format!("[[bash:{}]]", desk.long_command())).await;
+    desk.long_command_runs().await;
     run.order(DriverOrder::Interrupt).await;
     assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
     assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
-    assert!(!file.exists());
+    assert_eq!(desk.tools(), 0);
 }
 
 #[tokio::test]
@@ -355,9 +349,20 @@ async fn a_session_that_is_gone_fails_with_a_mend() {
 async fn an_answer_that_breaks_off_is_asked_for_again() {
     let Some((desk, _model)) = desk().await else { return };
     let mut run = desk.start();
-    let turn = run.turn("t1", "[[cut:1]] whole").await;
+    let turn = run.turn("t1", "[[cut:1]]").await;
     assert_eq!(turn.outcome, TurnOutcome::Succeeded, "{turn:?}");
-    assert!(turn.text.contains("whole"), "{turn:?}");
+    // What was streamed cannot be taken back; the whole answer stands below it.
+    assert_eq!(turn.text, "partial \n\nwhole\n");
+}
+
+#[tokio::test]
+async fn a_second_part_that_breaks_off_is_gone_on_with() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let turn = run.turn("t1", "first [[cut:1]]").await;
+    assert_eq!(turn.outcome, TurnOutcome::Succeeded, "{turn:?}");
+    assert!(turn.text.starts_with("echo: first\n\npartial"), "{turn:?}");
+    assert_eq!(turn.text.matches("echo: first").count(), 1, "{turn:?}");
 }
 
 #[tokio::test]
@@ -407,10 +412,54 @@ async fn a_job_waits_for_its_background_tasks() {
 #[tokio::test]
 async fn a_job_that_is_stopped_ends_cancelled_with_its_tools() {
     let Some((mut desk, _model)) = desk().await else { return };
-    let mut run = desk.job("[[bash:python3 -c 'import time; time.sleep(60)']]").await;
-    tool_begins(&mut run).await;
+    let mut run = desk.job(&format!("[[bash:{}]]", desk.long_command())).await;
+    desk.long_command_runs().await;
     let exit = run.stop().await;
     assert_eq!(exit.reason, ExitReason::Cancelled, "{exit:?}");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_background_tasks() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let input = serde_json::json!({
+        "command": desk.long_command(), "description": "wait", "run_in_background": true,
+    });
+    run.turn("t1", &format!("[[tool:Bash|{input}]] started")).await;
+    desk.long_command_runs().await;
+    let exit = run.stop().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn a_prompt_in_the_middle_of_the_agents_own_turn_gets_its_own_answer() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    // The end of the task is told to the model, and the fake one works that off like a prompt.
+    let input = serde_json::json!({
+        "command": "true", "description": "[[slow:20:50]]", "run_in_background": true,
+    });
+    run.turn("t1", &format!("[[tool:Bash|{input}]] started")).await;
+    let own = run
+        .event("a turn of the agent's own", |event| match event {
+            EventBody::TurnAccepted { turn, .. } => Some(turn.clone()),
+            _ => None,
+        })
+        .await;
+    let second = run.turn("t2", "a question").await;
+    assert!(second.text.ends_with("echo: a question\n"), "{second:?}");
+    let ends: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::TurnEnded { turn, outcome, .. } => Some((turn.clone(), *outcome)),
+            _ => None,
+        })
+        .collect();
+    let succeeded = |turn: &str| (turn.to_owned(), TurnOutcome::Succeeded);
+    assert_eq!(ends, [succeeded("t1"), succeeded(&own), succeeded("t2")]);
 }
 
 #[tokio::test]

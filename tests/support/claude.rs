@@ -107,6 +107,39 @@ impl Desk {
         self.dir.path().join("work").join(name)
     }
 
+    /// A command that says that it runs, in a file, and then runs for a minute.
+    pub fn long_command(&self) -> String {
+        let started = self.file("started");
+        format!(
+            "python3 -c 'import time; open(\"{}\", \"w\").close(); time.sleep(60)'",
+            started.display()
+        )
+    }
+
+    /// Waits until the long command runs.
+    pub async fn long_command_runs(&self) {
+        let started = self.file("started");
+        let runs = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while !started.exists() {
+                tick.tick().await;
+            }
+        };
+        timeout(PATIENCE, runs).await.expect("the long command runs");
+    }
+
+    /// Processes other than the CLI that the desk has started, by their work directory.
+    pub fn tools(&self) -> usize {
+        let work = self.dir.path().join("work");
+        let entries = std::fs::read_dir("/proc").expect("/proc");
+        let pids = self.pids();
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| !pids.contains(pid))
+            .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == work))
+            .count()
+    }
+
     /// Starts the driver.
     pub fn start(&self) -> Run {
         let (orders, inbox) = mpsc::channel(16);

@@ -128,6 +128,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Act::Cut(times) => shared.is_due(&format!("{step} {prompt}"), *times),
         _ => false,
     });
+    let acts = if is_cut { acts } else { acts.into_iter().map(Act::uncut).collect() };
     let model = body["model"].as_str().unwrap_or("claude-fake").to_owned();
     if body["stream"] == true {
         streamed(Message { model, acts, is_cut })
@@ -197,17 +198,27 @@ fn words(content: &Value) -> String {
         Value::Array(blocks) => blocks.iter().filter_map(|block| block["text"].as_str()).collect(),
         _ => vec![],
     };
-    let added = ["<system-reminder>", "<local-command", "<command-name>"];
+    let added =
+        ["<system-reminder>", "<local-command", "<command-name>", "Your response above was cut"];
     let is_added = |text: &str| text.is_empty() || added.iter().any(|tag| text.starts_with(tag));
     let mut words: Vec<&str> = vec![];
     for text in texts.into_iter().map(str::trim) {
         if text.starts_with("[Request interrupted") {
             words.clear();
+        } else if let Some(told) = notification(text) {
+            words.push(told);
         } else if !is_added(text) {
             words.push(text);
         }
     }
     words.join("\n")
+}
+
+/// What the CLI tells the model about a background task that has ended; it counts as a prompt.
+fn notification(text: &str) -> Option<&str> {
+    let (_, told) = text.split_once("<task-notification>")?;
+    let (_, summary) = told.split_once("<summary>")?;
+    summary.split_once("</summary>").map(|(summary, _)| summary)
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -219,6 +230,13 @@ enum Act {
     Hang,
     Status(u16, Option<u32>),
     Cut(Option<u32>),
+}
+
+impl Act {
+    /// What is said where an answer is not broken off any more.
+    fn uncut(self) -> Self {
+        if matches!(self, Self::Cut(_)) { Self::Say("whole".to_owned()) } else { self }
+    }
 }
 
 /// The steps of a prompt; each ends with a tool use, save the last.
@@ -342,8 +360,9 @@ impl Message {
             index += 1;
         }
         if self.is_cut {
-            // In the middle of the last block.
+            // In the middle of the last block, and not before the client has what was sent.
             beats.pop();
+            beats.push(Beat::Pause(Duration::from_millis(200)));
             beats.push(Beat::Break);
             return beats;
         }
@@ -443,7 +462,6 @@ fn whole(model: &str, acts: &[Act]) -> Response {
         .iter()
         .filter_map(|act| match act {
             Act::Say(text) => Some(json!({"type": "text", "text": text})),
-            Act::Cut(_) => Some(json!({"type": "text", "text": "whole"})),
             Act::Think(text) => {
                 Some(json!({"type": "thinking", "thinking": text, "signature": "c2lnbmVk"}))
             }
@@ -454,7 +472,7 @@ fn whole(model: &str, acts: &[Act]) -> Response {
             Act::Use { tool, input } => {
                 Some(json!({"type": "tool_use", "id": id("toolu"), "name": tool, "input": input}))
             }
-            Act::Hang | Act::Status(..) => None,
+            Act::Hang | Act::Status(..) | Act::Cut(_) => None,
         })
         .collect();
     axum::Json(json!({
