@@ -25,6 +25,8 @@ const VERSION: &str = "v1alpha1";
 pub const ENDPOINT_FILE: &str = "endpoint";
 /// The file that holds the server's token.
 pub const TOKEN_FILE: &str = "token";
+/// What to accept for objects.
+pub const AS_JSON: &str = "application/json";
 /// What to accept for a table made by the server.
 pub const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 /// How long to wait for a connection.
@@ -240,8 +242,14 @@ impl Client {
     ///
     /// # Errors
     /// The server's refusal, or why it cannot be reached.
-    pub async fn lines(&self, path: &str, query: &[(&str, &str)]) -> Result<Lines, Error> {
-        let response = self.send(Method::GET, path, |request| request.query(query)).await?;
+    pub async fn lines(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        accept: &str,
+    ) -> Result<Lines, Error> {
+        let build = |request: RequestBuilder| request.query(query).header("accept", accept);
+        let response = self.send(Method::GET, path, build).await?;
         let bytes = response.bytes_stream().map_err(io::Error::other);
         Ok(Lines(Box::pin(StreamReader::new(bytes))))
     }

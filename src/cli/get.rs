@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::{GetArgs, JobsArgs, ListArgs, ListFormat, ObjectFormat},
-    client::{AS_TABLE, Client, collection, member},
+    client::{AS_JSON, AS_TABLE, Client, collection, member},
     error::Error,
     object::{name_of, print_json, print_object, to_yaml},
     out,
@@ -109,7 +109,7 @@ async fn watch_table(
     args: &ListArgs,
     table: Table,
 ) -> Result<(), Error> {
-    let mut revision = table.revision.clone();
+    let mut changes = Changes::new(client, kind, args, table.revision.clone(), AS_TABLE);
     let mut widths = Vec::new();
     let mut header = true;
     let mut rows = table;
@@ -119,43 +119,72 @@ async fn watch_table(
             out::data(text)?;
             (header, widths) = (false, wider);
         }
-        let object = next_change(client, kind, args, &mut revision).await?;
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        rows = match client.get(&member(kind, name), &[], AS_TABLE).await {
-            Ok(answer) => Table::read(&answer, args.output == Some(ListFormat::Wide)),
-            Err(error) if error.is_not_found() => Table::default(),
-            Err(error) => return Err(error),
-        };
+        rows = Table::read(&changes.next().await?, args.output == Some(ListFormat::Wide));
     }
 }
 
-/// The next object that changes behind a revision, which moves on with it.
-async fn next_change(
-    client: &Client,
+/// What changes, one after the other, whatever becomes of the server meanwhile.
+struct Changes<'a> {
+    client: &'a Client,
     kind: Kind,
-    args: &ListArgs,
-    revision: &mut String,
-) -> Result<Value, Error> {
-    let mut patience = Patience::new();
-    loop {
-        let next = async {
-            let selector = args.selector.as_deref();
-            Watch::open(client, kind, selector, revision).await?.next().await
-        };
-        match next.await {
-            Ok(Some(Change::There(object) | Change::Gone(object))) => {
-                let version = &object["metadata"]["resourceVersion"];
-                version.as_str().unwrap_or_default().clone_into(revision);
-                return Ok(object);
+    args: &'a ListArgs,
+    revision: String,
+    accept: &'static str,
+    watch: Option<Watch>,
+    patience: Patience,
+}
+
+impl<'a> Changes<'a> {
+    fn new(
+        client: &'a Client,
+        kind: Kind,
+        args: &'a ListArgs,
+        revision: String,
+        accept: &'static str,
+    ) -> Self {
+        let patience = Patience::new();
+        Self { client, kind, args, revision, accept, watch: None, patience }
+    }
+
+    async fn next(&mut self) -> Result<Value, Error> {
+        loop {
+            match self.once().await {
+                Ok(Some(object)) => return Ok(object),
+                Ok(None) => self.watch = None,
+                Err(Error::Api { code: 410, .. }) => {
+                    let path = collection(self.kind);
+                    let list = self.client.get(&path, &[("limit", "1")], AS_JSON).await?;
+                    self.revision = revision_of(&list);
+                }
+                Err(error) => {
+                    self.watch = None;
+                    self.patience.wait(error).await?;
+                }
             }
-            Ok(None) => {}
-            Err(Error::Api { code: 410, .. }) => {
-                let list = client.get(&collection(kind), &[("limit", "1")], AS_TABLE).await?;
-                *revision = Table::read(&list, false).revision;
-            }
-            Err(error) => patience.wait(error).await?,
         }
     }
+
+    async fn once(&mut self) -> Result<Option<Value>, Error> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => {
+                let which = selector(self.args);
+                let watch =
+                    Watch::open(self.client, self.kind, &which, &self.revision, self.accept).await?;
+                self.patience.answered();
+                self.watch.insert(watch)
+            }
+        };
+        let Some(Change::There(object) | Change::Gone(object)) = watch.next().await? else {
+            return Ok(None);
+        };
+        self.revision = revision_of(&object);
+        Ok(Some(object))
+    }
+}
+
+fn revision_of(object: &Value) -> String {
+    object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn lists(
@@ -168,13 +197,13 @@ async fn lists(
     let mut first = Value::Null;
     for kind in kinds {
         let mut list =
-            client.get(&collection(*kind), &selector(args), "application/json").await?;
+            client.get(&collection(*kind), &selector(args), AS_JSON).await?;
         if let Value::Array(items) = list["items"].take() {
             all.extend(items.into_iter().map(|item| with_kind(item, *kind)));
         }
         first = list;
     }
-    let revision = first["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let revision = revision_of(&first);
     match format {
         ListFormat::Json if kinds.len() == 1 => {
             first["items"] = all.into();
@@ -195,10 +224,11 @@ async fn watch_objects(
     kind: Kind,
     args: &ListArgs,
     format: ListFormat,
-    mut revision: String,
+    revision: String,
 ) -> Result<(), Error> {
+    let mut changes = Changes::new(client, kind, args, revision, AS_JSON);
     loop {
-        let object = with_kind(next_change(client, kind, args, &mut revision).await?, kind);
+        let object = with_kind(changes.next().await?, kind);
         match format {
             ListFormat::Json => print_json(&object)?,
             ListFormat::Yaml => out::data(format!("---\n{}", to_yaml(&object)?))?,
@@ -220,7 +250,7 @@ async fn show_objects(
     let mut found = Vec::new();
     let mut failed = false;
     for (kind, name) in objects {
-        let accept = if as_table { AS_TABLE } else { "application/json" };
+        let accept = if as_table { AS_TABLE } else { AS_JSON };
         match client.get(&member(*kind, name), &[], accept).await {
             Ok(answer) if as_table => {
                 let mut table = Table::read(&answer, wide);

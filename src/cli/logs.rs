@@ -15,10 +15,12 @@ use super::{
     error::Error,
     out,
     patience::Patience,
-    run::Outcome,
-    target, watch,
+    target,
 };
 use crate::resource::Kind;
+
+/// What to accept for events.
+const AS_NDJSON: &str = "application/x-ndjson";
 
 /// Where the agent's standard error goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,26 +66,10 @@ pub async fn follow(
             patience.answered();
         }
         match end {
-            // A server that stops ends its streams too; only the object tells the two apart.
-            Ok(()) => match watch::object(client, kind, name).await {
-                Ok(object) if has_ended(kind, object.as_ref()) => return Ok(()),
-                Ok(_) => {
-                    patience.wait(Error::Broken("it ended too early".to_owned())).await?;
-                }
-                Err(error) => patience.wait(error).await?,
-            },
+            // The server breaks a stream off that it ends too early.
+            Ok(()) => return Ok(()),
             Err(error) => patience.wait(error).await?,
         }
-    }
-}
-
-/// Whether nothing more can come: only then is the end of a stream the end of the log.
-fn has_ended(kind: Kind, object: Option<&Value>) -> bool {
-    match (kind, object) {
-        (_, None) => true,
-        (Kind::Job, Some(job)) => Outcome::of(job).is_some(),
-        (Kind::Sprite, Some(sprite)) => sprite["status"]["exit"].is_object(),
-        (Kind::Agent, Some(agent)) => agent["status"]["sprite"].is_null(),
     }
 }
 
@@ -102,7 +88,7 @@ async fn drain(
         query.push(("follow", "1"));
     }
     query.extend(after.as_deref().map(|after| ("after", after)));
-    let mut lines = client.lines(&format!("{}/log", member(kind, name)), &query).await?;
+    let mut lines = client.lines(&format!("{}/log", member(kind, name)), &query, AS_NDJSON).await?;
     while let Some(event) = lines.next_json().await? {
         if seen.take(&event) {
             print(&event, streams)?;
@@ -116,6 +102,8 @@ async fn drain(
 struct Seen {
     /// Run and number of the last event, by sprite.
     last: HashMap<String, (u64, u64)>,
+    /// The sprite that spoke last.
+    newest: Option<String>,
     moved: bool,
 }
 
@@ -126,24 +114,23 @@ impl Seen {
         let number = |member: &str| event[member].as_u64().unwrap_or_default();
         // A gap stands for all numbers up to its end.
         let at = (number("run"), number("seq").max(number("through")));
-        match self.last.get_mut(sprite) {
-            Some(last) if *last >= at => return false,
-            Some(last) => *last = at,
-            None => {
-                self.last.insert(sprite.to_owned(), at);
-            }
+        if self.last.get(sprite).is_some_and(|last| *last >= at) {
+            return false;
+        }
+        self.last.insert(sprite.to_owned(), at);
+        if self.newest.as_deref() != Some(sprite) {
+            self.newest = Some(sprite.to_owned());
         }
         self.moved = true;
         true
     }
 
-    /// Where to go on: only with a single sprite does a number say that. With several, all is
-    /// asked for again, and [`Seen::take`] drops what was printed.
+    /// Where to go on. Sprites of one owner speak one after the other, so that the place in the
+    /// newest one's output says it for all.
     fn after(&self) -> Option<String> {
-        match self.last.values().collect::<Vec<_>>()[..] {
-            [(run, seq)] => Some(format!("{run}.{seq}")),
-            _ => None,
-        }
+        let sprite = self.newest.as_deref()?;
+        let (run, seq) = self.last.get(sprite)?;
+        Some(format!("{sprite}/{run}.{seq}"))
     }
 
     /// Whether there was something new since the last time that this was asked.
@@ -214,17 +201,18 @@ mod tests {
         assert!(seen.take(&json!({"sprite": "a", "run": 1, "seq": 3, "through": 7})));
         assert!(!seen.take(&json!({"sprite": "a", "run": 1, "seq": 7})));
         assert!(seen.take(&json!({"sprite": "a", "run": 1, "seq": 8})));
-        assert_eq!(seen.after().as_deref(), Some("1.8"));
+        assert_eq!(seen.after().as_deref(), Some("a/1.8"));
     }
 
     #[test]
-    fn with_two_sprites_all_is_asked_for_again() {
+    fn it_goes_on_behind_the_sprite_that_spoke_last() {
         let mut seen = Seen::default();
         assert_eq!(seen.after(), None);
-        seen.take(&json!({"sprite": "a", "run": 1, "seq": 3}));
-        seen.take(&json!({"sprite": "b", "run": 1, "seq": 1}));
-        assert_eq!(seen.after(), None);
-        assert!(!seen.take(&json!({"sprite": "a", "run": 1, "seq": 3})));
+        seen.take(&json!({"sprite": "a-1", "run": 1, "seq": 3}));
+        seen.take(&json!({"sprite": "a-2", "run": 1, "seq": 1}));
+        assert_eq!(seen.after().as_deref(), Some("a-2/1.1"));
+        assert!(!seen.take(&json!({"sprite": "a-1", "run": 1, "seq": 3})));
+        assert_eq!(seen.after().as_deref(), Some("a-2/1.1"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    client::{Client, Lines, collection, member},
+    client::{AS_JSON, Client, Lines, collection, member},
     error::Error,
     patience::Patience,
 };
@@ -22,19 +22,20 @@ pub enum Change {
 pub struct Watch(Lines);
 
 impl Watch {
-    /// Opens a watch of what changes behind a revision.
+    /// Opens a watch of what changes behind a revision, among the objects that a selector names.
     ///
     /// # Errors
     /// The server's refusal, or why it cannot be reached.
     pub async fn open(
         client: &Client,
         kind: Kind,
-        selector: Option<&str>,
+        which: &[(&str, &str)],
         revision: &str,
+        accept: &str,
     ) -> Result<Self, Error> {
         let mut query = vec![("watch", "1"), ("resourceVersion", revision)];
-        query.extend(selector.map(|selector| ("labelSelector", selector)));
-        client.lines(&collection(kind), &query).await.map(Self)
+        query.extend(which);
+        client.lines(&collection(kind), &query, accept).await.map(Self)
     }
 
     /// The next change; nothing at the watch's end, after which another one begins anew.
@@ -60,7 +61,7 @@ impl Watch {
 /// # Errors
 /// The server's refusal, or why it cannot be reached.
 pub async fn object(client: &Client, kind: Kind, name: &str) -> Result<Option<Value>, Error> {
-    match client.get(&member(kind, name), &[], "application/json").await {
+    match client.get(&member(kind, name), &[], AS_JSON).await {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
@@ -96,23 +97,23 @@ async fn once<T>(
     judge: &mut impl FnMut(Option<&Value>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
     // The list's revision, and not the object's own, which may be too old to watch from.
-    let list = client.get(&collection(kind), &[("limit", "1")], "application/json").await?;
+    let list = client.get(&collection(kind), &[("limit", "1")], AS_JSON).await?;
     let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     let found = object(client, kind, name).await?;
     patience.answered();
     if let Some(verdict) = judge(found.as_ref()) {
         return Ok(Some(verdict));
     }
-    let mut watch = Watch::open(client, kind, None, &revision).await?;
+    let field = format!("metadata.name={name}");
+    let which = [("fieldSelector", field.as_str())];
+    let mut watch = Watch::open(client, kind, &which, &revision, AS_JSON).await?;
     while let Some(change) = watch.next().await? {
-        let (object, there) = match &change {
-            Change::There(object) => (object, true),
-            Change::Gone(object) => (object, false),
+        let verdict = match &change {
+            Change::There(object) => judge(Some(object)),
+            Change::Gone(_) => judge(None),
         };
-        if object["metadata"]["name"] == name
-            && let Some(verdict) = judge(there.then_some(object))
-        {
-            return Ok(Some(verdict));
+        if verdict.is_some() {
+            return Ok(verdict);
         }
     }
     Ok(None)
