@@ -16,6 +16,7 @@
 
 pub mod ambient;
 pub mod chat;
+pub mod cli;
 pub mod reconcile;
 pub mod resource;
 pub mod runtime;

@@ -1,0 +1,3 @@
+//! The command line: words in, the HTTP API, text out.
+
+pub mod chat;
