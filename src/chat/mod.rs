@@ -21,6 +21,7 @@
 
 pub mod commands;
 pub mod console;
+pub mod frames;
 pub mod grammar;
 pub mod help;
 pub mod outbox;
