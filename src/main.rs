@@ -1,22 +1,15 @@
 //! The program: the command line, and under another name the reporter of local sprites.
 
-use std::{env, ffi::OsStr, path::Path, process::ExitCode};
-
-/// The name under which this program is the reporter, and the hidden first argument that asks
-/// for the same: so the server always finds a reporter of its own version, even where no
-/// second binary was installed.
-const REPORTER: &str = "sprite-reporter";
+use std::{env, ffi::OsStr, process::ExitCode};
 
 fn main() -> ExitCode {
-    let mut args = env::args_os();
-    let program = args.next();
-    #[cfg(any())]
-    if program.as_deref().map(Path::new).and_then(Path::file_name) == Some(OsStr::new(REPORTER)) {
-        return sprite_reporter::cli::main(args);
+    // So the server always finds a reporter of its own version, even where no second binary was
+    // installed: this one by the reporter's name, or with that name as its hidden first argument.
+    if env::args_os().next().is_some_and(|program| sprite_reporter::cli::is_called(&program)) {
+        return sprite_reporter::cli::main(env::args_os());
     }
-    #[cfg(any())]
-    if env::args_os().nth(1).as_deref() == Some(OsStr::new(REPORTER)) {
-        return sprite_reporter::cli::main(args.skip(1));
+    if env::args_os().nth(1).as_deref() == Some(OsStr::new(sprite_reporter::cli::PROGRAM)) {
+        return sprite_reporter::cli::main(env::args_os().skip(1));
     }
     // The first thing: whoever makes a TLS connection later finds this provider. An error would
     // mean that another was installed before, and nothing can have been.

@@ -173,14 +173,7 @@ impl Client {
     /// # Errors
     /// The HTTP client's, where it cannot be made.
     pub fn new(place: Place) -> Result<Self, Error> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")))
-            // A token must not leave through a proxy that was meant for the world outside.
-            .no_proxy()
-            .build()
-            .map_err(|error| Error::Terminal(format!("no HTTP client can be made: {error}")))?;
-        Ok(Self { http, place })
+        Ok(Self { http: http()?, place })
     }
 
     /// A client of the server that flags and environment name.
@@ -282,6 +275,20 @@ impl Client {
         let body = response.text().await.unwrap_or_default();
         Err(refusal(code, &body))
     }
+}
+
+/// What speaks HTTP.
+///
+/// # Errors
+/// [`Error::Terminal`] where it cannot be made.
+pub fn http() -> Result<reqwest::Client, Error> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")))
+        // A token must not leave through a proxy that was meant for the world outside.
+        .no_proxy()
+        .build()
+        .map_err(|error| Error::Terminal(format!("no HTTP client can be made: {error}")))
 }
 
 /// The path of a kind's collection.

@@ -3,14 +3,14 @@
 //! In a terminal, `serve` is a chat as well: its console speaks with the server over HTTP, as
 //! any other console would.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     args::{ChatArgs, ServeArgs},
     chat,
-    client::{Client, Place, Target},
+    client::{Client, Place, http},
     error::Error,
     out,
     run::INTERRUPTED,
@@ -23,6 +23,8 @@ use crate::{
 
 /// The channel of the console that `serve` opens.
 const MAIN_CHANNEL: &str = "main";
+/// Where the console keeps the lines that were typed, in the data directory.
+const HISTORY_FILE: &str = "console_history";
 
 /// Runs `serve`.
 ///
@@ -59,8 +61,7 @@ pub fn chat(args: ChatArgs) -> Result<u8, Error> {
             }
             // A server that is not ready yet still takes messages.
             Ok(_) | Err(Error::Api { code: 503, .. }) => {
-                let Target { url, token } = place.target()?;
-                talk(url, token, args.channel).await.map(|()| 0)
+                talk(place, args.channel).await.map(|()| 0)
             }
             Err(error) => Err(error),
         }
@@ -81,12 +82,13 @@ fn resolve(flags: &Flags) -> Result<Config, Error> {
 /// Brings a server up, and keeps it up until a signal, or until the console is left.
 async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
     let mut signals = Signals::hear(console.is_some())?;
+    let data = config.data.value.clone();
     let house = House::open(config).map_err(failed)?;
     house.log(if console.is_some() { LogTo::File } else { LogTo::Stderr }).map_err(failed)?;
     let log = house.log_file();
     let mut running = house.start(Ambient::real()).await.map_err(failed)?;
-    let (url, token) = (running.url(), running.token().to_owned());
-    let address = url.as_str().trim_end_matches('/').to_owned();
+    let url = running.url();
+    let address = url.as_str().trim_end_matches('/');
     if !running.address().ip().is_loopback() {
         out::note(format!(
             "listening on {}, beyond this machine, without TLS: whoever reads the traffic reads \
@@ -98,7 +100,7 @@ async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
         Some(channel) => {
             out::note(format!("server at {address}, its log in {}", log.display()));
             tokio::select! {
-                left = talk(url, token, channel) => left,
+                left = talk(Place::Data(data), channel) => left,
                 error = running.failed() => Err(failed(error)),
                 () = signals.next() => Ok(()),
             }
@@ -133,8 +135,28 @@ async fn down(running: Running) {
     });
 }
 
-async fn talk(url: url::Url, token: String, channel: String) -> Result<(), Error> {
-    chat::chat(url, token, channel).await.map_err(|error| Error::Terminal(error.to_string()))
+/// Chats until the person leaves.
+async fn talk(place: Place, channel: String) -> Result<(), Error> {
+    let history = match &place {
+        Place::Data(data) => Some(data.join(HISTORY_FILE)),
+        Place::Server(..) => None,
+    };
+    let find = move || {
+        place.target().map(|target| (target.url, target.token)).map_err(|error| error.to_string())
+    };
+    let options = chat::Options {
+        server: chat::Server::new(http()?, Arc::new(find)),
+        channel,
+        history,
+        no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+        ambient: Ambient::real(),
+    };
+    chat::run(options).await.map_err(|error| match error {
+        chat::Error::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Error::PipeClosed
+        }
+        error => Error::Terminal(error.to_string()),
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is a function to map errors with")]
