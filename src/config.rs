@@ -87,7 +87,7 @@ pub const SETTINGS: [Described; 9] = [
         variable: "OPEN_DISPATCH_PASS_ENV",
         default: "nothing",
         what: "Names of further variables that agents inherit from the server, separated by \
-               commas; `NAME_*` takes all that begin so.",
+               commas.",
     },
 ];
 

@@ -281,7 +281,7 @@ fn what_a_file_no_longer_says_is_taken_away_and_what_others_set_stays() {
 kind: Agent
 metadata: {name: helper}
 spec:
-  agent: {command: {}}
+  agent: {claude: {}}
   suspend: true
   instructions: Be brief.
 ";

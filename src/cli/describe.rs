@@ -186,11 +186,10 @@ impl Page {
 
     fn time(&mut self, label: &str, value: &Value) {
         let Some(text) = value.as_str() else { return };
-        let ago = match text.parse::<Timestamp>() {
-            Ok(time) => format!(" ({} ago)", age(time, self.now)),
-            Err(_) => String::new(),
-        };
-        self.row(label, format!("{}{ago}", out::harmless(text)));
+        match text.parse::<Timestamp>() {
+            Ok(time) => self.row(label, format!("{time:.0} ({} ago)", age(time, self.now))),
+            Err(_) => self.row(label, out::harmless(text)),
+        }
     }
 
     /// Pairs, one a line.
