@@ -40,7 +40,8 @@ const MAX_TOKEN_BYTES: u64 = 4096;
 /// The line that `--version` prints: a server takes only the reporter that says the same.
 #[must_use]
 pub fn version() -> String {
-    format!("{PROGRAM} {} (wire {WIRE_VERSION})", env!("CARGO_PKG_VERSION"))
+    let (version, sources) = (env!("CARGO_PKG_VERSION"), env!("SPRITE_REPORTER_SOURCES"));
+    format!("{PROGRAM} {version} (wire {WIRE_VERSION}, sources {sources})")
 }
 
 /// Whether a program that was called by this name (its first argument) is to be the reporter.
