@@ -16,10 +16,12 @@
 //! [`Bell`] only says *that* something changed; whoever hears it reads again. A bell that was
 //! missed costs time, never truth.
 
+pub mod data;
 mod ledger;
 pub mod memory;
 mod retention;
 mod rules;
+pub mod sqlite;
 mod tables;
 mod transaction;
 mod watch;

@@ -174,6 +174,9 @@ impl Draft<'_> {
     }
 }
 
+/// The highest number that an event can have: what every back end can keep.
+const LAST_SEQ: u64 = i64::MAX.unsigned_abs() - 1;
+
 fn stale_turn(id: &str) -> Error {
     Error::Stale { what: format!("turn {id}") }
 }
@@ -188,7 +191,8 @@ fn advance(newest: Held, run: u32, events: &[Event]) -> Result<Held, Error> {
         if held.finished {
             return Err(Error::Finished);
         }
-        if event.seq != held.seq + 1 {
+        let absurd = matches!(event.body, EventBody::Gap { through, .. } if through > LAST_SEQ);
+        if event.seq != held.seq + 1 || absurd {
             return Err(Error::Gap { expected: held.seq + 1 });
         }
         held.seq = event.next_seq() - 1;
