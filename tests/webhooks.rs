@@ -85,9 +85,14 @@ async fn each_bad_request_gets_one_clear_answer_and_changes_nothing() {
     let other = house.sprite("two").await;
     let writes = house.store.writes();
     let good = batch("one", 1, 1, &[hello()]);
-    let wrong_wire = batch("one", 1, 1, &[json!({"type": "hello", "wire": 9, "version": "9.0",
+    let wrong_wire = batch(
+        "one",
+        1,
+        1,
+        &[json!({"type": "hello", "wire": 9, "version": "9.0",
         "process": {"bootId": "b", "pid": 1, "startTime": 1},
-        "containment": {"subreaper": false, "cgroup": false, "dataHidden": false}})]);
+        "containment": {"subreaper": false, "cgroup": false, "dataHidden": false}})],
+    );
     let mut said = Vec::new();
     for (what, token, body) in [
         ("no token", "", good.clone().into_bytes()),
@@ -101,7 +106,12 @@ async fn each_bad_request_gets_one_clear_answer_and_changes_nothing() {
         ("deep nesting", &token, vec![b'['; 100_000]),
         ("no hello", &token, batch("one", 1, 1, &[log("x")]).into_bytes()),
         ("another wire", &token, wrong_wire.into_bytes()),
-        ("a hole within", &token, good.replace("}]", "},{\"seq\":3,\"at\":\"2026-01-01T00:00:00Z\",\"type\":\"ready\"}]").into_bytes()),
+        (
+            "a hole within",
+            &token,
+            good.replace("}]", "},{\"seq\":3,\"at\":\"2026-01-01T00:00:00Z\",\"type\":\"ready\"}]")
+                .into_bytes(),
+        ),
         ("too much", &token, vec![b' '; 2 * 1024 * 1024 + 1]),
     ] {
         let answer = house.post(token, EVENTS, body).await;
@@ -143,7 +153,9 @@ async fn a_token_dies_with_its_sprite() {
     let answer = house.post(&token, EVENTS, batch("one", 1, 2, &[log("x")])).await;
     assert_eq!(answer.code, StatusCode::GONE);
     let name = "one".to_owned();
-    house.apply(vec![Op::Delete { kind: Kind::Sprite, name, uid: None, resource_version: None }]).await;
+    house
+        .apply(vec![Op::Delete { kind: Kind::Sprite, name, uid: None, resource_version: None }])
+        .await;
     let answer = house.post(&token, EVENTS, batch("one", 1, 2, &[log("x")])).await;
     assert_eq!(answer.code, StatusCode::GONE);
 
@@ -235,9 +247,19 @@ fn chance(state: &mut u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_reporters_that_repeat_reorder_and_miss_answers_are_held_once_and_in_order() {
+    reported_once_and_in_order(House::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_disk_it_is_the_same() {
+    let (house, _directory) = House::on_disk().await;
+    reported_once_and_in_order(house).await;
+}
+
+async fn reported_once_and_in_order(house: House) {
     const REPORTERS: u64 = 64;
     const LINES: u64 = 60;
-    let house = Arc::new(House::new());
+    let house = Arc::new(house);
     let mut reporters = tokio::task::JoinSet::new();
     for n in 0..REPORTERS {
         let house = house.clone();
@@ -255,7 +277,8 @@ async fn sixty_four_reporters_that_repeat_reorder_and_miss_answers_are_held_once
                 // of which nobody waits for.
                 let mut posts = Vec::new();
                 for _ in 0..3 {
-                    let first = 1 + known.saturating_sub(chance(&mut seed) % 4) + chance(&mut seed) % 3;
+                    let first =
+                        1 + known.saturating_sub(chance(&mut seed) % 4) + chance(&mut seed) % 3;
                     let length = 1 + chance(&mut seed) % 8;
                     if first > all {
                         continue;
@@ -375,7 +398,10 @@ async fn health_answers_as_the_original_did_and_takes_a_query() {
         assert_eq!((answer.code, answer.json()), (StatusCode::OK, healthy));
     }
     let nowhere = house.post("", "/webhooks/nowhere", "{}").await;
-    assert_eq!((nowhere.code, nowhere.text().as_str()), (StatusCode::NOT_FOUND, r#"{"error":"Not found"}"#));
+    assert_eq!(
+        (nowhere.code, nowhere.text().as_str()),
+        (StatusCode::NOT_FOUND, r#"{"error":"Not found"}"#)
+    );
 }
 
 fn said(name: &str, rest: Value) -> String {
@@ -397,9 +423,17 @@ async fn an_original_sidecar_is_heard_as_a_run_of_its_own() {
             json!({"artifacts": [{"name": "pr", "url": "https://x.test/1", "type": "pr"}, null]}),
             json!({"ok": true, "count": 1}),
         ),
-        ("status", json!({"status": "failed", "exitCode": 137, "error": "Agent exited"}), json!({"ok": true})),
+        (
+            "status",
+            json!({"status": "failed", "exitCode": 137, "error": "Agent exited"}),
+            json!({"ok": true}),
+        ),
         // Said again, it is no news.
-        ("status", json!({"status": "failed", "exitCode": 137, "error": "Agent exited"}), json!({"ok": true})),
+        (
+            "status",
+            json!({"status": "failed", "exitCode": 137, "error": "Agent exited"}),
+            json!({"ok": true}),
+        ),
     ] {
         let answer = house.post(&token, &format!("/webhooks/{path}"), said("one", body)).await;
         assert_eq!((answer.code, answer.json()), (StatusCode::OK, expected), "{path}");
@@ -546,7 +580,8 @@ async fn a_shutdown_ends_streams_and_does_not_wait_for_clients_that_say_nothing(
 /// Runs a script of our own that speaks as an original sidecar does; skipped where the machine
 /// lacks the program, but not in CI.
 async fn sidecar(program: &str, arguments: &[&str], lines: usize) {
-    let found = std::process::Command::new(arguments.last().unwrap_or(&program)).arg("--version").output();
+    let found =
+        std::process::Command::new(arguments.last().unwrap_or(&program)).arg("--version").output();
     if found.is_err() {
         assert!(std::env::var_os("CI").is_none(), "{program} is missing");
         let _ = writeln!(std::io::stderr(), "skipped: {program} is missing");
@@ -590,8 +625,10 @@ async fn the_output_of_a_sprite_begins_where_its_reader_left_off() {
     let house = House::new();
     let token = house.sprite("one").await;
     house.post(&token, EVENTS, batch("one", 1, 1, &[hello(), log("a"), log("b")])).await;
-    let rows = house.store.output(&uid("one"), Cursor { run: 1, seq: 2 }, usize::MAX).await.unwrap();
+    let rows =
+        house.store.output(&uid("one"), Cursor { run: 1, seq: 2 }, usize::MAX).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.event.seq).collect::<Vec<_>>(), [3]);
-    let answer = read(house.send(&token, Method::GET, "/webhooks/inbox?after=x", "", "").await).await;
+    let answer =
+        read(house.send(&token, Method::GET, "/webhooks/inbox?after=x", "", "").await).await;
     assert_eq!(answer.code, StatusCode::BAD_REQUEST);
 }

@@ -17,7 +17,7 @@ use open_dispatch::{
         Permissions, RuntimeSpec, Sprite, SpriteSpec,
     },
     server::{self, State},
-    store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
+    store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore, sqlite::SqliteStore},
     token::SpriteTokens,
 };
 use serde_json::{Value, json};
@@ -89,6 +89,13 @@ impl House {
     /// A server over a store in memory, at the beginning of 2026.
     pub fn new() -> Self {
         Self::over(MemoryStore::new())
+    }
+
+    /// A server over SQLite in a directory, which goes with the second value.
+    pub async fn on_disk() -> (Self, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path(), Ambient::real()).await.unwrap();
+        (Self::over(store), directory)
     }
 
     /// A server over this store.

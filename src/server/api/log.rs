@@ -145,9 +145,9 @@ impl Reader {
             let object = state.0.store.get_by_uid(self.kind, &self.uid).await?;
             let ended = object.as_ref().is_none_or(has_ended) || self.has_exited().await?;
             let sprites = self.sprites().await?;
-            let mut output = sprites.last().map(|newest| {
-                state.0.hub.wait_for(Topic::Output(newest.metadata.uid.clone()))
-            });
+            let mut output = sprites
+                .last()
+                .map(|newest| state.0.hub.wait_for(Topic::Output(newest.metadata.uid.clone())));
             for sprite in &sprites {
                 self.send_all(sprite, out).await?;
             }
