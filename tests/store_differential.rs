@@ -1,6 +1,8 @@
 //! Random transactions leave the same state in memory and in SQLite, answer by answer, with
 //! groups, compactions and reopenings in between.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 #[path = "support/store_fixtures.rs"]
 mod fixtures;
 

@@ -1,6 +1,8 @@
 //! What the store has acknowledged is there after the process was killed, and of what it has
 //! not acknowledged each transaction is there whole or not at all.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 #[path = "support/store_fixtures.rs"]
 mod fixtures;
 

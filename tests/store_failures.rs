@@ -1,5 +1,7 @@
 //! What the store does when the file, the disk or the version are not as they should be.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 #[path = "support/store_fixtures.rs"]
 mod fixtures;
 
@@ -114,7 +116,7 @@ async fn full_store(dir: &Path) -> (Arc<SqliteStore>, u64, Error) {
 async fn a_full_store_refuses_writes_and_stays_readable() {
     let dir = tempfile::tempdir().unwrap();
     let (store, held, error) = full_store(dir.path()).await;
-    insta::assert_snapshot!(error.to_string(), @"the store cannot be used: database or disk is full");
+    insta::assert_snapshot!(error.to_string(), @"the store cannot be used: database or disk is full; free some space");
     assert!(held > 3);
     assert_eq!(store.held("s", None).await.unwrap().seq, held);
     let rows = store.output("s", Cursor::default(), usize::MAX).await.unwrap();
