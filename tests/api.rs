@@ -1,6 +1,8 @@
 //! Promise: the API has the shape of the Kubernetes API, checks everything before it does
 //! anything, says every fault at once, and its streams miss nothing.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 #[path = "support/house.rs"]
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
