@@ -84,7 +84,8 @@ pub(crate) fn fingerprint(token: &str) -> [u8; 32] {
 /// # Errors
 /// A file that cannot be read or written, that others may read, or that is empty.
 pub fn secret_file(path: &Path) -> Result<String, Error> {
-    let failed = |action| move |source| Error::File { action, path: path.display().to_string(), source };
+    let failed =
+        |action| move |source| Error::File { action, path: path.display().to_string(), source };
     match fs::metadata(path) {
         Ok(metadata) => {
             if metadata.permissions().mode() & 0o077 != 0 {
@@ -108,12 +109,8 @@ pub fn secret_file(path: &Path) -> Result<String, Error> {
 /// Writes a file that is there whole or not at all, whenever the machine dies.
 fn write_once(path: &Path, secret: &str) -> io::Result<()> {
     let half = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&half)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
     writeln!(file, "{secret}")?;
     file.sync_all()?;
     fs::rename(&half, path)?;
@@ -148,7 +145,9 @@ fn hex(bytes: &[u8]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The key in the environment is too short to be one.
-    #[error("{KEY_VARIABLE} is shorter than {SHORTEST_KEY} characters; set a longer one, or unset it")]
+    #[error(
+        "{KEY_VARIABLE} is shorter than {SHORTEST_KEY} characters; set a longer one, or unset it"
+    )]
     Short,
     /// Others may read the file.
     #[error("{path} can be read by others; run `chmod 600 {path}`")]

@@ -1,5 +1,7 @@
 //! Every back end of the store does the same: the suite of `support/store_suite.rs`, on each.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 #[path = "support/store_fixtures.rs"]
 mod fixtures;
 #[path = "support/store_suite.rs"]

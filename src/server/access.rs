@@ -18,7 +18,11 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Lets through whoever shows the access token.
-pub(super) async fn require(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+pub(super) async fn require(
+    Shared(state): Shared<State>,
+    request: Request,
+    next: Next,
+) -> Response {
     match bearer(request.headers()) {
         Some(token) if same(token, &state.0.access_token) => next.run(request).await,
         shown => {

@@ -69,9 +69,14 @@ impl Directory {
         Self { store, hub, tokens, index: RwLock::default(), synced: Mutex::default() }
     }
 
+    /// Looks which sprites are alive.
+    pub(super) async fn refresh(&self) -> Result<(), store::Error> {
+        self.sync(self.store.revision().await?).await
+    }
+
     /// How many sprites are alive.
     pub(super) async fn live(&self) -> Result<usize, store::Error> {
-        self.sync(self.store.revision().await?).await?;
+        self.refresh().await?;
         Ok(self.index.read().unwrap_or_else(PoisonError::into_inner).live)
     }
 

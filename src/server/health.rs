@@ -54,7 +54,9 @@ pub(super) async fn ready(Shared(state): Shared<State>) -> Response {
     let ready = parts.values().all(Option::is_none);
     let parts: BTreeMap<String, String> = parts
         .into_iter()
-        .map(|(part, why)| (part, why.map_or_else(|| "up".to_owned(), |why| format!("down: {why}"))))
+        .map(|(part, why)| {
+            (part, why.map_or_else(|| "up".to_owned(), |why| format!("down: {why}")))
+        })
         .collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"ready": ready, "parts": parts}))).into_response()

@@ -125,6 +125,11 @@ impl Rows {
                 Woken::Beat => {
                     self.beat_due = self.state.0.ambient.clock.elapsed() + HEARTBEAT;
                     let mut lines = line(&InboxRow { n: 0, order: Order::Heartbeat {} });
+                    // Nobody else may have asked since the sprite went.
+                    self.state.0.directory.refresh().await.ok()?;
+                    if !self.may_speak() {
+                        return None;
+                    }
                     let acked = self.state.0.store.inbox_acked(self.lane.uid()).await.ok()?;
                     self.acked = self.acked.max(acked);
                     lines.extend(self.read(self.acked).await?);

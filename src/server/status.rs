@@ -24,11 +24,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(
-        code: StatusCode,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(super) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), about: None, causes: Vec::new() }
     }
 
@@ -62,10 +58,7 @@ impl Problem {
     }
 
     pub(super) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {}.{GROUP} \"{name}\": {why}",
-            kind.plural()
-        );
+        let message = format!("{}.{GROUP} \"{name}\" is not written: {why}", kind.plural());
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
@@ -123,8 +116,8 @@ impl From<store::Error> for Problem {
             store::Error::Conflict { kind, name } => Self::conflict(
                 kind,
                 &name,
-                "the object has been modified; please apply your changes to the latest version \
-                 and try again",
+                "it has changed since it was read; read it again, and make the change to what is \
+                 there now",
             ),
             store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message)

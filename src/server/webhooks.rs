@@ -114,7 +114,9 @@ pub(super) async fn events(Shared(state): Shared<State>, request: Request) -> Re
 /// What is answered to what cannot be taken.
 fn refusal(reply: Reply) -> Response {
     match reply {
-        Reply::Held(_) | Reply::Hole(_) | Reply::Taken => answer(StatusCode::OK, &json!({"ok": true})),
+        Reply::Held(_) | Reply::Hole(_) | Reply::Taken => {
+            answer(StatusCode::OK, &json!({"ok": true}))
+        }
         Reply::Superseded => gone(),
         Reply::Refused(why) => error(StatusCode::BAD_REQUEST, why),
         Reply::TooLate(why) => error(StatusCode::CONFLICT, why),

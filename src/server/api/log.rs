@@ -5,8 +5,8 @@
 //! its object has ended and all is sent; when it ends for another reason, it breaks off, so that
 //! a client can tell and come back with `after`.
 //!
-//! `after=RUN.SEQ` is a place in the newest sprite's output; `after=SPRITE/RUN.SEQ` names the
-//! sprite, and leaves out all that came before it.
+//! `after=RUN.SEQ` is a place in the output of the first sprite, which for most objects is the
+//! only one; `after=SPRITE/RUN.SEQ` names the sprite, and leaves out all that came before it.
 
 use std::{collections::HashMap, io};
 
@@ -123,7 +123,7 @@ impl Reader {
                 .iter()
                 .position(|sprite| sprite.metadata.name == name)
                 .ok_or_else(|| Problem::not_found(Kind::Sprite, name))?,
-            None => sprites.len().saturating_sub(1),
+            None => 0,
         };
         for (n, sprite) in sprites.iter().enumerate().take(at + 1) {
             let end = Cursor { run: u32::MAX, seq: 1 << 62 };
@@ -145,9 +145,9 @@ impl Reader {
             let object = state.0.store.get_by_uid(self.kind, &self.uid).await?;
             let ended = object.as_ref().is_none_or(has_ended) || self.has_exited().await?;
             let sprites = self.sprites().await?;
-            let mut output = sprites.last().map(|newest| {
-                state.0.hub.wait_for(Topic::Output(newest.metadata.uid.clone()))
-            });
+            let mut output = sprites
+                .last()
+                .map(|newest| state.0.hub.wait_for(Topic::Output(newest.metadata.uid.clone())));
             for sprite in &sprites {
                 self.send_all(sprite, out).await?;
             }

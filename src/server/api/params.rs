@@ -51,7 +51,8 @@ impl Params {
         if let Some(fields) = self.text("fieldSelector")
             && !fields.starts_with("metadata.name=")
         {
-            let message = format!("fieldSelector `{fields}` is not supported; metadata.name=NAME is");
+            let message =
+                format!("fieldSelector `{fields}` is not supported; metadata.name=NAME is");
             return Err(Problem::bad_request(message));
         }
         Selector::parse(self.text("labelSelector").unwrap_or_default())

@@ -107,7 +107,9 @@ impl Continue {
             .decode(token)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| Problem::bad_request("continue is none that this server gave; list anew"))
+            .ok_or_else(|| {
+                Problem::bad_request("continue is none that this server gave; list anew")
+            })
     }
 }
 
@@ -130,18 +132,19 @@ pub(super) async fn page(state: &State, kind: Kind, params: &Params) -> Result<P
     loop {
         let listing = store.list(kind, after.as_deref(), PAGE).await?;
         let revision = *revision.get_or_insert(listing.revision);
-        let mut objects = listing.items.into_iter().peekable();
-        while let Some(object) = objects.next() {
+        after = listing.items.last().map(|object| object.metadata().name.clone());
+        for object in listing.items {
             let metadata = object.metadata();
             let wanted = selector.matches(&metadata.labels)
                 && params.field_name().is_none_or(|name| name == metadata.name);
-            after = Some(metadata.name.clone());
-            if wanted {
-                items.push(object);
-            }
-            if items.len() == limit && (objects.peek().is_some() || listing.more) {
+            if wanted && items.len() == limit {
+                // There is at least one more, so the next page is not empty.
+                let after = items.last().map(|last| last.metadata().name.clone());
                 let next = Continue { revision, after: after.unwrap_or_default() }.write();
                 return Ok(Page { items, revision, next: Some(next) });
+            }
+            if wanted {
+                items.push(object);
             }
         }
         if !listing.more {

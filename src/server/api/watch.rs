@@ -69,8 +69,13 @@ pub(super) async fn watch(
             }
         }
     }
-    let changes =
-        watch_with(state.0.store.clone(), kind, view.revision, clock.clone(), Arc::new(Notify::new()));
+    let changes = watch_with(
+        state.0.store.clone(),
+        kind,
+        view.revision,
+        clock.clone(),
+        Arc::new(Notify::new()),
+    );
     let feed = Feed {
         first: Some(lines.concat().into()),
         changes: Box::pin(changes),

@@ -323,7 +323,8 @@ pub(super) async fn delete(
     let (uid, resource_version) = (condition("uid"), condition("resourceVersion"));
 
     let old = read::object(&state, kind, &name).await?;
-    let differs = |asked: &Option<String>, is: &str| asked.as_ref().is_some_and(|asked| asked != is);
+    let differs =
+        |asked: &Option<String>, is: &str| asked.as_ref().is_some_and(|asked| asked != is);
     if differs(&uid, &old.metadata().uid)
         || differs(&resource_version, &old.metadata().resource_version)
     {

@@ -110,12 +110,7 @@ impl Ingest {
         }
     }
 
-    async fn take_events(
-        &self,
-        lane: &Lane,
-        seen: &mut Option<Seen>,
-        batch: EventBatch,
-    ) -> Reply {
+    async fn take_events(&self, lane: &Lane, seen: &mut Option<Seen>, batch: EventBatch) -> Reply {
         let (run, row) = (batch.run, batch.inbox_ack);
         let known = match self.known(lane, seen).await {
             Ok(known) => known,
@@ -154,12 +149,7 @@ impl Ingest {
     }
 
     /// Takes what an original sidecar says: one thing, or several pieces of log.
-    async fn take_legacy(
-        &self,
-        lane: &Lane,
-        seen: &mut Option<Seen>,
-        group: Vec<Legacy>,
-    ) -> Reply {
+    async fn take_legacy(&self, lane: &Lane, seen: &mut Option<Seen>, group: Vec<Legacy>) -> Reply {
         for _ in 0..TRIES {
             let known = match self.known(lane, seen).await {
                 Ok(known) => known,
@@ -232,8 +222,7 @@ impl Ingest {
             Ok(last) => last,
             Err(error) => return failed(&error),
         };
-        let output =
-            Op::Output { sprite_uid: lane.uid().to_owned(), run: last.run + 1, events };
+        let output = Op::Output { sprite_uid: lane.uid().to_owned(), run: last.run + 1, events };
         let apply = self.store.apply(Transaction::at(now).with(output));
         match self.ambient.step("ingest.late", apply).await {
             Ok(_) => Reply::Taken,

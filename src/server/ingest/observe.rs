@@ -308,7 +308,10 @@ mod tests {
     }
 
     fn numbered(bodies: Vec<EventBody>) -> Vec<Event> {
-        (1..).zip(bodies).map(|(seq, body)| Event { seq, at: Timestamp::UNIX_EPOCH, body }).collect()
+        (1..)
+            .zip(bodies)
+            .map(|(seq, body)| Event { seq, at: Timestamp::UNIX_EPOCH, body })
+            .collect()
     }
 
     fn hello() -> EventBody {
@@ -350,7 +353,9 @@ mod tests {
     fn moved(ops: &[Op]) -> Vec<(String, TurnState)> {
         ops.iter()
             .filter_map(|op| match op {
-                Op::MoveTurn { turn, .. } | Op::AddTurn(turn) => Some((turn.id.clone(), turn.state)),
+                Op::MoveTurn { turn, .. } | Op::AddTurn(turn) => {
+                    Some((turn.id.clone(), turn.state))
+                }
                 _ => None,
             })
             .collect()
@@ -411,8 +416,7 @@ mod tests {
         let mut context = context();
         context.turns.insert("t".to_owned(), turn("t", "other", TurnState::Sent));
         let accepted = EventBody::TurnAccepted { turn: "t".to_owned(), origin: None };
-        let (_, ops) =
-            observe(&Seen::default(), context, &numbered(vec![accepted, ended("t", 5)]));
+        let (_, ops) = observe(&Seen::default(), context, &numbered(vec![accepted, ended("t", 5)]));
         assert_eq!(moved(&ops), []);
     }
 

@@ -27,7 +27,8 @@ pub fn place(seen: &Seen, batch: EventBatch) -> Result<Place, BadBody> {
     if batch.run < seen.run {
         return Ok(Place::Superseded);
     }
-    let (held, finished) = if batch.run == seen.run { (seen.held, seen.finished) } else { (0, false) };
+    let (held, finished) =
+        if batch.run == seen.run { (seen.held, seen.finished) } else { (0, false) };
     let ack = EventAck { held, expected: held + 1, finished };
     if finished {
         return Ok(Place::Held(ack));
