@@ -29,6 +29,8 @@ use tokio::sync::mpsc;
 pub enum Beat {
     /// Says hello.
     Hello,
+    /// The agent says that it takes turns.
+    Ready,
     /// The agent prints a line.
     Line(&'static str),
     /// The agent ends with a code.
@@ -50,6 +52,10 @@ pub struct Script {
     pub stubborn: bool,
     /// Whether the runtime refuses to start it, for good.
     pub unstartable: bool,
+    /// How often the runtime fails to start it before it can.
+    pub failures: usize,
+    /// How often the runtime cannot look after it before it can.
+    pub stalls: usize,
 }
 
 /// Gives a sprite's script.
@@ -59,6 +65,7 @@ struct Process {
     owner: String,
     script: VecDeque<(Timestamp, Beat)>,
     stubborn: bool,
+    stalls: usize,
     reporter: bool,
     agent: bool,
     exit: Option<Exit>,
@@ -94,6 +101,7 @@ struct State {
     processes: BTreeMap<String, Process>,
     wakes: Option<mpsc::UnboundedSender<String>>,
     calls: Vec<&'static str>,
+    failed_starts: BTreeMap<String, usize>,
     writes: u64,
     broken: Vec<String>,
 }
@@ -177,6 +185,7 @@ impl World {
                         containment: Containment { data_hidden: true, ..Containment::default() },
                     },
                 ),
+                Beat::Ready => process.say(at, EventBody::Ready {}),
                 Beat::Line(text) => {
                     let chunk = Chunk::pack(text.as_bytes(), false);
                     process.say(at, EventBody::Log { stream: Stream::Stdout, chunk });
@@ -253,6 +262,7 @@ impl World {
         for event in &events {
             let (patch, unless) = match &event.body {
                 EventBody::Hello { .. } => (json!({"run": 1, "helloTime": now}), "/helloTime"),
+                EventBody::Ready {} => (json!({"ready": true}), "/exit"),
                 EventBody::Exit(exit) => (json!({"exit": exit}), "/exit"),
                 _ => continue,
             };
@@ -339,6 +349,11 @@ impl Runtime for World {
         if script.unstartable {
             return Err(Error::Terminal("the work directory /nowhere does not exist".to_owned()));
         }
+        let failed = state.failed_starts.entry(uid.clone()).or_default();
+        if *failed < script.failures {
+            *failed += 1;
+            return Err(Error::Transient("the machine is busy".to_owned()));
+        }
         let alive = |process: &&Process| process.reporter || process.agent;
         let live = state.processes.values().filter(alive).count();
         if live >= self.capacity {
@@ -352,6 +367,7 @@ impl Runtime for World {
             owner,
             script: script.beats.into_iter().map(at).collect(),
             stubborn: script.stubborn,
+            stalls: script.stalls,
             reporter: true,
             agent: true,
             exit: None,
@@ -372,6 +388,10 @@ impl Runtime for World {
             && !process.reporter
             && !process.is_gone()
         {
+            if process.stalls > 0 {
+                process.stalls -= 1;
+                return Err(Error::Terminal("a process cannot be killed".to_owned()));
+            }
             process.end(now, exit(None, ExitReason::ReporterLost));
             process.reporter = true;
         }
