@@ -259,6 +259,7 @@ fn orphaned(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
 fn gone(plan: &mut Plan, sprite: &Sprite, exit: Option<&Exit>, now: Timestamp) {
     let held = plan.status.exit.is_some();
     let mut pen = pen(&mut plan.status, sprite, now);
+    pen.yes(words::PROVISIONED, words::OBSERVED, "");
     pen.yes(words::GONE, words::OBSERVED, "");
     pen.no(words::READY, words::GONE, "");
     pen.conditions.remove(words::STALLED);
