@@ -125,9 +125,9 @@ fn keep_private(root: &Path) -> io::Result<()> {
     }
     let ours = root.join(LOCK_FILE).exists() || fs::read_dir(root)?.next().is_none();
     if !ours {
-        return Err(io::Error::other(format!(
-            "it holds other files and is open to other users (chmod 700 would close it)"
-        )));
+        return Err(io::Error::other(
+            "it holds other files and is open to other users (chmod 700 would close it)",
+        ));
     }
     fs::set_permissions(root, Permissions::from_mode(0o700))
 }

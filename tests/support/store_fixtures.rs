@@ -7,9 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use open_dispatch::{
     ambient::later,
-    resource::{
-        API_VERSION, AnyObject, Kind, OwnerReference,
-    },
+    resource::{API_VERSION, AnyObject, Kind, OwnerReference},
     store::{
         Approval, ApprovalState, Conversation, Cursor, Delivery, DeliveryState, Op, Subject,
         Transaction, Turn, TurnState,
@@ -186,4 +184,3 @@ pub fn delivery(id: &str) -> Delivery {
 pub fn tx(seconds: u64, ops: impl IntoIterator<Item = Op>) -> Transaction {
     Transaction { ops: ops.into_iter().collect(), now: at(seconds) }
 }
-

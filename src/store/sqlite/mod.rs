@@ -50,6 +50,10 @@ use writer::Request;
 
 /// The store's file in the data directory.
 const FILE: &str = "store.db";
+/// SQLite's code for a disk without space.
+const DISK_FULL: &str = "13";
+/// What whoever comes too late is told.
+const CLOSED: &str = "it was closed";
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,7 +139,7 @@ impl SqliteStore {
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
     ) -> Result<T, Error> {
-        let closed = || Error::Unavailable("it was closed".to_owned());
+        let closed = || Error::Unavailable(CLOSED.to_owned());
         let (answer, answered) = oneshot::channel();
         self.requests.send(request(answer)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
@@ -143,12 +147,20 @@ impl SqliteStore {
 }
 
 /// What the database says, as the store says it.
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn failed(error: sqlx::Error) -> Error {
-    Error::Unavailable(match error {
+    Error::Unavailable(message(&error))
+}
+
+fn message(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) if error.code().as_deref() == Some(DISK_FULL) => {
+            format!("{}; free some space", error.message())
+        }
         sqlx::Error::Database(error) => error.message().to_owned(),
-        sqlx::Error::PoolClosed => "it was closed".to_owned(),
+        sqlx::Error::PoolClosed => CLOSED.to_owned(),
         other => other.to_string(),
-    })
+    }
 }
 
 #[async_trait]

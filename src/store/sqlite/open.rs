@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Options, codec::natural};
+use super::{Options, codec::natural, message};
 use crate::{ambient::Ambient, store::Error};
 
 /// The schema's history; its newest number is the schema that this version knows.
@@ -56,13 +56,6 @@ pub(super) async fn open(
         .await
         .map_err(unusable)?;
     Ok(Opened { options, connection, readers, installation, revision, made })
-}
-
-fn message(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn base_options(path: &Path) -> SqliteConnectOptions {
