@@ -1,5 +1,7 @@
 //! A command is one transaction: it is done once, whole, or not at all, and always answered.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::sync::Arc;
 
 use jiff::Timestamp;

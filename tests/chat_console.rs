@@ -1,6 +1,8 @@
 //! A terminal and a server, with a real socket between them: every line is taken once, every
 //! line of output is printed once, over restarts on both sides.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     io::Write,
     sync::{Arc, Mutex},
