@@ -1,6 +1,8 @@
 //! What stands in a conversation is what the ledgers say, once and in order, whatever happens
 //! on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},

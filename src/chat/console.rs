@@ -349,11 +349,11 @@ fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Respon
     (code, Json(body)).into_response()
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Response> {
+fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Box<Response>> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let message = format!("the body cannot be read: {error}");
-        failure(StatusCode::BAD_REQUEST, "BadRequest", message)
+        Box::new(failure(StatusCode::BAD_REQUEST, "BadRequest", message))
     })
 }
 
@@ -366,7 +366,7 @@ fn is_token(text: &str) -> bool {
 async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
     let said: Said = match read(&body) {
         Ok(said) => said,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     for (field, value) in [("requestId", &said.request_id), ("channel", &said.channel)] {
         if !is_token(value) {
@@ -407,7 +407,7 @@ async fn acks(State(rooms): State<Rooms>, body: Bytes) -> Response {
             "NotFound",
             format!("no terminal {} is attached; attach again", printed.client),
         ),
-        Err(response) => response,
+        Err(response) => *response,
     }
 }
 

@@ -219,7 +219,7 @@ impl Outbox {
                 return Ok(Next::After(LOOK_AGAIN));
             }
             delivery = match self.post(delivery, platform).await? {
-                Posted::Yes(delivery) => delivery,
+                Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
             };
         }
@@ -282,7 +282,7 @@ impl Outbox {
                 delivery.shown = rendering.cursor;
             }
             delivery = match self.post(delivery, platform).await? {
-                Posted::Yes(delivery) => delivery,
+                Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
             };
         }
@@ -324,7 +324,7 @@ impl Outbox {
         memory.suspects.remove(&delivery.id);
         memory.posted.remove(&nonce.to_string());
         drop(memory);
-        Ok(Posted::Yes(delivery))
+        Ok(Posted::Yes(Box::new(delivery)))
     }
 
     /// The id of the message with this nonce: posted just now or before.
@@ -498,7 +498,7 @@ impl Outbox {
 }
 
 enum Posted {
-    Yes(Delivery),
+    Yes(Box<Delivery>),
     No(Next),
 }
 

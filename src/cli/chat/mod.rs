@@ -32,7 +32,7 @@ pub use wire::{Find, Server};
 
 use crate::{
     ambient::Ambient,
-    chat::frames::{FrameOp, Said},
+    chat::frames::{Frame, FrameOp, Said},
 };
 use paper::{Paper, Style};
 use wire::Problem;
@@ -278,16 +278,7 @@ async fn listen(shared: Arc<Shared>) -> Result<(), Error> {
                 ever = true;
                 loop {
                     match frames.next(&*options.ambient.clock).await {
-                        Ok(frame) => {
-                            show(&shared, frame.op).await?;
-                            if frame.n > 0 {
-                                // A lost acknowledgement costs a repetition, which prints nothing.
-                                let _ = options
-                                    .server
-                                    .acknowledge(&options.channel, &shared.client, frame.n)
-                                    .await;
-                            }
-                        }
+                        Ok(frame) => hear(&shared, frame).await?,
                         Err(Problem::Refused(why) | Problem::Away(why)) => break why,
                     }
                 }
@@ -310,16 +301,19 @@ async fn listen(shared: Arc<Shared>) -> Result<(), Error> {
     }
 }
 
-async fn show(shared: &Arc<Shared>, op: FrameOp) -> Result<(), Error> {
-    let ended = match &op {
-        FrameOp::Edit { id, last: true, .. } => Some(paper::delivery_of(id).to_owned()),
-        _ => None,
-    };
-    let text = shared.paper.lock().unwrap_or_else(PoisonError::into_inner).show(&op);
+/// Prints what is new in a frame, and acknowledges it.
+async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
+    let text = shared.paper.lock().unwrap_or_else(PoisonError::into_inner).show(&frame.op);
     shared.print(text).await?;
-    if let Some(delivery) = ended {
+    if frame.n > 0 {
+        let options = &shared.options;
+        // A lost acknowledgement costs a repetition, which prints nothing.
+        let _ = options.server.acknowledge(&options.channel, &shared.client, frame.n).await;
+    }
+    // Only now: whoever waits for this end may end the process.
+    if let FrameOp::Edit { id, last: true, .. } = &frame.op {
         shared.ended.send_modify(|ended| {
-            ended.insert(delivery);
+            ended.insert(paper::delivery_of(id).to_owned());
         });
     }
     Ok(())
