@@ -74,11 +74,11 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
         7 => Op::Receipt(Receipt { key: format!("r{}", how / 8), effect: name }),
         8..=10 => {
             let held = memory.held(&sprite_uid, None).await.unwrap();
-            let run = held.run.max(1) + u32::from(how > 240);
+            let run = held.run.max(1) + u32::from(how > 240 || held.finished && how % 4 != 0);
             let next = if run == held.run { held.seq + 1 } else { 1 } + u64::from(how % 32 == 31);
             let events = match how % 8 {
                 0 => vec![gap(next, next + 3)],
-                1 if how > 200 => vec![log(next, "a"), exit(next + 1)],
+                1 => vec![log(next, "a"), exit(next + 1)],
                 n => (0..u64::from(n)).map(|n| log(next + n, &how.to_string())).collect(),
             };
             output(&sprite_uid, run, events)

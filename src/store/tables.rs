@@ -99,7 +99,8 @@ impl<K: Ord + Clone, V> Table<K, V> {
 
     fn keep(&mut self) {
         self.dirty.extend(self.pending.keys().cloned());
-        self.rows.append(&mut self.pending);
+        // Not `append`, which builds the whole tree anew.
+        self.rows.extend(std::mem::take(&mut self.pending));
     }
 
     fn forget(&mut self) {

@@ -458,7 +458,7 @@ pub async fn bells_ring_for_what_a_commit_touched(store: Subject) {
 
 pub async fn many_writers_lose_no_update_and_revisions_come_in_order(store: Subject) {
     const WRITERS: usize = 64;
-    const ROUNDS: u64 = 4;
+    const ROUNDS: u64 = 2;
     create(&store, job("shared")).await;
     let start = store.revision().await.unwrap();
     let writers = (0..WRITERS).map(|writer| {
@@ -558,7 +558,7 @@ pub async fn a_list_is_true_at_its_revision(store: Subject) {
     let writer = {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            for n in 0..100 {
+            for n in 0..40 {
                 create(&store, job(&format!("j{n:03}"))).await;
             }
         })
@@ -567,7 +567,7 @@ pub async fn a_list_is_true_at_its_revision(store: Subject) {
     loop {
         let listing = store.list(Kind::Job, None, usize::MAX).await.unwrap();
         assert_eq!(listing.items.len(), usize::try_from(listing.revision).unwrap());
-        if listing.revision == 100 {
+        if listing.revision == 40 {
             break;
         }
         tokio::task::yield_now().await;

@@ -1,6 +1,5 @@
 //! Reading: each function is one question to the pool of readers.
 
-use futures::TryStreamExt as _;
 use serde::de::DeserializeOwned;
 use sprite_reporter::wire::InboxRow;
 use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
@@ -13,12 +12,14 @@ use crate::{
     resource::{AnyObject, Kind},
     store::{
         Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Held, Listing, OutputRow,
-        Receipt, Revision, Turn,
+        Receipt, Revision, Turn, size_of_event,
     },
 };
 
 /// From so many rows on, they are decoded on a thread that may block.
 const MANY_ROWS: usize = 200;
+/// How many stretches of output are read at once; the longest have more than 1 MiB.
+const STRETCHES: usize = 8;
 
 pub(super) async fn object(
     readers: &SqlitePool,
@@ -185,30 +186,42 @@ pub(super) async fn held(
 pub(super) async fn output(
     readers: &SqlitePool,
     sprite_uid: &str,
-    after: Cursor,
+    mut after: Cursor,
     max_bytes: usize,
 ) -> Result<Vec<OutputRow>, Error> {
-    let mut stretches = sqlx::query(
-        "SELECT run, body FROM output WHERE sprite_uid = ?1 AND (run, last) > (?2, ?3) \
-         ORDER BY run, last",
-    )
-    .bind(sprite_uid)
-    .bind(after.run)
-    .bind(integer(after.seq))
-    .fetch(readers);
-    let mut rows = Vec::new();
+    let mut rows: Vec<OutputRow> = Vec::new();
     let mut bytes = 0;
-    while bytes < max_bytes.max(1) {
-        let Some(stretch) = stretches.try_next().await.map_err(failed)? else { break };
-        for row in decode_events(stretch.get(0), stretch.get(1))? {
-            // The cursor may stand in the middle of a stretch.
-            if row.cursor() > after && bytes < max_bytes.max(1) {
-                bytes += crate::store::size_of_event(&row.event);
+    loop {
+        let stretches: Vec<(u32, String)> = sqlx::query_as(
+            "SELECT run, body FROM output WHERE sprite_uid = ?1 AND (run, last) > (?2, ?3) \
+             ORDER BY run, last LIMIT ?4",
+        )
+        .bind(sprite_uid)
+        .bind(after.run)
+        .bind(integer(after.seq))
+        .bind(up_to(STRETCHES))
+        .fetch_all(readers)
+        .await
+        .map_err(failed)?;
+        let more = stretches.len() == STRETCHES;
+        for (run, body) in stretches {
+            for row in decode_events(run, &body)? {
+                // The cursor may stand in the middle of a stretch.
+                if row.cursor() <= after {
+                    continue;
+                }
+                if bytes >= max_bytes.max(1) {
+                    return Ok(rows);
+                }
+                bytes += size_of_event(&row.event);
+                after = row.cursor();
                 rows.push(row);
             }
         }
+        if !more {
+            return Ok(rows);
+        }
     }
-    Ok(rows)
 }
 
 pub(super) async fn inbox(
