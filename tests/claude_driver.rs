@@ -161,7 +161,8 @@ async fn an_interrupt_withdraws_what_was_asked() {
     let (request, _) = approval(&mut run).await;
     run.order(DriverOrder::Interrupt).await;
     run.event("the withdrawal", |event| {
-        matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request).then_some(())
+        matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request)
+            .then_some(())
     })
     .await;
     assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);

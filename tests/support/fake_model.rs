@@ -354,10 +354,8 @@ impl Message {
             })),
             Beat::Event(json!({"type": "ping"})),
         ];
-        let mut index = 0;
-        for act in &self.acts {
+        for (index, act) in self.acts.iter().enumerate() {
             beats.extend(blocks(act, index));
-            index += 1;
         }
         if self.is_cut {
             // In the middle of the last block, and not before the client has what was sent.

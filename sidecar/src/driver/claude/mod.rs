@@ -66,8 +66,7 @@ pub async fn drive(
         let message = format!("the work directory `{}` does not exist", spec.workdir);
         return failed(ExitReason::WorkspaceFailed, message);
     }
-    let launch =
-        launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
+    let launch = launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
     let child = match process::start(&launch) {
         Ok(child) => child,
         Err(error) => {

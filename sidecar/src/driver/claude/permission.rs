@@ -26,6 +26,11 @@ const ONLY_PLAN: &str = "You are here to plan, and nobody will approve the plan 
 const NOT_IN_PLAN: &str = "You are here to plan and may not change anything. Go on with what you \
                            can read.";
 
+const NO_ANSWER: &str = "The person did not choose. Decide for yourself, say what you assumed, \
+                         and go on.";
+const REFUSED: &str = "A person refused this. Do not try it in another way; go on without it, or \
+                       say what you need.";
+
 /// Decides on a request of the CLI. `is_job` says that the run works at a single task, which
 /// nobody attends to unless the mode says so.
 pub(super) fn decide(mode: PermissionMode, is_job: bool, tool: &str) -> Decision {
@@ -60,11 +65,11 @@ pub(super) fn allowed_input(tool: &str, input: &Value, words: &str) -> Option<Va
 }
 
 /// What the model is told when a person said no, or yes to a question without an answer.
-pub(super) fn refusal(words: &str) -> &str {
-    match words.trim() {
-        "" => "A person refused this. Do not try it in another way; go on without it, or say \
-               what you need.",
-        words => words,
+pub(super) fn refusal<'a>(tool: &str, words: &'a str) -> &'a str {
+    match (words.trim(), tool) {
+        ("", "AskUserQuestion") => NO_ANSWER,
+        ("", _) => REFUSED,
+        (words, _) => words,
     }
 }
 
@@ -119,6 +124,9 @@ mod tests {
             }))
         );
         assert_eq!(allowed_input("AskUserQuestion", &input, " "), None);
-        assert_eq!(allowed_input("Bash", &json!({"command": "ls"}), "blue"), Some(json!({"command": "ls"})));
+        assert_eq!(
+            allowed_input("Bash", &json!({"command": "ls"}), "blue"),
+            Some(json!({"command": "ls"}))
+        );
     }
 }

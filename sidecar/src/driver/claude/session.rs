@@ -139,7 +139,7 @@ impl Session {
             allow.then(|| permission::allowed_input(&asked.tool, &asked.input, words)).flatten();
         vec![Effect::Write(match input {
             Some(input) => protocol::allow(request, &input),
-            None => protocol::deny(request, permission::refusal(words)),
+            None => protocol::deny(request, permission::refusal(&asked.tool, words)),
         })]
     }
 
