@@ -34,6 +34,7 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
+    serve::ListenerExt as _,
 };
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -68,6 +69,10 @@ impl FakeModel {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
+        // A model's small pieces go out at once.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let server = tokio::spawn(async move {
