@@ -102,6 +102,17 @@ async fn a_job_uses_tools_and_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn a_file_is_read_and_edited() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    std::fs::write(desk.file("light.txt"), "off\n").unwrap();
+    let edit = "{\"file_path\":\"light.txt\",\"old_string\":\"off\",\"new_string\":\"on\"}";
+    let task = format!("[[tool:Read|{{\"file_path\":\"light.txt\"}}]] [[tool:Edit|{edit}]]");
+    let mut run = desk.job(&task).await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    assert_eq!(std::fs::read_to_string(desk.file("light.txt")).unwrap(), "on\n");
+}
+
+#[tokio::test]
 async fn a_turn_that_is_interrupted_while_it_speaks_ends_cancelled_and_the_next_one_works() {
     let Some((desk, _model)) = desk().await else { return };
     let mut run = desk.start();
