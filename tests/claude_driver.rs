@@ -54,6 +54,26 @@ async fn one_process_takes_turn_after_turn_in_one_session() {
 }
 
 #[tokio::test]
+async fn the_binary_is_found_on_the_agents_path_and_gets_model_and_instructions() {
+    let Some((mut desk, model)) = desk().await else { return };
+    let AgentSpec::Claude { path: Some(path), .. } = desk.spec.agent.clone() else {
+        panic!("a path")
+    };
+    let directory = std::path::Path::new(&path).parent().unwrap().to_string_lossy().into_owned();
+    desk.set("PATH", &format!("{directory}:{}", std::env::var("PATH").unwrap()));
+    desk.spec.agent = AgentSpec::Claude {
+        path: None,
+        model: Some("claude-sonnet-4-5".to_owned()),
+        instructions: Some("--- Prefer \"small\" commits, über alles.".to_owned()),
+    };
+    let mut run = desk.job("hello").await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    let asked = model.requests().pop().expect("a request").body;
+    assert_eq!(asked["model"], "claude-sonnet-4-5");
+    assert!(asked["system"].to_string().contains("über alles"), "the instructions");
+}
+
+#[tokio::test]
 async fn a_job_uses_tools_and_ends_by_itself() {
     let Some((mut desk, _model)) = desk().await else { return };
     let file = desk.file("made.txt");
@@ -79,6 +99,17 @@ async fn a_job_uses_tools_and_ends_by_itself() {
         })
         .collect();
     assert_eq!(titles, ["Bash:", "failed: false", "Write:", "failed: false"]);
+}
+
+#[tokio::test]
+async fn a_file_is_read_and_edited() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    std::fs::write(desk.file("light.txt"), "off\n").unwrap();
+    let edit = "{\"file_path\":\"light.txt\",\"old_string\":\"off\",\"new_string\":\"on\"}";
+    let task = format!("[[tool:Read|{{\"file_path\":\"light.txt\"}}]] [[tool:Edit|{edit}]]");
+    let mut run = desk.job(&task).await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    assert_eq!(std::fs::read_to_string(desk.file("light.txt")).unwrap(), "on\n");
 }
 
 #[tokio::test]
@@ -161,7 +192,8 @@ async fn an_interrupt_withdraws_what_was_asked() {
     let (request, _) = approval(&mut run).await;
     run.order(DriverOrder::Interrupt).await;
     run.event("the withdrawal", |event| {
-        matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request).then_some(())
+        matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request)
+            .then_some(())
     })
     .await;
     assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
@@ -430,6 +462,19 @@ async fn a_stop_does_not_wait_for_background_tasks() {
     desk.long_command_runs().await;
     let exit = run.stop().await;
     assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn a_job_that_fails_does_not_wait_for_its_background_tasks() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.set("CLAUDE_CODE_MAX_RETRIES", "0");
+    let input = serde_json::json!({
+        "command": desk.long_command(), "description": "wait", "run_in_background": true,
+    });
+    let mut run = desk.job(&format!("[[tool:Bash|{input}]] [[status:500]]")).await;
+    let exit = run.exit().await;
+    assert_eq!(exit.reason, ExitReason::Failed, "{exit:?}");
     assert_eq!(desk.tools(), 0);
 }
 

@@ -13,7 +13,6 @@
 //! print, and the next server takes them over.
 
 mod logging;
-mod stub;
 
 use std::{
     fs, io,
@@ -40,7 +39,10 @@ use crate::{
         },
     },
     resource::Kind,
-    runtime::Runtime,
+    runtime::{
+        Runtime,
+        local::{LocalConfig, LocalRuntime},
+    },
     server,
     store::{Store, data::DataDir, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -182,7 +184,8 @@ impl House {
         let tokens = SpriteTokens::load(secret, &self.data.key_file())?;
         let token = token::secret_file(&self.data.token_file())?;
 
-        let local: Arc<dyn Runtime> = stub::runtime(config.max_sprites.value);
+        let local: Arc<dyn Runtime> =
+            LocalRuntime::new(local_config(config, &self.data, store.installation()));
         let state =
             server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
 
@@ -296,6 +299,23 @@ impl Running {
         tracing::info!(sprites, "the server has stopped");
         Stopped { sprites }
     }
+}
+
+/// What the local runtime is told. A variable that is not UTF-8 is left out: no agent could be
+/// told of it.
+fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalConfig {
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    let mut local = LocalConfig::new(data.root(), installation, &home);
+    local.runs = data.runs_dir();
+    local.work = data.work_dir();
+    local.endpoint_file = data.endpoint_file();
+    local.capacity = config.max_sprites.value;
+    local.extra_env.clone_from(&config.pass_env.value);
+    local.environment = environment;
+    local
 }
 
 /// How many sprites live, as far as the store knows.

@@ -1,4 +1,4 @@
-//! The real Claude Code for tests: where it lies, and a run of the driver that a test can watch.
+//! A run of the driver with the real Claude Code, which a test can watch.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,28 +16,14 @@ use sprite_reporter::{
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
+#[path = "claude_binary.rs"]
+mod claude_binary;
+
+pub use claude_binary::binary;
+
 /// How long anything may take before the test is given up. Nothing waits for so long unless it
 /// is broken.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// The Claude Code that `tests/agents/install` put there. Where it is missing, the test is
-/// skipped and says so past the harness's capture; in CI, where it has to be there, it fails.
-pub fn binary() -> Option<PathBuf> {
-    use std::io::Write as _;
-    let os = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    let binary = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/agents/node_modules/@anthropic-ai")
-        .join(format!("claude-code-{os}-{arch}/claude"));
-    if binary.is_file() {
-        return Some(binary);
-    }
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let lack = format!("{test}: Claude Code is not installed; run tests/agents/install");
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{lack}");
-    let _ = writeln!(std::io::stderr(), "SKIPPED {lack}");
-    None
-}
 
 /// What a run needs: a home and a work directory of its own, and a model API.
 pub struct Desk {
@@ -136,7 +122,9 @@ impl Desk {
         entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
             .filter(|pid| !pids.contains(pid))
-            .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == work))
+            .filter(|pid| {
+                std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == work)
+            })
             .count()
     }
 

@@ -34,6 +34,7 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
+    serve::ListenerExt as _,
 };
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -68,6 +69,10 @@ impl FakeModel {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
+        // A model's small pieces go out at once.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let server = tokio::spawn(async move {
@@ -354,10 +359,8 @@ impl Message {
             })),
             Beat::Event(json!({"type": "ping"})),
         ];
-        let mut index = 0;
-        for act in &self.acts {
+        for (index, act) in self.acts.iter().enumerate() {
             beats.extend(blocks(act, index));
-            index += 1;
         }
         if self.is_cut {
             // In the middle of the last block, and not before the client has what was sent.

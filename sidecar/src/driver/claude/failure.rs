@@ -23,7 +23,13 @@ pub(super) fn of_turn(result: &TurnResult, kind: Option<&str>) -> String {
     if let Some(known) = known(&said) {
         return known;
     }
-    match (result.api_status, kind.unwrap_or_default()) {
+    let kind = kind.unwrap_or_default();
+    let said = match (said.as_str(), result.api_status) {
+        ("", Some(status)) => format!("API Error: {status}"),
+        ("", None) => one_line(&kind.replace('_', " "), MESSAGE_CHARS),
+        (said, _) => said.to_owned(),
+    };
+    match (result.api_status, kind) {
         (Some(401 | 403), _) | (_, "authentication_failed") => {
             format!("the model API refused the log-in ({said}); {REFUSED}")
         }

@@ -66,8 +66,7 @@ pub async fn drive(
         let message = format!("the work directory `{}` does not exist", spec.workdir);
         return failed(ExitReason::WorkspaceFailed, message);
     }
-    let launch =
-        launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
+    let launch = launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
     let child = match process::start(&launch) {
         Ok(child) => child,
         Err(error) => {
@@ -136,7 +135,7 @@ impl Hands {
         let mut reads_output = true;
         let mut reads_orders = true;
         let status = loop {
-            self.end_when_done();
+            self.end_when_done().await;
             let patience = self.patience();
             let heard = tokio::select! {
                 biased;
@@ -208,8 +207,16 @@ impl Hands {
         }
     }
 
-    fn end_when_done(&mut self) {
-        if self.session.task_end().is_some() && self.session.is_quiet() {
+    /// Ends the CLI of a job that is done. Background tasks of a job that has failed or was
+    /// cancelled are not waited for.
+    async fn end_when_done(&mut self) {
+        let Some((outcome, _)) = self.session.task_end() else { return };
+        if *outcome != TurnOutcome::Succeeded && self.input.is_some() {
+            let effects = self.session.stop();
+            self.perform(effects).await;
+            self.input = None;
+        }
+        if self.session.is_quiet() {
             self.input = None;
         }
     }

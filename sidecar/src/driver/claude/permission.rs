@@ -26,17 +26,33 @@ const ONLY_PLAN: &str = "You are here to plan, and nobody will approve the plan 
 const NOT_IN_PLAN: &str = "You are here to plan and may not change anything. Go on with what you \
                            can read.";
 
-/// Decides on a request of the CLI. `is_job` says that the run works at a single task, which
-/// nobody attends to unless the mode says so.
-pub(super) fn decide(mode: PermissionMode, is_job: bool, tool: &str) -> Decision {
-    match (mode, tool) {
-        (PermissionMode::Bypass, "AskUserQuestion") => Decision::Deny(NOBODY),
-        (PermissionMode::Plan, "AskUserQuestion") if is_job => Decision::Deny(NOBODY),
-        (PermissionMode::Plan, "ExitPlanMode") => Decision::Deny(ONLY_PLAN),
-        (PermissionMode::Plan, "AskUserQuestion") => Decision::Ask,
-        (PermissionMode::Plan, _) => Decision::Deny(NOT_IN_PLAN),
-        (PermissionMode::Bypass, _) => Decision::Allow,
-        (PermissionMode::Ask | PermissionMode::AcceptEdits, _) => Decision::Ask,
+const NO_ANSWER: &str = "The person did not choose. Decide for yourself, say what you assumed, \
+                         and go on.";
+const REFUSED: &str = "A person refused this. Do not try it in another way; go on without it, or \
+                       say what you need.";
+
+/// A request of the CLI.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    /// The tool that it wants to use.
+    pub tool: &'a str,
+    /// Whether the tool is a question to a person by itself.
+    pub needs_person: bool,
+}
+
+/// Decides on a request. `is_job` says that the run works at a single task, which nobody attends
+/// to unless the mode says so.
+pub(super) fn decide(mode: PermissionMode, is_job: bool, request: Request<'_>) -> Decision {
+    let is_plan = request.tool == "ExitPlanMode";
+    let is_question = request.tool == "AskUserQuestion" || (request.needs_person && !is_plan);
+    match mode {
+        PermissionMode::Bypass if is_question => Decision::Deny(NOBODY),
+        PermissionMode::Bypass => Decision::Allow,
+        PermissionMode::Plan if is_plan => Decision::Deny(ONLY_PLAN),
+        PermissionMode::Plan if is_question && is_job => Decision::Deny(NOBODY),
+        PermissionMode::Plan if is_question => Decision::Ask,
+        PermissionMode::Plan => Decision::Deny(NOT_IN_PLAN),
+        PermissionMode::Ask | PermissionMode::AcceptEdits => Decision::Ask,
     }
 }
 
@@ -60,11 +76,11 @@ pub(super) fn allowed_input(tool: &str, input: &Value, words: &str) -> Option<Va
 }
 
 /// What the model is told when a person said no, or yes to a question without an answer.
-pub(super) fn refusal(words: &str) -> &str {
-    match words.trim() {
-        "" => "A person refused this. Do not try it in another way; go on without it, or say \
-               what you need.",
-        words => words,
+pub(super) fn refusal<'a>(tool: &str, words: &'a str) -> &'a str {
+    match (words.trim(), tool) {
+        ("", "AskUserQuestion") => NO_ANSWER,
+        ("", _) => REFUSED,
+        (words, _) => words,
     }
 }
 
@@ -81,29 +97,36 @@ pub(super) fn cli_mode(mode: PermissionMode) -> &'static str {
 mod tests {
     use super::*;
 
+    fn request(tool: &str) -> Request<'_> {
+        Request { tool, needs_person: tool.starts_with("Ask") || tool == "ExitPlanMode" }
+    }
+
     #[test]
     fn bypass_allows_everything_but_questions_that_nobody_would_answer() {
         for is_job in [true, false] {
-            let decide = |tool| super::decide(PermissionMode::Bypass, is_job, tool);
+            let decide = |tool| super::decide(PermissionMode::Bypass, is_job, request(tool));
             assert_eq!(decide("Bash"), Decision::Allow);
             assert_eq!(decide("ExitPlanMode"), Decision::Allow);
             assert_eq!(decide("AskUserQuestion"), Decision::Deny(NOBODY));
+            assert_eq!(decide("AskSomethingNew"), Decision::Deny(NOBODY));
         }
     }
 
     #[test]
     fn plan_changes_nothing_and_never_waits_in_a_job() {
         for tool in ["Bash", "Write", "ExitPlanMode", "AskUserQuestion", "mcp__a__b"] {
-            let decision = decide(PermissionMode::Plan, true, tool);
+            let decision = decide(PermissionMode::Plan, true, request(tool));
             assert!(matches!(decision, Decision::Deny(_)), "{tool}: {decision:?}");
         }
+        let question = request("AskUserQuestion");
+        assert_eq!(decide(PermissionMode::Plan, false, question), Decision::Ask);
     }
 
     #[test]
     fn the_other_modes_ask_a_person() {
         for mode in [PermissionMode::Ask, PermissionMode::AcceptEdits] {
             for tool in ["Bash", "Write", "AskUserQuestion"] {
-                assert_eq!(decide(mode, true, tool), Decision::Ask);
+                assert_eq!(decide(mode, true, request(tool)), Decision::Ask);
             }
         }
     }
@@ -119,6 +142,9 @@ mod tests {
             }))
         );
         assert_eq!(allowed_input("AskUserQuestion", &input, " "), None);
-        assert_eq!(allowed_input("Bash", &json!({"command": "ls"}), "blue"), Some(json!({"command": "ls"})));
+        assert_eq!(
+            allowed_input("Bash", &json!({"command": "ls"}), "blue"),
+            Some(json!({"command": "ls"}))
+        );
     }
 }

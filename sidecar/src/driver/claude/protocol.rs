@@ -218,8 +218,7 @@ fn block(value: &Value) -> Option<Block> {
 }
 
 fn tool_results(value: &Value) -> Line {
-    let results: Vec<_> =
-        items(&value["message"]["content"]).filter_map(tool_result).collect();
+    let results: Vec<_> = items(&value["message"]["content"]).filter_map(tool_result).collect();
     if results.is_empty() { Line::Other } else { Line::ToolResults(results) }
 }
 

@@ -139,7 +139,7 @@ impl Session {
             allow.then(|| permission::allowed_input(&asked.tool, &asked.input, words)).flatten();
         vec![Effect::Write(match input {
             Some(input) => protocol::allow(request, &input),
-            None => protocol::deny(request, permission::refusal(words)),
+            None => protocol::deny(request, permission::refusal(&asked.tool, words)),
         })]
     }
 
@@ -226,8 +226,10 @@ impl Session {
                 }
             }
             Line::Result(result) => self.on_result(&result, &mut effects),
-            Line::Ask { request, tool, input, needs_person: _ } => {
-                self.on_ask(request, tool, input, &mut effects);
+            Line::Ask { request, tool, input, needs_person } => {
+                let wish = permission::Request { tool: &tool, needs_person };
+                let decision = permission::decide(self.terms.mode, self.terms.is_job, wish);
+                self.on_ask(request, Asked { tool, input }, decision, &mut effects);
             }
             Line::Withdrawn { request } => self.withdraw(request, &mut effects),
             Line::Answered { request } => {
@@ -371,19 +373,19 @@ impl Session {
         }));
     }
 
-    fn on_ask(&mut self, request: String, tool: String, input: Value, out: &mut Vec<Effect>) {
-        match permission::decide(self.terms.mode, self.terms.is_job, &tool) {
-            Decision::Allow => out.push(Effect::Write(protocol::allow(&request, &input))),
-            Decision::Deny(why) => out.push(Effect::Write(protocol::deny(&request, why))),
+    fn on_ask(&mut self, id: String, asked: Asked, decision: Decision, out: &mut Vec<Effect>) {
+        match decision {
+            Decision::Allow => out.push(Effect::Write(protocol::allow(&id, &asked.input))),
+            Decision::Deny(why) => out.push(Effect::Write(protocol::deny(&id, why))),
             Decision::Ask => {
                 let approval = EventBody::Approval {
                     turn: self.turn().unwrap_or_default().to_owned(),
-                    request: request.clone(),
-                    tool: tool.clone(),
-                    title: title::title(&tool, &input, &self.terms.workdir),
-                    input: title::fitting(&input),
+                    request: id.clone(),
+                    tool: asked.tool.clone(),
+                    title: title::title(&asked.tool, &asked.input, &self.terms.workdir),
+                    input: title::fitting(&asked.input),
                 };
-                self.asked.insert(request, Asked { tool, input });
+                self.asked.insert(id, asked);
                 out.push(Effect::Say(Said::Event(approval)));
             }
         }

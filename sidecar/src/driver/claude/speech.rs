@@ -39,11 +39,8 @@ struct Flow {
 impl Speech {
     /// The model begins to stream a message.
     pub(super) fn message(&mut self, id: &str) {
-        self.message = Some(Streamed {
-            id: id.to_owned(),
-            text: VecDeque::new(),
-            thought: VecDeque::new(),
-        });
+        self.message =
+            Some(Streamed { id: id.to_owned(), text: VecDeque::new(), thought: VecDeque::new() });
     }
 
     /// The model begins to stream a block. Returns what is to be said.

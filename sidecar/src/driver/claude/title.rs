@@ -139,6 +139,12 @@ mod tests {
             prop_assert!(!title.contains(char::is_control));
         }
 
+    }
+
+    proptest! {
+        // Large inputs are slow to make, and their sizes are what matters.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         #[test]
         fn an_input_always_fits(pieces in prop::collection::vec("[\\\\\"a-zü]{0,3000}", 0..40)) {
             let input = json!({"content": pieces.concat(), "edits": pieces});

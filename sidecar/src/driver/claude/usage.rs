@@ -51,10 +51,7 @@ mod tests {
         let first = meter.share(total(0.005, 1000, 50));
         let second = meter.share(total(0.0125, 3000, 150));
         assert_eq!(first.cost_micro_usd, 5_000);
-        assert_eq!(
-            second,
-            Usage { cost_micro_usd: 7_500, input_tokens: 2000, output_tokens: 100 }
-        );
+        assert_eq!(second, Usage { cost_micro_usd: 7_500, input_tokens: 2000, output_tokens: 100 });
     }
 
     #[test]
