@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -276,13 +279,24 @@ pub enum Mode {
 pub struct ScriptedSteps {
     fault: Option<(usize, Mode)>,
     passed: Mutex<VecDeque<&'static str>>,
+    fired: AtomicBool,
 }
 
 impl ScriptedSteps {
     /// Records, and has the fault at the passage with this number (the first is 0).
     #[must_use]
     pub fn new(fault: Option<(usize, Mode)>) -> Self {
-        Self { fault, passed: Mutex::default() }
+        Self { fault, passed: Mutex::default(), fired: AtomicBool::new(false) }
+    }
+
+    /// Whether the fault has happened.
+    pub fn has_fired(&self) -> bool {
+        self.fired.load(Ordering::SeqCst)
+    }
+
+    fn fire(&self, fault: Fault) -> Result<(), Fault> {
+        self.fired.store(true, Ordering::SeqCst);
+        Err(fault)
     }
 
     /// The steps that were passed so far, in order.
@@ -297,8 +311,8 @@ impl Steps for ScriptedSteps {
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         passed.push_back(step);
         match self.fault {
-            Some((n, Mode::CrashBefore)) if n + 1 == passed.len() => Err(Fault::Crash(step)),
-            Some((n, Mode::ErrorBefore)) if n + 1 == passed.len() => Err(Fault::Error(step)),
+            Some((n, Mode::CrashBefore)) if n + 1 == passed.len() => self.fire(Fault::Crash(step)),
+            Some((n, Mode::ErrorBefore)) if n + 1 == passed.len() => self.fire(Fault::Error(step)),
             _ => Ok(()),
         }
     }
@@ -310,8 +324,8 @@ impl Steps for ScriptedSteps {
         match self.fault {
             Some((n, mode)) if passed.get(n) == Some(&step) && n + 1 == passed.len() => {
                 match mode {
-                    Mode::CrashAfter => Err(Fault::Crash(step)),
-                    Mode::ErrorAfter => Err(Fault::Error(step)),
+                    Mode::CrashAfter => self.fire(Fault::Crash(step)),
+                    Mode::ErrorAfter => self.fire(Fault::Error(step)),
                     _ => Ok(()),
                 }
             }

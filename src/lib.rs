@@ -7,14 +7,26 @@
 //! |---|---|---|
 //! | [`resource`] | the vocabulary: types, validation, schema, YAML with diagnostics | nobody |
 //! | [`ambient`] | time, chance and the right to act, injected | nobody |
+//! | [`config`] | what the server is told: flags, environment, defaults | nobody |
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
 //! | [`runtime`] | where sprites live | `resource` |
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
+//! | [`token`] | what sprites and clients show when they speak | nobody |
+//! | [`server`] | HTTP: webhooks, the API, streams | `resource`, `store`, `token` |
+//! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `resource`, `store`, the engine's `Controller` |
+//! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
+//! | [`cli`] | the command line | the HTTP API and `resource`; `serve` alone knows `app` |
 //!
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
 
 pub mod ambient;
+pub mod app;
+pub mod chat;
+pub mod cli;
+pub mod config;
 pub mod reconcile;
 pub mod resource;
 pub mod runtime;
+pub mod server;
 pub mod store;
+pub mod token;

@@ -3,11 +3,18 @@
 //! Work items carry no payload. Whatever woke a key, its controller reads everything again
 //! and compares. Why a key was woken decides only *when* it runs (see [`Wake`]).
 
+pub mod controllers;
+mod engine;
+pub mod queue;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
 use crate::{ambient::Fault, runtime, store};
+
+pub use engine::{Engine, EngineHandle, Options, Stats, Waker};
 
 /// Why a key is woken; decides when it runs, never what is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +55,14 @@ pub trait Controller: Send + Sync {
         Vec::new()
     }
 
-    /// All its keys, for the start and after a missed bell.
+    /// A source of keys of its own that are to be looked at again, such as a runtime's. Taken
+    /// once, when the engine starts.
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        None
+    }
+
+    /// All its keys in the order in which they matter (deleting, changed since they were last
+    /// looked at, not finished, the rest), for the start and after a missed bell.
     ///
     /// # Errors
     /// The store's.
@@ -84,7 +98,11 @@ pub enum Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::Conflict { .. } | store::Error::Stale { .. } => Self::Conflict,
+            // Gone, changed or there by now: whatever was decided rests on what was read before.
+            store::Error::Conflict { .. }
+            | store::Error::Stale { .. }
+            | store::Error::NotFound { .. }
+            | store::Error::AlreadyExists { .. } => Self::Conflict,
             store::Error::Fault(fault) => Self::Fault(fault),
             other => Self::Transient(other.to_string()),
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sprite_reporter::wire::{Event, Usage};
+use sprite_reporter::wire::{Event, EventBody, Usage};
 
 /// That a request was taken, and what it led to. Kept for 24 h.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,27 @@ pub struct Held {
     pub seq: u64,
     /// Whether its exit event is held.
     pub finished: bool,
+}
+
+impl Held {
+    /// What is held when this is the last row of its run.
+    pub(super) fn behind(row: &OutputRow) -> Self {
+        let finished = matches!(row.event.body, EventBody::Exit(_));
+        Self { run: row.run, seq: row.cursor().seq, finished }
+    }
+}
+
+/// How many bytes an event counts for when output is read piece by piece: about its JSON.
+pub(super) fn size_of_event(event: &Event) -> usize {
+    let text = match &event.body {
+        EventBody::Log { chunk, .. }
+        | EventBody::Text { chunk, .. }
+        | EventBody::Thought { chunk, .. } => {
+            chunk.text.as_ref().or(chunk.b64.as_ref()).map_or(0, String::len)
+        }
+        _ => 0,
+    };
+    100 + text
 }
 
 /// A message to an agent, from `Queued` to exactly one visible outcome.

@@ -16,21 +16,33 @@
 //! [`Bell`] only says *that* something changed; whoever hears it reads again. A bell that was
 //! missed costs time, never truth.
 
+pub mod data;
 mod ledger;
+pub mod memory;
+mod retention;
+mod rules;
+pub mod sqlite;
+mod tables;
 mod transaction;
+mod watch;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::resource::{AnyObject, Kind};
+use ledger::size_of_event;
 pub use ledger::{
     Approval, ApprovalState, BackoffRow, Conversation, Cursor, Delivery, DeliveryState, EventRow,
     Held, OutputRow, Receipt, Subject, Turn, TurnState,
 };
 pub use transaction::{Applied, Expect, Op, Part, Transaction};
+pub use watch::{WatchEvent, watch, watch_with};
 
 /// A point in the history of the store.
 pub type Revision = u64;
+
+/// How many bells a slow receiver may leave unheard before it must read everything again.
+const BELL_CAPACITY: usize = 4096;
 
 /// The store. See the head of this room.
 #[async_trait]
@@ -72,7 +84,7 @@ pub trait Store: Send + Sync + 'static {
     /// What changed after a revision, in order, at most `limit` changes.
     ///
     /// # Errors
-    /// [`Error::Compacted`] if that history is gone.
+    /// [`Error::Compacted`] if that history is gone, or never was (a store from a backup).
     async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, Error>;
 
     /// Hears every commit from now on. A receiver that lags must read everything again.
@@ -84,8 +96,9 @@ pub trait Store: Send + Sync + 'static {
     /// How many transactions that changed something were committed since the store was opened.
     fn writes(&self) -> u64;
 
-    /// Drops receipts older than 24 h, events older than 1 h, and history beyond both 5 minutes
-    /// and 1,000 revisions. Called now and then; counts as maintenance, not as a write.
+    /// Drops receipts older than 24 h, deliveries done for 24 h, events older than 1 h, history
+    /// beyond both 5 minutes and 1,000 revisions, and the ledgers of Sprites and Agents that
+    /// have been gone for 1 h. Called now and then; counts as maintenance, not as a write.
     async fn compact(&self, now: jiff::Timestamp) -> Result<(), Error>;
 
     /// A receipt by its key.
@@ -263,6 +276,16 @@ pub enum Error {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// A patch would leave a status that its kind cannot have.
+    #[error("the patch does not fit the status of {} \"{name}\": {fault}", kind.plural())]
+    BadPatch {
+        /// The object's kind.
+        kind: Kind,
+        /// The object's name.
+        name: String,
+        /// What does not fit.
+        fault: String,
     },
     /// The disk or the database failed, or the store was closed.
     #[error("the store cannot be used: {0}")]

@@ -34,7 +34,9 @@ impl Transaction {
 /// What to compare before an object is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
-    /// The object's `metadata.resourceVersion` (and `uid`) must be those of the one written.
+    /// The object's `metadata.resourceVersion` (and `uid`) must be those of the one written. An
+    /// object that the same transaction has already written counts with the version it had
+    /// before.
     SameVersion,
     /// Whatever is there; it must exist, with the same uid if the one written has a uid.
     Any,
@@ -146,8 +148,9 @@ pub enum Op {
         /// Who resolved it.
         by: String,
     },
-    /// Adds or writes a delivery. For one that is there, `version` must be the row's, else
-    /// [`super::Error::Stale`]; each write raises it by one.
+    /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
+    /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a
+    /// new row has version 1.
     Delivery(Delivery),
     /// Writes what an object's events show: one row per (object, reason, note), counted up.
     Event {

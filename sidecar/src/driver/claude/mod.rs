@@ -1,0 +1,330 @@
+//! `claude`: Claude Code over its stream-json control protocol.
+//!
+//! One process is kept warm and takes turn after turn on its standard input: a second turn costs
+//! some 30 ms instead of the half second of a new process, and permission requests, interrupts
+//! and answers travel on the same pipe.
+//!
+//! The life of a turn: an order [`DriverOrder::Prompt`] becomes a user message with a stamp; the
+//! CLI says that the turn begins, streams text, uses tools (and asks before it does, which we
+//! answer by the run's mode or pass on as an approval), and ends it with a result that names the
+//! stamp. Each of its lines passes three rooms that know nothing of each other:
+//!
+//! | room | one idea |
+//! |---|---|
+//! | [`pipes`] | lines in and out, of any length |
+//! | [`protocol`] | what a line says, read tolerantly |
+//! | [`session`] | what follows from it: a machine without hands |
+//!
+//! This module is the hands. A job's CLI is ended (by closing its input, upon which it exits)
+//! once the task's turn has ended and no background task is left; any other CLI is ended when
+//! the run is.
+
+use std::{process::ExitStatus, time::Duration};
+
+use tokio::{process::Child, sync::mpsc, time::timeout};
+use uuid::Uuid;
+
+use self::{
+    failure::LastWords,
+    protocol::Line,
+    session::{Effect, Session, Terms},
+};
+use super::{DriverOrder, Said, Seat, Voice};
+use crate::{
+    process,
+    wire::{Exit, ExitReason, Stream, TurnOutcome},
+};
+
+mod failure;
+mod launch;
+mod permission;
+mod pipes;
+mod protocol;
+mod session;
+mod speech;
+mod title;
+mod usage;
+
+/// How long a job waits for the turn that the CLI begins by itself after a background task.
+const OWN_TURN_GRACE: Duration = Duration::from_secs(3);
+/// How long a CLI whose input is closed and whose job is done may be silent. After that it is
+/// left to the runner, which clears the process tree.
+const END_GRACE: Duration = Duration::from_secs(30);
+/// How long output is still read when the CLI is gone but something of its tree holds the pipe.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// Keeps one Claude Code process warm and speaks its control protocol.
+pub async fn drive(
+    seat: Seat,
+    path: Option<String>,
+    model: Option<String>,
+    instructions: Option<String>,
+) -> Exit {
+    let Seat { spec, orders, voice } = seat;
+    let workdir = std::path::Path::new(&spec.workdir);
+    if !workdir.is_dir() {
+        let message = format!("the work directory `{}` does not exist", spec.workdir);
+        return failed(ExitReason::WorkspaceFailed, message);
+    }
+    let launch = launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
+    let child = match process::start(&launch) {
+        Ok(child) => child,
+        Err(error) => {
+            let message = failure::of_start(&launch.program.to_string_lossy(), &error);
+            return failed(ExitReason::StartFailed, message);
+        }
+    };
+    let session = Session::new(Terms {
+        mode: spec.permissions.mode,
+        is_job: spec.task.is_some(),
+        workdir: spec.workdir.clone(),
+        fresh: Box::new(fresh_id),
+    });
+    Hands::new(child, session, voice).run(orders).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: the machine behind it takes ids as given")]
+fn fresh_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+fn failed(reason: ExitReason, message: String) -> Exit {
+    Exit { code: None, signal: None, reason, message }
+}
+
+/// The process, and the machine that decides about it.
+struct Hands {
+    child: Child,
+    session: Session,
+    voice: Voice,
+    /// Closed once the CLI is to end.
+    input: Option<mpsc::UnboundedSender<serde_json::Value>>,
+    output: mpsc::Receiver<Vec<u8>>,
+    errors: mpsc::Receiver<Vec<u8>>,
+    last_words: LastWords,
+    is_stopped: bool,
+}
+
+/// What the hands wait for.
+enum Heard {
+    Order(Option<DriverOrder>),
+    Output(Vec<u8>),
+    OutputEnded,
+    Error(Vec<u8>),
+    Ended(std::io::Result<ExitStatus>),
+    Silence,
+}
+
+impl Hands {
+    fn new(mut child: Child, session: Session, voice: Voice) -> Self {
+        Self {
+            input: Some(pipes::writer(child.stdin.take())),
+            output: pipes::lines(child.stdout.take()),
+            errors: pipes::lines(child.stderr.take()),
+            child,
+            session,
+            voice,
+            last_words: LastWords::default(),
+            is_stopped: false,
+        }
+    }
+
+    async fn run(mut self, mut orders: mpsc::Receiver<DriverOrder>) -> Exit {
+        let hello = self.session.begin();
+        self.perform(hello).await;
+        let mut reads_output = true;
+        let mut reads_orders = true;
+        let status = loop {
+            self.end_when_done().await;
+            let patience = self.patience();
+            let heard = tokio::select! {
+                biased;
+                order = orders.recv(), if reads_orders => Heard::Order(order),
+                line = self.output.recv(), if reads_output => {
+                    line.map_or(Heard::OutputEnded, Heard::Output)
+                }
+                Some(line) = self.errors.recv() => Heard::Error(line),
+                status = self.child.wait() => Heard::Ended(status),
+                () = silence(patience) => Heard::Silence,
+            };
+            match heard {
+                Heard::Order(None) => {
+                    reads_orders = false;
+                    self.stop().await;
+                }
+                Heard::Order(Some(order)) => self.obey(order).await,
+                Heard::Output(line) => self.read(&line).await,
+                Heard::OutputEnded => reads_output = false,
+                Heard::Error(line) => self.last_words.keep(&line),
+                Heard::Ended(status) => break status.ok(),
+                Heard::Silence if self.input.is_some() => self.input = None,
+                Heard::Silence => break None,
+            }
+        };
+        self.drain().await;
+        self.conclude(status).await
+    }
+
+    async fn obey(&mut self, order: DriverOrder) {
+        let effects = match order {
+            DriverOrder::Prompt { turn, text } => self.session.prompt(turn, &text),
+            DriverOrder::Interrupt => self.session.interrupt(),
+            DriverOrder::Answer { request, allow, message } => {
+                self.session.answer(&request, allow, &message)
+            }
+            DriverOrder::Stop => return self.stop().await,
+        };
+        self.perform(effects).await;
+    }
+
+    async fn stop(&mut self) {
+        if !self.is_stopped {
+            self.is_stopped = true;
+            let effects = self.session.stop();
+            self.perform(effects).await;
+            self.input = None;
+        }
+    }
+
+    async fn read(&mut self, line: &[u8]) {
+        let line = Line::parse(line);
+        self.last_words.keep_noise(&line);
+        let effects = self.session.on_line(line);
+        self.perform(effects).await;
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Say(said) => self.voice.say(said).await,
+                Effect::Write(line) => {
+                    if let Some(input) = &self.input {
+                        // A writer that is gone means a CLI that is; its end is seen elsewhere.
+                        let _ = input.send(line);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the CLI of a job that is done. Background tasks of a job that has failed or was
+    /// cancelled are not waited for.
+    async fn end_when_done(&mut self) {
+        let Some((outcome, _)) = self.session.task_end() else { return };
+        if *outcome != TurnOutcome::Succeeded && self.input.is_some() {
+            let effects = self.session.stop();
+            self.perform(effects).await;
+            self.input = None;
+        }
+        if self.session.is_quiet() {
+            self.input = None;
+        }
+    }
+
+    /// How long silence is borne. A turn may be silent for as long as the runner allows.
+    fn patience(&self) -> Option<Duration> {
+        self.session.task_end()?;
+        match self.input {
+            None => Some(END_GRACE),
+            Some(_) if self.session.awaits_own_turn() => Some(OWN_TURN_GRACE),
+            Some(_) => None,
+        }
+    }
+
+    /// Reads what the CLI printed last.
+    async fn drain(&mut self) {
+        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.output.recv()).await {
+            self.read(&line).await;
+        }
+        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.errors.recv()).await {
+            self.last_words.keep(&line);
+        }
+    }
+
+    async fn conclude(mut self, status: Option<ExitStatus>) -> Exit {
+        let how = describe(status);
+        let message = match self.is_stopped {
+            true => String::new(),
+            false => failure::of_end(&how, self.last_words.last()),
+        };
+        let effects = self.session.gone(&message);
+        self.perform(effects).await;
+        let exit = verdict(&self.session, self.is_stopped, status, message);
+        if exit.reason == ExitReason::Failed && self.session.task_end().is_none_or(is_broken_off) {
+            for line in self.last_words.all() {
+                let line = format!("{line}\n").into_bytes();
+                self.voice.say(Said::Log(Stream::System, line)).await;
+            }
+        }
+        exit
+    }
+}
+
+fn is_broken_off((outcome, _): &(TurnOutcome, String)) -> bool {
+    *outcome == TurnOutcome::Interrupted
+}
+
+/// Waits for so long, or for ever.
+async fn silence(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => {
+            let _ = timeout(patience, std::future::pending::<()>()).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn describe(status: Option<ExitStatus>) -> String {
+    match status {
+        Some(status) => match (status.code(), signal(status)) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "no exit code".to_owned(),
+        },
+        None => "still running".to_owned(),
+    }
+}
+
+fn signal(status: ExitStatus) -> Option<i32> {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.signal()
+}
+
+/// How the run ended. A job ends as its task's turn did; the CLI's exit code, which tells of its
+/// last turn only, counts where the task has no end of its own.
+fn verdict(
+    session: &Session,
+    is_stopped: bool,
+    status: Option<ExitStatus>,
+    message: String,
+) -> Exit {
+    let code = status.and_then(|status| status.code());
+    let signal = status.and_then(signal);
+    match session.task_end() {
+        Some((TurnOutcome::Succeeded, _)) => Exit {
+            code: Some(0),
+            signal: None,
+            reason: ExitReason::Completed,
+            message: String::new(),
+        },
+        Some((TurnOutcome::Failed, message)) => Exit {
+            code: Some(1),
+            signal: None,
+            reason: ExitReason::Failed,
+            message: message.clone(),
+        },
+        Some((TurnOutcome::Cancelled, _)) => {
+            Exit { code, signal, reason: ExitReason::Cancelled, message: String::new() }
+        }
+        Some((TurnOutcome::Interrupted, _)) | None if !is_stopped => {
+            // A CLI that ends with 0 in the middle has not done what it was asked.
+            let code = code.map(|code| if code == 0 { 1 } else { code });
+            Exit { code, signal, reason: ExitReason::Failed, message }
+        }
+        Some((TurnOutcome::Interrupted, _)) | None => {
+            let reason =
+                if session.is_job() { ExitReason::Cancelled } else { ExitReason::Completed };
+            Exit { code, signal, reason, message: String::new() }
+        }
+    }
+}

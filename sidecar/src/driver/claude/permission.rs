@@ -1,0 +1,150 @@
+//! What to answer when the CLI asks whether it may.
+//!
+//! The CLI asks only about what its own mode and rules leave open: our `allow` rules are handed
+//! to it as its own, and `acceptEdits` and `plan` are its own modes too. So here stands just
+//! what remains: to say yes for `bypass`, no for `plan`, and to ask a person otherwise.
+
+use serde_json::{Value, json};
+
+use crate::wire::PermissionMode;
+
+/// What to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It may.
+    Allow,
+    /// It may not; the model is told why.
+    Deny(&'static str),
+    /// A person decides.
+    Ask,
+}
+
+const NOBODY: &str = "Nobody is here to answer questions. Decide for yourself, say what you \
+                      assumed, and go on.";
+const ONLY_PLAN: &str = "You are here to plan, and nobody will approve the plan in this session. \
+                         Give the whole plan as your answer, and stop.";
+const NOT_IN_PLAN: &str = "You are here to plan and may not change anything. Go on with what you \
+                           can read.";
+
+const NO_ANSWER: &str = "The person did not choose. Decide for yourself, say what you assumed, \
+                         and go on.";
+const REFUSED: &str = "A person refused this. Do not try it in another way; go on without it, or \
+                       say what you need.";
+
+/// A request of the CLI.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    /// The tool that it wants to use.
+    pub tool: &'a str,
+    /// Whether the tool is a question to a person by itself.
+    pub needs_person: bool,
+}
+
+/// Decides on a request. `is_job` says that the run works at a single task, which nobody attends
+/// to unless the mode says so.
+pub(super) fn decide(mode: PermissionMode, is_job: bool, request: Request<'_>) -> Decision {
+    let is_plan = request.tool == "ExitPlanMode";
+    let is_question = request.tool == "AskUserQuestion" || (request.needs_person && !is_plan);
+    match mode {
+        PermissionMode::Bypass if is_question => Decision::Deny(NOBODY),
+        PermissionMode::Bypass => Decision::Allow,
+        PermissionMode::Plan if is_plan => Decision::Deny(ONLY_PLAN),
+        PermissionMode::Plan if is_question && is_job => Decision::Deny(NOBODY),
+        PermissionMode::Plan if is_question => Decision::Ask,
+        PermissionMode::Plan => Decision::Deny(NOT_IN_PLAN),
+        PermissionMode::Ask | PermissionMode::AcceptEdits => Decision::Ask,
+    }
+}
+
+/// The input with which an allowed tool runs. A question is answered with what the person
+/// wrote; without words there is no answer to it.
+pub(super) fn allowed_input(tool: &str, input: &Value, words: &str) -> Option<Value> {
+    if tool != "AskUserQuestion" {
+        return Some(input.clone());
+    }
+    if words.trim().is_empty() {
+        return None;
+    }
+    let questions = input["questions"].as_array()?;
+    let answers = questions
+        .iter()
+        .filter_map(|question| Some((question["question"].as_str()?.to_owned(), json!(words))))
+        .collect();
+    let mut input = input.clone();
+    input.as_object_mut()?.insert("answers".to_owned(), Value::Object(answers));
+    Some(input)
+}
+
+/// What the model is told when a person said no, or yes to a question without an answer.
+pub(super) fn refusal<'a>(tool: &str, words: &'a str) -> &'a str {
+    match (words.trim(), tool) {
+        ("", "AskUserQuestion") => NO_ANSWER,
+        ("", _) => REFUSED,
+        (words, _) => words,
+    }
+}
+
+/// The CLI's name for the mode in which it has to run.
+pub(super) fn cli_mode(mode: PermissionMode) -> &'static str {
+    match mode {
+        PermissionMode::Ask | PermissionMode::Bypass => "default",
+        PermissionMode::AcceptEdits => "acceptEdits",
+        PermissionMode::Plan => "plan",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(tool: &str) -> Request<'_> {
+        Request { tool, needs_person: tool.starts_with("Ask") || tool == "ExitPlanMode" }
+    }
+
+    #[test]
+    fn bypass_allows_everything_but_questions_that_nobody_would_answer() {
+        for is_job in [true, false] {
+            let decide = |tool| super::decide(PermissionMode::Bypass, is_job, request(tool));
+            assert_eq!(decide("Bash"), Decision::Allow);
+            assert_eq!(decide("ExitPlanMode"), Decision::Allow);
+            assert_eq!(decide("AskUserQuestion"), Decision::Deny(NOBODY));
+            assert_eq!(decide("AskSomethingNew"), Decision::Deny(NOBODY));
+        }
+    }
+
+    #[test]
+    fn plan_changes_nothing_and_never_waits_in_a_job() {
+        for tool in ["Bash", "Write", "ExitPlanMode", "AskUserQuestion", "mcp__a__b"] {
+            let decision = decide(PermissionMode::Plan, true, request(tool));
+            assert!(matches!(decision, Decision::Deny(_)), "{tool}: {decision:?}");
+        }
+        let question = request("AskUserQuestion");
+        assert_eq!(decide(PermissionMode::Plan, false, question), Decision::Ask);
+    }
+
+    #[test]
+    fn the_other_modes_ask_a_person() {
+        for mode in [PermissionMode::Ask, PermissionMode::AcceptEdits] {
+            for tool in ["Bash", "Write", "AskUserQuestion"] {
+                assert_eq!(decide(mode, true, request(tool)), Decision::Ask);
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_with_the_persons_words() {
+        let input = json!({"questions": [{"question": "Colour?"}, {"question": "Size?"}]});
+        assert_eq!(
+            allowed_input("AskUserQuestion", &input, "blue"),
+            Some(json!({
+                "questions": [{"question": "Colour?"}, {"question": "Size?"}],
+                "answers": {"Colour?": "blue", "Size?": "blue"},
+            }))
+        );
+        assert_eq!(allowed_input("AskUserQuestion", &input, " "), None);
+        assert_eq!(
+            allowed_input("Bash", &json!({"command": "ls"}), "blue"),
+            Some(json!({"command": "ls"}))
+        );
+    }
+}

@@ -1,0 +1,397 @@
+//! Where the rooms meet: the server as a whole.
+//!
+//! Every other room gets what it needs handed in; this one does the handing. The order is the
+//! point:
+//!
+//! 1. the data directory, whose lock says that no other server uses it;
+//! 2. the listening socket, so that a port in use is told before anything is touched;
+//! 3. the store, the tokens, the engine's controllers, the chat;
+//! 4. the HTTP server, and only then the file that tells sprites and clients where it is;
+//! 5. the engine, which from here on acts.
+//!
+//! It goes down the other way round. Sprites are not asked: they run on, keep what the agents
+//! print, and the next server takes them over.
+
+mod logging;
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use logging::LogTo;
+use secrecy::ExposeSecret;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    ambient::Ambient,
+    chat::{Commands, ConsoleHub, Outbox, Settings, console, platform::Platform},
+    config::{Chat, Config},
+    reconcile::{
+        Engine, EngineHandle, Wake,
+        controllers::{
+            AdmissionController, AgentController, JobController, SpriteController, Tokens,
+        },
+    },
+    resource::Kind,
+    runtime::{
+        Runtime,
+        local::{LocalConfig, LocalRuntime},
+    },
+    server,
+    store::{Store, data::DataDir, sqlite::SqliteStore},
+    token::{self, SpriteTokens},
+};
+
+/// How often old history is dropped from the store.
+const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// How long the engine may take to end what it is at.
+const STOP_ENGINE_WITHIN: Duration = Duration::from_secs(20);
+
+/// A data directory that is ours, before anything runs on it.
+pub struct House {
+    config: Config,
+    data: DataDir,
+    /// The store's own directory, where it is another one: it must be ours too.
+    store: Option<DataDir>,
+}
+
+/// A server that runs.
+pub struct Running {
+    address: SocketAddr,
+    token: String,
+    endpoint: PathBuf,
+    store: Arc<dyn Store>,
+    engine: EngineHandle,
+    state: server::State,
+    hub: Option<Arc<ConsoleHub>>,
+    stop: CancellationToken,
+    serving: JoinHandle<io::Result<()>>,
+    compacting: JoinHandle<()>,
+    ambient: Ambient,
+    _house: House,
+}
+
+/// What a server left behind when it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// How many sprites run on.
+    pub sprites: usize,
+}
+
+/// Why a server cannot be brought up, or went down.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory or the store cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Token(#[from] token::Error),
+    /// The engine cannot read what it is to begin with.
+    #[error("the engine cannot start: {0}")]
+    Engine(#[from] crate::reconcile::Error),
+    /// Somebody listens there already.
+    #[error(
+        "{address} is in use by another program; stop it, or listen elsewhere, such as \
+         --listen {}",
+        next_port(*address)
+    )]
+    PortInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not let us listen there.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the data directory.
+    #[error("cannot write {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log's filter cannot be read.
+    #[error("{place} is `{filter}`, which is no log filter: {why}; write a level, such as info")]
+    LogFilter {
+        /// Where the filter came from.
+        place: String,
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The listener failed.
+    #[error("the HTTP server failed: {0}")]
+    Serving(String),
+}
+
+fn next_port(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or_default())
+}
+
+impl House {
+    /// Takes the data directory, and the store's if that is another one.
+    ///
+    /// # Errors
+    /// Another process holds one of them, or it cannot be used.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let data = DataDir::open(&config.data.value)?;
+        let store = match &config.store.value {
+            Some(path) if fs::canonicalize(path).ok().as_deref() != Some(data.root()) => {
+                Some(DataDir::open(path)?)
+            }
+            _ => None,
+        };
+        Ok(Self { config, data, store })
+    }
+
+    /// The file that the log goes to while a person uses the terminal.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.data.root().join("server.log")
+    }
+
+    /// Lets the log go somewhere. Once in a process; later calls change nothing.
+    ///
+    /// # Errors
+    /// A filter that cannot be read, or a file that cannot be written.
+    pub fn log(&self, to: LogTo) -> Result<(), Error> {
+        logging::start(&self.config, to, &self.log_file())
+    }
+
+    /// Brings the server up.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
+        let (listener, address) = listen(self.config.listen.value).await?;
+        let config = &self.config;
+        let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
+        let store: Arc<dyn Store> = SqliteStore::open(root, ambient.clone()).await?;
+        let secret = config.token_secret.value.as_ref().map(ExposeSecret::expose_secret);
+        let tokens = SpriteTokens::load(secret, &self.data.key_file())?;
+        let token = token::secret_file(&self.data.token_file())?;
+
+        let local: Arc<dyn Runtime> =
+            LocalRuntime::new(local_config(config, &self.data, store.installation()));
+        let state =
+            server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
+
+        let hub = (config.chat.value == Chat::Console)
+            .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
+        let platforms = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>).collect();
+        let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
+            let commands = Commands::new(store.clone(), ambient.clone(), Settings::default());
+            console::router(Arc::clone(hub), Arc::new(commands))
+        });
+
+        let mut engine = Engine::new(store.clone(), ambient.clone());
+        let (shop, air) = (|| store.clone(), || ambient.clone());
+        let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
+        engine.add(Arc::new(JobController::new(shop(), air())));
+        engine.add(Arc::new(AgentController::new(shop(), air())));
+        engine.add(Arc::new(SpriteController::new(shop(), air(), Arc::clone(&local), derive)));
+        engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
+        engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
+
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server::serve(
+            listener,
+            server::router_with(state.clone(), routes),
+            state.clone(),
+            server::Limits::default(),
+            stop.clone().cancelled_owned(),
+        ));
+        let endpoint = self.data.endpoint_file();
+        write_endpoint(&endpoint, address)?;
+        let engine = engine.start().await?;
+        if let Some(hub) = &hub {
+            let waker = engine.waker();
+            hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
+        }
+        state.readiness().up("engine");
+        let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
+        tracing::info!(%address, data = %self.data.root().display(), "the server is up");
+        Ok(Running {
+            address,
+            token,
+            endpoint,
+            store,
+            engine,
+            state,
+            hub,
+            stop,
+            serving,
+            compacting,
+            ambient,
+            _house: self,
+        })
+    }
+}
+
+impl Running {
+    /// Where the server can be reached from this machine.
+    #[must_use]
+    pub fn url(&self) -> Url {
+        url_of(self.address)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The token that opens the API.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The store, for whoever looks at the server from inside its process.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Waits until the listener fails, which it does not in a long life.
+    pub async fn failed(&mut self) -> Error {
+        match (&mut self.serving).await {
+            Ok(Ok(())) => Error::Serving("it ended".to_owned()),
+            Ok(Err(error)) => Error::Serving(error.to_string()),
+            Err(error) => Error::Serving(error.to_string()),
+        }
+    }
+
+    /// Stops the server: no new work, the engine ends what it is at, streams end. Sprites run
+    /// on.
+    pub async fn stop(self) -> Stopped {
+        self.state.readiness().down("engine", "the server stops");
+        self.compacting.abort();
+        tokio::select! {
+            () = self.engine.stop() => {}
+            () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {
+                tracing::warn!("the engine did not end in time; the next start goes on from there");
+            }
+        }
+        let sprites = living(&self.store).await;
+        if let Some(hub) = &self.hub {
+            hub.close();
+        }
+        self.stop.cancel();
+        if let Ok(Err(error)) = self.serving.await {
+            tracing::warn!(%error, "the HTTP server ended badly");
+        }
+        // A client that finds no address says at once that no server runs.
+        let _ = fs::remove_file(&self.endpoint);
+        tracing::info!(sprites, "the server has stopped");
+        Stopped { sprites }
+    }
+}
+
+/// What the local runtime is told. A variable that is not UTF-8 is left out: no agent could be
+/// told of it.
+fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalConfig {
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    let mut local = LocalConfig::new(data.root(), installation, &home);
+    local.runs = data.runs_dir();
+    local.work = data.work_dir();
+    local.endpoint_file = data.endpoint_file();
+    local.capacity = config.max_sprites.value;
+    local.extra_env.clone_from(&config.pass_env.value);
+    local.environment = environment;
+    local
+}
+
+/// How many sprites live, as far as the store knows.
+async fn living(store: &Arc<dyn Store>) -> usize {
+    let Ok(listing) = store.list(Kind::Sprite, None, usize::MAX).await else { return 0 };
+    let lives = |object: crate::resource::AnyObject| {
+        object.into_sprite().is_some_and(|sprite| {
+            sprite.status.local.is_some()
+                && sprite.status.exit.is_none()
+                && !sprite.status.conditions.is_true("Gone")
+        })
+    };
+    listing.items.into_iter().filter(|object| lives(object.clone())).count()
+}
+
+async fn compact(store: Arc<dyn Store>, ambient: Ambient) {
+    loop {
+        ambient.clock.sleep(COMPACT_EVERY).await;
+        if let Err(error) = store.compact(ambient.clock.now()).await {
+            tracing::warn!(%error, "old history could not be dropped; it is tried again");
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::PortInUse { address },
+        _ => Error::Listen { address, source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    if !bound.ip().is_loopback() {
+        tracing::warn!(
+            address = %bound,
+            "listening beyond this machine, without TLS; whoever reads the traffic reads the tokens"
+        );
+    }
+    Ok((listener, bound))
+}
+
+/// The address as a URL for this machine: an address that stands for all becomes loopback.
+fn url_of(address: SocketAddr) -> Url {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let text = format!("http://{}/", SocketAddr::new(ip, address.port()));
+    Url::parse(&text).unwrap_or_else(|_| unreachable!("{text} is a URL"))
+}
+
+/// Writes the address whole or not at all, since sprites read it at any moment.
+fn write_endpoint(path: &Path, address: SocketAddr) -> Result<(), Error> {
+    let failed = |source| Error::File { path: path.to_path_buf(), source };
+    let half = path.with_extension("new");
+    let url = url_of(address);
+    fs::write(&half, format!("{}\n", url.as_str().trim_end_matches('/'))).map_err(failed)?;
+    fs::rename(&half, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_for_all_is_reached_by_loopback() {
+        let url = |address: &str| url_of(address.parse().unwrap()).to_string();
+        assert_eq!(url("0.0.0.0:80"), "http://127.0.0.1/");
+        assert_eq!(url("0.0.0.0:8080"), "http://127.0.0.1:8080/");
+        assert_eq!(url("[::]:8080"), "http://[::1]:8080/");
+        assert_eq!(url("10.0.0.1:8080"), "http://10.0.0.1:8080/");
+    }
+
+    #[test]
+    fn a_port_in_use_names_the_mend() {
+        let line = Error::PortInUse { address: "127.0.0.1:8080".parse().unwrap() }.to_string();
+        insta::assert_snapshot!(line);
+    }
+}

@@ -1,0 +1,439 @@
+//! The console: a chat platform over HTTP, for terminals.
+//!
+//! A terminal attaches to a channel with `GET /console/stream?channel=C` and hears frames, one
+//! JSON object a line; it says something with `POST /console/messages`. Messages have ids that
+//! follow from their deliveries, and an edit carries the whole text; so a terminal that hears
+//! a frame twice prints nothing twice.
+//!
+//! **Nothing is lost between.** A terminal that names itself (`&client=ID`) acknowledges what it
+//! has printed with `POST /console/acks`, and a frame counts as shown only then. So a frame that
+//! was on its way when the server or the connection died is sent again. For a listener without a
+//! name, such as `curl`, a frame counts as shown once it was handed over.
+//!
+//! Where nobody is attached, the channel is unreachable and its deliveries are parked; attaching
+//! wakes them.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Query, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures::{Stream, stream};
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    commands::{Commands, Incoming},
+    frames::{Frame, FrameOp, Heard, Printed, Said, default_channel},
+    platform::{Capabilities, Error, Markup, Nonce, Platform},
+    split::Unit,
+};
+use crate::{
+    ambient::Clock,
+    store::{Conversation, Store},
+};
+
+/// The platform's name in conversations.
+pub const NAME: &str = "console";
+/// How often a quiet stream shows that it lives.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// The most characters of one message.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// The shortest time between two frames of one message.
+const PACE: Duration = Duration::from_millis(40);
+/// How long a terminal may take to print a frame.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many frames may be on their way to one terminal.
+const FRAMES: usize = 64;
+
+/// Called with a delivery's id when it can go on.
+type Waker = Box<dyn Fn(&str) + Send + Sync>;
+
+/// The console's terminals, by channel.
+pub struct ConsoleHub {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    /// The terminals that are attached; none any more once the console was closed.
+    terminals: Mutex<Vec<Terminal>>,
+    closed: AtomicBool,
+    next: AtomicU64,
+    waker: OnceLock<Waker>,
+}
+
+/// One terminal that is attached.
+#[derive(Clone)]
+struct Terminal {
+    id: u64,
+    channel: String,
+    /// The name by which it acknowledges, if it does.
+    client: Option<String>,
+    frames: mpsc::Sender<Frame>,
+    /// The number of the last frame; held while a frame is numbered and handed over, so that
+    /// numbers are handed over in order.
+    sent: Arc<Mutex<u64>>,
+    printed: Arc<watch::Sender<u64>>,
+}
+
+impl Terminal {
+    /// Numbers a frame and hands it over; 0 where nobody acknowledges.
+    fn hand_over(&self, place: mpsc::Permit<'_, Frame>, op: &FrameOp) -> u64 {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = match self.client {
+            Some(_) => {
+                *sent += 1;
+                *sent
+            }
+            None => 0,
+        };
+        place.send(Frame { op: op.clone(), n });
+        n
+    }
+}
+
+impl ConsoleHub {
+    /// A console without terminals.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            terminals: Mutex::default(),
+            closed: AtomicBool::new(false),
+            next: AtomicU64::new(1),
+            waker: OnceLock::new(),
+        })
+    }
+
+    /// Says how to wake a delivery. Set once, when the engine has started.
+    pub fn on_attach(&self, wake: impl Fn(&str) + Send + Sync + 'static) {
+        // A second engine in one process would be a fault of the caller's; the first stays.
+        let _ = self.waker.set(Box::new(wake));
+    }
+
+    /// Ends all streams, now and from now on, so that the server can shut down.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.terminals().clear();
+    }
+
+    fn terminals(&self) -> MutexGuard<'_, Vec<Terminal>> {
+        self.terminals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_channel(&self, channel: &str) -> Vec<Terminal> {
+        self.terminals().iter().filter(|terminal| terminal.channel == channel).cloned().collect()
+    }
+
+    fn detach(&self, id: u64) {
+        self.terminals().retain(|terminal| terminal.id != id);
+    }
+
+    /// Attaches a terminal: what it hears, until it is dropped. A terminal that attaches again
+    /// under its name takes its own place.
+    fn attach(self: &Arc<Self>, channel: &str, client: Option<String>) -> Attached {
+        let (frames, receiver) = mpsc::channel(FRAMES);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let terminal = Terminal {
+            id,
+            channel: channel.to_owned(),
+            client,
+            frames,
+            sent: Arc::default(),
+            printed: Arc::new(watch::Sender::new(0)),
+        };
+        {
+            let mut terminals = self.terminals();
+            if terminal.client.is_some() {
+                terminals.retain(|old| old.client != terminal.client);
+            }
+            if !self.closed.load(Ordering::SeqCst) {
+                terminals.push(terminal);
+            }
+        }
+        Attached { hub: Arc::clone(self), id, frames: receiver }
+    }
+
+    /// Wakes what is open for a channel.
+    async fn wake(&self, channel: &str) {
+        let Some(wake) = self.waker.get() else { return };
+        match self.store.open_deliveries().await {
+            Ok(open) => open
+                .iter()
+                .filter(|delivery| {
+                    let place = &delivery.conversation;
+                    place.platform == NAME && place.channel == channel
+                })
+                .for_each(|delivery| wake(&delivery.id)),
+            Err(error) => tracing::warn!("cannot wake the deliveries of {channel}: {error}"),
+        }
+    }
+
+    /// Shows something to every terminal of a channel, and waits until they printed it. A
+    /// terminal that takes too long is let go; it may attach again.
+    async fn show(&self, channel: &str, op: &FrameOp) -> Result<(), Error> {
+        let terminals = self.in_channel(channel);
+        let shown = terminals.iter().map(|terminal| self.show_one(terminal, op));
+        let shown = futures::future::join_all(shown).await;
+        if shown.contains(&true) {
+            return Ok(());
+        }
+        Err(Error::Unreachable(format!("nobody is attached to channel {channel}")))
+    }
+
+    async fn show_one(&self, terminal: &Terminal, op: &FrameOp) -> bool {
+        let showing = async {
+            let permit = terminal.frames.reserve().await.ok()?;
+            let n = terminal.hand_over(permit, op);
+            if n > 0 {
+                let mut printed = terminal.printed.subscribe();
+                let closed = terminal.frames.closed();
+                tokio::select! {
+                    answer = printed.wait_for(|printed| *printed >= n) => answer.is_ok().then_some(())?,
+                    () = closed => return None,
+                }
+            }
+            Some(())
+        };
+        let shown = tokio::select! {
+            shown = showing => shown.is_some(),
+            () = self.clock.sleep(PATIENCE) => false,
+        };
+        if !shown {
+            self.detach(terminal.id);
+        }
+        shown
+    }
+
+    fn acknowledge(&self, printed: &Printed) -> bool {
+        let terminals = self.in_channel(&printed.channel);
+        let Some(terminal) =
+            terminals.iter().find(|terminal| terminal.client.as_ref() == Some(&printed.client))
+        else {
+            return false;
+        };
+        terminal.printed.send_if_modified(|n| {
+            let newer = printed.n > *n;
+            *n = printed.n.max(*n);
+            newer
+        });
+        true
+    }
+}
+
+/// A terminal's end of its stream; dropping it detaches the terminal.
+struct Attached {
+    hub: Arc<ConsoleHub>,
+    id: u64,
+    frames: mpsc::Receiver<Frame>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.hub.detach(self.id);
+    }
+}
+
+impl Attached {
+    /// The next line of the stream; none once the terminal was let go.
+    async fn line(&mut self) -> Option<Bytes> {
+        let clock = Arc::clone(&self.hub.clock);
+        let frame = tokio::select! {
+            frame = self.frames.recv() => frame?,
+            () = clock.sleep(HEARTBEAT) => Frame { op: FrameOp::Heartbeat, n: 0 },
+        };
+        // Serialising a frame cannot fail: it is made of strings and numbers.
+        let mut line = serde_json::to_vec(&frame).unwrap_or_default();
+        line.push(b'\n');
+        Some(line.into())
+    }
+
+    fn lines(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        // The first line comes at once, so that a terminal knows that it is attached.
+        let first = Bytes::from_static(b"{\"op\":\"heartbeat\",\"n\":0}\n");
+        let rest = stream::unfold(self, |mut attached| async move {
+            attached.line().await.map(|line| (Ok(line), attached))
+        });
+        futures::StreamExt::chain(stream::iter([Ok(first)]), rest)
+    }
+}
+
+#[async_trait]
+impl Platform for ConsoleHub {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_message: MAX_MESSAGE,
+            unit: Unit::CodePoints,
+            markup: Markup::Plain,
+            pace: PACE,
+            // A message's id follows from its nonce, so posting again is finding.
+            lookup: false,
+            placeholder: "",
+        }
+    }
+
+    fn reachable(&self, conversation: &Conversation) -> bool {
+        self.terminals().iter().any(|terminal| terminal.channel == conversation.channel)
+    }
+
+    async fn post(
+        &self,
+        conversation: &Conversation,
+        text: &str,
+        nonce: &Nonce,
+    ) -> Result<String, Error> {
+        let id = nonce.to_string();
+        let op = FrameOp::Post { id: id.clone(), text: text.to_owned() };
+        self.show(&conversation.channel, &op).await?;
+        Ok(id)
+    }
+
+    async fn edit(
+        &self,
+        conversation: &Conversation,
+        message: &str,
+        text: &str,
+        last: bool,
+    ) -> Result<(), Error> {
+        let op = FrameOp::Edit { id: message.to_owned(), text: text.to_owned(), last };
+        self.show(&conversation.channel, &op).await
+    }
+
+    async fn find(&self, _: &Conversation, nonce: &Nonce) -> Result<Option<String>, Error> {
+        Ok(Some(nonce.to_string()))
+    }
+}
+
+#[derive(Clone)]
+struct Rooms {
+    hub: Arc<ConsoleHub>,
+    commands: Arc<Commands>,
+}
+
+/// The console's routes: `POST /console/messages`, `POST /console/acks` and
+/// `GET /console/stream`. They carry no authentication of their own.
+pub fn router(hub: Arc<ConsoleHub>, commands: Arc<Commands>) -> Router {
+    Router::new()
+        .route("/console/messages", post(messages))
+        .route("/console/acks", post(acks))
+        .route("/console/stream", get(stream_frames))
+        .with_state(Rooms { hub, commands })
+}
+
+/// An error as the API gives them: a Kubernetes `Status`.
+fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Response {
+    let body = serde_json::json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": message.into(),
+        "reason": reason,
+        "code": code.as_u16(),
+    });
+    (code, Json(body)).into_response()
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Box<Response>> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let message = format!("the body cannot be read: {error}");
+        Box::new(failure(StatusCode::BAD_REQUEST, "BadRequest", message))
+    })
+}
+
+/// A name that may stand in keys and logs.
+fn is_token(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
+}
+
+async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
+    let said: Said = match read(&body) {
+        Ok(said) => said,
+        Err(response) => return *response,
+    };
+    for (field, value) in [("requestId", &said.request_id), ("channel", &said.channel)] {
+        if !is_token(value) {
+            let message = format!("{field} must be 1 to 128 of a-z, A-Z, 0-9, -, _, . and @");
+            return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        }
+    }
+    if said.text.trim().is_empty() {
+        let message = "text is empty; say something";
+        return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+    }
+    let line = Incoming {
+        key: format!("{NAME}/{}", said.request_id),
+        conversation: Conversation {
+            platform: NAME.to_owned(),
+            channel: said.channel,
+            thread: None,
+        },
+        author: said.author.filter(|author| is_token(author)).unwrap_or_else(|| "you".to_owned()),
+        text: said.text,
+    };
+    match rooms.commands.handle(&line).await {
+        Ok(taken) => {
+            let heard = Heard { deliveries: vec![taken.delivery], again: taken.again };
+            (StatusCode::ACCEPTED, Json(heard)).into_response()
+        }
+        Err(error) => {
+            failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", error.to_string())
+        }
+    }
+}
+
+async fn acks(State(rooms): State<Rooms>, body: Bytes) -> Response {
+    match read::<Printed>(&body) {
+        Ok(printed) if rooms.hub.acknowledge(&printed) => StatusCode::NO_CONTENT.into_response(),
+        Ok(printed) => failure(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("no terminal {} is attached; attach again", printed.client),
+        ),
+        Err(response) => *response,
+    }
+}
+
+#[derive(Deserialize)]
+struct StreamQuery {
+    channel: Option<String>,
+    client: Option<String>,
+}
+
+async fn stream_frames(
+    State(rooms): State<Rooms>,
+    query: Result<Query<StreamQuery>, QueryRejection>,
+) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
+        Err(error) => return failure(StatusCode::BAD_REQUEST, "BadRequest", error.to_string()),
+    };
+    let channel = query.channel.unwrap_or_else(default_channel);
+    for (field, value) in [("channel", Some(&channel)), ("client", query.client.as_ref())] {
+        if value.is_some_and(|value| !is_token(value)) {
+            let message = format!("{field} must be 1 to 128 of a-z, A-Z, 0-9, -, _, . and @");
+            return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        }
+    }
+    let attached = rooms.hub.attach(&channel, query.client);
+    rooms.hub.wake(&channel).await;
+    let lines = attached.lines();
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}

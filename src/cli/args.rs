@@ -1,0 +1,406 @@
+//! The words of the command line. What each means stands beside it and in `docs/cli.md`,
+//! which a test holds equal to these texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Declare coding agents; drive them from chat; let one loop keep the world as declared.
+#[derive(Debug, Parser)]
+#[command(
+    name = "open-dispatch",
+    version,
+    disable_help_subcommand = true,
+    after_help = "First step: open-dispatch serve\n  \
+                  brings up the server with a chat in this terminal. Type /od-help there, or\n  \
+                  /od-run echo hello"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server; in a terminal, with a chat console
+    #[command(after_help = "Examples:
+  open-dispatch serve                        the server and a chat in this terminal
+  open-dispatch serve --chat none            the server alone, such as under systemd
+  open-dispatch serve --data ./d --listen 0  everything in ./d, on any free port
+
+Ctrl-C or SIGTERM stops the server. Agents that run keep running; the next server takes
+them over, with everything that they printed meanwhile.
+
+All settings, with their environment variables: docs/configuration.md")]
+    Serve(ServeArgs),
+
+    /// Chat in this terminal: with the running server, or with one brought up for it
+    #[command(after_help = "Examples:
+  open-dispatch chat                         the channel `main` of the running server
+  open-dispatch chat --channel ops           another channel")]
+    Chat(ChatArgs),
+
+    /// Run one task as a Job
+    #[command(after_help = "Examples:
+  open-dispatch run 'cargo test' -f
+  open-dispatch run --agent claude -f 'Fix the failing test and say why it failed.'
+  open-dispatch run --agent claude --repo owner/project --branch main 'Bump it.'
+  open-dispatch run --name nightly --timeout 1h --workdir ~/project './nightly.sh'
+
+Without -f it prints the job's name and returns. With -f it prints what the agent prints
+(standard output to standard output, standard error to standard error) and exits with
+  N     the agent's exit code
+  128+N the agent was ended by signal N
+  124   its time was over
+  125   it could not be started, or its end is not known
+  130   it was cancelled, or Ctrl-C left it running in the background")]
+    Run(RunArgs),
+
+    /// List jobs, newest last
+    #[command(after_help = "Examples:
+  open-dispatch jobs
+  open-dispatch jobs -o wide
+  open-dispatch jobs -w                      and go on with what changes")]
+    Jobs(JobsArgs),
+
+    /// Show objects as a table, JSON or YAML
+    #[command(after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp).
+
+Examples:
+  open-dispatch get jobs
+  open-dispatch get job nightly -o yaml
+  open-dispatch get agents,jobs -l team=payments
+  open-dispatch get job/nightly agent/api-bot -o name")]
+    Get(GetArgs),
+
+    /// Show one object with its conditions and events, for people
+    #[command(after_help = "Examples:
+  open-dispatch describe job/nightly
+  open-dispatch describe agent api-bot")]
+    Describe(DescribeArgs),
+
+    /// Create or change objects as files say
+    #[command(after_help = "Examples:
+  open-dispatch apply -f agents.yaml
+  open-dispatch apply -f specs/              every .yaml, .yml and .json file in it
+  open-dispatch apply -f - < job.yaml
+  open-dispatch apply -f specs/ --dry-run=server
+
+All documents are checked first, by this program and by the server; when one is bad, every
+fault is shown with its place, and nothing is applied.")]
+    Apply(ApplyArgs),
+
+    /// Delete objects, and wait until they are gone
+    #[command(after_help = "Examples:
+  open-dispatch delete job/nightly
+  open-dispatch delete jobs a b c --wait=false
+  open-dispatch delete -f agents.yaml --ignore-not-found
+
+An object that runs is stopped first.")]
+    Delete(DeleteArgs),
+
+    /// Print what an agent printed, byte for byte
+    #[command(after_help = "Examples:
+  open-dispatch logs job/nightly
+  open-dispatch logs nightly                 a name alone is a job's
+  open-dispatch logs -f agent/api-bot        and go on until it ends
+
+Lines of Open Dispatch itself, such as the progress of a clone, go to standard error.")]
+    Logs(LogsArgs),
+
+    /// Cancel jobs
+    #[command(after_help = "Examples:
+  open-dispatch cancel nightly")]
+    Cancel(CancelArgs),
+
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  open-dispatch completion bash > ~/.local/share/bash-completion/completions/open-dispatch
+  open-dispatch completion zsh > ~/.zfunc/_open-dispatch
+  open-dispatch completion fish > ~/.config/fish/completions/open-dispatch.fish")]
+    Completion(CompletionArgs),
+
+    /// Print the version of this program
+    #[command(after_help = "Examples:
+  open-dispatch version")]
+    Version,
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServerArgs {
+    /// The data directory of the server to talk to [env: OPEN_DISPATCH_DATA]
+    #[arg(long, value_name = "DIR", help_heading = "Server", conflicts_with = "server")]
+    pub data: Option<PathBuf>,
+    /// The server's address; its token is taken from OPEN_DISPATCH_TOKEN
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    pub server: Option<String>,
+}
+
+/// `serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// The data directory [env: OPEN_DISPATCH_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen: an address, a port, or both [env: WEBHOOK_PORT] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// The chat platform: console or none [env: CHAT_PROVIDER] [default: console]
+    #[arg(long, value_name = "PLATFORM")]
+    pub chat: Option<String>,
+    /// How many sprites may live here at once; the others wait in order
+    /// [env: OPEN_DISPATCH_MAX_SPRITES] [default: twice the CPUs, at least 4]
+    #[arg(long, value_name = "N")]
+    pub max_sprites: Option<String>,
+    /// How the log is written: text or json [env: OPEN_DISPATCH_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// `chat`.
+#[derive(Debug, Clone, Args)]
+pub struct ChatArgs {
+    /// The channel; people in one channel see the same
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub channel: String,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The task: a prompt, or for the `command` agent a command line
+    #[arg(value_name = "TASK")]
+    pub task: String,
+    /// Print what the agent prints, and exit with its exit code
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The job's name; one is made up where none is given
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Which agent CLI works
+    #[arg(long, value_name = "AGENT", default_value = "command")]
+    pub agent: AgentName,
+    /// The model, for agents that have one
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Where it works; this directory where neither it nor a repo is given
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// What it clones and works in: owner/project on GitHub, a URL or a path
+    #[arg(long, value_name = "REPO")]
+    pub repo: Option<String>,
+    /// The repo's branch; the remote's default where none is given
+    #[arg(long, value_name = "BRANCH", requires = "repo")]
+    pub branch: Option<String>,
+    /// Its wall time, such as 90s or 1h30m; 10m where none is given
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<crate::resource::Span>,
+    /// How its permission requests are answered
+    #[arg(long, value_name = "MODE")]
+    pub permissions: Option<PermissionName>,
+    /// Print the created object in this format
+    #[arg(short, long, value_name = "FORMAT", conflicts_with = "follow")]
+    pub output: Option<ObjectFormat>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// The agent CLIs that this version drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentName {
+    /// A shell that runs the task as a command line; needs no account
+    Command,
+    /// Claude Code
+    Claude,
+}
+
+/// How permission requests are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub enum PermissionName {
+    /// A person is asked
+    Ask,
+    /// Edits pass, the rest is asked
+    AcceptEdits,
+    /// The agent only plans
+    Plan,
+    /// Everything passes; a job's default
+    Bypass,
+}
+
+impl PermissionName {
+    /// The mode, as it stands in specs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::AcceptEdits => "acceptEdits",
+            Self::Plan => "plan",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// How one object is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ObjectFormat {
+    /// The object as JSON
+    Json,
+    /// The object as YAML
+    Yaml,
+    /// Its kind and name alone
+    Name,
+}
+
+/// How objects are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// As JSON
+    Json,
+    /// As YAML
+    Yaml,
+    /// A table with every column
+    Wide,
+    /// Kinds and names alone
+    Name,
+}
+
+/// How a list is shown.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ListArgs {
+    /// Print in this format instead of a table
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ListFormat>,
+    /// Only objects with these labels, such as team=payments,tier!=test
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Go on with what changes, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `jobs`.
+#[derive(Debug, Clone, Args)]
+pub struct JobsArgs {
+    /// How the list is shown.
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// `get`.
+#[derive(Debug, Clone, Args)]
+pub struct GetArgs {
+    /// KIND[,KIND...] [NAME...] or KIND/NAME...
+    #[arg(value_name = "KIND [NAME]", required = true)]
+    pub what: Vec<String>,
+    /// An object that is not there is no error
+    #[arg(long)]
+    pub ignore_not_found: bool,
+    /// How the list is shown.
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// `describe`.
+#[derive(Debug, Clone, Args)]
+pub struct DescribeArgs {
+    /// KIND/NAME... or KIND [NAME...]
+    #[arg(value_name = "KIND/NAME", required = true)]
+    pub what: Vec<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `apply`.
+#[derive(Debug, Clone, Args)]
+pub struct ApplyArgs {
+    /// A file, a directory, or - for standard input; may be given more than once
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub file: Vec<PathBuf>,
+    /// Only say what would be done, by the server's judgement
+    #[arg(long, value_name = "WHERE")]
+    pub dry_run: Option<DryRun>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Who judges a dry run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// The server
+    Server,
+}
+
+/// `delete`.
+#[derive(Debug, Clone, Args)]
+pub struct DeleteArgs {
+    /// KIND/NAME... or KIND NAME...
+    #[arg(value_name = "KIND/NAME", required_unless_present = "file")]
+    pub what: Vec<String>,
+    /// The objects that stand in these files
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
+    pub file: Vec<PathBuf>,
+    /// Wait until the objects are gone
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub wait: bool,
+    /// An object that is not there is no error
+    #[arg(long)]
+    pub ignore_not_found: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// KIND/NAME, or a job's name
+    #[arg(value_name = "KIND/NAME")]
+    pub what: String,
+    /// Go on until the agent has ended and everything is printed
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `cancel`.
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    /// The jobs
+    #[arg(value_name = "JOB", required = true)]
+    pub names: Vec<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `completion`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}

@@ -1,0 +1,204 @@
+//! The line editor of a terminal: history, completion, and printing above the prompt.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustyline::{
+    Config, Context, Editor, ExternalPrinter as _, Helper,
+    completion::Completer,
+    error::ReadlineError,
+    highlight::Highlighter,
+    hint::Hinter,
+    history::{FileHistory, History as _},
+    validate::Validator,
+};
+use tokio::sync::mpsc;
+
+use super::{Input, Screen};
+use crate::chat::grammar::{RUN_FLAGS, Verb};
+
+const PROMPT: &str = "> ";
+/// How many lines are remembered.
+const HISTORY: usize = 2_000;
+/// The agents that a run can name.
+const AGENTS: [&str; 2] = ["claude", "command"];
+/// The modes that a run can name.
+const MODES: [&str; 4] = ["acceptEdits", "ask", "bypass", "plan"];
+
+/// The names that completion knows.
+#[derive(Debug, Default)]
+pub(super) struct Words(Mutex<Vec<String>>);
+
+impl Words {
+    /// Learns the jobs' names.
+    pub(super) fn know(&self, jobs: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = jobs;
+    }
+
+    fn jobs(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Starts the editor on a thread of its own; answers with how to print above its prompt.
+pub(super) fn start(
+    history: Option<PathBuf>,
+    words: Arc<Words>,
+    inputs: mpsc::Sender<Input>,
+) -> Result<Screen, ReadlineError> {
+    let config = Config::builder()
+        .max_history_size(HISTORY)?
+        .history_ignore_dups(true)?
+        .history_ignore_space(true)
+        .auto_add_history(true)
+        .build();
+    let mut editor: Editor<Help, FileHistory> = Editor::with_config(config)?;
+    let empty = Arc::new(AtomicBool::new(true));
+    editor.set_helper(Some(Help { words, empty: Arc::clone(&empty) }));
+    if let Some(path) = &history {
+        // The first chat of all has no history.
+        let _ = editor.load_history(path);
+    }
+    let mut printer = editor.create_external_printer()?;
+    std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
+        read(&mut editor, &empty, &inputs);
+        if let Some(path) = history
+            && let Err(error) = editor.history_mut().save(&path)
+        {
+            tracing::debug!("the history cannot be kept in {}: {error}", path.display());
+        }
+    })?;
+    Ok(Box::new(move |text| printer.print(text.to_owned()).map_err(std::io::Error::other)))
+}
+
+fn read(editor: &mut Editor<Help, FileHistory>, empty: &AtomicBool, inputs: &mpsc::Sender<Input>) {
+    loop {
+        empty.store(true, Ordering::Relaxed);
+        let input = match editor.readline(PROMPT) {
+            Ok(line) => Input::Line(line),
+            // Ctrl-C takes back what was typed; on an empty line it means to leave.
+            Err(ReadlineError::Interrupted) if !empty.load(Ordering::Relaxed) => continue,
+            Err(ReadlineError::Interrupted | ReadlineError::Eof) => Input::Leave,
+            Err(error) => Input::Broken(error.to_string()),
+        };
+        let over = !matches!(input, Input::Line(_));
+        if inputs.blocking_send(input).is_err() || over {
+            return;
+        }
+    }
+}
+
+struct Help {
+    words: Arc<Words>,
+    /// Whether the line is empty, as of the last key.
+    empty: Arc<AtomicBool>,
+}
+
+impl Helper for Help {}
+impl Highlighter for Help {}
+impl Validator for Help {}
+
+impl Hinter for Help {
+    type Hint = String;
+
+    /// Gives no hints; asked at each key, it sees what is typed.
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        self.empty.store(line.is_empty(), Ordering::Relaxed);
+        None
+    }
+}
+
+impl Completer for Help {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> Result<(usize, Vec<String>), ReadlineError> {
+        Ok(complete(&line[..at], &self.words.jobs()))
+    }
+}
+
+/// What can stand at the end of a line: from where on, and the candidates.
+fn complete(line: &str, jobs: &[String]) -> (usize, Vec<String>) {
+    let start = line.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let word = &line[start..];
+    let before: Vec<&str> = line[..start].split_whitespace().collect();
+    let matching = |candidates: Vec<String>| {
+        let fit = candidates.into_iter().filter(|candidate| candidate.starts_with(word));
+        (start, fit.map(|candidate| format!("{candidate} ")).collect())
+    };
+    let Some(command) = before.first() else {
+        let slash = if word.is_empty() || word.starts_with('/') { "/" } else { "" };
+        return matching(Verb::ALL.map(|verb| format!("{slash}{}", verb.name())).to_vec());
+    };
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    match Verb::find(command) {
+        Some(Verb::Run) => match before.last() {
+            Some(&"--agent") => matching(owned(&AGENTS)),
+            Some(&"--permissions") => matching(owned(&MODES)),
+            _ if word.starts_with('-') && in_flags(&before[1..]) => matching(owned(&RUN_FLAGS)),
+            _ => (start, Vec::new()),
+        },
+        Some(Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry) if before.len() == 1 => {
+            matching(jobs.to_vec())
+        }
+        Some(Verb::Help) if before.len() == 1 => {
+            matching(Verb::ALL.map(|verb| verb.name().to_owned()).to_vec())
+        }
+        _ => (start, Vec::new()),
+    }
+}
+
+/// Whether a run's words so far are flags and their values only.
+fn in_flags(words: &[&str]) -> bool {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if !word.starts_with("--") || *word == "--" {
+            return false;
+        }
+        if !word.contains('=') {
+            words.next();
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(line: &str) -> Vec<String> {
+        complete(line, &["run-a".to_owned(), "run-b".to_owned(), "nightly".to_owned()]).1
+    }
+
+    #[test]
+    fn commands_flags_values_and_names_are_completed() {
+        assert_eq!(candidates("/od-r"), ["/od-run ", "/od-retry "]);
+        assert_eq!(candidates("od-w"), ["od-whoami "]);
+        assert_eq!(candidates("").len(), Verb::ALL.len());
+        assert_eq!(candidates("/od-run --a"), ["--agent "]);
+        assert_eq!(candidates("/od-run --agent cl"), ["claude "]);
+        assert_eq!(
+            candidates("/od-run --permissions "),
+            ["acceptEdits ", "ask ", "bypass ", "plan "]
+        );
+        assert_eq!(candidates("/od-run --name x --wo"), ["--workdir "]);
+        assert_eq!(candidates("/od-logs run-"), ["run-a ", "run-b "]);
+        assert_eq!(candidates("/od-help od-c"), ["od-cancel "]);
+    }
+
+    #[test]
+    fn a_task_is_not_completed() {
+        assert_eq!(candidates("/od-run ls --a"), Vec::<String>::new());
+        assert_eq!(candidates("/od-run -- --a"), Vec::<String>::new());
+        assert_eq!(candidates("/od-logs run-a "), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,366 @@
+//! The terminal's side of the console: lines in, frames out.
+//!
+//! Three things run side by side. The *reader* takes lines from the keyboard or a pipe. The
+//! *speaker* says them to the server, each under a request id that it repeats until the server
+//! answers; so a line that was typed while the server restarted is neither lost nor taken twice.
+//! The *listener* hears frames, prints what is new in them ([`paper`]), and acknowledges what is
+//! printed; so the server sends again what was on its way when one of the two went away.
+//!
+//! At a terminal, lines are edited with history and completion, and what comes in is printed
+//! above the prompt. With a pipe, lines are read to their end, and the outcome of everything
+//! that was asked is waited for.
+
+mod editor;
+mod paper;
+mod wire;
+
+use std::{
+    collections::HashSet,
+    io::{IsTerminal as _, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader},
+    sync::{mpsc, watch},
+};
+
+pub use paper::{Delta, delta};
+pub use wire::{Find, Server};
+
+use crate::{
+    ambient::Ambient,
+    chat::frames::{Frame, FrameOp, Said},
+};
+use paper::{Paper, Style};
+use wire::Problem;
+
+/// How long to wait before asking again a server that did not answer.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// What a chat needs.
+#[derive(Clone)]
+pub struct Options {
+    /// How to reach the server.
+    pub server: Server,
+    /// The channel to chat in.
+    pub channel: String,
+    /// Where lines that were typed are kept, if anywhere.
+    pub history: Option<PathBuf>,
+    /// Whether `NO_COLOR` is set to something.
+    pub no_color: bool,
+    /// Time and ids.
+    pub ambient: Ambient,
+}
+
+/// Why a chat ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server will not have it.
+    #[error("the server refused the chat: {0}")]
+    Refused(String),
+    /// Nobody takes the output any more.
+    #[error("cannot write to the terminal: {0}")]
+    Output(std::io::Error),
+    /// The keyboard or the pipe cannot be read.
+    #[error("cannot read what is typed: {0}")]
+    Input(String),
+}
+
+/// What comes from the keyboard or the pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Input {
+    /// A line.
+    Line(String),
+    /// Nothing more comes, and the outcome of what was asked is waited for.
+    End,
+    /// The person wants to leave, now.
+    Leave,
+    /// It cannot be read.
+    Broken(String),
+}
+
+/// Where text goes; called from one thread at a time, and may block.
+type Screen = Box<dyn FnMut(&str) -> std::io::Result<()> + Send>;
+
+/// The first lines that a newcomer sees.
+#[must_use]
+pub fn banner(channel: &str) -> String {
+    format!(
+        "Open Dispatch, channel {channel}. Try this first: /od-run echo hello\n\
+         With Claude Code installed: /od-run --agent claude --workdir PATH what to do\n\
+         /od-help lists all commands; Ctrl-D leaves, and what runs keeps running.\n"
+    )
+}
+
+/// Chats until the person leaves: at a terminal if there is one, else from standard input.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(options: Options) -> Result<(), Error> {
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        at_terminal(options).await
+    } else {
+        piped(options, BufReader::new(tokio::io::stdin()), std::io::stdout()).await
+    }
+}
+
+/// Chats with lines from a pipe: says each, prints what comes, and ends once the outcome of
+/// everything that was asked is printed.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn piped(
+    options: Options,
+    input: impl AsyncBufRead + Unpin + Send + 'static,
+    mut output: impl Write + Send + 'static,
+) -> Result<(), Error> {
+    let (lines, inputs) = mpsc::channel(16);
+    let reader = tokio::spawn(async move {
+        let mut input = input;
+        loop {
+            let mut line = Vec::new();
+            let read = match input.read_until(b'\n', &mut line).await {
+                Ok(0) => Input::End,
+                Ok(_) => {
+                    let text = String::from_utf8_lossy(&line);
+                    Input::Line(text.trim_end_matches(['\n', '\r']).to_owned())
+                }
+                Err(error) => Input::Broken(error.to_string()),
+            };
+            let over = !matches!(read, Input::Line(_));
+            if lines.send(read).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    let screen: Screen = Box::new(move |text| {
+        output.write_all(text.as_bytes())?;
+        output.flush()
+    });
+    let style = Style { whole_lines: false, color: false };
+    let answer = converse(options, inputs, screen, style).await;
+    reader.abort();
+    answer
+}
+
+async fn at_terminal(options: Options) -> Result<(), Error> {
+    let words = Arc::new(editor::Words::default());
+    let (lines, inputs) = mpsc::channel(16);
+    let screen = editor::start(options.history.clone(), Arc::clone(&words), lines)
+        .map_err(|error| Error::Input(error.to_string()))?;
+    let mut screen: Screen = screen;
+    screen(&banner(&options.channel)).map_err(Error::Output)?;
+    let style = Style { whole_lines: true, color: !options.no_color };
+    let learning = tokio::spawn(learn(options.clone(), words));
+    let answer = converse(options, inputs, screen, style).await;
+    learning.abort();
+    answer
+}
+
+/// Keeps the names for completion fresh.
+async fn learn(options: Options, words: Arc<editor::Words>) {
+    const FRESH: Duration = Duration::from_secs(3);
+    loop {
+        if let Ok(jobs) = options.server.jobs().await {
+            words.know(jobs.into_iter().map(|job| job.name).collect());
+        }
+        options.ambient.clock.sleep(FRESH).await;
+    }
+}
+
+/// What speaker and listener share.
+struct Shared {
+    options: Options,
+    /// This terminal's name, under which it acknowledges.
+    client: String,
+    /// Deliveries whose last frame was printed.
+    ended: watch::Sender<HashSet<String>>,
+    screen: Mutex<Screen>,
+    paper: Mutex<Paper>,
+}
+
+impl Shared {
+    /// Prints, on a thread that may block.
+    async fn print(self: &Arc<Self>, text: String) -> Result<(), Error> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let printing = tokio::task::spawn_blocking(move || {
+            let mut screen = shared.screen.lock().unwrap_or_else(PoisonError::into_inner);
+            screen(&text)
+        });
+        match printing.await {
+            Ok(answer) => answer.map_err(Error::Output),
+            Err(error) => Err(Error::Output(std::io::Error::other(error))),
+        }
+    }
+
+    /// Prints a line that is not from the conversation.
+    async fn note(self: &Arc<Self>, line: &str) -> Result<(), Error> {
+        let text = self.paper.lock().unwrap_or_else(PoisonError::into_inner).note(line);
+        self.print(text).await
+    }
+}
+
+async fn converse(
+    options: Options,
+    mut inputs: mpsc::Receiver<Input>,
+    screen: Screen,
+    style: Style,
+) -> Result<(), Error> {
+    let shared = Arc::new(Shared {
+        client: options.ambient.ids.uid(),
+        options,
+        ended: watch::Sender::new(HashSet::new()),
+        screen: Mutex::new(screen),
+        paper: Mutex::new(Paper::new(style)),
+    });
+    let listening = listen(Arc::clone(&shared));
+    let speaking = async {
+        let mut asked: Vec<String> = Vec::new();
+        loop {
+            match inputs.recv().await {
+                Some(Input::Line(line)) if line.trim().is_empty() => {}
+                Some(Input::Line(line)) => asked.extend(say(&shared, line).await?),
+                Some(Input::Leave) => return leave(&shared).await,
+                Some(Input::Broken(why)) => return Err(Error::Input(why)),
+                Some(Input::End) | None => break,
+            }
+        }
+        let mut ended = shared.ended.subscribe();
+        // The sender lives in `shared`, so this ends only when all was printed.
+        let _ = ended.wait_for(|ended| asked.iter().all(|id| ended.contains(id))).await;
+        Ok(())
+    };
+    tokio::select! {
+        answer = listening => answer,
+        answer = speaking => answer,
+    }
+}
+
+/// Says a line until the server has taken it; answers with the deliveries that answer it.
+async fn say(shared: &Arc<Shared>, text: String) -> Result<Vec<String>, Error> {
+    let options = &shared.options;
+    let said = Said {
+        request_id: options.ambient.ids.uid(),
+        channel: options.channel.clone(),
+        text,
+        author: None,
+    };
+    loop {
+        match options.server.say(&said).await {
+            Ok(heard) => return Ok(heard.deliveries),
+            // Nobody can mend that by saying it again.
+            Err(Problem::Refused(why)) => {
+                shared.note(&format!("! {why}")).await?;
+                return Ok(Vec::new());
+            }
+            Err(Problem::Away(_)) => options.ambient.clock.sleep(AGAIN).await,
+        }
+    }
+}
+
+/// Hears frames for ever, over all restarts of the server.
+async fn listen(shared: Arc<Shared>) -> Result<(), Error> {
+    let options = &shared.options;
+    let mut told = false;
+    let mut ever = false;
+    loop {
+        let why = match options.server.attach(&options.channel, &shared.client).await {
+            Ok(mut frames) => {
+                if std::mem::take(&mut told) {
+                    shared.note("· the server is back").await?;
+                }
+                ever = true;
+                loop {
+                    match frames.next(&*options.ambient.clock).await {
+                        Ok(frame) => hear(&shared, frame).await?,
+                        Err(Problem::Refused(why) | Problem::Away(why)) => break why,
+                    }
+                }
+            }
+            Err(Problem::Refused(why)) => return Err(Error::Refused(why)),
+            Err(Problem::Away(why)) => {
+                if !std::mem::replace(&mut told, true) {
+                    let away = if ever { "the server went away" } else { "no server answers" };
+                    shared
+                        .note(&format!(
+                            "· {away} ({why}); trying again until it does, Ctrl-D leaves"
+                        ))
+                        .await?;
+                }
+                why
+            }
+        };
+        tracing::debug!("attaching again: {why}");
+        options.ambient.clock.sleep(AGAIN).await;
+    }
+}
+
+/// Prints what is new in a frame, and acknowledges it.
+async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
+    let text = shared.paper.lock().unwrap_or_else(PoisonError::into_inner).show(&frame.op);
+    shared.print(text).await?;
+    if frame.n > 0 {
+        let options = &shared.options;
+        // A lost acknowledgement costs a repetition, which prints nothing.
+        let _ = options.server.acknowledge(&options.channel, &shared.client, frame.n).await;
+    }
+    // Only now: whoever waits for this end may end the process.
+    if let FrameOp::Edit { id, last: true, .. } = &frame.op {
+        shared.ended.send_modify(|ended| {
+            ended.insert(paper::delivery_of(id).to_owned());
+        });
+    }
+    Ok(())
+}
+
+/// Says what keeps running.
+async fn leave(shared: &Arc<Shared>) -> Result<(), Error> {
+    let line = match shared.options.server.jobs().await {
+        Ok(jobs) => {
+            let names: Vec<String> =
+                jobs.into_iter().filter(|job| !job.ended).map(|job| job.name).collect();
+            keeps_running(&names)
+        }
+        Err(_) => Some("The server does not answer; what it runs keeps running.".to_owned()),
+    };
+    match line {
+        Some(line) => shared.note(&line).await,
+        None => Ok(()),
+    }
+}
+
+/// What to say to somebody who leaves while jobs run.
+fn keeps_running(names: &[String]) -> Option<String> {
+    const SHOWN: usize = 5;
+    let first = names.first()?;
+    let verb = if names.len() == 1 { "keeps" } else { "keep" };
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "{shown}{more} {verb} running. open-dispatch logs -f job/{first} follows, open-dispatch \
+         chat comes back."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newcomer_is_told_what_to_type_and_what_leaving_means() {
+        let names = |n: usize| (0..n).map(|n| format!("run-{n}")).collect::<Vec<_>>();
+        let leaving: Vec<String> =
+            [1, 2, 7].iter().filter_map(|n| keeps_running(&names(*n))).collect();
+        assert_eq!(keeps_running(&[]), None);
+        insta::assert_snapshot!(format!("{}-----\n{}", banner("main"), leaving.join("\n")));
+    }
+}

@@ -1,0 +1,154 @@
+//! The few calls of the API that a chat makes.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::TryStreamExt as _;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
+use tokio_util::io::StreamReader;
+use url::Url;
+
+use crate::{
+    ambient::Clock,
+    chat::frames::{Frame, Heard, Printed, Said},
+};
+
+/// How long an answer that is no stream may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long a stream may be silent; it shows that it lives every 15 s.
+const SILENCE: Duration = Duration::from_secs(40);
+
+/// Says where the server is and with which token, anew for each call: a server that restarts
+/// may listen elsewhere. An error is a server that is not there (yet).
+pub type Find = Arc<dyn Fn() -> Result<(Url, String), String> + Send + Sync>;
+
+/// How to reach the server.
+#[derive(Clone)]
+pub struct Server {
+    http: reqwest::Client,
+    find: Find,
+}
+
+/// Why a call gave nothing.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The server is not there, or cannot now; the same call may work later.
+    Away(String),
+    /// The server said no; the same call will never work.
+    Refused(String),
+}
+
+/// A job, as far as a chat needs to know.
+pub(super) struct JobLine {
+    pub name: String,
+    pub ended: bool,
+}
+
+/// Frames, as they come.
+pub(super) struct Frames(Pin<Box<dyn AsyncBufRead + Send>>);
+
+impl Frames {
+    pub(super) async fn next(&mut self, clock: &dyn Clock) -> Result<Frame, Problem> {
+        let mut line = Vec::new();
+        let read = tokio::select! {
+            read = self.0.read_until(b'\n', &mut line) => read,
+            () = clock.sleep(SILENCE) => return Err(Problem::Away("the stream is silent".into())),
+        };
+        match read {
+            Ok(0) => Err(Problem::Away("the stream ended".into())),
+            Ok(_) => serde_json::from_slice(&line)
+                .map_err(|error| Problem::Away(format!("a frame cannot be read: {error}"))),
+            Err(error) => Err(Problem::Away(error.to_string())),
+        }
+    }
+}
+
+impl Server {
+    /// A server that is looked up for each call.
+    #[must_use]
+    pub fn new(http: reqwest::Client, find: Find) -> Self {
+        Self { http, find }
+    }
+
+    /// A server that stays where it is.
+    #[must_use]
+    pub fn at(http: reqwest::Client, url: Url, token: String) -> Self {
+        Self::new(http, Arc::new(move || Ok((url.clone(), token.clone()))))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Problem> {
+        let (url, token) = (self.find)().map_err(Problem::Away)?;
+        let base = url.as_str().trim_end_matches('/');
+        let request = self.http.request(method, format!("{base}{path}")).bearer_auth(token);
+        let response = build(request).send().await.map_err(|error| {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            Problem::Away(cause.to_string())
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body: Value = response.json().await.unwrap_or_default();
+        let why = match body["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None => status.to_string(),
+        };
+        let later = status.is_server_error()
+            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        Err(if later { Problem::Away(why) } else { Problem::Refused(why) })
+    }
+
+    pub(super) async fn attach(&self, channel: &str, client: &str) -> Result<Frames, Problem> {
+        let query = [("channel", channel), ("client", client)];
+        let build = |request: RequestBuilder| request.query(&query);
+        let response = self.send(Method::GET, "/console/stream", build).await?;
+        let bytes = response.bytes_stream().map_err(std::io::Error::other);
+        Ok(Frames(Box::pin(StreamReader::new(bytes))))
+    }
+
+    pub(super) async fn say(&self, said: &Said) -> Result<Heard, Problem> {
+        let build = |request: RequestBuilder| request.timeout(ANSWER).json(said);
+        let response = self.send(Method::POST, "/console/messages", build).await?;
+        response.json().await.map_err(|error| Problem::Away(error.to_string()))
+    }
+
+    pub(super) async fn acknowledge(
+        &self,
+        channel: &str,
+        client: &str,
+        n: u64,
+    ) -> Result<(), Problem> {
+        let printed = Printed { client: client.to_owned(), channel: channel.to_owned(), n };
+        let build = |request: RequestBuilder| request.timeout(ANSWER).json(&printed);
+        self.send(Method::POST, "/console/acks", build).await.map(|_| ())
+    }
+
+    /// The jobs that there are, some hundreds of them at most.
+    pub(super) async fn jobs(&self) -> Result<Vec<JobLine>, Problem> {
+        let path = "/apis/opendispatch.dev/v1alpha1/jobs";
+        let build = |request: RequestBuilder| request.timeout(ANSWER).query(&[("limit", "500")]);
+        let response = self.send(Method::GET, path, build).await?;
+        let list: Value =
+            response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
+        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(items.iter().filter_map(job_line).collect())
+    }
+}
+
+fn job_line(job: &Value) -> Option<JobLine> {
+    let conditions = job["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ended = conditions.iter().any(|condition| {
+        matches!(condition["type"].as_str(), Some("Complete" | "Failed"))
+            && condition["status"] == "True"
+    });
+    Some(JobLine { name: job["metadata"]["name"].as_str()?.to_owned(), ended })
+}

@@ -1,0 +1,414 @@
+//! The server's HTTP API, as the command line uses it: a thin client that knows where the
+//! server is, how it refuses, and how its streams are cut into lines.
+//!
+//! The address and the token are read anew for each request, so that a client outlives a
+//! restart of the server on another port.
+
+use std::{io, path::PathBuf, pin::Pin, time::Duration};
+
+use futures::TryStreamExt as _;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
+use tokio_util::io::StreamReader;
+use url::Url;
+
+use super::{args::ServerArgs, error::Error};
+use crate::{
+    config,
+    resource::{GROUP, Kind},
+};
+
+/// The API's version, as it stands in paths.
+const VERSION: &str = "v1alpha1";
+/// The file that names the server's address.
+pub const ENDPOINT_FILE: &str = "endpoint";
+/// The file that holds the server's token.
+pub const TOKEN_FILE: &str = "token";
+/// What to accept for objects.
+pub const AS_JSON: &str = "application/json";
+/// What to accept for a table made by the server.
+pub const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for an answer that is no stream.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Whatever server runs on this data directory.
+    Data(PathBuf),
+    /// A server at an address, with its token.
+    Server(Url, String),
+}
+
+/// An address and a token, good for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The server's address.
+    pub url: Url,
+    /// The server's token.
+    pub token: String,
+}
+
+/// A client of one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    place: Place,
+}
+
+/// Lines of a stream, without their ends.
+pub struct Lines(Pin<Box<dyn AsyncBufRead + Send>>);
+
+impl Lines {
+    /// The next line; nothing at the stream's proper end.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when the connection broke, or ended within a line.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let mut line = Vec::new();
+        self.0
+            .read_until(b'\n', &mut line)
+            .await
+            .map_err(|error| Error::Broken(root_cause(&error)))?;
+        match line.pop() {
+            None => Ok(None),
+            Some(b'\n') => Ok(Some(line)),
+            Some(_) => Err(Error::Broken("it ended within a line".to_owned())),
+        }
+    }
+
+    /// The next line that is not empty, as JSON; nothing at the stream's proper end.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when the connection broke, or the line is no JSON.
+    pub async fn next_json(&mut self) -> Result<Option<Value>, Error> {
+        while let Some(line) = self.next().await? {
+            if !line.is_empty() {
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|error| Error::Broken(format!("a line is no JSON: {error}")));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Place {
+    /// Finds the place from flags and environment.
+    ///
+    /// # Errors
+    /// What is missing or cannot be read.
+    pub fn find(
+        args: &ServerArgs,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let Some(text) = &args.server else {
+            return Ok(Self::Data(config::data_dir(args.data.clone(), environment)?.value));
+        };
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| Error::BadServer(text.clone()))?;
+        let token = environment("OPEN_DISPATCH_TOKEN").filter(|token| !token.is_empty());
+        Ok(Self::Server(url, token.ok_or(Error::NoToken)?))
+    }
+
+    /// The address and the token as they are now.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] where the data directory names no address.
+    pub fn target(&self) -> Result<Target, Error> {
+        match self {
+            Self::Server(url, token) => Ok(Target { url: url.clone(), token: token.clone() }),
+            Self::Data(data) => {
+                let read = |name: &str| {
+                    let path = data.join(name);
+                    match std::fs::read_to_string(&path) {
+                        Ok(text) => Ok(text.trim().to_owned()),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                            Err(Error::NotRunning { data: data.clone() })
+                        }
+                        Err(source) => Err(Error::File { path, source }),
+                    }
+                };
+                let url = Url::parse(&read(ENDPOINT_FILE)?)
+                    .map_err(|_| Error::NotRunning { data: data.clone() })?;
+                Ok(Target { url, token: read(TOKEN_FILE)? })
+            }
+        }
+    }
+
+    /// Whether the server is on this machine, so that paths mean the same to both.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        match self {
+            Self::Data(_) => true,
+            Self::Server(url, _) => match url.host() {
+                Some(url::Host::Domain(name)) => name == "localhost",
+                Some(url::Host::Ipv4(address)) => address.is_loopback(),
+                Some(url::Host::Ipv6(address)) => address.is_loopback(),
+                None => false,
+            },
+        }
+    }
+
+    /// How to mend that nobody answers.
+    fn mend(&self) -> String {
+        match self {
+            Self::Data(data) => {
+                let line = Error::NotRunning { data: data.clone() }.to_string();
+                line.split_once("; ").map(|(_, mend)| mend.to_owned()).unwrap_or_default()
+            }
+            Self::Server(..) => "check the address, and that the server runs".to_owned(),
+        }
+    }
+}
+
+impl Client {
+    /// A client of the server at a place.
+    ///
+    /// # Errors
+    /// The HTTP client's, where it cannot be made.
+    pub fn new(place: Place) -> Result<Self, Error> {
+        Ok(Self { http: http()?, place })
+    }
+
+    /// A client of the server that flags and environment name.
+    ///
+    /// # Errors
+    /// What is missing or cannot be read.
+    pub fn find(args: &ServerArgs) -> Result<Self, Error> {
+        Self::new(Place::find(args, |name| std::env::var(name).ok())?)
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Gets JSON.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub async fn get(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        accept: &str,
+    ) -> Result<Value, Error> {
+        let build = |request: RequestBuilder| {
+            request.query(query).header("accept", accept).timeout(ANSWER_TIMEOUT)
+        };
+        json(self.send(Method::GET, path, build).await?).await
+    }
+
+    /// Sends a body and gets JSON.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Value, Error> {
+        let content = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let build = |request: RequestBuilder| {
+            request
+                .query(query)
+                .header("content-type", content)
+                .body(body.to_string())
+                .timeout(ANSWER_TIMEOUT)
+        };
+        json(self.send(method, path, build).await?).await
+    }
+
+    /// Opens a stream of lines.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub async fn lines(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        accept: &str,
+    ) -> Result<Lines, Error> {
+        let build = |request: RequestBuilder| request.query(query).header("accept", accept);
+        let response = self.send(Method::GET, path, build).await?;
+        let bytes = response.bytes_stream().map_err(io::Error::other);
+        Ok(Lines(Box::pin(StreamReader::new(bytes))))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Error> {
+        let target = self.place.target()?;
+        let base = target.url.as_str().trim_end_matches('/');
+        let request =
+            self.http.request(method, format!("{base}{path}")).bearer_auth(&target.token);
+        let response = build(request).send().await.map_err(|error| {
+            if error.is_connect() {
+                Error::Unreachable {
+                    url: base.to_owned(),
+                    why: root_cause(&error),
+                    mend: self.place.mend(),
+                }
+            } else {
+                Error::Broken(root_cause(&error))
+            }
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let code = response.status().as_u16();
+        let body = response.text().await.unwrap_or_default();
+        Err(refusal(code, &body))
+    }
+}
+
+/// What speaks HTTP.
+///
+/// # Errors
+/// [`Error::Terminal`] where it cannot be made.
+pub fn http() -> Result<reqwest::Client, Error> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")))
+        // A token must not leave through a proxy that was meant for the world outside.
+        .no_proxy()
+        .build()
+        .map_err(|error| Error::Terminal(format!("no HTTP client can be made: {error}")))
+}
+
+/// The path of a kind's collection.
+#[must_use]
+pub fn collection(kind: Kind) -> String {
+    format!("/apis/{GROUP}/{VERSION}/{}", kind.plural())
+}
+
+/// The path of an object. The name is escaped, so that no name leads elsewhere, save for dots
+/// alone, which [`super::target`] refuses.
+#[must_use]
+pub fn member(kind: Kind, name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => escaped.push(byte.into()),
+            b'.' => escaped.push('.'),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    format!("{}/{escaped}", collection(kind))
+}
+
+async fn json(response: Response) -> Result<Value, Error> {
+    let body = response.bytes().await.map_err(|error| Error::Broken(root_cause(&error)))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Error::Broken(format!("its answer is no JSON: {error}")))
+}
+
+/// Reads a refusal: a Kubernetes `Status`, or whatever else stood in the way.
+fn refusal(code: u16, body: &str) -> Error {
+    let status: Value = serde_json::from_str(body).unwrap_or_default();
+    if status["kind"] != "Status" {
+        let line = body.lines().next().unwrap_or_default().chars().take(200).collect::<String>();
+        let message =
+            if line.is_empty() { "it is no Open Dispatch server".to_owned() } else { line };
+        return Error::Api { code, reason: format!("HTTP {code}"), message };
+    }
+    let mut message = status["message"].as_str().unwrap_or_default().to_owned();
+    let causes = status["details"]["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if causes.len() > 1 {
+        message = message.split(": ").next().unwrap_or_default().to_owned();
+    }
+    for cause in causes.iter().filter(|_| causes.len() > 1) {
+        let text = |member: &str| cause[member].as_str().unwrap_or_default();
+        message.push_str(&format!("\n* {}: {}", text("field"), text("message")));
+    }
+    let reason = status["reason"].as_str().unwrap_or("Unknown").to_owned();
+    Error::Api { code, reason, message }
+}
+
+/// The innermost cause, which is the one that people understand.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    // "Connection refused (os error 111)": the number tells nobody anything.
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(server: Option<&str>, token: Option<&str>) -> Result<Place, Error> {
+        let args = ServerArgs { data: None, server: server.map(str::to_owned) };
+        Place::find(&args, |name| match name {
+            "OPEN_DISPATCH_TOKEN" => token.map(str::to_owned),
+            "HOME" => Some("/home/a".to_owned()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_server_needs_an_address_and_a_token() {
+        let line = |place: Result<Place, Error>| place.unwrap_err().to_string();
+        insta::assert_snapshot!([
+            line(place(Some("example.org"), Some("t"))),
+            line(place(Some("ftp://example.org"), Some("t"))),
+            line(place(Some("http://example.org"), None)),
+            line(place(Some("http://example.org"), Some(""))),
+        ]
+        .join("\n"));
+        assert!(!place(Some("http://example.org"), Some("t")).unwrap().is_here());
+        assert!(place(Some("http://[::1]:8080"), Some("t")).unwrap().is_here());
+        assert!(place(None, None).unwrap().is_here());
+    }
+
+    #[test]
+    fn no_name_leads_out_of_its_collection() {
+        assert_eq!(member(Kind::Job, "a-b.c"), "/apis/opendispatch.dev/v1alpha1/jobs/a-b.c");
+        for name in ["../x", "a/b", "a?b", "a#b", "a%2fb", "é"] {
+            let path = member(Kind::Job, name);
+            let url = Url::parse("http://h/").unwrap().join(&path).unwrap();
+            assert!(url.path().starts_with("/apis/opendispatch.dev/v1alpha1/jobs/"), "{url}");
+            assert_eq!((url.query(), url.fragment()), (None, None), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_every_cause_on_a_line_of_its_own() {
+        let one = serde_json::json!({
+            "kind": "Status", "reason": "Invalid", "message": "Job is invalid: spec.task: empty",
+            "details": {"causes": [{"field": "spec.task", "message": "empty"}]},
+        });
+        let two = serde_json::json!({
+            "kind": "Status", "reason": "Invalid", "message": "Job is invalid: spec.task: empty",
+            "details": {"causes": [
+                {"field": "spec.task", "message": "empty"},
+                {"field": "spec.timeout", "message": "no duration"},
+            ]},
+        });
+        insta::assert_snapshot!([
+            refusal(422, &one.to_string()).to_string(),
+            refusal(422, &two.to_string()).to_string(),
+            refusal(404, "<html>\nnot here").to_string(),
+            refusal(500, "").to_string(),
+        ]
+        .join("\n"));
+    }
+}

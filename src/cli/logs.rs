@@ -1,0 +1,224 @@
+//! `logs`, and the following that `run -f` shares with it.
+//!
+//! The server numbers what an agent prints, and says it again from any point. So a follower
+//! that remembers what it has printed can lose its server any number of times, and still
+//! prints each byte once and in order.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::{
+    args::LogsArgs,
+    client::{Client, member},
+    error::Error,
+    out,
+    patience::Patience,
+    target,
+};
+use crate::resource::Kind;
+
+/// What to accept for events.
+const AS_NDJSON: &str = "application/x-ndjson";
+
+/// Where the agent's standard error goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// To standard output, in the order in which the agent printed.
+    Together,
+    /// To standard error.
+    Apart,
+}
+
+/// Runs `logs`.
+///
+/// # Errors
+/// The server's refusal, or why it cannot be reached.
+pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
+    let client = Client::find(&args.server)?;
+    let (kind, name) = target::object_or_job(&args.what)?;
+    let mut seen = Seen::default();
+    if args.follow {
+        follow(&client, kind, &name, Streams::Together, &mut Patience::new()).await?;
+    } else {
+        drain(&client, kind, &name, Streams::Together, false, &mut seen).await?;
+    }
+    Ok(0)
+}
+
+/// Prints what an agent prints until it has ended and all is printed, whatever becomes of the
+/// server meanwhile.
+///
+/// # Errors
+/// The server's refusal, or that it is away, once patience is over.
+pub async fn follow(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    streams: Streams,
+    patience: &mut Patience,
+) -> Result<(), Error> {
+    let mut seen = Seen::default();
+    loop {
+        let end = drain(client, kind, name, streams, true, &mut seen).await;
+        if seen.moved() {
+            patience.answered();
+        }
+        match end {
+            // The server breaks a stream off that it ends too early.
+            Ok(()) => return Ok(()),
+            Err(error) => patience.wait(error).await?,
+        }
+    }
+}
+
+/// Prints one stream to its end.
+async fn drain(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    streams: Streams,
+    follow: bool,
+    seen: &mut Seen,
+) -> Result<(), Error> {
+    let after = seen.after();
+    let mut query = vec![("format", "events")];
+    if follow {
+        query.push(("follow", "1"));
+    }
+    query.extend(after.as_deref().map(|after| ("after", after)));
+    let mut lines = client.lines(&format!("{}/log", member(kind, name)), &query, AS_NDJSON).await?;
+    while let Some(event) = lines.next_json().await? {
+        if seen.take(&event) {
+            print(&event, streams)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was printed already.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Run and number of the last event, by sprite.
+    last: HashMap<String, (u64, u64)>,
+    /// The sprite that spoke last.
+    newest: Option<String>,
+    moved: bool,
+}
+
+impl Seen {
+    /// Whether an event is new. If so, it counts as printed from now on.
+    fn take(&mut self, event: &Value) -> bool {
+        let sprite = event["sprite"].as_str().unwrap_or_default();
+        let number = |member: &str| event[member].as_u64().unwrap_or_default();
+        // A gap stands for all numbers up to its end.
+        let at = (number("run"), number("seq").max(number("through")));
+        if self.last.get(sprite).is_some_and(|last| *last >= at) {
+            return false;
+        }
+        self.last.insert(sprite.to_owned(), at);
+        if self.newest.as_deref() != Some(sprite) {
+            self.newest = Some(sprite.to_owned());
+        }
+        self.moved = true;
+        true
+    }
+
+    /// Where to go on. Sprites of one owner speak one after the other, so that the place in the
+    /// newest one's output says it for all.
+    fn after(&self) -> Option<String> {
+        let sprite = self.newest.as_deref()?;
+        let (run, seq) = self.last.get(sprite)?;
+        Some(format!("{sprite}/{run}.{seq}"))
+    }
+
+    /// Whether there was something new since the last time that this was asked.
+    fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+}
+
+/// Prints one event.
+fn print(event: &Value, streams: Streams) -> Result<(), Error> {
+    match event["type"].as_str() {
+        Some("text") => out::data(bytes(event)),
+        Some("log") => match (event["stream"].as_str(), streams) {
+            (Some("stdout"), _) | (Some("stderr"), Streams::Together) => out::data(bytes(event)),
+            _ => {
+                out::error_bytes(&bytes(event));
+                Ok(())
+            }
+        },
+        Some("gap") => {
+            let bytes = event["bytes"].as_u64().unwrap_or_default();
+            out::note(format!("[{bytes} bytes are missing here: the spool was full]"));
+            Ok(())
+        }
+        Some("tool") => {
+            let title = event["title"].as_str().unwrap_or_default();
+            out::hint(format!("[{}] {}", event["name"].as_str().unwrap_or("tool"), out::harmless(title)));
+            Ok(())
+        }
+        Some("retry") => {
+            let message = event["message"].as_str().unwrap_or_default();
+            out::note(format!("[the model's API failed, trying again: {}]", out::harmless(message)));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a chunk: text as it is, anything else as base64.
+fn bytes(event: &Value) -> Vec<u8> {
+    match (event["text"].as_str(), event["b64"].as_str()) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(b64)) => {
+            base64::engine::general_purpose::STANDARD.decode(b64).unwrap_or_default()
+        }
+        (None, None) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_again_is_not_printed_again() {
+        let event = |run: u64, seq: u64| json!({"sprite": "a", "run": run, "seq": seq});
+        let mut seen = Seen::default();
+        let new = [(1, 1), (1, 2), (1, 1), (1, 2), (1, 3), (2, 1), (1, 9), (2, 2)]
+            .map(|(run, seq)| seen.take(&event(run, seq)));
+        assert_eq!(new, [true, true, false, false, true, true, false, true]);
+    }
+
+    #[test]
+    fn a_gap_stands_for_all_numbers_up_to_its_end() {
+        let mut seen = Seen::default();
+        assert!(seen.take(&json!({"sprite": "a", "run": 1, "seq": 3, "through": 7})));
+        assert!(!seen.take(&json!({"sprite": "a", "run": 1, "seq": 7})));
+        assert!(seen.take(&json!({"sprite": "a", "run": 1, "seq": 8})));
+        assert_eq!(seen.after().as_deref(), Some("a/1.8"));
+    }
+
+    #[test]
+    fn it_goes_on_behind_the_sprite_that_spoke_last() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.after(), None);
+        seen.take(&json!({"sprite": "a-1", "run": 1, "seq": 3}));
+        seen.take(&json!({"sprite": "a-2", "run": 1, "seq": 1}));
+        assert_eq!(seen.after().as_deref(), Some("a-2/1.1"));
+        assert!(!seen.take(&json!({"sprite": "a-1", "run": 1, "seq": 3})));
+        assert_eq!(seen.after().as_deref(), Some("a-2/1.1"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_come_out_as_they_were() {
+        assert_eq!(bytes(&json!({"text": "é\n"})), "é\n".as_bytes());
+        assert_eq!(bytes(&json!({"b64": "/wAK"})), [0xff, 0x00, 0x0a]);
+        assert!(bytes(&json!({})).is_empty());
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line: words in, the HTTP API, text out.
+//!
+//! What kubectl's users know holds here too: data goes to standard output and all else to
+//! standard error; the server makes the tables; a failure exits with 1, wrong words with 2.
+//!
+//! This room knows the API, and `resource`, which is the vocabulary that the API speaks. It
+//! never sees the store, the engine or a runtime: every command would work as well from another
+//! machine. The one door out is [`serve`], which hands over to [`crate::app`].
+//!
+//! The life of a command: [`args`] reads the words; [`client`] finds the server, by the files
+//! `endpoint` and `token` in its data directory or by an address; the command's own file asks,
+//! and prints; [`error`] turns what went wrong into one line and an exit code.
+
+pub mod apply;
+pub mod args;
+pub mod chat;
+pub mod client;
+pub mod delete;
+pub mod describe;
+pub mod error;
+mod files;
+pub mod get;
+pub mod logs;
+mod object;
+mod out;
+mod patience;
+pub mod run;
+pub mod serve;
+mod table;
+mod target;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command};
+use error::Error;
+
+/// Reads the words, does what they say, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let code = match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            if let Some(line) = error.line() {
+                out::note(line);
+            }
+            error.code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Error> {
+    let Some(command) = cli.command else {
+        return out::data(Cli::command().render_help().to_string()).map(|()| 0);
+    };
+    match command {
+        Command::Serve(args) => serve::serve(args),
+        Command::Chat(args) => serve::chat(args),
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Jobs(args) => block_on(get::jobs(args)),
+        Command::Get(args) => block_on(get::get(args)),
+        Command::Describe(args) => block_on(describe::describe(args)),
+        Command::Apply(args) => block_on(apply::apply(args)),
+        Command::Delete(args) => block_on(delete::delete(args)),
+        Command::Logs(args) => block_on(logs::logs(args)),
+        Command::Cancel(args) => block_on(delete::cancel(args)),
+        Command::Completion(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "open-dispatch", &mut script);
+            out::data(script).map(|()| 0)
+        }
+        Command::Version => {
+            out::line(concat!("open-dispatch ", env!("CARGO_PKG_VERSION"))).map(|()| 0)
+        }
+    }
+}
+
+/// Runs a client on this thread alone.
+fn block_on(command: impl Future<Output = Result<u8, Error>>) -> Result<u8, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Terminal(format!("no event loop can be made: {error}")))?
+        .block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::args::Cli;
+
+    /// The manual, made from the help of every command.
+    fn manual() -> String {
+        let mut text = "# Command line\n\nThis page is made from the program's own help; a test \
+                        holds the two equal.\n"
+            .to_owned();
+        let mut cli = Cli::command().term_width(92);
+        cli.build();
+        let mut section = |title: &str, help: String| {
+            let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+            text.push_str(&format!("\n## {title}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+        };
+        section("open-dispatch", cli.clone().render_help().to_string());
+        for command in cli.get_subcommands_mut() {
+            let title = format!("open-dispatch {}", command.get_name());
+            section(&title, command.render_help().to_string());
+        }
+        text
+    }
+
+    #[test]
+    fn the_manual_says_what_help_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, manual()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == manual(),
+            "docs/cli.md differs from the help; write it anew with\n\
+             UPDATE_DOCS=1 cargo test --lib the_manual_says_what_help_says"
+        );
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("  open-dispatch {}", command.get_name());
+            assert!(help.contains(&example), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn the_words_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,55 @@
+//! Objects on standard output: as JSON, as YAML, or by name alone.
+
+use serde_json::Value;
+
+use super::{args::ObjectFormat, error::Error, out, target::full_name};
+use crate::resource::{AnyObject, Kind, yaml};
+
+/// Prints one object.
+///
+/// # Errors
+/// An object that this version does not understand, or a closed standard output.
+pub fn print_object(object: &Value, format: ObjectFormat) -> Result<(), Error> {
+    match format {
+        ObjectFormat::Json => print_json(object),
+        ObjectFormat::Yaml => out::data(to_yaml(object)?),
+        ObjectFormat::Name => out::line(name_of(object)),
+    }
+}
+
+/// Prints any JSON, indented.
+///
+/// # Errors
+/// A closed standard output.
+pub fn print_json(value: &Value) -> Result<(), Error> {
+    out::line(format!("{value:#}"))
+}
+
+/// An object as YAML.
+///
+/// # Errors
+/// An object that this version does not understand.
+pub fn to_yaml(object: &Value) -> Result<String, Error> {
+    let strange = |why: String| {
+        Error::Broken(format!("its object cannot be read ({why}); is the server newer than this program?"))
+    };
+    let kind: Kind = object["kind"]
+        .as_str()
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error: crate::resource::WrongKind| strange(error.to_string()))?;
+    let object = AnyObject::from_json(kind, object.clone())
+        .map_err(|error| strange(error.to_string()))?;
+    Ok(yaml::write(&object))
+}
+
+/// An object's name as it is printed; a list's items carry no kind, so that it is looked for in
+/// the object only where one is there.
+#[must_use]
+pub fn name_of(object: &Value) -> String {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    match object["kind"].as_str().and_then(|kind| kind.parse().ok()) {
+        Some(kind) => full_name(kind, name),
+        None => name.to_owned(),
+    }
+}

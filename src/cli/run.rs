@@ -1,0 +1,342 @@
+//! `run`: one task as a Job; with `-f`, as if it ran in this terminal.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    args::{AgentName, RunArgs},
+    client::{Client, collection},
+    error::Error,
+    logs::{Streams, follow},
+    object::print_object,
+    out,
+    patience::Patience,
+    target::full_name,
+    watch,
+};
+use crate::{
+    ambient::Ambient,
+    resource::{API_VERSION, Kind},
+};
+
+/// Exit code: its time was over, as the `timeout` command has it.
+const TIMED_OUT: u8 = 124;
+/// Exit code: it could not be started, or its end is not known.
+const NO_END: u8 = 125;
+/// Exit code: it was cancelled, or we were interrupted (128 + SIGINT).
+pub const INTERRUPTED: u8 = 130;
+
+/// Runs `run`.
+///
+/// # Errors
+/// What keeps the job from being made, or followed to its end.
+pub async fn run(args: RunArgs) -> Result<u8, Error> {
+    let client = Client::find(&args.server)?;
+    let directory = std::env::current_dir().ok();
+    let here = if client.place().is_here() { directory.as_deref() } else { None };
+    let job = job(&args, here)?;
+
+    // The same request id for each try: a job whose creation was answered into a broken
+    // connection is not created again.
+    let request = Ambient::real().ids.uid();
+    let query = [("requestId", request.as_str())];
+    let mut patience = Patience::new();
+    let created = loop {
+        match client.write(Method::POST, &collection(Kind::Job), &query, &job).await {
+            Ok(created) => break created,
+            Err(error @ Error::Broken(_)) => patience.wait(error).await?,
+            Err(error) => return Err(error),
+        }
+    };
+    let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if !args.follow {
+        match args.output {
+            Some(format) => print_object(&created, format)?,
+            None => out::line(format!("{} created", full_name(Kind::Job, &name)))?,
+        }
+        out::hint(format!("follow it with: open-dispatch logs -f job/{name}"));
+        return Ok(0);
+    }
+    out::note(format!("{} created", full_name(Kind::Job, &name)));
+    tokio::select! {
+        code = to_the_end(&client, &name, &mut patience) => code,
+        _ = tokio::signal::ctrl_c() => {
+            out::note(format!(
+                "\njob {name} goes on. Follow it:  open-dispatch logs -f job/{name}\n\
+                 {:>width$}Cancel it:  open-dispatch cancel {name}",
+                "",
+                width = "job  goes on. ".len() + name.len(),
+            ));
+            Ok(INTERRUPTED)
+        }
+    }
+}
+
+/// Prints what the job prints, and finds its exit code.
+async fn to_the_end(client: &Client, name: &str, patience: &mut Patience) -> Result<u8, Error> {
+    follow(client, Kind::Job, name, Streams::Apart, patience).await?;
+    let ended = watch::until(client, Kind::Job, name, patience, |job| match job {
+        None => Some(None),
+        Some(job) => Outcome::of(job).map(|outcome| Some((outcome, job.clone()))),
+    })
+    .await?;
+    let Some((outcome, job)) = ended else {
+        out::note(format!("{} was deleted", full_name(Kind::Job, name)));
+        return Ok(NO_END);
+    };
+    let signal = match job["status"]["sprite"].as_str() {
+        Some(sprite) => watch::object(client, Kind::Sprite, sprite)
+            .await?
+            .and_then(|sprite| sprite["status"]["exit"]["signal"].as_i64()),
+        None => None,
+    };
+    let code = outcome.exit_code(signal);
+    if let Outcome::Failed { reason, message, .. } = &outcome {
+        let why = if message.is_empty() { reason.clone() } else { format!("{reason}: {message}") };
+        out::note(format!("{} failed: {}", full_name(Kind::Job, name), out::harmless(&why)));
+    }
+    Ok(code)
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was to do.
+    Complete,
+    /// It did not.
+    Failed {
+        /// Why, in one CamelCase word.
+        reason: String,
+        /// Why, in one line for people.
+        message: String,
+        /// The exit code, where there is one.
+        code: Option<i64>,
+    },
+}
+
+impl Outcome {
+    /// Reads a job's end from its conditions; nothing while it has not ended.
+    #[must_use]
+    pub fn of(job: &Value) -> Option<Self> {
+        let status = &job["status"];
+        let conditions = status["conditions"].as_array()?;
+        let holds = |kind: &str| {
+            conditions.iter().find(|condition| {
+                condition["type"] == kind && condition["status"] == "True"
+            })
+        };
+        if let Some(failed) = holds("Failed") {
+            let text = |member: &str| failed[member].as_str().unwrap_or_default().to_owned();
+            return Some(Self::Failed {
+                reason: text("reason"),
+                message: text("message"),
+                code: status["exitCode"].as_i64(),
+            });
+        }
+        holds("Complete").map(|_| Self::Complete)
+    }
+
+    /// The exit code that says it to a shell. A reason that names who ended it goes before the
+    /// code that the agent had at that moment.
+    #[must_use]
+    pub fn exit_code(&self, signal: Option<i64>) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::Failed { reason, code, .. } => {
+                let byte = |number: i64| u8::try_from(number).ok().filter(|byte| *byte != 0);
+                match reason.as_str() {
+                    "Cancelled" => INTERRUPTED,
+                    "TimedOut" | "IdleTimedOut" | "DeadlineExceeded" => TIMED_OUT,
+                    _ => code
+                        .and_then(byte)
+                        .or_else(|| signal.and_then(|signal| byte(signal + 128)))
+                        .unwrap_or(NO_END),
+                }
+            }
+        }
+    }
+}
+
+/// The Job that the words describe. Paths are resolved against the caller's directory, where
+/// the server sees the same files.
+///
+/// # Errors
+/// Words that do not fit together.
+fn job(args: &RunArgs, here: Option<&Path>) -> Result<Value, Error> {
+    let agent = match (args.agent, &args.model) {
+        (AgentName::Claude, Some(model)) => json!({"claude": {"model": model}}),
+        (AgentName::Claude, None) => json!({"claude": {}}),
+        (AgentName::Command, None) => json!({"command": {}}),
+        (AgentName::Command, Some(_)) => {
+            return Err(Error::Usage(
+                "--model is for agents that have a model; name one with --agent, such as \
+                 --agent claude"
+                    .to_owned(),
+            ));
+        }
+    };
+    let workdir = match (&args.workdir, &args.repo) {
+        (Some(directory), _) => Some(resolve(directory, here)?),
+        (None, Some(_)) => None,
+        (None, None) => here.map(Path::to_path_buf),
+    };
+    let mut local = Map::new();
+    if let Some(directory) = workdir {
+        local.insert("workdir".to_owned(), text(&directory)?.into());
+    }
+    let mut spec = json!({"task": args.task, "agent": agent, "runtime": {"local": local}});
+    if let Some(word) = &args.repo {
+        let mut repo = repo(word, here)?;
+        if let Some(branch) = &args.branch {
+            repo["branch"] = branch.as_str().into();
+        }
+        spec["repo"] = repo;
+    }
+    if let Some(timeout) = args.timeout {
+        spec["timeout"] = timeout.to_string().into();
+    }
+    if let Some(mode) = args.permissions {
+        spec["permissions"] = json!({"mode": mode.as_str()});
+    }
+    let metadata = match &args.name {
+        Some(name) => json!({"name": name}),
+        None => json!({"generateName": "run-"}),
+    };
+    Ok(json!({"apiVersion": API_VERSION, "kind": "Job", "metadata": metadata, "spec": spec}))
+}
+
+/// Which repository a word names: a URL, a path, or `owner/project` on GitHub.
+fn repo(word: &str, here: Option<&Path>) -> Result<Value, Error> {
+    let is_path = ["/", "./", "../", "~"].iter().any(|start| word.starts_with(start))
+        || matches!(word, "." | "..");
+    if is_path {
+        return Ok(json!({"url": text(&resolve(Path::new(word), here)?)?}));
+    }
+    if word.contains(':') {
+        return Ok(json!({"url": word}));
+    }
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    match word.split_once('/') {
+        Some((owner, project)) if part(owner) && part(project) => Ok(json!({"github": word})),
+        _ => Err(Error::Usage(format!(
+            "--repo is `{word}`, which names no repository; write owner/project, a URL, or a \
+             path that begins with / or ./"
+        ))),
+    }
+}
+
+/// A path as the server must see it; `~` is the server's to resolve.
+fn resolve(path: &Path, here: Option<&Path>) -> Result<PathBuf, Error> {
+    if path.is_absolute() || path.starts_with("~") {
+        return Ok(path.to_path_buf());
+    }
+    let here = here.ok_or_else(|| {
+        Error::Usage(format!(
+            "`{}` is relative, and the server is elsewhere; write the whole path on its machine",
+            path.display()
+        ))
+    })?;
+    // `here/./x` means `here/x`; `..` stays, since with symbolic links only the kernel can tell.
+    Ok(here.join(path).components().collect())
+}
+
+fn text(path: &Path) -> Result<&str, Error> {
+    path.to_str().ok_or_else(|| {
+        Error::Usage(format!("the path `{}` is not UTF-8, and cannot be used", path.display()))
+    })
+}
+
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn job_of(words: &[&str], here: Option<&str>) -> Result<Value, Error> {
+        let words = ["open-dispatch", "run"].iter().chain(words);
+        match Cli::try_parse_from(words).unwrap().command {
+            Some(Command::Run(args)) => job(&args, here.map(Path::new)),
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_job_works_in_the_callers_directory_unless_it_is_told_otherwise() {
+        let workdir = |words: &[&str], here| {
+            let job = job_of(words, here).unwrap();
+            job["spec"]["runtime"]["local"]["workdir"].as_str().map(str::to_owned)
+        };
+        assert_eq!(workdir(&["x"], Some("/a")).as_deref(), Some("/a"));
+        assert_eq!(workdir(&["x", "--workdir", "./b"], Some("/a")).as_deref(), Some("/a/b"));
+        assert_eq!(workdir(&["x", "--workdir", "/c"], Some("/a")).as_deref(), Some("/c"));
+        assert_eq!(workdir(&["x", "--workdir", "~/c"], Some("/a")).as_deref(), Some("~/c"));
+        assert_eq!(workdir(&["x", "--repo", "o/r"], Some("/a")), None);
+        assert_eq!(workdir(&["x"], None), None);
+        let elsewhere = job_of(&["x", "--workdir", "b"], None).unwrap_err();
+        assert!(elsewhere.to_string().contains("the server is elsewhere"));
+    }
+
+    #[test]
+    fn a_repo_is_a_project_a_url_or_a_path() {
+        let repo = |word: &str| {
+            job_of(&["x", "--repo", word], Some("/a")).map(|job| job["spec"]["repo"].to_string())
+        };
+        insta::assert_snapshot!(
+            ["o/r", "https://h/r.git", "git@h:o/r", "./r", "/r", ".", "r", "o/r/s", "o/"]
+                .map(|word| match repo(word) {
+                    Ok(repo) => format!("{word} -> {repo}"),
+                    Err(error) => format!("{word} -> {error}"),
+                })
+                .join("\n")
+        );
+    }
+
+    #[test]
+    fn every_flag_reaches_the_spec() {
+        let job = job_of(
+            &[
+                "--name", "n", "--agent", "claude", "--model", "m", "--repo", "o/r", "--branch",
+                "b", "--timeout", "1h30m", "--permissions", "acceptEdits", "don't  break\n\"it\"",
+            ],
+            Some("/a"),
+        );
+        insta::assert_json_snapshot!(job.unwrap());
+    }
+
+    #[test]
+    fn a_model_needs_an_agent_that_has_one() {
+        let error = job_of(&["x", "--model", "m"], Some("/a")).unwrap_err();
+        assert_eq!(error.code(), 2);
+        assert!(error.to_string().contains("--agent claude"));
+    }
+
+    #[test]
+    fn the_exit_code_says_how_the_job_ended() {
+        let code = |kind: &str, reason: &str, exit: Option<i64>, signal: Option<i64>| {
+            let job = json!({"status": {
+                "exitCode": exit,
+                "conditions": [
+                    {"type": "Started", "status": "True", "reason": "x"},
+                    {"type": kind, "status": "True", "reason": reason},
+                ],
+            }});
+            Outcome::of(&job).map(|outcome| outcome.exit_code(signal))
+        };
+        assert_eq!(code("Started", "x", None, None), None);
+        assert_eq!(code("Complete", "Completed", Some(0), None), Some(0));
+        assert_eq!(code("Failed", "AgentFailed", Some(3), None), Some(3));
+        assert_eq!(code("Failed", "AgentFailed", None, Some(9)), Some(137));
+        assert_eq!(code("Failed", "TimedOut", Some(143), Some(15)), Some(124));
+        assert_eq!(code("Failed", "Cancelled", Some(1), None), Some(130));
+        assert_eq!(code("Failed", "WorkspaceFailed", None, None), Some(125));
+        assert_eq!(code("Failed", "AgentFailed", Some(0), None), Some(125));
+        assert_eq!(code("Failed", "AgentFailed", Some(256), None), Some(125));
+    }
+}

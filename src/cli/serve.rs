@@ -1,0 +1,211 @@
+//! `serve` and `chat`: the two commands that may bring up a server.
+//!
+//! In a terminal, `serve` is a chat as well: its console speaks with the server over HTTP, as
+//! any other console would.
+
+use std::{io::IsTerminal as _, sync::Arc};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    args::{ChatArgs, ServeArgs},
+    chat,
+    client::{Client, Place, http},
+    error::Error,
+    out,
+    run::INTERRUPTED,
+};
+use crate::{
+    ambient::Ambient,
+    app::{House, LogTo, Running},
+    config::{Chat, Config, Flags, Machine},
+};
+
+/// The channel of the console that `serve` opens.
+const MAIN_CHANNEL: &str = "main";
+/// Where the console keeps the lines that were typed, in the data directory.
+const HISTORY_FILE: &str = "console_history";
+
+/// Runs `serve`.
+///
+/// # Errors
+/// Why the server cannot be brought up.
+pub fn serve(args: ServeArgs) -> Result<u8, Error> {
+    let flags = Flags {
+        data: args.data,
+        listen: args.listen,
+        chat: args.chat,
+        max_sprites: args.max_sprites,
+        log_format: args.log_format,
+    };
+    let config = resolve(&flags)?;
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let console = terminal && config.chat.value == Chat::Console;
+    block_on(up(config, console.then(|| MAIN_CHANNEL.to_owned())))
+}
+
+/// Runs `chat`: with the server that runs, else with one brought up for it.
+///
+/// # Errors
+/// Why the server cannot be found or brought up.
+pub fn chat(args: ChatArgs) -> Result<u8, Error> {
+    let place = Place::find(&args.server, |name| std::env::var(name).ok())?;
+    block_on(async move {
+        let client = Client::new(place.clone())?;
+        match client.get("/ready", &[], "application/json").await {
+            Err(Error::NotRunning { data } ) if matches!(place, Place::Data(_)) => {
+                embedded(data, args.channel).await
+            }
+            Err(Error::Unreachable { .. }) if let Place::Data(data) = &place => {
+                embedded(data.clone(), args.channel).await
+            }
+            // A server that is not ready yet still takes messages.
+            Ok(_) | Err(Error::Api { code: 503, .. }) => {
+                talk(place, args.channel).await.map(|()| 0)
+            }
+            Err(error) => Err(error),
+        }
+    })
+}
+
+async fn embedded(data: std::path::PathBuf, channel: String) -> Result<u8, Error> {
+    let flags =
+        Flags { data: Some(data), chat: Some("console".to_owned()), ..Flags::default() };
+    up(resolve(&flags)?, Some(channel)).await
+}
+
+fn resolve(flags: &Flags) -> Result<Config, Error> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Config::resolve(flags, |name| std::env::var(name).ok(), Machine { cpus })?)
+}
+
+/// Brings a server up, and keeps it up until a signal, or until the console is left.
+async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
+    let mut signals = Signals::hear(console.is_some())?;
+    let data = config.data.value.clone();
+    let house = House::open(config).map_err(failed)?;
+    house.log(if console.is_some() { LogTo::File } else { LogTo::Stderr }).map_err(failed)?;
+    let log = house.log_file();
+    let mut running = house.start(Ambient::real()).await.map_err(failed)?;
+    let url = running.url();
+    let address = url.as_str().trim_end_matches('/');
+    if !running.address().ip().is_loopback() {
+        out::note(format!(
+            "listening on {}, beyond this machine, without TLS: whoever reads the traffic reads \
+             the tokens",
+            running.address()
+        ));
+    }
+    let outcome = match console {
+        Some(channel) => {
+            out::note(format!("server at {address}, its log in {}", log.display()));
+            tokio::select! {
+                left = talk(Place::Data(data), channel) => left,
+                error = running.failed() => Err(failed(error)),
+                () = signals.next() => Ok(()),
+            }
+        }
+        None => {
+            out::note(format!("server at {address}; Ctrl-C stops it"));
+            tokio::select! {
+                error = running.failed() => Err(failed(error)),
+                () = signals.next() => Ok(()),
+            }
+        }
+    };
+    outcome?;
+    tokio::select! {
+        () = down(running) => Ok(0),
+        () = signals.next() => {
+            out::note("stopped in the middle; nothing is lost, the next server goes on from there");
+            Ok(INTERRUPTED)
+        }
+    }
+}
+
+async fn down(running: Running) {
+    let stopped = running.stop().await;
+    out::note(match stopped.sprites {
+        0 => "the server has stopped".to_owned(),
+        1 => "the server has stopped; one agent runs on, and the next server takes it over"
+            .to_owned(),
+        n => format!(
+            "the server has stopped; {n} agents run on, and the next server takes them over"
+        ),
+    });
+}
+
+/// Chats until the person leaves.
+async fn talk(place: Place, channel: String) -> Result<(), Error> {
+    let history = match &place {
+        Place::Data(data) => Some(data.join(HISTORY_FILE)),
+        Place::Server(..) => None,
+    };
+    let find = move || {
+        place.target().map(|target| (target.url, target.token)).map_err(|error| error.to_string())
+    };
+    let options = chat::Options {
+        server: chat::Server::new(http()?, Arc::new(find)),
+        channel,
+        history,
+        no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+        ambient: Ambient::real(),
+    };
+    chat::run(options).await.map_err(|error| match error {
+        chat::Error::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Error::PipeClosed
+        }
+        error => Error::Terminal(error.to_string()),
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is a function to map errors with")]
+fn failed(error: crate::app::Error) -> Error {
+    Error::Serve(error.to_string())
+}
+
+/// The signals that end the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// Only where a terminal is ours: a server in the background may outlive it.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn hear(hangup: bool) -> Result<Self, Error> {
+        let hear = |kind| {
+            signal(kind).map_err(|error| Error::Terminal(format!("no signals can be heard: {error}")))
+        };
+        Ok(Self {
+            interrupt: hear(SignalKind::interrupt())?,
+            terminate: hear(SignalKind::terminate())?,
+            hangup: if hangup { Some(hear(SignalKind::hangup())?) } else { None },
+        })
+    }
+
+    async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Runs a server on all CPUs. What still blocks at the end is not waited for.
+fn block_on(command: impl Future<Output = Result<u8, Error>>) -> Result<u8, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Terminal(format!("no event loop can be made: {error}")))?;
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_background();
+    outcome
+}

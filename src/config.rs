@@ -1,0 +1,536 @@
+//! What the server is told from outside: a flag, else the environment, else a default.
+//!
+//! [`Config::resolve`] is a pure function of the flags, a view of the environment and a few
+//! facts about the machine. Each value remembers where it came from, so that an error can name
+//! the place to mend, and the log can say why the server is as it is. The table in
+//! `docs/configuration.md` is checked against [`SETTINGS`].
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use secrecy::SecretString;
+
+/// The port where no other is named; the original's.
+pub const DEFAULT_PORT: u16 = 8080;
+/// The fewest sprites that a machine may run where nothing is said.
+const FEWEST_SPRITES: usize = 4;
+
+/// One row of the table of settings, for the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// The flag of `serve`, or nothing.
+    pub flag: &'static str,
+    /// The environment variable, or nothing.
+    pub variable: &'static str,
+    /// The default, in words.
+    pub default: &'static str,
+    /// What it sets.
+    pub what: &'static str,
+}
+
+/// Every setting, in the order in which the documentation lists them.
+pub const SETTINGS: [Described; 9] = [
+    Described {
+        flag: "--data",
+        variable: "OPEN_DISPATCH_DATA",
+        default: "`$XDG_STATE_HOME/open-dispatch`, else `~/.local/state/open-dispatch`",
+        what: "The data directory: store, tokens, runs, clones.",
+    },
+    Described {
+        flag: "--listen",
+        variable: "WEBHOOK_PORT",
+        default: "`127.0.0.1:8080`",
+        what: "Where the server listens. The flag takes an address, a port, or both; the \
+               variable takes a port.",
+    },
+    Described {
+        flag: "--chat",
+        variable: "CHAT_PROVIDER",
+        default: "`console`",
+        what: "The chat platform: `console` or `none`.",
+    },
+    Described {
+        flag: "--max-sprites",
+        variable: "OPEN_DISPATCH_MAX_SPRITES",
+        default: "twice the number of CPUs, at least 4",
+        what: "How many sprites may live on this machine at once; the others wait in order.",
+    },
+    Described {
+        flag: "--log-format",
+        variable: "OPEN_DISPATCH_LOG_FORMAT",
+        default: "`text`",
+        what: "How the log is written: `text` or `json`.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_LOG",
+        default: "`info`",
+        what: "What is logged, as `level` or `target=level,...`.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_STORE",
+        default: "the data directory",
+        what: "The directory that holds the store. `DATABASE_URL` is never the server's own.",
+    },
+    Described {
+        flag: "",
+        variable: "JOB_TOKEN_SECRET",
+        default: "a key drawn once, in the data directory",
+        what: "The key from which the sprites' tokens are derived.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_PASS_ENV",
+        default: "nothing",
+        what: "Names of further variables that agents inherit from the server, separated by \
+               commas.",
+    },
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A flag of the command line.
+    Flag(&'static str),
+    /// A variable of the environment.
+    Environment(&'static str),
+    /// Nowhere: nothing was said.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Environment(name) => f.write_str(name),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// A chat platform that this version has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chat {
+    /// Terminals.
+    Console,
+    /// None at all.
+    None,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the server is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data directory.
+    pub data: Setting<PathBuf>,
+    /// Where to listen. Port 0 takes any that is free.
+    pub listen: Setting<SocketAddr>,
+    /// The chat platform.
+    pub chat: Setting<Chat>,
+    /// The most sprites that may live on this machine at once.
+    pub max_sprites: Setting<usize>,
+    /// What is logged, in the language of `tracing`'s filters.
+    pub log: Setting<String>,
+    /// How the log is written.
+    pub log_format: Setting<LogFormat>,
+    /// The directory that holds the store; the data directory where none is named.
+    pub store: Setting<Option<PathBuf>>,
+    /// The key of the sprites' tokens; the data directory's own where none is named.
+    pub token_secret: Setting<Option<SecretString>>,
+    /// Further variables that agents inherit.
+    pub pass_env: Setting<Vec<String>>,
+}
+
+/// The flags of `serve`, as they were typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--chat`.
+    pub chat: Option<String>,
+    /// `--max-sprites`.
+    pub max_sprites: Option<String>,
+    /// `--log-format`.
+    pub log_format: Option<String>,
+}
+
+/// What [`Config::resolve`] must know of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// How many CPUs may be used.
+    pub cpus: usize,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A value that cannot be read.
+    #[error("{place} is `{value}`, which is no {what}; {mend}")]
+    Unreadable {
+        /// The flag or variable.
+        place: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it ought to be.
+        what: &'static str,
+        /// What to write instead.
+        mend: &'static str,
+    },
+    /// A platform that is planned.
+    #[error("{place} is `{value}`, which is not supported yet; use `console` or `none`")]
+    ChatNotYet {
+        /// The flag or variable.
+        place: &'static str,
+        /// The platform.
+        value: String,
+    },
+    /// A store that is planned.
+    #[error(
+        "OPEN_DISPATCH_STORE names a PostgreSQL database, which is not supported yet; name a \
+         directory, or unset it to keep the store in the data directory"
+    )]
+    StoreNotYet,
+    /// A relative, missing or unknown home.
+    #[error("there is no place for the data directory: {0}; name one with --data")]
+    NoHome(String),
+}
+
+impl Config {
+    /// Settles every value: the flag, else the environment, else the default. An empty variable
+    /// counts as one that is not set.
+    ///
+    /// # Errors
+    /// The first value that cannot be used, with its place.
+    pub fn resolve(
+        flags: &Flags,
+        environment: impl Fn(&str) -> Option<String>,
+        machine: Machine,
+    ) -> Result<Self, Error> {
+        let variable = |name: &'static str| environment(name).filter(|value| !value.is_empty());
+        let pick = |flag: Option<String>, flag_name, name| match flag {
+            Some(value) => Some((value, Source::Flag(flag_name))),
+            None => variable(name).map(|value| (value, Source::Environment(name))),
+        };
+
+        let data = data_dir(flags.data.clone(), &environment)?;
+        let listen = match &flags.listen {
+            Some(text) => Setting {
+                value: read_listen(text, read_port(variable("WEBHOOK_PORT"))?)?,
+                source: Source::Flag("--listen"),
+            },
+            None => match read_port(variable("WEBHOOK_PORT"))? {
+                Some(port) => Setting {
+                    value: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
+                    source: Source::Environment("WEBHOOK_PORT"),
+                },
+                None => Setting {
+                    value: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT),
+                    source: Source::Default,
+                },
+            },
+        };
+        let chat = settle(
+            pick(flags.chat.clone(), "--chat", "CHAT_PROVIDER"),
+            read_chat,
+            Chat::Console,
+        )?;
+        let max_sprites = settle(
+            pick(flags.max_sprites.clone(), "--max-sprites", "OPEN_DISPATCH_MAX_SPRITES"),
+            read_max_sprites,
+            machine.cpus.saturating_mul(2).max(FEWEST_SPRITES),
+        )?;
+        let log_format = settle(
+            pick(flags.log_format.clone(), "--log-format", "OPEN_DISPATCH_LOG_FORMAT"),
+            read_log_format,
+            LogFormat::Text,
+        )?;
+        let log = settle(
+            pick(None, "", "OPEN_DISPATCH_LOG"),
+            |text, _| Ok(text.to_owned()),
+            "info".to_owned(),
+        )?;
+        let store = settle(pick(None, "", "OPEN_DISPATCH_STORE"), read_store, None)?;
+        let token_secret = settle(
+            pick(None, "", "JOB_TOKEN_SECRET"),
+            |text, _| Ok(Some(SecretString::from(text))),
+            None,
+        )?;
+        let pass_env = settle(
+            pick(None, "", "OPEN_DISPATCH_PASS_ENV"),
+            |text, _| Ok(names(text)),
+            Vec::new(),
+        )?;
+        Ok(Self {
+            data,
+            listen,
+            chat,
+            max_sprites,
+            log,
+            log_format,
+            store,
+            token_secret,
+            pass_env,
+        })
+    }
+
+    /// The directory that holds the store.
+    #[must_use]
+    pub fn store_dir(&self) -> &std::path::Path {
+        self.store.value.as_deref().unwrap_or(&self.data.value)
+    }
+}
+
+/// The data directory, for the server and for clients that look for it.
+///
+/// # Errors
+/// [`Error::NoHome`] where neither a flag, a variable nor a home names one.
+pub fn data_dir(
+    flag: Option<PathBuf>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Setting<PathBuf>, Error> {
+    let variable = |name| environment(name).filter(|value| !value.is_empty());
+    if let Some(value) = flag {
+        return Ok(Setting { value, source: Source::Flag("--data") });
+    }
+    if let Some(value) = variable("OPEN_DISPATCH_DATA") {
+        let source = Source::Environment("OPEN_DISPATCH_DATA");
+        return Ok(Setting { value: value.into(), source });
+    }
+    // By the XDG rules a relative path is to be ignored.
+    let absolute = |value: String| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let base = match variable("XDG_STATE_HOME").and_then(absolute) {
+        Some(base) => base,
+        None => match variable("HOME").and_then(absolute) {
+            Some(home) => home.join(".local/state"),
+            None => return Err(Error::NoHome("neither HOME nor XDG_STATE_HOME is set".to_owned())),
+        },
+    };
+    Ok(Setting { value: base.join("open-dispatch"), source: Source::Default })
+}
+
+/// Reads what was said, if something was.
+fn settle<T>(
+    said: Option<(String, Source)>,
+    read: impl Fn(&str, &'static str) -> Result<T, Error>,
+    default: T,
+) -> Result<Setting<T>, Error> {
+    match said {
+        None => Ok(Setting { value: default, source: Source::Default }),
+        Some((text, source)) => {
+            let place = match source {
+                Source::Flag(name) | Source::Environment(name) => name,
+                Source::Default => "",
+            };
+            Ok(Setting { value: read(&text, place)?, source })
+        }
+    }
+}
+
+fn read_port(text: Option<String>) -> Result<Option<u16>, Error> {
+    text.map(|value| {
+        value.parse().map_err(|_| Error::Unreadable {
+            place: "WEBHOOK_PORT",
+            value,
+            what: "port",
+            mend: "write a number from 0 to 65535",
+        })
+    })
+    .transpose()
+}
+
+/// Reads `ADDRESS:PORT`, `ADDRESS`, `PORT` or `:PORT`; `localhost` is 127.0.0.1.
+fn read_listen(text: &str, port: Option<u16>) -> Result<SocketAddr, Error> {
+    let named = text.replacen("localhost", "127.0.0.1", 1);
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    if let Ok(address) = named.parse() {
+        return Ok(address);
+    }
+    if let Ok(port) = named.trim_start_matches(':').parse() {
+        return Ok(SocketAddr::new(local, port));
+    }
+    named.parse().map(|address| SocketAddr::new(address, port.unwrap_or(DEFAULT_PORT))).map_err(
+        |_| Error::Unreadable {
+            place: "--listen",
+            value: text.to_owned(),
+            what: "address",
+            mend: "write ADDRESS:PORT, such as 127.0.0.1:8080, or a port alone",
+        },
+    )
+}
+
+fn read_chat(text: &str, place: &'static str) -> Result<Chat, Error> {
+    match text {
+        "console" => Ok(Chat::Console),
+        "none" => Ok(Chat::None),
+        "slack" | "teams" | "discord" => {
+            Err(Error::ChatNotYet { place, value: text.to_owned() })
+        }
+        _ => Err(Error::Unreadable {
+            place,
+            value: text.to_owned(),
+            what: "chat platform",
+            mend: "use `console` or `none`",
+        }),
+    }
+}
+
+fn read_max_sprites(text: &str, place: &'static str) -> Result<usize, Error> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| Error::Unreadable {
+        place,
+        value: text.to_owned(),
+        what: "number of sprites",
+        mend: "write a whole number from 1",
+    })
+}
+
+fn read_log_format(text: &str, place: &'static str) -> Result<LogFormat, Error> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Error::Unreadable {
+            place,
+            value: text.to_owned(),
+            what: "log format",
+            mend: "use `text` or `json`",
+        }),
+    }
+}
+
+fn read_store(text: &str, place: &'static str) -> Result<Option<PathBuf>, Error> {
+    match text.split_once("://") {
+        None => Ok(Some(PathBuf::from(text))),
+        Some(("postgres" | "postgresql", _)) => Err(Error::StoreNotYet),
+        // The value may hold a password, so only its scheme is shown.
+        Some((scheme, _)) => Err(Error::Unreadable {
+            place,
+            value: format!("{scheme}://..."),
+            what: "store",
+            mend: "name a directory",
+        }),
+    }
+}
+
+fn names(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACHINE: Machine = Machine { cpus: 8 };
+
+    fn resolve(flags: &Flags, variables: &[(&str, &str)]) -> Result<Config, Error> {
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            match found {
+                Some((_, value)) => Some((*value).to_owned()),
+                None => (name == "HOME").then(|| "/home/a".to_owned()),
+            }
+        };
+        Config::resolve(flags, environment, MACHINE)
+    }
+
+    fn message(flags: &Flags, variables: &[(&str, &str)]) -> String {
+        resolve(flags, variables).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn nothing_said_gives_the_defaults() {
+        let config = resolve(&Flags::default(), &[]).unwrap();
+        assert_eq!(config.data.value, PathBuf::from("/home/a/.local/state/open-dispatch"));
+        assert_eq!(config.listen.value.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.chat.value, Chat::Console);
+        assert_eq!(config.max_sprites.value, 16);
+        assert_eq!(config.store_dir(), config.data.value);
+        assert_eq!(config.listen.source, Source::Default);
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_and_the_environment_beats_the_default() {
+        let variables = [("OPEN_DISPATCH_DATA", "/env"), ("CHAT_PROVIDER", "none")];
+        let flags = Flags { data: Some("/flag".into()), ..Flags::default() };
+        let config = resolve(&flags, &variables).unwrap();
+        assert_eq!(config.data, Setting { value: "/flag".into(), source: Source::Flag("--data") });
+        let from = Source::Environment("CHAT_PROVIDER");
+        assert_eq!(config.chat, Setting { value: Chat::None, source: from });
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset_and_a_relative_xdg_home_is_ignored() {
+        let variables = [("CHAT_PROVIDER", ""), ("XDG_STATE_HOME", "data")];
+        let config = resolve(&Flags::default(), &variables).unwrap();
+        assert_eq!(config.chat.source, Source::Default);
+        assert_eq!(config.data.value, PathBuf::from("/home/a/.local/state/open-dispatch"));
+    }
+
+    #[test]
+    fn listen_takes_an_address_a_port_or_both() {
+        let read = |text: &str| {
+            let flags = Flags { listen: Some(text.to_owned()), ..Flags::default() };
+            resolve(&flags, &[("WEBHOOK_PORT", "9000")]).unwrap().listen.value.to_string()
+        };
+        assert_eq!(read("0.0.0.0:1"), "0.0.0.0:1");
+        assert_eq!(read("0.0.0.0"), "0.0.0.0:9000");
+        assert_eq!(read(":7"), "127.0.0.1:7");
+        assert_eq!(read("7"), "127.0.0.1:7");
+        assert_eq!(read("localhost:7"), "127.0.0.1:7");
+        assert_eq!(read("[::1]:7"), "[::1]:7");
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_its_place_and_the_mend() {
+        let flags = |listen: &str| Flags { listen: Some(listen.to_owned()), ..Flags::default() };
+        let none = Flags::default();
+        insta::assert_snapshot!([
+            message(&flags("everywhere"), &[]),
+            message(&none, &[("WEBHOOK_PORT", "http")]),
+            message(&none, &[("CHAT_PROVIDER", "slack")]),
+            message(&none, &[("CHAT_PROVIDER", "irc")]),
+            message(&none, &[("OPEN_DISPATCH_MAX_SPRITES", "0")]),
+            message(&none, &[("OPEN_DISPATCH_LOG_FORMAT", "xml")]),
+            message(&none, &[("OPEN_DISPATCH_STORE", "postgres://me:secret@host/db")]),
+            message(&none, &[("OPEN_DISPATCH_STORE", "mysql://me:secret@host/db")]),
+            message(&none, &[("HOME", "")]),
+        ]
+        .join("\n"));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let text = include_str!("../docs/configuration.md");
+        for setting in SETTINGS {
+            let code = |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
+            let row = format!(
+                "| {} | {} | {} | {} |",
+                code(setting.flag),
+                code(setting.variable),
+                setting.default,
+                setting.what
+            );
+            assert!(text.contains(&row), "docs/configuration.md lacks the row\n{row}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The controllers: what the loop makes of each kind.
+//!
+//! | controller | reads | writes | acts on |
+//! |---|---|---|---|
+//! | [`JobController`] | a Job, its Sprites | Sprites, the Job's status | the store alone |
+//! | [`AgentController`] | an Agent, its Sprites | Sprites, the Agent's status | the store alone |
+//! | [`AdmissionController`] | all Sprites of a runtime | `Admitted` of each | the store alone |
+//! | [`SpriteController`] | a Sprite, what its runtime sees | its conditions, its inbox | the runtime |
+//!
+//! Each is a pure `plan` over what was read, and hands that do what the plan says. A plan is
+//! made anew from scratch at each reconcile; nothing is remembered between two of them but in
+//! the store. So a crash between any two steps leaves a state that the next plan understands.
+//! Every effect, each commit included, passes a named step.
+//!
+//! **The life of a Job.** It is committed with a finalizer. The Job controller commits its first
+//! Sprite together with the number of it, so that no number is used twice. Admission gives the
+//! Sprite one of its runtime's slots. The Sprite controller looks, starts it, and from then on
+//! only looks, while the sprite reports by itself; when a stop is wanted, it orders it, and after
+//! thirty seconds kills. Once the sprite is *gone* (no process) and *drained* (its exit is held, or
+//! a minute has passed and the gap is told), it cleans up and lets go of the Sprite. Only now
+//! does the Job controller make the next attempt, or declare the Job's end.
+
+mod admission;
+mod agent;
+mod attempt;
+mod hands;
+mod job;
+mod sprite;
+pub mod words;
+
+pub use admission::AdmissionController;
+pub use agent::AgentController;
+pub use attempt::sprite_name;
+pub use job::JobController;
+pub use sprite::{SpriteController, Tokens};

@@ -1,0 +1,252 @@
+//! Sprites: the only controller that moves a runtime's hands.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sprite_reporter::wire::{Containment, EventBody, Order};
+use tokio::sync::mpsc;
+
+use plan::{Hand, Note, Plan, is_held, plan};
+
+use super::{
+    hands::{Hands, next_at, write},
+    words,
+};
+use crate::{
+    ambient::Ambient,
+    reconcile::{Controller, Error, Next, Wake},
+    resource::{
+        AnyObject, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME, Kind, Sprite,
+    },
+    runtime::{self, Cleaned, Observed, Runtime},
+    store::{Change, ChangeKind, Cursor, Op, Part, Store},
+};
+
+/// How long after a start its effect is looked at, if nothing was heard of it before.
+const LOOK_AFTER_START: Duration = Duration::from_millis(50);
+
+/// Gives the token with which the Sprite of a uid speaks.
+pub type Tokens = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
+/// The key under which the one stop of a Sprite stands in its inbox.
+const STOP_ORDER: &str = "stop";
+
+/// Starts, watches, stops and clears away the Sprites of one runtime. Its keys are their uids.
+/// There is one controller for each runtime, so that one that hangs holds up no other.
+pub struct SpriteController {
+    hands: Hands,
+    runtime: Arc<dyn Runtime>,
+    tokens: Tokens,
+}
+
+impl SpriteController {
+    /// A controller over a store, for one runtime.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        ambient: Ambient,
+        runtime: Arc<dyn Runtime>,
+        tokens: Tokens,
+    ) -> Self {
+        Self { hands: Hands { store, ambient }, runtime, tokens }
+    }
+
+    fn is_ours(&self, sprite: &Sprite) -> bool {
+        sprite.spec.runtime.name() == self.runtime.name()
+    }
+
+    /// What the first hello said of the agent's containment; read once, then the condition has it.
+    async fn containment(&self, sprite: &Sprite) -> Result<Option<Containment>, Error> {
+        let known = sprite.status.conditions.get(words::ISOLATED).is_some();
+        if known || sprite.status.hello_time.is_none() {
+            return Ok(None);
+        }
+        let uid = &sprite.metadata.uid;
+        let first = self.hands.store.output(uid, Cursor::default(), 1).await?.into_iter().next();
+        Ok(first.and_then(|row| match row.event.body {
+            EventBody::Hello { containment, .. } => Some(containment),
+            _ => None,
+        }))
+    }
+
+    /// Commits the plan's status, with the order and the notes that belong to it.
+    async fn tell(&self, sprite: &Sprite, plan: &Plan) -> Result<(), Error> {
+        let Plan { status, order, notes, .. } = plan;
+        let mut ops = Vec::new();
+        if let Some(reason) = order {
+            ops.push(Op::Order {
+                sprite_uid: sprite.metadata.uid.clone(),
+                key: STOP_ORDER.to_owned(),
+                order: Order::Stop { reason: *reason },
+            });
+        }
+        ops.extend(notes.iter().map(|note| event(sprite, note)));
+        let step = if order.is_some() { "sprite.order-stop" } else { "sprite.write-status" };
+        ops.push(write(Sprite { status: status.clone(), ..sprite.clone() }, Part::Status));
+        self.hands.commit(step, ops).await
+    }
+
+    async fn act(&self, sprite: &Sprite, hand: Hand) -> Result<(), Error> {
+        let ambient = &self.hands.ambient;
+        let runtime = &self.runtime;
+        match hand {
+            Hand::Start => {
+                let token = (self.tokens)(&sprite.metadata.uid);
+                let start = ambient.step("sprite.start", runtime.start(sprite, &token)).await;
+                if let Err(runtime::Error::Terminal(message)) = start {
+                    return self.record_start_failure(sprite, message).await;
+                }
+                start?;
+            }
+            Hand::Recover => {
+                let token = (self.tokens)(&sprite.metadata.uid);
+                let recover = runtime.recover(sprite, &token);
+                let recovered = ambient.step("sprite.recover", recover).await;
+                if let Err(runtime::Error::Terminal(message)) = recovered {
+                    return self.record_stall(sprite, message).await;
+                }
+                recovered?;
+            }
+            Hand::Kill => ambient.step("sprite.kill", runtime.kill(sprite)).await?,
+            Hand::Clean => {
+                let cleaned = ambient.step("sprite.clean", runtime.clean(sprite)).await?;
+                self.let_go(sprite, cleaned).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing was started, and nothing will be: that is how it ended.
+    async fn record_start_failure(&self, sprite: &Sprite, message: String) -> Result<(), Error> {
+        let mut sprite = sprite.clone();
+        let reason = ExitReason::StartFailed;
+        let note = Note { warning: true, reason: words::START_FAILED, text: message.clone() };
+        sprite.status.exit = Some(ExitStatus { code: None, signal: None, reason, message });
+        let ops = vec![event(&sprite, &note), write(sprite, Part::Status)];
+        self.hands.commit("sprite.record-start-failure", ops).await
+    }
+
+    async fn record_stall(&self, sprite: &Sprite, message: String) -> Result<(), Error> {
+        let mut stalled = sprite.clone();
+        stalled.status.conditions.set(
+            words::STALLED,
+            ConditionStatus::True,
+            words::RUNTIME_UNKNOWN,
+            message.clone(),
+            sprite.metadata.generation,
+            self.hands.now(),
+        );
+        if stalled != *sprite {
+            self.hands.commit("sprite.record-stall", vec![write(stalled, Part::Status)]).await?;
+        }
+        Err(Error::Transient(message))
+    }
+
+    /// The last step: from now on the token is dead, and the object is history.
+    async fn let_go(&self, sprite: &Sprite, cleaned: Cleaned) -> Result<(), Error> {
+        let mut freed = sprite.clone();
+        freed.metadata.finalizers.retain(|finalizer| finalizer != FINALIZER_RUNTIME);
+        let mut ops = Vec::new();
+        if let Cleaned::KeptWork { path } = cleaned {
+            let text = format!("{path} holds work that nobody has taken; it was kept");
+            ops.push(event(sprite, &Note { warning: false, reason: words::KEPT_WORK, text }));
+        }
+        ops.push(write(freed, Part::Finalizers));
+        self.hands.commit("sprite.let-go", ops).await
+    }
+}
+
+fn event(sprite: &Sprite, note: &Note) -> Op {
+    Op::Event {
+        kind: Kind::Sprite,
+        name: sprite.metadata.name.clone(),
+        uid: sprite.metadata.uid.clone(),
+        warning: note.warning,
+        reason: note.reason.to_owned(),
+        note: note.text.clone(),
+    }
+}
+
+#[async_trait]
+impl Controller for SpriteController {
+    fn name(&self) -> &'static str {
+        "sprite"
+    }
+
+    fn workers(&self) -> usize {
+        16
+    }
+
+    fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
+        match &change.object {
+            AnyObject::Sprite(sprite)
+                if self.is_ours(sprite) && change.kind != ChangeKind::Deleted =>
+            {
+                let wake = if change.desired { Wake::User } else { Wake::Observation };
+                vec![(sprite.metadata.uid.clone(), wake)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        self.runtime.wakes()
+    }
+
+    async fn keys(&self) -> Result<Vec<(String, Wake)>, Error> {
+        let sprites = self.hands.all(Kind::Sprite).await?;
+        let mut keys: Vec<_> = sprites
+            .into_iter()
+            .filter_map(AnyObject::into_sprite)
+            // Those that were let go are history.
+            .filter(|sprite| self.is_ours(sprite) && is_held(sprite))
+            .map(|sprite| (rank(&sprite), sprite.metadata.uid))
+            .collect();
+        keys.sort_by_key(|((_, place), _)| *place);
+        Ok(keys.into_iter().map(|((wake, _), key)| (key, wake)).collect())
+    }
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let sprite = self.hands.store.get_by_uid(Kind::Sprite, key).await?;
+        let Some(sprite) = sprite.and_then(AnyObject::into_sprite) else { return Ok(Next::Done) };
+        if !self.is_ours(&sprite) || !is_held(&sprite) {
+            return Ok(Next::Done);
+        }
+        let observed: Observed = self.runtime.observe(&sprite).await?;
+        let containment = self.containment(&sprite).await?;
+        let now = self.hands.now();
+        let plan = plan(&sprite, &observed, containment.as_ref(), now);
+        if plan.status != sprite.status || plan.order.is_some() {
+            // What was written is read again before a hand moves.
+            self.tell(&sprite, &plan).await?;
+            return Ok(Next::After(Duration::ZERO));
+        }
+        match plan.hand {
+            Some(hand) => {
+                self.act(&sprite, hand).await?;
+                Ok(match hand {
+                    // A recovery goes on by itself, and a kill takes its time.
+                    Hand::Recover | Hand::Kill => next_at(plan.again, now),
+                    Hand::Start => Next::After(LOOK_AFTER_START),
+                    Hand::Clean => Next::After(Duration::ZERO),
+                })
+            }
+            None => Ok(next_at(plan.again, now)),
+        }
+    }
+}
+
+/// Which Sprites come first after a start.
+fn rank(sprite: &Sprite) -> (Wake, u8) {
+    if sprite.metadata.is_deleting() {
+        (Wake::User, 0)
+    } else if sprite.metadata.generation != sprite.status.observed_generation {
+        (Wake::User, 1)
+    } else {
+        (Wake::Observation, 2)
+    }
+}

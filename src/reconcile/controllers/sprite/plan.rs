@@ -1,0 +1,319 @@
+//! What to do for a Sprite, decided from what the store says and what the runtime sees.
+//!
+//! Level by level: whatever happened before, the answer depends on what is there now. First the
+//! status is written, then at most one hand is moved; then everything is read again.
+//!
+//! | the runtime sees | and | then |
+//! |---|---|---|
+//! | nothing | never started, admitted | start |
+//! | nothing | never started, stop wanted | it is over: the exit is recorded here |
+//! | it runs | stop wanted, or its exit is held | order, and after 30 s kill |
+//! | it runs without its reporter | | recover: kill what is left, save what was said |
+//! | it is gone | exit held | drained: clean up, let go |
+//! | it is gone | exit not held after 60 s | record it as lost, tell the gap; then the same |
+//! | it cannot tell | | nothing; say so, look again |
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sprite_reporter::wire::{Containment, Exit};
+
+use super::super::{hands::sooner, words};
+use crate::{
+    ambient::later,
+    resource::{
+        ConditionStatus::{False, True},
+        Conditions, ExitReason, ExitStatus, FINALIZER_RUNTIME, Sprite, SpriteStatus,
+    },
+    runtime::Observed,
+};
+
+/// How long an agent has to end politely before its tree is killed.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+/// How long after a kill it is killed again.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
+/// How long after its process is gone an exit event may still come.
+pub(super) const DRAIN: Duration = Duration::from_secs(60);
+/// How long a reporter may take to say hello before somebody is told.
+const HELLO: Duration = Duration::from_secs(60);
+/// How often to look where the runtime cannot tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How often to look while a recovery runs, in case its end was not heard.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The one hand to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// Start it, or adopt what runs already.
+    Start,
+    /// Look after what its reporter left.
+    Recover,
+    /// Kill its agent.
+    Kill,
+    /// Remove what it left, and let go of it.
+    Clean,
+}
+
+/// A line of the Sprite's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) warning: bool,
+    pub(super) reason: &'static str,
+    pub(super) text: String,
+}
+
+/// What to do now, in this order, and when to look again.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Plan {
+    /// The status as it should stand.
+    pub(super) status: SpriteStatus,
+    /// Put this order into the inbox, together with the status.
+    pub(super) order: Option<ExitReason>,
+    /// Tell this, together with the status.
+    pub(super) notes: Vec<Note>,
+    /// Then move this hand.
+    pub(super) hand: Option<Hand>,
+    /// Look again at this time.
+    pub(super) again: Option<Timestamp>,
+}
+
+/// Whether the controller still holds the Sprite. One that it let go is history.
+pub(super) fn is_held(sprite: &Sprite) -> bool {
+    sprite.metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER_RUNTIME)
+}
+
+/// Why it is to end, if it is.
+fn stop_wanted(sprite: &Sprite) -> Option<ExitReason> {
+    let deleting = sprite.metadata.is_deleting().then_some(ExitReason::Cancelled);
+    sprite.spec.stop.or(deleting)
+}
+
+/// Whether something of it was ever there, as far as the store knows.
+fn was_started(status: &SpriteStatus) -> bool {
+    status.conditions.is_true(words::PROVISIONED) || status.run > 0 || status.hello_time.is_some()
+}
+
+/// Writes conditions for one generation at one time.
+struct Pen<'a> {
+    conditions: &'a mut Conditions,
+    generation: u64,
+    now: Timestamp,
+}
+
+impl Pen<'_> {
+    fn yes(&mut self, kind: &str, reason: &str, message: impl Into<String>) {
+        self.conditions.set(kind, True, reason, message, self.generation, self.now);
+    }
+
+    fn no(&mut self, kind: &str, reason: &str, message: impl Into<String>) {
+        self.conditions.set(kind, False, reason, message, self.generation, self.now);
+    }
+
+    /// Since when a condition holds, if it does.
+    fn since(&self, kind: &str) -> Option<Timestamp> {
+        let condition = self.conditions.get(kind).filter(|condition| condition.status == True)?;
+        Some(condition.last_transition_time)
+    }
+}
+
+/// Decides. `containment` is what the first hello said, where it is held.
+pub(super) fn plan(
+    sprite: &Sprite,
+    observed: &Observed,
+    containment: Option<&Containment>,
+    now: Timestamp,
+) -> Plan {
+    let mut plan = Plan {
+        status: sprite.status.clone(),
+        order: None,
+        notes: Vec::new(),
+        hand: None,
+        again: None,
+    };
+    plan.status.observed_generation = sprite.metadata.generation;
+    isolation(&mut plan.status, containment, sprite.metadata.generation, now);
+    match observed {
+        Observed::Unknown { why } => unknown(&mut plan, sprite, why, now),
+        Observed::Absent if !was_started(&sprite.status) => absent(&mut plan, sprite, now),
+        Observed::Absent => gone(&mut plan, sprite, None, now),
+        Observed::Gone { exit } => gone(&mut plan, sprite, exit.as_ref(), now),
+        Observed::Running { process } => {
+            if process.is_some() {
+                plan.status.local.clone_from(process);
+            }
+            running(&mut plan, sprite, now);
+        }
+        Observed::Orphaned { .. } => orphaned(&mut plan, sprite, now),
+    }
+    plan.status.phase = phase(&plan.status, observed).to_owned();
+    plan
+}
+
+fn pen<'a>(status: &'a mut SpriteStatus, sprite: &Sprite, now: Timestamp) -> Pen<'a> {
+    Pen { conditions: &mut status.conditions, generation: sprite.metadata.generation, now }
+}
+
+fn isolation(
+    status: &mut SpriteStatus,
+    containment: Option<&Containment>,
+    generation: u64,
+    now: Timestamp,
+) {
+    let Some(containment) = containment else { return };
+    let (held, reason) = if containment.data_hidden {
+        (True, words::DATA_HIDDEN)
+    } else {
+        (False, words::NOT_CONTAINED)
+    };
+    let conditions = &mut status.conditions;
+    conditions.set(words::ISOLATED, held, reason, containment.note.clone(), generation, now);
+}
+
+/// It cannot be told what there is: nothing may be started in its place, nothing killed.
+fn unknown(plan: &mut Plan, sprite: &Sprite, why: &str, now: Timestamp) {
+    pen(&mut plan.status, sprite, now).yes(words::STALLED, words::RUNTIME_UNKNOWN, why);
+    plan.again = Some(later(now, LOOK_AGAIN));
+}
+
+/// Nothing is there, and never was.
+fn absent(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
+    if let (None, Some(reason)) = (&plan.status.exit, stop_wanted(sprite)) {
+        let message = "it was stopped before it started".to_owned();
+        plan.status.exit = Some(ExitStatus { code: None, signal: None, reason, message });
+    }
+    let ended = plan.status.exit.is_some();
+    let admitted = plan.status.conditions.is_true(words::ADMITTED);
+    let mut pen = pen(&mut plan.status, sprite, now);
+    if ended {
+        pen.yes(words::GONE, words::NEVER_STARTED, "");
+        pen.yes(words::DRAINED, words::NEVER_STARTED, "");
+        pen.conditions.remove(words::STALLED);
+        plan.hand = Some(Hand::Clean);
+    } else if admitted {
+        pen.no(words::READY, words::STARTING, "");
+        plan.hand = Some(Hand::Start);
+    }
+}
+
+/// Its reporter lives.
+fn running(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
+    let wanted = stop_wanted(sprite);
+    let ended = plan.status.exit.is_some();
+    let speaks = plan.status.run > 0 || plan.status.hello_time.is_some();
+    let takes_work = plan.status.ready || (sprite.spec.task.is_some() && speaks);
+    let mut pen = pen(&mut plan.status, sprite, now);
+    pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    let leaving = wanted.is_some() || ended;
+    if leaving {
+        pen.no(words::READY, words::STOPPING, "");
+    } else if takes_work {
+        pen.yes(words::READY, words::AGENT_READY, "");
+    } else {
+        pen.no(words::READY, words::STARTING, "");
+    }
+    // Whoever can see it, it is not unknown any more.
+    pen.conditions.remove(words::STALLED);
+    if !speaks && let Some(since) = pen.since(words::PROVISIONED) {
+        let told = later(since, HELLO);
+        if now >= told {
+            let message = "its reporter runs, but has not reached this server";
+            pen.yes(words::STALLED, words::NO_HELLO, message);
+        } else {
+            plan.again = Some(told);
+        }
+    }
+    if !leaving {
+        return;
+    }
+    let look = match pen.since(words::STOPPING) {
+        None => {
+            match wanted {
+                Some(reason) => {
+                    pen.yes(words::STOPPING, words::STOP_ORDERED, format!("{reason:?}"))
+                }
+                None => pen.yes(words::STOPPING, words::ENDED, ""),
+            }
+            plan.order = wanted;
+            later(now, GRACE)
+        }
+        Some(since) if now >= later(since, GRACE) => {
+            plan.hand = Some(Hand::Kill);
+            later(now, KILL_AGAIN)
+        }
+        Some(since) => later(since, GRACE),
+    };
+    plan.again = sooner(plan.again, Some(look));
+}
+
+/// Its reporter is gone, and something may be left.
+fn orphaned(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
+    let mut pen = pen(&mut plan.status, sprite, now);
+    pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    pen.no(words::READY, words::SPRITE_LOST, "its reporter is gone; what it left is looked after");
+    pen.conditions.remove(words::STALLED);
+    plan.hand = Some(Hand::Recover);
+    plan.again = Some(later(now, RECOVERY));
+}
+
+/// No process is left.
+fn gone(plan: &mut Plan, sprite: &Sprite, exit: Option<&Exit>, now: Timestamp) {
+    let held = plan.status.exit.is_some();
+    let mut pen = pen(&mut plan.status, sprite, now);
+    pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    pen.yes(words::GONE, words::OBSERVED, "");
+    pen.no(words::READY, words::GONE, "");
+    pen.conditions.remove(words::STALLED);
+    pen.conditions.remove(words::STOPPING);
+    let drained = pen.since(words::DRAINED).is_some();
+    let limit = later(pen.since(words::GONE).unwrap_or(now), DRAIN);
+    if drained {
+        plan.hand = Some(Hand::Clean);
+    } else if held {
+        pen.yes(words::DRAINED, words::EXIT_HELD, "");
+        plan.hand = Some(Hand::Clean);
+    } else if now < limit {
+        pen.no(words::DRAINED, words::AWAITING_EXIT, "");
+        plan.again = Some(limit);
+    } else {
+        let text = "its process is gone and its exit was not reported in time; the end of its \
+                    output may be missing";
+        pen.yes(words::DRAINED, words::OUTPUT_GAP, text);
+        plan.notes.push(Note { warning: true, reason: words::OUTPUT_GAP, text: text.to_owned() });
+        plan.status.exit = Some(exit.map_or_else(lost, exit_status));
+        plan.hand = Some(Hand::Clean);
+    }
+}
+
+fn lost() -> ExitStatus {
+    ExitStatus {
+        code: None,
+        signal: None,
+        reason: ExitReason::ReporterLost,
+        message: "its sprite was lost; how it ended is not known".to_owned(),
+    }
+}
+
+fn exit_status(exit: &Exit) -> ExitStatus {
+    ExitStatus {
+        code: exit.code,
+        signal: exit.signal,
+        reason: exit.reason,
+        message: exit.message.clone(),
+    }
+}
+
+/// The word for people.
+fn phase(status: &SpriteStatus, observed: &Observed) -> &'static str {
+    let conditions = &status.conditions;
+    match observed {
+        Observed::Unknown { .. } => "Unknown",
+        _ if conditions.is_true(words::GONE) => "Exited",
+        _ if conditions.is_true(words::STOPPING) => "Stopping",
+        Observed::Running { .. } if conditions.is_true(words::READY) => "Running",
+        Observed::Running { .. } if status.hello_time.is_some() => "Running",
+        Observed::Running { .. } | Observed::Orphaned { .. } => "Starting",
+        _ if conditions.is_true(words::ADMITTED) => "Starting",
+        _ if conditions.get(words::ADMITTED).is_some() => "Waiting",
+        _ => "Pending",
+    }
+}

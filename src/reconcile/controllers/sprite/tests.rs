@@ -1,0 +1,263 @@
+//! What is decided for a Sprite, case by case.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use sprite_reporter::wire::{Containment, Exit};
+
+use super::plan::{DRAIN, GRACE, Hand, Plan, plan};
+use crate::{
+    ambient::later,
+    reconcile::controllers::words,
+    resource::{
+        AgentCli, CommandCli, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME,
+        Permissions, RuntimeSpec, Sprite, SpriteSpec,
+    },
+    runtime::Observed,
+};
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn sprite() -> Sprite {
+    let spec = SpriteSpec {
+        agent: AgentCli::Command(CommandCli::default()),
+        runtime: RuntimeSpec::default(),
+        task: Some("true".to_owned()),
+        repo: None,
+        instructions: None,
+        permissions: Permissions::default(),
+        env: Vec::new(),
+        timeout: None,
+        idle_timeout: None,
+        session: None,
+        attempt: 1,
+        running: true,
+        stop: None,
+    };
+    let mut sprite = Sprite::new("a-1", spec);
+    sprite.metadata.finalizers = vec![FINALIZER_RUNTIME.to_owned()];
+    sprite
+}
+
+fn with(mut sprite: Sprite, condition: &str) -> Sprite {
+    sprite.status.conditions.set(condition, ConditionStatus::True, "Test", "", 0, START);
+    sprite
+}
+
+fn running() -> Observed {
+    Observed::Running { process: None }
+}
+
+fn exit(reason: ExitReason) -> ExitStatus {
+    ExitStatus { code: None, signal: None, reason, message: String::new() }
+}
+
+fn at(length: Duration) -> Timestamp {
+    later(START, length)
+}
+
+/// The plan after its status was written, until the status stands: what the hand will be.
+fn settled(sprite: &Sprite, observed: &Observed, now: Timestamp) -> (Sprite, Plan) {
+    let mut sprite = sprite.clone();
+    for _ in 0..5 {
+        let plan = plan(&sprite, observed, None, now);
+        if plan.status == sprite.status {
+            assert_eq!(plan.order, None, "an order is given once");
+            return (sprite, plan);
+        }
+        sprite.status = plan.status;
+    }
+    panic!("the status does not come to rest");
+}
+
+#[test]
+fn only_an_admitted_sprite_is_started() {
+    let (_, waiting) = settled(&sprite(), &Observed::Absent, START);
+    assert_eq!((waiting.hand, waiting.again), (None, None));
+    let (_, admitted) = settled(&with(sprite(), words::ADMITTED), &Observed::Absent, START);
+    assert_eq!(admitted.hand, Some(Hand::Start));
+}
+
+#[test]
+fn a_sprite_that_was_stopped_before_it_started_never_starts() {
+    let mut stopped = with(sprite(), words::ADMITTED);
+    stopped.spec.stop = Some(ExitReason::TimedOut);
+    let (after, plan) = settled(&stopped, &Observed::Absent, START);
+    assert_eq!(plan.hand, Some(Hand::Clean));
+    assert_eq!(after.status.exit.expect("recorded").reason, ExitReason::TimedOut);
+    assert_eq!(after.status.phase, "Exited");
+}
+
+#[test]
+fn a_stop_is_ordered_first_and_after_the_grace_the_agent_is_killed_until_it_is_gone() {
+    let mut sprite = with(sprite(), words::ADMITTED);
+    sprite.status.hello_time = Some(START);
+    sprite.spec.stop = Some(ExitReason::Cancelled);
+    let first = plan(&sprite, &running(), None, START);
+    assert_eq!((first.order, first.hand), (Some(ExitReason::Cancelled), None));
+    let (sprite, waiting) = settled(&sprite, &running(), START);
+    assert_eq!((waiting.hand, waiting.again), (None, Some(at(GRACE))));
+    let late = plan(&sprite, &running(), None, at(GRACE));
+    assert_eq!((late.order, late.hand), (None, Some(Hand::Kill)));
+    assert_eq!(late.again, Some(at(GRACE + Duration::from_secs(10))));
+}
+
+#[test]
+fn a_deleted_sprite_is_stopped_as_cancelled() {
+    let mut sprite = with(sprite(), words::ADMITTED);
+    sprite.metadata.deletion_timestamp = Some(START);
+    assert_eq!(plan(&sprite, &running(), None, START).order, Some(ExitReason::Cancelled));
+}
+
+#[test]
+fn a_reporter_that_stays_after_its_exit_is_ended_too() {
+    let mut sprite = sprite();
+    sprite.status.exit = Some(exit(ExitReason::Completed));
+    let (sprite, waiting) = settled(&sprite, &running(), START);
+    assert_eq!((waiting.order, waiting.hand), (None, None));
+    assert_eq!(plan(&sprite, &running(), None, at(GRACE)).hand, Some(Hand::Kill));
+}
+
+#[test]
+fn what_cannot_be_told_moves_no_hand() {
+    let unknown = Observed::Unknown { why: "another node has it".to_owned() };
+    for condition in [words::ADMITTED, words::GONE, words::STOPPING] {
+        let mut sprite = with(sprite(), condition);
+        sprite.spec.stop = Some(ExitReason::Cancelled);
+        let (after, plan) = settled(&sprite, &unknown, START);
+        assert_eq!((plan.hand, plan.order), (None, None));
+        assert_eq!(after.status.phase, "Unknown");
+        assert!(after.status.conditions.is_true(words::STALLED));
+    }
+}
+
+#[test]
+fn what_is_known_again_is_not_stalled_any_more() {
+    let unknown = Observed::Unknown { why: "the process table cannot be read".to_owned() };
+    let (sprite, _) = settled(&sprite(), &unknown, START);
+    let (sprite, _) = settled(&sprite, &running(), START);
+    assert_eq!(sprite.status.conditions.get(words::STALLED), None);
+}
+
+#[test]
+fn an_orphan_is_looked_after() {
+    let (_, plan) = settled(&sprite(), &Observed::Orphaned { exit: None }, START);
+    assert_eq!(plan.hand, Some(Hand::Recover));
+}
+
+#[test]
+fn a_gone_sprite_is_drained_once_its_exit_is_held() {
+    let gone = Observed::Gone { exit: None };
+    let mut sprite = with(sprite(), words::ADMITTED);
+    sprite.status.run = 1;
+    let (mut sprite, waiting) = settled(&sprite, &gone, START);
+    assert_eq!((waiting.hand, waiting.again), (None, Some(at(DRAIN))));
+    assert!(!sprite.status.conditions.is_true(words::DRAINED));
+    sprite.status.exit = Some(exit(ExitReason::Failed));
+    let (after, plan) = settled(&sprite, &gone, START);
+    assert_eq!(plan.hand, Some(Hand::Clean));
+    assert_eq!(after.status.exit.expect("held").reason, ExitReason::Failed, "the first one wins");
+}
+
+#[test]
+fn an_exit_that_does_not_come_is_told_as_a_gap_once() {
+    let gone = Observed::Gone { exit: None };
+    let (sprite, _) = settled(&sprite(), &gone, START);
+    let late = plan(&sprite, &gone, None, at(DRAIN));
+    assert_eq!(late.notes.len(), 1);
+    assert_eq!(late.notes[0].reason, words::OUTPUT_GAP);
+    assert_eq!(late.status.exit.as_ref().expect("recorded").reason, ExitReason::ReporterLost);
+    let (_, rest) = settled(&sprite, &gone, at(DRAIN));
+    assert_eq!((rest.notes.len(), rest.hand), (0, Some(Hand::Clean)));
+}
+
+#[test]
+fn what_the_runtime_knows_of_the_exit_is_better_than_nothing() {
+    let known =
+        Exit { code: Some(4), signal: None, reason: ExitReason::Failed, message: String::new() };
+    let gone = Observed::Gone { exit: Some(known) };
+    let (sprite, _) = settled(&sprite(), &gone, START);
+    let (sprite, _) = settled(&sprite, &gone, at(DRAIN));
+    assert_eq!(sprite.status.exit.expect("recorded").code, Some(4));
+}
+
+#[test]
+fn a_sprite_that_was_there_and_is_not_any_more_is_gone_and_not_started_again() {
+    let mut sprite = with(sprite(), words::ADMITTED);
+    sprite.status.run = 1;
+    let (after, plan) = settled(&sprite, &Observed::Absent, START);
+    assert_eq!(plan.hand, None);
+    assert!(after.status.conditions.is_true(words::GONE));
+}
+
+#[test]
+fn the_hello_says_how_well_the_agent_is_contained() {
+    let containment =
+        Containment { note: "no user namespaces".to_owned(), ..Containment::default() };
+    let plan = plan(&sprite(), &running(), Some(&containment), START);
+    let isolated = plan.status.conditions.get(words::ISOLATED).expect("it is told");
+    assert_eq!(
+        (isolated.status, isolated.message.as_str()),
+        (ConditionStatus::False, "no user namespaces")
+    );
+}
+
+#[test]
+fn a_reporter_that_does_not_say_hello_is_told() {
+    let (sprite, waiting) = settled(&sprite(), &running(), START);
+    let again = waiting.again.expect("it looks again");
+    let (sprite, _) = settled(&sprite, &running(), again);
+    let stalled = sprite.status.conditions.get(words::STALLED).expect("it is told");
+    assert_eq!(stalled.reason, words::NO_HELLO);
+}
+
+fn observations() -> impl Strategy<Value = Observed> {
+    prop_oneof![
+        Just(Observed::Absent),
+        Just(running()),
+        Just(Observed::Orphaned { exit: None }),
+        Just(Observed::Gone { exit: None }),
+        Just(Observed::Unknown { why: "?".to_owned() }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_was_seen_the_status_comes_to_rest_and_hands_fit_what_is_there(
+        seen in proptest::collection::vec((observations(), 0_u64..100), 1..20),
+        admitted in any::<bool>(),
+        stop in any::<bool>(),
+    ) {
+        let mut sprite = if admitted { with(sprite(), words::ADMITTED) } else { sprite() };
+        sprite.spec.stop = stop.then_some(ExitReason::Cancelled);
+        let mut now = START;
+        let mut started = false;
+        for (observed, seconds) in seen {
+            now = later(now, Duration::from_secs(seconds));
+            let (after, plan) = settled(&sprite, &observed, now);
+            sprite = after;
+            started |= !matches!(observed, Observed::Absent | Observed::Unknown { .. });
+            match plan.hand {
+                Some(Hand::Start) => {
+                    prop_assert_eq!(&observed, &Observed::Absent);
+                    prop_assert!(admitted && !stop && !started);
+                }
+                Some(Hand::Recover) => {
+                    let orphaned = matches!(observed, Observed::Orphaned { .. });
+                    prop_assert!(orphaned);
+                }
+                Some(Hand::Kill) => {
+                    let runs = matches!(observed, Observed::Running { .. });
+                    prop_assert!(runs);
+                }
+                Some(Hand::Clean) => {
+                    let gone = matches!(observed, Observed::Absent | Observed::Gone { .. });
+                    prop_assert!(gone);
+                    prop_assert!(sprite.status.exit.is_some());
+                }
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Condition types and reasons: words that scripts rely on, each in one place.
+
+/// A Sprite has a slot of its runtime.
+pub const ADMITTED: &str = "Admitted";
+/// A Sprite's process or machine was made.
+pub const PROVISIONED: &str = "Provisioned";
+/// The agent cannot see what is the server's.
+pub const ISOLATED: &str = "Isolated";
+/// It works, or can take a turn.
+pub const READY: &str = "Ready";
+/// A Sprite was told to end, or has ended and is to leave.
+pub const STOPPING: &str = "Stopping";
+/// No process or machine of the Sprite is left.
+pub const GONE: &str = "Gone";
+/// All that the Sprite said is held, or what is missing has been told.
+pub const DRAINED: &str = "Drained";
+/// It needs somebody.
+pub const STALLED: &str = "Stalled";
+/// It is on its way to what is wanted.
+pub const RECONCILING: &str = "Reconciling";
+/// A Job will be complete once nothing of it runs.
+pub const SUCCESS_CRITERIA_MET: &str = "SuccessCriteriaMet";
+/// A Job will have failed once nothing of it runs.
+pub const FAILURE_TARGET: &str = "FailureTarget";
+/// A Job has ended well, and nothing of it runs.
+pub const COMPLETE: &str = "Complete";
+/// A Job has ended otherwise, and nothing of it runs.
+pub const FAILED: &str = "Failed";
+
+/// It has what it waited for.
+pub const ADMITTED_REASON: &str = "SlotTaken";
+/// All slots of the runtime are taken.
+pub const WAITING: &str = "WaitingForSlot";
+/// The runtime shows it.
+pub const OBSERVED: &str = "Observed";
+/// Nothing was ever started.
+pub const NEVER_STARTED: &str = "NeverStarted";
+/// The exit event is held.
+pub const EXIT_HELD: &str = "ExitHeld";
+/// The exit event may still come.
+pub const AWAITING_EXIT: &str = "AwaitingExit";
+/// The exit event did not come in time; the end of the output may be missing.
+pub const OUTPUT_GAP: &str = "OutputGap";
+/// Somebody wants it to end.
+pub const STOP_ORDERED: &str = "StopOrdered";
+/// It said that it has ended.
+pub const ENDED: &str = "Ended";
+/// The runtime cannot tell what there is.
+pub const RUNTIME_UNKNOWN: &str = "RuntimeUnknown";
+/// The reporter runs but has not said hello.
+pub const NO_HELLO: &str = "NoHello";
+/// It could not be started, and will not be by trying again.
+pub const START_FAILED: &str = "StartFailed";
+/// The server's data is hidden from the agent.
+pub const DATA_HIDDEN: &str = "DataHidden";
+/// The agent can do what its user can.
+pub const NOT_CONTAINED: &str = "NotContained";
+/// It is being started.
+pub const STARTING: &str = "Starting";
+/// The agent takes work.
+pub const AGENT_READY: &str = "AgentReady";
+/// A work directory holds something that nobody has taken; it was kept.
+pub const KEPT_WORK: &str = "KeptWork";
+/// A Job's attempt ended well.
+pub const COMPLETED: &str = "Completed";
+/// The agent failed.
+pub const AGENT_FAILED: &str = "AgentFailed";
+/// Somebody cancelled it.
+pub const CANCELLED: &str = "Cancelled";
+/// An attempt took too long.
+pub const TIMED_OUT: &str = "TimedOut";
+/// The agent was silent for too long.
+pub const IDLE_TIMED_OUT: &str = "IdleTimedOut";
+/// All attempts together took too long.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+/// The repository or the work directory could not be had.
+pub const WORKSPACE_FAILED: &str = "WorkspaceFailed";
+/// The sprite was lost, again and again or in the middle of its work.
+pub const SPRITE_LOST: &str = "SpriteLost";
+/// Somebody deleted the sprite.
+pub const SPRITE_DELETED: &str = "SpriteDeleted";
+/// A person suspended it.
+pub const SUSPENDED: &str = "Suspended";
+/// A new sprite takes over from the last one.
+pub const REPLACING: &str = "Replacing";
+/// The last sprite ended by itself; the next one waits a while.
+pub const BACKING_OFF: &str = "BackingOff";
+/// It is as it was wanted.
+pub const SETTLED: &str = "Settled";

@@ -1,0 +1,43 @@
+//! The API, in the shape of the Kubernetes API: its clients are clients of this server.
+//!
+//! Everything that is written here is desired state, checked whole before anything happens:
+//! strictly decoded (an unknown field is an error), admitted, compared with what is there, and
+//! committed with compare-and-set. A client that names a `resourceVersion` writes only on top of
+//! that one; for one that names none, we read again and try again.
+
+mod discovery;
+mod log;
+mod params;
+mod read;
+mod table;
+mod watch;
+mod write;
+
+use axum::{Router, routing};
+
+use super::State;
+
+/// What all our paths begin with.
+const PREFIX: &str = "/apis/opendispatch.dev/v1alpha1";
+
+/// The API's routes.
+pub(super) fn router() -> Router<State> {
+    let at = |path: &str| format!("{PREFIX}{path}");
+    Router::new()
+        .route("/version", routing::get(discovery::version))
+        .route("/api", routing::get(discovery::core))
+        .route("/apis", routing::get(discovery::groups))
+        .route("/apis/opendispatch.dev", routing::get(discovery::group))
+        .route(PREFIX, routing::get(discovery::resources))
+        .route(&at("/{plural}"), routing::get(read::list).post(write::create))
+        .route(
+            &at("/{plural}/{name}"),
+            routing::get(read::get).put(write::put).patch(write::patch).delete(write::delete),
+        )
+        .route(
+            &at("/{plural}/{name}/status"),
+            routing::get(read::get).put(write::put_status).patch(write::patch_status),
+        )
+        .route(&at("/{plural}/{name}/log"), routing::get(log::log))
+        .route(&at("/{plural}/{name}/events"), routing::get(read::events))
+}

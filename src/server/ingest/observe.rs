@@ -1,0 +1,458 @@
+//! What events mean: the pure function from a sprite's events to observations.
+//!
+//! It decides nothing about the world. It says which members of the sprite's status, and which
+//! rows of which ledgers, now read differently; controllers act on those.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use sprite_reporter::wire::{Event, EventBody, Exit, TurnOutcome, Usage};
+
+use super::{read::is_artifact, seen::Seen};
+use crate::{
+    resource::{Artifact, Cost, ExitStatus, Kind},
+    store::{Approval, ApprovalState, Op, Turn, TurnState},
+};
+
+/// The version by which the hello that we write for an original sidecar is known.
+pub const LEGACY_VERSION: &str = "original-sidecar";
+/// The most artifacts that a sprite's status names; the ledger has them all.
+const MAX_ARTIFACTS: usize = 100;
+
+/// What the events touch, read before they are observed.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The sprite.
+    pub sprite_uid: String,
+    /// The Agent that the sprite belongs to, if it belongs to one.
+    pub agent_uid: Option<String>,
+    /// The run that speaks.
+    pub run: u32,
+    /// Now.
+    pub now: Timestamp,
+    /// Those turns that the events name and that exist.
+    pub turns: BTreeMap<String, Turn>,
+    /// The sprite's approvals that are pending.
+    pub pending: Vec<Approval>,
+}
+
+/// Whether observing an event needs its turn's row.
+#[must_use]
+pub fn turn_of(event: &Event) -> Option<&str> {
+    match &event.body {
+        EventBody::TurnAccepted { turn, .. } | EventBody::TurnEnded { turn, .. } => Some(turn),
+        _ => None,
+    }
+}
+
+/// Whether observing an event needs to know which approvals are pending.
+#[must_use]
+pub fn touches_approvals(event: &Event) -> bool {
+    matches!(
+        event.body,
+        EventBody::Hello { .. } | EventBody::ApprovalWithdrawn { .. } | EventBody::Exit(_)
+    )
+}
+
+/// What is known, and what is to be written, once these events are held.
+#[must_use]
+pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Vec<Op>) {
+    let mut next = seen.clone();
+    let mut ops = Vec::new();
+    for event in events {
+        next.run = context.run;
+        next.held = event.next_seq() - 1;
+        match &event.body {
+            EventBody::Hello { version, .. } => {
+                next.legacy = version == LEGACY_VERSION;
+                next.greeted = true;
+                next.finished = false;
+                next.ended = None;
+                next.ready = false;
+                withdraw(&mut context, |_| true, &mut ops);
+            }
+            EventBody::Ready {} => next.ready = true,
+            EventBody::Session { id } => next.session = Some(id.clone()),
+            EventBody::TurnAccepted { turn, origin } => {
+                accept(&mut context, turn, origin.as_deref(), &mut ops);
+            }
+            EventBody::TurnEnded { turn, outcome, message, usage } => {
+                next.cost = sum(next.cost, *usage);
+                end(&mut context, turn, *outcome, message.as_deref(), *usage, &mut ops);
+            }
+            EventBody::Approval { turn, request, tool, title, input } => {
+                let approval = Approval {
+                    sprite_uid: context.sprite_uid.clone(),
+                    run: context.run,
+                    request: request.clone(),
+                    turn: turn.clone(),
+                    tool: tool.clone(),
+                    title: title.clone(),
+                    input: input.clone(),
+                    state: ApprovalState::Pending,
+                    by: String::new(),
+                    created: context.now,
+                };
+                context.pending.push(approval.clone());
+                ops.push(Op::AddApproval(approval));
+            }
+            EventBody::ApprovalWithdrawn { request } => {
+                let run = context.run;
+                withdraw(
+                    &mut context,
+                    |approval| approval.run == run && approval.request == *request,
+                    &mut ops,
+                );
+            }
+            EventBody::Artifact { name, url, kind }
+                if next.artifacts.len() < MAX_ARTIFACTS && is_artifact(name, url) =>
+            {
+                let (name, url, kind) = (name.clone(), url.clone(), kind.clone());
+                let artifact = Artifact { name, url, kind };
+                if !next.artifacts.contains(&artifact) {
+                    next.artifacts.push(artifact);
+                }
+            }
+            EventBody::Exit(exit) => {
+                next.finished = true;
+                next.ended = Some(event.at);
+                next.ready = false;
+                if next.exit.is_none() {
+                    next.exit = Some(status_of(exit));
+                }
+                withdraw(&mut context, |_| true, &mut ops);
+            }
+            EventBody::Log { .. }
+            | EventBody::Text { .. }
+            | EventBody::Thought { .. }
+            | EventBody::Tool { .. }
+            | EventBody::ToolEnded { .. }
+            | EventBody::Retry { .. }
+            | EventBody::Artifact { .. }
+            | EventBody::Gap { .. } => {}
+        }
+    }
+    ops.extend(patches(seen, &next, &context));
+    (next, ops)
+}
+
+/// How an exit reads in a status.
+fn status_of(exit: &Exit) -> ExitStatus {
+    ExitStatus {
+        code: exit.code,
+        signal: exit.signal,
+        reason: exit.reason,
+        message: exit.message.clone(),
+    }
+}
+
+/// What the status must say that it did not say before. The exit stands apart: where another
+/// one stands already, such as that of a controller which gave the sprite up, that one wins.
+fn patches(seen: &Seen, next: &Seen, context: &Context) -> Vec<Op> {
+    let mut patch = Map::new();
+    if next.run != seen.run {
+        patch.insert("run".to_owned(), json!(next.run));
+    }
+    if next.greeted != seen.greeted {
+        patch.insert("helloTime".to_owned(), json!(context.now));
+    }
+    if next.ready != seen.ready {
+        patch.insert("ready".to_owned(), json!(next.ready));
+    }
+    if next.session != seen.session {
+        patch.insert("sessionId".to_owned(), json!(next.session));
+    }
+    if next.artifacts != seen.artifacts {
+        patch.insert("artifacts".to_owned(), json!(next.artifacts));
+    }
+    if next.cost != seen.cost {
+        patch.insert("cost".to_owned(), json!(next.cost));
+    }
+    let op = |patch, unless| Op::PatchStatus {
+        kind: Kind::Sprite,
+        uid: context.sprite_uid.clone(),
+        patch,
+        unless,
+    };
+    let mut ops = Vec::new();
+    if !patch.is_empty() {
+        ops.push(op(Value::Object(patch), None));
+    }
+    if next.exit != seen.exit {
+        ops.push(op(json!({ "exit": next.exit }), Some("/exit".to_owned())));
+    }
+    ops
+}
+
+fn sum(cost: Cost, usage: Usage) -> Cost {
+    Cost {
+        micro_usd: cost.micro_usd.saturating_add(usage.cost_micro_usd),
+        input_tokens: cost.input_tokens.saturating_add(usage.input_tokens),
+        output_tokens: cost.output_tokens.saturating_add(usage.output_tokens),
+    }
+}
+
+/// Withdraws those pending approvals that nobody waits for any more.
+fn withdraw(context: &mut Context, gone: impl Fn(&Approval) -> bool, ops: &mut Vec<Op>) {
+    context.pending.retain(|approval| {
+        if !gone(approval) {
+            return true;
+        }
+        ops.push(Op::ResolveApproval {
+            sprite_uid: approval.sprite_uid.clone(),
+            run: approval.run,
+            request: approval.request.clone(),
+            state: ApprovalState::Withdrawn,
+            by: String::new(),
+        });
+        false
+    });
+}
+
+/// The reporter took a turn over. A turn that was sent to another sprite is none of its
+/// business; one that nobody knows is the agent's own, if it says so.
+fn accept(context: &mut Context, id: &str, origin: Option<&str>, ops: &mut Vec<Op>) {
+    match context.turns.get_mut(id) {
+        Some(turn)
+            if turn.state == TurnState::Sent
+                && turn.sprite_uid.as_deref() == Some(context.sprite_uid.as_str()) =>
+        {
+            turn.state = TurnState::Running;
+            ops.push(Op::MoveTurn { turn: turn.clone(), from: vec![TurnState::Sent] });
+        }
+        Some(_) => {}
+        None => {
+            let (Some(agent_uid), Some(origin)) = (&context.agent_uid, origin) else { return };
+            let turn = Turn {
+                id: id.to_owned(),
+                agent_uid: agent_uid.clone(),
+                n: 0,
+                text: String::new(),
+                author: String::new(),
+                conversation: None,
+                origin: Some(origin.to_owned()),
+                state: TurnState::Running,
+                sprite_uid: Some(context.sprite_uid.clone()),
+                message: String::new(),
+                usage: Usage::default(),
+                created: context.now,
+                ended: None,
+            };
+            context.turns.insert(turn.id.clone(), turn.clone());
+            ops.push(Op::AddTurn(turn));
+        }
+    }
+}
+
+/// A turn has ended; the first end that is held wins.
+fn end(
+    context: &mut Context,
+    id: &str,
+    outcome: TurnOutcome,
+    message: Option<&str>,
+    usage: Usage,
+    ops: &mut Vec<Op>,
+) {
+    let Some(turn) = context.turns.get_mut(id) else { return };
+    let ours = turn.sprite_uid.as_deref() == Some(context.sprite_uid.as_str());
+    if !ours || !matches!(turn.state, TurnState::Sent | TurnState::Running) {
+        return;
+    }
+    turn.state = match outcome {
+        TurnOutcome::Succeeded => TurnState::Succeeded,
+        TurnOutcome::Failed => TurnState::Failed,
+        TurnOutcome::Cancelled => TurnState::Cancelled,
+        TurnOutcome::Interrupted => TurnState::Interrupted,
+    };
+    message.unwrap_or_default().clone_into(&mut turn.message);
+    turn.usage = usage;
+    turn.ended = Some(context.now);
+    let from = vec![TurnState::Sent, TurnState::Running];
+    ops.push(Op::MoveTurn { turn: turn.clone(), from });
+}
+
+#[cfg(test)]
+mod tests {
+    use sprite_reporter::wire::{Chunk, Containment, ExitReason, ProcessIdentity, Stream};
+
+    use super::*;
+
+    fn context() -> Context {
+        Context {
+            sprite_uid: "s".to_owned(),
+            agent_uid: Some("a".to_owned()),
+            run: 1,
+            now: Timestamp::UNIX_EPOCH,
+            turns: BTreeMap::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    fn turn(id: &str, sprite: &str, state: TurnState) -> Turn {
+        Turn {
+            id: id.to_owned(),
+            agent_uid: "a".to_owned(),
+            n: 1,
+            text: "do it".to_owned(),
+            author: "ann".to_owned(),
+            conversation: None,
+            origin: None,
+            state,
+            sprite_uid: Some(sprite.to_owned()),
+            message: String::new(),
+            usage: Usage::default(),
+            created: Timestamp::UNIX_EPOCH,
+            ended: None,
+        }
+    }
+
+    fn numbered(bodies: Vec<EventBody>) -> Vec<Event> {
+        (1..)
+            .zip(bodies)
+            .map(|(seq, body)| Event { seq, at: Timestamp::UNIX_EPOCH, body })
+            .collect()
+    }
+
+    fn hello() -> EventBody {
+        EventBody::Hello {
+            wire: 1,
+            version: "0.1.0".to_owned(),
+            process: ProcessIdentity { boot_id: "b".to_owned(), pid: 1, start_time: 1 },
+            containment: Containment::default(),
+        }
+    }
+
+    fn exit(code: i32) -> EventBody {
+        EventBody::Exit(Exit {
+            code: Some(code),
+            signal: None,
+            reason: if code == 0 { ExitReason::Completed } else { ExitReason::Failed },
+            message: String::new(),
+        })
+    }
+
+    fn ended(id: &str, micro: u64) -> EventBody {
+        EventBody::TurnEnded {
+            turn: id.to_owned(),
+            outcome: TurnOutcome::Succeeded,
+            message: None,
+            usage: Usage { cost_micro_usd: micro, input_tokens: 1, output_tokens: 2 },
+        }
+    }
+
+    fn patched(ops: &[Op]) -> Vec<(Value, Option<String>)> {
+        ops.iter()
+            .filter_map(|op| match op {
+                Op::PatchStatus { patch, unless, .. } => Some((patch.clone(), unless.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn moved(ops: &[Op]) -> Vec<(String, TurnState)> {
+        ops.iter()
+            .filter_map(|op| match op {
+                Op::MoveTurn { turn, .. } | Op::AddTurn(turn) => {
+                    Some((turn.id.clone(), turn.state))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_whole_run_shows_in_the_status() {
+        let events = numbered(vec![
+            hello(),
+            EventBody::Ready {},
+            EventBody::Session { id: "s-1".to_owned() },
+            ended("task", 70),
+            EventBody::Artifact {
+                name: "pr".to_owned(),
+                url: "https://x.test/1".to_owned(),
+                kind: "pr".to_owned(),
+            },
+            exit(3),
+        ]);
+        let (seen, ops) = observe(&Seen::default(), context(), &events);
+        insta::assert_json_snapshot!(patched(&ops));
+        assert_eq!((seen.run, seen.held, seen.finished), (1, 6, true));
+    }
+
+    #[test]
+    fn plain_output_writes_no_status_at_all() {
+        let log = EventBody::Log { stream: Stream::Stdout, chunk: Chunk::pack(b"x", false) };
+        let seen = Seen { run: 1, ..Seen::default() };
+        let (next, ops) = observe(&seen, context(), &numbered(vec![log]));
+        assert_eq!((next.held, ops), (1, Vec::new()));
+    }
+
+    #[test]
+    fn the_first_exit_wins_over_whatever_comes_later() {
+        let seen = Seen { run: 1, ..Seen::default() };
+        let (first, ops) = observe(&seen, context(), &numbered(vec![exit(0)]));
+        assert_eq!(patched(&ops).last().map(|(_, unless)| unless.as_deref()), Some(Some("/exit")));
+        let (second, ops) = observe(&first, context(), &numbered(vec![exit(1)]));
+        assert_eq!((second.exit.and_then(|exit| exit.code), patched(&ops)), (Some(0), Vec::new()));
+    }
+
+    #[test]
+    fn a_turn_moves_from_sent_over_running_to_its_first_end() {
+        let mut context = context();
+        context.turns.insert("t".to_owned(), turn("t", "s", TurnState::Sent));
+        let accepted = EventBody::TurnAccepted { turn: "t".to_owned(), origin: None };
+        let events = numbered(vec![accepted, ended("t", 5), ended("t", 7)]);
+        let (seen, ops) = observe(&Seen { run: 1, ..Seen::default() }, context, &events);
+        assert_eq!(
+            moved(&ops),
+            [("t".to_owned(), TurnState::Running), ("t".to_owned(), TurnState::Succeeded)]
+        );
+        assert_eq!(seen.cost.micro_usd, 12);
+    }
+
+    #[test]
+    fn a_sprite_cannot_move_the_turn_of_another() {
+        let mut context = context();
+        context.turns.insert("t".to_owned(), turn("t", "other", TurnState::Sent));
+        let accepted = EventBody::TurnAccepted { turn: "t".to_owned(), origin: None };
+        let (_, ops) = observe(&Seen::default(), context, &numbered(vec![accepted, ended("t", 5)]));
+        assert_eq!(moved(&ops), []);
+    }
+
+    #[test]
+    fn a_turn_that_the_agent_began_by_itself_gets_a_row() {
+        let accepted =
+            EventBody::TurnAccepted { turn: "own".to_owned(), origin: Some("agent".to_owned()) };
+        let (_, ops) =
+            observe(&Seen::default(), context(), &numbered(vec![accepted, ended("own", 5)]));
+        assert_eq!(
+            moved(&ops),
+            [("own".to_owned(), TurnState::Running), ("own".to_owned(), TurnState::Succeeded)]
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_run_withdraws_what_it_asked() {
+        let ask = |request: &str| EventBody::Approval {
+            turn: "t".to_owned(),
+            request: request.to_owned(),
+            tool: "Bash".to_owned(),
+            title: "rm".to_owned(),
+            input: Value::Null,
+        };
+        let withdrawn = EventBody::ApprovalWithdrawn { request: "one".to_owned() };
+        let events = numbered(vec![ask("one"), ask("two"), withdrawn, exit(0)]);
+        let (_, ops) = observe(&Seen { run: 1, ..Seen::default() }, context(), &events);
+        let resolved: Vec<&str> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::ResolveApproval { request, state: ApprovalState::Withdrawn, .. } => {
+                    Some(request.as_str())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(resolved, ["one", "two"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! HTTP: the doors of the house.
+//!
+//! Observers come in through [`webhooks`](ingest): what sprites report becomes output, status
+//! and ledger rows, and what they are to do goes out to them as a stream. Editors come in through
+//! the [`api`], which has the shape of the Kubernetes API: they read and write desired state.
+//! Nobody acts here. A request ends in a transaction of the store, and that wakes whoever acts.
+//!
+//! Two kinds of callers are told apart before anything of a request is read. Sprites show the
+//! [token](crate::token) that was derived for them, and can speak only for themselves. Everybody
+//! else shows the one access token of the data directory. `/health` and `/ready` ask nobody.
+//!
+//! A router of another room gets in by [`router_with`], behind the same access token.
+
+mod access;
+mod api;
+mod body;
+mod directory;
+mod health;
+mod hub;
+mod inbox;
+pub mod ingest;
+mod listen;
+mod status;
+mod webhooks;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, middleware, routing};
+pub use health::Readiness;
+pub use listen::{Limits, serve};
+use tokio_util::sync::CancellationToken;
+
+use self::{directory::Directory, hub::Hub, ingest::Ingest};
+use crate::{ambient::Ambient, store::Store, token::SpriteTokens};
+
+/// What all requests share; cheap to clone.
+#[derive(Clone)]
+pub struct State(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    ambient: Ambient,
+    hub: Arc<Hub>,
+    directory: Directory,
+    ingest: Arc<Ingest>,
+    access_token: String,
+    readiness: Readiness,
+    closing: CancellationToken,
+    started: Duration,
+}
+
+impl State {
+    /// The state of a server over a store. `access_token` opens the API.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime: a task follows the store's bell.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        ambient: Ambient,
+        tokens: SpriteTokens,
+        access_token: String,
+    ) -> Self {
+        let hub = Hub::listen(&store);
+        let directory = Directory::new(store.clone(), hub.clone(), tokens);
+        let ingest = Arc::new(Ingest::new(store.clone(), ambient.clone()));
+        Self(Arc::new(Shared {
+            started: ambient.clock.elapsed(),
+            store,
+            ambient,
+            hub,
+            directory,
+            ingest,
+            access_token,
+            readiness: Readiness::default(),
+            closing: CancellationToken::new(),
+        }))
+    }
+
+    /// What `/ready` reports; other rooms tell it how they are.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.0.readiness
+    }
+
+    /// Ends all open streams (watches, logs, inboxes), as a shutdown does.
+    pub fn close_streams(&self) {
+        self.0.closing.cancel();
+    }
+
+    /// Is cancelled when open streams must end; routers of other rooms watch it too.
+    #[must_use]
+    pub fn closing(&self) -> CancellationToken {
+        self.0.closing.clone()
+    }
+}
+
+/// All routes of this room.
+pub fn router(state: State) -> Router {
+    router_with(state, Router::new())
+}
+
+/// All routes of this room, and those of other rooms behind the same access token.
+pub fn router_with(state: State, others: Router) -> Router {
+    let guarded = api::router()
+        .with_state(state.clone())
+        .merge(others)
+        .fallback(status::unknown_path)
+        .method_not_allowed_fallback(status::unknown_method)
+        .layer(middleware::from_fn_with_state(state.clone(), access::require));
+    Router::new()
+        .route("/health", routing::get(health::health))
+        .route("/ready", routing::get(health::ready))
+        .route("/webhooks/events", routing::post(webhooks::events))
+        .route("/webhooks/inbox", routing::get(inbox::inbox))
+        .route("/webhooks/logs", routing::post(webhooks::logs))
+        .route("/webhooks/status", routing::post(webhooks::status))
+        .route("/webhooks/artifacts", routing::post(webhooks::artifacts))
+        .route("/webhooks/{*rest}", routing::any(webhooks::not_found))
+        .method_not_allowed_fallback(webhooks::not_found)
+        .with_state(state)
+        .merge(guarded)
+}

@@ -1,0 +1,169 @@
+//! `Status`: how the API says no, in the words of Kubernetes.
+
+use axum::{
+    Json,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::body::BodyError;
+use crate::{
+    resource::{Faults, GROUP, Kind},
+    store,
+};
+
+/// Something that the API refuses.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Problem {
+    code: StatusCode,
+    reason: &'static str,
+    message: String,
+    about: Option<(Kind, String)>,
+    causes: Vec<Value>,
+}
+
+impl Problem {
+    pub(super) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), about: None, causes: Vec::new() }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    /// A document that cannot be taken, with all its faults.
+    pub(super) fn invalid(kind: Kind, name: &str, faults: &Faults) -> Self {
+        let listed: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
+        let message = match listed.as_slice() {
+            [one] => format!("{kind}.{GROUP} \"{name}\" is invalid: {one}"),
+            several => {
+                format!("{kind}.{GROUP} \"{name}\" is invalid: [{}]", several.join(", "))
+            }
+        };
+        let causes = faults
+            .0
+            .iter()
+            .map(|fault| {
+                json!({"reason": "FieldValueInvalid", "message": fault.message, "field": fault.path})
+            })
+            .collect();
+        Self { causes, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+            .about(kind, name)
+    }
+
+    pub(super) fn not_found(kind: Kind, name: &str) -> Self {
+        let message = format!("{}.{GROUP} \"{name}\" not found", kind.plural());
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
+    }
+
+    pub(super) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
+        let message = format!("{}.{GROUP} \"{name}\" is not written: {why}", kind.plural());
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
+    }
+
+    pub(super) fn about(self, kind: Kind, name: &str) -> Self {
+        Self { about: Some((kind, name.to_owned())), ..self }
+    }
+
+    /// The `Status` object.
+    pub(super) fn to_json(&self) -> Value {
+        let mut details = serde_json::Map::new();
+        if let Some((kind, name)) = &self.about {
+            details.insert("name".to_owned(), name.as_str().into());
+            details.insert("group".to_owned(), GROUP.into());
+            details.insert("kind".to_owned(), kind.plural().into());
+        }
+        if !self.causes.is_empty() {
+            details.insert("causes".to_owned(), self.causes.clone().into());
+        }
+        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+            details.insert("retryAfterSeconds".to_owned(), 1.into());
+        }
+        json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "details": details,
+            "code": self.code.as_u16(),
+        })
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.code, Json(self.to_json())).into_response();
+        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+            let after = axum::http::HeaderValue::from_static("1");
+            response.headers_mut().insert(axum::http::header::RETRY_AFTER, after);
+        }
+        response
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            store::Error::NotFound { kind, name } => Self::not_found(kind, &name),
+            store::Error::AlreadyExists { kind, name } => {
+                let message = format!("{}.{GROUP} \"{name}\" already exists", kind.plural());
+                Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, &name)
+            }
+            store::Error::Conflict { kind, name } => Self::conflict(
+                kind,
+                &name,
+                "it has changed since it was read; read it again, and make the change to what is \
+                 there now",
+            ),
+            store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
+                Self::new(StatusCode::CONFLICT, "Conflict", message)
+            }
+            store::Error::Compacted { .. } => Self::expired(message),
+            store::Error::Gap { .. }
+            | store::Error::Finished
+            | store::Error::Locked { .. }
+            | store::Error::TooNew { .. }
+            | store::Error::BadPatch { .. }
+            | store::Error::Unavailable(_)
+            | store::Error::Fault(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+            }
+        }
+    }
+}
+
+impl Problem {
+    /// A place in the history that is gone.
+    pub(super) fn expired(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let message = error.to_string();
+        match error {
+            BodyError::TooLarge => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
+            }
+            BodyError::Broken => Self::bad_request(message),
+            BodyError::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message),
+        }
+    }
+}
+
+/// The answer to a path that leads nowhere.
+pub(super) async fn unknown_path(uri: Uri) -> Problem {
+    let message = format!("there is nothing at {}; see /apis for what there is", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
+}
+
+/// The answer to a method that a path does not have.
+pub(super) async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    let message = format!("{method} is not supported at {}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+}

@@ -1,0 +1,311 @@
+//! The store in memory: for tests, benchmarks, and as the measure of what the others do.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sprite_reporter::wire::InboxRow;
+use tokio::sync::broadcast;
+
+use super::{
+    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState, Error, EventRow,
+    Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, retention, rules,
+    tables::Tables,
+};
+use crate::{
+    ambient::between,
+    resource::{AnyObject, Kind},
+};
+
+/// The store in memory. Nothing of it outlives the process.
+pub struct MemoryStore {
+    state: RwLock<State>,
+    bell: broadcast::Sender<Bell>,
+}
+
+#[derive(Default)]
+struct State {
+    tables: Tables,
+    /// The history, each change with the time of its commit.
+    changes: BTreeMap<Revision, (Timestamp, Change)>,
+    /// The newest revision that the history has lost; 0 for none.
+    compacted: Revision,
+    /// Each sprite's output, in order.
+    output: BTreeMap<String, Vec<OutputRow>>,
+    writes: u64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: RwLock::default(),
+            bell: broadcast::Sender::new(super::BELL_CAPACITY),
+        })
+    }
+
+    // A panic while the lock was held cannot leave a half-written state: transactions lie on
+    // top of the rows until they are kept.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn commit(&mut self, transaction: &Transaction) -> Result<(Applied, Vec<Bell>), Error> {
+        let outcome = rules::commit(&mut self.tables, transaction)?;
+        self.tables.settle();
+        for change in outcome.changes {
+            self.changes.insert(change.revision, (transaction.now, change));
+        }
+        for appended in outcome.output {
+            let run = appended.run;
+            let rows = appended.events.into_iter().map(|event| OutputRow { run, event });
+            self.output.entry(appended.sprite_uid).or_default().extend(rows);
+        }
+        self.writes += u64::from(outcome.applied.changed);
+        Ok((outcome.applied, outcome.bells))
+    }
+
+    fn compact(&mut self, now: Timestamp) {
+        let older = |time: Timestamp, age: Duration| between(time, now) > age;
+        let tables = &mut self.tables;
+        tables.receipts.retain(|_, line| !older(line.at, retention::RECEIPTS));
+        tables.events.retain(|_, line| !older(line.row.last, retention::EVENTS));
+        tables.deliveries.retain(|_, line| {
+            line.delivery.state != DeliveryState::Done
+                || !older(line.touched, retention::DONE_DELIVERIES)
+        });
+        let tip = tables.revision;
+        self.changes.retain(|revision, (time, _)| {
+            let keep =
+                revision + retention::HISTORY_REVISIONS > tip || !older(*time, retention::HISTORY);
+            if !keep {
+                self.compacted = self.compacted.max(*revision);
+            }
+            keep
+        });
+        // Time may run back, and history has no holes.
+        let compacted = self.compacted;
+        self.changes.retain(|revision, _| *revision > compacted);
+
+        let lost: Vec<String> = tables
+            .gone
+            .iter()
+            .filter(|(_, at)| older(**at, retention::GONE_LEDGERS))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        let lost = |uid: &String| lost.binary_search(uid).is_ok();
+        self.output.retain(|uid, _| !lost(uid));
+        tables.runs.retain(|uid, _| !lost(uid));
+        tables.orders.retain(|(uid, _), _| !lost(uid));
+        tables.inboxes.retain(|uid, _| !lost(uid));
+        tables.approvals.retain(|(uid, _, _), _| !lost(uid));
+        tables.turns.retain(|_, turn| !lost(&turn.agent_uid));
+        tables.queues.retain(|uid, _| !lost(uid));
+        tables.gone.retain(|_, at| !older(*at, retention::TOMBSTONES));
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn apply(&self, transaction: Transaction) -> Result<Applied, Error> {
+        let mut state = self.write();
+        let (applied, bells) = state.commit(&transaction)?;
+        // Rung under the lock, so that bells come in commit order. No receiver is no error.
+        for bell in bells {
+            let _ = self.bell.send(bell);
+        }
+        Ok(applied)
+    }
+
+    async fn get(&self, kind: Kind, name: &str) -> Result<Option<AnyObject>, Error> {
+        Ok(self.read().tables.objects.get(&(kind, name.to_owned())).cloned())
+    }
+
+    async fn get_by_uid(&self, kind: Kind, uid: &str) -> Result<Option<AnyObject>, Error> {
+        let state = self.read();
+        let name = state.tables.names.get(&(kind, uid.to_owned()));
+        Ok(name.and_then(|name| state.tables.objects.get(&(kind, name.clone())).cloned()))
+    }
+
+    async fn list(&self, kind: Kind, after: Option<&str>, limit: usize) -> Result<Listing, Error> {
+        let state = self.read();
+        let start = (kind, after.unwrap_or_default().to_owned());
+        let mut items: Vec<AnyObject> = state
+            .tables
+            .objects
+            .from(&start)
+            .take_while(|((of, _), _)| *of == kind)
+            .filter(|((_, name), _)| after != Some(name))
+            .take(limit.saturating_add(1))
+            .map(|(_, object)| object.clone())
+            .collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Ok(Listing { items, revision: state.tables.revision, more })
+    }
+
+    async fn list_owned(&self, kind: Kind, owner_uid: &str) -> Result<Vec<AnyObject>, Error> {
+        let owned = |object: &AnyObject| {
+            object.metadata().controller().is_some_and(|owner| owner.uid == owner_uid)
+        };
+        Ok(self
+            .read()
+            .tables
+            .objects
+            .from(&(kind, String::new()))
+            .take_while(|((of, _), _)| *of == kind)
+            .filter(|(_, object)| owned(object))
+            .map(|(_, object)| object.clone())
+            .collect())
+    }
+
+    async fn revision(&self) -> Result<Revision, Error> {
+        Ok(self.read().tables.revision)
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, Error> {
+        let state = self.read();
+        if after < state.compacted || after > state.tables.revision {
+            return Err(Error::Compacted { oldest: state.compacted });
+        }
+        Ok(state.changes.range(after + 1..).take(limit).map(|(_, (_, it))| it.clone()).collect())
+    }
+
+    fn bell(&self) -> broadcast::Receiver<Bell> {
+        self.bell.subscribe()
+    }
+
+    fn installation(&self) -> &str {
+        "memory"
+    }
+
+    fn writes(&self) -> u64 {
+        self.read().writes
+    }
+
+    async fn compact(&self, now: Timestamp) -> Result<(), Error> {
+        self.write().compact(now);
+        Ok(())
+    }
+
+    async fn receipt(&self, key: &str) -> Result<Option<Receipt>, Error> {
+        let key = key.to_owned();
+        let effect = self.read().tables.receipts.get(&key).map(|line| line.effect.clone());
+        Ok(effect.map(|effect| Receipt { key, effect }))
+    }
+
+    async fn held(&self, sprite_uid: &str, run: Option<u32>) -> Result<Held, Error> {
+        let state = self.read();
+        let newest = state.tables.runs.get(&sprite_uid.to_owned()).copied().unwrap_or_default();
+        if run.is_none_or(|run| run == newest.run) {
+            return Ok(newest);
+        }
+        let rows = state.output.get(sprite_uid).map_or(&[][..], Vec::as_slice);
+        let last = rows.iter().rfind(|row| Some(row.run) == run);
+        Ok(last.map(Held::behind).unwrap_or_default())
+    }
+
+    async fn output(
+        &self,
+        sprite_uid: &str,
+        after: Cursor,
+        max_bytes: usize,
+    ) -> Result<Vec<OutputRow>, Error> {
+        let state = self.read();
+        let rows = state.output.get(sprite_uid).map_or(&[][..], Vec::as_slice);
+        let start = rows.partition_point(|row| row.cursor() <= after);
+        let mut bytes = 0;
+        let fits = |row: &&OutputRow| {
+            let fits = bytes < max_bytes.max(1);
+            bytes += super::size_of_event(&row.event);
+            fits
+        };
+        Ok(rows[start..].iter().take_while(fits).cloned().collect())
+    }
+
+    async fn inbox(&self, sprite_uid: &str, after: u64) -> Result<Vec<InboxRow>, Error> {
+        let state = self.read();
+        let mut rows: Vec<InboxRow> = state
+            .tables
+            .orders
+            .from(&(sprite_uid.to_owned(), String::new()))
+            .take_while(|((uid, _), _)| uid == sprite_uid)
+            .filter(|(_, row)| row.n > after)
+            .map(|(_, row)| row.clone())
+            .collect();
+        rows.sort_by_key(|row| row.n);
+        Ok(rows)
+    }
+
+    async fn inbox_acked(&self, sprite_uid: &str) -> Result<u64, Error> {
+        Ok(self.read().tables.inboxes.get(&sprite_uid.to_owned()).map_or(0, |inbox| inbox.acked))
+    }
+
+    async fn turns(&self, agent_uid: &str, after: u64, limit: usize) -> Result<Vec<Turn>, Error> {
+        let state = self.read();
+        let turns = state.tables.turns.iter().map(|(_, turn)| turn);
+        let mut turns: Vec<Turn> =
+            turns.filter(|turn| turn.agent_uid == agent_uid && turn.n > after).cloned().collect();
+        turns.sort_by_key(|turn| turn.n);
+        turns.truncate(limit);
+        Ok(turns)
+    }
+
+    async fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {
+        Ok(self.read().tables.turns.get(&id.to_owned()).cloned())
+    }
+
+    async fn approvals(&self, sprite_uid: &str) -> Result<Vec<Approval>, Error> {
+        Ok(self
+            .read()
+            .tables
+            .approvals
+            .from(&(sprite_uid.to_owned(), 0, String::new()))
+            .take_while(|((uid, _, _), _)| uid == sprite_uid)
+            .map(|(_, approval)| approval.clone())
+            .collect())
+    }
+
+    async fn delivery(&self, id: &str) -> Result<Option<Delivery>, Error> {
+        let state = self.read();
+        Ok(state.tables.deliveries.get(&id.to_owned()).map(|line| line.delivery.clone()))
+    }
+
+    async fn open_deliveries(&self) -> Result<Vec<Delivery>, Error> {
+        let state = self.read();
+        let lines = state.tables.deliveries.iter().map(|(_, line)| line);
+        let mut open: Vec<_> =
+            lines.filter(|line| line.delivery.state != DeliveryState::Done).collect();
+        open.sort_by_key(|line| line.made);
+        Ok(open.into_iter().map(|line| line.delivery.clone()).collect())
+    }
+
+    async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error> {
+        let state = self.read();
+        let start = (regarding_uid.to_owned(), String::new(), String::new());
+        let mut lines: Vec<_> = state
+            .tables
+            .events
+            .from(&start)
+            .take_while(|((uid, _, _), _)| uid == regarding_uid)
+            .map(|(_, line)| line)
+            .collect();
+        lines.sort_by_key(|line| line.made);
+        Ok(lines.into_iter().map(|line| line.row.clone()).collect())
+    }
+
+    async fn backoffs(&self) -> Result<Vec<BackoffRow>, Error> {
+        Ok(self.read().tables.backoffs.iter().map(|(_, row)| row.clone()).collect())
+    }
+}

@@ -1,0 +1,20 @@
+//! How long rows are kept. [`Store::compact`](super::Store::compact) drops what is older.
+
+use std::time::Duration;
+
+use super::Revision;
+
+/// Receipts, so that a redelivery within a day does nothing.
+pub(super) const RECEIPTS: Duration = Duration::from_hours(24);
+/// Events, after they were last counted up.
+pub(super) const EVENTS: Duration = Duration::from_hours(1);
+/// History, beside [`HISTORY_REVISIONS`]: it goes when it is beyond both.
+pub(super) const HISTORY: Duration = Duration::from_mins(5);
+/// How many revisions of history are kept however old they are.
+pub(super) const HISTORY_REVISIONS: Revision = 1000;
+/// Deliveries, after they were done.
+pub(super) const DONE_DELIVERIES: Duration = Duration::from_hours(24);
+/// Output, inbox, approvals and turns, after their Sprite or Agent went.
+pub(super) const GONE_LEDGERS: Duration = Duration::from_hours(1);
+/// The notes that an object is gone: long enough to sweep what came late.
+pub(super) const TOMBSTONES: Duration = Duration::from_hours(25);

@@ -1,0 +1,202 @@
+//! The ledgers: receipts, output, inboxes, turns, approvals, deliveries, events, backoffs.
+
+use sprite_reporter::wire::{Event, EventBody, InboxRow, Order};
+
+use super::{Appended, Draft};
+use crate::{
+    resource::Kind,
+    store::{
+        Approval, ApprovalState, BackoffRow, Bell, Delivery, Error, EventRow, Held, Receipt, Turn,
+        TurnState,
+        tables::{ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ReceiptLine},
+    },
+};
+
+impl Draft<'_> {
+    pub(super) fn receipt(&mut self, receipt: &Receipt) -> Result<(), Error> {
+        if let Some(taken) = self.tables.receipts.get(&receipt.key) {
+            return Err(Error::Duplicate {
+                key: receipt.key.clone(),
+                effect: taken.effect.clone(),
+            });
+        }
+        let line = ReceiptLine { effect: receipt.effect.clone(), at: self.now };
+        self.tables.receipts.set(receipt.key.clone(), Some(line));
+        Ok(())
+    }
+
+    pub(super) fn append(
+        &mut self,
+        sprite_uid: &str,
+        run: u32,
+        events: &[Event],
+    ) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let sprite_uid = sprite_uid.to_owned();
+        let newest = self.tables.runs.get(&sprite_uid).copied().unwrap_or_default();
+        let held = advance(newest, run, events)?;
+        self.tables.runs.set(sprite_uid.clone(), Some(held));
+        self.output.push(Appended { sprite_uid: sprite_uid.clone(), run, events: events.to_vec() });
+        self.bells.push(Bell::Output(sprite_uid));
+        Ok(())
+    }
+
+    pub(super) fn order(&mut self, sprite_uid: &str, key: &str, order: &Order) {
+        let key = (sprite_uid.to_owned(), key.to_owned());
+        if self.tables.orders.get(&key).is_some() {
+            return;
+        }
+        let mut inbox = self.inbox(sprite_uid);
+        inbox.last += 1;
+        let row = InboxRow { n: inbox.last, order: order.clone() };
+        self.tables.orders.set(key, Some(row));
+        self.tables.inboxes.set(sprite_uid.to_owned(), Some(inbox));
+        self.bells.push(Bell::Inbox(sprite_uid.to_owned()));
+    }
+
+    pub(super) fn inbox_ack(&mut self, sprite_uid: &str, n: u64) {
+        let inbox = self.inbox(sprite_uid);
+        // Nobody can have taken a row that is not there yet.
+        let acked = n.min(inbox.last);
+        if acked > inbox.acked {
+            self.tables.inboxes.set(sprite_uid.to_owned(), Some(Inbox { acked, ..inbox }));
+        }
+    }
+
+    fn inbox(&self, sprite_uid: &str) -> Inbox {
+        self.tables.inboxes.get(&sprite_uid.to_owned()).copied().unwrap_or_default()
+    }
+
+    pub(super) fn add_turn(&mut self, turn: &Turn) -> Result<(), Error> {
+        if self.tables.turns.get(&turn.id).is_some() {
+            return Err(stale_turn(&turn.id));
+        }
+        let n = self.tables.queues.get(&turn.agent_uid).copied().unwrap_or_default() + 1;
+        self.tables.queues.set(turn.agent_uid.clone(), Some(n));
+        self.tables.turns.set(turn.id.clone(), Some(Turn { n, ..turn.clone() }));
+        self.bells.push(Bell::Turns(turn.agent_uid.clone()));
+        Ok(())
+    }
+
+    pub(super) fn move_turn(&mut self, turn: &Turn, from: &[TurnState]) -> Result<(), Error> {
+        let Some(old) = self.tables.turns.get(&turn.id).filter(|old| from.contains(&old.state))
+        else {
+            return Err(stale_turn(&turn.id));
+        };
+        // A turn never changes its place or its agent.
+        let new = Turn { n: old.n, agent_uid: old.agent_uid.clone(), ..turn.clone() };
+        if new != *old {
+            self.bells.push(Bell::Turns(new.agent_uid.clone()));
+            self.tables.turns.set(turn.id.clone(), Some(new));
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_approval(&mut self, approval: &Approval) {
+        let key = (approval.sprite_uid.clone(), approval.run, approval.request.clone());
+        if self.tables.approvals.get(&key).is_none() {
+            let pending =
+                Approval { state: ApprovalState::Pending, by: String::new(), ..approval.clone() };
+            self.tables.approvals.set(key, Some(pending));
+        }
+    }
+
+    pub(super) fn resolve_approval(
+        &mut self,
+        key: ApprovalKey,
+        state: ApprovalState,
+        by: &str,
+    ) -> Result<(), Error> {
+        match self.tables.approvals.get(&key) {
+            Some(old) if old.state == ApprovalState::Pending => {
+                let new = Approval { state, by: by.to_owned(), ..old.clone() };
+                if new != *old {
+                    self.tables.approvals.set(key, Some(new));
+                }
+                Ok(())
+            }
+            _ => Err(Error::Stale { what: format!("approval {}", key.2) }),
+        }
+    }
+
+    pub(super) fn delivery(&mut self, delivery: &Delivery) -> Result<(), Error> {
+        let old = self.tables.deliveries.get(&delivery.id);
+        if old.map_or(0, |old| old.delivery.version) != delivery.version {
+            return Err(Error::Stale { what: format!("delivery {}", delivery.id) });
+        }
+        if old.is_some_and(|old| old.delivery == *delivery) {
+            return Ok(());
+        }
+        let made = match old {
+            Some(old) => old.made,
+            None => self.draw(),
+        };
+        let delivery = Delivery { version: delivery.version + 1, ..delivery.clone() };
+        let id = delivery.id.clone();
+        let line = DeliveryLine { made, touched: self.now, delivery };
+        self.tables.deliveries.set(id.clone(), Some(line));
+        self.bells.push(Bell::Delivery(id));
+        Ok(())
+    }
+
+    pub(super) fn event(&mut self, key: EventKey, kind: Kind, name: &str, warning: bool) {
+        let old = self.tables.events.get(&key);
+        let (count, first) = old.map_or((0, self.now), |old| (old.row.count, old.row.first));
+        let made = match old {
+            Some(old) => old.made,
+            None => self.draw(),
+        };
+        let row = EventRow {
+            kind: if warning { "Warning" } else { "Normal" }.to_owned(),
+            reason: key.1.clone(),
+            note: key.2.clone(),
+            count: count + 1,
+            first,
+            last: self.now,
+        };
+        self.tables.events.set(key, Some(EventLine { made, kind, name: name.to_owned(), row }));
+    }
+
+    pub(super) fn backoff(&mut self, row: &BackoffRow) {
+        let key = (row.controller.clone(), row.name.clone());
+        let new = Some(row).filter(|row| row.failures > 0);
+        if self.tables.backoffs.get(&key) != new {
+            self.tables.backoffs.set(key, new.cloned());
+        }
+    }
+
+    /// The next number in the order of deliveries and events.
+    fn draw(&mut self) -> u64 {
+        self.tables.made += 1;
+        self.tables.made
+    }
+}
+
+/// The highest number that an event can have: what every back end can keep.
+const LAST_SEQ: u64 = i64::MAX.unsigned_abs() - 1;
+
+fn stale_turn(id: &str) -> Error {
+    Error::Stale { what: format!("turn {id}") }
+}
+
+/// What is held after these events, if they follow what is held of the sprite's newest run.
+fn advance(newest: Held, run: u32, events: &[Event]) -> Result<Held, Error> {
+    let mut held = if run > newest.run { Held { run, seq: 0, finished: false } } else { newest };
+    if run < held.run {
+        return Err(Error::Finished);
+    }
+    for event in events {
+        if held.finished {
+            return Err(Error::Finished);
+        }
+        let absurd = matches!(event.body, EventBody::Gap { through, .. } if through > LAST_SEQ);
+        if event.seq != held.seq + 1 || absurd {
+            return Err(Error::Gap { expected: held.seq + 1 });
+        }
+        held.seq = event.next_seq() - 1;
+        held.finished = matches!(event.body, EventBody::Exit(_));
+    }
+    Ok(held)
+}

@@ -1,0 +1,147 @@
+//! What each operation means: pure code over [`Tables`], the same for every back end.
+//!
+//! A transaction's operations run one after the other, each on what those before it left.
+//! Then the transaction is sealed: each object that is another one than before takes a
+//! revision, once, however many operations touched it. The first operation that fails takes
+//! all of them back.
+
+mod ledgers;
+mod objects;
+
+use sprite_reporter::wire::Event;
+
+use super::{
+    Applied, Bell, Change, Error, Op, Transaction,
+    tables::{ObjectKey, Tables},
+};
+use crate::resource::AnyObject;
+
+/// Output that a transaction appends.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Appended {
+    pub(super) sprite_uid: String,
+    pub(super) run: u32,
+    /// In order and without holes; never empty.
+    pub(super) events: Vec<Event>,
+}
+
+/// What a transaction did, beyond the rows that it left in the tables.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) applied: Applied,
+    pub(super) changes: Vec<Change>,
+    pub(super) output: Vec<Appended>,
+    pub(super) bells: Vec<Bell>,
+}
+
+/// Commits a transaction to the tables: all of it, or none.
+pub(super) fn commit(tables: &mut Tables, transaction: &Transaction) -> Result<Outcome, Error> {
+    let counters = (tables.revision, tables.made);
+    let mut draft = Draft::new(tables, transaction);
+    match transaction.ops.iter().try_for_each(|op| draft.op(op)) {
+        Ok(()) => {
+            let outcome = draft.seal();
+            tables.keep();
+            Ok(outcome)
+        }
+        Err(error) => {
+            tables.forget();
+            (tables.revision, tables.made) = counters;
+            Err(error)
+        }
+    }
+}
+
+/// What an object operation left behind.
+enum Left {
+    Object(ObjectKey),
+    Nothing,
+}
+
+/// A transaction at work.
+struct Draft<'a> {
+    tables: &'a mut Tables,
+    now: jiff::Timestamp,
+    /// The objects touched, in the order of the first touch.
+    touched: Vec<ObjectKey>,
+    left: Vec<Left>,
+    output: Vec<Appended>,
+    bells: Vec<Bell>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(tables: &'a mut Tables, transaction: &Transaction) -> Self {
+        Self {
+            tables,
+            now: transaction.now,
+            touched: Vec::new(),
+            left: Vec::new(),
+            output: Vec::new(),
+            bells: Vec::new(),
+        }
+    }
+
+    fn op(&mut self, op: &Op) -> Result<(), Error> {
+        match op {
+            Op::Create(object) => self.create(object),
+            Op::Write { object, part, expect } => self.write(object, *part, expect),
+            Op::PatchStatus { kind, uid, patch, unless } => {
+                self.patch_status(*kind, uid, patch, unless.as_deref())
+            }
+            Op::Delete { kind, name, uid, resource_version } => {
+                self.delete(*kind, name, uid.as_deref(), resource_version.as_deref())
+            }
+            Op::Receipt(receipt) => self.receipt(receipt),
+            Op::Output { sprite_uid, run, events } => self.append(sprite_uid, *run, events),
+            Op::Order { sprite_uid, key, order } => {
+                self.order(sprite_uid, key, order);
+                Ok(())
+            }
+            Op::InboxAck { sprite_uid, n } => {
+                self.inbox_ack(sprite_uid, *n);
+                Ok(())
+            }
+            Op::AddTurn(turn) => self.add_turn(turn),
+            Op::MoveTurn { turn, from } => self.move_turn(turn, from),
+            Op::AddApproval(approval) => {
+                self.add_approval(approval);
+                Ok(())
+            }
+            Op::ResolveApproval { sprite_uid, run, request, state, by } => {
+                self.resolve_approval((sprite_uid.clone(), *run, request.clone()), *state, by)
+            }
+            Op::Delivery(delivery) => self.delivery(delivery),
+            Op::Event { kind, name, uid, warning, reason, note } => {
+                self.event((uid.clone(), reason.clone(), note.clone()), *kind, name, *warning);
+                Ok(())
+            }
+            Op::Backoff(row) => {
+                self.backoff(row);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives revisions to what changed, and tells what was done.
+    fn seal(mut self) -> Outcome {
+        let changes = self.seal_objects();
+        if !changes.is_empty() {
+            self.bells.push(Bell::Objects(self.tables.revision));
+        }
+        let objects = self.left.iter().map(|left| self.object_left(left)).collect();
+        let changed = self.tables.is_pending() || !self.output.is_empty();
+        Outcome {
+            applied: Applied { revision: self.tables.revision, changed, objects },
+            changes,
+            output: self.output,
+            bells: self.bells,
+        }
+    }
+
+    fn object_left(&self, left: &Left) -> Option<AnyObject> {
+        match left {
+            Left::Object(key) => self.tables.objects.get(key).cloned(),
+            Left::Nothing => None,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Rows as text: JSON in the column `body`.
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use sprite_reporter::wire::Event;
+
+use crate::{
+    resource::{AnyObject, Kind},
+    store::{ChangeKind, Error, OutputRow},
+};
+
+/// A value as JSON. The types of the store cannot fail to serialise: no maps with keys that are
+/// no strings, no serializer that refuses.
+pub(super) fn encode(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+pub(super) fn decode<T: DeserializeOwned>(body: &str) -> Result<T, Error> {
+    serde_json::from_str(body).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> Error {
+    Error::Unavailable(format!("a row cannot be read: {error}"))
+}
+
+pub(super) fn encode_object(object: &AnyObject) -> String {
+    match object {
+        AnyObject::Agent(object) => encode(object),
+        AnyObject::Job(object) => encode(object),
+        AnyObject::Sprite(object) => encode(object),
+    }
+}
+
+pub(super) fn decode_object(kind: Kind, body: &str) -> Result<AnyObject, Error> {
+    Ok(match kind {
+        Kind::Agent => AnyObject::Agent(decode(body)?),
+        Kind::Job => AnyObject::Job(decode(body)?),
+        Kind::Sprite => AnyObject::Sprite(decode(body)?),
+    })
+}
+
+pub(super) fn decode_kind(name: &str) -> Result<Kind, Error> {
+    name.parse().map_err(|error| Error::Unavailable(format!("a row cannot be read: {error}")))
+}
+
+pub(super) fn encode_change(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "Added",
+        ChangeKind::Modified => "Modified",
+        ChangeKind::Deleted => "Deleted",
+    }
+}
+
+pub(super) fn decode_change(name: &str) -> Result<ChangeKind, Error> {
+    match name {
+        "Added" => Ok(ChangeKind::Added),
+        "Modified" => Ok(ChangeKind::Modified),
+        "Deleted" => Ok(ChangeKind::Deleted),
+        other => Err(Error::Unavailable(format!("a row cannot be read: `{other}` is no change"))),
+    }
+}
+
+/// Adds events to a stretch of output: one JSON text a line.
+pub(super) fn encode_events(body: &mut String, events: &[Event]) {
+    for event in events {
+        if !body.is_empty() {
+            body.push('\n');
+        }
+        body.push_str(&encode(event));
+    }
+}
+
+/// The events of a stretch of output.
+pub(super) fn decode_events(run: u32, body: &str) -> Result<Vec<OutputRow>, Error> {
+    body.lines().map(|line| Ok(OutputRow { run, event: decode(line)? })).collect()
+}
+
+/// A number as SQLite keeps it. The store's numbers rise by one, and never come near the end.
+pub(super) fn integer(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A number as SQLite kept it.
+pub(super) fn natural(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or_default()
+}
+
+/// A time as SQLite keeps it: in milliseconds.
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// A time as SQLite kept it.
+pub(super) fn time(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or_default()
+}

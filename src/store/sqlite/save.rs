@@ -1,0 +1,362 @@
+//! Writes what a group of transactions has changed: few statements of many rows, one commit.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::codec::{encode, encode_change, encode_events, encode_object, integer, millis};
+use crate::{
+    resource::AnyObject,
+    store::{
+        Change, DeliveryState,
+        rules::Appended,
+        tables::{ApprovalKey, EventKey, ObjectKey, Table, Tables},
+    },
+};
+
+/// How many rows one statement takes at most: few sizes, so that few statements are prepared.
+const ROWS: [usize; 4] = [64, 16, 4, 1];
+/// When a stretch of output has this many bytes, the next events begin another.
+const STRETCH: usize = 64 * 1024;
+
+/// One value of a row.
+enum Cell {
+    Text(String),
+    Integer(i64),
+    Null,
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Cell {
+    fn from(n: u64) -> Self {
+        Self::Integer(integer(n))
+    }
+}
+
+impl From<bool> for Cell {
+    fn from(value: bool) -> Self {
+        Self::Integer(value.into())
+    }
+}
+
+impl From<Timestamp> for Cell {
+    fn from(time: Timestamp) -> Self {
+        Self::Integer(millis(time))
+    }
+}
+
+/// A stretch of a run's output, as it will stand in one row.
+struct Stretch {
+    last: u64,
+    finished: bool,
+    body: String,
+}
+
+/// Rows to remove and rows to write.
+#[derive(Default)]
+pub(super) struct Batch {
+    deletes: Vec<(&'static str, String)>,
+    inserts: Vec<(&'static Insert, Vec<Cell>)>,
+    history: Vec<Cell>,
+    /// The stretches of each run, in order.
+    output: HashMap<(String, u32), Vec<Stretch>>,
+}
+
+impl Batch {
+    /// Adds what a transaction appended.
+    pub(super) fn add(&mut self, now: Timestamp, changes: Vec<Change>, output: Vec<Appended>) {
+        for change in changes {
+            let kind = change.object.kind().name();
+            self.history.extend([
+                change.revision.into(),
+                now.into(),
+                encode_change(change.kind).into(),
+                change.desired.into(),
+                kind.into(),
+                encode_object(&change.object).into(),
+            ]);
+        }
+        for appended in output {
+            let stretches = self.output.entry((appended.sprite_uid, appended.run)).or_default();
+            add_output(stretches, &appended.events);
+        }
+    }
+
+    /// Takes the rows that the group left in the tables.
+    pub(super) fn take_rows(&mut self, tables: &mut Tables) {
+        self.take_objects(&mut tables.objects);
+        // Names follow from the objects, runs from the output, queues from the turns.
+        tables.names.take_dirty();
+        tables.runs.take_dirty();
+        tables.queues.take_dirty();
+        self.take_ledgers(tables);
+        let history = std::mem::take(&mut self.history);
+        self.insert(&HISTORY, history);
+        let output = std::mem::take(&mut self.output);
+        let rows = output.into_iter().flat_map(|((sprite_uid, run), stretches)| {
+            stretches.into_iter().flat_map(move |stretch| {
+                [
+                    sprite_uid.as_str().into(),
+                    u64::from(run).into(),
+                    stretch.last.into(),
+                    stretch.finished.into(),
+                    stretch.body.into(),
+                ]
+            })
+        });
+        self.insert(&OUTPUT, rows.collect());
+    }
+
+    fn take_objects(&mut self, objects: &mut Table<ObjectKey, AnyObject>) {
+        let mut gone = Vec::new();
+        let mut cells = Vec::new();
+        for key in objects.take_dirty() {
+            match objects.before(&key) {
+                None => gone.push(key),
+                Some(object) => {
+                    let metadata = object.metadata();
+                    let owner = metadata.controller().map(|owner| owner.uid.as_str());
+                    cells.extend([
+                        key.0.name().into(),
+                        key.1.into(),
+                        metadata.uid.as_str().into(),
+                        owner.map_or(Cell::Null, Into::into),
+                        encode_object(object).into(),
+                    ]);
+                }
+            }
+        }
+        if !gone.is_empty() {
+            const GONE: &str = "DELETE FROM objects WHERE (kind, name) IN \
+                 (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+            self.deletes.push((GONE, encode(&gone)));
+        }
+        self.insert(&OBJECTS, cells);
+    }
+
+    fn take_ledgers(&mut self, tables: &mut Tables) {
+        self.take(&RECEIPTS, &mut tables.receipts, |key, line, cells| {
+            cells.extend([key.into(), line.effect.as_str().into(), line.at.into()]);
+        });
+        self.take(&INBOX, &mut tables.orders, |(uid, key), row, cells| {
+            cells.extend([uid.into(), row.n.into(), key.into(), encode(row).into()]);
+        });
+        self.take(&INBOX_ACKS, &mut tables.inboxes, |uid, inbox, cells| {
+            cells.extend([uid.into(), inbox.acked.into()]);
+        });
+        self.take(&TURNS, &mut tables.turns, |id, turn, cells| {
+            let agent = turn.agent_uid.as_str();
+            cells.extend([id.into(), agent.into(), turn.n.into(), encode(turn).into()]);
+        });
+        self.take(&APPROVALS, &mut tables.approvals, |key: ApprovalKey, approval, cells| {
+            let run = u64::from(key.1);
+            cells.extend([key.0.into(), run.into(), key.2.into(), encode(approval).into()]);
+        });
+        self.take(&DELIVERIES, &mut tables.deliveries, |id, line, cells| {
+            let done = line.delivery.state == DeliveryState::Done;
+            let body = encode(&line.delivery);
+            cells.extend([id.into(), line.made.into(), done.into(), line.touched.into()]);
+            cells.push(body.into());
+        });
+        self.take(&EVENTS, &mut tables.events, |(uid, reason, note): EventKey, line, cells| {
+            cells.extend([uid.into(), reason.into(), note.into(), line.made.into()]);
+            cells.extend([line.row.last.into(), line.kind.name().into()]);
+            cells.extend([line.name.as_str().into(), encode(&line.row).into()]);
+        });
+        self.take(&GONE, &mut tables.gone, |uid, at, cells| {
+            cells.extend([uid.into(), (*at).into()]);
+        });
+        self.take_backoffs(tables);
+    }
+
+    fn take_backoffs(&mut self, tables: &mut Tables) {
+        let dirty = tables.backoffs.take_dirty();
+        let (kept, forgotten): (Vec<_>, Vec<_>) =
+            dirty.into_iter().partition(|key| tables.backoffs.before(key).is_some());
+        if !forgotten.is_empty() {
+            const FORGET: &str = "DELETE FROM backoffs WHERE (controller, name) IN \
+                 (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+            self.deletes.push((FORGET, encode(&forgotten)));
+        }
+        let rows = kept.into_iter().flat_map(|key| {
+            let body = tables.backoffs.before(&key).map(encode).unwrap_or_default();
+            [key.0.into(), key.1.into(), body.into()]
+        });
+        let cells = rows.collect();
+        self.insert(&BACKOFFS, cells);
+    }
+
+    /// Takes the changed rows of a table whose rows are only ever written.
+    fn take<K: Ord + Clone, V>(
+        &mut self,
+        insert: &'static Insert,
+        table: &mut Table<K, V>,
+        cells_of: impl Fn(K, &V, &mut Vec<Cell>),
+    ) {
+        let mut cells = Vec::new();
+        for key in table.take_dirty() {
+            if let Some(row) = table.before(&key) {
+                cells_of(key.clone(), row, &mut cells);
+            }
+        }
+        self.insert(insert, cells);
+    }
+
+    fn insert(&mut self, insert: &'static Insert, cells: Vec<Cell>) {
+        if !cells.is_empty() {
+            self.inserts.push((insert, cells));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.deletes.is_empty() && self.inserts.is_empty()
+    }
+}
+
+/// Adds events to a run's stretches; small ones that follow each other share a row.
+fn add_output(stretches: &mut Vec<Stretch>, events: &[sprite_reporter::wire::Event]) {
+    use sprite_reporter::wire::EventBody;
+    let Some(end) = events.last() else { return };
+    let last = end.next_seq() - 1;
+    let finished = matches!(end.body, EventBody::Exit(_));
+    match stretches.last_mut() {
+        Some(stretch) if stretch.body.len() < STRETCH => {
+            encode_events(&mut stretch.body, events);
+            stretch.last = last;
+            stretch.finished = finished;
+        }
+        _ => {
+            let mut body = String::new();
+            encode_events(&mut body, events);
+            stretches.push(Stretch { last, finished, body });
+        }
+    }
+}
+
+/// A statement that takes any number of rows.
+struct Insert {
+    head: &'static str,
+    columns: usize,
+    tail: &'static str,
+}
+
+static OBJECTS: Insert = Insert {
+    head: "INSERT INTO objects (kind, name, uid, owner, body) VALUES ",
+    columns: 5,
+    tail: " ON CONFLICT (kind, name) DO UPDATE SET \
+           uid = excluded.uid, owner = excluded.owner, body = excluded.body",
+};
+static HISTORY: Insert = Insert {
+    head: "INSERT INTO history (revision, at, change, desired, kind, body) VALUES ",
+    columns: 6,
+    tail: "",
+};
+static RECEIPTS: Insert =
+    Insert { head: "INSERT INTO receipts (key, effect, at) VALUES ", columns: 3, tail: "" };
+static OUTPUT: Insert = Insert {
+    head: "INSERT INTO output (sprite_uid, run, last, finished, body) VALUES ",
+    columns: 5,
+    tail: "",
+};
+static INBOX: Insert =
+    Insert { head: "INSERT INTO inbox (sprite_uid, n, key, body) VALUES ", columns: 4, tail: "" };
+static INBOX_ACKS: Insert = Insert {
+    head: "INSERT INTO inbox_acks (sprite_uid, acked) VALUES ",
+    columns: 2,
+    tail: " ON CONFLICT (sprite_uid) DO UPDATE SET acked = excluded.acked",
+};
+static TURNS: Insert = Insert {
+    head: "INSERT INTO turns (id, agent_uid, n, body) VALUES ",
+    columns: 4,
+    tail: " ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+};
+static APPROVALS: Insert = Insert {
+    head: "INSERT INTO approvals (sprite_uid, run, request, body) VALUES ",
+    columns: 4,
+    tail: " ON CONFLICT (sprite_uid, run, request) DO UPDATE SET body = excluded.body",
+};
+static DELIVERIES: Insert = Insert {
+    head: "INSERT INTO deliveries (id, made, done, touched, body) VALUES ",
+    columns: 5,
+    tail: " ON CONFLICT (id) DO UPDATE SET \
+           done = excluded.done, touched = excluded.touched, body = excluded.body",
+};
+static EVENTS: Insert = Insert {
+    head: "INSERT INTO events (uid, reason, note, made, last, kind, name, body) VALUES ",
+    columns: 8,
+    tail: " ON CONFLICT (uid, reason, note) DO UPDATE SET \
+           last = excluded.last, kind = excluded.kind, name = excluded.name, body = excluded.body",
+};
+static BACKOFFS: Insert = Insert {
+    head: "INSERT INTO backoffs (controller, name, body) VALUES ",
+    columns: 3,
+    tail: " ON CONFLICT (controller, name) DO UPDATE SET body = excluded.body",
+};
+static GONE: Insert = Insert {
+    head: "INSERT INTO gone (uid, at) VALUES ",
+    columns: 2,
+    tail: " ON CONFLICT (uid) DO UPDATE SET at = excluded.at",
+};
+
+impl Insert {
+    fn sql(&self, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns].join(","));
+        format!("{}{}{}", self.head, vec![row; rows].join(","), self.tail)
+    }
+}
+
+/// Commits a batch; nothing happens for an empty one.
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    batch: Batch,
+) -> Result<(), sqlx::Error> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for (sql, keys) in batch.deletes {
+        sqlx::query(sql).bind(keys).execute(&mut *connection).await?;
+    }
+    for (insert, cells) in batch.inserts {
+        write(connection, insert, cells).await?;
+    }
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    Ok(())
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    insert: &Insert,
+    cells: Vec<Cell>,
+) -> Result<(), sqlx::Error> {
+    let mut left = cells.len() / insert.columns;
+    let mut cells = cells.into_iter();
+    for size in ROWS {
+        while left >= size {
+            left -= size;
+            // Made of constants alone; every value is bound.
+            let mut query = sqlx::query(AssertSqlSafe(insert.sql(size)));
+            for cell in cells.by_ref().take(size * insert.columns) {
+                query = match cell {
+                    Cell::Text(text) => query.bind(text),
+                    Cell::Integer(n) => query.bind(n),
+                    Cell::Null => query.bind(None::<String>),
+                };
+            }
+            query.execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}

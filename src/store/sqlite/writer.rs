@@ -1,0 +1,205 @@
+//! The one task that writes: takes all transactions that wait, and commits them together.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use jiff::Timestamp;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Shared, compact, failed,
+    load::{self, Missing},
+    save,
+};
+use crate::store::{Applied, Bell, Error, Transaction, rules, tables::Tables};
+
+/// How many transactions may wait before `apply` waits, too.
+const QUEUE: usize = 1024;
+/// How many transactions are committed together at most.
+const GROUP: usize = 512;
+/// How many rows the cache holds at most between two groups.
+const CACHED_ROWS: usize = 8192;
+
+/// What the writer can be asked.
+pub(super) enum Request {
+    Apply(Transaction, oneshot::Sender<Result<Applied, Error>>),
+    /// One piece of a compaction; answered with whether there is more to do.
+    Compact(Timestamp, oneshot::Sender<Result<bool, Error>>),
+    Close(oneshot::Sender<()>),
+}
+
+/// Starts the writer. It ends when it is asked to close, or nobody can ask any more.
+pub(super) fn start(
+    options: SqliteConnectOptions,
+    connection: SqliteConnection,
+    counters: (u64, u64),
+    shared: Arc<Shared>,
+) -> mpsc::Sender<Request> {
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let (revision, made) = counters;
+    let tables = Tables { revision, made, ..Tables::default() };
+    let writer = Writer { options, connection, tables, shared };
+    tokio::spawn(writer.run(requests));
+    sender
+}
+
+struct Writer {
+    options: SqliteConnectOptions,
+    connection: SqliteConnection,
+    /// Rows as they are committed: this task alone writes them.
+    tables: Tables,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::with_capacity(GROUP);
+        let mut closing = Vec::new();
+        while closing.is_empty() {
+            if requests.recv_many(&mut waiting, GROUP).await == 0 {
+                break;
+            }
+            let mut transactions = Vec::with_capacity(waiting.len());
+            let mut answers = Vec::with_capacity(waiting.len());
+            let mut compactions = Vec::new();
+            for request in waiting.drain(..) {
+                match request {
+                    Request::Apply(transaction, answer) => {
+                        transactions.push(transaction);
+                        answers.push(answer);
+                    }
+                    Request::Compact(now, answer) => compactions.push((now, answer)),
+                    Request::Close(answer) => closing.push(answer),
+                }
+            }
+            // Whoever does not wait for the answer any more does not need it.
+            for (answer, result) in answers.into_iter().zip(self.commit(&transactions).await) {
+                let _ = answer.send(result);
+            }
+            for (now, answer) in compactions {
+                let _ = answer.send(self.compact(now).await);
+            }
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the store did not close cleanly");
+        }
+        for answer in closing {
+            let _ = answer.send(());
+        }
+    }
+
+    /// Commits transactions together; where that fails, one by one.
+    async fn commit(&mut self, group: &[Transaction]) -> Vec<Result<Applied, Error>> {
+        match self.commit_together(group).await {
+            Ok(results) => results,
+            Err(error) if group.len() <= 1 => group.iter().map(|_| Err(error.clone())).collect(),
+            Err(_) => {
+                let mut results = Vec::with_capacity(group.len());
+                for transaction in group {
+                    match self.commit_together(std::slice::from_ref(transaction)).await {
+                        Ok(result) => results.extend(result),
+                        Err(error) => results.push(Err(error)),
+                    }
+                }
+                results
+            }
+        }
+    }
+
+    async fn commit_together(
+        &mut self,
+        group: &[Transaction],
+    ) -> Result<Vec<Result<Applied, Error>>, Error> {
+        let counters = (self.tables.revision, self.tables.made);
+        match self.try_commit(group).await {
+            Ok(results) => Ok(results),
+            Err(error) => {
+                tracing::error!(%error, transactions = group.len(), "cannot commit");
+                self.reset(counters).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_commit(
+        &mut self,
+        group: &[Transaction],
+    ) -> Result<Vec<Result<Applied, Error>>, Error> {
+        let missing = Missing::of(group, &self.tables);
+        load::load(&mut self.connection, missing, &mut self.tables).await?;
+
+        let mut batch = save::Batch::default();
+        let mut bells = Vec::new();
+        let mut writes = 0;
+        let mut results = Vec::with_capacity(group.len());
+        for transaction in group {
+            results.push(rules::commit(&mut self.tables, transaction).map(|outcome| {
+                writes += u64::from(outcome.applied.changed);
+                batch.add(transaction.now, outcome.changes, outcome.output);
+                bells.extend(outcome.bells);
+                outcome.applied
+            }));
+        }
+        batch.take_rows(&mut self.tables);
+        save::save(&mut self.connection, batch).await.map_err(failed)?;
+
+        if self.tables.len() > CACHED_ROWS {
+            self.forget((self.tables.revision, self.tables.made));
+        }
+        self.shared.revision.store(self.tables.revision, Ordering::Release);
+        self.shared.writes.fetch_add(writes, Ordering::Release);
+        self.ring(bells);
+        Ok(results)
+    }
+
+    /// Rings each bell of a group once.
+    fn ring(&self, bells: Vec<Bell>) {
+        let mut rung = std::collections::HashSet::new();
+        let mut newest = None;
+        for bell in bells {
+            match bell {
+                Bell::Objects(revision) => newest = newest.max(Some(revision)),
+                Bell::Output(ref uid) if !rung.insert((0, uid.clone())) => {}
+                Bell::Inbox(ref uid) if !rung.insert((1, uid.clone())) => {}
+                Bell::Delivery(ref id) if !rung.insert((2, id.clone())) => {}
+                Bell::Turns(ref uid) if !rung.insert((3, uid.clone())) => {}
+                bell => self.ring_one(bell),
+            }
+        }
+        if let Some(revision) = newest {
+            self.ring_one(Bell::Objects(revision));
+        }
+    }
+
+    fn ring_one(&self, bell: Bell) {
+        // Nobody listening is no error.
+        let _ = self.shared.bell.send(bell);
+    }
+
+    async fn compact(&mut self, now: Timestamp) -> Result<bool, Error> {
+        let counters = (self.tables.revision, self.tables.made);
+        let result = compact::step(&mut self.connection, counters.0, now).await.map_err(failed);
+        match result {
+            Ok(_) => self.forget(counters),
+            Err(_) => self.reset(counters).await,
+        }
+        result
+    }
+
+    /// Drops the cache, and keeps the counters.
+    fn forget(&mut self, (revision, made): (u64, u64)) {
+        self.tables = Tables { revision, made, ..Tables::default() };
+    }
+
+    /// Starts over after a failure, with what is committed: on a new connection where one can
+    /// be had, since nobody knows what state the old one is in.
+    async fn reset(&mut self, counters: (u64, u64)) {
+        self.forget(counters);
+        // Where SQLite has rolled back by itself, this fails, and that is well.
+        let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        if let Ok(fresh) = self.options.connect().await {
+            let old = std::mem::replace(&mut self.connection, fresh);
+            let _ = old.close().await;
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! Real Claude Code, driven turn by turn, against a model API on loopback.
+
+#[path = "support/claude.rs"]
+mod claude;
+#[path = "support/fake_model.rs"]
+mod fake_model;
+
+use claude::{Desk, Run};
+use fake_model::FakeModel;
+use sprite_reporter::{
+    driver::{DriverOrder, TASK_TURN},
+    wire::{AgentSpec, EventBody, ExitReason, PermissionMode, TurnOutcome},
+};
+
+/// A desk with a model, or none where Claude Code is not installed.
+async fn desk() -> Option<(Desk, FakeModel)> {
+    let binary = claude::binary()?;
+    let model = FakeModel::start().await;
+    Some((Desk::new(&binary, model.url()), model))
+}
+
+async fn session(run: &mut Run) -> String {
+    run.event("a session", |event| match event {
+        EventBody::Session { id } => Some(id.clone()),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_process_takes_turn_after_turn_in_one_session() {
+    let Some((desk, model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.event("ready", |event| (*event == EventBody::Ready {}).then_some(())).await;
+    let pids = desk.pids();
+    assert_eq!(pids.len(), 1);
+
+    let first = run.turn("t1", "hello").await;
+    assert_eq!((first.outcome, first.text.as_str()), (TurnOutcome::Succeeded, "echo: hello\n"));
+    let second = run.turn("t2", "once more").await;
+    assert_eq!(second.text, "echo: once more\n");
+
+    assert_eq!(desk.pids(), pids, "the same process");
+    let sessions = run.events().into_iter().filter(|e| matches!(e, EventBody::Session { .. }));
+    assert_eq!(sessions.count(), 1, "one session");
+    assert_eq!(first.usage, second.usage, "each turn's own share");
+    assert_eq!((first.usage.input_tokens, first.usage.output_tokens), (1000, 50));
+    assert!(first.usage.cost_micro_usd > 0);
+    assert!(model.requests().iter().all(|request| request.key == "test-key"));
+
+    let exit = run.stop().await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::Completed, Some(0)));
+    assert!(desk.pids().is_empty());
+}
+
+#[tokio::test]
+async fn the_binary_is_found_on_the_agents_path_and_gets_model_and_instructions() {
+    let Some((mut desk, model)) = desk().await else { return };
+    let AgentSpec::Claude { path: Some(path), .. } = desk.spec.agent.clone() else {
+        panic!("a path")
+    };
+    let directory = std::path::Path::new(&path).parent().unwrap().to_string_lossy().into_owned();
+    desk.set("PATH", &format!("{directory}:{}", std::env::var("PATH").unwrap()));
+    desk.spec.agent = AgentSpec::Claude {
+        path: None,
+        model: Some("claude-sonnet-4-5".to_owned()),
+        instructions: Some("--- Prefer \"small\" commits, über alles.".to_owned()),
+    };
+    let mut run = desk.job("hello").await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    let asked = model.requests().pop().expect("a request").body;
+    assert_eq!(asked["model"], "claude-sonnet-4-5");
+    assert!(asked["system"].to_string().contains("über alles"), "the instructions");
+}
+
+#[tokio::test]
+async fn a_job_uses_tools_and_ends_by_itself() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    let file = desk.file("made.txt");
+    let task = format!(
+        "First [[bash:python3 -c 'print(6*7)' > {}]] then [[write:{}|by Write]] last",
+        desk.file("by-bash.txt").display(),
+        file.display()
+    );
+    let mut run = desk.job(&task).await;
+    let exit = run.exit().await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::Completed, Some(0)), "{exit:?}");
+    assert_eq!(std::fs::read_to_string(desk.file("by-bash.txt")).unwrap(), "42\n");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "by Write");
+    assert_eq!(run.text(TASK_TURN), "echo: First\n\necho: then\n\necho: last\n");
+    let titles: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::Tool { title, .. } => Some(title.split(' ').next().unwrap().to_owned()),
+            EventBody::ToolEnded { failed, .. } => Some(format!("failed: {failed}")),
+            EventBody::Approval { .. } => Some("asked".to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(titles, ["Bash:", "failed: false", "Write:", "failed: false"]);
+}
+
+#[tokio::test]
+async fn a_file_is_read_and_edited() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    std::fs::write(desk.file("light.txt"), "off\n").unwrap();
+    let edit = "{\"file_path\":\"light.txt\",\"old_string\":\"off\",\"new_string\":\"on\"}";
+    let task = format!("[[tool:Read|{{\"file_path\":\"light.txt\"}}]] [[tool:Edit|{edit}]]");
+    let mut run = desk.job(&task).await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    assert_eq!(std::fs::read_to_string(desk.file("light.txt")).unwrap(), "on\n");
+}
+
+#[tokio::test]
+async fn a_turn_that_is_interrupted_while_it_speaks_ends_cancelled_and_the_next_one_works() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.prompt("t1", "[[slow:600:100]]").await;
+    run.until("text", |said| matches!(said, sprite_reporter::driver::Said::Text(..)).then_some(()))
+        .await;
+    run.order(DriverOrder::Interrupt).await;
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
+    assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
+}
+
+#[tokio::test]
+async fn a_turn_that_is_interrupted_in_a_tool_ends_cancelled_and_the_tool_is_gone() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.prompt("t1", &format!("[[bash:{}]]", desk.long_command())).await;
+    desk.long_command_runs().await;
+    run.order(DriverOrder::Interrupt).await;
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
+    assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn an_interrupt_before_the_cli_has_begun_still_cancels() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.prompt("t1", "[[slow:600:100]]").await;
+    run.order(DriverOrder::Interrupt).await;
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
+    assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
+}
+
+async fn approval(run: &mut Run) -> (String, String) {
+    run.event("an approval", |event| match event {
+        EventBody::Approval { request, title, .. } => Some((request.clone(), title.clone())),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_person_allows_and_denies() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.mode(PermissionMode::Ask);
+    let (yes, no) = (desk.file("yes"), desk.file("no"));
+    let mut run = desk.start();
+    run.prompt("t1", &format!("[[write:{}|x]] [[write:{}|x]]", yes.display(), no.display())).await;
+
+    let (request, title) = approval(&mut run).await;
+    assert_eq!(title, "Write: yes");
+    run.order(DriverOrder::Answer { request, allow: true, message: String::new() }).await;
+    let (request, title) = approval(&mut run).await;
+    assert_eq!(title, "Write: no");
+    let message = "not that one".to_owned();
+    run.order(DriverOrder::Answer { request, allow: false, message }).await;
+
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Succeeded);
+    assert!(yes.exists() && !no.exists());
+    let failed: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::ToolEnded { failed, .. } => Some(*failed),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failed, [false, true]);
+}
+
+#[tokio::test]
+async fn an_interrupt_withdraws_what_was_asked() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.mode(PermissionMode::Ask);
+    let mut run = desk.start();
+    run.prompt("t1", &format!("[[write:{}|x]]", desk.file("no").display())).await;
+    let (request, _) = approval(&mut run).await;
+    run.order(DriverOrder::Interrupt).await;
+    run.event("the withdrawal", |event| {
+        matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
+}
+
+#[tokio::test]
+async fn allow_rules_pass_unasked_and_the_rest_is_asked() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.mode(PermissionMode::Ask);
+    desk.spec.permissions.allow = vec!["Bash(python3 -c:*)".to_owned()];
+    let mut run = desk.start();
+    run.prompt("t1", "[[bash:python3 -c 'print(1)']] [[bash:touch other]]").await;
+    assert_eq!(approval(&mut run).await.1, "Bash: touch other");
+}
+
+#[tokio::test]
+async fn accept_edits_passes_edits_and_asks_about_commands() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.mode(PermissionMode::AcceptEdits);
+    let file = desk.file("edited");
+    let mut run = desk.start();
+    let bash = "[[bash:python3 -c 'print(1)']]";
+    run.prompt("t1", &format!("[[write:{}|x]] {bash}", file.display())).await;
+    assert_eq!(approval(&mut run).await.1, "Bash: python3 -c 'print(1)'");
+    assert!(file.exists());
+}
+
+#[tokio::test]
+async fn a_planning_job_changes_nothing_and_ends() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.mode(PermissionMode::Plan);
+    let file = desk.file("no");
+    let plan = "[[tool:ExitPlanMode|{\"plan\": \"1. do it\"}]]";
+    let task = format!("[[write:{}|x]] {plan} the plan", file.display());
+    let mut run = desk.job(&task).await;
+    let exit = run.exit().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
+    assert!(!file.exists());
+    assert!(run.text(TASK_TURN).ends_with("echo: the plan\n"));
+}
+
+#[tokio::test]
+async fn a_question_in_a_bypass_job_does_not_hang() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    let question = "{\"questions\":[{\"question\":\"Red?\",\"header\":\"h\",\"multiSelect\":false,\
+                    \"options\":[{\"label\":\"a\",\"description\":\"a\"},\
+                    {\"label\":\"b\",\"description\":\"b\"}]}]}";
+    let task = format!("[[tool:AskUserQuestion|{question}]] decided");
+    let mut run = desk.job(&task).await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    assert_eq!(run.text(TASK_TURN), "echo: decided\n");
+}
+
+#[tokio::test]
+async fn a_person_answers_a_question_with_words() {
+    let Some((mut desk, model)) = desk().await else { return };
+    desk.mode(PermissionMode::Ask);
+    let question = "{\"questions\":[{\"question\":\"Colour?\",\"header\":\"h\",\
+                    \"multiSelect\":false,\"options\":[{\"label\":\"red\",\"description\":\"a\"},\
+                    {\"label\":\"blue\",\"description\":\"b\"}]}]}";
+    let mut run = desk.start();
+    run.prompt("t1", &format!("[[tool:AskUserQuestion|{question}]] thanks")).await;
+    let (request, title) = approval(&mut run).await;
+    assert_eq!(title, "AskUserQuestion: Colour?");
+    let message = "green, please".to_owned();
+    run.order(DriverOrder::Answer { request, allow: true, message }).await;
+    assert_eq!(run.ended("t1").await.text, "echo: thanks\n");
+    let bodies: Vec<_> = model.requests().iter().map(|seen| seen.body.to_string()).collect();
+    assert!(bodies.iter().any(|body| body.contains("green, please")), "the model is told");
+}
+
+#[tokio::test]
+async fn retries_are_told_and_the_turn_goes_on() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let turn = run.turn("t1", "[[status:529:1]] at last").await;
+    assert_eq!((turn.outcome, turn.text.as_str()), (TurnOutcome::Succeeded, "echo: at last\n"));
+    let retries: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::Retry { attempt, of, message, .. } => Some((*attempt, *of, message.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(retries, [(1, 2, "the model API answered 529 (overloaded)".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_model_api_that_stays_broken_fails_the_job_with_its_reason() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.set("CLAUDE_CODE_MAX_RETRIES", "1");
+    let mut run = desk.job("[[status:529]]").await;
+    let exit = run.exit().await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(1)));
+    assert!(exit.message.contains("529"), "{}", exit.message);
+    assert_eq!(run.text(TASK_TURN), "", "an error is no answer");
+}
+
+#[tokio::test]
+async fn a_refused_key_names_the_mend() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.set("CLAUDE_CODE_MAX_RETRIES", "0");
+    let mut run = desk.job("[[status:401]]").await;
+    let exit = run.exit().await;
+    assert_eq!(exit.reason, ExitReason::Failed);
+    assert!(exit.message.contains("check ANTHROPIC_API_KEY"), "{}", exit.message);
+}
+
+#[tokio::test]
+async fn a_cli_that_is_not_logged_in_says_how_to_log_in() {
+    let Some((mut desk, model)) = desk().await else { return };
+    desk.spec.env.retain(|variable| variable.name != "ANTHROPIC_API_KEY");
+    let mut run = desk.job("hello").await;
+    let exit = run.exit().await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(1)));
+    assert!(exit.message.starts_with("Claude Code is not logged in; run"), "{}", exit.message);
+    assert!(model.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_missing_binary_and_a_missing_directory_are_named() {
+    let mut desk = Desk::new("/nowhere/claude".as_ref(), "http://127.0.0.1:9");
+    let exit = desk.start().exit().await;
+    assert_eq!(exit.reason, ExitReason::StartFailed);
+    assert_eq!(
+        exit.message,
+        "Claude Code was not found as `/nowhere/claude`; install it, or put it on the agent's PATH"
+    );
+    desk.spec.workdir = "/nowhere/work".to_owned();
+    let exit = desk.start().exit().await;
+    assert_eq!(exit.reason, ExitReason::WorkspaceFailed);
+}
+
+#[tokio::test]
+async fn a_cli_that_ends_at_once_fails_with_its_last_words() {
+    let mut desk = Desk::new("/bin/sh".as_ref(), "http://127.0.0.1:9");
+    let script = desk.file("claude");
+    std::fs::write(&script, "#!/bin/sh\necho 'error: too old' >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = script.to_string_lossy().into_owned();
+    desk.spec.agent = AgentSpec::Claude { path: Some(path), model: None, instructions: None };
+    let mut run = desk.job("hello").await;
+    let exit = run.exit().await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(1)));
+    assert_eq!(exit.message, "Claude Code ended by itself (exit code 1): error: too old");
+    let turn = run.events().into_iter().find_map(|event| match event {
+        EventBody::TurnEnded { outcome, .. } => Some(*outcome),
+        _ => None,
+    });
+    assert_eq!(turn, Some(TurnOutcome::Interrupted));
+}
+
+#[tokio::test]
+async fn another_process_resumes_the_session_by_its_id() {
+    let Some((mut desk, model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.prompt("t1", "remember the number 7").await;
+    let id = session(&mut run).await;
+    run.ended("t1").await;
+    run.stop().await;
+
+    desk.spec.session = Some(id.clone());
+    let mut run = desk.start();
+    run.prompt("t2", "go on").await;
+    assert_eq!(session(&mut run).await, id);
+    let turn = run.ended("t2").await;
+    assert_eq!(turn.text, "echo: go on\n");
+    assert_eq!(turn.usage.input_tokens, 1000, "only its own share");
+    let last = model.requests().pop().unwrap().body.to_string();
+    assert!(last.contains("remember the number 7"), "the model sees what was before");
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_fails_with_a_mend() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.spec.session = Some("0b6cbd1c-7f5e-4b6e-9d3c-2f1f9a3f9d10".to_owned());
+    let mut run = desk.job("hello").await;
+    let exit = run.exit().await;
+    assert_eq!(exit.reason, ExitReason::Failed, "{exit:?}");
+    assert!(exit.message.contains("begin a new one"), "{}", exit.message);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_asked_for_again() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let turn = run.turn("t1", "[[cut:1]]").await;
+    assert_eq!(turn.outcome, TurnOutcome::Succeeded, "{turn:?}");
+    // What was streamed cannot be taken back; the whole answer stands below it.
+    assert_eq!(turn.text, "partial \n\nwhole\n");
+}
+
+#[tokio::test]
+async fn a_second_part_that_breaks_off_is_gone_on_with() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let turn = run.turn("t1", "first [[cut:1]]").await;
+    assert_eq!(turn.outcome, TurnOutcome::Succeeded, "{turn:?}");
+    assert!(turn.text.starts_with("echo: first\n\npartial"), "{turn:?}");
+    assert_eq!(turn.text.matches("echo: first").count(), 1, "{turn:?}");
+}
+
+#[tokio::test]
+async fn a_turn_that_the_agent_begins_by_itself_is_told_apart() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let wait = "import time, os\\nwhile not os.path.exists(\\\"go\\\"): time.sleep(0.05)";
+    let task = format!(
+        "[[tool:Bash|{{\"command\": \"python3 -c '{wait}'\", \"description\": \"wait\", \
+         \"run_in_background\": true}}]] started"
+    );
+    let first = run.turn("t1", &task).await;
+    assert_eq!((first.outcome, first.text.as_str()), (TurnOutcome::Succeeded, "echo: started\n"));
+    std::fs::write(desk.file("go"), "").unwrap();
+    let (turn, origin) = run
+        .event("a turn of the agent's own", |event| match event {
+            EventBody::TurnAccepted { turn, origin } => Some((turn.clone(), origin.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(origin.as_deref(), Some("agent"));
+    assert_ne!(turn, "t1");
+    let own = run.ended(&turn).await;
+    assert_eq!(own.outcome, TurnOutcome::Succeeded);
+    assert!(!own.text.is_empty());
+    assert_eq!(run.turn("t2", "and on").await.text, "echo: and on\n");
+}
+
+#[tokio::test]
+async fn a_job_waits_for_its_background_tasks() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    let wait = "import time; time.sleep(1); open(\\\"late\\\", \\\"w\\\")";
+    let task = format!(
+        "[[tool:Bash|{{\"command\": \"python3 -c '{wait}'\", \"description\": \"wait\", \
+         \"run_in_background\": true}}]] started"
+    );
+    let mut run = desk.job(&task).await;
+    let exit = run.exit().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
+    assert!(desk.file("late").exists());
+    let own = run.events().into_iter().filter(|event| {
+        matches!(event, EventBody::TurnAccepted { origin: Some(origin), .. } if origin == "agent")
+    });
+    assert_eq!(own.count(), 1, "the turn that the task's end began");
+}
+
+#[tokio::test]
+async fn a_job_that_is_stopped_ends_cancelled_with_its_tools() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    let mut run = desk.job(&format!("[[bash:{}]]", desk.long_command())).await;
+    desk.long_command_runs().await;
+    let exit = run.stop().await;
+    assert_eq!(exit.reason, ExitReason::Cancelled, "{exit:?}");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_background_tasks() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let input = serde_json::json!({
+        "command": desk.long_command(), "description": "wait", "run_in_background": true,
+    });
+    run.turn("t1", &format!("[[tool:Bash|{input}]] started")).await;
+    desk.long_command_runs().await;
+    let exit = run.stop().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn a_job_that_fails_does_not_wait_for_its_background_tasks() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.set("CLAUDE_CODE_MAX_RETRIES", "0");
+    let input = serde_json::json!({
+        "command": desk.long_command(), "description": "wait", "run_in_background": true,
+    });
+    let mut run = desk.job(&format!("[[tool:Bash|{input}]] [[status:500]]")).await;
+    let exit = run.exit().await;
+    assert_eq!(exit.reason, ExitReason::Failed, "{exit:?}");
+    assert_eq!(desk.tools(), 0);
+}
+
+#[tokio::test]
+async fn a_prompt_in_the_middle_of_the_agents_own_turn_gets_its_own_answer() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    // The end of the task is told to the model, and the fake one works that off like a prompt.
+    let input = serde_json::json!({
+        "command": "true", "description": "[[slow:20:50]]", "run_in_background": true,
+    });
+    run.turn("t1", &format!("[[tool:Bash|{input}]] started")).await;
+    let own = run
+        .event("a turn of the agent's own", |event| match event {
+            EventBody::TurnAccepted { turn, .. } => Some(turn.clone()),
+            _ => None,
+        })
+        .await;
+    let second = run.turn("t2", "a question").await;
+    assert!(second.text.ends_with("echo: a question\n"), "{second:?}");
+    let ends: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::TurnEnded { turn, outcome, .. } => Some((turn.clone(), *outcome)),
+            _ => None,
+        })
+        .collect();
+    let succeeded = |turn: &str| (turn.to_owned(), TurnOutcome::Succeeded);
+    assert_eq!(ends, [succeeded("t1"), succeeded(&own), succeeded("t2")]);
+}
+
+#[tokio::test]
+async fn an_answer_of_two_mebibytes_arrives_whole() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let turn = run.turn("t1", "[[big:2048]]").await;
+    assert_eq!(turn.text.len(), 2048 * 1023 + 1);
+    assert!(turn.text.trim_end().bytes().all(|byte| byte == b'x'));
+}
+
+#[tokio::test]
+async fn thinking_is_told_apart_from_speech() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let mut turn = run.turn("t1", "[[think:well, well]] yes").await;
+    turn.text.truncate(100);
+    assert_eq!(turn.text, "echo: yes\n");
+}
+
+#[tokio::test]
+async fn a_slash_command_is_answered() {
+    let Some((desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    let turn = run.turn("t1", "/cost").await;
+    assert_eq!((turn.outcome, turn.message.as_str()), (TurnOutcome::Succeeded, ""));
+    assert!(turn.text.contains("Total duration"), "{turn:?}");
+    assert_eq!(run.turn("t2", "hello").await.outcome, TurnOutcome::Succeeded);
+}

@@ -1,0 +1,406 @@
+//! The command line as its users have it: the real program, a real server, real agents that are
+//! shells.
+
+#[path = "support/server.rs"]
+mod server;
+
+use rustix::process::Signal;
+use server::{World, mode};
+
+/// A task that says that it runs, then waits for a file before it goes on.
+fn waiting_for(file: &str, then: &str) -> String {
+    format!("echo ready; while [ ! -e {file} ]; do sleep 0.02; done; {then}")
+}
+
+#[test]
+fn a_first_run_needs_nothing_but_the_program() {
+    let world = World::new();
+    assert_eq!(mode(&world.data()), 0o700);
+    assert_eq!(mode(&world.data().join("token")), 0o600);
+    let jobs = world.od(&["jobs"]);
+    assert_eq!(jobs.whole(), "--- stderr\nNo resources found\n--- exit code 0\n");
+    let run = world.od(&["run", "-f", "echo hello && exit 3"]);
+    assert_eq!((run.text().as_str(), run.code), ("hello\n", 3), "{}", run.stderr);
+}
+
+#[test]
+fn run_with_follow_exits_as_the_job_did() {
+    let world = World::new();
+    let code = |args: &[&str]| {
+        let outcome = world.od(&[&["run", "-f"], args].concat());
+        (outcome.code, outcome.stderr)
+    };
+    assert_eq!(code(&["true"]).0, 0);
+    assert_eq!(code(&["exit 77"]).0, 77);
+    assert_eq!(code(&["kill -9 $$"]).0, 137);
+    assert_eq!(code(&["--timeout", "1s", "sleep 1000"]).0, 124);
+    let (code, stderr) = code(&["--workdir", "/no/such/place", "true"]);
+    assert_eq!(code, 125);
+    assert!(stderr.contains("/no/such/place"), "{stderr}");
+}
+
+#[test]
+fn run_with_follow_keeps_streams_apart_and_bytes_whole() {
+    let world = World::new();
+    let task = r"printf '\377\000\n\303'; printf '\251 no newline at the end'; echo e >&2";
+    let run = world.od(&["run", "-f", "--name", "bytes", task]);
+    assert_eq!(run.stdout, b"\xff\x00\n\xc3\xa9 no newline at the end");
+    assert_eq!(run.stderr, "job.opendispatch.dev/bytes created\ne\n");
+}
+
+#[test]
+fn logs_are_what_the_agent_printed_and_nothing_else() {
+    let world = World::new();
+    let task = r"printf 'a\377\000b'; sleep 0.1; printf 'c' >&2; sleep 0.1; echo d";
+    world.od(&["run", "-f", "--name", "talker", task]);
+    for words in [&["logs", "job/talker"], &["logs", "talker"]] {
+        let logs = world.od(words);
+        assert_eq!(logs.stdout, b"a\xff\x00bcd\n");
+        assert_eq!((logs.stderr.as_str(), logs.code), ("", 0));
+    }
+    assert_eq!(world.od(&["logs", "-f", "talker"]).stdout, b"a\xff\x00bcd\n");
+}
+
+#[test]
+fn run_works_where_it_was_called() {
+    let world = World::new();
+    world.write("here", "found");
+    world.write("sub/there", "found too");
+    assert_eq!(world.od(&["run", "-f", "cat here"]).text(), "found");
+    assert_eq!(world.od(&["run", "-f", "--workdir", "sub", "cat there"]).text(), "found too");
+}
+
+#[test]
+fn run_without_follow_prints_the_name_and_returns() {
+    let world = World::new();
+    let run = world.od(&["run", "--name", "named", "sleep 1000"]);
+    assert_eq!(run.whole(), "job.opendispatch.dev/named created\n--- stderr\n--- exit code 0\n");
+    let again = world.od(&["run", "--name", "named", "true"]);
+    insta::assert_snapshot!(again.whole());
+    let name = world.od(&["run", "-o", "name", "true"]).text();
+    assert!(name.starts_with("job.opendispatch.dev/run-"), "{name}");
+}
+
+#[test]
+fn cancelling_ends_the_job_and_its_followers() {
+    let world = World::new();
+    let following = world.follow(&["--name", "long", &waiting_for("never", "true")]);
+    let cancel = world.od(&["cancel", "long"]);
+    assert_eq!(cancel.text(), "job.opendispatch.dev/long cancelled\n");
+    assert_eq!(following.finish().code, 130);
+}
+
+#[test]
+fn ctrl_c_leaves_the_job_running_and_says_how_to_cancel_it() {
+    let world = World::new();
+    let following = world.follow(&["--name", "long", &waiting_for("go", "echo done")]);
+    following.signal(Signal::INT);
+    let left = following.finish();
+    assert_eq!(left.code, 130);
+    assert!(left.stderr.contains("job long goes on"), "{}", left.stderr);
+    assert!(left.stderr.contains("open-dispatch cancel long"), "{}", left.stderr);
+    world.write("go", "");
+    assert_eq!(world.od(&["logs", "-f", "long"]).text(), "ready\ndone\n");
+}
+
+#[test]
+fn a_killed_server_costs_a_follower_nothing() {
+    let mut world = World::new();
+    let following = world.follow(&[&waiting_for("go", "echo two; exit 4")]);
+    world.kill_server();
+    world.write("go", "");
+    world.serve(&[]);
+    let rest = following.finish();
+    assert_eq!((String::from_utf8(rest.stdout).unwrap().as_str(), rest.code), ("two\n", 4));
+    assert!(rest.stderr.contains("waiting for the server to come back"), "{}", rest.stderr);
+}
+
+#[test]
+fn a_server_that_stops_leaves_agents_running_and_says_so() {
+    let mut world = World::new();
+    let following = world.follow(&[&waiting_for("go", "exit 5")]);
+    world.kill_server();
+    let mut command = world.command(&["serve", "--listen", "0"]);
+    command.stderr(std::process::Stdio::piped());
+    let server = command.spawn().unwrap();
+    world.od(&["logs", "nobody"]);
+    let pid = rustix::process::Pid::from_child(&server);
+    // It answers, so it is up; a refusal of the connection would have been another error.
+    while world.od(&["jobs"]).code != 0 {}
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let said = String::from_utf8(server.wait_with_output().unwrap().stderr).unwrap();
+    assert!(said.contains("one agent runs on"), "{said}");
+    let none = world.od(&["jobs"]);
+    assert_eq!(none.code, 1);
+    assert!(none.stderr.contains("start one with: open-dispatch serve"), "{}", none.stderr);
+    world.write("go", "");
+    world.serve(&[]);
+    assert_eq!(following.finish().code, 5);
+}
+
+#[test]
+fn a_second_server_is_told_who_holds_the_data_directory() {
+    let world = World::new();
+    let second = world.od(&["serve", "--listen", "0"]);
+    assert_eq!(second.code, 1);
+    let pid = world.server_pid().to_string();
+    insta::assert_snapshot!(world.tame(&second.stderr.replace(&pid, "PID")));
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_mend() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let world = World::empty();
+    let server = world.od(&["serve", "--listen", &address]);
+    assert_eq!(server.code, 1);
+    assert!(server.stderr.contains(&format!("{address} is in use")), "{}", server.stderr);
+    assert!(server.stderr.contains("--listen"), "{}", server.stderr);
+}
+
+#[test]
+fn without_a_server_every_command_names_the_one_that_starts_it() {
+    let world = World::empty();
+    for words in [&["jobs"] as &[&str], &["run", "true"], &["logs", "x"], &["apply", "-f", "-"]] {
+        let outcome = world.od_with(words, JOB.as_bytes());
+        assert_eq!(outcome.code, 1, "{words:?}");
+        insta::assert_snapshot!("no_server", world.tame(&outcome.stderr));
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_is_not_mistaken_for_one_that_runs() {
+    let mut world = World::new();
+    world.kill_server();
+    let jobs = world.od(&["jobs"]);
+    assert_eq!(jobs.code, 1);
+    assert!(jobs.stderr.contains("no server answers at http://127.0.0.1:"), "{}", jobs.stderr);
+    assert!(jobs.stderr.contains("start one with: open-dispatch serve"), "{}", jobs.stderr);
+}
+
+#[test]
+fn a_wrong_token_is_refused() {
+    let world = World::new();
+    let url = std::fs::read_to_string(world.data().join("endpoint")).unwrap();
+    let mut command = world.command(&["jobs", "--server", url.trim()]);
+    command.env("OPEN_DISPATCH_TOKEN", "wrong");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap());
+    let token = std::fs::read_to_string(world.data().join("token")).unwrap();
+    let mut command = world.command(&["jobs", "--server", url.trim()]);
+    command.env("OPEN_DISPATCH_TOKEN", token.trim());
+    assert!(command.output().unwrap().status.success());
+}
+
+#[test]
+fn wrong_words_exit_with_two() {
+    let world = World::empty();
+    for words in [
+        &["fly"] as &[&str],
+        &["run"],
+        &["run", "x", "--agent", "codex"],
+        &["run", "x", "--model", "m"],
+        &["run", "x", "--timeout", "soon"],
+        &["get"],
+        &["delete"],
+        &["delete", "jobs"],
+        &["serve", "--chat", "slack"],
+        &["serve", "--listen", "everywhere"],
+        &["jobs", "--server", "nowhere"],
+    ] {
+        let outcome = world.od(words);
+        assert_eq!(outcome.code, 2, "{words:?}: {}", outcome.stderr);
+        assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn without_words_help_tells_the_first_step() {
+    let help = World::empty().od(&[]);
+    assert_eq!(help.code, 0);
+    assert!(help.text().contains("First step: open-dispatch serve"), "{}", help.text());
+}
+
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let world = World::new();
+    let mut command = world.command(&["completion", "bash"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn each_shell_gets_a_completion() {
+    let world = World::empty();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.od(&["completion", shell]);
+        assert_eq!(script.code, 0);
+        assert!(script.text().contains("describe"), "{shell}");
+    }
+}
+
+const JOB: &str = "apiVersion: opendispatch.dev/v1alpha1
+kind: Job
+metadata:
+  name: declared
+  labels: {team: a}
+spec:
+  task: echo declared
+  agent: {command: {}}
+  timeout: 1m
+";
+
+#[test]
+fn apply_says_what_it_did() {
+    let world = World::new();
+    let apply = |text: &str, more: &[&str]| {
+        world.od_with(&[&["apply", "-f", "-"], more].concat(), text.as_bytes()).whole()
+    };
+    let relabelled = JOB.replace("team: a", "team: b");
+    let steps = [
+        apply(JOB, &["--dry-run=server"]),
+        apply(JOB, &[]),
+        apply(JOB, &[]),
+        apply(&relabelled, &["--dry-run=server"]),
+        apply(&relabelled, &[]),
+        apply(&JOB.replace("echo declared", "echo changed"), &[]),
+    ];
+    insta::assert_snapshot!(steps.concat());
+    let labels = world.od(&["get", "jobs", "-l", "team=b", "-o", "name"]);
+    assert_eq!(labels.text(), "job.opendispatch.dev/declared\n");
+}
+
+#[test]
+fn what_a_file_no_longer_says_is_taken_away_and_what_others_set_stays() {
+    let world = World::new();
+    let agent = "apiVersion: opendispatch.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  agent: {claude: {}}
+  suspend: true
+  instructions: Be brief.
+";
+    assert_eq!(world.od_with(&["apply", "-f", "-"], agent.as_bytes()).code, 0);
+    let shorter = agent.replace("  instructions: Be brief.\n", "");
+    let configured = world.od_with(&["apply", "-f", "-"], shorter.as_bytes());
+    assert_eq!(configured.text(), "agent.opendispatch.dev/helper configured\n");
+    let json: serde_json::Value =
+        serde_json::from_slice(&world.od(&["get", "agent/helper", "-o", "json"]).stdout).unwrap();
+    assert_eq!(json["spec"]["instructions"], serde_json::Value::Null);
+    assert_eq!(json["spec"]["suspend"], true);
+    assert_eq!(world.od(&["delete", "agent/helper"]).code, 0);
+}
+
+#[test]
+fn bad_documents_are_told_with_their_places_and_nothing_is_applied() {
+    let world = World::new();
+    world.write("specs/a-good.yaml", JOB);
+    world.write("specs/b-bad.yaml", "apiVersion: opendispatch.dev/v1alpha1
+kind: Job
+metadata:
+  name: Not_A_Label
+spec:
+  taks: echo typo
+  agent: {claude: {}, command: {}}
+  timeout: soon
+---
+apiVersion: opendispatch.dev/v1alpha1
+kind: Fleet
+metadata: {name: later}
+");
+    world.write("specs/c-broken.yaml", "kind: [Job\n");
+    world.write("specs/readme.txt", "not looked at");
+    let apply = world.od(&["apply", "-f", "specs"]);
+    insta::assert_snapshot!(apply.whole());
+    assert_eq!(world.od(&["jobs"]).stderr, "No resources found\n");
+}
+
+#[test]
+fn what_only_the_server_can_refuse_is_refused_before_anything_is_applied() {
+    let world = World::new();
+    world.od_with(&["apply", "-f", "-"], JOB.as_bytes());
+    let other = JOB.replace("name: declared", "name: other");
+    let changed = JOB.replace("echo declared", "echo changed");
+    let apply = world.od_with(&["apply", "-f", "-"], format!("{other}---\n{changed}").as_bytes());
+    insta::assert_snapshot!(apply.whole());
+    assert_eq!(world.od(&["get", "job/other"]).code, 1);
+}
+
+#[test]
+fn objects_are_shown_as_kubectl_would() {
+    let world = World::new();
+    world.od(&["run", "-f", "--name", "shown", "echo hello; exit 3"]);
+    let shows = [
+        &["get", "jobs"] as &[&str],
+        &["jobs", "-o", "wide"],
+        &["get", "job", "shown", "-o", "name"],
+        &["get", "job/shown", "sprites"],
+        &["get", "jobs", "missing"],
+        &["get", "jobs", "missing", "shown", "-o", "name"],
+        &["get", "jobs", "missing", "--ignore-not-found"],
+        &["get", "agents"],
+        &["get", "pods"],
+        &["describe", "job/missing"],
+        &["logs", "missing"],
+    ];
+    let text: Vec<String> = shows
+        .iter()
+        .map(|words| {
+            let outcome = world.od(words).whole();
+            format!("$ open-dispatch {}\n{}", words.join(" "), world.tame(&outcome))
+        })
+        .collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn a_described_job_tells_its_whole_story() {
+    let world = World::new();
+    world.od(&["run", "-f", "--name", "told", "echo hello; exit 3"]);
+    insta::assert_snapshot!(world.tame(&world.od(&["describe", "job/told"]).whole()));
+}
+
+#[test]
+fn yaml_that_is_printed_can_be_applied_again() {
+    let world = World::new();
+    world.od(&["run", "-f", "--name", "original", "printf 'a\\n  b: c'"]);
+    let yaml = world.od(&["get", "job/original", "-o", "yaml"]).text();
+    let again = world.od_with(&["apply", "-f", "-"], yaml.as_bytes());
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let copy = yaml.replace("name: original", "name: copy");
+    let copied = world.od_with(&["apply", "-f", "-"], copy.as_bytes());
+    assert_eq!(copied.text(), "job.opendispatch.dev/copy created\n", "{}", copied.stderr);
+    assert_eq!(world.od(&["logs", "-f", "copy"]).text(), "a\n  b: c");
+}
+
+#[test]
+fn deleting_waits_until_nothing_is_left() {
+    let world = World::new();
+    let following = world.follow(&["--name", "doomed", &waiting_for("never", "true")]);
+    let delete = world.od(&["delete", "job/doomed"]);
+    assert_eq!(delete.whole(), "job.opendispatch.dev \"doomed\" deleted\n--- stderr\n--- exit code 0\n");
+    assert_eq!(world.od(&["get", "jobs,sprites"]).stderr, "No resources found\n");
+    assert_eq!(following.finish().code, 125);
+    let gone = world.od(&["delete", "job/doomed"]);
+    assert_eq!(gone.code, 1);
+    assert_eq!(gone.stderr, "Error from server (NotFound): jobs.opendispatch.dev \"doomed\" not found\n");
+    assert_eq!(world.od(&["delete", "job/doomed", "--ignore-not-found"]).code, 0);
+}
+
+#[test]
+fn a_watch_shows_what_changes() {
+    use std::io::{BufRead as _, BufReader};
+    let world = World::new();
+    let mut command = world.command(&["get", "jobs", "-w", "-o", "name"]);
+    let mut watch = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    world.od(&["run", "-f", "--name", "watched", "true"]);
+    assert_eq!(lines.next().unwrap().unwrap(), "job.opendispatch.dev/watched");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}

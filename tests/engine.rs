@@ -1,0 +1,460 @@
+//! What the engine promises its controllers, on a clock that stands still unless it is moved.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use open_dispatch::{
+    ambient::{Ambient, Clock as _, FreeSteps, ManualClock, SeededIds, later},
+    reconcile::{Controller, Engine, EngineHandle, Error, Next, Stats, Wake},
+    resource::{AgentCli, CommandCli, Job, JobSpec, Kind, Permissions, RuntimeSpec},
+    store::{BackoffRow, Bell, Change, Op, Store, Transaction, memory::MemoryStore},
+};
+use sprite_reporter::wire::{Event, EventBody};
+use tokio::sync::Notify;
+
+type Behaviour = Box<dyn Fn(String) -> BoxFuture<'static, Result<Next, Error>> + Send + Sync>;
+
+/// A controller that does as it is told, and writes down which keys it ran.
+struct Probe {
+    name: &'static str,
+    workers: usize,
+    keys: Vec<(&'static str, Wake)>,
+    behaviour: Behaviour,
+    ran: Mutex<Vec<String>>,
+}
+
+impl Probe {
+    fn new<F>(name: &'static str, behaviour: impl Fn(String) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Next, Error>> + Send + 'static,
+    {
+        let behaviour: Behaviour = Box::new(move |key| Box::pin(behaviour(key)));
+        Self { name, workers: 2, keys: Vec::new(), behaviour, ran: Mutex::default() }
+    }
+
+    fn ran(&self) -> Vec<String> {
+        self.ran.lock().expect("no run panics with the lock").clone()
+    }
+}
+
+#[async_trait]
+impl Controller for Probe {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn workers(&self) -> usize {
+        self.workers
+    }
+
+    fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
+        vec![(change.object.metadata().name.clone(), Wake::User)]
+    }
+
+    fn hears(&self, bell: &Bell) -> Vec<(String, Wake)> {
+        match bell {
+            Bell::Inbox(uid) => vec![(uid.clone(), Wake::Observation)],
+            _ => Vec::new(),
+        }
+    }
+
+    async fn keys(&self) -> Result<Vec<(String, Wake)>, Error> {
+        Ok(self.keys.iter().map(|(key, wake)| ((*key).to_owned(), *wake)).collect())
+    }
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        self.ran.lock().expect("no run panics with the lock").push(key.to_owned());
+        (self.behaviour)(key.to_owned()).await
+    }
+}
+
+struct Bench {
+    clock: Arc<ManualClock>,
+    store: Arc<MemoryStore>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().expect("a time")));
+        Self { clock, store: MemoryStore::new() }
+    }
+
+    async fn start(&self, probes: &[&Arc<Probe>]) -> EngineHandle {
+        let ambient = Ambient {
+            clock: self.clock.clone(),
+            ids: Arc::new(SeededIds::new(1)),
+            steps: Arc::new(FreeSteps),
+        };
+        let mut engine = Engine::new(self.store.clone(), ambient);
+        for probe in probes {
+            engine.add(Arc::clone(probe) as Arc<dyn Controller>);
+        }
+        engine.start().await.expect("the engine starts")
+    }
+
+    async fn apply(&self, op: Op) {
+        let applied = self.store.apply(Transaction::at(self.clock.now()).with(op)).await;
+        applied.expect("the store takes it");
+    }
+
+    /// Moves the clock from timer to timer for so long.
+    async fn pass(&self, engine: &EngineHandle, length: Duration) {
+        let end = later(self.clock.now(), length);
+        engine.idle().await;
+        while let Some(next) = engine.next_timer() {
+            if later(self.clock.now(), next) > end {
+                break;
+            }
+            self.clock.advance(next.max(Duration::from_millis(1)));
+            engine.idle().await;
+        }
+        self.clock.advance(open_dispatch::ambient::between(self.clock.now(), end));
+        engine.idle().await;
+    }
+}
+
+fn stats(engine: &EngineHandle, name: &str) -> Stats {
+    let all = engine.stats();
+    all.into_iter().find(|(other, _)| *other == name).expect("the controller is there").1
+}
+
+fn job(name: &str) -> Op {
+    let spec = JobSpec {
+        task: "true".to_owned(),
+        agent: AgentCli::Command(CommandCli::default()),
+        runtime: RuntimeSpec::default(),
+        repo: None,
+        instructions: None,
+        permissions: Permissions::default(),
+        env: Vec::new(),
+        timeout: None,
+        idle_timeout: None,
+        deadline: None,
+        retries: 0,
+        cancel: false,
+        ttl_after_finished: None,
+        report: None,
+    };
+    let mut job = Job::new(name, spec);
+    job.metadata.uid = format!("uid of {name}");
+    Op::Create(job.into())
+}
+
+fn order(uid: &str, key: usize) -> Op {
+    Op::Order {
+        sprite_uid: uid.to_owned(),
+        key: key.to_string(),
+        order: sprite_reporter::wire::Order::Sleep {},
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_commit_wakes_the_keys_that_it_concerns() {
+    let bench = Bench::new();
+    let probe = Arc::new(Probe::new("probe", |_| async { Ok(Next::Done) }));
+    let engine = bench.start(&[&probe]).await;
+    bench.apply(job("a")).await;
+    bench.apply(order("b", 1)).await;
+    engine.idle().await;
+    assert_eq!(probe.ran(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_matters_most_comes_first_after_a_start() {
+    let bench = Bench::new();
+    let mut probe = Probe::new("probe", |_| async { Ok(Next::Done) });
+    probe.workers = 1;
+    probe.keys = vec![
+        ("deleting", Wake::User),
+        ("changed", Wake::User),
+        ("working", Wake::Observation),
+        ("rest", Wake::Timer),
+    ];
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    engine.idle().await;
+    assert_eq!(probe.ran(), ["deleting", "changed", "working", "rest"]);
+}
+
+#[tokio::test]
+async fn a_panic_is_its_keys_failure_and_nobody_elses() {
+    let bench = Bench::new();
+    let probe = Arc::new(Probe::new("probe", |key| async move {
+        assert_ne!(key, "bad", "this panic is wanted");
+        Ok(Next::Done)
+    }));
+    let engine = bench.start(&[&probe]).await;
+    bench.apply(job("bad")).await;
+    bench.apply(job("good")).await;
+    bench.pass(&engine, 10 * SECOND).await;
+    let ran = probe.ran();
+    assert_eq!(ran.iter().filter(|key| *key == "good").count(), 1);
+    assert!(ran.iter().filter(|key| *key == "bad").count() > 1, "it is tried again");
+    let stats = stats(&engine, "probe");
+    assert_eq!(stats.panics, stats.failures);
+    assert!(stats.panics > 1);
+}
+
+#[tokio::test]
+async fn a_reconcile_without_end_fails_at_its_deadline_and_its_worker_lives_on() {
+    let bench = Bench::new();
+    let mut probe = Probe::new("probe", |key| async move {
+        if key == "slow" {
+            std::future::pending::<()>().await;
+        }
+        Ok(Next::Done)
+    });
+    probe.workers = 1;
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    bench.apply(job("slow")).await;
+    bench.apply(job("quick")).await;
+    while probe.ran().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(120 * SECOND);
+    while probe.ran().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stats(&engine, "probe").timeouts, 1);
+    assert_eq!(probe.ran(), ["slow", "quick"]);
+}
+
+#[tokio::test]
+async fn a_controller_that_hangs_holds_up_no_other() {
+    let bench = Bench::new();
+    let hung = Arc::new(Probe::new("hung", |_| std::future::pending()));
+    let well = Arc::new(Probe::new("well", |_| async { Ok(Next::Done) }));
+    let _engine = bench.start(&[&hung, &well]).await;
+    for name in ["a", "b", "c", "d"] {
+        bench.apply(job(name)).await;
+    }
+    while well.ran().len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(hung.ran().len(), 2, "no more than its workers");
+}
+
+#[tokio::test]
+async fn one_key_never_runs_twice_at_a_time() {
+    let bench = Bench::new();
+    let live = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let (inner_live, inner_most) = (live.clone(), most.clone());
+    let mut probe = Probe::new("probe", move |_| {
+        let (live, most) = (inner_live.clone(), inner_most.clone());
+        async move {
+            most.fetch_max(live.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+            live.fetch_sub(1, Ordering::SeqCst);
+            Ok(Next::Done)
+        }
+    });
+    probe.workers = 8;
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    for n in 0..100 {
+        engine.wake("probe", "a", Wake::User);
+        if n % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    engine.idle().await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+    assert!(probe.ran().len() > 1, "what is woken while it runs runs again");
+}
+
+#[tokio::test]
+async fn keys_of_one_controller_run_side_by_side_up_to_its_workers() {
+    let bench = Bench::new();
+    let gate = Arc::new(Notify::new());
+    let inner = gate.clone();
+    let mut probe = Probe::new("probe", move |_| {
+        let gate = inner.clone();
+        async move {
+            gate.notified().await;
+            Ok(Next::Done)
+        }
+    });
+    probe.workers = 3;
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    for name in ["a", "b", "c", "d", "e"] {
+        bench.apply(job(name)).await;
+    }
+    while probe.ran().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stats(&engine, "probe").running, 3);
+    assert_eq!(stats(&engine, "probe").ready, 2);
+}
+
+#[tokio::test]
+async fn a_long_backoff_is_kept_over_a_restart_and_forgotten_after_a_success() {
+    let bench = Bench::new();
+    let failing = Arc::new(Probe::new("probe", |_| async {
+        Err::<Next, _>(Error::Transient("the machine is busy".to_owned()))
+    }));
+    let engine = bench.start(&[&failing]).await;
+    bench.apply(job("a")).await;
+    bench.pass(&engine, 60 * SECOND).await;
+    drop(engine);
+    let rows = bench.store.backoffs().await.expect("readable");
+    let [BackoffRow { name, failures, not_before, .. }] = &rows[..] else {
+        panic!("one backoff is kept: {rows:?}");
+    };
+    assert_eq!((name.as_str(), *failures), ("a", u32::try_from(failing.ran().len()).expect("few")));
+
+    let mut well = Probe::new("probe", |_| async { Ok(Next::Done) });
+    well.keys = vec![("a", Wake::User)];
+    let well = Arc::new(well);
+    let engine = bench.start(&[&well]).await;
+    engine.idle().await;
+    assert_eq!(well.ran(), Vec::<String>::new(), "the restart does not shorten the backoff");
+    let wait = open_dispatch::ambient::between(bench.clock.now(), *not_before);
+    bench.pass(&engine, wait + SECOND).await;
+    assert_eq!(well.ran(), ["a"]);
+    assert_eq!(bench.store.backoffs().await.expect("readable"), []);
+}
+
+#[tokio::test]
+async fn a_person_ends_a_backoff_and_an_observation_does_not() {
+    let bench = Bench::new();
+    let probe = Arc::new(Probe::new("probe", |_| async {
+        Err::<Next, _>(Error::Transient("no".to_owned()))
+    }));
+    let engine = bench.start(&[&probe]).await;
+    engine.wake("probe", "a", Wake::Observation);
+    engine.idle().await;
+    for _ in 0..10 {
+        engine.wake("probe", "a", Wake::Observation);
+        engine.idle().await;
+    }
+    assert_eq!(probe.ran().len(), 1);
+    engine.wake("probe", "a", Wake::User);
+    engine.idle().await;
+    assert_eq!(probe.ran().len(), 2);
+}
+
+#[tokio::test]
+async fn a_conflict_runs_again_at_once_and_writes_nothing() {
+    let bench = Bench::new();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let inner = tries.clone();
+    let probe = Arc::new(Probe::new("probe", move |_| {
+        let tried = inner.fetch_add(1, Ordering::SeqCst);
+        async move { if tried < 5 { Err(Error::Conflict) } else { Ok(Next::Done) } }
+    }));
+    let engine = bench.start(&[&probe]).await;
+    engine.wake("probe", "a", Wake::Observation);
+    engine.idle().await;
+    assert_eq!(tries.load(Ordering::SeqCst), 6);
+    assert_eq!((stats(&engine, "probe").conflicts, stats(&engine, "probe").failures), (5, 0));
+    assert_eq!(bench.store.writes(), 0);
+}
+
+#[tokio::test]
+async fn what_is_terminal_rests_and_who_is_asked_to_wait_waits() {
+    let bench = Bench::new();
+    let probe = Arc::new(Probe::new("probe", |key| async move {
+        match key.as_str() {
+            "terminal" => Err::<Next, _>(Error::Terminal("no such thing".to_owned())),
+            _ => Err(Error::RateLimited(7 * SECOND)),
+        }
+    }));
+    let engine = bench.start(&[&probe]).await;
+    engine.wake("probe", "terminal", Wake::User);
+    engine.wake("probe", "limited", Wake::User);
+    bench.pass(&engine, 10 * SECOND).await;
+    assert_eq!(probe.ran(), ["terminal", "limited", "limited"]);
+}
+
+#[tokio::test]
+async fn a_missed_bell_costs_time_and_never_truth() {
+    let bench = Bench::new();
+    let mut probe = Probe::new("probe", |_| async { Ok(Next::Done) });
+    probe.keys = vec![("known", Wake::User)];
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    engine.idle().await;
+    // Nobody else runs until the first await that waits, so the feed cannot keep up.
+    for n in 0..5000 {
+        bench.apply(order("b", n)).await;
+    }
+    bench.apply(job("late")).await;
+    engine.idle().await;
+    let ran = probe.ran();
+    assert_eq!(ran.iter().filter(|key| *key == "known").count(), 2, "all keys are read again");
+    assert!(ran.contains(&"late".to_owned()), "no change is lost");
+}
+
+#[tokio::test]
+async fn all_keys_are_looked_at_again_now_and_then() {
+    let bench = Bench::new();
+    let mut probe = Probe::new("probe", |_| async { Ok(Next::Done) });
+    probe.keys = vec![("a", Wake::User)];
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    engine.idle().await;
+    bench.clock.advance(331 * SECOND);
+    while probe.ran().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(probe.ran(), ["a", "a"]);
+}
+
+#[tokio::test]
+async fn stopping_waits_for_the_runs_under_way_and_begins_no_other() {
+    let bench = Bench::new();
+    let gate = Arc::new(Notify::new());
+    let done = Arc::new(AtomicUsize::new(0));
+    let (inner_gate, inner_done) = (gate.clone(), done.clone());
+    let mut probe = Probe::new("probe", move |_| {
+        let (gate, done) = (inner_gate.clone(), inner_done.clone());
+        async move {
+            gate.notified().await;
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(Next::Done)
+        }
+    });
+    probe.workers = 1;
+    let probe = Arc::new(probe);
+    let engine = bench.start(&[&probe]).await;
+    engine.wake("probe", "a", Wake::User);
+    engine.wake("probe", "b", Wake::User);
+    while probe.ran().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let stop = tokio::spawn(engine.stop());
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stop.is_finished(), "a still runs");
+    gate.notify_one();
+    stop.await.expect("the engine stops");
+    assert_eq!((probe.ran().len(), done.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[tokio::test]
+async fn output_that_concerns_nobody_wakes_nobody() {
+    let bench = Bench::new();
+    let probe = Arc::new(Probe::new("probe", |_| async { Ok(Next::Done) }));
+    let engine = bench.start(&[&probe]).await;
+    let event = Event { seq: 1, at: Timestamp::UNIX_EPOCH, body: EventBody::Ready {} };
+    bench.apply(Op::Output { sprite_uid: "s".to_owned(), run: 1, events: vec![event] }).await;
+    engine.idle().await;
+    assert_eq!(probe.ran(), Vec::<String>::new());
+    assert_eq!(bench.store.list(Kind::Job, None, 1).await.expect("readable").items, []);
+}

@@ -1,0 +1,430 @@
+//! A world of processes that outlives the server: a runtime whose reporters follow a script,
+//! speak to the store as ingest does, and obey their inbox.
+//!
+//! Nothing moves by itself: the test moves the clock, and calls [`World::pass`] until nothing is
+//! left to do. The world writes down every instant in which a rule was broken.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use open_dispatch::{
+    ambient::{Clock as _, ManualClock, later},
+    resource::{AnyObject, Kind, ProcessIdentity, Sprite},
+    runtime::{Cleaned, Error, Observed, Runtime},
+    store::{Op, Store, Transaction},
+};
+use serde_json::json;
+use sprite_reporter::wire::{
+    Chunk, Containment, Event, EventBody, Exit, ExitReason, Order, Stream, WIRE_VERSION,
+};
+use tokio::sync::mpsc;
+
+/// What a reporter does at a moment of its script.
+#[derive(Debug, Clone)]
+pub enum Beat {
+    /// Says hello.
+    Hello,
+    /// The agent says that it takes turns.
+    Ready,
+    /// The agent prints a line.
+    Line(&'static str),
+    /// The agent ends with a code.
+    Exit(i32),
+    /// The reporter's clock is over.
+    TimeOut,
+    /// The reporter dies; the agent lives on without it.
+    LoseReporter,
+    /// Everything dies at once, and what was not sent is lost.
+    Vanish,
+}
+
+/// What a sprite's reporter will do, by milliseconds since its start.
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    /// The beats in order.
+    pub beats: Vec<(u64, Beat)>,
+    /// Whether the agent ignores every order but a kill.
+    pub stubborn: bool,
+    /// Whether the runtime refuses to start it, for good.
+    pub unstartable: bool,
+    /// How often the runtime fails to start it before it can.
+    pub failures: usize,
+    /// How often the runtime cannot look after it before it can.
+    pub stalls: usize,
+}
+
+/// Gives a sprite's script.
+pub type Author = Arc<dyn Fn(&Sprite) -> Script + Send + Sync>;
+
+struct Process {
+    owner: String,
+    script: VecDeque<(Timestamp, Beat)>,
+    stubborn: bool,
+    stalls: usize,
+    reporter: bool,
+    agent: bool,
+    exit: Option<Exit>,
+    spool: VecDeque<Event>,
+    next_seq: u64,
+    inbox: u64,
+    stop: Option<ExitReason>,
+}
+
+impl Process {
+    fn say(&mut self, at: Timestamp, body: EventBody) {
+        self.spool.push_back(Event { seq: self.next_seq, at, body });
+        self.next_seq += 1;
+    }
+
+    /// The agent ends, and its reporter says so.
+    fn end(&mut self, at: Timestamp, exit: Exit) {
+        self.agent = false;
+        self.script.clear();
+        if self.exit.is_none() {
+            self.exit = Some(exit.clone());
+            self.say(at, EventBody::Exit(exit));
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.reporter && !self.agent && self.spool.is_empty()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    processes: BTreeMap<String, Process>,
+    wakes: Option<mpsc::UnboundedSender<String>>,
+    calls: Vec<&'static str>,
+    failed_starts: BTreeMap<String, usize>,
+    writes: u64,
+    broken: Vec<String>,
+}
+
+/// The world.
+pub struct World {
+    clock: Arc<ManualClock>,
+    capacity: usize,
+    author: Author,
+    state: Mutex<State>,
+}
+
+impl World {
+    /// A world without processes.
+    pub fn new(clock: Arc<ManualClock>, capacity: usize, author: Author) -> Arc<Self> {
+        Arc::new(Self { clock, capacity, author, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rules that were broken so far, as sentences.
+    pub fn broken(&self) -> Vec<String> {
+        self.state().broken.clone()
+    }
+
+    /// Every call of a hand, in order.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.state().calls.clone()
+    }
+
+    /// How many transactions of reporters changed something.
+    pub fn writes(&self) -> u64 {
+        self.state().writes
+    }
+
+    /// Which sprites left something behind.
+    pub fn left(&self) -> Vec<String> {
+        self.state().processes.keys().cloned().collect()
+    }
+
+    /// How long it is until a script goes on.
+    pub fn next_beat(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let state = self.state();
+        let alive = state.processes.values().filter(|process| process.reporter);
+        let at = alive.filter_map(|process| Some(process.script.front()?.0)).min()?;
+        Some(open_dispatch::ambient::between(now, at))
+    }
+
+    /// Lets every reporter do what is due: beats, inbox, post. Says whether anything happened.
+    pub async fn pass(&self, store: &Arc<dyn Store>) -> bool {
+        let uids = self.left();
+        let mut moved = false;
+        for uid in uids {
+            moved |= self.play(&uid);
+            moved |= self.obey(&uid, store).await;
+            moved |= self.post(&uid, store).await;
+            moved |= self.bury(&uid);
+        }
+        moved
+    }
+
+    /// Plays the beats that are due.
+    fn play(&self, uid: &str) -> bool {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let Some(process) = state.processes.get_mut(uid) else { return false };
+        let mut moved = false;
+        while process.reporter && process.script.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((at, beat)) = process.script.pop_front() else { break };
+            moved = true;
+            match beat {
+                Beat::Hello => process.say(
+                    at,
+                    EventBody::Hello {
+                        wire: WIRE_VERSION,
+                        version: "0".to_owned(),
+                        process: identity(),
+                        containment: Containment { data_hidden: true, ..Containment::default() },
+                    },
+                ),
+                Beat::Ready => process.say(at, EventBody::Ready {}),
+                Beat::Line(text) => {
+                    let chunk = Chunk::pack(text.as_bytes(), false);
+                    process.say(at, EventBody::Log { stream: Stream::Stdout, chunk });
+                }
+                Beat::Exit(code) => {
+                    let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Failed };
+                    process.end(at, exit(Some(code), reason));
+                }
+                Beat::TimeOut => process.end(at, exit(None, ExitReason::TimedOut)),
+                Beat::LoseReporter => {
+                    process.reporter = false;
+                    process.script.clear();
+                }
+                Beat::Vanish => {
+                    process.reporter = false;
+                    process.agent = false;
+                    process.script.clear();
+                    process.spool.clear();
+                }
+            }
+        }
+        if moved && !state.processes.get(uid).is_some_and(|process| process.reporter) {
+            wake(&mut state, uid);
+        }
+        moved
+    }
+
+    /// Takes the inbox.
+    async fn obey(&self, uid: &str, store: &Arc<dyn Store>) -> bool {
+        let after = match self.state().processes.get(uid) {
+            Some(process) if process.reporter => process.inbox,
+            _ => return false,
+        };
+        let rows = store.inbox(uid, after).await.expect("the inbox can be read");
+        let now = self.clock.now();
+        let mut state = self.state();
+        let Some(process) = state.processes.get_mut(uid) else { return false };
+        let moved = !rows.is_empty();
+        for row in rows {
+            process.inbox = row.n;
+            if let Order::Stop { reason } = row.order {
+                process.stop = Some(reason);
+                if process.agent && !process.stubborn {
+                    process.end(now, exit(None, reason));
+                }
+            }
+        }
+        moved
+    }
+
+    /// Posts what the spool holds, as ingest commits it.
+    async fn post(&self, uid: &str, store: &Arc<dyn Store>) -> bool {
+        let events: Vec<Event> = match self.state().processes.get(uid) {
+            Some(process) if process.reporter => process.spool.iter().cloned().collect(),
+            _ => return false,
+        };
+        if events.is_empty() {
+            return false;
+        }
+        let sprite = store.get_by_uid(Kind::Sprite, uid).await.expect("the store can be read");
+        match sprite.and_then(AnyObject::into_sprite) {
+            Some(sprite) if !sprite.metadata.finalizers.is_empty() => {}
+            _ => {
+                let mut state = self.state();
+                state.broken.push(format!("{uid} was let go with output left"));
+                state.processes.remove(uid);
+                return true;
+            }
+        }
+        let now = self.clock.now();
+        let last = events.last().map_or(0, |event| event.seq);
+        let mut ops =
+            vec![Op::Output { sprite_uid: uid.to_owned(), run: 1, events: events.clone() }];
+        for event in &events {
+            let (patch, unless) = match &event.body {
+                EventBody::Hello { .. } => (json!({"run": 1, "helloTime": now}), "/helloTime"),
+                EventBody::Ready {} => (json!({"ready": true}), "/exit"),
+                EventBody::Exit(exit) => (json!({"exit": exit}), "/exit"),
+                _ => continue,
+            };
+            ops.push(Op::PatchStatus {
+                kind: Kind::Sprite,
+                uid: uid.to_owned(),
+                patch,
+                unless: Some(unless.to_owned()),
+            });
+        }
+        let applied = store.apply(Transaction { ops, now }).await;
+        let mut state = self.state();
+        match applied {
+            Ok(applied) => state.writes += u64::from(applied.changed),
+            Err(error) => state.broken.push(format!("{uid} could not post: {error}")),
+        }
+        if let Some(process) = state.processes.get_mut(uid) {
+            process.spool.retain(|event| event.seq > last);
+        }
+        true
+    }
+
+    /// A reporter that has said everything ends.
+    fn bury(&self, uid: &str) -> bool {
+        let mut state = self.state();
+        let Some(process) = state.processes.get_mut(uid) else { return false };
+        if process.reporter && !process.agent && process.spool.is_empty() {
+            process.reporter = false;
+            wake(&mut state, uid);
+            return true;
+        }
+        false
+    }
+}
+
+fn wake(state: &mut State, uid: &str) {
+    if let Some(wakes) = &state.wakes {
+        // No server listens just now: then its next one looks by itself.
+        let _ = wakes.send(uid.to_owned());
+    }
+}
+
+fn exit(code: Option<i32>, reason: ExitReason) -> Exit {
+    Exit { code, signal: None, reason, message: String::new() }
+}
+
+fn identity() -> ProcessIdentity {
+    ProcessIdentity { boot_id: "boot".to_owned(), pid: 1, start_time: 1 }
+}
+
+#[async_trait]
+impl Runtime for World {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    async fn observe(&self, sprite: &Sprite) -> Result<Observed, Error> {
+        let state = self.state();
+        Ok(match state.processes.get(&sprite.metadata.uid) {
+            None => Observed::Absent,
+            Some(process) if process.reporter => Observed::Running { process: Some(identity()) },
+            Some(process) if process.is_gone() => Observed::Gone { exit: process.exit.clone() },
+            Some(process) => Observed::Orphaned { exit: process.exit.clone() },
+        })
+    }
+
+    async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
+        let now = self.clock.now();
+        let uid = sprite.metadata.uid.clone();
+        let owner = sprite.metadata.controller().expect("a sprite has an owner").uid.clone();
+        let mut state = self.state();
+        state.calls.push("start");
+        if token != format!("token of {uid}") {
+            state.broken.push(format!("{uid} was given another's token"));
+        }
+        if state.processes.contains_key(&uid) {
+            return Ok(());
+        }
+        let script = (self.author)(sprite);
+        if script.unstartable {
+            return Err(Error::Terminal("the work directory /nowhere does not exist".to_owned()));
+        }
+        let failed = state.failed_starts.entry(uid.clone()).or_default();
+        if *failed < script.failures {
+            *failed += 1;
+            return Err(Error::Transient("the machine is busy".to_owned()));
+        }
+        let alive = |process: &&Process| process.reporter || process.agent;
+        let live = state.processes.values().filter(alive).count();
+        if live >= self.capacity {
+            state.broken.push(format!("{uid} was started beside {live} others"));
+        }
+        if state.processes.values().filter(alive).any(|process| process.owner == owner) {
+            state.broken.push(format!("{owner} had two live agents at {now}"));
+        }
+        let at = |(millis, beat)| (later(now, Duration::from_millis(millis)), beat);
+        let process = Process {
+            owner,
+            script: script.beats.into_iter().map(at).collect(),
+            stubborn: script.stubborn,
+            stalls: script.stalls,
+            reporter: true,
+            agent: true,
+            exit: None,
+            spool: VecDeque::new(),
+            next_seq: 1,
+            inbox: 0,
+            stop: None,
+        };
+        state.processes.insert(uid, process);
+        Ok(())
+    }
+
+    async fn recover(&self, sprite: &Sprite, _: &str) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.calls.push("recover");
+        if let Some(process) = state.processes.get_mut(&sprite.metadata.uid)
+            && !process.reporter
+            && !process.is_gone()
+        {
+            if process.stalls > 0 {
+                process.stalls -= 1;
+                return Err(Error::Terminal("a process cannot be killed".to_owned()));
+            }
+            process.end(now, exit(None, ExitReason::ReporterLost));
+            process.reporter = true;
+        }
+        Ok(())
+    }
+
+    async fn kill(&self, sprite: &Sprite) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.calls.push("kill");
+        if let Some(process) = state.processes.get_mut(&sprite.metadata.uid)
+            && process.agent
+        {
+            let reason = process.stop.unwrap_or(ExitReason::Failed);
+            process.end(now, Exit { signal: Some(9), ..exit(None, reason) });
+        }
+        Ok(())
+    }
+
+    async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error> {
+        let uid = &sprite.metadata.uid;
+        let mut state = self.state();
+        state.calls.push("clean");
+        if state.processes.get(uid).is_some_and(|process| !process.is_gone()) {
+            state.broken.push(format!("{uid} was cleaned away while it lived"));
+        }
+        state.processes.remove(uid);
+        Ok(Cleaned::All)
+    }
+
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.state().wakes = Some(sender);
+        Some(receiver)
+    }
+}
