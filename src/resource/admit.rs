@@ -130,3 +130,159 @@ fn unchanged(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::resource::{API_VERSION, decode, merge::merge_patch};
+
+    fn job(change: Value) -> AnyObject {
+        let mut json = json!({
+            "apiVersion": API_VERSION,
+            "kind": "Job",
+            "metadata": {"name": "a"},
+            "spec": {"task": "t", "agent": {"claude": {}}},
+        });
+        merge_patch(&mut json, &change);
+        decode(json).unwrap()
+    }
+
+    fn sprite(change: Value) -> AnyObject {
+        let mut json = json!({
+            "apiVersion": API_VERSION,
+            "kind": "Sprite",
+            "metadata": {
+                "name": "a",
+                "uid": "u",
+                "ownerReferences": [{
+                    "apiVersion": API_VERSION, "kind": "Job", "name": "j", "uid": "v", "controller": true,
+                }],
+            },
+            "spec": {
+                "agent": {"command": {}}, "runtime": {"local": {}},
+                "permissions": {"mode": "bypass"}, "attempt": 1, "running": true,
+            },
+        });
+        merge_patch(&mut json, &change);
+        decode(json).unwrap()
+    }
+
+    #[test]
+    fn what_only_the_server_may_say_is_taken_away() {
+        let sent = job(json!({
+            "metadata": {
+                "uid": "mine", "resourceVersion": "7", "generation": 9,
+                "creationTimestamp": "2000-01-01T00:00:00Z", "deletionTimestamp": "2000-01-01T00:00:00Z",
+                "labels": {"team": "payments"},
+            },
+            "status": {"phase": "Succeeded", "exitCode": 0},
+        }));
+        let made = create(sent, "uid-1".to_owned(), "xxxxx").unwrap();
+        let expected = job(json!({
+            "metadata": {
+                "uid": "uid-1", "labels": {"team": "payments"}, "finalizers": [FINALIZER_SPRITES],
+            },
+        }));
+        assert_eq!(made, expected);
+    }
+
+    #[test]
+    fn a_name_is_made_where_there_is_none() {
+        let named = |metadata: Value| {
+            create(job(json!({"metadata": metadata})), "u".to_owned(), "bcdfg")
+                .map(|made| made.metadata().name.clone())
+        };
+        assert_eq!(named(json!({"name": null, "generateName": "run-"})).unwrap(), "run-bcdfg");
+        assert_eq!(named(json!({"name": "b", "generateName": "run-"})).unwrap(), "b");
+        let long = named(json!({"name": null, "generateName": "x".repeat(80)})).unwrap();
+        assert_eq!(long, format!("{}bcdfg", "x".repeat(58)));
+    }
+
+    #[test]
+    fn the_finalizer_is_held_once() {
+        let held = json!({"metadata": {"finalizers": [FINALIZER_SPRITES]}});
+        let made = create(job(held), "u".to_owned(), "").unwrap();
+        assert_eq!(made.metadata().finalizers, [FINALIZER_SPRITES]);
+    }
+
+    #[test]
+    fn a_sprite_needs_an_owner_and_gets_no_finalizer_of_others() {
+        assert!(
+            create(sprite(json!({})), "u".to_owned(), "").unwrap().metadata().finalizers.is_empty()
+        );
+        let alone = sprite(json!({"metadata": {"ownerReferences": null}}));
+        insta::assert_snapshot!(create(alone, "u".to_owned(), "").unwrap_err());
+    }
+
+    #[test]
+    fn an_object_that_chat_built_is_checked_like_any_other() {
+        let mut object = job(json!({}));
+        object.metadata_mut().name = "Not a label".to_owned();
+        if let AnyObject::Job(job) = &mut object {
+            job.spec.task = String::new();
+        }
+        insta::assert_snapshot!(create(object, "u".to_owned(), "").unwrap_err());
+    }
+
+    #[test]
+    fn what_attempts_are_made_from_cannot_change() {
+        let old = job(json!({"metadata": {"uid": "u"}, "spec": {"cancel": true}}));
+        let new = job(json!({
+            "metadata": {"name": "b", "uid": "v"},
+            "spec": {
+                "task": "another", "agent": {"claude": {"model": "opus"}}, "timeout": "1h",
+                "runtime": {"local": {"workdir": "/tmp"}}, "retries": 3, "cancel": false,
+                "repo": {"github": "a/b"},
+            },
+        }));
+        insta::assert_snapshot!(update(&old, &new).unwrap_err());
+    }
+
+    #[test]
+    fn what_the_loop_reads_anew_can_change() {
+        let old = job(json!({"metadata": {"uid": "u"}}));
+        let new = job(json!({
+            "metadata": {"uid": "u", "labels": {"a": "b"}},
+            "spec": {
+                "cancel": true, "retries": 2, "deadline": "1h", "ttlAfterFinished": "1h",
+                "report": {"to": [{"console": {"channel": "main"}}]},
+            },
+        }));
+        assert_eq!(update(&old, &new), Ok(()));
+        let without_uid = job(json!({"spec": {"cancel": true}}));
+        assert_eq!(update(&old, &without_uid), Ok(()));
+    }
+
+    #[test]
+    fn a_sprite_changes_only_in_running_and_once_in_stop() {
+        let old = sprite(json!({}));
+        assert_eq!(update(&old, &sprite(json!({"spec": {"running": false}}))), Ok(()));
+        let stopped = sprite(json!({"spec": {"stop": "Cancelled"}}));
+        assert_eq!(update(&old, &stopped), Ok(()));
+        let other = sprite(json!({"spec": {"stop": "TimedOut", "attempt": 2, "task": "t"}}));
+        insta::assert_snapshot!(update(&stopped, &other).unwrap_err());
+    }
+
+    #[test]
+    fn a_kind_cannot_change() {
+        insta::assert_snapshot!(update(&job(json!({})), &sprite(json!({}))).unwrap_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_generated_name_is_a_dns_label(prefix in "[a-z0-9][a-z0-9-]{0,80}") {
+            let sent = job(json!({"metadata": {"name": null, "generateName": prefix}}));
+            let made = create(sent, "u".to_owned(), "bcdfg").unwrap();
+            prop_assert_eq!(crate::resource::validate::bad_label(&made.metadata().name), None);
+        }
+
+        #[test]
+        fn a_cancelled_job_stays_cancelled(before: bool, after: bool) {
+            let (old, new) = (job(json!({"spec": {"cancel": before}})), job(json!({"spec": {"cancel": after}})));
+            prop_assert_eq!(update(&old, &new).is_ok(), !before || after);
+        }
+    }
+}

@@ -4,11 +4,13 @@
 //! with known members, maps, lists, scalars, unions as objects with exactly one member, and
 //! enums of words. Serde has the last word behind it, so what is missed here is still refused.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use serde_json::Value;
 
 use super::{
     Fault, Span,
-    fault::hint,
+    fault::{hint, quoted},
     tree::{Node, Shape},
 };
 
@@ -31,14 +33,18 @@ pub(super) fn join(path: &str, key: &str) -> String {
 
 /// Every member that stands twice in its map.
 pub(super) fn doubles(node: &Node, path: &str, faults: &mut Vec<Fault>) {
-    for (n, member) in node.members().iter().enumerate() {
+    let mut seen = HashMap::new();
+    for member in node.members() {
         let path = join(path, &member.key);
-        if let Some(first) = node.members()[..n].iter().find(|other| other.key == member.key) {
-            let place = first.place.line().map(|line| format!(" (line {line})"));
-            faults.push(member.place.fault(
-                &path,
-                format!("is there already{}; keep one of the two", place.unwrap_or_default()),
-            ));
+        match seen.entry(member.key.as_str()) {
+            Entry::Vacant(entry) => {
+                entry.insert(member.place);
+            }
+            Entry::Occupied(entry) => {
+                let line = entry.get().line().map(|line| format!(" in line {line}"));
+                let message = format!("is there already{}; keep one", line.unwrap_or_default());
+                faults.push(member.place.fault(&path, message));
+            }
         }
         doubles(&member.node, &path, faults);
     }
@@ -117,11 +123,7 @@ impl<'a> Check<'a> {
                             .map(String::as_str)
                             .collect();
                         let hint = hint(&member.key, &names, "the fields here are");
-                        self.faults.push(
-                            member
-                                .place
-                                .fault(path, format!("unknown field `{}`{hint}", member.key)),
-                        );
+                        self.faults.push(member.place.fault(path, format!("unknown field{hint}")));
                     }
                     _ => {}
                 },
@@ -129,7 +131,9 @@ impl<'a> Check<'a> {
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if node.get(name).is_none() {
-                self.push(node, &join(path, name), "is missing");
+                let mend = schema["properties"][name]["const"].as_str();
+                let mend = mend.map(|value| format!("; write {value}")).unwrap_or_default();
+                self.push(node, &join(path, name), format!("is missing{mend}"));
             }
         }
     }
@@ -163,9 +167,7 @@ impl<'a> Check<'a> {
                 .find(|branch| branch["required"][0].as_str() == Some(member.key.as_str()));
             let Some(branch) = branch else {
                 let hint = hint(&member.key, &names, "name exactly one of");
-                self.faults.push(
-                    member.place.fault(&path, format!("unknown member `{}`{hint}", member.key)),
-                );
+                self.faults.push(member.place.fault(&path, format!("unknown member{hint}")));
                 continue;
             };
             there.push(member.key.as_str());
@@ -188,7 +190,7 @@ impl<'a> Check<'a> {
             Some(word) if words.contains(&word) => {}
             Some(word) => {
                 let hint = hint(word, words, "write one of");
-                self.push(node, path, format!("`{word}` is not known here{hint}"));
+                self.push(node, path, format!("{} is not known here{hint}", quoted(word)));
             }
             None => self.expected(&format!("one of {}", words.join(", ")), node, path),
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     API_VERSION, AnyObject, Fault, Faults, Kind, Metadata, Object, check,
-    fault::nearest,
+    fault::{in_order, nearest, quoted},
     schema,
     tree::{Node, Shape},
     validate,
@@ -34,23 +34,17 @@ pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
     let mut faults = Vec::new();
     check::doubles(node, "", &mut faults);
     version(node, &mut faults);
-    let Some(kind) = kind(node, &mut faults) else { return Err(sorted(faults)) };
+    let Some(kind) = kind(node, &mut faults) else { return Err(in_order(faults)) };
     faults.extend(check::check(schema::of(kind), node));
     validate::rules(kind, node, &mut faults);
     if !faults.is_empty() {
-        return Err(sorted(faults));
+        return Err(in_order(faults));
     }
     match kind {
         Kind::Agent => typed(node).map(|object| AnyObject::Agent(Box::new(object))),
         Kind::Job => typed(node).map(|object| AnyObject::Job(Box::new(object))),
         Kind::Sprite => typed(node).map(|object| AnyObject::Sprite(Box::new(object))),
     }
-}
-
-/// In the order of the text.
-fn sorted(mut faults: Vec<Fault>) -> Vec<Fault> {
-    faults.sort_by_key(|fault| (fault.line, fault.column));
-    faults
 }
 
 fn version(node: &Node, faults: &mut Vec<Fault>) {
@@ -83,8 +77,8 @@ fn kind(node: &Node, faults: &mut Vec<Fault>) -> Option<Kind> {
                 format!("`{word}` is not supported yet; this version has {list}")
             }
             Err(_) => match nearest(word, names) {
-                Some(name) => format!("`{word}` is no kind; did you mean `{name}`?"),
-                None => format!("`{word}` is no kind; write one of {list}"),
+                Some(name) => format!("{} is no kind; did you mean `{name}`?", quoted(word)),
+                None => format!("{} is no kind; write one of {list}", quoted(word)),
             },
         },
         None => format!("expected one of {list}, found {}", kind.describe()),
@@ -108,7 +102,7 @@ where
     };
     match (metadata, spec, status) {
         (Some(metadata), Some(spec), Some(status)) => Ok(Object { metadata, spec, status }),
-        _ => Err(sorted(faults)),
+        _ => Err(in_order(faults)),
     }
 }
 

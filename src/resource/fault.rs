@@ -69,9 +69,40 @@ impl From<Fault> for Faults {
     }
 }
 
+/// The most faults that are told of one text; a text with more is told where it begins to be
+/// wrong, and nobody reads on.
+const MOST: usize = 100;
+
+/// Faults in the order of the text; past [`MOST`], how many more there are.
+pub(super) fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    if faults.len() > MOST {
+        let more = faults.len() - MOST;
+        faults.truncate(MOST);
+        faults.push(Fault::new("", format!("and {more} more faults")));
+    }
+    faults
+}
+
+/// A text from outside in backticks, cut where it would make the message unreadable.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 64;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}...`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+/// A text without what would break a line or move a terminal's cursor.
+pub(super) fn printable(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escape).collect()
+}
+
 /// The nearest of some known names, if it is near enough to be what was meant.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = word.to_lowercase();
+    // What is much longer than any name is near none.
+    let lower: String = word.chars().take(64).collect::<String>().to_lowercase();
     known
         .into_iter()
         .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name))

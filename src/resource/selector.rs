@@ -23,13 +23,11 @@ enum Requirement {
 
 /// A text that is no selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{part}` is no label selector: {why}; write key=value, key!=value, key in (a, b), key notin (a, b), key or !key"
-)]
+#[error("`{part}` is no label selector: {why}")]
 pub struct NotASelector {
     /// The part that is wrong.
     pub part: String,
-    /// Why.
+    /// Why, and what to write instead.
     pub why: String,
 }
 
@@ -71,6 +69,9 @@ impl Selector {
     }
 }
 
+/// What can be written.
+const FORMS: &str = "write key=value, key!=value, key in (a, b), key notin (a, b), key or !key";
+
 /// Splits at the commas that are not in parentheses.
 fn parts(text: &str) -> Vec<&str> {
     let mut depth = 0_usize;
@@ -108,13 +109,106 @@ fn requirement(part: &str) -> Result<Requirement, NotASelector> {
         let list = list
             .trim_end()
             .strip_suffix(')')
-            .ok_or_else(|| wrong("a parenthesis is not closed".to_owned()))?;
+            .ok_or_else(|| wrong(format!("a parenthesis is not closed; {FORMS}")))?;
         let values = list.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
         return match left.trim().rsplit_once(char::is_whitespace) {
             Some((left, "in")) => Ok(Requirement::In(key(left)?, values)),
             Some((left, "notin")) => Ok(Requirement::NotIn(key(left)?, values)),
-            _ => Err(wrong("a list needs `in` or `notin` before it".to_owned())),
+            _ => Err(wrong(FORMS.to_owned())),
         };
     }
+    if part.is_empty() || part.contains(char::is_whitespace) {
+        return Err(wrong(FORMS.to_owned()));
+    }
     key(part).map(Requirement::Exists)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*};
+
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_selector_means_what_it_means_to_kubectl() {
+        let labels = labels(&[("team", "payments"), ("example.com/tier", "gold"), ("empty", "")]);
+        for (selector, expected) in [
+            ("", true),
+            ("  ", true),
+            ("team=payments", true),
+            ("team==payments", true),
+            (" team = payments ", true),
+            ("team=search", false),
+            ("team!=search", true),
+            ("team!=payments", false),
+            ("absent!=anything", true),
+            ("team", true),
+            ("absent", false),
+            ("!absent", true),
+            ("!team", false),
+            ("team in (search, payments)", true),
+            ("team in (search)", false),
+            ("absent in (a)", false),
+            ("team notin (search,payments)", false),
+            ("absent notin (a)", true),
+            ("example.com/tier=gold,team in (payments),!absent", true),
+            ("example.com/tier=gold,team in (a,b)", false),
+            ("empty=", true),
+            ("team=", false),
+        ] {
+            let parsed = Selector::parse(selector).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(parsed.matches(&labels), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_selector_is_refused_with_the_part_and_the_mend() {
+        let said: Vec<String> = [
+            "team=a b",
+            "=a",
+            "a,,b",
+            "team in (a",
+            "team of (a)",
+            "in (a)",
+            "team in a",
+            "-a",
+            "a=b=c",
+            "a>1",
+            "!",
+        ]
+        .iter()
+        .map(|text| match Selector::parse(text) {
+            Ok(selector) => panic!("{text} was read as {selector:?}"),
+            Err(error) => error.to_string(),
+        })
+        .collect();
+        insta::assert_snapshot!(said.join("\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_selector_never_panics(text in "[a-c=!,() innot./-]{0,30}") {
+            let _ = Selector::parse(&text);
+        }
+
+        #[test]
+        fn a_demand_and_its_opposite_divide_the_world(
+            labels in collection::btree_map("[a-c]", "[x-z]{0,1}", 0..3),
+            key in "[a-c]",
+            value in "[x-z]{0,1}",
+        ) {
+            for (one, other) in [
+                (format!("{key}={value}"), format!("{key}!={value}")),
+                (format!("{key} in ({value})"), format!("{key} notin ({value})")),
+                (key.clone(), format!("!{key}")),
+            ] {
+                let is = |text: &str| Selector::parse(text).map(|s| s.matches(&labels));
+                prop_assert_eq!(is(&one), is(&other).map(|is| !is));
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Agent, AnyObject, Job, Kind, Sprite};
+use super::{Agent, AnyObject, ExitReason, Job, Kind, Sprite};
 
 /// A column of a kind's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn job_row(job: &Job, now: Timestamp, context: &Context) -> Vec<String> {
         phase(&status.phase, status.sprite.as_deref(), context),
         spec.agent.name().to_owned(),
         spec.runtime.name().to_owned(),
-        status.exit_code.map_or_else(String::new, |code| code.to_string()),
+        or_none(status.exit_code.map(|code| code.to_string()).as_deref()),
         age_of(job.metadata.creation_timestamp, now),
         or_none(status.sprite.as_deref()),
         status.attempts.to_string(),
@@ -125,15 +125,16 @@ fn sprite_row(sprite: &Sprite, now: Timestamp, context: &Context) -> Vec<String>
         .map(|owner| format!("{}/{}", owner.kind.singular(), owner.name));
     let exit = status.exit.as_ref().map(|exit| match (exit.code, exit.signal) {
         (Some(code), _) => code.to_string(),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => word(&exit.reason),
+        // Who ended it says more than how.
+        (None, Some(signal)) if exit.reason == ExitReason::Failed => format!("signal {signal}"),
+        (None, _) => word(&exit.reason),
     });
     vec![
         sprite.metadata.name.clone(),
         phase(&status.phase, Some(&sprite.metadata.name), context),
         or_none(owner.as_deref()),
         spec.runtime.name().to_owned(),
-        exit.unwrap_or_default(),
+        or_none(exit.as_deref()),
         age_of(sprite.metadata.creation_timestamp, now),
         spec.agent.name().to_owned(),
         spec.attempt.to_string(),
@@ -225,5 +226,188 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
         two(days / 365, "y", days % 365, "d")
     } else {
         format!("{}y", days / 365)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::resource::API_VERSION;
+
+    fn object(kind: Kind, rest: serde_json::Value) -> AnyObject {
+        let mut object = json!({"apiVersion": API_VERSION, "kind": kind.name()});
+        crate::resource::merge::merge_patch(&mut object, &rest);
+        AnyObject::from_json(kind, object).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T08:03:05Z".parse().unwrap()
+    }
+
+    /// The table of some objects of a kind, as people see it.
+    fn table(kind: Kind, objects: &[AnyObject], context: &Context) -> String {
+        let mut rows: Vec<Vec<String>> = vec![
+            columns(kind)
+                .iter()
+                .map(|column| format!("{}{}", column.name, if column.wide { "+" } else { "" }))
+                .collect(),
+        ];
+        rows.extend(objects.iter().map(|object| row(object, now(), context)));
+        rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn jobs_show_their_phase_exit_and_age() {
+        let job = |name: &str, status: serde_json::Value| {
+            object(
+                Kind::Job,
+                json!({
+                    "metadata": {"name": name, "creationTimestamp": "2026-11-21T08:00:00Z"},
+                    "spec": {"task": "\nRun the tests,\nand fix them", "agent": {"claude": {}}},
+                    "status": status,
+                }),
+            )
+        };
+        let jobs = [
+            job("new", json!(null)),
+            job("waits", json!({"phase": "Pending", "sprite": "waits-abc123-1"})),
+            job("done", json!({"phase": "Failed", "sprite": "d-1", "exitCode": 3, "attempts": 2})),
+        ];
+        let context = Context { waiting: [("waits-abc123-1".to_owned(), 2)].into() };
+        insta::assert_snapshot!(table(Kind::Job, &jobs, &context));
+    }
+
+    #[test]
+    fn agents_show_their_queue_and_cost() {
+        let agents = [
+            object(
+                Kind::Agent,
+                json!({
+                    "metadata": {"name": "api-bot", "creationTimestamp": "2026-11-17T08:00:00Z"},
+                    "spec": {"agent": {"claude": {}}, "runtime": {"local": {"workdir": "~/api"}}},
+                    "status": {
+                        "phase": "Busy",
+                        "sprite": "api-bot-abc123-1",
+                        "turns": {"queued": 3, "running": 1, "done": 17},
+                        "cost": {"microUsd": 1_234_001},
+                    },
+                }),
+            ),
+            object(
+                Kind::Agent,
+                json!({"metadata": {"name": "b"}, "spec": {"agent": {"command": {}}}}),
+            ),
+        ];
+        insta::assert_snapshot!(table(Kind::Agent, &agents, &Context::default()));
+    }
+
+    #[test]
+    fn sprites_show_whose_they_are_and_how_they_ended() {
+        let sprite = |name: &str, status: serde_json::Value| {
+            let owner = json!({
+                "apiVersion": API_VERSION, "kind": "Job", "name": "run-x", "uid": "u", "controller": true,
+            });
+            object(
+                Kind::Sprite,
+                json!({
+                    "metadata": {
+                        "name": name,
+                        "creationTimestamp": "2026-11-21T08:03:00Z",
+                        "ownerReferences": [owner],
+                    },
+                    "spec": {
+                        "agent": {"command": {}}, "runtime": {"local": {}},
+                        "permissions": {"mode": "bypass"}, "attempt": 1, "running": true,
+                    },
+                    "status": status,
+                }),
+            )
+        };
+        let sprites = [
+            sprite("waits", json!({"phase": "Waiting"})),
+            sprite(
+                "runs",
+                json!({"phase": "Running", "local": {"bootId": "b", "pid": 4711, "startTime": 1}}),
+            ),
+            sprite("killed", json!({"phase": "Exited", "exit": {"signal": 9, "reason": "Failed"}})),
+            sprite(
+                "late",
+                json!({"phase": "Exited", "exit": {"signal": 15, "reason": "TimedOut"}}),
+            ),
+            sprite("lost", json!({"phase": "Exited", "exit": {"reason": "ReporterLost"}})),
+            sprite("three", json!({"phase": "Exited", "exit": {"code": 3, "reason": "Failed"}})),
+        ];
+        let context = Context { waiting: [("waits".to_owned(), 1)].into() };
+        insta::assert_snapshot!(table(Kind::Sprite, &sprites, &context));
+    }
+
+    #[test]
+    fn ages_read_as_kubectl_prints_them() {
+        const MINUTE: i64 = 60;
+        const HOUR: i64 = 3600;
+        const DAY: i64 = 86_400;
+        for (seconds, expected) in [
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (3 * MINUTE + 5, "3m5s"),
+            (10 * MINUTE + 5, "10m"),
+            (179 * MINUTE + 59, "179m"),
+            (3 * HOUR, "3h"),
+            (3 * HOUR + 7 * MINUTE, "3h7m"),
+            (8 * HOUR + 7 * MINUTE, "8h"),
+            (47 * HOUR, "47h"),
+            (2 * DAY, "2d"),
+            (2 * DAY + 5 * HOUR, "2d5h"),
+            (8 * DAY + 5 * HOUR, "8d"),
+            (700 * DAY, "700d"),
+            (800 * DAY, "2y70d"),
+            (365 * 9 * DAY, "9y"),
+        ] {
+            let then = Timestamp::from_second(now().as_second() - seconds).unwrap();
+            assert_eq!(age(then, now()), expected, "{seconds}s");
+        }
+    }
+
+    #[test]
+    fn long_tasks_are_cut_to_one_line() {
+        assert_eq!(one_line("echo hello"), "echo hello");
+        assert_eq!(one_line("  \n\n echo\thello \n"), "echo hello");
+        assert_eq!(one_line("echo\nhello"), "echo...");
+        assert_eq!(one_line(&"é".repeat(61)), format!("{}...", "é".repeat(57)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_task_breaks_a_row(task in "(?s).{0,100}") {
+            let line = one_line(&task);
+            prop_assert!(line.chars().count() <= 60 && !line.contains(char::is_control), "{:?}", line);
+        }
+
+        #[test]
+        fn no_age_is_long(a in -300_000_000_000_i64..250_000_000_000, b in -300_000_000_000_i64..250_000_000_000) {
+            let (a, b) = (Timestamp::from_second(a).unwrap(), Timestamp::from_second(b).unwrap());
+            prop_assert!(age(a, b).len() <= 9, "{}", age(a, b));
+        }
+    }
+
+    #[test]
+    fn every_row_has_a_cell_for_each_column() {
+        let minimal = [
+            object(Kind::Agent, json!({"metadata": {}, "spec": {"agent": {"claude": {}}}})),
+            object(
+                Kind::Job,
+                json!({"metadata": {}, "spec": {"task": "", "agent": {"claude": {}}}}),
+            ),
+        ];
+        for object in minimal {
+            let cells = row(&object, now(), &Context::default());
+            assert_eq!(cells.len(), columns(object.kind()).len());
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! object exists only once there are no faults, and because a place is lost in it. JSON gives
 //! the same tree, without places.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -14,7 +14,7 @@ use serde::{
 use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
-use super::Fault;
+use super::{Fault, fault::printable};
 
 /// A place in a text; 0 where it is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +27,7 @@ impl Place {
     /// A fault at this place.
     pub(super) fn fault(self, path: impl Into<String>, message: impl Into<String>) -> Fault {
         let known = |n: u32| (n > 0).then_some(n);
+        let (path, message) = (printable(&path.into()), printable(&message.into()));
         Fault { line: known(self.line), column: known(self.column), ..Fault::new(path, message) }
     }
 
@@ -90,6 +91,10 @@ impl Node {
 
     pub(super) fn text(&self) -> Option<&str> {
         if let Shape::Text(text) = &self.shape { Some(text) } else { None }
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.shape, Shape::Map(_))
     }
 
     pub(super) fn is_null(&self) -> bool {
@@ -163,22 +168,68 @@ impl From<Value> for Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+/// Reads a tree from a text with places, which only the YAML reader knows.
+pub(super) struct Placed(pub(super) Node);
+/// Reads a tree without places, by any other reader.
+pub(super) struct Plain(pub(super) Node);
+
+impl<'de> Deserialize<'de> for Placed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Shape>::deserialize(deserializer)?;
-        Ok(Self { place: spanned.referenced.into(), shape: spanned.value })
+        let spanned = Spanned::<Raw<Self>>::deserialize(deserializer)?;
+        Ok(Self(Node { place: spanned.referenced.into(), shape: spanned.value.0 }))
     }
 }
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
+        Raw::<Self>::deserialize(deserializer).map(|raw| Self(raw.0.into()))
     }
 }
 
-struct ShapeVisitor;
+/// A way to read nodes and keys.
+trait Reading<'de>: Deserialize<'de> {
+    type Key: Deserialize<'de>;
+    fn key(key: Self::Key) -> (Place, String);
+    fn node(self) -> Node;
+}
 
-impl<'de> Visitor<'de> for ShapeVisitor {
+impl<'de> Reading<'de> for Placed {
+    type Key = Spanned<String>;
+
+    fn key(key: Self::Key) -> (Place, String) {
+        (key.referenced.into(), key.value)
+    }
+
+    fn node(self) -> Node {
+        self.0
+    }
+}
+
+impl<'de> Reading<'de> for Plain {
+    type Key = String;
+
+    fn key(key: Self::Key) -> (Place, String) {
+        (Place::default(), key)
+    }
+
+    fn node(self) -> Node {
+        self.0
+    }
+}
+
+/// A shape whose children are read one way or the other.
+struct Raw<R>(Shape, PhantomData<R>);
+
+impl<'de, R: Reading<'de>> Deserialize<'de> for Raw<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let shape = deserializer.deserialize_any(ShapeVisitor(PhantomData::<R>))?;
+        Ok(Self(shape, PhantomData))
+    }
+}
+
+struct ShapeVisitor<R>(PhantomData<R>);
+
+impl<'de, R: Reading<'de>> Visitor<'de> for ShapeVisitor<R> {
     type Value = Shape;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,7 +245,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shape, D::Error> {
-        Shape::deserialize(deserializer)
+        deserializer.deserialize_any(self)
     }
 
     fn visit_bool<E>(self, flag: bool) -> Result<Shape, E> {
@@ -225,20 +276,17 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Shape, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
+        while let Some(item) = access.next_element::<R>()? {
+            items.push(item.node());
         }
         Ok(Shape::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Shape, A::Error> {
         let mut members = Vec::new();
-        while let Some(key) = access.next_key::<Spanned<String>>()? {
-            members.push(Member {
-                place: key.referenced.into(),
-                key: key.value,
-                node: access.next_value()?,
-            });
+        while let Some(key) = access.next_key()? {
+            let (place, key) = R::key(key);
+            members.push(Member { place, key, node: access.next_value::<R>()?.node() });
         }
         Ok(Shape::Map(members))
     }

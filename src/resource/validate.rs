@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use super::{
     AnyObject, Fault, Faults, Kind, Span,
     check::join,
-    tree::{Member, Node, Shape},
+    fault::quoted,
+    tree::{Member, Node},
 };
 
 /// The longest name, as DNS has it.
@@ -32,7 +33,7 @@ pub fn validate(object: &AnyObject) -> Result<(), Faults> {
 
 /// All rules for a document of a kind.
 pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
-    if let Some(metadata) = object.get("metadata") {
+    if let Some(metadata) = object.get("metadata").filter(|node| node.is_map()) {
         self::metadata(metadata, faults);
     }
     let Some(spec) = object.get("spec") else { return };
@@ -67,12 +68,15 @@ fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
     {
         faults.push(node.fault("metadata.name", message));
     }
-    // A prefix may end in a dash: the suffix makes it a name.
+    // A prefix may end in a dash, and a long one is cut: the suffix makes it a name.
     if let Some((node, text)) = texted(prefix).filter(|(_, text)| !text.is_empty())
-        && let Some(message) = bad_label(&format!("{text}x"))
+        && bad_label(&text.chars().take(MAX_NAME - 1).chain(['x']).collect::<String>()).is_some()
     {
-        faults
-            .push(node.fault("metadata.generateName", message.replace(&format!("{text}x"), text)));
+        let message = format!(
+            "{} is no start of a DNS label; use a-z, 0-9 and -, with a letter or digit first",
+            quoted(text)
+        );
+        faults.push(node.fault("metadata.generateName", message));
     }
     for member in members(metadata.get("labels")) {
         let path = join("metadata.labels", &member.key);
@@ -115,7 +119,10 @@ pub fn bad_label(text: &str) -> Option<String> {
         && !text.starts_with('-')
         && !text.ends_with('-');
     (!good).then(|| {
-        format!("`{text}` is no DNS label; use a-z, 0-9 and -, with a letter or digit at both ends")
+        format!(
+            "{} is no DNS label; use a-z, 0-9 and -, with a letter or digit at both ends",
+            quoted(text)
+        )
     })
 }
 
@@ -130,8 +137,9 @@ pub(super) fn bad_key(key: &str) -> Option<String> {
     });
     (!prefix_good || name.is_empty() || !is_word(name)).then(|| {
         format!(
-            "`{key}` is no key; use up to 63 of a-z, A-Z, 0-9, -, _ and ., with a letter or digit \
-             at both ends, and in front of it a domain and a / if you like"
+            "{} is no key; use up to 63 of a-z, A-Z, 0-9, -, _ and ., with a letter or digit \
+             at both ends, and in front of it a domain and a / if you like",
+            quoted(key)
         )
     })
 }
@@ -140,8 +148,9 @@ pub(super) fn bad_key(key: &str) -> Option<String> {
 pub(super) fn bad_label_value(value: &str) -> Option<String> {
     (!is_word(value)).then(|| {
         format!(
-            "`{value}` is no label value; use up to 63 of a-z, A-Z, 0-9, -, _ and ., with a letter \
-             or digit at both ends, or keep it in an annotation"
+            "{} is no label value; use up to 63 of a-z, A-Z, 0-9, -, _ and ., with a letter \
+             or digit at both ends, or keep it in an annotation",
+            quoted(value)
         )
     })
 }
@@ -212,14 +221,13 @@ impl<'a> Rules<'a> {
         if let Some((node, path)) = self.text(&["runtime", "local", "workdir"])
             && !(path.starts_with('/') || path == "~" || path.starts_with("~/"))
         {
-            let message = format!("`{path}` is no absolute path; begin it with / or ~/");
+            let message = format!("{} is no absolute path; begin it with / or ~/", quoted(path));
             self.say(node, "spec.runtime.local.workdir", message);
         }
     }
 
     fn repo(&mut self) {
-        let Some(repo) = self.spec.get("repo").filter(|repo| matches!(repo.shape, Shape::Map(_)))
-        else {
+        let Some(repo) = self.spec.get("repo").filter(|repo| repo.is_map()) else {
             return;
         };
         match (repo.get("github"), repo.get("url")) {
@@ -234,7 +242,7 @@ impl<'a> Rules<'a> {
         if let Some((node, text)) = texted(repo.get("github"))
             && !is_github(text)
         {
-            let message = format!("`{text}` is no GitHub repository; write owner/name");
+            let message = format!("{} is no GitHub repository; write owner/name", quoted(text));
             self.say(node, "spec.repo.github", message);
         }
         if let Some((node, text)) = texted(repo.get("url"))
@@ -245,7 +253,7 @@ impl<'a> Rules<'a> {
         if let Some((node, text)) = texted(repo.get("branch"))
             && !is_branch(text)
         {
-            let message = format!("`{text}` is no name that git takes for a branch");
+            let message = format!("{} is no name that git takes for a branch", quoted(text));
             self.say(node, "spec.repo.branch", message);
         }
     }
@@ -260,20 +268,21 @@ impl<'a> Rules<'a> {
                 let path = format!("{path}.name");
                 if !is_variable(name) {
                     let message = format!(
-                        "`{name}` is no variable; use letters, digits and _, and no digit first"
+                        "{} is no variable; use letters, digits and _, and no digit first",
+                        quoted(name)
                     );
                     self.say(node, &path, message);
                 } else if RESERVED_ENV.contains(&name) {
                     self.say(
                         node,
                         &path,
-                        format!("`{name}` is set by the server; choose another name"),
+                        format!("{} is set by the server; choose another name", quoted(name)),
                     );
                 } else if !names.insert(name) {
                     self.say(
                         node,
                         &path,
-                        format!("`{name}` is there already; keep one of the two"),
+                        format!("{} is there already; keep one of the two", quoted(name)),
                     );
                 }
             }
@@ -290,7 +299,7 @@ impl<'a> Rules<'a> {
                         "has a NUL byte, which no variable can hold",
                     );
                 }
-                (None, None) if matches!(entry.shape, Shape::Map(_)) => {
+                (None, None) if entry.is_map() => {
                     self.say(entry, &format!("{path}.value"), "is missing");
                 }
                 _ => {}

@@ -2,15 +2,20 @@
 //!
 //! The only module that knows which YAML library there is.
 
-use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
+use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter, Options, UserMessageFormatter};
 
 use super::{
     AnyObject, Fault, Faults, decode,
-    tree::{Member, Node, Place, Shape},
+    fault::{in_order, quoted},
+    tree::{Member, Node, Place, Placed, Plain, Shape},
 };
 
 /// The most bytes of text that are taken.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The deepest nesting that is taken. The deepest place of our types is half of that, and each
+/// level costs the reader tens of kilobytes of stack.
+const MAX_DEPTH: usize = 16;
 
 /// Reads all objects of a text: YAML or JSON, one or more documents. Documents without content
 /// are skipped. `file` names the text in faults.
@@ -38,14 +43,14 @@ pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
     for fault in &mut faults {
         fault.file = file.map(str::to_owned);
     }
-    Err(Faults(faults))
+    Err(Faults(in_order(faults)))
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_nodes: 200_000,
-            max_depth: 64,
+            max_depth: MAX_DEPTH,
             max_aliases: 1_000,
             max_anchors: 1_000,
         },
@@ -65,12 +70,13 @@ fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     }
     // With this policy the reader passes doubles on, and `decode` finds all of them.
     let policy = DuplicateKeyPolicy::LastWins;
-    let documents = serde_saphyr::from_multiple_with_options::<Node>(text, options(policy))
+    let documents = serde_saphyr::from_multiple_with_options::<Placed>(text, options(policy))
         .map_err(|error| fault(&error))?;
+    let documents: Vec<Node> = documents.into_iter().map(|Placed(node)| node).collect();
     // Save where keys are numbers: those it drops by itself, so it has to look for them.
     if documents.iter().any(has_number_key) {
         let policy = DuplicateKeyPolicy::Error;
-        match serde_saphyr::from_multiple_with_options::<Node>(text, options(policy)) {
+        match serde_saphyr::from_multiple_with_options::<Placed>(text, options(policy)) {
             Err(error @ Error::DuplicateMappingKey { .. })
                 if !documents.iter().any(has_doubles) =>
             {
@@ -99,9 +105,26 @@ fn has_number_key(node: &Node) -> bool {
 /// A fault of the text itself, in one line.
 fn fault(error: &Error) -> Fault {
     let place = error.location().map(Place::from).unwrap_or_default();
-    let text = error.without_snippet().to_string();
-    let line = text.lines().next().unwrap_or("is no YAML");
-    place.fault("", line)
+    let mut cause = error.without_snippet();
+    while let Error::AliasError { error, .. } = cause {
+        cause = error.without_snippet();
+    }
+    let message = match cause {
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            "aliases make the document too large; write the values out".to_owned()
+        }
+        Error::Budget { .. } => {
+            "the document is too large or too deep; split it with ---".to_owned()
+        }
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {} is there already; keep one", quoted(key))
+        }
+        other => format!("is no good YAML: {}", UserMessageFormatter.format_message(other)),
+    };
+    place.fault("", message)
 }
 
 /// Writes an object as YAML: `apiVersion`, `kind`, `metadata`, `spec` and `status`, members in
@@ -162,5 +185,5 @@ fn parts<S: serde::Serialize, T: serde::Serialize>(object: &super::Object<S, T>)
 fn ordered(value: &impl serde::Serialize) -> Node {
     serde_json::to_string(value)
         .and_then(|text| serde_json::from_str(&text))
-        .unwrap_or_else(|_| Node::from(Shape::Null))
+        .map_or_else(|_| Node::from(Shape::Null), |Plain(node)| node)
 }
