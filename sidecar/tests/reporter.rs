@@ -117,11 +117,18 @@ async fn a_reporter_that_is_killed_leaves_nothing_running_and_everything_spooled
 
 #[tokio::test]
 async fn what_an_agent_leaves_running_is_gone_before_its_exit_is_told() {
-    let stage = Stage::new("setsid sh -c 'trap \"\" TERM; sleep 600' & env -i sleep 600 & exit 0");
+    // One that hides from groups and signals, one that hides its marker.
+    let unmarked = format!("86{}", std::process::id());
+    let stage = Stage::new(&format!(
+        "setsid sh -c 'trap \"\" TERM; sleep 600' & env -i setsid sleep {unmarked} & \
+         while ! grep -q {unmarked} /proc/$!/cmdline; do :; done; exit 0"
+    ));
     let _server = stage.serve().await;
     assert_eq!(stage.launch().await, "ok");
     let exit = stage.world.exit().await;
     assert_eq!(stage.tree(), Vec::<u32>::new());
+    let left = Command::new("pgrep").args(["-f", &format!("sleep {unmarked}")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
     assert_eq!(exit.reason, ExitReason::Completed);
 }
 

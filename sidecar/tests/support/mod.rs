@@ -201,7 +201,6 @@ fn printed(known: &Known, stream: Stream) -> Vec<u8> {
 
 /// A server that runs until it is dropped, connections and all.
 pub struct Server {
-    pub url: String,
     _tasks: JoinSet<()>,
 }
 
@@ -209,8 +208,8 @@ impl Server {
     /// Starts on a free port, and writes its address where the reporter looks.
     pub async fn start(world: &World, endpoint: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        fs::write(endpoint, format!("{url}\n")).unwrap();
+        let address = listener.local_addr().unwrap();
+        fs::write(endpoint, format!("http://{address}\n")).unwrap();
         let mut tasks = JoinSet::new();
         let world = world.clone();
         tasks.spawn(async move {
@@ -226,7 +225,7 @@ impl Server {
                 });
             }
         });
-        Self { url, _tasks: tasks }
+        Self { _tasks: tasks }
     }
 }
 
