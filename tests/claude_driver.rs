@@ -328,14 +328,46 @@ async fn a_missing_binary_and_a_missing_directory_are_named() {
     assert_eq!(exit.reason, ExitReason::WorkspaceFailed);
 }
 
+/// A desk whose CLI is a shell script.
+fn scripted(script: &str) -> Desk {
+    let path = std::path::Path::new("claude");
+    let mut desk = Desk::new(path, "http://127.0.0.1:9");
+    let path = desk.file("claude");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = Some(path.to_string_lossy().into_owned());
+    desk.spec.agent = AgentSpec::Claude { path, model: None, instructions: None };
+    desk
+}
+
+#[tokio::test]
+async fn a_cli_that_is_gone_is_not_waited_for_because_a_child_holds_its_pipes() {
+    let mut desk = scripted("while [ ! -e end ]; do sleep 0.1; done &\nexit 3");
+    let mut run = desk.job("hello").await;
+    let exit = run.exit().await;
+    assert!(desk.tools() > 0, "the child lives");
+    assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(3)));
+    std::fs::write(desk.file("end"), "").unwrap();
+}
+
+#[tokio::test]
+async fn a_cli_that_prints_what_nobody_knows_is_understood_where_it_can_be() {
+    let mut desk = scripted(
+        r#"read -r hello; read -r prompt
+printf 'warning: \377\376 not JSON\n'
+echo '{"type":"news","text":"of tomorrow"}'
+echo '{"type":"system","subtype":"init","session_id":5}'
+echo '{"type":"result","subtype":"success","result":"enough"}'
+cat > /dev/null"#,
+    );
+    let mut run = desk.job("hello").await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    assert_eq!(run.text(TASK_TURN), "enough\n");
+}
+
 #[tokio::test]
 async fn a_cli_that_ends_at_once_fails_with_its_last_words() {
-    let mut desk = Desk::new("/bin/sh".as_ref(), "http://127.0.0.1:9");
-    let script = desk.file("claude");
-    std::fs::write(&script, "#!/bin/sh\necho 'error: too old' >&2\nexit 1\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = script.to_string_lossy().into_owned();
-    desk.spec.agent = AgentSpec::Claude { path: Some(path), model: None, instructions: None };
+    let mut desk = scripted("echo 'error: too old' >&2\nexit 1");
     let mut run = desk.job("hello").await;
     let exit = run.exit().await;
     assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(1)));
