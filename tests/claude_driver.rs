@@ -467,10 +467,17 @@ async fn a_job_waits_for_its_background_tasks() {
     let exit = run.exit().await;
     assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
     assert!(desk.file("late").exists());
-    let own = run.events().into_iter().filter(|event| {
-        matches!(event, EventBody::TurnAccepted { origin: Some(origin), .. } if origin == "agent")
-    });
-    assert_eq!(own.count(), 1, "the turn that the task's end began");
+    let turns: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::TurnAccepted { origin, .. } => Some(origin.clone().unwrap_or_default()),
+            EventBody::TurnEnded { turn, .. } if turn == TASK_TURN => Some("task ended".to_owned()),
+            EventBody::TurnEnded { .. } => Some("ended".to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(turns, ["agent", "ended", "task ended"], "the run is ended upon the task's end");
 }
 
 #[tokio::test]

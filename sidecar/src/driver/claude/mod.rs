@@ -157,7 +157,10 @@ impl Hands {
                 Heard::OutputEnded => reads_output = false,
                 Heard::Error(line) => self.last_words.keep(&line),
                 Heard::Ended(status) => break status.ok(),
-                Heard::Silence if self.input.is_some() => self.input = None,
+                Heard::Silence if self.input.is_some() => {
+                    let effects = self.session.expect_nothing();
+                    self.perform(effects).await;
+                }
                 Heard::Silence => break None,
             }
         };
