@@ -333,8 +333,9 @@ fn scripted(script: &str) -> Desk {
     let path = std::path::Path::new("claude");
     let mut desk = Desk::new(path, "http://127.0.0.1:9");
     let path = desk.file("claude");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).expect("a mode");
     let path = Some(path.to_string_lossy().into_owned());
     desk.spec.agent = AgentSpec::Claude { path, model: None, instructions: None };
     desk
