@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::resource::{ProcessIdentity, Sprite};
 
+pub mod local;
+
 /// A place where sprites live.
 #[async_trait]
 pub trait Runtime: Send + Sync {

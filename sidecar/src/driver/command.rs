@@ -1,15 +1,172 @@
 //! `command`: a shell, as an honest agent that needs no account.
+//!
+//! Each prompt is one run of `SHELL -c PROMPT` with its input closed. What it prints are log
+//! bytes, of each stream in order. Its end is the turn's end; in a job it is the run's end
+//! too, and its exit code is the job's.
 
-use super::Seat;
-use crate::wire::{Exit, ExitReason};
+use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::Child,
+};
+
+use super::{DriverOrder, Said, Seat, TASK_TURN, Voice};
+use crate::{
+    process::{self, Launch},
+    wire::{EventBody, Exit, ExitReason, RunSpec, Stream, TurnOutcome, Usage},
+};
+
+/// How many bytes are read at once.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Runs each prompt as `SHELL -c PROMPT`.
-pub async fn drive(seat: Seat, _shell: Option<String>) -> Exit {
-    drop(seat);
-    Exit {
-        code: None,
-        signal: None,
-        reason: ExitReason::StartFailed,
-        message: "not written".into(),
+pub async fn drive(mut seat: Seat, shell: Option<String>) -> Exit {
+    let shell = shell.unwrap_or_else(|| "sh".into());
+    seat.voice.event(EventBody::Ready {}).await;
+    while let Some(order) = seat.orders.recv().await {
+        match order {
+            DriverOrder::Prompt { turn, text } => {
+                let mut child = match process::start(&launch(&seat.spec, &shell, &text)) {
+                    Ok(child) => child,
+                    Err(error) => {
+                        end_turn(&seat.voice, &turn, TurnOutcome::Failed, error.to_string()).await;
+                        return ended(ExitReason::StartFailed, error.to_string());
+                    }
+                };
+                let (status, stopped) = run(&mut child, &mut seat).await;
+                let exit = match status {
+                    Ok(status) => exit_of(status),
+                    Err(error) => ended(ExitReason::Failed, error.to_string()),
+                };
+                let outcome = match exit.reason {
+                    ExitReason::Completed => TurnOutcome::Succeeded,
+                    _ => TurnOutcome::Failed,
+                };
+                end_turn(&seat.voice, &turn, outcome, exit.message.clone()).await;
+                if turn == TASK_TURN || stopped {
+                    return exit;
+                }
+            }
+            DriverOrder::Stop => break,
+            DriverOrder::Interrupt | DriverOrder::Answer { .. } => {}
+        }
     }
+    ended(ExitReason::Completed, String::new())
+}
+
+fn launch(spec: &RunSpec, shell: &str, text: &str) -> Launch {
+    Launch {
+        program: shell.into(),
+        args: vec!["-c".into(), text.into()],
+        env: spec.env.iter().map(|it| (it.name.clone().into(), it.value.clone().into())).collect(),
+        workdir: (&spec.workdir).into(),
+        hide: spec.hide.iter().map(Into::into).collect(),
+    }
+}
+
+/// Lets the shell run to its end; answers how it ended and whether it was told to stop.
+async fn run(child: &mut Child, seat: &mut Seat) -> (io::Result<ExitStatus>, bool) {
+    drop(child.stdin.take());
+    let leader = child.id();
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let (mut out_bytes, mut err_bytes) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
+    let mut stopped = false;
+    let status = loop {
+        tokio::select! {
+            read = read(&mut out, &mut out_bytes) => {
+                say(&seat.voice, Stream::Stdout, &mut out, &out_bytes, read).await;
+            }
+            read = read(&mut err, &mut err_bytes) => {
+                say(&seat.voice, Stream::Stderr, &mut err, &err_bytes, read).await;
+            }
+            status = child.wait() => break status,
+            order = seat.orders.recv(), if !stopped => match order {
+                Some(DriverOrder::Interrupt) => hint(leader, Signal::INT),
+                Some(DriverOrder::Stop) | None => {
+                    stopped = true;
+                    hint(leader, Signal::TERM);
+                }
+                Some(DriverOrder::Prompt { .. } | DriverOrder::Answer { .. }) => {}
+            },
+        }
+    };
+    // What the shell itself wrote is in the pipes by now. What it left running may hold them
+    // open for ever, and is no part of the answer.
+    rest(&seat.voice, Stream::Stdout, out, &mut out_bytes).await;
+    rest(&seat.voice, Stream::Stderr, err, &mut err_bytes).await;
+    (status, stopped)
+}
+
+fn hint(leader: Option<u32>, signal: Signal) {
+    if let Some(leader) = leader {
+        process::signal_group(leader, signal);
+    }
+}
+
+/// Reads from a stream; never returns for one that is over.
+async fn read<R: AsyncRead + Unpin>(stream: &mut Option<R>, bytes: &mut [u8]) -> io::Result<usize> {
+    match stream {
+        Some(stream) => stream.read(bytes).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn say<R>(
+    voice: &Voice,
+    stream: Stream,
+    source: &mut Option<R>,
+    bytes: &[u8],
+    read: io::Result<usize>,
+) {
+    match read {
+        Ok(0) | Err(_) => *source = None,
+        Ok(length) => voice.say(Said::Log(stream, bytes[..length].to_vec())).await,
+    }
+}
+
+/// Reads what is in a pipe now, without waiting for its end.
+async fn rest<R: std::os::fd::AsFd>(
+    voice: &Voice,
+    stream: Stream,
+    source: Option<R>,
+    bytes: &mut [u8],
+) {
+    let Some(source) = source else { return };
+    loop {
+        // The pipe does not block: an empty one answers so, and that is its end for us.
+        match rustix::io::read(&source, &mut *bytes) {
+            Ok(length) if length > 0 => {
+                voice.say(Said::Log(stream, bytes[..length].to_vec())).await;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return,
+        }
+    }
+}
+
+async fn end_turn(voice: &Voice, turn: &str, outcome: TurnOutcome, message: String) {
+    let message = (!message.is_empty()).then_some(message);
+    let turn = turn.to_owned();
+    voice.event(EventBody::TurnEnded { turn, outcome, message, usage: Usage::default() }).await;
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    let (code, signal) = (status.code(), status.signal());
+    match (code, signal) {
+        (Some(0), _) => ended(ExitReason::Completed, String::new()),
+        (Some(code), _) => {
+            Exit { code: Some(code), ..ended(ExitReason::Failed, format!("exit code {code}")) }
+        }
+        (None, signal) => {
+            let message = format!("ended by signal {}", signal.unwrap_or_default());
+            Exit { signal, ..ended(ExitReason::Failed, message) }
+        }
+    }
+}
+
+fn ended(reason: ExitReason, message: String) -> Exit {
+    let code = (reason == ExitReason::Completed).then_some(0);
+    Exit { code, signal: None, reason, message }
 }

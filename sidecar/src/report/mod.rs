@@ -1,0 +1,35 @@
+//! Reporting: what is in the spool goes to the server, what the server wants comes back.
+//!
+//! Two loops share a [`Desk`]. [`deliver`] posts what the spool holds, one batch at a time and
+//! in order; while a batch is under way the next one grows, so a quiet agent's first byte goes at
+//! once and a loud one's bytes go in large pieces. [`listen`] keeps a stream open on which the
+//! server sends orders.
+//!
+//! Neither gives up. A server that is down, busy or broken is tried again, ever more slowly but
+//! at least every few seconds, at the address that stands in the endpoint file by then. Only
+//! the server itself can end it: it holds the exit event ([`Verdict::Finished`]), or it says
+//! that this run is not its own any more ([`Verdict::Superseded`]).
+
+mod backoff;
+mod deliver;
+mod desk;
+mod http;
+mod listen;
+
+pub use backoff::Backoff;
+pub use deliver::deliver;
+pub use desk::Desk;
+pub use http::{Address, AddressError};
+pub use listen::listen;
+
+/// How reporting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server holds the exit event.
+    Finished,
+    /// The server wants nothing from this run.
+    Superseded {
+        /// Whether that is final (410), or the token was refused (401).
+        gone: bool,
+    },
+}

@@ -1,0 +1,199 @@
+//! One run of a sprite, from the lock to the last acknowledgement.
+//!
+//! A reporter that gets the lock of a run directory finds one of two things there. If nobody was
+//! here before, it writes down who it is, says hello, prepares the workspace, and lives
+//! with the agent ([`life`]) until its process tree is gone. If somebody was, that reporter
+//! died, and there is no agent to live with any more: it kills what is left, writes down that
+//! the end is not known, and starts nothing. Either way it stays until the server holds
+//! everything.
+//!
+//! Invariants:
+//! - `state.json` is on disk before the agent starts.
+//! - The process tree is empty before the exit event is numbered.
+//! - The exit event is in the spool before `exit.json` is written, and that before `drained`.
+
+mod clock;
+mod ladder;
+mod life;
+mod workspace;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+
+use crate::{
+    ambient,
+    process::{self, Tree},
+    report::{self, Address, AddressError, Desk, Verdict},
+    rundir::{RunDir, RunLock, State},
+    spool::{self, Spool},
+    wire::{Containment, EventBody, Exit, ExitReason, RunSpec, WIRE_VERSION},
+};
+
+/// How long a reporter that has nothing to do stays without a server.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run directory cannot be used.
+    #[error("cannot use the run directory {path}: {error}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The server's address cannot be used.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// This process cannot be told from others.
+    #[error("cannot tell which process this is: {0}")]
+    Identity(io::Error),
+}
+
+/// What a reporter finds in a run directory.
+pub enum Found {
+    /// Another reporter lives there.
+    Held,
+    /// Everything was done and told.
+    Done,
+    /// A run to begin, or to clean up after.
+    Run(Box<Run>),
+}
+
+/// A run that this process holds the lock of.
+pub struct Run {
+    dir: RunDir,
+    _lock: RunLock,
+    spec: Arc<RunSpec>,
+    address: Address,
+    containment: Containment,
+    cgroup: Option<PathBuf>,
+    /// Whether another reporter died here.
+    orphaned: bool,
+}
+
+impl Run {
+    /// Takes a run directory over, if nobody holds it, and writes down who holds it now.
+    ///
+    /// # Errors
+    /// Why the run cannot begin.
+    pub fn take(dir: RunDir, token: String) -> Result<Found, Error> {
+        let unusable = |error| Error::Directory { path: dir.path().to_owned(), error };
+        let Some(lock) = dir.lock().map_err(unusable)? else { return Ok(Found::Held) };
+        if dir.drained() {
+            return Ok(Found::Done);
+        }
+        let spec = Arc::new(dir.spec().map_err(unusable)?);
+        let address = Address {
+            job_id: spec.job_id.clone(),
+            run: spec.run,
+            token,
+            endpoint_file: spec.endpoint_file.as_ref().map(PathBuf::from),
+            server: spec.server.clone(),
+        };
+        match address.authority() {
+            // A local server may be down just now; its file comes with it.
+            Ok(_) | Err(AddressError::File { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(state) = dir.state().map_err(unusable)? {
+            let containment = Containment::default();
+            let cgroup = state.cgroup;
+            let run = Self { dir, _lock: lock, spec, address, containment, cgroup, orphaned: true };
+            return Ok(Found::Run(Box::new(run)));
+        }
+        let process = process::identity().map_err(Error::Identity)?;
+        let hide: Vec<PathBuf> = spec.hide.iter().map(PathBuf::from).collect();
+        let (containment, cgroup) =
+            process::settle(&spec.job_id, &hide, std::path::Path::new(&spec.workdir));
+        dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
+        let run = Self { dir, _lock: lock, spec, address, containment, cgroup, orphaned: false };
+        Ok(Found::Run(Box::new(run)))
+    }
+
+    /// Lives the run to its end.
+    ///
+    /// # Errors
+    /// What kept it from being kept on disk.
+    pub async fn live(self) -> Result<(), Error> {
+        let unusable = |error| Error::Directory { path: self.dir.path().to_owned(), error };
+        let spool = Spool::open(&self.dir.spool(), spool::Options::default()).map_err(unusable)?;
+        let desk = Arc::new(Desk::new(spool, Some(self.dir.log())));
+        let verdict = if self.orphaned {
+            self.clean_up(&desk).await.map_err(unusable)?;
+            let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
+            wait_for_delivery(&desk, delivery).await
+        } else {
+            self.say_hello(&desk).map_err(unusable)?;
+            let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
+            match life::live(&self, &desk, delivery).await.map_err(unusable)? {
+                life::Told::Not(delivery) => wait_for_delivery(&desk, delivery).await,
+                life::Told::Superseded(verdict) => Some(verdict),
+            }
+        };
+        match verdict {
+            Some(Verdict::Finished | Verdict::Superseded { gone: true }) => {
+                self.dir.write_drained().map_err(unusable)
+            }
+            // The spool stays, for a reporter that may speak.
+            Some(Verdict::Superseded { gone: false }) | None => Ok(()),
+        }
+    }
+
+    fn say_hello(&self, desk: &Desk) -> io::Result<()> {
+        let mut hello = EventBody::Hello {
+            wire: WIRE_VERSION,
+            version: env!("CARGO_PKG_VERSION").into(),
+            process: process::identity()?,
+            containment: self.containment.clone(),
+        };
+        self.shaper().clean(&mut hello);
+        desk.append(hello).map(drop)
+    }
+
+    /// Another reporter died here: ends what it left, and writes down that it did.
+    async fn clean_up(&self, desk: &Desk) -> io::Result<()> {
+        let tree = Tree::left_behind(&self.spec.job_id, self.cgroup.clone());
+        tree.kill(|stuck| desk.complain(&format!("these processes do not die: {stuck:?}"))).await?;
+        let exit = match (desk.ended(), self.dir.exit()?) {
+            (Some(exit), _) | (None, Some(exit)) => exit,
+            (None, None) => Exit {
+                code: None,
+                signal: None,
+                reason: ExitReason::ReporterLost,
+                message: "the reporter died; what the agent did last is not known".into(),
+            },
+        };
+        if desk.next() == 1 {
+            self.say_hello(desk)?;
+        }
+        if desk.ended().is_none() {
+            desk.append(EventBody::Exit(exit.clone()))?;
+        }
+        self.dir.write_exit(&exit)
+    }
+
+    fn shaper(&self) -> crate::shape::Shaper {
+        let secret = self.spec.env.iter().filter(|variable| variable.secret);
+        let values = secret.map(|variable| variable.value.clone());
+        crate::shape::Shaper::new(crate::mask::Secrets::new(
+            values.chain([self.address.token.clone()]),
+        ))
+    }
+}
+
+/// Waits until everything was told; none if there was no server for too long.
+async fn wait_for_delivery(desk: &Desk, mut delivery: JoinHandle<Verdict>) -> Option<Verdict> {
+    loop {
+        tokio::select! {
+            verdict = &mut delivery => return verdict.ok(),
+            () = ambient::sleep(Duration::from_secs(60)) => {}
+        }
+        if ambient::elapsed().saturating_sub(desk.last_contact()) > ABANDONED_AFTER {
+            desk.complain("there was no server for an hour; the spool stays here");
+            return None;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The workspace: the directory that the agent works in, with the clone that it was promised.
+//!
+//! A clone grows beside its place and is moved there when it is whole, so that what stands at
+//! the place is a clone or nothing. Credentials reach git through its environment alone:
+//! they stand neither on a command line nor in the clone's configuration.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+
+use base64::Engine as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::{
+    driver::{Said, Voice},
+    process::{self, Launch},
+    wire::{RepoSpec, RunSpec, Stream},
+};
+
+/// Makes the work directory what the spec says.
+///
+/// # Errors
+/// One line that names the place and the cause.
+pub(super) async fn prepare(spec: &RunSpec, voice: &Voice) -> Result<(), String> {
+    let workdir = Path::new(&spec.workdir);
+    let Some(repo) = &spec.repo else {
+        return if workdir.is_dir() {
+            Ok(())
+        } else {
+            Err(format!("the work directory {} is missing; make it, or name another", spec.workdir))
+        };
+    };
+    let git = Git { env: environment(spec), voice };
+    if workdir.join(".git").exists() {
+        return git.reuse(workdir, repo).await;
+    }
+    let occupied = workdir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || workdir.is_file() {
+        return Err(format!(
+            "{} holds something that is no git clone; empty it, or name another",
+            spec.workdir
+        ));
+    }
+    git.clone(workdir, repo, &spec.job_id).await
+}
+
+struct Git<'a> {
+    env: Vec<(OsString, OsString)>,
+    voice: &'a Voice,
+}
+
+impl Git<'_> {
+    async fn clone(&self, workdir: &Path, repo: &RepoSpec, job_id: &str) -> Result<(), String> {
+        let failed = |why: String| format!("{} could not be cloned: {why}", repo.url);
+        let parent = workdir.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(parent)
+            .map_err(|error| failed(format!("{}: {error}", parent.display())))?;
+        let beside = parent.join(format!(".clone-{job_id}"));
+        let _ = std::fs::remove_dir_all(&beside);
+        let mut arguments: Vec<OsString> = vec!["clone".into()];
+        if let Some(branch) = &repo.branch {
+            arguments.extend(["--branch".into(), branch.into()]);
+        }
+        arguments.extend(["--".into(), repo.url.clone().into(), beside.clone().into()]);
+        let done = self.run(parent, arguments).await.and_then(|()| {
+            // The place may be an empty directory, and renaming replaces only that.
+            std::fs::rename(&beside, workdir)
+                .map_err(|error| format!("{}: {error}", workdir.display()))
+        });
+        done.map_err(|why| {
+            let _ = std::fs::remove_dir_all(&beside);
+            failed(why)
+        })
+    }
+
+    /// A clone is there: only its branch may have to change.
+    async fn reuse(&self, workdir: &Path, repo: &RepoSpec) -> Result<(), String> {
+        let Some(branch) = &repo.branch else { return Ok(()) };
+        let head = std::fs::read_to_string(workdir.join(".git/HEAD")).unwrap_or_default();
+        if head.trim() == format!("ref: refs/heads/{branch}") {
+            return Ok(());
+        }
+        let failed =
+            |why| format!("{} could not be put on branch {branch}: {why}", workdir.display());
+        let switch = |extra: &[&str]| -> Vec<OsString> {
+            ["switch"].iter().chain(extra).map(OsString::from).collect()
+        };
+        if self.run(workdir, switch(&[branch])).await.is_ok() {
+            return Ok(());
+        }
+        let fetch = ["fetch", "origin", branch].iter().map(OsString::from).collect();
+        self.run(workdir, fetch).await.map_err(failed)?;
+        self.run(workdir, switch(&["-C", branch, "FETCH_HEAD"])).await.map_err(failed)
+    }
+
+    /// Runs git; what it says are system lines of the run, and its last word is the error.
+    async fn run(&self, workdir: &Path, args: Vec<OsString>) -> Result<(), String> {
+        let launch = Launch {
+            program: "git".into(),
+            args,
+            env: self.env.clone(),
+            workdir: PathBuf::from(workdir),
+            hide: Vec::new(),
+        };
+        let mut child = process::start(&launch).map_err(|error| error.to_string())?;
+        drop(child.stdin.take());
+        drop(child.stdout.take());
+        let mut said = Vec::new();
+        if let Some(stderr) = child.stderr.take() {
+            let mut lines = BufReader::new(stderr).split(b'\n');
+            while let Ok(Some(mut line)) = lines.next_segment().await {
+                said.push(String::from_utf8_lossy(&line).trim().to_owned());
+                line.push(b'\n');
+                self.voice.say(Said::Log(Stream::System, line)).await;
+            }
+        }
+        let status = child.wait().await.map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(last_word(&said, status)) }
+    }
+}
+
+/// The line that says what went wrong.
+fn last_word(said: &[String], status: ExitStatus) -> String {
+    let fatal = |line: &&String| line.starts_with("fatal:") || line.starts_with("error:");
+    said.iter()
+        .rev()
+        .find(fatal)
+        .or_else(|| said.iter().rev().find(|line| !line.is_empty()))
+        .cloned()
+        .unwrap_or_else(|| format!("git ended with {status}"))
+}
+
+/// Git's environment: the agent's, and the GitHub token as a header for GitHub alone.
+fn environment(spec: &RunSpec) -> Vec<(OsString, OsString)> {
+    let value =
+        |name: &str| spec.env.iter().rev().find(|it| it.name == name).map(|it| it.value.as_str());
+    let mut env: Vec<(OsString, OsString)> =
+        spec.env.iter().map(|it| (it.name.clone().into(), it.value.clone().into())).collect();
+    env.push(("GIT_TERMINAL_PROMPT".into(), "0".into()));
+    if let Some(token) =
+        value("GH_TOKEN").or_else(|| value("GITHUB_TOKEN")).filter(|it| !it.is_empty())
+    {
+        let at: usize = value("GIT_CONFIG_COUNT").and_then(|it| it.parse().ok()).unwrap_or(0);
+        let basic =
+            base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
+        env.extend([
+            ("GIT_CONFIG_COUNT".into(), (at + 1).to_string().into()),
+            (format!("GIT_CONFIG_KEY_{at}").into(), "http.https://github.com/.extraHeader".into()),
+            (
+                format!("GIT_CONFIG_VALUE_{at}").into(),
+                format!("Authorization: Basic {basic}").into(),
+            ),
+        ]);
+    }
+    env
+}

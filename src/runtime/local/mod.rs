@@ -1,0 +1,410 @@
+//! Sprites as processes on this machine.
+//!
+//! Each sprite has a run directory, named by its uid, and a reporter that looks after it, apart
+//! from the server: it was started detached, and outlives us. So this room keeps no state of
+//! its own. It looks: the lock says whether a reporter lives, `state.json` which process it is,
+//! `exit.json` how the agent ended, `drained` that nothing is left to tell. The essay on
+//! [`sprite_reporter::rundir`] says who may believe what.
+//!
+//! Starting twice is safe: the reporter takes the lock, and one that finds another's
+//! `state.json` cleans up instead of starting. Killing is safe: a process is signalled through
+//! a handle that was verified by boot id, number and start time, and the tree is found by what
+//! only it carries. What cannot be told is [`Observed::Unknown`], and nothing starts in its place.
+//!
+//! It takes nothing from the air: the environment, the home and all places come as
+//! [`LocalConfig`].
+
+mod environment;
+mod reporter;
+mod workspace;
+
+use std::{
+    collections::HashSet,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+pub use environment::{NAMES, NEVER, PREFIXES, is_secret};
+use reporter::Reporter;
+use rustix::process::Signal;
+use sprite_reporter::{
+    process::{self, Handle, Tree},
+    rundir::{RunDir, State},
+    wire::{AgentSpec, EnvVar, ExitReason, Permissions, RepoSpec, RunSpec},
+};
+use tokio::sync::mpsc;
+
+use super::{Cleaned, Error, Observed, Runtime};
+use crate::resource::{AgentCli, EnvEntry, Isolation, Repo, RuntimeSpec, Sprite};
+
+/// How long a tree may take to die before its killing counts as failed.
+const KILL_WITHIN: Duration = Duration::from_secs(15);
+/// The search path of an agent where the server has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where things are, and what an agent gets.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// The installation's id, drawn when its store was made.
+    pub installation: String,
+    /// The data directory, which is hidden from agents where the kernel lets us.
+    pub data: PathBuf,
+    /// Where run directories are.
+    pub runs: PathBuf,
+    /// Where clones are that sprites have for themselves.
+    pub work: PathBuf,
+    /// The file that holds the server's address.
+    pub endpoint_file: PathBuf,
+    /// The reporter; where none is named, it is looked for beside this program, and else this
+    /// program is it.
+    pub reporter: Option<PathBuf>,
+    /// The most sprites at once.
+    pub capacity: usize,
+    /// The server's environment, of which an agent gets what the allow-list names.
+    pub environment: Vec<(String, String)>,
+    /// More names to pass on.
+    pub extra_env: Vec<String>,
+    /// The home of the user who runs the server: `~`, and where agents work by default.
+    pub home: PathBuf,
+}
+
+impl LocalConfig {
+    /// The usual places below a data directory, room for sixteen sprites, and an empty
+    /// environment.
+    #[must_use]
+    pub fn new(data: &Path, installation: &str, home: &Path) -> Self {
+        Self {
+            installation: installation.to_owned(),
+            data: data.to_owned(),
+            runs: data.join("runs"),
+            work: data.join("work"),
+            endpoint_file: data.join(sprite_reporter::wire::ENDPOINT_FILE),
+            reporter: None,
+            capacity: 16,
+            environment: Vec::new(),
+            extra_env: Vec::new(),
+            home: home.to_owned(),
+        }
+    }
+}
+
+/// The local runtime.
+pub struct LocalRuntime {
+    config: LocalConfig,
+    reporter: Reporter,
+    /// The sprites whose reporter's end somebody waits for.
+    watched: Arc<Mutex<HashSet<String>>>,
+    wake: mpsc::UnboundedSender<String>,
+    wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+}
+
+impl LocalRuntime {
+    /// A runtime with this configuration. It looks at what is there when it is asked.
+    #[must_use]
+    pub fn new(config: LocalConfig) -> Arc<Self> {
+        let (wake, wakes) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            reporter: Reporter::new(config.reporter.clone()),
+            config,
+            watched: Arc::default(),
+            wake,
+            wakes: Mutex::new(Some(wakes)),
+        })
+    }
+
+    fn run_dir(&self, uid: &str) -> Result<RunDir, Error> {
+        safe(uid).map(|uid| RunDir::new(self.config.runs.join(uid)))
+    }
+
+    fn own_workdir(&self, uid: &str) -> Result<PathBuf, Error> {
+        safe(uid).map(|uid| self.config.work.join(uid))
+    }
+
+    /// Makes the run directory, whole or not at all. One that is there stays as it is.
+    fn prepare(&self, sprite: &Sprite) -> Result<RunDir, Error> {
+        let run = self.run_dir(&sprite.metadata.uid)?;
+        if run.path().exists() {
+            return Ok(run);
+        }
+        let spec = self.run_spec(sprite)?;
+        let beside = self.config.runs.join(format!(".new-{}", sprite.metadata.uid));
+        let make = || -> io::Result<()> {
+            private_directory(&self.config.runs)?;
+            private_directory(&beside)?;
+            RunDir::new(&beside).write_spec(&spec)?;
+            fs::rename(&beside, run.path())?;
+            fs::File::open(&self.config.runs)?.sync_all()
+        };
+        make().map_err(|error| {
+            Error::Transient(format!("cannot make {}: {error}", run.path().display()))
+        })?;
+        Ok(run)
+    }
+
+    /// What the reporter is to do, from what the sprite is to be.
+    fn run_spec(&self, sprite: &Sprite) -> Result<RunSpec, Error> {
+        let uid = &sprite.metadata.uid;
+        let spec = &sprite.spec;
+        let RuntimeSpec::Local(local) = &spec.runtime else {
+            return Err(Error::Terminal("this sprite does not live on this machine".into()));
+        };
+        if let Some(isolation @ (Isolation::Worktree | Isolation::Sandbox)) = local.isolation {
+            return Err(Error::Terminal(format!(
+                "isolation {isolation:?} is not supported yet; leave it out"
+            )));
+        }
+        let own = self.own_workdir(uid)?;
+        let workdir = workspace::place(
+            local.workdir.as_deref(),
+            spec.repo.is_some(),
+            &self.config.home,
+            &own,
+        )?;
+        Ok(RunSpec {
+            job_id: uid.clone(),
+            run: 1,
+            installation: self.config.installation.clone(),
+            server: None,
+            endpoint_file: Some(text(&self.config.endpoint_file)?),
+            agent: agent_spec(&spec.agent, spec.instructions.as_deref())?,
+            task: spec.task.clone(),
+            workdir: text(&workdir)?,
+            repo: spec.repo.as_ref().map(repo_spec).transpose()?,
+            permissions: Permissions {
+                mode: spec.permissions.mode.unwrap_or_default(),
+                allow: spec.permissions.allow.clone(),
+            },
+            env: self.environment(&spec.env)?,
+            timeout_ms: spec.timeout.map(|span| span.as_millis()),
+            idle_timeout_ms: spec.idle_timeout.map(|span| span.as_millis()),
+            session: spec.session.clone(),
+            hide: vec![text(&self.config.data)?],
+        })
+    }
+
+    fn environment(&self, entries: &[EnvEntry]) -> Result<Vec<EnvVar>, Error> {
+        let spec = entries.iter().map(|entry| self.variable(entry)).collect::<Result<_, _>>()?;
+        let mut picked = environment::pick(&self.config.environment, &self.config.extra_env, spec);
+        for (name, value) in [("HOME", text(&self.config.home)?), ("PATH", DEFAULT_PATH.to_owned())]
+        {
+            if !picked.iter().any(|variable| variable.name == name) {
+                picked.push(EnvVar { name: name.into(), value, secret: false });
+            }
+        }
+        Ok(picked)
+    }
+
+    fn variable(&self, entry: &EnvEntry) -> Result<EnvVar, Error> {
+        let name = entry.name.clone();
+        match (&entry.value, &entry.from_secret) {
+            (Some(value), None) => {
+                Ok(EnvVar { secret: is_secret(&name), value: value.clone(), name })
+            }
+            (None, Some(secret)) => Ok(EnvVar { value: self.secret(secret)?, name, secret: true }),
+            _ => Err(Error::Terminal(format!(
+                "env {name}: give exactly one of value and fromSecret"
+            ))),
+        }
+    }
+
+    /// A secret's value: from the server's environment, or from a file that only its owner reads.
+    fn secret(&self, name: &str) -> Result<String, Error> {
+        let name = safe(name)?;
+        let variable =
+            format!("OPEN_DISPATCH_SECRET_{}", name.to_ascii_uppercase().replace(['-', '.'], "_"));
+        if let Some((_, value)) = self.config.environment.iter().find(|(it, _)| *it == variable) {
+            return Ok(value.clone());
+        }
+        let path = self.config.data.join("secrets").join(name);
+        let meta = fs::metadata(&path).map_err(|error| {
+            Error::Terminal(format!(
+                "secret {name} is missing: set {variable}, or write {} with mode 0600 ({error})",
+                path.display()
+            ))
+        })?;
+        if meta.permissions().mode() & 0o077 != 0 {
+            return Err(Error::Terminal(format!(
+                "{} can be read by others; say chmod 600 on it",
+                path.display()
+            )));
+        }
+        let value = fs::read_to_string(&path)
+            .map_err(|error| Error::Terminal(format!("{}: {error}", path.display())))?;
+        Ok(value.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// Waits, once per sprite, for its reporter's end, and wakes whoever looks after sprites.
+    fn watch(&self, uid: &str, state: &State) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.insert(uid.to_owned()) {
+            return;
+        }
+        drop(watched);
+        let (uid, state) = (uid.to_owned(), state.clone());
+        let (watched, wake) = (self.watched.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            if let Ok(Some(handle)) = Handle::open(&state.process) {
+                // An error is an end that is not known: whoever is woken looks.
+                let _ = handle.ended().await;
+            }
+            watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            // Nobody listens any more when the server goes down.
+            let _ = wake.send(uid);
+        });
+    }
+
+    fn look(&self, uid: &str) -> io::Result<Observed> {
+        let run = RunDir::new(self.config.runs.join(uid));
+        if !run.path().exists() {
+            return Ok(Observed::Absent);
+        }
+        let held = run.is_held()?;
+        let state = run.state()?;
+        let Some(state) = state else {
+            return Ok(if held { Observed::Running { process: None } } else { Observed::Absent });
+        };
+        // The lock is proof of life; a reporter that lets go of it lives for an instant more.
+        if held || process::lives(&state.process)? {
+            self.watch(uid, &state);
+            return Ok(Observed::Running { process: Some(state.process) });
+        }
+        let exit = run.exit()?;
+        Ok(if run.drained() { Observed::Gone { exit } } else { Observed::Orphaned { exit } })
+    }
+}
+
+#[async_trait]
+impl Runtime for LocalRuntime {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn capacity(&self) -> usize {
+        self.config.capacity
+    }
+
+    async fn observe(&self, sprite: &Sprite) -> Result<Observed, Error> {
+        let uid = safe(&sprite.metadata.uid)?;
+        Ok(self.look(uid).unwrap_or_else(|error| Observed::Unknown { why: error.to_string() }))
+    }
+
+    async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
+        let run = self.prepare(sprite)?;
+        let begun = run.state().map_err(|error| Error::Transient(error.to_string()))?.is_some();
+        if begun {
+            return Ok(());
+        }
+        self.reporter.launch(run.path(), token).await
+    }
+
+    async fn recover(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
+        let run = self.run_dir(&sprite.metadata.uid)?;
+        let begun = run.state().map_err(|error| Error::Transient(error.to_string()))?.is_some();
+        if !begun || run.drained() {
+            return Ok(());
+        }
+        self.reporter.launch(run.path(), token).await
+    }
+
+    async fn kill(&self, sprite: &Sprite) -> Result<(), Error> {
+        let transient = |error: io::Error| Error::Transient(error.to_string());
+        let run = self.run_dir(&sprite.metadata.uid)?;
+        let state = run.state().map_err(transient)?;
+        if let Some(state) = &state
+            && let Some(reporter) = Handle::open(&state.process).map_err(transient)?
+        {
+            let reason = sprite.spec.stop.unwrap_or(ExitReason::Cancelled);
+            run.write_stop(reason).map_err(transient)?;
+            reporter.signal(Signal::TERM).map_err(transient)?;
+        }
+        let tree = Tree::left_behind(&sprite.metadata.uid, state.and_then(|state| state.cgroup));
+        match tokio::time::timeout(KILL_WITHIN, tree.kill(|_| {})).await {
+            Ok(killed) => killed.map(drop).map_err(transient),
+            Err(_) => Err(Error::Transient(format!(
+                "these processes do not die: {:?}",
+                tree.members().map_err(transient)?
+            ))),
+        }
+    }
+
+    async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error> {
+        let uid = &sprite.metadata.uid;
+        let run = self.run_dir(uid)?;
+        let transient = |error: io::Error| Error::Transient(error.to_string());
+        if run.path().exists() && run.is_held().map_err(transient)? {
+            return Err(Error::Transient("its reporter still lives".into()));
+        }
+        let path = self.config.environment.iter().find(|(name, _)| name == "PATH");
+        let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
+        let own = self.own_workdir(uid)?;
+        remove(&self.config.work.join(format!(".clone-{uid}"))).map_err(transient)?;
+        let cleaned = workspace::remove(&own, path).await?;
+        remove(&self.config.runs.join(format!(".new-{uid}"))).map_err(transient)?;
+        remove(run.path()).map_err(transient)?;
+        Ok(cleaned)
+    }
+
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A name that stays inside the directory that it is joined to.
+fn safe(name: &str) -> Result<&str, Error> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.is_empty() && !name.starts_with('.') && name.bytes().all(plain) {
+        Ok(name)
+    } else {
+        Err(Error::Terminal(format!("{name:?} cannot name a file")))
+    }
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Terminal(format!("{} is not UTF-8", path.display())))
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("cannot remove {}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn agent_spec(agent: &AgentCli, instructions: Option<&str>) -> Result<AgentSpec, Error> {
+    match agent {
+        AgentCli::Command(command) => Ok(AgentSpec::Command { shell: command.shell.clone() }),
+        AgentCli::Claude(claude) => Ok(AgentSpec::Claude {
+            path: claude.path.clone(),
+            model: claude.model.clone(),
+            instructions: instructions.map(str::to_owned),
+        }),
+        other => Err(Error::Terminal(format!(
+            "agent {} is not supported yet; use claude or command",
+            other.name()
+        ))),
+    }
+}
+
+fn repo_spec(repo: &Repo) -> Result<RepoSpec, Error> {
+    let url = match (&repo.github, &repo.url) {
+        (Some(github), None) => format!("https://github.com/{github}.git"),
+        (None, Some(url)) => url.clone(),
+        _ => {
+            return Err(Error::Terminal("repo: give exactly one of github and url".into()));
+        }
+    };
+    Ok(RepoSpec { url, branch: repo.branch.clone() })
+}
