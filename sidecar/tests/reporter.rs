@@ -1,5 +1,7 @@
 //! The reporter as it is: the real binary, a real shell, and a server that misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod support;
 
 use std::{fs, process::Command, time::Duration};
