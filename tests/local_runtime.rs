@@ -1,0 +1,356 @@
+//! Sprites on this machine, through the runtime as the Sprite controller uses it: the real
+//! reporter, a real shell, and a server that takes everything.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::State, routing::post};
+use open_dispatch::{
+    resource::{
+        AgentCli, CommandCli, EnvEntry, ExitReason, LocalRuntime as LocalSpec, Permissions, Repo,
+        RuntimeSpec, Sprite, SpriteSpec,
+    },
+    runtime::{
+        Cleaned, Error, Observed, Runtime,
+        local::{LocalConfig, LocalRuntime},
+    },
+};
+use sprite_reporter::{
+    process,
+    rundir::RunDir,
+    wire::{EventAck, EventBatch, EventBody},
+};
+
+const TOKEN: &str = "token";
+/// Far more than anything takes here: past it a test hangs.
+const HANGS: Duration = Duration::from_secs(60);
+
+type Held = Arc<Mutex<HashMap<String, Vec<EventBody>>>>;
+
+async fn take(State(held): State<Held>, Json(batch): Json<EventBatch>) -> Json<EventAck> {
+    let mut held = held.lock().unwrap();
+    let mine = held.entry(batch.job_id).or_default();
+    for event in batch.events {
+        if event.seq == mine.len() as u64 + 1 {
+            mine.push(event.body);
+        }
+    }
+    let finished = matches!(mine.last(), Some(EventBody::Exit(_)));
+    let held = mine.len() as u64;
+    Json(EventAck { held, expected: held + 1, finished })
+}
+
+struct Stage {
+    data: tempfile::TempDir,
+    home: tempfile::TempDir,
+    held: Held,
+    config: LocalConfig,
+    runtime: Arc<LocalRuntime>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut LocalConfig)) -> Self {
+        let (data, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut config = LocalConfig::new(data.path(), "test", home.path());
+        config.reporter = Some(env!("CARGO_BIN_EXE_open-dispatch").into());
+        config.environment = vec![
+            ("PATH".into(), std::env::var("PATH").unwrap()),
+            ("OPEN_DISPATCH_SECRET_DEPLOY_KEY".into(), "s3cret-of-deploy".into()),
+        ];
+        change(&mut config);
+        let runtime = LocalRuntime::new(config.clone());
+        Self { data, home, held: Held::default(), config, runtime }
+    }
+
+    /// Serves for as long as the test's runtime lives.
+    async fn serve(&self) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().route("/webhooks/events", post(take)).with_state(self.held.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        fs::write(&self.config.endpoint_file, url).unwrap();
+    }
+
+    fn sprite(&self, task: &str) -> Sprite {
+        let spec = SpriteSpec {
+            agent: AgentCli::Command(CommandCli::default()),
+            runtime: RuntimeSpec::Local(LocalSpec::default()),
+            task: Some(task.into()),
+            repo: None,
+            instructions: None,
+            permissions: Permissions::default(),
+            env: Vec::new(),
+            timeout: None,
+            idle_timeout: None,
+            session: None,
+            attempt: 1,
+            running: true,
+            stop: None,
+        };
+        let mut sprite = Sprite::new("test-1", spec);
+        sprite.metadata.uid = format!("uid-{}", self.data.path().file_name().unwrap().display())
+            .replace("uid-.", "uid-");
+        sprite
+    }
+
+    fn run_dir(&self, sprite: &Sprite) -> RunDir {
+        RunDir::new(self.config.runs.join(&sprite.metadata.uid))
+    }
+
+    /// Looks until it sees what it looks for.
+    async fn until(&self, sprite: &Sprite, so: impl Fn(&Observed) -> bool) -> Observed {
+        let look = async {
+            loop {
+                let observed = self.runtime.observe(sprite).await.unwrap();
+                if so(&observed) {
+                    return observed;
+                }
+                pause().await;
+            }
+        };
+        tokio::time::timeout(HANGS, look).await.expect("it never came to be so")
+    }
+
+    async fn until_gone(&self, sprite: &Sprite) -> ExitReason {
+        match self.until(sprite, |seen| matches!(seen, Observed::Gone { .. })).await {
+            Observed::Gone { exit: Some(exit) } => exit.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn printed(&self, sprite: &Sprite) -> String {
+        let held = self.held.lock().unwrap();
+        held.get(&sprite.metadata.uid)
+            .into_iter()
+            .flatten()
+            .filter_map(|body| match body {
+                EventBody::Log { chunk, .. } => {
+                    Some(String::from_utf8_lossy(&chunk.bytes()).into_owned())
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real processes take real time")]
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+fn is_running(observed: &Observed) -> bool {
+    matches!(observed, Observed::Running { process: Some(_) })
+}
+
+#[tokio::test]
+async fn a_sprite_lives_from_absent_to_absent() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let mut wakes = stage.runtime.wakes().unwrap();
+    assert!(stage.runtime.wakes().is_none(), "taken once");
+    let sprite = stage.sprite("echo in $(pwd); while ! [ -e go ]; do sleep 0.02; done; exit 3");
+    assert_eq!(stage.runtime.observe(&sprite).await.unwrap(), Observed::Absent);
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    stage.until(&sprite, is_running).await;
+    assert!(matches!(stage.runtime.clean(&sprite).await, Err(Error::Transient(_))));
+    fs::write(stage.home.path().join("go"), "").unwrap();
+    let woken = tokio::time::timeout(HANGS, wakes.recv()).await.unwrap();
+    assert_eq!(woken.as_deref(), Some(sprite.metadata.uid.as_str()));
+    assert_eq!(stage.until_gone(&sprite).await, ExitReason::Failed);
+    let home = fs::canonicalize(stage.home.path()).unwrap();
+    assert_eq!(stage.printed(&sprite), format!("in {}\n", home.display()));
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    assert_eq!(stage.until_gone(&sprite).await, ExitReason::Failed, "it does not run again");
+    assert_eq!(stage.runtime.clean(&sprite).await.unwrap(), Cleaned::All);
+    assert_eq!(stage.runtime.clean(&sprite).await.unwrap(), Cleaned::All, "again is the same");
+    assert_eq!(stage.runtime.observe(&sprite).await.unwrap(), Observed::Absent);
+}
+
+#[tokio::test]
+async fn starts_at_once_run_one_agent() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let sprite = stage.sprite("echo once >> ran; sleep 0.2");
+    let other = LocalRuntime::new(stage.config.clone());
+    let (a, b) = tokio::join!(stage.runtime.start(&sprite, TOKEN), other.start(&sprite, TOKEN),);
+    // One of two that make the directory at once may lose that, and is tried again.
+    assert!(a.is_ok() || b.is_ok(), "{a:?} {b:?}");
+    assert_eq!(stage.until_gone(&sprite).await, ExitReason::Completed);
+    assert_eq!(fs::read_to_string(stage.home.path().join("ran")).unwrap(), "once\n");
+}
+
+#[tokio::test]
+async fn killing_ends_the_tree_with_the_reason_of_the_spec() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let mut sprite = stage.sprite("trap '' TERM; echo on > on; setsid sleep 600 & sleep 600");
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    while !stage.home.path().join("on").exists() {
+        pause().await;
+    }
+    sprite.spec.stop = Some(ExitReason::TimedOut);
+    stage.runtime.kill(&sprite).await.unwrap();
+    assert_eq!(stage.until_gone(&sprite).await, ExitReason::TimedOut);
+    stage.runtime.kill(&sprite).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sprite_whose_reporter_died_is_orphaned_until_it_is_recovered() {
+    let stage = Stage::new();
+    let sprite = stage.sprite("echo on > on; setsid sleep 600 & sleep 600");
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    while !stage.home.path().join("on").exists() {
+        pause().await;
+    }
+    let Observed::Running { process: Some(process) } = stage.until(&sprite, is_running).await
+    else {
+        panic!()
+    };
+    let reporter = process::Handle::open(&process).unwrap().unwrap();
+    reporter.signal(rustix::process::Signal::KILL).unwrap();
+    let orphaned = stage.until(&sprite, |seen| !is_running(seen)).await;
+    assert_eq!(orphaned, Observed::Orphaned { exit: None });
+    stage.serve().await;
+    stage.runtime.recover(&sprite, TOKEN).await.unwrap();
+    assert_eq!(stage.until_gone(&sprite).await, ExitReason::ReporterLost);
+    let tree = process::Tree::left_behind(&sprite.metadata.uid, None);
+    assert_eq!(tree.members().unwrap(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn after_a_reboot_nothing_lives_and_no_stranger_is_touched() {
+    let stage = Stage::new();
+    let sprite = stage.sprite("true");
+    let run = stage.run_dir(&sprite);
+    fs::create_dir_all(run.path()).unwrap();
+    // This very process has the number that the reporter had before the reboot.
+    let mut process = process::identity().unwrap();
+    process.boot_id = "another".into();
+    run.write_state(&sprite_reporter::rundir::State { process: process.clone(), cgroup: None })
+        .unwrap();
+    let orphaned = Observed::Orphaned { exit: None };
+    assert_eq!(stage.runtime.observe(&sprite).await.unwrap(), orphaned);
+    stage.runtime.kill(&sprite).await.unwrap();
+    // Nor the one that has the number, but began at another time.
+    process.boot_id = process::boot_id().unwrap();
+    process.start_time += 1;
+    run.write_state(&sprite_reporter::rundir::State { process, cgroup: None }).unwrap();
+    assert_eq!(stage.runtime.observe(&sprite).await.unwrap(), orphaned);
+    stage.runtime.kill(&sprite).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_unknown() {
+    let stage = Stage::new();
+    let sprite = stage.sprite("true");
+    let run = stage.run_dir(&sprite);
+    fs::create_dir_all(run.path()).unwrap();
+    fs::write(run.path().join("state.json"), "{").unwrap();
+    match stage.runtime.observe(&sprite).await.unwrap() {
+        Observed::Unknown { why } => assert!(why.contains("state.json"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_reporter_of_another_version_is_not_taken() {
+    let stage = Stage::with(|config| config.reporter = Some("/bin/echo".into()));
+    let error = stage.runtime.start(&stage.sprite("true"), TOKEN).await.unwrap_err();
+    let Error::Terminal(message) = error else { panic!("{error:?}") };
+    assert!(message.contains("/bin/echo is \""), "{message}");
+}
+
+#[tokio::test]
+async fn a_secret_comes_from_the_servers_environment_and_is_masked() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let mut sprite = stage.sprite("echo $KEY | tee key; env | grep -c OPEN_DISPATCH");
+    let entry = |secret: &str| EnvEntry {
+        name: "KEY".into(),
+        value: None,
+        from_secret: Some(secret.into()),
+    };
+    sprite.spec.env = vec![entry("missing")];
+    let error = stage.runtime.start(&sprite, TOKEN).await.unwrap_err();
+    assert!(error.to_string().contains("set OPEN_DISPATCH_SECRET_MISSING"), "{error}");
+    sprite.spec.env = vec![entry("deploy-key")];
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    stage.until_gone(&sprite).await;
+    assert_eq!(stage.printed(&sprite), "***\n0\n");
+    let key = fs::read_to_string(stage.home.path().join("key")).unwrap();
+    assert_eq!(key, "s3cret-of-deploy\n");
+}
+
+fn git(directory: &Path, arguments: &[&str]) {
+    let done = Command::new("git")
+        .args(["-c", "user.name=Test", "-c", "user.email=test@example.com"])
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn a_clone_goes_with_its_sprite_unless_work_is_in_it() {
+    let commit = "git -c user.name=T -c user.email=t@example.com commit -q --allow-empty -m mine";
+    for (task, kept) in [
+        ("true".to_owned(), false),
+        ("echo work > file".to_owned(), true),
+        (commit.to_owned(), true),
+        (format!("{commit} && git push -q origin HEAD:mine"), false),
+    ] {
+        let stage = Stage::new();
+        stage.serve().await;
+        let origin = stage.home.path().join("origin");
+        fs::create_dir(&origin).unwrap();
+        git(&origin, &["init", "-q", "-b", "main"]);
+        git(&origin, &["commit", "-q", "--allow-empty", "-m", "first"]);
+        let mut sprite = stage.sprite(&task);
+        sprite.spec.repo =
+            Some(Repo { url: Some(format!("file://{}", origin.display())), ..Repo::default() });
+        stage.runtime.start(&sprite, TOKEN).await.unwrap();
+        assert_eq!(stage.until_gone(&sprite).await, ExitReason::Completed, "{task}");
+        let path = stage.config.work.join(&sprite.metadata.uid);
+        assert!(path.join(".git").exists());
+        let cleaned = stage.runtime.clean(&sprite).await.unwrap();
+        assert_eq!(path.exists(), kept, "{task}");
+        assert_eq!(matches!(cleaned, Cleaned::KeptWork { .. }), kept, "{task}");
+        assert!(!stage.run_dir(&sprite).path().exists());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_supported_is_refused_by_name() {
+    let stage = Stage::new();
+    let refused = |change: fn(&mut SpriteSpec)| {
+        let mut sprite = stage.sprite("true");
+        change(&mut sprite.spec);
+        let runtime = stage.runtime.clone();
+        async move { runtime.start(&sprite, TOKEN).await.unwrap_err() }
+    };
+    let relative = refused(|spec| {
+        spec.runtime =
+            RuntimeSpec::Local(LocalSpec { workdir: Some("here".into()), ..LocalSpec::default() });
+    });
+    assert!(matches!(relative.await, Error::Terminal(why) if why.contains("not absolute")));
+    let isolated = refused(|spec| {
+        spec.runtime = RuntimeSpec::Local(LocalSpec {
+            isolation: Some(open_dispatch::resource::Isolation::Worktree),
+            ..LocalSpec::default()
+        });
+    });
+    assert!(matches!(isolated.await, Error::Terminal(why) if why.contains("Worktree")));
+    let codex = refused(|spec| spec.agent = AgentCli::Codex(Default::default()));
+    assert!(matches!(codex.await, Error::Terminal(why) if why.contains("codex")));
+}
