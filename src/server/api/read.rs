@@ -15,7 +15,7 @@ use super::{
     table, watch,
 };
 use crate::{
-    resource::{API_VERSION, AnyObject, Kind, table::Context},
+    resource::{API_VERSION, AnyObject, Kind},
     server::{State, status::Problem},
     store::Revision,
 };
@@ -36,7 +36,7 @@ pub(super) async fn get(
         return Ok(Json(object.to_json()).into_response());
     }
     let metadata = json!({"resourceVersion": object.metadata().resource_version});
-    let context = context(&state, kind).await?;
+    let context = table::context(&*state.0.store).await?;
     let now = state.0.ambient.clock.now();
     Ok(Json(table::table(kind, [&object], metadata, now, &context)).into_response())
 }
@@ -44,10 +44,6 @@ pub(super) async fn get(
 /// An object that must be there.
 pub(super) async fn object(state: &State, kind: Kind, name: &str) -> Result<AnyObject, Problem> {
     state.0.store.get(kind, name).await?.ok_or_else(|| Problem::not_found(kind, name))
-}
-
-async fn context(state: &State, _: Kind) -> Result<Context, Problem> {
-    Ok(table::context(&*state.0.store).await?)
 }
 
 /// `GET /{plural}`: a list, or with `watch=1` what happens to it.
@@ -68,7 +64,8 @@ pub(super) async fn list(
         metadata["continue"] = token.into();
     }
     if wants_table(&headers) {
-        let (context, now) = (context(&state, kind).await?, state.0.ambient.clock.now());
+        let context = table::context(&*state.0.store).await?;
+        let now = state.0.ambient.clock.now();
         return Ok(Json(table::table(kind, &page.items, metadata, now, &context)).into_response());
     }
     let items: Vec<Value> = page.items.iter().map(AnyObject::to_json).collect();

@@ -30,15 +30,10 @@ pub(super) async fn watch(
     as_table: bool,
 ) -> Result<Response, Problem> {
     let selector = params.selector()?;
-    let resume = match params.number("resourceVersion")? {
-        Some(0) | None => None,
-        Some(revision) if params.flag("sendInitialEvents") => {
-            // As fresh as the client has seen it, which every list is.
-            let _ = revision;
-            None
-        }
-        some => some,
-    };
+    // Whoever wants the initial events gets them as fresh as they are, whatever version it names.
+    let resume = params
+        .number("resourceVersion")?
+        .filter(|revision| *revision > 0 && !params.flag("sendInitialEvents"));
     let life = params.number("timeoutSeconds")?.map_or(LIFE, Duration::from_secs);
     let clock = state.0.ambient.clock.clone();
     let mut view = View {
