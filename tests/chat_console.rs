@@ -58,6 +58,7 @@ impl Screen {
 /// A server's life, from start to kill.
 struct Life {
     url: Url,
+    hub: Arc<ConsoleHub>,
     engine: EngineHandle,
     serving: JoinHandle<()>,
 }
@@ -76,15 +77,17 @@ impl Life {
         let commands = Arc::new(Commands::new(store, ambient, Settings::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let router = console::router(hub, commands);
+        let router = console::router(Arc::clone(&hub), commands);
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, engine, serving }
+        Self { url, hub, engine, serving }
     }
 
     /// Ends at once, with all connections.
     async fn kill(self) {
         self.serving.abort();
         let _ = self.serving.await;
+        // The streams that are open have tasks of their own.
+        self.hub.close();
         self.engine.stop().await;
     }
 }

@@ -308,6 +308,17 @@ impl World {
     }
 }
 
+/// A Job that did not come from chat, and reports there.
+fn job_from_elsewhere() -> Job {
+    let spec = serde_json::json!({
+        "task": "true", "agent": {"command": {}},
+        "report": {"to": [{"console": {"channel": "main"}}]},
+    });
+    let mut job = Job::new("from-api", serde_json::from_value(spec).unwrap());
+    job.metadata.uid = "0199f0a0-0000-7000-8000-000000000001".into();
+    job
+}
+
 fn place(channel: &str) -> Conversation {
     Conversation { platform: "console".into(), channel: channel.into(), thread: None }
 }
@@ -463,15 +474,7 @@ async fn a_place_out_of_reach_parks_its_deliveries_and_no_others() {
 #[tokio::test]
 async fn a_job_that_was_made_elsewhere_gets_its_delivery_once() {
     let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
-    let mut job = Job::new(
-        "from-api",
-        serde_json::from_value(serde_json::json!({
-            "task": "true", "agent": {"command": {}},
-            "report": {"to": [{"console": {"channel": "main"}}]},
-        }))
-        .unwrap(),
-    );
-    job.metadata.uid = "0199f0a0-0000-7000-8000-000000000001".into();
+    let job = job_from_elsewhere();
     let mut bell = world.store.bell();
     world.apply(vec![Op::Create(job.into())]).await;
     assert!(matches!(bell.recv().await.unwrap(), Bell::Objects(_)));
@@ -491,6 +494,42 @@ async fn a_job_that_was_made_elsewhere_gets_its_delivery_once() {
         world.platform.shown("main"),
         ["from-api created: command in ~\nfrom-api succeeded (0.0 s)"]
     );
+}
+
+#[tokio::test]
+async fn a_fault_while_a_jobs_delivery_is_made_makes_it_once() {
+    for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
+        for n in 0.. {
+            let scripted = Arc::new(ScriptedSteps::new(Some((n, mode))));
+            let mut world = World::new(Fake::with_lookup(true), Arc::clone(&scripted) as _);
+            world.apply(vec![Op::Create(job_from_elsewhere().into())]).await;
+            world.settle().await;
+            world.end("from-api", 0).await;
+            world.settle().await;
+            assert_eq!(
+                world.platform.shown("main"),
+                ["from-api created: command in ~\nfrom-api succeeded (0.0 s)"],
+                "{mode:?} at {n}"
+            );
+            assert_eq!(world.platform.placeholders(), 0, "{mode:?} at {n}");
+            let passed = scripted.passed();
+            assert_eq!(passed[0], "chat.create-delivery");
+            if n >= passed.len() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_ended_long_ago_gets_no_delivery_again() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    world.apply(vec![Op::Create(job_from_elsewhere().into())]).await;
+    world.end("from-api", 0).await;
+    world.clock.advance(Duration::from_hours(13));
+    world.settle().await;
+    assert_eq!(world.platform.calls(), 0);
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub const NAME: &str = "delivery";
 const PAGE: usize = 256 * 1024;
 /// How many complete pieces wait in memory before reading on.
 const PIECES: usize = 8;
+/// How many messages of one delivery are posted in one go, so that a long one lets others work.
+const MESSAGES: usize = 32;
 /// How often a delivery that waits for another looks again, should a bell be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often a parked delivery looks again on a platform that does not say when it is back.
@@ -223,7 +225,7 @@ impl Outbox {
                 Posted::No(next) => return Ok(next),
             };
         }
-        loop {
+        for _ in 0..MESSAGES {
             let frames = self.frames(&delivery, &capabilities, rendering).await?;
             let at = delivery.messages.len() - 1;
             // A message that stands in front of what is to be shown is complete.
@@ -286,6 +288,7 @@ impl Outbox {
                 Posted::No(next) => return Ok(next),
             };
         }
+        Ok(Next::After(Duration::ZERO))
     }
 
     /// How long to wait before the next edit, if at all.

@@ -149,10 +149,14 @@ pub async fn piped(
 async fn at_terminal(options: Options) -> Result<(), Error> {
     let words = Arc::new(editor::Words::default());
     let (lines, inputs) = mpsc::channel(16);
+    // In front of the first prompt.
+    let mut terminal = std::io::stdout();
+    terminal
+        .write_all(banner(&options.channel).as_bytes())
+        .and_then(|()| terminal.flush())
+        .map_err(Error::Output)?;
     let screen = editor::start(options.history.clone(), Arc::clone(&words), lines)
         .map_err(|error| Error::Input(error.to_string()))?;
-    let mut screen: Screen = screen;
-    screen(&banner(&options.channel)).map_err(Error::Output)?;
     let style = Style { whole_lines: true, color: !options.no_color };
     let learning = tokio::spawn(learn(options.clone(), words));
     let answer = converse(options, inputs, screen, style).await;
