@@ -1,6 +1,6 @@
 //! Writes what a group of transactions has changed: few statements of many rows, one commit.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqliteConnection};
@@ -23,6 +23,7 @@ const STRETCH: usize = 64 * 1024;
 /// One value of a row.
 enum Cell {
     Text(String),
+    Shared(Arc<str>),
     Integer(i64),
     Null,
 }
@@ -36,6 +37,12 @@ impl From<&str> for Cell {
 impl From<String> for Cell {
     fn from(text: String) -> Self {
         Self::Text(text)
+    }
+}
+
+impl From<Arc<str>> for Cell {
+    fn from(text: Arc<str>) -> Self {
+        Self::Shared(text)
     }
 }
 
@@ -70,6 +77,8 @@ pub(super) struct Batch {
     deletes: Vec<(&'static str, String)>,
     inserts: Vec<(&'static Insert, Vec<Cell>)>,
     history: Vec<Cell>,
+    /// Each changed object's JSON, as it was last written into the history.
+    bodies: HashMap<ObjectKey, Arc<str>>,
     /// The stretches of each run, in order.
     output: HashMap<(String, u32), Vec<Stretch>>,
 }
@@ -78,14 +87,17 @@ impl Batch {
     /// Adds what a transaction appended.
     pub(super) fn add(&mut self, now: Timestamp, changes: Vec<Change>, output: Vec<Appended>) {
         for change in changes {
-            let kind = change.object.kind().name();
+            let kind = change.object.kind();
+            let body: Arc<str> = encode_object(&change.object).into();
+            let name = change.object.metadata().name.clone();
+            self.bodies.insert((kind, name), Arc::clone(&body));
             self.history.extend([
                 change.revision.into(),
                 now.into(),
                 encode_change(change.kind).into(),
                 change.desired.into(),
-                kind.into(),
-                encode_object(&change.object).into(),
+                kind.name().into(),
+                body.into(),
             ]);
         }
         for appended in output {
@@ -128,12 +140,15 @@ impl Batch {
                 Some(object) => {
                     let metadata = object.metadata();
                     let owner = metadata.controller().map(|owner| owner.uid.as_str());
+                    // An object that is there was last changed by what made it so.
+                    let body = self.bodies.remove(&key);
+                    let body = body.unwrap_or_else(|| encode_object(object).into());
                     cells.extend([
                         key.0.name().into(),
                         key.1.into(),
                         metadata.uid.as_str().into(),
                         owner.map_or(Cell::Null, Into::into),
-                        encode_object(object).into(),
+                        body.into(),
                     ]);
                 }
             }
@@ -351,6 +366,7 @@ async fn write(
             for cell in cells.by_ref().take(size * insert.columns) {
                 query = match cell {
                     Cell::Text(text) => query.bind(text),
+                    Cell::Shared(text) => query.bind(text),
                     Cell::Integer(n) => query.bind(n),
                     Cell::Null => query.bind(None::<String>),
                 };
