@@ -117,11 +117,12 @@ impl<'a> Check<'a> {
                 None => match &schema["additionalProperties"] {
                     rest @ Value::Object(_) => self.node(rest, &member.node, &path),
                     Value::Bool(false) => {
-                        let names: Vec<&str> = known
+                        let mut names: Vec<&str> = known
                             .into_iter()
                             .flat_map(|known| known.keys())
                             .map(String::as_str)
                             .collect();
+                        names.sort_unstable();
                         let hint = hint(&member.key, &names, "the fields here are");
                         self.faults.push(member.place.fault(path, format!("unknown field{hint}")));
                     }

@@ -20,7 +20,7 @@ const LATER_KINDS: [&str; 4] = ["Fleet", "Schedule", "Source", "Override"];
 /// # Errors
 /// Every fault, with its path.
 pub fn decode(json: Value) -> Result<AnyObject, Faults> {
-    tree(&Node::from(json)).map_err(Faults)
+    tree(&Node::from(json)).map_err(|faults| Faults(in_order(faults)))
 }
 
 /// The same for a tree that knows its places.
@@ -34,11 +34,11 @@ pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
     let mut faults = Vec::new();
     check::doubles(node, "", &mut faults);
     version(node, &mut faults);
-    let Some(kind) = kind(node, &mut faults) else { return Err(in_order(faults)) };
+    let Some(kind) = kind(node, &mut faults) else { return Err(faults) };
     faults.extend(check::check(schema::of(kind), node));
     validate::rules(kind, node, &mut faults);
     if !faults.is_empty() {
-        return Err(in_order(faults));
+        return Err(faults);
     }
     match kind {
         Kind::Agent => typed(node).map(|object| AnyObject::Agent(Box::new(object))),
@@ -102,7 +102,7 @@ where
     };
     match (metadata, spec, status) {
         (Some(metadata), Some(spec), Some(status)) => Ok(Object { metadata, spec, status }),
-        _ => Err(in_order(faults)),
+        _ => Err(faults),
     }
 }
 

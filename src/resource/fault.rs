@@ -79,7 +79,8 @@ pub(super) fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
     if faults.len() > MOST {
         let more = faults.len() - MOST;
         faults.truncate(MOST);
-        faults.push(Fault::new("", format!("and {more} more faults")));
+        let file = faults.iter().find_map(|fault| fault.file.clone());
+        faults.push(Fault { file, ..Fault::new("", format!("and {more} more faults")) });
     }
     faults
 }

@@ -135,7 +135,9 @@ pub fn write(object: &AnyObject) -> String {
         compact_list_indent: true,
         folded_wrap_chars: usize::MAX,
     };
-    serde_saphyr::to_string_with_options(&tidy(object), options).unwrap_or_default()
+    // JSON is YAML too, should the library ever refuse.
+    serde_saphyr::to_string_with_options(&tidy(object), options)
+        .unwrap_or_else(|_| format!("{:#}\n", object.to_json()))
 }
 
 /// The object as a tree in the order of its types, without what says nothing.
@@ -146,6 +148,7 @@ fn tidy(object: &AnyObject) -> Node {
         AnyObject::Sprite(object) => parts(object),
     };
     if let Shape::Map(members) = &mut spec.shape {
+        // The one member of a spec that is written although it says what is so anyway.
         members.retain(|member| {
             member.key != "retries" || member.node.shape != Shape::Number(0.into())
         });
@@ -185,5 +188,5 @@ fn parts<S: serde::Serialize, T: serde::Serialize>(object: &super::Object<S, T>)
 fn ordered(value: &impl serde::Serialize) -> Node {
     serde_json::to_string(value)
         .and_then(|text| serde_json::from_str(&text))
-        .map_or_else(|_| Node::from(Shape::Null), |Plain(node)| node)
+        .map_or_else(|_| serde_json::to_value(value).unwrap_or_default().into(), |Plain(node)| node)
 }
