@@ -328,14 +328,47 @@ async fn a_missing_binary_and_a_missing_directory_are_named() {
     assert_eq!(exit.reason, ExitReason::WorkspaceFailed);
 }
 
+/// A desk whose CLI is a shell script.
+fn scripted(script: &str) -> Desk {
+    let path = std::path::Path::new("claude");
+    let mut desk = Desk::new(path, "http://127.0.0.1:9");
+    let path = desk.file("claude");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).expect("a mode");
+    let path = Some(path.to_string_lossy().into_owned());
+    desk.spec.agent = AgentSpec::Claude { path, model: None, instructions: None };
+    desk
+}
+
+#[tokio::test]
+async fn a_cli_that_is_gone_is_not_waited_for_because_a_child_holds_its_pipes() {
+    let mut desk = scripted("while [ ! -e end ]; do sleep 0.1; done &\nexit 3");
+    let mut run = desk.job("hello").await;
+    let exit = run.exit().await;
+    assert!(desk.tools() > 0, "the child lives");
+    assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(3)));
+    std::fs::write(desk.file("end"), "").unwrap();
+}
+
+#[tokio::test]
+async fn a_cli_that_prints_what_nobody_knows_is_understood_where_it_can_be() {
+    let mut desk = scripted(
+        r#"read -r hello; read -r prompt
+printf 'warning: \377\376 not JSON\n'
+echo '{"type":"news","text":"of tomorrow"}'
+echo '{"type":"system","subtype":"init","session_id":5}'
+echo '{"type":"result","subtype":"success","result":"enough"}'
+cat > /dev/null"#,
+    );
+    let mut run = desk.job("hello").await;
+    assert_eq!(run.exit().await.reason, ExitReason::Completed);
+    assert_eq!(run.text(TASK_TURN), "enough\n");
+}
+
 #[tokio::test]
 async fn a_cli_that_ends_at_once_fails_with_its_last_words() {
-    let mut desk = Desk::new("/bin/sh".as_ref(), "http://127.0.0.1:9");
-    let script = desk.file("claude");
-    std::fs::write(&script, "#!/bin/sh\necho 'error: too old' >&2\nexit 1\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = script.to_string_lossy().into_owned();
-    desk.spec.agent = AgentSpec::Claude { path: Some(path), model: None, instructions: None };
+    let mut desk = scripted("echo 'error: too old' >&2\nexit 1");
     let mut run = desk.job("hello").await;
     let exit = run.exit().await;
     assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(1)));
@@ -435,10 +468,17 @@ async fn a_job_waits_for_its_background_tasks() {
     let exit = run.exit().await;
     assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
     assert!(desk.file("late").exists());
-    let own = run.events().into_iter().filter(|event| {
-        matches!(event, EventBody::TurnAccepted { origin: Some(origin), .. } if origin == "agent")
-    });
-    assert_eq!(own.count(), 1, "the turn that the task's end began");
+    let turns: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            EventBody::TurnAccepted { origin, .. } => Some(origin.clone().unwrap_or_default()),
+            EventBody::TurnEnded { turn, .. } if turn == TASK_TURN => Some("task ended".to_owned()),
+            EventBody::TurnEnded { .. } => Some("ended".to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(turns, ["agent", "ended", "task ended"], "the run is ended upon the task's end");
 }
 
 #[tokio::test]

@@ -11,9 +11,9 @@
 //!
 //! | room | one idea |
 //! |---|---|
-//! | [`pipes`] | lines in and out, of any length |
-//! | [`protocol`] | what a line says, read tolerantly |
-//! | [`session`] | what follows from it: a machine without hands |
+//! | `pipes` | lines in and out, of any length |
+//! | `protocol` | what a line says, read tolerantly |
+//! | `session` | what follows from it: a machine without hands |
 //!
 //! This module is the hands. A job's CLI is ended (by closing its input, upon which it exits)
 //! once the task's turn has ended and no background task is left; any other CLI is ended when
@@ -157,7 +157,10 @@ impl Hands {
                 Heard::OutputEnded => reads_output = false,
                 Heard::Error(line) => self.last_words.keep(&line),
                 Heard::Ended(status) => break status.ok(),
-                Heard::Silence if self.input.is_some() => self.input = None,
+                Heard::Silence if self.input.is_some() => {
+                    let effects = self.session.expect_nothing();
+                    self.perform(effects).await;
+                }
                 Heard::Silence => break None,
             }
         };

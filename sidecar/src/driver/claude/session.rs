@@ -8,7 +8,7 @@
 //! starts on a stamp, and lists in a result the stamps that it answers. A turn that begins while
 //! no stamp of ours was started is the agent's own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -57,6 +57,8 @@ pub(super) struct Session {
     /// Whether this CLI tells when it starts on a stamp. Old ones do not.
     tells_lifecycle: bool,
     prompt: Option<Prompt>,
+    /// Prompts that came before the last one was answered, with their turns.
+    waiting: VecDeque<(String, String)>,
     /// The id of the turn that the CLI began by itself.
     own_turn: Option<String>,
     speech: Speech,
@@ -70,6 +72,9 @@ pub(super) struct Session {
     owes_turn: bool,
     meter: Meter,
     task_end: Option<(TurnOutcome, String)>,
+    /// The end of the task's turn, kept back until its background tasks have ended as well:
+    /// upon it the run is ended.
+    held_end: Option<EventBody>,
 }
 
 struct Prompt {
@@ -92,6 +97,7 @@ impl Session {
             hello: None,
             tells_lifecycle: false,
             prompt: None,
+            waiting: VecDeque::new(),
             own_turn: None,
             speech: Speech::default(),
             open_tools: BTreeSet::new(),
@@ -102,6 +108,7 @@ impl Session {
             owes_turn: false,
             meter: Meter::default(),
             task_end: None,
+            held_end: None,
         }
     }
 
@@ -112,13 +119,23 @@ impl Session {
         vec![Effect::Write(protocol::request(&id, "initialize"))]
     }
 
-    /// A person speaks.
+    /// A person speaks. One prompt is given to the CLI at a time, so that each has its own end.
     pub(super) fn prompt(&mut self, turn: String, text: &str) -> Vec<Effect> {
+        self.waiting.push_back((turn, text.to_owned()));
+        let mut effects = Vec::new();
+        self.prompt_next(&mut effects);
+        effects
+    }
+
+    fn prompt_next(&mut self, effects: &mut Vec<Effect>) {
+        if self.prompt.is_some() {
+            return;
+        }
+        let Some((turn, text)) = self.waiting.pop_front() else { return };
         let stamp = self.fresh();
-        let line = protocol::user_message(text, &stamp);
+        effects.push(Effect::Write(protocol::user_message(&text, &stamp)));
         self.prompt = Some(Prompt { turn, stamp, is_started: false });
         self.is_interrupting = false;
-        vec![Effect::Write(line)]
     }
 
     /// Interrupt what runs. Where the CLI has not started on the prompt yet, it is interrupted
@@ -151,7 +168,22 @@ impl Session {
             let id = self.fresh();
             effects.push(Effect::Write(protocol::stop_task(&id, &task)));
         }
+        self.settle(&mut effects);
+        effects
+    }
+
+    /// Nothing will begin by itself any more, or is not waited for.
+    fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.owes_turn = false;
+        if let Some(ended) = self.held_end.take() {
+            effects.push(Effect::Say(Said::Event(ended)));
+        }
+    }
+
+    /// The CLI has not begun the turn that it owed.
+    pub(super) fn expect_nothing(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.settle(&mut effects);
         effects
     }
 
@@ -166,8 +198,11 @@ impl Session {
         if let Some(prompt) = self.prompt.take() {
             self.end_turn(prompt.turn, outcome, message, Usage::default(), &mut effects);
         }
+        for (turn, _) in std::mem::take(&mut self.waiting) {
+            self.end_turn(turn, outcome, message, Usage::default(), &mut effects);
+        }
         self.tasks.clear();
-        self.owes_turn = false;
+        self.settle(&mut effects);
         effects
     }
 
@@ -242,6 +277,10 @@ impl Session {
                 effects.push(Effect::Write(protocol::unsupported(&request, &subtype)));
             }
             Line::Other | Line::Noise(_) => {}
+        }
+        self.prompt_next(&mut effects);
+        if self.is_quiet() {
+            self.settle(&mut effects);
         }
         effects
     }
@@ -474,12 +513,18 @@ impl Session {
             effects.push(Effect::Say(Said::Text(turn.clone(), text.into_bytes())));
         }
         self.speech = Speech::default();
-        if self.terms.is_job && turn == TASK_TURN {
+        let is_task = self.terms.is_job && turn == TASK_TURN;
+        if is_task {
             self.task_end = Some((outcome, message.to_owned()));
         }
         let message = (!message.is_empty()).then(|| message.to_owned());
         let ended = EventBody::TurnEnded { turn, outcome, message, usage };
-        effects.push(Effect::Say(Said::Event(ended)));
+        let goes_on = !self.tasks.is_empty() || self.owes_turn;
+        if is_task && outcome == TurnOutcome::Succeeded && goes_on {
+            self.held_end = Some(ended);
+        } else {
+            effects.push(Effect::Say(Said::Event(ended)));
+        }
     }
 
     fn open_speech(&mut self) {
@@ -493,7 +538,7 @@ impl Session {
     }
 
     fn has_turn(&self) -> bool {
-        self.own_turn.is_some() || self.prompt.is_some()
+        self.own_turn.is_some() || self.prompt.is_some() || !self.waiting.is_empty()
     }
 
     fn write_interrupt(&mut self) -> Effect {

@@ -354,6 +354,7 @@ fn a_job_is_quiet_only_when_no_background_task_is_left() {
     let mut talk = Talk::new(PermissionMode::Bypass, true);
     let stamp = talk.starts(TASK_TURN);
     talk.hears(tasks(&["b1", "b2"])).hears(result(&[&stamp]));
+    assert_eq!(talk.ends(), [], "the end of the task is kept back");
     assert!(talk.session.task_end().is_some() && !talk.session.is_quiet());
     talk.hears(tasks(&["b2"])).hears(tasks(&[]));
     assert!(talk.session.awaits_own_turn() && !talk.session.is_quiet());
@@ -362,6 +363,34 @@ fn a_job_is_quiet_only_when_no_background_task_is_left() {
     talk.hears(of_task(result(&[])));
     assert!(talk.session.is_quiet());
     assert_eq!(talk.session.task_end(), Some(&(TurnOutcome::Succeeded, String::new())));
+    let own = Uuid::from_u128(2).to_string();
+    assert_eq!(talk.ends(), [succeeded(&own), succeeded(TASK_TURN)]);
+}
+
+#[test]
+fn a_turn_that_the_cli_owed_and_did_not_begin_is_not_waited_for() {
+    let mut talk = Talk::new(PermissionMode::Bypass, true);
+    let stamp = talk.starts(TASK_TURN);
+    talk.hears(tasks(&["b1"])).hears(result(&[&stamp])).hears(tasks(&[]));
+    assert!(talk.session.awaits_own_turn());
+    talk.does(Session::expect_nothing);
+    assert!(talk.session.is_quiet());
+    assert_eq!(talk.ends(), [succeeded(TASK_TURN)]);
+}
+
+#[test]
+fn a_prompt_that_comes_too_early_waits_for_the_one_before_it() {
+    let mut talk = Talk::new(PermissionMode::Bypass, false);
+    let first = talk.starts("t1");
+    let before = talk.effects.len();
+    talk.does(|session| session.prompt("t2".to_owned(), "then this"));
+    assert_eq!(talk.effects.len(), before, "nothing is written yet");
+    talk.hears(result(&[&first]));
+    let Some(Effect::Write(line)) = talk.effects.last() else { panic!("a line") };
+    assert_eq!(line["message"]["content"], "then this");
+    let second = line["uuid"].as_str().unwrap().to_owned();
+    talk.hears(lifecycle(&second, "started")).hears(init("s1")).hears(result(&[&second]));
+    assert_eq!(talk.ends(), [succeeded("t1"), succeeded("t2")]);
 }
 
 #[test]
