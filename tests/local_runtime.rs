@@ -1,6 +1,8 @@
 //! Sprites on this machine, through the runtime as the Sprite controller uses it: the real
 //! reporter, a real shell, and a server that takes everything.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::{
     collections::HashMap,
     fs,

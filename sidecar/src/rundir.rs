@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `spec.json` | by the runtime, before the launch | what to do |
 //! | `lock` | held by the reporter while it lives | somebody looks after this run |
-//! | `state.json` | once, before the agent starts | which process looked after it, and its cgroup |
+//! | `state.json` | before the agent starts, and by each reporter that cleans up | which process looks, or looked, after it; the agent's cgroup |
 //! | `spool/` | as things happen | what the server does not hold yet |
 //! | `exit.json` | when the process tree is gone | how the agent ended |
 //! | `drained` | when the server holds the exit event, or wants nothing more | nothing is left to tell |

@@ -1,5 +1,7 @@
 //! The reporter as it is: the real binary, a real shell, and a server that misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod support;
 
 use std::{fs, process::Command, time::Duration};
@@ -512,4 +514,44 @@ async fn a_spool_that_lost_its_tail_in_a_power_cut_still_tells_the_end() {
     assert_eq!(stage.world.exit().await.reason, ExitReason::ReporterLost);
     stage.world.assert_whole();
     assert!(!stage.complaints().contains("panicked"));
+}
+
+#[tokio::test]
+async fn wherever_a_reporter_dies_at_the_end_the_end_is_told_once() {
+    let last_line = |stage: &Stage| {
+        let segment = fs::read_dir(stage.run.spool()).unwrap().next().unwrap().unwrap().path();
+        let content = fs::read_to_string(&segment).unwrap();
+        let kept = content.trim_end().rsplit_once('\n').unwrap().0;
+        fs::write(&segment, format!("{kept}\n")).unwrap();
+    };
+    let exit_file = |stage: &Stage| fs::remove_file(stage.run.path().join("exit.json")).unwrap();
+    let whole_spool = |stage: &Stage| fs::remove_dir_all(stage.run.spool()).unwrap();
+    type Loss<'a> = &'a dyn Fn(&Stage);
+    let losses: [(&[Loss<'_>], Option<i32>, ExitReason); 4] = [
+        (&[], Some(3), ExitReason::Failed),
+        (&[&exit_file], Some(3), ExitReason::Failed),
+        (&[&last_line], Some(3), ExitReason::Failed),
+        // It died after it wrote down who it is, and before it said hello.
+        (&[&exit_file, &whole_spool], None, ExitReason::ReporterLost),
+    ];
+    for (losses, code, reason) in losses {
+        let stage = Stage::new("exit 3");
+        assert_eq!(stage.launch().await, "ok");
+        while stage.run.exit().unwrap().is_none() {
+            pause(Duration::from_millis(5)).await;
+        }
+        stage.signal_reporter(Signal::KILL);
+        stage.reporter_gone().await;
+        for lose in losses {
+            lose(&stage);
+        }
+        let _server = stage.serve().await;
+        assert_eq!(stage.launch().await, "ok");
+        let exit = stage.world.exit().await;
+        assert_eq!((exit.code, exit.reason), (code, reason));
+        stage.reporter_gone().await;
+        assert_eq!(stage.run.exit().unwrap(), Some(exit));
+        assert!(stage.run.drained());
+        stage.world.assert_whole();
+    }
 }

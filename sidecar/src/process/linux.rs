@@ -238,6 +238,9 @@ pub(super) fn hide(directories: &[PathBuf], workdir: &Path) -> Result<(), String
     let workdir = fs::canonicalize(workdir).map_err(|e| format!("{}: {e}", workdir.display()))?;
     let directories: Vec<PathBuf> =
         directories.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    if directories.contains(&workdir) {
+        return Err(format!("{} is the work directory itself", workdir.display()));
+    }
     let inside = directories.iter().any(|directory| workdir.starts_with(directory));
     let keep = if inside { Some(open_directory(&workdir)?) } else { None };
     for directory in &directories {

@@ -1,6 +1,7 @@
 //! The desk between the agent's side and the server's: the spool, and what both must know.
 
 use std::{
+    collections::HashMap,
     io,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,6 +19,11 @@ use crate::{
 /// How often an exit event is numbered again for a server that does not take it as the end.
 const MOST_RENUMBERINGS: u32 = 3;
 
+/// How long the same complaint is not worth writing down again.
+const SAME_COMPLAINT_AFTER: Duration = Duration::from_secs(600);
+/// The most complaints that are written down in that time.
+const MOST_COMPLAINTS: usize = 64;
+
 /// The spool, and what the reporter's two sides tell each other.
 #[derive(Debug)]
 pub struct Desk {
@@ -34,7 +40,7 @@ struct Inner {
     renumbered: u32,
     inbox: u64,
     contact: Duration,
-    complaint: String,
+    complaints: HashMap<String, Duration>,
 }
 
 impl Desk {
@@ -46,7 +52,7 @@ impl Desk {
             renumbered: 0,
             inbox: 0,
             contact: ambient::elapsed(),
-            complaint: String::new(),
+            complaints: HashMap::new(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -127,13 +133,15 @@ impl Desk {
         self.inner().spool.first()
     }
 
-    /// Complains in the run directory's log: once for the same complaint.
+    /// Complains in the run directory's log, but not about the same thing all the time.
     pub fn complain(&self, complaint: &str) {
+        let now = ambient::elapsed();
         let mut inner = self.inner();
-        if inner.complaint == complaint {
+        inner.complaints.retain(|_, at| now.saturating_sub(*at) < SAME_COMPLAINT_AFTER);
+        if inner.complaints.len() >= MOST_COMPLAINTS || inner.complaints.contains_key(complaint) {
             return;
         }
-        complaint.clone_into(&mut inner.complaint);
+        inner.complaints.insert(complaint.to_owned(), now);
         drop(inner);
         if let Some(path) = &self.complaints
             && let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path)

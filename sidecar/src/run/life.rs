@@ -87,7 +87,7 @@ pub(super) async fn live(
                 exit = &mut work => break exit,
                 count = said.recv_many(&mut heard, VOICE_DEPTH) => {
                     if count > 0 {
-                        life.hear(heard.drain(..).collect()).await;
+                        life.hear(std::mem::take(&mut heard)).await;
                     }
                 }
                 Some(row) = inbox.recv() => life.obey(row).await,
@@ -120,7 +120,7 @@ pub(super) async fn live(
     let drain = async {
         let mut heard = Vec::new();
         while said.recv_many(&mut heard, VOICE_DEPTH).await > 0 {
-            life.hear(heard.drain(..).collect()).await;
+            life.hear(std::mem::take(&mut heard)).await;
         }
     };
     if timeout(DEAF, drain).await.is_err() {

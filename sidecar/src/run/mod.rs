@@ -98,13 +98,13 @@ impl Run {
             Ok(_) | Err(AddressError::File { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        if let Some(state) = dir.state().map_err(unusable)? {
+        let process = process::identity().map_err(Error::Identity)?;
+        if let Some(State { cgroup, .. }) = dir.state().map_err(unusable)? {
+            dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
             let containment = Containment::default();
-            let cgroup = state.cgroup;
             let run = Self { dir, _lock: lock, spec, address, containment, cgroup, orphaned: true };
             return Ok(Found::Run(Box::new(run)));
         }
-        let process = process::identity().map_err(Error::Identity)?;
         let hide: Vec<PathBuf> = spec.hide.iter().map(PathBuf::from).collect();
         let (containment, cgroup) =
             process::settle(&spec.job_id, &hide, std::path::Path::new(&spec.workdir));
