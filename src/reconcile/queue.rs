@@ -19,7 +19,8 @@
 //! head with the earliest *time of arrival plus patience of its class* goes first: a user
 //! overtakes, but a timer that has waited for ten seconds overtakes newer users in turn.
 //!
-//! **Cost.** Keys live in a slab and are named by a number inside; a hash map finds the number.
+//! **Cost.** Keys live in a slab and are named by a number inside; a hash table of nothing but
+//! numbers finds the number, small enough to stay in the processor's cache.
 //! Moving a key leaves a stale entry behind, which is known by its stamp and skipped later;
 //! when more than half of a list is stale, it is swept. So each operation is O(1), or O(log n)
 //! where a timer is involved, amortised.
@@ -27,11 +28,13 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    hash::BuildHasher as _,
     sync::Arc,
     time::Duration,
 };
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::Wake;
 
@@ -119,6 +122,7 @@ enum State {
 #[derive(Debug)]
 struct Slot {
     key: Arc<str>,
+    hash: u64,
     state: State,
     /// Tells the one valid entry of a list or heap from stale ones.
     stamp: u32,
@@ -151,7 +155,8 @@ struct Lane {
 /// The queue of one controller. All times are lengths since one fixed point.
 #[derive(Debug, Default)]
 pub struct Queue {
-    ids: HashMap<Arc<str>, u32>,
+    hasher: RandomState,
+    ids: HashTable<u32>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     lanes: [Lane; 3],
@@ -164,13 +169,14 @@ impl Queue {
     /// An empty queue.
     #[must_use]
     pub fn new() -> Self {
-        Self { ids: HashMap::new(), ..Self::default() }
+        Self::default()
     }
 
     /// Wakes a key. Several wakes before it runs are one; one while it runs makes it run again.
     pub fn wake(&mut self, key: &str, wake: Wake, now: Duration) {
-        let Some(&id) = self.ids.get(key) else {
-            let id = self.insert(key, wake);
+        let hash = self.hasher.hash_one(key);
+        let Some(id) = self.find(key, hash) else {
+            let id = self.insert(key, hash, wake);
             self.make_ready(id, wake, now);
             return;
         };
@@ -204,10 +210,11 @@ impl Queue {
 
     /// Puts a key back into a backoff that was kept over a restart.
     pub fn restore(&mut self, key: &str, failures: u32, not_before: Duration, now: Duration) {
-        if self.ids.contains_key(key) {
+        let hash = self.hasher.hash_one(key);
+        if self.find(key, hash).is_some() {
             return;
         }
-        let id = self.insert(key, Wake::Observation);
+        let id = self.insert(key, hash, Wake::Observation);
         self.slots[id as usize].failures = failures;
         self.make_wait(id, not_before.min(now.saturating_add(BACKOFF_CAP)), true);
     }
@@ -356,10 +363,18 @@ impl Queue {
         self.running
     }
 
-    fn insert(&mut self, key: &str, class: Wake) -> u32 {
-        let key: Arc<str> = Arc::from(key);
+    fn find(&self, key: &str, hash: u64) -> Option<u32> {
+        let is_it = |id: &u32| {
+            let slot = &self.slots[*id as usize];
+            slot.hash == hash && *slot.key == *key
+        };
+        self.ids.find(hash, is_it).copied()
+    }
+
+    fn insert(&mut self, key: &str, hash: u64, class: Wake) -> u32 {
         let fresh = Slot {
-            key: Arc::clone(&key),
+            key: Arc::from(key),
+            hash,
             state: State::Free,
             stamp: 0,
             class,
@@ -381,7 +396,8 @@ impl Queue {
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.ids.insert(key, id);
+        let slots = &self.slots;
+        self.ids.insert_unique(hash, id, |id| slots[*id as usize].hash);
         id
     }
 
@@ -389,7 +405,9 @@ impl Queue {
         let slot = &mut self.slots[id as usize];
         slot.state = State::Free;
         slot.stamp = slot.stamp.wrapping_add(1);
-        self.ids.remove(&slot.key);
+        if let Ok(entry) = self.ids.find_entry(slot.hash, |other| *other == id) {
+            entry.remove();
+        }
         slot.key = Arc::default();
         self.free.push(id);
     }
