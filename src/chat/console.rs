@@ -34,6 +34,7 @@ use axum::{
 use futures::{Stream, stream};
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     commands::{Commands, Incoming},
@@ -85,6 +86,8 @@ struct Terminal {
     /// numbers are handed over in order.
     sent: Arc<Mutex<u64>>,
     printed: Arc<watch::Sender<u64>>,
+    /// Cancelled once the terminal is let go; ends its stream and whoever waits for it.
+    gone: CancellationToken,
 }
 
 impl Terminal {
@@ -126,7 +129,7 @@ impl ConsoleHub {
     /// Ends all streams, now and from now on, so that the server can shut down.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.terminals().clear();
+        self.let_go(|_| true);
     }
 
     fn terminals(&self) -> MutexGuard<'_, Vec<Terminal>> {
@@ -138,7 +141,18 @@ impl ConsoleHub {
     }
 
     fn detach(&self, id: u64) {
-        self.terminals().retain(|terminal| terminal.id != id);
+        self.let_go(|terminal| terminal.id == id);
+    }
+
+    /// Lets terminals go, and ends what they hear.
+    fn let_go(&self, which: impl Fn(&Terminal) -> bool) {
+        self.terminals().retain(|terminal| {
+            let goes = which(terminal);
+            if goes {
+                terminal.gone.cancel();
+            }
+            !goes
+        });
     }
 
     /// Attaches a terminal: what it hears, until it is dropped. A terminal that attaches again
@@ -153,17 +167,18 @@ impl ConsoleHub {
             frames,
             sent: Arc::default(),
             printed: Arc::new(watch::Sender::new(0)),
+            gone: CancellationToken::new(),
         };
-        {
-            let mut terminals = self.terminals();
-            if terminal.client.is_some() {
-                terminals.retain(|old| old.client != terminal.client);
-            }
-            if !self.closed.load(Ordering::SeqCst) {
-                terminals.push(terminal);
-            }
+        let gone = terminal.gone.clone();
+        if terminal.client.is_some() {
+            self.let_go(|old| old.client == terminal.client);
         }
-        Attached { hub: Arc::clone(self), id, frames: receiver }
+        self.terminals().push(terminal);
+        // Looked at last: a console that is closed meanwhile lets this one go, too.
+        if self.closed.load(Ordering::SeqCst) {
+            self.detach(id);
+        }
+        Attached { hub: Arc::clone(self), id, frames: receiver, gone }
     }
 
     /// Wakes what is open for a channel.
@@ -209,6 +224,7 @@ impl ConsoleHub {
         };
         let shown = tokio::select! {
             shown = showing => shown.is_some(),
+            () = terminal.gone.cancelled() => false,
             () = self.clock.sleep(PATIENCE) => false,
         };
         if !shown {
@@ -238,6 +254,7 @@ struct Attached {
     hub: Arc<ConsoleHub>,
     id: u64,
     frames: mpsc::Receiver<Frame>,
+    gone: CancellationToken,
 }
 
 impl Drop for Attached {
@@ -252,6 +269,7 @@ impl Attached {
         let clock = Arc::clone(&self.hub.clock);
         let frame = tokio::select! {
             frame = self.frames.recv() => frame?,
+            () = self.gone.cancelled() => return None,
             () = clock.sleep(HEARTBEAT) => Frame { op: FrameOp::Heartbeat, n: 0 },
         };
         // Serialising a frame cannot fail: it is made of strings and numbers.
