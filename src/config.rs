@@ -251,11 +251,8 @@ impl Config {
                 },
             },
         };
-        let chat = settle(
-            pick(flags.chat.clone(), "--chat", "CHAT_PROVIDER"),
-            read_chat,
-            Chat::Console,
-        )?;
+        let chat =
+            settle(pick(flags.chat.clone(), "--chat", "CHAT_PROVIDER"), read_chat, Chat::Console)?;
         let max_sprites = settle(
             pick(flags.max_sprites.clone(), "--max-sprites", "OPEN_DISPATCH_MAX_SPRITES"),
             read_max_sprites,
@@ -282,17 +279,7 @@ impl Config {
             |text, _| Ok(names(text)),
             Vec::new(),
         )?;
-        Ok(Self {
-            data,
-            listen,
-            chat,
-            max_sprites,
-            log,
-            log_format,
-            store,
-            token_secret,
-            pass_env,
-        })
+        Ok(Self { data, listen, chat, max_sprites, log, log_format, store, token_secret, pass_env })
     }
 
     /// The directory that holds the store.
@@ -384,9 +371,7 @@ fn read_chat(text: &str, place: &'static str) -> Result<Chat, Error> {
     match text {
         "console" => Ok(Chat::Console),
         "none" => Ok(Chat::None),
-        "slack" | "teams" | "discord" => {
-            Err(Error::ChatNotYet { place, value: text.to_owned() })
-        }
+        "slack" | "teams" | "discord" => Err(Error::ChatNotYet { place, value: text.to_owned() }),
         _ => Err(Error::Unreadable {
             place,
             value: text.to_owned(),
@@ -504,25 +489,28 @@ mod tests {
     fn a_bad_value_is_refused_with_its_place_and_the_mend() {
         let flags = |listen: &str| Flags { listen: Some(listen.to_owned()), ..Flags::default() };
         let none = Flags::default();
-        insta::assert_snapshot!([
-            message(&flags("everywhere"), &[]),
-            message(&none, &[("WEBHOOK_PORT", "http")]),
-            message(&none, &[("CHAT_PROVIDER", "slack")]),
-            message(&none, &[("CHAT_PROVIDER", "irc")]),
-            message(&none, &[("OPEN_DISPATCH_MAX_SPRITES", "0")]),
-            message(&none, &[("OPEN_DISPATCH_LOG_FORMAT", "xml")]),
-            message(&none, &[("OPEN_DISPATCH_STORE", "postgres://me:secret@host/db")]),
-            message(&none, &[("OPEN_DISPATCH_STORE", "mysql://me:secret@host/db")]),
-            message(&none, &[("HOME", "")]),
-        ]
-        .join("\n"));
+        insta::assert_snapshot!(
+            [
+                message(&flags("everywhere"), &[]),
+                message(&none, &[("WEBHOOK_PORT", "http")]),
+                message(&none, &[("CHAT_PROVIDER", "slack")]),
+                message(&none, &[("CHAT_PROVIDER", "irc")]),
+                message(&none, &[("OPEN_DISPATCH_MAX_SPRITES", "0")]),
+                message(&none, &[("OPEN_DISPATCH_LOG_FORMAT", "xml")]),
+                message(&none, &[("OPEN_DISPATCH_STORE", "postgres://me:secret@host/db")]),
+                message(&none, &[("OPEN_DISPATCH_STORE", "mysql://me:secret@host/db")]),
+                message(&none, &[("HOME", "")]),
+            ]
+            .join("\n")
+        );
     }
 
     #[test]
     fn the_documentation_lists_every_setting() {
         let text = include_str!("../docs/configuration.md");
         for setting in SETTINGS {
-            let code = |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
+            let code =
+                |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
             let row = format!(
                 "| {} | {} | {} | {} |",
                 code(setting.flag),

@@ -300,7 +300,9 @@ spec:
 fn bad_documents_are_told_with_their_places_and_nothing_is_applied() {
     let world = World::new();
     world.write("specs/a-good.yaml", JOB);
-    world.write("specs/b-bad.yaml", "apiVersion: opendispatch.dev/v1alpha1
+    world.write(
+        "specs/b-bad.yaml",
+        "apiVersion: opendispatch.dev/v1alpha1
 kind: Job
 metadata:
   name: Not_A_Label
@@ -312,7 +314,8 @@ spec:
 apiVersion: opendispatch.dev/v1alpha1
 kind: Fleet
 metadata: {name: later}
-");
+",
+    );
     world.write("specs/c-broken.yaml", "kind: [Job\n");
     world.write("specs/readme.txt", "not looked at");
     let apply = world.od(&["apply", "-f", "specs"]);
@@ -383,12 +386,18 @@ fn deleting_waits_until_nothing_is_left() {
     let world = World::new();
     let following = world.follow(&["--name", "doomed", &waiting_for("never", "true")]);
     let delete = world.od(&["delete", "job/doomed"]);
-    assert_eq!(delete.whole(), "job.opendispatch.dev \"doomed\" deleted\n--- stderr\n--- exit code 0\n");
+    assert_eq!(
+        delete.whole(),
+        "job.opendispatch.dev \"doomed\" deleted\n--- stderr\n--- exit code 0\n"
+    );
     assert_eq!(world.od(&["get", "jobs,sprites"]).stderr, "No resources found\n");
     assert_eq!(following.finish().code, 125);
     let gone = world.od(&["delete", "job/doomed"]);
     assert_eq!(gone.code, 1);
-    assert_eq!(gone.stderr, "Error from server (NotFound): jobs.opendispatch.dev \"doomed\" not found\n");
+    assert_eq!(
+        gone.stderr,
+        "Error from server (NotFound): jobs.opendispatch.dev \"doomed\" not found\n"
+    );
     assert_eq!(world.od(&["delete", "job/doomed", "--ignore-not-found"]).code, 0);
 }
 
@@ -403,4 +412,30 @@ fn a_watch_shows_what_changes() {
     assert_eq!(lines.next().unwrap().unwrap(), "job.opendispatch.dev/watched");
     watch.kill().unwrap();
     watch.wait().unwrap();
+}
+
+#[test]
+fn a_chat_needs_no_server_that_runs_already() {
+    let world = World::empty();
+    let mut command = world.command(&["chat"]);
+    command.env("WEBHOOK_PORT", "0");
+    let output = assert_cmd::Command::from_std(command)
+        .write_stdin("/od-run echo hello && exit 3\n")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("\nhello\n"), "{said}");
+    assert!(said.contains("failed: exit code 3"), "{said}");
+    let jobs = world.od(&["jobs"]);
+    assert!(jobs.stderr.contains("no server is running"), "{}", jobs.stderr);
+}
+
+#[test]
+fn a_chat_joins_the_server_that_runs() {
+    let world = World::new();
+    let said = world.od_with(&["chat"], b"od-run --name chatted echo hello\n");
+    assert!(said.text().contains("hello\n"), "{}", said.whole());
+    let jobs = world.od(&["get", "jobs", "-o", "name"]);
+    assert_eq!(jobs.text(), "job.opendispatch.dev/chatted\n");
 }

@@ -255,8 +255,7 @@ impl Client {
     ) -> Result<Response, Error> {
         let target = self.place.target()?;
         let base = target.url.as_str().trim_end_matches('/');
-        let request =
-            self.http.request(method, format!("{base}{path}")).bearer_auth(&target.token);
+        let request = self.http.request(method, format!("{base}{path}")).bearer_auth(&target.token);
         let response = build(request).send().await.map_err(|error| {
             if error.is_connect() {
                 Error::Unreachable {
@@ -367,13 +366,15 @@ mod tests {
     #[test]
     fn a_server_needs_an_address_and_a_token() {
         let line = |place: Result<Place, Error>| place.unwrap_err().to_string();
-        insta::assert_snapshot!([
-            line(place(Some("example.org"), Some("t"))),
-            line(place(Some("ftp://example.org"), Some("t"))),
-            line(place(Some("http://example.org"), None)),
-            line(place(Some("http://example.org"), Some(""))),
-        ]
-        .join("\n"));
+        insta::assert_snapshot!(
+            [
+                line(place(Some("example.org"), Some("t"))),
+                line(place(Some("ftp://example.org"), Some("t"))),
+                line(place(Some("http://example.org"), None)),
+                line(place(Some("http://example.org"), Some(""))),
+            ]
+            .join("\n")
+        );
         assert!(!place(Some("http://example.org"), Some("t")).unwrap().is_here());
         assert!(place(Some("http://[::1]:8080"), Some("t")).unwrap().is_here());
         assert!(place(None, None).unwrap().is_here());
@@ -403,12 +404,14 @@ mod tests {
                 {"field": "spec.timeout", "message": "no duration"},
             ]},
         });
-        insta::assert_snapshot!([
-            refusal(422, &one.to_string()).to_string(),
-            refusal(422, &two.to_string()).to_string(),
-            refusal(404, "<html>\nnot here").to_string(),
-            refusal(500, "").to_string(),
-        ]
-        .join("\n"));
+        insta::assert_snapshot!(
+            [
+                refusal(422, &one.to_string()).to_string(),
+                refusal(422, &two.to_string()).to_string(),
+                refusal(404, "<html>\nnot here").to_string(),
+                refusal(500, "").to_string(),
+            ]
+            .join("\n")
+        );
     }
 }

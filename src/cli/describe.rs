@@ -244,8 +244,13 @@ impl Page {
                 None => format!("{name}={}", entry["value"].as_str().unwrap_or_default()),
             }
         };
-        let entries: Vec<String> =
-            env.as_array().into_iter().flatten().map(one).map(|line| out::harmless(&line)).collect();
+        let entries: Vec<String> = env
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(one)
+            .map(|line| out::harmless(&line))
+            .collect();
         self.text("Environment", &entries.join("\n").into());
     }
 
@@ -269,7 +274,8 @@ impl Page {
 
     fn cost(&mut self, cost: &Value) {
         let count = |member: &str| cost[member].as_u64().unwrap_or_default();
-        let (micro, read, written) = (count("microUsd"), count("inputTokens"), count("outputTokens"));
+        let (micro, read, written) =
+            (count("microUsd"), count("inputTokens"), count("outputTokens"));
         if micro + read + written > 0 {
             let cents = micro.div_ceil(10_000);
             let dollars = format!("${}.{:02}", cents / 100, cents % 100);
@@ -293,9 +299,8 @@ impl Page {
             .into_iter()
             .flatten()
             .map(|condition| {
-                let text = |member: &str| {
-                    out::harmless(condition[member].as_str().unwrap_or_default())
-                };
+                let text =
+                    |member: &str| out::harmless(condition[member].as_str().unwrap_or_default());
                 let since = condition["lastTransitionTime"].as_str().and_then(|t| t.parse().ok());
                 let since = since.map_or_else(|| "<unknown>".to_owned(), |time| age(time, now));
                 [text("type"), text("status"), since, text("reason"), text("message")]

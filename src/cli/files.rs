@@ -85,7 +85,8 @@ fn texts(path: &Path) -> Result<Vec<(String, String)>, Error> {
         std::io::stdin().read_to_string(&mut text).map_err(failed(Path::new("stdin")))?;
         return Ok(vec![("stdin".to_owned(), text)]);
     }
-    let files = if path.is_dir() { files_in(path).map_err(failed(path))? } else { vec![path.into()] };
+    let files =
+        if path.is_dir() { files_in(path).map_err(failed(path))? } else { vec![path.into()] };
     files
         .into_iter()
         .map(|file| {
@@ -99,7 +100,8 @@ fn files_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        let known = path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+        let known =
+            path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
         if known && path.is_file() {
             files.push(path);
         }

@@ -170,7 +170,8 @@ impl<'a> Changes<'a> {
             None => {
                 let which = selector(self.args);
                 let watch =
-                    Watch::open(self.client, self.kind, &which, &self.revision, self.accept).await?;
+                    Watch::open(self.client, self.kind, &which, &self.revision, self.accept)
+                        .await?;
                 self.patience.answered();
                 self.watch.insert(watch)
             }
@@ -196,8 +197,7 @@ async fn lists(
     let mut all = Vec::new();
     let mut first = Value::Null;
     for kind in kinds {
-        let mut list =
-            client.get(&collection(*kind), &selector(args), AS_JSON).await?;
+        let mut list = client.get(&collection(*kind), &selector(args), AS_JSON).await?;
         if let Value::Array(items) = list["items"].take() {
             all.extend(items.into_iter().map(|item| with_kind(item, *kind)));
         }

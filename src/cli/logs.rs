@@ -157,12 +157,19 @@ fn print(event: &Value, streams: Streams) -> Result<(), Error> {
         }
         Some("tool") => {
             let title = event["title"].as_str().unwrap_or_default();
-            out::hint(format!("[{}] {}", event["name"].as_str().unwrap_or("tool"), out::harmless(title)));
+            out::hint(format!(
+                "[{}] {}",
+                event["name"].as_str().unwrap_or("tool"),
+                out::harmless(title)
+            ));
             Ok(())
         }
         Some("retry") => {
             let message = event["message"].as_str().unwrap_or_default();
-            out::note(format!("[the model's API failed, trying again: {}]", out::harmless(message)));
+            out::note(format!(
+                "[the model's API failed, trying again: {}]",
+                out::harmless(message)
+            ));
             Ok(())
         }
         _ => Ok(()),

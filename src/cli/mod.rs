@@ -102,7 +102,10 @@ mod tests {
         cli.build();
         let mut section = |title: &str, help: String| {
             let help: Vec<&str> = help.lines().map(str::trim_end).collect();
-            text.push_str(&format!("\n## {title}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+            text.push_str(&format!(
+                "\n## {title}\n\n```text\n{}\n```\n",
+                help.join("\n").trim_end()
+            ));
         };
         section("open-dispatch", cli.clone().render_help().to_string());
         for command in cli.get_subcommands_mut() {

@@ -31,15 +31,17 @@ pub fn print_json(value: &Value) -> Result<(), Error> {
 /// An object that this version does not understand.
 pub fn to_yaml(object: &Value) -> Result<String, Error> {
     let strange = |why: String| {
-        Error::Broken(format!("its object cannot be read ({why}); is the server newer than this program?"))
+        Error::Broken(format!(
+            "its object cannot be read ({why}); is the server newer than this program?"
+        ))
     };
     let kind: Kind = object["kind"]
         .as_str()
         .unwrap_or_default()
         .parse()
         .map_err(|error: crate::resource::WrongKind| strange(error.to_string()))?;
-    let object = AnyObject::from_json(kind, object.clone())
-        .map_err(|error| strange(error.to_string()))?;
+    let object =
+        AnyObject::from_json(kind, object.clone()).map_err(|error| strange(error.to_string()))?;
     Ok(yaml::write(&object))
 }
 

@@ -94,8 +94,8 @@ async fn to_the_end(client: &Client, name: &str, patience: &mut Patience) -> Res
     };
     let code = outcome.exit_code(signal);
     if let Outcome::Failed { reason, message, .. } = &outcome {
-        let why = if message.is_empty() { reason.clone() } else { format!("{reason}: {message}") };
-        out::note(format!("{} failed: {}", full_name(Kind::Job, name), out::harmless(&why)));
+        let why = if message.is_empty() { reason } else { message };
+        out::note(format!("{} failed: {}", full_name(Kind::Job, name), out::harmless(why)));
     }
     Ok(code)
 }
@@ -123,9 +123,9 @@ impl Outcome {
         let status = &job["status"];
         let conditions = status["conditions"].as_array()?;
         let holds = |kind: &str| {
-            conditions.iter().find(|condition| {
-                condition["type"] == kind && condition["status"] == "True"
-            })
+            conditions
+                .iter()
+                .find(|condition| condition["type"] == kind && condition["status"] == "True")
         };
         if let Some(failed) = holds("Failed") {
             let text = |member: &str| failed[member].as_str().unwrap_or_default().to_owned();
@@ -251,7 +251,6 @@ fn text(path: &Path) -> Result<&str, Error> {
     })
 }
 
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -302,8 +301,21 @@ mod tests {
     fn every_flag_reaches_the_spec() {
         let job = job_of(
             &[
-                "--name", "n", "--agent", "claude", "--model", "m", "--repo", "o/r", "--branch",
-                "b", "--timeout", "1h30m", "--permissions", "acceptEdits", "don't  break\n\"it\"",
+                "--name",
+                "n",
+                "--agent",
+                "claude",
+                "--model",
+                "m",
+                "--repo",
+                "o/r",
+                "--branch",
+                "b",
+                "--timeout",
+                "1h30m",
+                "--permissions",
+                "acceptEdits",
+                "don't  break\n\"it\"",
             ],
             Some("/a"),
         );

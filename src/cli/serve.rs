@@ -53,7 +53,7 @@ pub fn chat(args: ChatArgs) -> Result<u8, Error> {
     block_on(async move {
         let client = Client::new(place.clone())?;
         match client.get("/ready", &[], "application/json").await {
-            Err(Error::NotRunning { data } ) if matches!(place, Place::Data(_)) => {
+            Err(Error::NotRunning { data }) if matches!(place, Place::Data(_)) => {
                 embedded(data, args.channel).await
             }
             Err(Error::Unreachable { .. }) if let Place::Data(data) = &place => {
@@ -69,8 +69,7 @@ pub fn chat(args: ChatArgs) -> Result<u8, Error> {
 }
 
 async fn embedded(data: std::path::PathBuf, channel: String) -> Result<u8, Error> {
-    let flags =
-        Flags { data: Some(data), chat: Some("console".to_owned()), ..Flags::default() };
+    let flags = Flags { data: Some(data), chat: Some("console".to_owned()), ..Flags::default() };
     up(resolve(&flags)?, Some(channel)).await
 }
 
@@ -175,7 +174,8 @@ struct Signals {
 impl Signals {
     fn hear(hangup: bool) -> Result<Self, Error> {
         let hear = |kind| {
-            signal(kind).map_err(|error| Error::Terminal(format!("no signals can be heard: {error}")))
+            signal(kind)
+                .map_err(|error| Error::Terminal(format!("no signals can be heard: {error}")))
         };
         Ok(Self {
             interrupt: hear(SignalKind::interrupt())?,

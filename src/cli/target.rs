@@ -21,7 +21,11 @@ pub fn read(words: &[String]) -> Result<Targets, Error> {
         return Err(Error::Usage("name a kind, such as jobs".to_owned()));
     };
     if words.iter().any(|word| word.contains('/')) {
-        return words.iter().map(|word| object(word)).collect::<Result<_, _>>().map(Targets::Objects);
+        return words
+            .iter()
+            .map(|word| object(word))
+            .collect::<Result<_, _>>()
+            .map(Targets::Objects);
     }
     let kinds = match first.as_str() {
         "all" => Kind::ALL.to_vec(),

@@ -5,8 +5,6 @@
 //! in that file is only for people; a file that nobody locks is stale and harmless.
 
 use std::{
-    env,
-    ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -27,21 +25,6 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Where the data lies unless somebody chose another place: `open-dispatch` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where the environment names no home.
-    pub fn default_path() -> Result<PathBuf, Error> {
-        default_path_by(|name| env::var_os(name)).ok_or_else(|| {
-            Error::Unavailable(
-                "there is no home directory to keep data in; set HOME, or choose a directory \
-                 with --data"
-                    .to_owned(),
-            )
-        })
-    }
-
     /// Makes the directory if it is missing (mode 0700), and takes it for this process.
     ///
     /// # Errors
@@ -110,13 +93,6 @@ impl DataDir {
     }
 }
 
-fn default_path_by(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .map(|state| state.join("open-dispatch"))
-}
-
 /// Closes a directory to others, if it is ours to close: empty, or used as one before.
 fn keep_private(root: &Path) -> io::Result<()> {
     let mode = fs::metadata(root)?.permissions().mode() & 0o777;
@@ -175,26 +151,6 @@ fn holder(file: &mut File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn path_with(variables: &[(&str, &str)]) -> Option<PathBuf> {
-        default_path_by(|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
-        })
-    }
-
-    #[test]
-    fn the_default_follows_the_xdg_rules() {
-        let home = ("HOME", "/home/u");
-        let path = Some(PathBuf::from("/home/u/.local/state/open-dispatch"));
-        assert_eq!(path_with(&[home]), path);
-        assert_eq!(path_with(&[home, ("XDG_STATE_HOME", "")]), path);
-        assert_eq!(path_with(&[home, ("XDG_STATE_HOME", "relative")]), path);
-        assert_eq!(
-            path_with(&[home, ("XDG_STATE_HOME", "/s")]),
-            Some(PathBuf::from("/s/open-dispatch"))
-        );
-        assert_eq!(path_with(&[]), None);
-    }
 
     #[test]
     fn the_second_to_open_is_told_who_holds_the_directory() {
