@@ -413,7 +413,11 @@ impl Life {
     /// Keeps track of turns and approvals.
     fn follow(&mut self, body: &mut EventBody, now: Duration) {
         match body {
-            EventBody::TurnAccepted { turn, .. } => self.open = Some(turn.clone()),
+            // A turn that the CLI began by itself may cross a prompt; the person's turn stays
+            // the one that is open.
+            EventBody::TurnAccepted { turn, .. } => {
+                self.open.get_or_insert_with(|| turn.clone());
+            }
             EventBody::TurnEnded { turn, outcome, message, .. } => {
                 if self.cancelled.as_ref() == Some(turn) && *outcome != TurnOutcome::Succeeded {
                     *outcome = TurnOutcome::Cancelled;
