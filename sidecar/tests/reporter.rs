@@ -555,3 +555,18 @@ async fn wherever_a_reporter_dies_at_the_end_the_end_is_told_once() {
         stage.world.assert_whole();
     }
 }
+
+#[tokio::test]
+async fn killing_anothers_tree_takes_no_exit_from_our_own_children() {
+    // As in the server, which kills one sprite's tree while it launches another's reporter.
+    let mut child = Command::new("true").spawn().unwrap();
+    let zombie = || {
+        fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|it| it.contains(") Z "))
+    };
+    while !zombie() {
+        pause(Duration::from_millis(1)).await;
+    }
+    let tree = sprite_reporter::process::Tree::left_behind("nobody", None);
+    assert_eq!(tree.kill(|_| {}).await.unwrap(), 0);
+    assert!(child.wait().unwrap().success());
+}

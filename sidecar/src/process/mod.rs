@@ -379,7 +379,7 @@ impl Tree {
         let mut pause = Duration::from_millis(1);
         while self.signal(Signal::KILL)? > 0 {
             rounds += 1;
-            reap_orphans();
+            self.reap();
             ambient::sleep(pause).await;
             waited += pause;
             pause = (pause * 2).min(Duration::from_millis(250));
@@ -388,11 +388,19 @@ impl Tree {
                 stuck(&self.members()?);
             }
         }
-        reap_orphans();
+        self.reap();
         if let Some(cgroup) = &self.cgroup {
             platform::remove_cgroup(cgroup);
         }
         Ok(rounds)
+    }
+
+    /// Orphans come to the tree's own reporter alone. Whoever kills a tree that is not below it
+    /// has children of its own, whose exits somebody waits for.
+    fn reap(&self) {
+        if self.ours {
+            reap_orphans();
+        }
     }
 }
 
