@@ -230,6 +230,46 @@ async fn a_sprite_whose_reporter_died_is_orphaned_until_it_is_recovered() {
 }
 
 #[tokio::test]
+async fn a_run_is_never_seen_half_removed() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let sprite = stage.sprite("true");
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    stage.until_gone(&sprite).await;
+    let run = stage.run_dir(&sprite);
+    // Much to remove, before and behind what says that the run had begun.
+    for directory in 0..40 {
+        let directory = run.path().join(format!("{directory}"));
+        fs::create_dir(&directory).unwrap();
+        for file in 0..50 {
+            fs::write(directory.join(format!("{file}")), "").unwrap();
+        }
+    }
+    // What a removal left that did not finish, also of a clone.
+    let left = [&stage.config.runs, &stage.config.work]
+        .map(|place| place.join(format!(".gone-{}", sprite.metadata.uid)));
+    for left in &left {
+        fs::create_dir_all(left.join("half")).unwrap();
+    }
+    let looked = std::thread::spawn({
+        let run = run.clone();
+        move || {
+            while run.path().exists() {
+                let begun = run.path().join("state.json").exists();
+                if !begun && run.path().exists() {
+                    return false;
+                }
+            }
+            true
+        }
+    });
+    assert_eq!(stage.runtime.clean(&sprite).await.unwrap(), Cleaned::All);
+    assert!(looked.join().unwrap(), "for a while it looked as if it had never begun");
+    assert!(left.iter().all(|left| !left.exists()));
+    assert_eq!(fs::read_dir(&stage.config.runs).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn after_a_reboot_nothing_lives_and_no_stranger_is_touched() {
     let stage = Stage::new();
     let sprite = stage.sprite("true");

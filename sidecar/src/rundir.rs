@@ -154,12 +154,25 @@ impl RunDir {
     /// # Errors
     /// What the file system says.
     pub fn lock(&self) -> io::Result<Option<RunLock>> {
-        let file =
-            File::options().create(true).truncate(false).write(true).open(self.0.join("lock"))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(RunLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        use std::os::unix::fs::MetadataExt as _;
+        let path = self.0.join("lock");
+        loop {
+            let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            let ours = file.metadata()?;
+            match fs::metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(Some(RunLock(file)));
+                }
+                // The run was cleaned after the file was opened: this locks nothing.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -143,7 +143,11 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub fn open(directory: &Path, options: Options) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        // Only the last part: the spool of a run that was cleaned must not bring it back.
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let mut spool = Self {
             directory: directory.to_owned(),
             options,
