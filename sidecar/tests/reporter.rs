@@ -439,19 +439,65 @@ async fn a_reporter_that_is_terminated_ends_its_agent_and_tells() {
 
 #[tokio::test]
 async fn a_run_that_the_server_gave_up_kills_its_agent_and_goes() {
-    for (status, drained) in [(410, true), (401, false)] {
-        let stage = Stage::new("echo begun; setsid sleep 600 & sleep 600");
-        let _server = stage.serve().await;
-        assert_eq!(stage.launch().await, "ok");
-        stage.world.until_printed("begun\n").await;
-        stage.world.known().always = Some(status);
-        // The next thing it says is refused.
-        stage.world.order(Order::Heartbeat {});
-        stage.reporter_gone().await;
-        assert_eq!(stage.tree(), Vec::<u32>::new());
-        assert_eq!(stage.run.exit().unwrap().unwrap().reason, ExitReason::Superseded);
-        assert_eq!(stage.run.drained(), drained);
+    let stage = Stage::new("echo begun; setsid sleep 600 & sleep 600");
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.until_printed("begun\n").await;
+    stage.world.known().always = Some(410);
+    // The next thing it says is refused.
+    stage.world.order(Order::Heartbeat {});
+    stage.reporter_gone().await;
+    assert_eq!(stage.tree(), Vec::<u32>::new());
+    assert_eq!(stage.run.exit().unwrap().unwrap().reason, ExitReason::Superseded);
+    assert!(stage.run.drained());
+}
+
+#[tokio::test]
+async fn anothers_server_at_our_servers_address_ends_nothing() {
+    let stage = Stage::new("echo begun; while ! [ -e go ]; do sleep 0.02; done; echo after");
+    let server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.until_printed("begun\n").await;
+    drop(server);
+    // Another installation, at the address that the file still names: it knows no token of ours.
+    let address = fs::read_to_string(stage.endpoint()).unwrap();
+    let another = support::World::new();
+    another.known().always = Some(401);
+    let theirs = support::Server::start_at(&another, &address).await;
+    fs::write(stage.data.path().join("work/go"), "").unwrap();
+    another.until("a refused batch", |known| (known.refused >= 3).then_some(())).await;
+    assert_eq!(another.known().held, 0);
+    drop(theirs);
+    let _server = stage.serve().await;
+    assert_eq!(stage.world.exit().await.reason, ExitReason::Completed);
+    assert_eq!(stage.world.text(Stream::Stdout), "begun\nafter\n");
+    stage.world.assert_whole();
+    stage.reporter_gone().await;
+    assert!(stage.run.drained());
+}
+
+#[tokio::test]
+async fn a_server_that_was_down_for_the_whole_run_gets_it_all_at_another_port() {
+    let stage = Stage::new(&format!("{}; exit 3", counting(500, ":;")));
+    // The file names a port where nobody is any more.
+    drop(stage.serve().await);
+    let before = fs::read_to_string(stage.endpoint()).unwrap();
+    assert_eq!(stage.launch().await, "ok");
+    while stage.run.exit().unwrap().is_none() {
+        pause(Duration::from_millis(5)).await;
     }
+    assert!(!stage.run.drained());
+    assert_eq!(stage.world.known().batches, 0);
+    let _server = stage.serve().await;
+    assert_ne!(fs::read_to_string(stage.endpoint()).unwrap(), before);
+    assert_eq!(stage.world.exit().await.code, Some(3));
+    assert_eq!(stage.world.text(Stream::Stdout), numbered(500));
+    stage.world.assert_whole();
+    stage.reporter_gone().await;
+    assert!(stage.run.drained());
+    let known = stage.world.known();
+    let exits = known.events.iter().filter(|it| matches!(it.body, EventBody::Exit(_)));
+    assert_eq!(exits.count(), 1);
 }
 
 #[tokio::test]

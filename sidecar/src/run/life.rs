@@ -98,7 +98,7 @@ pub(super) async fn live(
                 }
                 _ = children.recv() => process::reap_orphans(),
                 verdict = &mut delivery, if superseded.is_none() => {
-                    superseded = Some(verdict.unwrap_or(Verdict::Superseded { gone: false }));
+                    superseded = Some(verdict.unwrap_or(Verdict::Failed));
                     life.supersede();
                 }
                 verdict = &mut listener, if !life.deaf => {
