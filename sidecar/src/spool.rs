@@ -256,7 +256,9 @@ impl Spool {
                 segment.text += line.len() as u64;
             }
         }
-        self.keep_below_cap()?;
+        // The event has its number and its place. On a disk that has no room to tidy, the next
+        // one tries again; to fail here would have this one appended twice.
+        let _ = self.keep_below_cap();
         Ok(event.seq)
     }
 
@@ -426,21 +428,26 @@ impl Spool {
             content.push_str(line);
             content.push('\n');
         }
-        let mut file = File::create(&temporary)?;
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).append(true).open(&temporary)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         let last = index + 1 == self.segments.len();
         let segment = &mut self.segments[index];
         fs::rename(&temporary, &segment.path)?;
-        sync_directory(&self.directory)?;
+        // What is known of the file changes with it, whatever fails behind it.
         segment.bytes = content.len() as u64;
         segment.text = text;
         segment.settled = settled;
-        if last {
-            self.active = Some(OpenOptions::new().append(true).open(&segment.path)?);
-        }
         self.cursor = None;
-        Ok(())
+        if last {
+            // It was opened for appending: it is the new file, under whatever name.
+            self.active = Some(file);
+        }
+        sync_directory(&self.directory)
     }
 }
 

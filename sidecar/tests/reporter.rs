@@ -332,6 +332,97 @@ async fn a_branch_is_cloned_for_the_agent() {
 }
 
 #[tokio::test]
+async fn a_branch_of_a_clone_that_is_there_keeps_the_commits_that_stand_nowhere_else() {
+    let mut stage = Stage::new("git log --format=%s");
+    stage.spec.hide = Vec::new();
+    let url = origin(&stage);
+    let workdir = stage.data.path().join("work");
+    git(&workdir, &["clone", "-q", &url, "."]);
+    // It tracks the remote's, so that git has something to say on its standard output.
+    git(&workdir, &["switch", "-q", "feature"]);
+    git(&workdir, &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    git(&workdir, &["switch", "-q", "main"]);
+    stage.spec.repo = Some(RepoSpec { url: url.clone(), branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.exit().await;
+    assert_eq!(stage.world.text(Stream::Stdout), "mine\nsecond\nfirst\n");
+
+    // One that cannot be switched to is said, and is not made anew.
+    let mut stage = Stage::new("echo never");
+    stage.spec.hide = Vec::new();
+    let mine = stage.data.path().join("work");
+    git(&mine, &["clone", "-q", &url, "."]);
+    git(&mine, &["branch", "-q", "feature", "origin/feature"]);
+    fs::write(mine.join("file"), "in the way\n").unwrap();
+    stage.spec.repo = Some(RepoSpec { url, branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    let exit = stage.world.exit().await;
+    assert_eq!(exit.reason, ExitReason::WorkspaceFailed);
+    assert!(exit.message.contains("would be overwritten"), "{}", exit.message);
+    assert_eq!(fs::read_to_string(mine.join("file")).unwrap(), "in the way\n");
+}
+
+#[tokio::test]
+async fn what_an_agent_planted_in_a_clone_sees_no_more_than_the_agent() {
+    let mut stage = Stage::new("cat file; cat leaked");
+    // The origin lies in what is hidden, so the branch is there already.
+    let url = origin(&stage);
+    let workdir = stage.data.path().join("work");
+    git(&workdir, &["clone", "-q", &url, "."]);
+    git(&workdir, &["branch", "-q", "feature", "origin/feature"]);
+    fs::write(stage.data.path().join("key"), "the-installations-key").unwrap();
+    let hook = workdir.join(".git/hooks/post-checkout");
+    fs::write(&hook, "#!/bin/sh\n{ echo ran; cat ../key; } > leaked; exit 0\n").unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    stage.spec.repo = Some(RepoSpec { url, branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    let exit = stage.world.exit().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{}", exit.message);
+    let EventBody::Hello { containment, .. } = stage.world.known().events[0].body.clone() else {
+        panic!("no hello");
+    };
+    if !containment.data_hidden {
+        eprintln!("SKIPPED: this kernel hides nothing: {}", containment.note);
+        return;
+    }
+    assert_eq!(stage.world.text(Stream::Stdout), "of the feature\nran\n");
+}
+
+#[tokio::test]
+async fn an_agent_whose_run_is_ended_before_it_began_never_begins() {
+    let mut stage = Stage::new("echo never > never");
+    let url = origin(&stage);
+    let workdir = stage.data.path().join("work");
+    git(&workdir, &["clone", "-q", &url, "."]);
+    git(&workdir, &["branch", "-q", "feature", "origin/feature"]);
+    // A git that takes its time, hears no signal and succeeds.
+    let wait = "trap '' TERM; touch waiting; while ! [ -e go ]; do sleep 0.02; done";
+    let slow = stage.data.path().join("bin");
+    fs::create_dir(&slow).unwrap();
+    fs::write(slow.join("git"), format!("#!/bin/sh\n{wait}\n")).unwrap();
+    fs::set_permissions(slow.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let path = format!("{}:{}", slow.display(), std::env::var("PATH").unwrap());
+    stage.spec.env.push(EnvVar { name: "PATH".into(), value: path, secret: false });
+    stage.spec.hide = Vec::new();
+    stage.spec.repo = Some(RepoSpec { url, branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    while !workdir.join("waiting").exists() {
+        pause(Duration::from_millis(5)).await;
+    }
+    stage.world.order(Order::Stop { reason: ExitReason::Cancelled });
+    stage.world.until("the order", |known| (known.inbox_ack == 1).then_some(())).await;
+    fs::write(workdir.join("go"), "").unwrap();
+    assert_eq!(stage.world.exit().await.reason, ExitReason::Cancelled);
+    assert!(!workdir.join("never").exists());
+    assert!(!stage.world.known().events.iter().any(|it| matches!(it.body, EventBody::Ready {})));
+}
+
+#[tokio::test]
 async fn a_clone_that_fails_ends_the_run_with_gits_last_word() {
     for (url, branch, word) in
         [("file:///nowhere/at/all", None, "/nowhere/at/all"), ("", Some("missing"), "missing")]
