@@ -23,7 +23,10 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::wire::{Exit, ExitReason, ProcessIdentity, RunSpec};
+use crate::{
+    steps::step,
+    wire::{Exit, ExitReason, ProcessIdentity, RunSpec},
+};
 
 /// Which reporter looks after a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +161,8 @@ impl RunDir {
         let path = self.0.join("lock");
         loop {
             let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+            match step("lock", lock) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -216,7 +220,7 @@ impl RunDir {
                 .open(&beside)?;
             file.write_all(&serde_json::to_vec(value)?)?;
             file.sync_all()?;
-            fs::rename(&beside, &path)?;
+            step(format_args!("write {name}"), || fs::rename(&beside, &path))?;
             File::open(&self.0)?.sync_all()
         };
         write().map_err(|error| named(&path, &error))

@@ -24,7 +24,10 @@ use std::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::wire::{Event, EventBody, Exit};
+use crate::{
+    steps::step,
+    wire::{Event, EventBody, Exit},
+};
 
 /// How large a spool and its files may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,10 +147,10 @@ impl Spool {
     /// What the file system says.
     pub fn open(directory: &Path, options: Options) -> io::Result<Self> {
         // Only the last part: the spool of a run that was cleaned must not bring it back.
-        match fs::create_dir(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        step("make spool", || match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        })?;
         let mut spool = Self {
             directory: directory.to_owned(),
             options,
@@ -193,8 +196,10 @@ impl Spool {
         }
         if segment.bytes < content.len() as u64 {
             let file = OpenOptions::new().write(true).open(&segment.path)?;
-            file.set_len(segment.bytes)?;
-            file.sync_data()?;
+            step("cut a torn tail", || {
+                file.set_len(segment.bytes)?;
+                file.sync_data()
+            })?;
         }
         self.next = segment.next;
         self.segments.push_back(segment);
@@ -266,13 +271,16 @@ impl Spool {
         let Some(file) = self.active.as_mut() else {
             return Err(io::Error::other("the spool has no open segment"));
         };
-        file.write_all(line)?;
+        step(kind_of(line), || file.write_all(line))?;
         if durable {
-            file.sync_data()?;
-            if self.directory_dirty {
-                sync_directory(&self.directory)?;
-                self.directory_dirty = false;
-            }
+            step("sync", || {
+                file.sync_data()?;
+                if self.directory_dirty {
+                    sync_directory(&self.directory)?;
+                }
+                Ok::<_, io::Error>(())
+            })?;
+            self.directory_dirty = false;
         }
         Ok(())
     }
@@ -295,7 +303,8 @@ impl Spool {
             file.sync_data()?;
         }
         let path = self.directory.join(format!("{:020}.ndjson", self.next));
-        self.active = Some(OpenOptions::new().create(true).append(true).open(&path)?);
+        let open = || OpenOptions::new().create(true).append(true).open(&path);
+        self.active = Some(step("make segment", open)?);
         self.directory_dirty = true;
         let next = self.next;
         self.segments.push_back(Segment { path, next, bytes: 0, text: 0, settled: false });
@@ -454,6 +463,14 @@ impl Spool {
 /// A line's text, if it is whole.
 fn whole_line(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line.strip_suffix(b"\n")?).ok()
+}
+
+/// What a line is called as a step.
+fn kind_of(line: &[u8]) -> impl std::fmt::Display {
+    std::fmt::from_fn(|f| {
+        let head = whole_line(line).and_then(Head::read);
+        write!(f, "append {}", head.map(|head| head.kind).unwrap_or_default())
+    })
 }
 
 /// The exit event that a line holds.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ambient,
     spool::Page,
+    steps::Passage,
     wire::{EventAck, MAX_BATCH_BYTES},
 };
 
@@ -164,7 +165,9 @@ impl Round {
         let connection = self.connection.insert(connection);
         // Named in the address, so that a server that has forgotten the sprite can say so.
         let path = format!("/webhooks/events?jobId={}", self.address.job_id);
+        let passage = Passage::begin(&"post");
         let (status, after, body) = connection.post(&path, json, ANSWER_WITHIN).await?;
+        passage.end();
         let meaning = understand(status, after, &body);
         if meaning != Meaning::Stranger {
             self.desk.answered();
