@@ -3,156 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::Path,
-    process::Command,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command};
 
-use axum::{Json, Router, extract::State, routing::post};
 use open_dispatch::{
     resource::{
-        AgentCli, CommandCli, EnvEntry, ExitReason, LocalRuntime as LocalSpec, Permissions, Repo,
-        RuntimeSpec, Sprite, SpriteSpec,
+        AgentCli, EnvEntry, ExitReason, LocalRuntime as LocalSpec, Repo, RuntimeSpec, SpriteSpec,
     },
-    runtime::{
-        Cleaned, Error, Observed, Runtime,
-        local::{LocalConfig, LocalRuntime},
-    },
+    runtime::{Cleaned, Error, Observed, Runtime, local::LocalRuntime},
 };
-use sprite_reporter::{
-    process,
-    rundir::RunDir,
-    wire::{EventAck, EventBatch, EventBody},
-};
+use sprite_reporter::process;
 
-const TOKEN: &str = "token";
-/// Far more than anything takes here: past it a test hangs.
-const HANGS: Duration = Duration::from_secs(60);
+#[path = "support/local.rs"]
+mod local;
 
-type Held = Arc<Mutex<HashMap<String, Vec<EventBody>>>>;
-
-async fn take(State(held): State<Held>, Json(batch): Json<EventBatch>) -> Json<EventAck> {
-    let mut held = held.lock().unwrap();
-    let mine = held.entry(batch.job_id).or_default();
-    for event in batch.events {
-        if event.seq == mine.len() as u64 + 1 {
-            mine.push(event.body);
-        }
-    }
-    let finished = matches!(mine.last(), Some(EventBody::Exit(_)));
-    let held = mine.len() as u64;
-    Json(EventAck { held, expected: held + 1, finished })
-}
-
-struct Stage {
-    data: tempfile::TempDir,
-    home: tempfile::TempDir,
-    held: Held,
-    config: LocalConfig,
-    runtime: Arc<LocalRuntime>,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut LocalConfig)) -> Self {
-        let (data, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut config = LocalConfig::new(data.path(), "test", home.path());
-        config.reporter = Some(env!("CARGO_BIN_EXE_open-dispatch").into());
-        config.environment = vec![
-            ("PATH".into(), std::env::var("PATH").unwrap()),
-            ("OPEN_DISPATCH_SECRET_DEPLOY_KEY".into(), "s3cret-of-deploy".into()),
-        ];
-        change(&mut config);
-        let runtime = LocalRuntime::new(config.clone());
-        Self { data, home, held: Held::default(), config, runtime }
-    }
-
-    /// Serves for as long as the test's runtime lives.
-    async fn serve(&self) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().route("/webhooks/events", post(take)).with_state(self.held.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        fs::write(&self.config.endpoint_file, url).unwrap();
-    }
-
-    fn sprite(&self, task: &str) -> Sprite {
-        let spec = SpriteSpec {
-            agent: AgentCli::Command(CommandCli::default()),
-            runtime: RuntimeSpec::Local(LocalSpec::default()),
-            task: Some(task.into()),
-            repo: None,
-            instructions: None,
-            permissions: Permissions::default(),
-            env: Vec::new(),
-            timeout: None,
-            idle_timeout: None,
-            session: None,
-            attempt: 1,
-            running: true,
-            stop: None,
-        };
-        let mut sprite = Sprite::new("test-1", spec);
-        sprite.metadata.uid = format!("uid-{}", self.data.path().file_name().unwrap().display())
-            .replace("uid-.", "uid-");
-        sprite
-    }
-
-    fn run_dir(&self, sprite: &Sprite) -> RunDir {
-        RunDir::new(self.config.runs.join(&sprite.metadata.uid))
-    }
-
-    /// Looks until it sees what it looks for.
-    async fn until(&self, sprite: &Sprite, so: impl Fn(&Observed) -> bool) -> Observed {
-        let look = async {
-            loop {
-                let observed = self.runtime.observe(sprite).await.unwrap();
-                if so(&observed) {
-                    return observed;
-                }
-                pause().await;
-            }
-        };
-        tokio::time::timeout(HANGS, look).await.expect("it never came to be so")
-    }
-
-    async fn until_gone(&self, sprite: &Sprite) -> ExitReason {
-        match self.until(sprite, |seen| matches!(seen, Observed::Gone { .. })).await {
-            Observed::Gone { exit: Some(exit) } => exit.reason,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn printed(&self, sprite: &Sprite) -> String {
-        let held = self.held.lock().unwrap();
-        held.get(&sprite.metadata.uid)
-            .into_iter()
-            .flatten()
-            .filter_map(|body| match body {
-                EventBody::Log { chunk, .. } => {
-                    Some(String::from_utf8_lossy(&chunk.bytes()).into_owned())
-                }
-                _ => None,
-            })
-            .collect()
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "real processes take real time")]
-async fn pause() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
-}
-
-fn is_running(observed: &Observed) -> bool {
-    matches!(observed, Observed::Running { process: Some(_) })
-}
+use local::{HANGS, Stage, TOKEN, is_running, pause};
 
 #[tokio::test]
 async fn a_sprite_lives_from_absent_to_absent() {
@@ -227,6 +91,46 @@ async fn a_sprite_whose_reporter_died_is_orphaned_until_it_is_recovered() {
     assert_eq!(stage.until_gone(&sprite).await, ExitReason::ReporterLost);
     let tree = process::Tree::left_behind(&sprite.metadata.uid, None);
     assert_eq!(tree.members().unwrap(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn a_run_is_never_seen_half_removed() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let sprite = stage.sprite("true");
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    stage.until_gone(&sprite).await;
+    let run = stage.run_dir(&sprite);
+    // Much to remove, before and behind what says that the run had begun.
+    for directory in 0..40 {
+        let directory = run.path().join(format!("{directory}"));
+        fs::create_dir(&directory).unwrap();
+        for file in 0..50 {
+            fs::write(directory.join(format!("{file}")), "").unwrap();
+        }
+    }
+    // What a removal left that did not finish, also of a clone.
+    let left = [&stage.config.runs, &stage.config.work]
+        .map(|place| place.join(format!(".gone-{}", sprite.metadata.uid)));
+    for left in &left {
+        fs::create_dir_all(left.join("half")).unwrap();
+    }
+    let looked = std::thread::spawn({
+        let run = run.clone();
+        move || {
+            while run.path().exists() {
+                let begun = run.path().join("state.json").exists();
+                if !begun && run.path().exists() {
+                    return false;
+                }
+            }
+            true
+        }
+    });
+    assert_eq!(stage.runtime.clean(&sprite).await.unwrap(), Cleaned::All);
+    assert!(looked.join().unwrap(), "for a while it looked as if it had never begun");
+    assert!(left.iter().all(|left| !left.exists()));
+    assert_eq!(fs::read_dir(&stage.config.runs).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -73,11 +73,11 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
 fn launch(dir: &Path) -> ExitCode {
     match relay(dir) {
         Ok(line) => {
-            print!("{line}");
+            say(line.trim_end());
             if line.trim_end() == OK { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            println!("error: cannot start the reporter: {error}");
+            say(&format!("error: cannot start the reporter: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -136,11 +136,11 @@ fn run(dir: PathBuf) -> ExitCode {
     let found = match begun {
         Ok(found) => found,
         Err(why) => {
-            println!("error: {why}");
+            say(&format!("error: {why}"));
             return ExitCode::FAILURE;
         }
     };
-    println!("{OK}");
+    say(OK);
     let Found::Run(run) = found else { return ExitCode::SUCCESS };
     let lived = let_go()
         .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build())
@@ -153,6 +153,11 @@ fn run(dir: PathBuf) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says the first line. A caller that is gone by now shall not keep a run from being lived.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Lets go of the caller's streams, so that it may go.

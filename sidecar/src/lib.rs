@@ -33,6 +33,7 @@
 //! | [`report`] | batches up, orders down, over a server that comes and goes |
 //! | [`process`] | starting, watching and killing a process tree; platform twins |
 //! | [`ambient`] | time and chance, read in one place |
+//! | [`steps`] | named effects, so that tests can let the reporter die at each |
 
 pub mod ambient;
 pub mod cli;
@@ -44,4 +45,5 @@ pub mod run;
 pub mod rundir;
 pub mod shape;
 pub mod spool;
+pub mod steps;
 pub mod wire;

@@ -23,7 +23,10 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::wire::{Exit, ExitReason, ProcessIdentity, RunSpec};
+use crate::{
+    steps::step,
+    wire::{Exit, ExitReason, ProcessIdentity, RunSpec},
+};
 
 /// Which reporter looks after a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,12 +157,26 @@ impl RunDir {
     /// # Errors
     /// What the file system says.
     pub fn lock(&self) -> io::Result<Option<RunLock>> {
-        let file =
-            File::options().create(true).truncate(false).write(true).open(self.0.join("lock"))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(RunLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        use std::os::unix::fs::MetadataExt as _;
+        let path = self.0.join("lock");
+        loop {
+            let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+            let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+            match step("lock", lock) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            let ours = file.metadata()?;
+            match fs::metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(Some(RunLock(file)));
+                }
+                // The run was cleaned after the file was opened: this locks nothing.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -203,7 +220,7 @@ impl RunDir {
                 .open(&beside)?;
             file.write_all(&serde_json::to_vec(value)?)?;
             file.sync_all()?;
-            fs::rename(&beside, &path)?;
+            step(format_args!("write {name}"), || fs::rename(&beside, &path))?;
             File::open(&self.0)?.sync_all()
         };
         write().map_err(|error| named(&path, &error))

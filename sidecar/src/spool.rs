@@ -24,7 +24,10 @@ use std::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::wire::{Event, EventBody, Exit};
+use crate::{
+    steps::step,
+    wire::{Event, EventBody, Exit},
+};
 
 /// How large a spool and its files may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +146,11 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub fn open(directory: &Path, options: Options) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        // Only the last part: the spool of a run that was cleaned must not bring it back.
+        step("make spool", || match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        })?;
         let mut spool = Self {
             directory: directory.to_owned(),
             options,
@@ -189,8 +196,10 @@ impl Spool {
         }
         if segment.bytes < content.len() as u64 {
             let file = OpenOptions::new().write(true).open(&segment.path)?;
-            file.set_len(segment.bytes)?;
-            file.sync_data()?;
+            step("cut a torn tail", || {
+                file.set_len(segment.bytes)?;
+                file.sync_data()
+            })?;
         }
         self.next = segment.next;
         self.segments.push_back(segment);
@@ -252,7 +261,9 @@ impl Spool {
                 segment.text += line.len() as u64;
             }
         }
-        self.keep_below_cap()?;
+        // The event has its number and its place. On a disk that has no room to tidy, the next
+        // one tries again; to fail here would have this one appended twice.
+        let _ = self.keep_below_cap();
         Ok(event.seq)
     }
 
@@ -260,13 +271,16 @@ impl Spool {
         let Some(file) = self.active.as_mut() else {
             return Err(io::Error::other("the spool has no open segment"));
         };
-        file.write_all(line)?;
+        step(kind_of(line), || file.write_all(line))?;
         if durable {
-            file.sync_data()?;
-            if self.directory_dirty {
-                sync_directory(&self.directory)?;
-                self.directory_dirty = false;
-            }
+            step("sync", || {
+                file.sync_data()?;
+                if self.directory_dirty {
+                    sync_directory(&self.directory)?;
+                }
+                Ok::<_, io::Error>(())
+            })?;
+            self.directory_dirty = false;
         }
         Ok(())
     }
@@ -289,7 +303,8 @@ impl Spool {
             file.sync_data()?;
         }
         let path = self.directory.join(format!("{:020}.ndjson", self.next));
-        self.active = Some(OpenOptions::new().create(true).append(true).open(&path)?);
+        let open = || OpenOptions::new().create(true).append(true).open(&path);
+        self.active = Some(step("make segment", open)?);
         self.directory_dirty = true;
         let next = self.next;
         self.segments.push_back(Segment { path, next, bytes: 0, text: 0, settled: false });
@@ -422,27 +437,40 @@ impl Spool {
             content.push_str(line);
             content.push('\n');
         }
-        let mut file = File::create(&temporary)?;
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).append(true).open(&temporary)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         let last = index + 1 == self.segments.len();
         let segment = &mut self.segments[index];
         fs::rename(&temporary, &segment.path)?;
-        sync_directory(&self.directory)?;
+        // What is known of the file changes with it, whatever fails behind it.
         segment.bytes = content.len() as u64;
         segment.text = text;
         segment.settled = settled;
-        if last {
-            self.active = Some(OpenOptions::new().append(true).open(&segment.path)?);
-        }
         self.cursor = None;
-        Ok(())
+        if last {
+            // It was opened for appending: it is the new file, under whatever name.
+            self.active = Some(file);
+        }
+        sync_directory(&self.directory)
     }
 }
 
 /// A line's text, if it is whole.
 fn whole_line(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line.strip_suffix(b"\n")?).ok()
+}
+
+/// What a line is called as a step.
+fn kind_of(line: &[u8]) -> impl std::fmt::Display {
+    std::fmt::from_fn(|f| {
+        let head = whole_line(line).and_then(Head::read);
+        write!(f, "append {}", head.map(|head| head.kind).unwrap_or_default())
+    })
 }
 
 /// The exit event that a line holds.

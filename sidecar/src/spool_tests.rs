@@ -262,3 +262,21 @@ fn numbers_go_on_behind_what_the_server_holds() {
     assert_eq!(spool.append(now(), turn("t")).unwrap(), 8);
     assert_eq!(read_all(&mut spool, 8).len(), 1);
 }
+
+#[test]
+fn an_event_that_is_in_the_spool_is_never_refused_because_there_is_no_room_to_tidy() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(directory.path(), SMALL).unwrap();
+    // Nothing can be rewritten here, as on a disk that is full.
+    let obstacle = directory.path().join("rewrite.tmp");
+    fs::create_dir(&obstacle).unwrap();
+    for n in 1..=40 {
+        assert_eq!(spool.append(now(), log(&"x".repeat(90))).unwrap(), n);
+    }
+    assert!(spool.size() > SMALL.cap);
+    assert_eq!(read_all(&mut spool, 1).len(), 40);
+    fs::remove_dir(&obstacle).unwrap();
+    spool.append(now(), turn("t")).unwrap();
+    assert!(spool.size() <= SMALL.cap, "tidied as soon as there is room");
+    assert_eq!(read_all(&mut spool, 1).last().unwrap().seq, 41);
+}

@@ -332,6 +332,97 @@ async fn a_branch_is_cloned_for_the_agent() {
 }
 
 #[tokio::test]
+async fn a_branch_of_a_clone_that_is_there_keeps_the_commits_that_stand_nowhere_else() {
+    let mut stage = Stage::new("git log --format=%s");
+    stage.spec.hide = Vec::new();
+    let url = origin(&stage);
+    let workdir = stage.data.path().join("work");
+    git(&workdir, &["clone", "-q", &url, "."]);
+    // It tracks the remote's, so that git has something to say on its standard output.
+    git(&workdir, &["switch", "-q", "feature"]);
+    git(&workdir, &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    git(&workdir, &["switch", "-q", "main"]);
+    stage.spec.repo = Some(RepoSpec { url: url.clone(), branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.exit().await;
+    assert_eq!(stage.world.text(Stream::Stdout), "mine\nsecond\nfirst\n");
+
+    // One that cannot be switched to is said, and is not made anew.
+    let mut stage = Stage::new("echo never");
+    stage.spec.hide = Vec::new();
+    let mine = stage.data.path().join("work");
+    git(&mine, &["clone", "-q", &url, "."]);
+    git(&mine, &["branch", "-q", "feature", "origin/feature"]);
+    fs::write(mine.join("file"), "in the way\n").unwrap();
+    stage.spec.repo = Some(RepoSpec { url, branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    let exit = stage.world.exit().await;
+    assert_eq!(exit.reason, ExitReason::WorkspaceFailed);
+    assert!(exit.message.contains("would be overwritten"), "{}", exit.message);
+    assert_eq!(fs::read_to_string(mine.join("file")).unwrap(), "in the way\n");
+}
+
+#[tokio::test]
+async fn what_an_agent_planted_in_a_clone_sees_no_more_than_the_agent() {
+    let mut stage = Stage::new("cat file; cat leaked");
+    // The origin lies in what is hidden, so the branch is there already.
+    let url = origin(&stage);
+    let workdir = stage.data.path().join("work");
+    git(&workdir, &["clone", "-q", &url, "."]);
+    git(&workdir, &["branch", "-q", "feature", "origin/feature"]);
+    fs::write(stage.data.path().join("key"), "the-installations-key").unwrap();
+    let hook = workdir.join(".git/hooks/post-checkout");
+    fs::write(&hook, "#!/bin/sh\n{ echo ran; cat ../key; } > leaked; exit 0\n").unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    stage.spec.repo = Some(RepoSpec { url, branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    let exit = stage.world.exit().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{}", exit.message);
+    let EventBody::Hello { containment, .. } = stage.world.known().events[0].body.clone() else {
+        panic!("no hello");
+    };
+    if !containment.data_hidden {
+        eprintln!("SKIPPED: this kernel hides nothing: {}", containment.note);
+        return;
+    }
+    assert_eq!(stage.world.text(Stream::Stdout), "of the feature\nran\n");
+}
+
+#[tokio::test]
+async fn an_agent_whose_run_is_ended_before_it_began_never_begins() {
+    let mut stage = Stage::new("echo never > never");
+    let url = origin(&stage);
+    let workdir = stage.data.path().join("work");
+    git(&workdir, &["clone", "-q", &url, "."]);
+    git(&workdir, &["branch", "-q", "feature", "origin/feature"]);
+    // A git that takes its time, hears no signal and succeeds.
+    let wait = "trap '' TERM; touch waiting; while ! [ -e go ]; do sleep 0.02; done";
+    let slow = stage.data.path().join("bin");
+    fs::create_dir(&slow).unwrap();
+    fs::write(slow.join("git"), format!("#!/bin/sh\n{wait}\n")).unwrap();
+    fs::set_permissions(slow.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let path = format!("{}:{}", slow.display(), std::env::var("PATH").unwrap());
+    stage.spec.env.push(EnvVar { name: "PATH".into(), value: path, secret: false });
+    stage.spec.hide = Vec::new();
+    stage.spec.repo = Some(RepoSpec { url, branch: Some("feature".into()) });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    while !workdir.join("waiting").exists() {
+        pause(Duration::from_millis(5)).await;
+    }
+    stage.world.order(Order::Stop { reason: ExitReason::Cancelled });
+    stage.world.until("the order", |known| (known.inbox_ack == 1).then_some(())).await;
+    fs::write(workdir.join("go"), "").unwrap();
+    assert_eq!(stage.world.exit().await.reason, ExitReason::Cancelled);
+    assert!(!workdir.join("never").exists());
+    assert!(!stage.world.known().events.iter().any(|it| matches!(it.body, EventBody::Ready {})));
+}
+
+#[tokio::test]
 async fn a_clone_that_fails_ends_the_run_with_gits_last_word() {
     for (url, branch, word) in
         [("file:///nowhere/at/all", None, "/nowhere/at/all"), ("", Some("missing"), "missing")]
@@ -439,19 +530,65 @@ async fn a_reporter_that_is_terminated_ends_its_agent_and_tells() {
 
 #[tokio::test]
 async fn a_run_that_the_server_gave_up_kills_its_agent_and_goes() {
-    for (status, drained) in [(410, true), (401, false)] {
-        let stage = Stage::new("echo begun; setsid sleep 600 & sleep 600");
-        let _server = stage.serve().await;
-        assert_eq!(stage.launch().await, "ok");
-        stage.world.until_printed("begun\n").await;
-        stage.world.known().always = Some(status);
-        // The next thing it says is refused.
-        stage.world.order(Order::Heartbeat {});
-        stage.reporter_gone().await;
-        assert_eq!(stage.tree(), Vec::<u32>::new());
-        assert_eq!(stage.run.exit().unwrap().unwrap().reason, ExitReason::Superseded);
-        assert_eq!(stage.run.drained(), drained);
+    let stage = Stage::new("echo begun; setsid sleep 600 & sleep 600");
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.until_printed("begun\n").await;
+    stage.world.known().always = Some(410);
+    // The next thing it says is refused.
+    stage.world.order(Order::Heartbeat {});
+    stage.reporter_gone().await;
+    assert_eq!(stage.tree(), Vec::<u32>::new());
+    assert_eq!(stage.run.exit().unwrap().unwrap().reason, ExitReason::Superseded);
+    assert!(stage.run.drained());
+}
+
+#[tokio::test]
+async fn anothers_server_at_our_servers_address_ends_nothing() {
+    let stage = Stage::new("echo begun; while ! [ -e go ]; do sleep 0.02; done; echo after");
+    let server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.until_printed("begun\n").await;
+    drop(server);
+    // Another installation, at the address that the file still names: it knows no token of ours.
+    let address = fs::read_to_string(stage.endpoint()).unwrap();
+    let another = support::World::new();
+    another.known().always = Some(401);
+    let theirs = support::Server::start_at(&another, &address).await;
+    fs::write(stage.data.path().join("work/go"), "").unwrap();
+    another.until("a refused batch", |known| (known.refused >= 3).then_some(())).await;
+    assert_eq!(another.known().held, 0);
+    drop(theirs);
+    let _server = stage.serve().await;
+    assert_eq!(stage.world.exit().await.reason, ExitReason::Completed);
+    assert_eq!(stage.world.text(Stream::Stdout), "begun\nafter\n");
+    stage.world.assert_whole();
+    stage.reporter_gone().await;
+    assert!(stage.run.drained());
+}
+
+#[tokio::test]
+async fn a_server_that_was_down_for_the_whole_run_gets_it_all_at_another_port() {
+    let stage = Stage::new(&format!("{}; exit 3", counting(500, ":;")));
+    // The file names a port where nobody is any more.
+    drop(stage.serve().await);
+    let before = fs::read_to_string(stage.endpoint()).unwrap();
+    assert_eq!(stage.launch().await, "ok");
+    while stage.run.exit().unwrap().is_none() {
+        pause(Duration::from_millis(5)).await;
     }
+    assert!(!stage.run.drained());
+    assert_eq!(stage.world.known().batches, 0);
+    let _server = stage.serve().await;
+    assert_ne!(fs::read_to_string(stage.endpoint()).unwrap(), before);
+    assert_eq!(stage.world.exit().await.code, Some(3));
+    assert_eq!(stage.world.text(Stream::Stdout), numbered(500));
+    stage.world.assert_whole();
+    stage.reporter_gone().await;
+    assert!(stage.run.drained());
+    let known = stage.world.known();
+    let exits = known.events.iter().filter(|it| matches!(it.body, EventBody::Exit(_)));
+    assert_eq!(exits.count(), 1);
 }
 
 #[tokio::test]
@@ -554,4 +691,19 @@ async fn wherever_a_reporter_dies_at_the_end_the_end_is_told_once() {
         assert!(stage.run.drained());
         stage.world.assert_whole();
     }
+}
+
+#[tokio::test]
+async fn killing_anothers_tree_takes_no_exit_from_our_own_children() {
+    // As in the server, which kills one sprite's tree while it launches another's reporter.
+    let mut child = Command::new("true").spawn().unwrap();
+    let zombie = || {
+        fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|it| it.contains(") Z "))
+    };
+    while !zombie() {
+        pause(Duration::from_millis(1)).await;
+    }
+    let tree = sprite_reporter::process::Tree::left_behind("nobody", None);
+    assert_eq!(tree.kill(|_| {}).await.unwrap(), 0);
+    assert!(child.wait().unwrap().success());
 }

@@ -26,6 +26,7 @@ use tokio::process::{Child, Command};
 
 use crate::{
     ambient,
+    steps::{Passage, step},
     wire::{Containment, JOB_ID_VARIABLE, ProcessIdentity},
 };
 
@@ -76,7 +77,8 @@ pub fn settle(job_id: &str, hide: &[PathBuf], workdir: &Path) -> (Containment, O
     if let Err(why) = platform::forbid_dumps() {
         notes.push(why);
     }
-    let cgroup = platform::make_cgroup(job_id).map_err(|why| notes.push(why)).ok();
+    let made = step("make control group", || platform::make_cgroup(job_id));
+    let cgroup = made.map_err(|why| notes.push(why)).ok();
     let _ = HOUSEHOLD.set(Household { job_id: job_id.to_owned(), cgroup: cgroup.clone() });
     let data_hidden = match probe(hide, workdir) {
         Ok(()) => true,
@@ -134,7 +136,7 @@ pub fn start(launch: &Launch) -> io::Result<Child> {
         .envs(launch.env.iter().cloned())
         .env(JOB_ID_VARIABLE, &household.job_id)
         .current_dir(&launch.workdir);
-    let child = pipes(&mut command).spawn()?;
+    let child = step("spawn", || pipes(&mut command).spawn())?;
     drop(theirs);
     STARTED.lock().unwrap_or_else(PoisonError::into_inner).extend(child.id());
     let mut report = String::new();
@@ -374,12 +376,13 @@ impl Tree {
     /// # Errors
     /// What kept it from looking.
     pub async fn kill(&self, mut stuck: impl FnMut(&[u32])) -> io::Result<u32> {
+        let passage = Passage::begin(&"kill the tree");
         let mut rounds = 0;
         let mut waited = Duration::ZERO;
         let mut pause = Duration::from_millis(1);
         while self.signal(Signal::KILL)? > 0 {
             rounds += 1;
-            reap_orphans();
+            self.reap();
             ambient::sleep(pause).await;
             waited += pause;
             pause = (pause * 2).min(Duration::from_millis(250));
@@ -388,11 +391,20 @@ impl Tree {
                 stuck(&self.members()?);
             }
         }
-        reap_orphans();
+        self.reap();
         if let Some(cgroup) = &self.cgroup {
             platform::remove_cgroup(cgroup);
         }
+        passage.end();
         Ok(rounds)
+    }
+
+    /// Orphans come to the tree's own reporter alone. Whoever kills a tree that is not below it
+    /// has children of its own, whose exits somebody waits for.
+    fn reap(&self) {
+        if self.ours {
+            reap_orphans();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ambient,
     spool::Page,
+    steps::Passage,
     wire::{EventAck, MAX_BATCH_BYTES},
 };
 
@@ -50,8 +51,10 @@ impl Limits {
 enum Meaning {
     /// Go on from what the server holds.
     Held(EventAck),
-    /// This run is not wanted.
-    Unwanted { gone: bool },
+    /// This run is not wanted any more.
+    Unwanted,
+    /// This is another's server, which took our server's address for now.
+    Stranger,
     /// This batch is not wanted as it is.
     Refused,
     /// Try again, perhaps after this long.
@@ -65,8 +68,9 @@ fn understand(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Meani
             Ok(ack) => Meaning::Held(ack),
             Err(_) => Meaning::Later(None),
         },
-        401 => Meaning::Unwanted { gone: false },
-        410 => Meaning::Unwanted { gone: true },
+        // Ours knows every token that it ever gave, and says so when a run is over.
+        401 => Meaning::Stranger,
+        410 => Meaning::Unwanted,
         400 | 413 | 422 => Meaning::Refused,
         429 | 503 => Meaning::Later(after.map(|wish| wish.min(LONGEST_WISH))),
         // Another server may sit at this address for now; none of these speak of the batch.
@@ -136,7 +140,12 @@ impl Round {
         }
         match self.post(&page, inbox).await {
             Ok(Meaning::Held(ack)) => self.held(&page, inbox, &ack),
-            Ok(Meaning::Unwanted { gone }) => Step::Done(Verdict::Superseded { gone }),
+            Ok(Meaning::Unwanted) => Step::Done(Verdict::Superseded),
+            Ok(Meaning::Stranger) => {
+                // The next connection goes to whatever address stands in the file by then.
+                self.connection = None;
+                self.later(None)
+            }
             Ok(Meaning::Refused) => self.refused(&page),
             Ok(Meaning::Later(wish)) => self.later(wish),
             Err(trouble) => {
@@ -154,10 +163,15 @@ impl Round {
         };
         let json = batch(&self.address, page, inbox);
         let connection = self.connection.insert(connection);
-        let (status, after, body) =
-            connection.post("/webhooks/events", json, ANSWER_WITHIN).await?;
-        self.desk.answered();
+        // Named in the address, so that a server that has forgotten the sprite can say so.
+        let path = format!("/webhooks/events?jobId={}", self.address.job_id);
+        let passage = Passage::begin(&"post");
+        let (status, after, body) = connection.post(&path, json, ANSWER_WITHIN).await?;
+        passage.end();
         let meaning = understand(status, after, &body);
+        if meaning != Meaning::Stranger {
+            self.desk.answered();
+        }
         if !matches!(meaning, Meaning::Held(_)) {
             let said = String::from_utf8_lossy(&body);
             self.desk.complain(&format!("the server answered {status}: {}", said.trim()));
@@ -250,8 +264,8 @@ mod tests {
         assert_eq!(of(200, ack), held);
         assert_eq!(of(409, ack), held);
         assert_eq!(of(200, b"hello"), Meaning::Later(None));
-        assert_eq!(of(401, b""), Meaning::Unwanted { gone: false });
-        assert_eq!(of(410, b""), Meaning::Unwanted { gone: true });
+        assert_eq!(of(401, b""), Meaning::Stranger);
+        assert_eq!(of(410, b""), Meaning::Unwanted);
         assert_eq!(of(413, b""), Meaning::Refused);
         assert_eq!(of(400, b""), Meaning::Refused);
         assert_eq!(of(429, b""), Meaning::Later(Some(LONGEST_WISH)));

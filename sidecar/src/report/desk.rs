@@ -173,13 +173,14 @@ impl Desk {
     /// false also when that was tried often enough.
     pub(super) fn acknowledge(&self, held: u64) -> io::Result<bool> {
         let mut inner = self.inner();
-        inner.spool.acknowledge(held)?;
-        inner.spool.skip_to(held + 1)?;
+        // First of all: a prompt may wait for it, and a spool that cannot be tidied changes nothing.
         self.held.send_if_modified(|known| {
             let more = held > *known;
             *known = held.max(*known);
             more
         });
+        inner.spool.acknowledge(held)?;
+        inner.spool.skip_to(held + 1)?;
         let all = held + 1 == inner.spool.next();
         let Some(exit) = inner.spool.ended().filter(|_| all).cloned() else {
             return Ok(true);

@@ -62,13 +62,14 @@ async fn stream(
     let path =
         format!("/webhooks/inbox?after={known}&jobId={}&run={}", address.job_id, address.run);
     let response = connection.get(&path, SILENCE).await?;
+    if response.status() == StatusCode::UNAUTHORIZED {
+        // Another's server, which took our server's address for now.
+        return Ok(Ended::Broken("the server does not know this sprite's token".into()));
+    }
     desk.answered();
     match response.status() {
         StatusCode::OK => {}
-        StatusCode::GONE => return Ok(Ended::Over(Some(Verdict::Superseded { gone: true }))),
-        StatusCode::UNAUTHORIZED => {
-            return Ok(Ended::Over(Some(Verdict::Superseded { gone: false })));
-        }
+        StatusCode::GONE => return Ok(Ended::Over(Some(Verdict::Superseded))),
         status => return Ok(Ended::Broken(format!("the server answered {status}"))),
     }
     backoff.reset();

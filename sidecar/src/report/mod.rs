@@ -8,7 +8,8 @@
 //! Neither gives up. A server that is down, busy or broken is tried again, ever more slowly but
 //! at least every few seconds, at the address that stands in the endpoint file by then. Only
 //! the server itself can end it: it holds the exit event ([`Verdict::Finished`]), or it says
-//! that this run is not its own any more ([`Verdict::Superseded`]).
+//! that this run is not its own any more ([`Verdict::Superseded`]). One that does not even know
+//! the token is another's, at an address that ours had before it went down; it is no contact.
 
 mod backoff;
 mod deliver;
@@ -27,9 +28,8 @@ pub use listen::listen;
 pub enum Verdict {
     /// The server holds the exit event.
     Finished,
-    /// The server wants nothing from this run.
-    Superseded {
-        /// Whether that is final (410), or the token was refused (401).
-        gone: bool,
-    },
+    /// The server wants nothing from this run any more (410).
+    Superseded,
+    /// Reporting failed, by a fault of our own.
+    Failed,
 }

@@ -79,7 +79,7 @@ pub(super) async fn live(
 
     life.begin();
     let exit = {
-        let mut work = pin!(work(seat, life.driving.clone()));
+        let mut work = pin!(work(seat, life.stage.clone()));
         let mut heard = Vec::new();
         loop {
             let alarm = life.alarm(ambient::elapsed());
@@ -98,7 +98,7 @@ pub(super) async fn live(
                 }
                 _ = children.recv() => process::reap_orphans(),
                 verdict = &mut delivery, if superseded.is_none() => {
-                    superseded = Some(verdict.unwrap_or(Verdict::Superseded { gone: false }));
+                    superseded = Some(verdict.unwrap_or(Verdict::Failed));
                     life.supersede();
                 }
                 verdict = &mut listener, if !life.deaf => {
@@ -138,8 +138,17 @@ pub(super) async fn live(
     })
 }
 
+/// How far the work has come, and whether it may go on.
+#[derive(Debug, Default)]
+struct Stage {
+    /// The driver has begun.
+    driving: AtomicBool,
+    /// The run is to end: an agent that has not begun must not.
+    leaving: AtomicBool,
+}
+
 /// Prepares the workspace, then drives the agent.
-async fn work(seat: Seat, driving: Arc<AtomicBool>) -> Exit {
+async fn work(seat: Seat, stage: Arc<Stage>) -> Exit {
     if let Err(why) = workspace::prepare(&seat.spec, &seat.voice).await {
         return Exit {
             code: None,
@@ -148,7 +157,15 @@ async fn work(seat: Seat, driving: Arc<AtomicBool>) -> Exit {
             message: why,
         };
     }
-    driving.store(true, Ordering::Relaxed);
+    if stage.leaving.load(Ordering::Relaxed) {
+        return Exit {
+            code: None,
+            signal: None,
+            reason: ExitReason::Cancelled,
+            message: "it was ended before its agent began".into(),
+        };
+    }
+    stage.driving.store(true, Ordering::Relaxed);
     driver::drive(seat).await
 }
 
@@ -185,7 +202,7 @@ struct Life {
     shaper: Shaper,
     orders: mpsc::Sender<DriverOrder>,
     tree: Tree,
-    driving: Arc<AtomicBool>,
+    stage: Arc<Stage>,
     /// Whether the inbox has ended.
     deaf: bool,
     accepted: VecDeque<Accepted>,
@@ -213,7 +230,7 @@ impl Life {
             shaper: run.shaper(),
             orders,
             tree: Tree::below(&run.spec.job_id, run.cgroup.clone()),
-            driving: Arc::default(),
+            stage: Arc::default(),
             deaf: false,
             accepted: VecDeque::new(),
             open: None,
@@ -312,7 +329,8 @@ impl Life {
         }
         let now = ambient::elapsed();
         self.ending = Some((reason, message.to_owned()));
-        if self.driving.load(Ordering::Relaxed) {
+        self.stage.leaving.store(true, Ordering::Relaxed);
+        if self.stage.driving.load(Ordering::Relaxed) {
             self.tell(DriverOrder::Stop);
             self.ladder = Some(Ladder::polite(now, ladder::POLITE_END));
         } else {
@@ -328,6 +346,7 @@ impl Life {
             let message = "the server gave this sprite to another run";
             self.ending = Some((ExitReason::Superseded, message.into()));
         }
+        self.stage.leaving.store(true, Ordering::Relaxed);
         self.tell(DriverOrder::Stop);
         self.ladder = Some(Ladder::kill(now));
         self.act(Rung::Kill, now);

@@ -134,11 +134,11 @@ impl Run {
             }
         };
         match verdict {
-            Some(Verdict::Finished | Verdict::Superseded { gone: true }) => {
+            Some(Verdict::Finished | Verdict::Superseded) => {
                 self.dir.write_drained().map_err(unusable)
             }
-            // The spool stays, for a reporter that may speak.
-            Some(Verdict::Superseded { gone: false }) | None => Ok(()),
+            // The spool stays, for a reporter that is heard.
+            Some(Verdict::Failed) | None => Ok(()),
         }
     }
 

@@ -32,7 +32,8 @@ pub(super) async fn prepare(spec: &RunSpec, voice: &Voice) -> Result<(), String>
             Err(format!("the work directory {} is missing; make it, or name another", spec.workdir))
         };
     };
-    let git = Git { env: environment(spec), voice };
+    let hide = spec.hide.iter().map(PathBuf::from).collect();
+    let git = Git { env: environment(spec), voice, hide };
     if workdir.join(".git").exists() {
         return git.reuse(workdir, repo).await;
     }
@@ -49,6 +50,9 @@ pub(super) async fn prepare(spec: &RunSpec, voice: &Voice) -> Result<(), String>
 struct Git<'a> {
     env: Vec<(OsString, OsString)>,
     voice: &'a Voice,
+    /// What is hidden from hooks and filters of a clone that is there already: an agent may have
+    /// written them.
+    hide: Vec<PathBuf>,
 }
 
 impl Git<'_> {
@@ -64,7 +68,8 @@ impl Git<'_> {
             arguments.extend(["--branch".into(), branch.into()]);
         }
         arguments.extend(["--".into(), repo.url.clone().into(), beside.clone().into()]);
-        let done = self.run(parent, arguments).await.and_then(|()| {
+        // Nothing of an agent's is in a new clone, and it may lie right beside what is hidden.
+        let done = self.run(parent, arguments, Vec::new()).await.and_then(|()| {
             // The place may be an empty directory, and renaming replaces only that.
             std::fs::rename(&beside, workdir)
                 .map_err(|error| format!("{}: {error}", workdir.display()))
@@ -87,35 +92,54 @@ impl Git<'_> {
         let switch = |extra: &[&str]| -> Vec<OsString> {
             ["switch"].iter().chain(extra).map(OsString::from).collect()
         };
-        if self.run(workdir, switch(&[branch])).await.is_ok() {
-            return Ok(());
+        let hide = || self.hide.clone();
+        let Err(why) = self.run(workdir, switch(&[branch]), hide()).await else { return Ok(()) };
+        let local = format!("refs/heads/{branch}");
+        let known =
+            ["show-ref", "--verify", "--quiet", &local].iter().map(OsString::from).collect();
+        if self.run(workdir, known, hide()).await.is_ok() {
+            // It is here and may hold work that stands nowhere else: it stays as it is.
+            return Err(failed(why));
         }
         let fetch = ["fetch", "origin", branch].iter().map(OsString::from).collect();
-        self.run(workdir, fetch).await.map_err(failed)?;
-        self.run(workdir, switch(&["-C", branch, "FETCH_HEAD"])).await.map_err(failed)
+        self.run(workdir, fetch, hide()).await.map_err(failed)?;
+        self.run(workdir, switch(&["-c", branch, "FETCH_HEAD"]), hide()).await.map_err(failed)
     }
 
     /// Runs git; what it says are system lines of the run, and its last word is the error.
-    async fn run(&self, workdir: &Path, args: Vec<OsString>) -> Result<(), String> {
+    async fn run(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        hide: Vec<PathBuf>,
+    ) -> Result<(), String> {
         let launch = Launch {
             program: "git".into(),
             args,
             env: self.env.clone(),
             workdir: PathBuf::from(workdir),
-            hide: Vec::new(),
+            hide,
         };
         let mut child = process::start(&launch).map_err(|error| error.to_string())?;
         drop(child.stdin.take());
-        drop(child.stdout.take());
         let mut said = Vec::new();
-        if let Some(stderr) = child.stderr.take() {
-            let mut lines = BufReader::new(stderr).split(b'\n');
+        // Both are read to their end: git dies of a pipe that nobody reads.
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let words = async {
+            let Some(err) = err else { return };
+            let mut lines = BufReader::new(err).split(b'\n');
             while let Ok(Some(mut line)) = lines.next_segment().await {
                 said.push(String::from_utf8_lossy(&line).trim().to_owned());
                 line.push(b'\n');
                 self.voice.say(Said::Log(Stream::System, line)).await;
             }
-        }
+        };
+        let rest = async {
+            if let Some(mut out) = out {
+                let _ = tokio::io::copy(&mut out, &mut tokio::io::sink()).await;
+            }
+        };
+        tokio::join!(words, rest);
         let status = child.wait().await.map_err(|error| error.to_string())?;
         if status.success() { Ok(()) } else { Err(last_word(&said, status)) }
     }

@@ -64,6 +64,8 @@ pub struct Known {
     pub refuses: Option<String>,
     /// Says this to everything.
     pub always: Option<u16>,
+    /// How many batches heard that.
+    pub refused: usize,
     pub inbox: Vec<InboxRow>,
     pub inbox_ack: u64,
     pub bodies: Vec<usize>,
@@ -210,6 +212,22 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         fs::write(endpoint, format!("http://{address}\n")).unwrap();
+        Self::on(listener, world)
+    }
+
+    /// Starts where another server was until now.
+    pub async fn start_at(world: &World, url: &str) -> Self {
+        let address = url.trim().strip_prefix("http://").unwrap();
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return Self::on(listener, world),
+                // The other one is about to go.
+                Err(_) => pause(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    fn on(listener: TcpListener, world: &World) -> Self {
         let mut tasks = JoinSet::new();
         let world = world.clone();
         tasks.spawn(async move {
@@ -234,7 +252,12 @@ type Answer = Result<Response<BoxBody<Bytes, Infallible>>, &'static str>;
 async fn answer(world: World, request: Request<Incoming>) -> Answer {
     let authorization = request.headers().get("authorization").unwrap().to_str().unwrap();
     assert_eq!(authorization, format!("Bearer {TOKEN}"));
-    if let Some(status) = world.known().always {
+    let always = world.known().always;
+    if let Some(status) = always {
+        if request.method() == Method::POST {
+            world.known().refused += 1;
+            world.ring();
+        }
         return Ok(json(status, "{}"));
     }
     match (request.method(), request.uri().path()) {

@@ -15,6 +15,7 @@
 //! [`LocalConfig`].
 
 mod environment;
+mod removal;
 mod reporter;
 mod workspace;
 
@@ -44,6 +45,8 @@ use crate::resource::{AgentCli, EnvEntry, Isolation, Repo, RuntimeSpec, Sprite};
 
 /// How long a tree may take to die before its killing counts as failed.
 const KILL_WITHIN: Duration = Duration::from_secs(15);
+/// How often a reporter is looked at whose end the kernel does not tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The search path of an agent where the server has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -125,22 +128,40 @@ impl LocalRuntime {
         safe(uid).map(|uid| self.config.work.join(uid))
     }
 
+    /// Where a clone may lie that a reporter began and did not finish.
+    fn unfinished_clones(&self, sprite: &Sprite) -> Result<Vec<PathBuf>, Error> {
+        let uid = &sprite.metadata.uid;
+        let own = self.own_workdir(uid)?;
+        let named = match (&sprite.spec.runtime, &sprite.spec.repo) {
+            (RuntimeSpec::Local(local), Some(_)) => {
+                // A place that was refused was never cloned to.
+                workspace::place(local.workdir.as_deref(), true, &self.config.home, &own).ok()
+            }
+            _ => None,
+        };
+        let places = [Some(own), named].into_iter().flatten();
+        Ok(places.map(|place| place.with_file_name(format!(".clone-{uid}"))).collect())
+    }
+
     /// Makes the run directory, whole or not at all. One that is there stays as it is.
-    fn prepare(&self, sprite: &Sprite) -> Result<RunDir, Error> {
+    async fn prepare(&self, sprite: &Sprite) -> Result<RunDir, Error> {
         let run = self.run_dir(&sprite.metadata.uid)?;
         if run.path().exists() {
             return Ok(run);
         }
         let spec = self.run_spec(sprite)?;
         let beside = self.config.runs.join(format!(".new-{}", sprite.metadata.uid));
-        let make = || -> io::Result<()> {
-            private_directory(&self.config.runs)?;
+        let (runs, place) = (self.config.runs.clone(), run.path().to_owned());
+        let make = move || -> io::Result<()> {
+            private_directory(&runs)?;
             private_directory(&beside)?;
             RunDir::new(&beside).write_spec(&spec)?;
-            fs::rename(&beside, run.path())?;
-            fs::File::open(&self.config.runs)?.sync_all()
+            fs::rename(&beside, &place)?;
+            fs::File::open(&runs)?.sync_all()
         };
-        make().map_err(|error| {
+        // It waits for the disk, which is not for the server's workers.
+        let made = tokio::task::spawn_blocking(make).await.map_err(io::Error::other);
+        made.and_then(|made| made).map_err(|error| {
             Error::Transient(format!("cannot make {}: {error}", run.path().display()))
         })?;
         Ok(run)
@@ -248,9 +269,16 @@ impl LocalRuntime {
         let (uid, state) = (uid.to_owned(), state.clone());
         let (watched, wake) = (self.watched.clone(), self.wake.clone());
         tokio::spawn(async move {
-            if let Ok(Some(handle)) = Handle::open(&state.process) {
-                // An error is an end that is not known: whoever is woken looks.
-                let _ = handle.ended().await;
+            let ended = async {
+                match Handle::open(&state.process)? {
+                    Some(handle) => handle.ended().await,
+                    None => Ok(()),
+                }
+            };
+            if ended.await.is_err() {
+                // The kernel does not tell, for want of descriptors or of the call: whoever is
+                // woken looks, but not without pause.
+                sprite_reporter::ambient::sleep(LOOK_AGAIN).await;
             }
             watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
             // Nobody listens any more when the server goes down.
@@ -294,7 +322,7 @@ impl Runtime for LocalRuntime {
     }
 
     async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
-        let run = self.prepare(sprite)?;
+        let run = self.prepare(sprite).await?;
         let begun = run.state().map_err(|error| Error::Transient(error.to_string()))?.is_some();
         if begun {
             return Ok(());
@@ -323,12 +351,23 @@ impl Runtime for LocalRuntime {
             reporter.signal(Signal::TERM).map_err(transient)?;
         }
         let tree = Tree::left_behind(&sprite.metadata.uid, state.and_then(|state| state.cgroup));
-        match tokio::time::timeout(KILL_WITHIN, tree.kill(|_| {})).await {
-            Ok(killed) => killed.map(drop).map_err(transient),
-            Err(_) => Err(Error::Transient(format!(
-                "these processes do not die: {:?}",
-                tree.members().map_err(transient)?
-            ))),
+        // Each round reads the table of all processes, which is not for the server's workers.
+        let server = tokio::runtime::Handle::current();
+        let kill = move || {
+            server.block_on(async {
+                let killed = tokio::time::timeout(KILL_WITHIN, tree.kill(|_| {})).await;
+                match killed {
+                    Ok(killed) => killed.map(|_| Vec::new()),
+                    Err(_) => tree.members(),
+                }
+            })
+        };
+        let killed = tokio::task::spawn_blocking(kill).await.map_err(io::Error::other);
+        let left = killed.and_then(|killed| killed).map_err(transient)?;
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Transient(format!("these processes do not die: {left:?}")))
         }
     }
 
@@ -336,16 +375,22 @@ impl Runtime for LocalRuntime {
         let uid = &sprite.metadata.uid;
         let run = self.run_dir(uid)?;
         let transient = |error: io::Error| Error::Transient(error.to_string());
-        if run.path().exists() && run.is_held().map_err(transient)? {
-            return Err(Error::Transient("its reporter still lives".into()));
-        }
+        // Held until the directory has left its place: no reporter begins in between.
+        let _lock = match run.lock() {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Err(Error::Transient("its reporter still lives".into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(transient(error)),
+        };
         let path = self.config.environment.iter().find(|(name, _)| name == "PATH");
         let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
-        let own = self.own_workdir(uid)?;
-        remove(&self.config.work.join(format!(".clone-{uid}"))).map_err(transient)?;
-        let cleaned = workspace::remove(&own, path).await?;
-        remove(&self.config.runs.join(format!(".new-{uid}"))).map_err(transient)?;
-        remove(run.path()).map_err(transient)?;
+        for unfinished in self.unfinished_clones(sprite)? {
+            removal::remove_hidden(&unfinished).await.map_err(transient)?;
+        }
+        let cleaned = workspace::remove(&self.own_workdir(uid)?, path).await?;
+        let new = self.config.runs.join(format!(".new-{uid}"));
+        removal::remove_hidden(&new).await.map_err(transient)?;
+        removal::remove(run.path()).await.map_err(transient)?;
         Ok(cleaned)
     }
 
@@ -372,15 +417,6 @@ fn text(path: &Path) -> Result<String, Error> {
 
 fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io::Error::new(error.kind(), format!("cannot remove {}: {error}", path.display())))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn agent_spec(agent: &AgentCli, instructions: Option<&str>) -> Result<AgentSpec, Error> {

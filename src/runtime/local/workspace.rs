@@ -8,18 +8,17 @@ use std::{
 
 use tokio::process::Command;
 
-use super::super::{Cleaned, Error};
+use super::{
+    super::{Cleaned, Error},
+    removal,
+};
 
 /// Removes a sprite's own work directory, unless there is work in it that stands nowhere else.
 pub(super) async fn remove(path: &Path, search_path: &str) -> Result<Cleaned, Error> {
-    if !path.exists() {
-        return Ok(Cleaned::All);
-    }
-    if holds_work(path, search_path).await {
+    if path.exists() && holds_work(path, search_path).await {
         return Ok(Cleaned::KeptWork { path: path.display().to_string() });
     }
-    std::fs::remove_dir_all(path)
-        .map_err(|error| Error::Transient(format!("cannot remove {}: {error}", path.display())))?;
+    removal::remove(path).await.map_err(|error| Error::Transient(error.to_string()))?;
     Ok(Cleaned::All)
 }
 
