@@ -10,7 +10,7 @@
 mod fake_runtime;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,7 +30,8 @@ use open_dispatch::{
     },
     runtime::Runtime,
     store::{
-        Cursor, Expect, Op, Part, Store, Transaction, memory::MemoryStore, sqlite::SqliteStore,
+        ChangeKind, Cursor, Expect, Op, Part, Store, Transaction, memory::MemoryStore,
+        sqlite::SqliteStore,
     },
 };
 use serde_json::Value;
@@ -681,6 +682,7 @@ impl Stage {
         assert!(ended.iter().all(|steps| steps.has_fired()), "a life ends by its fault alone");
         let (steps, fired) = (lives[0].passed(), lives[0].has_fired());
         self.check_effects(&lives).await;
+        self.check_history().await;
         self.check_rest().await;
         Played { steps, fired, end: self.end().await }
     }
@@ -703,6 +705,42 @@ impl Stage {
             // nothing waits, none does.
             let lost: u64 = self.conflicts;
             assert_eq!(commits + others, self.store.writes() + lost, "every commit passes a step");
+        }
+    }
+
+    /// At no revision was there a Sprite without its owner, or a second one of an owner before the
+    /// first was over; and each was made together with its owner's note of its number.
+    async fn check_history(&self) {
+        let changes = self.store.changes(0, usize::MAX).await.expect("nothing was compacted");
+        let mut there: BTreeMap<String, AnyObject> = BTreeMap::new();
+        let mut noted: Option<(String, u32)> = None;
+        for change in changes {
+            let uid = change.object.metadata().uid.clone();
+            if let Some((owner, number)) = noted.take() {
+                let incarnation = match &change.object {
+                    AnyObject::Job(job) => job.status.incarnation,
+                    AnyObject::Agent(agent) => agent.status.incarnation,
+                    AnyObject::Sprite(_) => 0,
+                };
+                assert_eq!((&uid, incarnation), (&owner, number), "the owner notes the number");
+            }
+            if let (ChangeKind::Added, AnyObject::Sprite(sprite)) = (change.kind, &change.object) {
+                let owner = sprite.metadata.controller().expect("a Sprite has an owner");
+                noted = Some((owner.uid.clone(), sprite.spec.attempt));
+            }
+            match change.kind {
+                ChangeKind::Deleted => there.remove(&uid),
+                ChangeKind::Added | ChangeKind::Modified => there.insert(uid, change.object),
+            };
+            let mut busy = BTreeSet::new();
+            for sprite in there.values().cloned().filter_map(AnyObject::into_sprite) {
+                let owner = &sprite.metadata.controller().expect("a Sprite has an owner").uid;
+                let (name, now) = (&sprite.metadata.name, change.revision);
+                assert!(there.contains_key(owner), "{name} has outlived its owner at {now}");
+                let conditions = &sprite.status.conditions;
+                let is_over = conditions.is_true("Gone") && conditions.is_true("Drained");
+                assert!(is_over || busy.insert(owner.clone()), "{name} came too early, at {now}");
+            }
         }
     }
 
