@@ -45,9 +45,9 @@ impl Ambient {
         effect: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         self.steps.before(name).await?;
-        let value = effect.await?;
+        let result = effect.await;
         self.steps.after(name).await?;
-        Ok(value)
+        result
     }
 }
 
@@ -80,10 +80,10 @@ pub trait Steps: Send + Sync {
     /// # Errors
     /// The fault to have instead of the effect.
     async fn before(&self, step: &'static str) -> Result<(), Fault>;
-    /// Called after the effect.
+    /// Called after the effect, whether it succeeded or failed.
     ///
     /// # Errors
-    /// The fault to have although the effect happened.
+    /// The fault to have instead of the effect's answer.
     async fn after(&self, step: &'static str) -> Result<(), Fault>;
 }
 
@@ -319,16 +319,12 @@ impl Steps for ScriptedSteps {
 
     async fn after(&self, step: &'static str) -> Result<(), Fault> {
         let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Effects of several keys may interleave; the fault belongs to the n-th passage,
-        // wherever the others are by now.
+        // Effects of several keys may interleave, and then nobody can say which of two passages of
+        // one name this is: the fault falls on the first to end once the n-th has begun.
+        let is_it = |n: usize| passed.get(n) == Some(&step) && !self.has_fired();
         match self.fault {
-            Some((n, mode)) if passed.get(n) == Some(&step) && n + 1 == passed.len() => {
-                match mode {
-                    Mode::CrashAfter => self.fire(Fault::Crash(step)),
-                    Mode::ErrorAfter => self.fire(Fault::Error(step)),
-                    _ => Ok(()),
-                }
-            }
+            Some((n, Mode::CrashAfter)) if is_it(n) => self.fire(Fault::Crash(step)),
+            Some((n, Mode::ErrorAfter)) if is_it(n) => self.fire(Fault::Error(step)),
             _ => Ok(()),
         }
     }

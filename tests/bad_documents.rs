@@ -169,6 +169,7 @@ fn a_wrong_value_is_said() {
             "task: '', agent: {command: {}}",
             "task: 5, agent: {command: {}}",
             r#"task: "a\0b", agent: {command: {}}"#,
+            r#"task: t, agent: {claude: {model: "a\0"}}, instructions: "\0", runtime: {local: {workdir: "/a\0b"}}, permissions: {allow: ["\0"]}"#,
             "task: t, agent: {command: {}}, instructions: Be kind.",
             "task: t, agent: {command: {}}, permissions: {mode: ask, allow: [Bash]}",
         ])

@@ -1,6 +1,7 @@
 //! What the engine promises its controllers, on a clock that stands still unless it is moved.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -12,8 +13,11 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Clock as _, FreeSteps, ManualClock, SeededIds, later},
-    reconcile::{Controller, Engine, EngineHandle, Error, Next, Stats, Wake},
+    ambient::{Ambient, Clock as _, FreeSteps, Ids, ManualClock, SeededIds, later},
+    reconcile::{
+        Controller, Engine, EngineHandle, Error, Next, Stats, Wake,
+        queue::{BACKOFF_BASE, BACKOFF_CAP},
+    },
     resource::{AgentCli, CommandCli, Job, JobSpec, Kind, Permissions, RuntimeSpec},
     store::{BackoffRow, Bell, Change, Op, Store, Transaction, memory::MemoryStore},
 };
@@ -56,6 +60,7 @@ impl Controller for Probe {
     }
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
+        assert_ne!(change.object.metadata().name, "unheard-of", "this panic is wanted");
         vec![(change.object.metadata().name.clone(), Wake::User)]
     }
 
@@ -88,11 +93,11 @@ impl Bench {
     }
 
     async fn start(&self, probes: &[&Arc<Probe>]) -> EngineHandle {
-        let ambient = Ambient {
-            clock: self.clock.clone(),
-            ids: Arc::new(SeededIds::new(1)),
-            steps: Arc::new(FreeSteps),
-        };
+        self.start_with(probes, Arc::new(SeededIds::new(1))).await
+    }
+
+    async fn start_with(&self, probes: &[&Arc<Probe>], ids: Arc<dyn Ids>) -> EngineHandle {
+        let ambient = Ambient { clock: self.clock.clone(), ids, steps: Arc::new(FreeSteps) };
         let mut engine = Engine::new(self.store.clone(), ambient);
         for probe in probes {
             engine.add(Arc::clone(probe) as Arc<dyn Controller>);
@@ -203,6 +208,19 @@ async fn a_panic_is_its_keys_failure_and_nobody_elses() {
     let stats = stats(&engine, "probe");
     assert_eq!(stats.panics, stats.failures);
     assert!(stats.panics > 1);
+}
+
+#[tokio::test]
+async fn a_panic_over_news_deafens_nobody() {
+    let bench = Bench::new();
+    let probe = Arc::new(Probe::new("probe", |_| async { Ok(Next::Done) }));
+    let engine = bench.start(&[&probe]).await;
+    bench.apply(job("unheard-of")).await;
+    engine.idle().await;
+    bench.apply(job("good")).await;
+    engine.idle().await;
+    assert_eq!(probe.ran(), ["good"]);
+    assert_eq!(stats(&engine, "probe").panics, 1);
 }
 
 #[tokio::test]
@@ -346,6 +364,74 @@ async fn a_person_ends_a_backoff_and_an_observation_does_not() {
     engine.wake("probe", "a", Wake::User);
     engine.idle().await;
     assert_eq!(probe.ran().len(), 2);
+}
+
+/// Chance that is always the same, so that a schedule can be told beforehand.
+struct Half;
+
+impl Ids for Half {
+    fn uid(&self) -> String {
+        "uid".to_owned()
+    }
+
+    fn suffix(&self) -> String {
+        "suffi".to_owned()
+    }
+
+    fn unit(&self) -> f64 {
+        0.5
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_events_neither_hastens_nor_delays_a_thousand_failing_keys() {
+    const KEYS: usize = 1000;
+    const LENGTH: Duration = Duration::from_secs(600);
+    const EVERY: Duration = Duration::from_millis(10);
+
+    let bench = Bench::new();
+    let ran: Arc<Mutex<BTreeMap<String, Vec<Duration>>>> = Arc::default();
+    let (inner, clock) = (ran.clone(), bench.clock.clone());
+    let mut probe = Probe::new("probe", move |key| {
+        inner.lock().expect("no panic").entry(key).or_default().push(clock.elapsed());
+        async { Err::<Next, _>(Error::Transient("no".to_owned())) }
+    });
+    // The resync wakes them, too.
+    let names: Vec<&str> = (0..KEYS).map(|n| &*format!("k{n}").leak()).collect();
+    probe.keys = names.iter().map(|name| (*name, Wake::Observation)).collect();
+    let probe = Arc::new(probe);
+    let engine = bench.start_with(&[&probe], Arc::new(Half)).await;
+    engine.idle().await;
+
+    let mut events = 0;
+    while bench.clock.elapsed() < LENGTH {
+        let now = bench.clock.elapsed();
+        if now >= EVERY * events {
+            let key = names[events as usize * 7 % KEYS];
+            let wake = if events % 2 == 0 { Wake::Observation } else { Wake::Timer };
+            engine.wake("probe", key, wake);
+            bench.apply(order(key, events as usize)).await;
+            events += 1;
+        }
+        let timer = engine.next_timer().unwrap_or(EVERY);
+        let event = (EVERY * events).saturating_sub(now);
+        bench.clock.advance(timer.min(event).max(Duration::from_nanos(1)));
+        engine.idle().await;
+    }
+
+    let (mut due, mut ceiling, mut schedule) = (Duration::ZERO, BACKOFF_BASE, Vec::new());
+    while due <= LENGTH {
+        schedule.push(due);
+        due += ceiling.mul_f64(0.5);
+        ceiling = (ceiling * 2).min(BACKOFF_CAP);
+    }
+    assert!(events >= 60_000);
+    assert_eq!(schedule.len(), 13);
+    let ran = ran.lock().expect("no panic");
+    assert_eq!(ran.len(), KEYS);
+    for (key, times) in ran.iter() {
+        assert_eq!(*times, schedule, "{key}");
+    }
 }
 
 #[tokio::test]

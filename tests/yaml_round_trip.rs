@@ -321,7 +321,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn a_sprite()(metadata in metadata(), agent in cli(), task in option::of(task()), running: bool, stop: bool, tokens in 0..3_u64) -> AnyObject {
+    fn a_sprite()(metadata in metadata(), agent in cli(), task in option::of(task()), stop: bool, tokens in 0..3_u64) -> AnyObject {
         let spec = SpriteSpec {
             agent,
             runtime: RuntimeSpec::default(),
@@ -334,7 +334,7 @@ prop_compose! {
             idle_timeout: None,
             session: None,
             attempt: 1,
-            running,
+            running: true,
             stop: stop.then_some(ExitReason::Cancelled),
         };
         let cost = Cost { output_tokens: tokens, ..Cost::default() };

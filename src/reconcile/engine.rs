@@ -15,7 +15,8 @@
 //! next timer. Pools share nothing, so one that hangs cannot block another.
 //!
 //! **A reconcile that goes wrong** is its key's failure and nobody else's: an error, a panic
-//! (caught and counted) and a run beyond its deadline alike end in the key's backoff. A
+//! (caught and counted) and a run beyond its deadline alike end in the key's backoff. A panic over
+//! news costs that controller the news, and the feed goes on. A
 //! conflict with another writer runs again at once. A backoff that has lasted for some failures
 //! is kept in the store, so that a server in a crash loop does not become a hot loop on the
 //! outside; a converged store is not written to.
@@ -285,7 +286,7 @@ pub struct Stats {
     pub runs: u64,
     /// Of these, those that failed, with the next two.
     pub failures: u64,
-    /// Those that panicked.
+    /// Those that panicked, and panics over news.
     pub panics: u64,
     /// Those that took too long.
     pub timeouts: u64,
@@ -380,9 +381,27 @@ impl Pool {
         }
     }
 
+    /// Wakes the keys that a piece of news concerns. A controller that panics over it misses it
+    /// until the next resync; whoever else hears it does not.
+    fn wake_those(&self, of: impl FnOnce(&dyn Controller) -> Vec<(String, Wake)>) {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| of(&*self.controller))) {
+            Ok(keys) => keys.iter().for_each(|(key, wake)| self.wake(key, *wake)),
+            Err(panic) => {
+                count(&self.counters.panics);
+                let (controller, panic) = (self.controller.name(), panic_text(&*panic));
+                tracing::error!(controller, panic, "panicked over what it heard");
+            }
+        }
+    }
+
     /// Wakes all keys of the controller; one in a kept backoff stays there.
     async fn wake_all(&self, class: impl Fn(Wake) -> Wake) -> Result<(), Error> {
-        for (key, wake) in self.controller.keys().await? {
+        let keys = AssertUnwindSafe(self.controller.keys()).catch_unwind().await;
+        let keys = keys.unwrap_or_else(|panic| {
+            count(&self.counters.panics);
+            Err(Error::Transient(format!("panicked over its keys: {}", panic_text(&*panic))))
+        })?;
+        for (key, wake) in keys {
             let wake = class(wake);
             // What ranks high at the start must not end a backoff that was kept.
             let kept = self.kept().contains(key.as_str());
@@ -680,9 +699,7 @@ impl Feed {
             return if *revision > self.revision { self.read_changes().await } else { Ok(()) };
         }
         for pool in &self.pools {
-            for (key, wake) in pool.controller.hears(bell) {
-                pool.wake(&key, wake);
-            }
+            pool.wake_those(|controller| controller.hears(bell));
         }
         Ok(())
     }
@@ -701,9 +718,7 @@ impl Feed {
             for change in changes {
                 self.revision = self.revision.max(change.revision);
                 for pool in &self.pools {
-                    for (key, wake) in pool.controller.concerns(&change) {
-                        pool.wake(&key, wake);
-                    }
+                    pool.wake_those(|controller| controller.concerns(&change));
                 }
             }
             if !more {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    AnyObject, FINALIZER_SPRITES, Fault, Faults, Kind,
+    AnyObject, FINALIZER_SPRITES, Fault, Faults, Metadata,
     check::join,
     validate::{MAX_NAME, validate},
 };
@@ -25,12 +25,12 @@ const SPRITE_FREE: [&str; 2] = ["running", "stop"];
 
 /// Makes a new object ready for the store: gives it a name (from `generateName` and the
 /// suffix, where it has none), the uid and the finalizer of its kind, takes away what only the
-/// server may say (status, version, generation, times), and checks it.
+/// server may say (status, version, generation, times), and checks it. A Sprite is none of
+/// these: controllers alone make it, and commit it themselves.
 ///
 /// # Errors
 /// Every fault, with its path.
 pub fn create(mut object: AnyObject, uid: String, suffix: &str) -> Result<AnyObject, Faults> {
-    let kind = object.kind();
     let metadata = object.metadata_mut();
     if metadata.name.is_empty()
         && let Some(prefix) = metadata.generate_name.as_deref().filter(|prefix| !prefix.is_empty())
@@ -45,23 +45,35 @@ pub fn create(mut object: AnyObject, uid: String, suffix: &str) -> Result<AnyObj
     metadata.generation = 0;
     metadata.creation_timestamp = None;
     metadata.deletion_timestamp = None;
-    if kind != Kind::Sprite && !metadata.finalizers.iter().any(|held| held == FINALIZER_SPRITES) {
-        metadata.finalizers.push(FINALIZER_SPRITES.to_owned());
-    }
+    controllers_own(object.metadata())?;
+    let metadata = object.metadata_mut();
+    metadata.finalizers = vec![FINALIZER_SPRITES.to_owned()];
     match &mut object {
         AnyObject::Agent(agent) => agent.status = super::AgentStatus::default(),
         AnyObject::Job(job) => job.status = super::JobStatus::default(),
-        AnyObject::Sprite(sprite) => {
-            sprite.status = super::SpriteStatus::default();
-            if sprite.metadata.controller().is_none() {
-                let message =
-                    "a Sprite is made by the server for its owner; declare a Job or an Agent";
-                return Err(Fault::new("kind", message).into());
-            }
+        // One that the loop did not make would be an owner's second, or nobody's.
+        AnyObject::Sprite(_) => {
+            let message = "a Sprite is made by the server for its owner; declare a Job or an Agent";
+            return Err(Fault::new("kind", message).into());
         }
     }
     validate(&object)?;
     Ok(object)
+}
+
+/// Nobody would ever take away a finalizer that is no controller's, and the object could not go;
+/// and an owner of Agents and Jobs is not built yet.
+fn controllers_own(metadata: &Metadata) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    if metadata.finalizers.iter().any(|held| held != FINALIZER_SPRITES) {
+        let message = format!("belong to controllers; leave them out ({FINALIZER_SPRITES} is set)");
+        faults.push(Fault::new("metadata.finalizers", message));
+    }
+    if !metadata.owner_references.is_empty() {
+        let message = "belong to controllers; leave them out";
+        faults.push(Fault::new("metadata.ownerReferences", message));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
 }
 
 /// Whether an object may become another: same name, kind and uid; a Job's attempts stay what
@@ -151,6 +163,10 @@ mod tests {
     }
 
     fn sprite(change: Value) -> AnyObject {
+        sprite_of(change).unwrap()
+    }
+
+    fn sprite_of(change: Value) -> Result<AnyObject, Faults> {
         let mut json = json!({
             "apiVersion": API_VERSION,
             "kind": "Sprite",
@@ -167,7 +183,7 @@ mod tests {
             },
         });
         merge_patch(&mut json, &change);
-        decode(json).unwrap()
+        decode(json)
     }
 
     #[test]
@@ -209,12 +225,24 @@ mod tests {
     }
 
     #[test]
-    fn a_sprite_needs_an_owner_and_gets_no_finalizer_of_others() {
-        assert!(
-            create(sprite(json!({})), "u".to_owned(), "").unwrap().metadata().finalizers.is_empty()
+    fn a_sprite_is_made_by_nobody_but_the_loop() {
+        let held = json!({"metadata": {"finalizers": [crate::resource::FINALIZER_RUNTIME]}});
+        for change in [json!({}), held, json!({"metadata": {"ownerReferences": null}})] {
+            assert!(create(sprite(change), "u".to_owned(), "").is_err());
+        }
+        insta::assert_snapshot!(
+            create(sprite(json!({"metadata": {"ownerReferences": null}})), "u".to_owned(), "")
+                .unwrap_err()
         );
-        let alone = sprite(json!({"metadata": {"ownerReferences": null}}));
-        insta::assert_snapshot!(create(alone, "u".to_owned(), "").unwrap_err());
+    }
+
+    #[test]
+    fn what_nobody_would_take_away_is_not_taken() {
+        let owner = json!({"apiVersion": API_VERSION, "kind": "Job", "name": "j", "uid": "v"});
+        let sent = job(json!({"metadata": {
+            "finalizers": [FINALIZER_SPRITES, "example.com/hold"], "ownerReferences": [owner],
+        }}));
+        insta::assert_snapshot!(create(sent, "u".to_owned(), "").unwrap_err());
     }
 
     #[test]
@@ -259,7 +287,11 @@ mod tests {
     #[test]
     fn a_sprite_changes_only_in_running_and_once_in_stop() {
         let old = sprite(json!({}));
-        assert_eq!(update(&old, &sprite(json!({"spec": {"running": false}}))), Ok(()));
+        let asleep = sprite_of(json!({"spec": {"running": false}}));
+        assert_eq!(
+            asleep.unwrap_err().to_string(),
+            "spec.running: cannot be false; to sleep is not supported yet"
+        );
         let stopped = sprite(json!({"spec": {"stop": "Cancelled"}}));
         assert_eq!(update(&old, &stopped), Ok(()));
         let other = sprite(json!({"spec": {"stop": "TimedOut", "attempt": 2, "task": "t"}}));

@@ -11,7 +11,7 @@ use super::{
     AnyObject, Fault, Faults, Kind, Span,
     check::join,
     fault::quoted,
-    tree::{Member, Node},
+    tree::{Member, Node, Shape},
 };
 
 /// The longest name, as DNS has it.
@@ -44,7 +44,9 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
     rules.env();
     rules.task();
     rules.spans();
-    if kind != Kind::Sprite {
+    if kind == Kind::Sprite {
+        rules.sleep();
+    } else {
         rules.command_has_no_prompt();
     }
     if kind == Kind::Agent {
@@ -53,6 +55,7 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         }
     }
     rules.report();
+    rules.nul(spec, "spec");
 }
 
 fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
@@ -199,7 +202,7 @@ impl<'a> Rules<'a> {
             ["agent", "command", "shell"],
         ] {
             if let Some((node, text)) = self.text(&keys)
-                && (text.trim().is_empty() || text.contains('\0'))
+                && text.trim().is_empty()
             {
                 let message = "is empty; leave it out to get the default";
                 self.say(node, &format!("spec.{}", keys.join(".")), message);
@@ -292,13 +295,6 @@ impl<'a> Rules<'a> {
                         "is not supported yet; write a value, or pass the variable to the server";
                     self.say(node, &format!("{path}.fromSecret"), message);
                 }
-                (Some(node), None) if node.text().is_some_and(|text| text.contains('\0')) => {
-                    self.say(
-                        node,
-                        &format!("{path}.value"),
-                        "has a NUL byte, which no variable can hold",
-                    );
-                }
                 (None, None) if entry.is_map() => {
                     self.say(entry, &format!("{path}.value"), "is missing");
                 }
@@ -308,12 +304,32 @@ impl<'a> Rules<'a> {
     }
 
     fn task(&mut self) {
-        if let Some((node, task)) = self.text(&["task"]) {
-            if task.trim().is_empty() {
-                self.say(node, "spec.task", "is empty; write what the agent shall do");
-            } else if task.contains('\0') {
-                self.say(node, "spec.task", "has a NUL byte, which no command line can hold");
-            }
+        if let Some((node, task)) = self.text(&["task"])
+            && task.trim().is_empty()
+        {
+            self.say(node, "spec.task", "is empty; write what the agent shall do");
+        }
+    }
+
+    /// Whatever stands in a spec ends in a command line, a variable or a path.
+    fn nul(&mut self, node: &Node, path: &str) {
+        if node.text().is_some_and(|text| text.contains('\0')) {
+            let message = "has a NUL byte, which no command line, variable or path can hold";
+            self.say(node, path, message);
+        }
+        for member in node.members() {
+            self.nul(&member.node, &join(path, &member.key));
+        }
+        for (n, item) in node.items().iter().enumerate() {
+            self.nul(item, &format!("{path}[{n}]"));
+        }
+    }
+
+    /// A Sprite ends, but does not sleep yet.
+    fn sleep(&mut self) {
+        if let Some(node) = self.spec.get("running").filter(|node| node.shape == Shape::Bool(false))
+        {
+            self.say(node, "spec.running", "cannot be false; to sleep is not supported yet");
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Draft, Left};
 use crate::{
-    resource::{AnyObject, Kind, Metadata, Object},
+    resource::{AnyObject, Kind, Metadata, Object, merge::merge_patch},
     store::{Change, ChangeKind, Error, Expect, Part, tables::ObjectKey},
 };
 
@@ -252,24 +252,4 @@ fn patched<S: Clone, T: Clone + Serialize + DeserializeOwned>(
     merge_patch(&mut status, patch);
     let status = serde_json::from_value(status)?;
     Ok(Some(Object { metadata: object.metadata.clone(), spec: object.spec.clone(), status }))
-}
-
-/// JSON Merge Patch, RFC 7386.
-fn merge_patch(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    if let Value::Object(target) = target {
-        for (name, value) in patch {
-            if value.is_null() {
-                target.remove(name);
-            } else {
-                merge_patch(target.entry(name).or_insert(Value::Null), value);
-            }
-        }
-    }
 }
