@@ -24,6 +24,7 @@ mod admission;
 mod agent;
 mod attempt;
 mod hands;
+mod history;
 mod job;
 mod sprite;
 pub mod words;

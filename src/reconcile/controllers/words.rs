@@ -77,6 +77,8 @@ pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 pub const WORKSPACE_FAILED: &str = "WorkspaceFailed";
 /// The sprite was lost, again and again or in the middle of its work.
 pub const SPRITE_LOST: &str = "SpriteLost";
+/// A sprite was made.
+pub const SPRITE_CREATED: &str = "SpriteCreated";
 /// Somebody deleted the sprite.
 pub const SPRITE_DELETED: &str = "SpriteDeleted";
 /// A person suspended it.

@@ -13,6 +13,7 @@ use plan::{Action, plan};
 
 use super::{
     hands::{Hands, next_at, write},
+    history::{event, told},
     job::{delete, owners},
     words,
 };
@@ -45,8 +46,11 @@ impl AgentController {
             }
             Action::CreateSprite(mut sprite, status) => {
                 sprite.metadata.uid = hands.ambient.ids.uid();
+                let note = format!("made sprite {}", sprite.metadata.name);
+                let told = event(Kind::Agent, &agent.metadata, false, words::SPRITE_CREATED, note);
                 let agent = Agent { status: *status, ..agent.clone() };
-                let ops = vec![Op::Create(AnyObject::Sprite(sprite)), write(agent, Part::Status)];
+                let ops =
+                    vec![Op::Create(AnyObject::Sprite(sprite)), write(agent, Part::Status), told];
                 hands.commit("agent.create-sprite", ops).await
             }
             Action::StopSprite(sprite) => {
@@ -57,8 +61,10 @@ impl AgentController {
                 hands.commit("agent.delete-sprite", vec![op]).await
             }
             Action::WriteStatus(status) => {
-                let agent = Agent { status: *status, ..agent.clone() };
-                hands.commit("agent.write-status", vec![write(agent, Part::Status)]).await
+                let (before, after) = (&agent.status.conditions, &status.conditions);
+                let mut ops = told(Kind::Agent, &agent.metadata, before, after);
+                ops.push(write(Agent { status: *status, ..agent.clone() }, Part::Status));
+                hands.commit("agent.write-status", ops).await
             }
             Action::DropFinalizer => {
                 let mut agent = agent.clone();

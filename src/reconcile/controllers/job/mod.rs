@@ -14,6 +14,7 @@ use plan::{Action, plan};
 use super::{
     attempt::is_over,
     hands::{Hands, next_at, write},
+    history::{event, told},
     words,
 };
 use crate::{
@@ -55,8 +56,11 @@ impl JobController {
             }
             Action::CreateSprite(mut sprite, status) => {
                 sprite.metadata.uid = hands.ambient.ids.uid();
+                let note = format!("made sprite {}", sprite.metadata.name);
+                let told = event(Kind::Job, &job.metadata, false, words::SPRITE_CREATED, note);
                 let job = Job { status: *status, ..job.clone() };
-                let ops = vec![Op::Create(AnyObject::Sprite(sprite)), write(job, Part::Status)];
+                let ops =
+                    vec![Op::Create(AnyObject::Sprite(sprite)), write(job, Part::Status), told];
                 hands.commit("job.create-sprite", ops).await
             }
             Action::StopSprite(sprite) => {
@@ -68,8 +72,10 @@ impl JobController {
                     .await
             }
             Action::WriteStatus(status) => {
-                let job = Job { status: *status, ..job.clone() };
-                hands.commit("job.write-status", vec![write(job, Part::Status)]).await
+                let (before, after) = (&job.status.conditions, &status.conditions);
+                let mut ops = told(Kind::Job, &job.metadata, before, after);
+                ops.push(write(Job { status: *status, ..job.clone() }, Part::Status));
+                hands.commit("job.write-status", ops).await
             }
             Action::DropFinalizer => {
                 let mut job = job.clone();

@@ -14,6 +14,7 @@ use plan::{Hand, Note, Plan, is_held, plan};
 
 use super::{
     hands::{Hands, next_at, write},
+    history::{self, told},
     words,
 };
 use crate::{
@@ -84,6 +85,8 @@ impl SpriteController {
                 order: Order::Stop { reason: *reason },
             });
         }
+        let (before, after) = (&sprite.status.conditions, &status.conditions);
+        ops.extend(told(Kind::Sprite, &sprite.metadata, before, after));
         ops.extend(notes.iter().map(|note| event(sprite, note)));
         let step = if order.is_some() { "sprite.order-stop" } else { "sprite.write-status" };
         ops.push(write(Sprite { status: status.clone(), ..sprite.clone() }, Part::Status));
@@ -141,7 +144,10 @@ impl SpriteController {
             self.hands.now(),
         );
         if stalled != *sprite {
-            self.hands.commit("sprite.record-stall", vec![write(stalled, Part::Status)]).await?;
+            let (before, after) = (&sprite.status.conditions, &stalled.status.conditions);
+            let mut ops = told(Kind::Sprite, &sprite.metadata, before, after);
+            ops.push(write(stalled, Part::Status));
+            self.hands.commit("sprite.record-stall", ops).await?;
         }
         Err(Error::Transient(message))
     }
@@ -161,14 +167,7 @@ impl SpriteController {
 }
 
 fn event(sprite: &Sprite, note: &Note) -> Op {
-    Op::Event {
-        kind: Kind::Sprite,
-        name: sprite.metadata.name.clone(),
-        uid: sprite.metadata.uid.clone(),
-        warning: note.warning,
-        reason: note.reason.to_owned(),
-        note: note.text.clone(),
-    }
+    history::event(Kind::Sprite, &sprite.metadata, note.warning, note.reason, &note.text)
 }
 
 #[async_trait]
