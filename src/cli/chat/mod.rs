@@ -155,6 +155,7 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
         .write_all(banner(&options.channel).as_bytes())
         .and_then(|()| terminal.flush())
         .map_err(Error::Output)?;
+    let _borrowed = editor::Borrowed::terminal();
     let screen = editor::start(options.history.clone(), Arc::clone(&words), lines)
         .map_err(|error| Error::Input(error.to_string()))?;
     let style = Style { whole_lines: true, color: !options.no_color };
