@@ -77,3 +77,19 @@ fn a_window_that_is_closed_ends_the_server_in_order() {
     terminal.wait();
     assert!(went_down(&world), "the address of a server that is gone stands there still");
 }
+
+#[test]
+fn ctrl_d_leaves_a_chat_whose_server_is_away() {
+    let mut world = World::new();
+    let mut terminal = Terminal::run(&mut world.command(&["chat"]));
+    terminal.types("/od-whoami\r");
+    terminal.shows(|line| line.starts_with("You are you on console"));
+    world.kill_server();
+    terminal.shows(|line| line.contains("the server went away"));
+    terminal.types("/od-jobs\r");
+    terminal.shows(|line| line == "> /od-jobs");
+    terminal.shows_last(|line| line.trim_end() == ">");
+    terminal.types("\u{4}");
+    assert_eq!(terminal.wait().code(), Some(0));
+    terminal.shows(|line| line == "! not said: /od-jobs");
+}
