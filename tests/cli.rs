@@ -40,6 +40,15 @@ fn run_with_follow_exits_as_the_job_did() {
 }
 
 #[test]
+fn a_repo_that_cannot_be_cloned_fails_the_job_and_names_it() {
+    let world = World::new();
+    let run = world.od(&["run", "-f", "--repo", "/no/such/repo", "echo never"]);
+    assert_eq!((run.text().as_str(), run.code), ("", 125), "{}", run.stderr);
+    assert!(run.stderr.contains("/no/such/repo"), "{}", run.stderr);
+    assert_eq!(world.od(&["run", "-f", "exit 6"]).code, 6, "the server goes on");
+}
+
+#[test]
 fn run_with_follow_keeps_streams_apart_and_bytes_whole() {
     let world = World::new();
     let task = r"printf '\377\000\n\303'; printf '\251 no newline at the end'; echo e >&2";
