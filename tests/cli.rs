@@ -148,6 +148,34 @@ fn a_server_that_stops_leaves_agents_running_and_says_so() {
 }
 
 #[test]
+fn a_server_stops_though_streams_are_open_and_clients_neither_read_nor_go_on() {
+    const PREFIX: &str = "/apis/opendispatch.dev/v1alpha1";
+    let mut world = World::new();
+    let talker = world.follow(&["--name", "talker", &waiting_for("never", "true")]);
+    let get = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer TOKEN\r\n\r\n")
+    };
+    let flood = "yes 0123456789012345678901234567890123456789 | head -c 8000000";
+    world.od(&["run", "-f", "--name", "flood", flood]);
+    let clients = [
+        get(&format!("{PREFIX}/jobs?watch=1")),
+        get(&format!("{PREFIX}/jobs/talker/log?follow=1")),
+        get(&format!("{PREFIX}/jobs/flood/log")),
+        get("/console/stream?client=deaf"),
+        get("/health").trim_end().to_owned(),
+        format!("POST {PREFIX}/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer TOKEN\r\ncontent-length: 100\r\n\r\n{{"),
+        String::new(),
+    ]
+    .map(|request| world.ask_and_never_read(&request));
+    assert_eq!(world.stop_server(Signal::TERM), Some(0));
+    assert!(!world.data().join("endpoint").exists());
+    drop(clients);
+    talker.signal(Signal::INT);
+    talker.finish();
+    world.serve(&[]);
+}
+
+#[test]
 fn a_second_server_is_told_who_holds_the_data_directory() {
     let world = World::new();
     let second = world.od(&["serve", "--listen", "0"]);
