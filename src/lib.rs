@@ -13,10 +13,11 @@
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
 //! | [`token`] | what sprites and clients show when they speak | nobody |
 //! | [`server`] | HTTP: webhooks, the API, streams | `resource`, `store`, `token` |
-//! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `resource`, `store`, the engine's `Controller` |
+//! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
 //! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
-//! | [`cli`] | the command line | the HTTP API and `resource`; `serve` alone knows `app` |
+//! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app` |
 //!
+//! `ambient` is handed to everybody. `tests/rooms.rs` holds this table against the sources;
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
 
 pub mod ambient;

@@ -243,6 +243,43 @@ async fn a_restart_of_the_server_prints_nothing_twice_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_another_terminal_heard_is_told_to_one_that_was_away() {
+    let store = MemoryStore::new();
+    let life = Life::start(&store).await;
+    let (here, there) = (place(&life), place(&life));
+    let (mine, yours) = (Screen::default(), Screen::default());
+    let (mut keyboard, input) = tokio::io::duplex(1024);
+    let waiting = tokio::spawn(piped(options(&here), BufReader::new(input), mine.clone()));
+    let (_open, nothing) = tokio::io::duplex(1024);
+    let looking = tokio::spawn(piped(options(&there), BufReader::new(nothing), yours.clone()));
+    keyboard.write_all(b"/od-run --name job1 count\n").await.unwrap();
+    let sprite = begin(&store, "job1").await;
+    print(&store, &sprite, "one\n").await;
+    mine.shows("one\n").await;
+    yours.shows("one\n").await;
+
+    (*here.lock().unwrap(), *there.lock().unwrap()) = (None, None);
+    life.kill().await;
+    let life = Life::start(&store).await;
+    *there.lock().unwrap() = Some(life.url.clone());
+    print(&store, &sprite, "two\n").await;
+    end(&store, "job1", &sprite, 0).await;
+    yours.shows("job1 succeeded").await;
+    while !store.open_deliveries().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    *here.lock().unwrap() = Some(life.url.clone());
+    drop(keyboard);
+    let over = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    over.expect("it does not wait for ever").unwrap().unwrap();
+    for part in ["job1 created", "one\n", "two\n", "job1 succeeded"] {
+        assert_eq!(mine.text().matches(part).count(), 1, "{part} in {}", mine.text());
+    }
+    looking.abort();
+    life.kill().await;
+}
+
+#[tokio::test]
 async fn what_nobody_heard_is_told_to_whoever_attaches_next() {
     let store = MemoryStore::new();
     let life = Life::start(&store).await;

@@ -40,6 +40,15 @@ fn run_with_follow_exits_as_the_job_did() {
 }
 
 #[test]
+fn a_repo_that_cannot_be_cloned_fails_the_job_and_names_it() {
+    let world = World::new();
+    let run = world.od(&["run", "-f", "--repo", "/no/such/repo", "echo never"]);
+    assert_eq!((run.text().as_str(), run.code), ("", 125), "{}", run.stderr);
+    assert!(run.stderr.contains("/no/such/repo"), "{}", run.stderr);
+    assert_eq!(world.od(&["run", "-f", "exit 6"]).code, 6, "the server goes on");
+}
+
+#[test]
 fn run_with_follow_keeps_streams_apart_and_bytes_whole() {
     let world = World::new();
     let task = r"printf '\377\000\n\303'; printf '\251 no newline at the end'; echo e >&2";
@@ -136,6 +145,34 @@ fn a_server_that_stops_leaves_agents_running_and_says_so() {
     world.write("go", "");
     world.serve(&[]);
     assert_eq!(following.finish().code, 5);
+}
+
+#[test]
+fn a_server_stops_though_streams_are_open_and_clients_neither_read_nor_go_on() {
+    const PREFIX: &str = "/apis/opendispatch.dev/v1alpha1";
+    let mut world = World::new();
+    let talker = world.follow(&["--name", "talker", &waiting_for("never", "true")]);
+    let get = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer TOKEN\r\n\r\n")
+    };
+    let flood = "yes 0123456789012345678901234567890123456789 | head -c 8000000";
+    world.od(&["run", "-f", "--name", "flood", flood]);
+    let clients = [
+        get(&format!("{PREFIX}/jobs?watch=1")),
+        get(&format!("{PREFIX}/jobs/talker/log?follow=1")),
+        get(&format!("{PREFIX}/jobs/flood/log")),
+        get("/console/stream?client=deaf"),
+        get("/health").trim_end().to_owned(),
+        format!("POST {PREFIX}/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer TOKEN\r\ncontent-length: 100\r\n\r\n{{"),
+        String::new(),
+    ]
+    .map(|request| world.ask_and_never_read(&request));
+    assert_eq!(world.stop_server(Signal::TERM), Some(0));
+    assert!(!world.data().join("endpoint").exists());
+    drop(clients);
+    talker.signal(Signal::INT);
+    talker.finish();
+    world.serve(&[]);
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub struct Running {
     hub: Option<Arc<ConsoleHub>>,
     stop: CancellationToken,
     serving: JoinHandle<io::Result<()>>,
+    /// Whether `serving` has ended and was asked how.
+    failed: bool,
     compacting: JoinHandle<()>,
     ambient: Ambient,
     _house: House,
@@ -234,6 +236,7 @@ impl House {
             hub,
             stop,
             serving,
+            failed: false,
             compacting,
             ambient,
             _house: self,
@@ -268,7 +271,9 @@ impl Running {
 
     /// Waits until the listener fails, which it does not in a long life.
     pub async fn failed(&mut self) -> Error {
-        match (&mut self.serving).await {
+        let ended = (&mut self.serving).await;
+        self.failed = true;
+        match ended {
             Ok(Ok(())) => Error::Serving("it ended".to_owned()),
             Ok(Err(error)) => Error::Serving(error.to_string()),
             Err(error) => Error::Serving(error.to_string()),
@@ -291,7 +296,10 @@ impl Running {
             hub.close();
         }
         self.stop.cancel();
-        if let Ok(Err(error)) = self.serving.await {
+        // One that failed was asked already, and cannot be asked again.
+        if !self.failed
+            && let Ok(Err(error)) = self.serving.await
+        {
             tracing::warn!(%error, "the HTTP server ended badly");
         }
         // A client that finds no address says at once that no server runs.

@@ -10,10 +10,15 @@
 //! was on its way when the server or the connection died is sent again. For a listener without a
 //! name, such as `curl`, a frame counts as shown once it was handed over.
 //!
+//! **Several terminals in a channel.** What one of them has printed counts as shown. So a terminal
+//! that was away meanwhile attaches with `&again=true`, and first hears how the last messages of
+//! its channel stand; or it would wait for ever for an answer that another one got.
+//!
 //! Where nobody is attached, the channel is unreachable and its deliveries are parked; attaching
 //! wakes them.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -59,6 +64,8 @@ const PACE: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many frames may be on their way to one terminal.
 const FRAMES: usize = 64;
+/// How many messages are kept as they stand, for terminals that come back.
+const KEPT: usize = 64;
 
 /// Called with a delivery's id when it can go on.
 type Waker = Box<dyn Fn(&str) + Send + Sync>;
@@ -69,6 +76,8 @@ pub struct ConsoleHub {
     clock: Arc<dyn Clock>,
     /// The terminals that are attached; none any more once the console was closed.
     terminals: Mutex<Vec<Terminal>>,
+    /// The messages that were shown last, as they stand, with their channels.
+    standing: Mutex<VecDeque<(String, FrameOp)>>,
     closed: AtomicBool,
     next: AtomicU64,
     waker: OnceLock<Waker>,
@@ -114,6 +123,7 @@ impl ConsoleHub {
             store,
             clock,
             terminals: Mutex::default(),
+            standing: Mutex::default(),
             closed: AtomicBool::new(false),
             next: AtomicU64::new(1),
             waker: OnceLock::new(),
@@ -156,8 +166,8 @@ impl ConsoleHub {
     }
 
     /// Attaches a terminal: what it hears, until it is dropped. A terminal that attaches again
-    /// under its name takes its own place.
-    fn attach(self: &Arc<Self>, channel: &str, client: Option<String>) -> Attached {
+    /// under its name takes its own place; one that was there before hears what it missed.
+    fn attach(self: &Arc<Self>, channel: &str, client: Option<String>, again: bool) -> Attached {
         let (frames, receiver) = mpsc::channel(FRAMES);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let terminal = Terminal {
@@ -174,11 +184,30 @@ impl ConsoleHub {
             self.let_go(|old| old.client == terminal.client);
         }
         self.terminals().push(terminal);
+        // Behind the line above: what is shown from here on, it hears itself. A message is kept
+        // once all terminals have printed it, so none of these is newer than what it hears.
+        let missed = if again { self.standing(channel) } else { Vec::new() };
         // Looked at last: a console that is closed meanwhile lets this one go, too.
         if self.closed.load(Ordering::SeqCst) {
             self.detach(id);
         }
-        Attached { hub: Arc::clone(self), id, frames: receiver, gone }
+        Attached { hub: Arc::clone(self), id, frames: receiver, gone, missed }
+    }
+
+    /// How the last messages of a channel stand, in the order in which they were shown.
+    fn standing(&self, channel: &str) -> Vec<FrameOp> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.iter().filter(|(place, _)| place == channel).map(|(_, op)| op.clone()).collect()
+    }
+
+    fn keep(&self, channel: &str, op: &FrameOp) {
+        let Some(id) = op.message() else { return };
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.retain(|(_, old)| old.message() != Some(id));
+        standing.push_back((channel.to_owned(), op.clone()));
+        if standing.len() > KEPT {
+            standing.pop_front();
+        }
     }
 
     /// Wakes what is open for a channel.
@@ -203,6 +232,7 @@ impl ConsoleHub {
         let shown = terminals.iter().map(|terminal| self.show_one(terminal, op));
         let shown = futures::future::join_all(shown).await;
         if shown.contains(&true) {
+            self.keep(channel, op);
             return Ok(());
         }
         Err(Error::Unreachable(format!("nobody is attached to channel {channel}")))
@@ -255,6 +285,7 @@ struct Attached {
     id: u64,
     frames: mpsc::Receiver<Frame>,
     gone: CancellationToken,
+    missed: Vec<FrameOp>,
 }
 
 impl Drop for Attached {
@@ -272,20 +303,27 @@ impl Attached {
             () = self.gone.cancelled() => return None,
             () = clock.sleep(HEARTBEAT) => Frame { op: FrameOp::Heartbeat, n: 0 },
         };
-        // Serialising a frame cannot fail: it is made of strings and numbers.
-        let mut line = serde_json::to_vec(&frame).unwrap_or_default();
-        line.push(b'\n');
-        Some(line.into())
+        Some(line(&frame))
     }
 
-    fn lines(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    fn lines(mut self) -> impl Stream<Item = Result<Bytes, Infallible>> {
         // The first line comes at once, so that a terminal knows that it is attached.
-        let first = Bytes::from_static(b"{\"op\":\"heartbeat\",\"n\":0}\n");
+        let first: Vec<_> = std::iter::once(FrameOp::Heartbeat)
+            .chain(std::mem::take(&mut self.missed))
+            .map(|op| Ok(line(&Frame { op, n: 0 })))
+            .collect();
         let rest = stream::unfold(self, |mut attached| async move {
             attached.line().await.map(|line| (Ok(line), attached))
         });
-        futures::StreamExt::chain(stream::iter([Ok(first)]), rest)
+        futures::StreamExt::chain(stream::iter(first), rest)
     }
+}
+
+fn line(frame: &Frame) -> Bytes {
+    // Serialising a frame cannot fail: it is made of strings and numbers.
+    let mut line = serde_json::to_vec(frame).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
 }
 
 #[async_trait]
@@ -433,6 +471,8 @@ async fn acks(State(rooms): State<Rooms>, body: Bytes) -> Response {
 struct StreamQuery {
     channel: Option<String>,
     client: Option<String>,
+    #[serde(default)]
+    again: bool,
 }
 
 async fn stream_frames(
@@ -450,7 +490,7 @@ async fn stream_frames(
             return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
         }
     }
-    let attached = rooms.hub.attach(&channel, query.client);
+    let attached = rooms.hub.attach(&channel, query.client, query.again);
     rooms.hub.wake(&channel).await;
     let lines = attached.lines();
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()

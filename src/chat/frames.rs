@@ -41,6 +41,17 @@ pub enum FrameOp {
     Heartbeat,
 }
 
+impl FrameOp {
+    /// The id of the message that this is about.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Post { id, .. } | Self::Edit { id, .. } => Some(id),
+            Self::Heartbeat => None,
+        }
+    }
+}
+
 /// A line that a terminal says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

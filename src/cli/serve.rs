@@ -112,14 +112,16 @@ async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
             }
         }
     };
-    outcome?;
-    tokio::select! {
-        () = down(running) => Ok(0),
+    // However it ended, the server goes down in order: a console whose window was closed is no
+    // reason to leave an address behind at which nobody answers.
+    let code = tokio::select! {
+        () = down(running) => 0,
         () = signals.next() => {
             out::note("stopped in the middle; nothing is lost, the next server goes on from there");
-            Ok(INTERRUPTED)
+            INTERRUPTED
         }
-    }
+    };
+    outcome.map(|()| code)
 }
 
 async fn down(running: Running) {

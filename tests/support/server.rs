@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
@@ -128,6 +129,23 @@ impl World {
         let mut server = self.server.take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
+    }
+
+    /// Asks the server to end, and waits until it has; answers with its exit code.
+    pub fn stop_server(&mut self, signal: Signal) -> Option<i32> {
+        let mut server = self.server.take().unwrap();
+        rustix::process::kill_process(Pid::from_child(&server), signal).unwrap();
+        server.wait().unwrap().code()
+    }
+
+    /// Sends a request whose answer nobody reads, or the beginning of one.
+    pub fn ask_and_never_read(&self, request: &str) -> TcpStream {
+        let read = |name: &str| std::fs::read_to_string(self.data().join(name)).unwrap();
+        let address = read("endpoint").trim().replace("http://", "");
+        let request = request.replace("TOKEN", read("token").trim());
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
     }
 
     /// The server's process id.

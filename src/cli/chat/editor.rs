@@ -1,6 +1,7 @@
 //! The line editor of a terminal: history, completion, and printing above the prompt.
 
 use std::{
+    io::Write as _,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -8,6 +9,10 @@ use std::{
     },
 };
 
+use rustix::{
+    stdio::stdin,
+    termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
+};
 use rustyline::{
     Config, Context, Editor, ExternalPrinter as _, Helper,
     completion::Completer,
@@ -29,6 +34,32 @@ const HISTORY: usize = 2_000;
 const AGENTS: [&str; 2] = ["claude", "command"];
 /// The modes that a run can name.
 const MODES: [&str; 4] = ["acceptEdits", "ask", "bypass", "plan"];
+
+/// The terminal's settings as they were before the editor changed them. Dropping this gives them
+/// back: a signal ends the chat while the editor still waits for a key, and nobody else would.
+pub(super) struct Borrowed(Option<Termios>);
+
+impl Borrowed {
+    pub(super) fn terminal() -> Self {
+        Self(tcgetattr(stdin()).ok())
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let Some(before) = &self.0 else { return };
+        let changed = |now: Termios| {
+            now.local_modes != before.local_modes || now.input_modes != before.input_modes
+        };
+        if !tcgetattr(stdin()).is_ok_and(changed) {
+            return;
+        }
+        // The next line shall not stand behind the prompt. A terminal that is gone needs neither.
+        let _ = std::io::stdout().write_all(b"\n");
+        let _ = std::io::stdout().flush();
+        let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+    }
+}
 
 /// The names that completion knows.
 #[derive(Debug, Default)]

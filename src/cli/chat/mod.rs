@@ -15,9 +15,10 @@ mod paper;
 mod wire;
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     io::{IsTerminal as _, Write},
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,6 +40,8 @@ use wire::Problem;
 
 /// How long to wait before asking again a server that did not answer.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How many lines are taken from the keyboard while one waits for its server.
+const AHEAD: usize = 16;
 
 /// What a chat needs.
 #[derive(Clone)]
@@ -155,6 +158,7 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
         .write_all(banner(&options.channel).as_bytes())
         .and_then(|()| terminal.flush())
         .map_err(Error::Output)?;
+    let _borrowed = editor::Borrowed::terminal();
     let screen = editor::start(options.history.clone(), Arc::clone(&words), lines)
         .map_err(|error| Error::Input(error.to_string()))?;
     let style = Style { whole_lines: true, color: !options.no_color };
@@ -182,6 +186,8 @@ struct Shared {
     client: String,
     /// Deliveries whose last frame was printed.
     ended: watch::Sender<HashSet<String>>,
+    /// Whether the terminal was ever attached: what is said before that may be answered to others.
+    attached: watch::Sender<bool>,
     screen: Mutex<Screen>,
     paper: Mutex<Paper>,
 }
@@ -220,16 +226,43 @@ async fn converse(
         client: options.ambient.ids.uid(),
         options,
         ended: watch::Sender::new(HashSet::new()),
+        attached: watch::Sender::new(false),
         screen: Mutex::new(screen),
         paper: Mutex::new(Paper::new(style)),
     });
     let listening = listen(Arc::clone(&shared));
     let speaking = async {
         let mut asked: Vec<String> = Vec::new();
+        // What was typed while a line waits for its server.
+        let mut typed = VecDeque::new();
         loop {
-            match inputs.recv().await {
+            let input = match typed.pop_front() {
+                Some(input) => Some(input),
+                None => inputs.recv().await,
+            };
+            match input {
                 Some(Input::Line(line)) if line.trim().is_empty() => {}
-                Some(Input::Line(line)) => asked.extend(say(&shared, line).await?),
+                Some(Input::Line(line)) => {
+                    let mut saying = pin!(say(&shared, line.clone()));
+                    loop {
+                        tokio::select! {
+                            biased;
+                            taken = &mut saying => {
+                                asked.extend(taken?);
+                                break;
+                            }
+                            more = inputs.recv(), if typed.len() < AHEAD => match more {
+                                Some(Input::Leave) => {
+                                    shared.note(&format!("! not said: {line}")).await?;
+                                    return leave(&shared).await;
+                                }
+                                Some(more) => typed.push_back(more),
+                                // Nothing comes any more, and that is told once the line is said.
+                                None => typed.resize(AHEAD, Input::End),
+                            },
+                        }
+                    }
+                }
                 Some(Input::Leave) => return leave(&shared).await,
                 Some(Input::Broken(why)) => return Err(Error::Input(why)),
                 Some(Input::End) | None => break,
@@ -249,6 +282,8 @@ async fn converse(
 /// Says a line until the server has taken it; answers with the deliveries that answer it.
 async fn say(shared: &Arc<Shared>, text: String) -> Result<Vec<String>, Error> {
     let options = &shared.options;
+    // The sender lives in `shared`. Whoever is not attached hears no answer.
+    let _ = shared.attached.subscribe().wait_for(|attached| *attached).await;
     let said = Said {
         request_id: options.ambient.ids.uid(),
         channel: options.channel.clone(),
@@ -272,14 +307,14 @@ async fn say(shared: &Arc<Shared>, text: String) -> Result<Vec<String>, Error> {
 async fn listen(shared: Arc<Shared>) -> Result<(), Error> {
     let options = &shared.options;
     let mut told = false;
-    let mut ever = false;
     loop {
-        let why = match options.server.attach(&options.channel, &shared.client).await {
+        let ever = *shared.attached.borrow();
+        let why = match options.server.attach(&options.channel, &shared.client, ever).await {
             Ok(mut frames) => {
                 if std::mem::take(&mut told) {
                     shared.note("· the server is back").await?;
                 }
-                ever = true;
+                shared.attached.send_replace(true);
                 loop {
                     match frames.next(&*options.ambient.clock).await {
                         Ok(frame) => hear(&shared, frame).await?,

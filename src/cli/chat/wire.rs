@@ -107,8 +107,15 @@ impl Server {
         Err(if later { Problem::Away(why) } else { Problem::Refused(why) })
     }
 
-    pub(super) async fn attach(&self, channel: &str, client: &str) -> Result<Frames, Problem> {
-        let query = [("channel", channel), ("client", client)];
+    /// Attaches; with `again`, what was shown while this terminal was away comes first.
+    pub(super) async fn attach(
+        &self,
+        channel: &str,
+        client: &str,
+        again: bool,
+    ) -> Result<Frames, Problem> {
+        let again = if again { "true" } else { "false" };
+        let query = [("channel", channel), ("client", client), ("again", again)];
         let build = |request: RequestBuilder| request.query(&query);
         let response = self.send(Method::GET, "/console/stream", build).await?;
         let bytes = response.bytes_stream().map_err(std::io::Error::other);

@@ -106,7 +106,7 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                 );
             }
             EventBody::Artifact { name, url, kind }
-                if next.artifacts.len() < MAX_ARTIFACTS && is_artifact(name, url) =>
+                if next.artifacts.len() < MAX_ARTIFACTS && is_artifact(name, url, kind) =>
             {
                 let (name, url, kind) = (name.clone(), url.clone(), kind.clone());
                 let artifact = Artifact { name, url, kind };

@@ -12,6 +12,10 @@ const HIGHEST: u64 = 1 << 62;
 const MAX_ARTIFACT_NAME: usize = 256;
 /// The longest address of an artifact in bytes.
 const MAX_ARTIFACT_URL: usize = 2048;
+/// The longest id of a turn, a session or a tool in bytes. They stand in rows of their own.
+const MAX_ID: usize = 512;
+/// The most of an original sidecar's error that is kept, in bytes.
+const MAX_LEGACY_ERROR: usize = 4096;
 
 /// What is wrong with a body, in one line for whoever sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +61,9 @@ fn check(event: &Event) -> Result<(), BadBody> {
     if seq == 0 || seq > HIGHEST {
         return Err(bad(format!("event {seq} bears no number that an event can have")));
     }
+    if id_of(&event.body).is_some_and(|id| id.len() > MAX_ID) {
+        return Err(bad(format!("event {seq} bears an id of more than {MAX_ID} bytes")));
+    }
     let bytes = match &event.body {
         EventBody::Log { chunk, .. }
         | EventBody::Text { chunk, .. }
@@ -66,11 +73,15 @@ fn check(event: &Event) -> Result<(), BadBody> {
         EventBody::Gap { through, .. } if *through > HIGHEST => {
             return Err(bad(format!("the gap at event {seq} has no end")));
         }
-        EventBody::Approval { input, title, .. } => title.len() + weight(input),
+        EventBody::Approval { input, title, tool, .. } => title.len() + tool.len() + weight(input),
         EventBody::Tool { title, name, .. } => title.len() + name.len(),
         EventBody::TurnEnded { message, .. } => message.as_ref().map_or(0, String::len),
-        EventBody::Artifact { name, url, .. } => name.len() + url.len(),
+        EventBody::Artifact { name, url, kind } => name.len() + url.len() + kind.len(),
         EventBody::Exit(exit) => exit.message.len(),
+        EventBody::Retry { message, .. } => message.len(),
+        EventBody::Hello { version, process, containment, .. } => {
+            version.len() + process.boot_id.len() + containment.note.len()
+        }
         _ => 0,
     };
     if bytes > MAX_EVENT_BYTES {
@@ -80,6 +91,20 @@ fn check(event: &Event) -> Result<(), BadBody> {
         )));
     }
     Ok(())
+}
+
+/// The id that a row will be found by.
+fn id_of(body: &EventBody) -> Option<&str> {
+    match body {
+        EventBody::Session { id }
+        | EventBody::Tool { id, .. }
+        | EventBody::ToolEnded { id, .. }
+        | EventBody::TurnAccepted { turn: id, .. }
+        | EventBody::TurnEnded { turn: id, .. }
+        | EventBody::Approval { request: id, .. }
+        | EventBody::ApprovalWithdrawn { request: id } => Some(id),
+        _ => None,
+    }
 }
 
 /// About how many bytes a value takes.
@@ -170,7 +195,9 @@ pub fn legacy(endpoint: LegacyEndpoint, bytes: &[u8]) -> Result<(String, Legacy)
         LegacyEndpoint::Status => {
             let Value::String(status) = take("status") else { return Err(endpoint.missing()) };
             let code = exit_code(&take("exitCode"))?;
-            let error = take("error").as_str().unwrap_or_default().to_owned();
+            let error = take("error");
+            let error = error.as_str().unwrap_or_default();
+            let error = error[..error.floor_char_boundary(MAX_LEGACY_ERROR)].to_owned();
             Legacy::Status(match status.as_str() {
                 "running" => LegacyStatus::Running,
                 "completed" => LegacyStatus::Completed { code: code.unwrap_or(0) },
@@ -205,16 +232,18 @@ fn exit_code(value: &Value) -> Result<Option<i32>, BadBody> {
 fn artifact(item: &Value) -> Option<Artifact> {
     let text = |name: &str| item.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (name, url) = (text("name")?, text("url")?);
-    is_artifact(name, url).then(|| Artifact {
+    let kind = text("type").unwrap_or("url");
+    is_artifact(name, url, kind).then(|| Artifact {
         name: name.to_owned(),
         url: url.to_owned(),
-        kind: text("type").unwrap_or("url").to_owned(),
+        kind: kind.to_owned(),
     })
 }
 
-/// Whether something with this name and address may stand among a sprite's artifacts.
-pub(super) fn is_artifact(name: &str, url: &str) -> bool {
+/// Whether something with this name, address and kind may stand among a sprite's artifacts.
+pub(super) fn is_artifact(name: &str, url: &str, kind: &str) -> bool {
     name.len() <= MAX_ARTIFACT_NAME
+        && kind.len() <= MAX_ARTIFACT_NAME
         && url.len() <= MAX_ARTIFACT_URL
         && url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }
@@ -293,6 +322,33 @@ mod tests {
             legacy(LegacyEndpoint::Artifacts, body.as_bytes()),
             Ok(("j".to_owned(), Legacy::Artifacts(vec![kept])))
         );
+    }
+
+    #[test]
+    fn what_stands_in_rows_and_in_the_status_is_bounded() {
+        let long = "✓".repeat(MAX_LEGACY_ERROR);
+        let body = serde_json::json!({"jobId": "j", "status": "failed", "error": long});
+        let read = legacy(LegacyEndpoint::Status, body.to_string().as_bytes()).unwrap().1;
+        let Legacy::Status(LegacyStatus::Failed { error, .. }) = read else {
+            panic!("no failure: {read:?}");
+        };
+        assert!(error.len() <= MAX_LEGACY_ERROR && long.starts_with(&error), "{}", error.len());
+
+        let url = "https://x.test/1";
+        assert!(is_artifact("pr", url, "pr"));
+        assert!(!is_artifact("pr", url, &"x".repeat(MAX_ARTIFACT_NAME + 1)));
+
+        let long = "x".repeat(MAX_ID + 1);
+        for body in [
+            serde_json::json!({"type": "session", "id": long}),
+            serde_json::json!({"type": "turnAccepted", "turn": long}),
+            serde_json::json!({"type": "approvalWithdrawn", "request": long}),
+        ] {
+            let mut event = serde_json::json!({"seq": 1, "at": "2026-01-01T00:00:00Z"});
+            event.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+            let refused = events(batch(&event.to_string()).as_bytes()).unwrap_err().to_string();
+            assert_eq!(refused, "event 1 bears an id of more than 512 bytes", "{event}");
+        }
     }
 
     proptest! {

@@ -1,0 +1,95 @@
+//! The console as a person has it: the real program in a pseudo terminal.
+
+#[path = "support/server.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod server;
+#[path = "support/terminal.rs"]
+mod terminal;
+
+use rustix::process::Signal;
+use server::World;
+use terminal::Terminal;
+
+/// `serve` in a terminal, with its prompt.
+fn serve(world: &World) -> Terminal {
+    let terminal = Terminal::run(&mut world.command(&["serve", "--listen", "0"]));
+    terminal.shows(|line| line.trim_end() == ">");
+    terminal
+}
+
+/// Whether a server left its data directory as one that went down in order.
+fn went_down(world: &World) -> bool {
+    !world.data().join("endpoint").exists()
+}
+
+#[test]
+fn the_first_line_that_a_newcomer_types_shows_the_output_and_the_exit_code() {
+    let world = World::empty();
+    let mut terminal = serve(&world);
+    terminal.types("/od-run echo hello && exit 3\r");
+    terminal.shows(|line| line == "hello");
+    terminal.shows(|line| line.contains(" failed: exit code 3 ("));
+    let created = |line: &&String| line.contains(" created: command in ~");
+    assert_eq!(terminal.lines().iter().filter(created).count(), 1, "{:?}", terminal.lines());
+    assert_eq!(terminal.lines().iter().filter(|line| *line == "hello").count(), 1);
+    terminal.types("\u{4}");
+    terminal.shows(|line| line == "the server has stopped");
+    assert_eq!(terminal.wait().code(), Some(0));
+    assert!(terminal.is_cooked() && went_down(&world));
+}
+
+#[test]
+fn a_signal_ends_serve_in_order_and_gives_the_terminal_back() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let world = World::empty();
+        let mut terminal = serve(&world);
+        assert!(!terminal.is_cooked(), "the editor reads keys");
+        terminal.types("half a line");
+        terminal.shows(|line| line == "> half a line");
+        terminal.signal(signal);
+        terminal.shows(|line| line == "the server has stopped");
+        assert_eq!(terminal.wait().code(), Some(0), "{signal:?}");
+        assert!(terminal.is_cooked(), "{signal:?} left the terminal raw");
+        assert!(went_down(&world), "{signal:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_takes_back_what_was_typed_and_then_leaves() {
+    let world = World::empty();
+    let mut terminal = serve(&world);
+    terminal.types("/od-run never\u{3}");
+    terminal.shows(|line| line == "> /od-run never");
+    terminal.shows_last(|line| line.trim_end() == ">");
+    terminal.types("/od-whoami\r");
+    terminal.shows(|line| line.starts_with("You are you on console"));
+    terminal.shows_last(|line| line.trim_end() == ">");
+    terminal.types("\u{3}");
+    assert_eq!(terminal.wait().code(), Some(0));
+    assert!(went_down(&world));
+}
+
+#[test]
+fn a_window_that_is_closed_ends_the_server_in_order() {
+    let world = World::empty();
+    let mut terminal = serve(&world);
+    terminal.hang_up();
+    terminal.wait();
+    assert!(went_down(&world), "the address of a server that is gone stands there still");
+}
+
+#[test]
+fn ctrl_d_leaves_a_chat_whose_server_is_away() {
+    let mut world = World::new();
+    let mut terminal = Terminal::run(&mut world.command(&["chat"]));
+    terminal.types("/od-whoami\r");
+    terminal.shows(|line| line.starts_with("You are you on console"));
+    world.kill_server();
+    terminal.shows(|line| line.contains("the server went away"));
+    terminal.types("/od-jobs\r");
+    terminal.shows(|line| line == "> /od-jobs");
+    terminal.shows_last(|line| line.trim_end() == ">");
+    terminal.types("\u{4}");
+    assert_eq!(terminal.wait().code(), Some(0));
+    terminal.shows(|line| line == "! not said: /od-jobs");
+}
