@@ -237,6 +237,40 @@ async fn a_clone_goes_with_its_sprite_unless_work_is_in_it() {
 }
 
 #[tokio::test]
+async fn what_an_agent_planted_in_its_clone_sees_no_more_when_the_clone_is_cleaned() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let origin = stage.home.path().join("origin");
+    fs::create_dir(&origin).unwrap();
+    git(&origin, &["init", "-q", "-b", "main"]);
+    fs::write(origin.join("file"), "first\n").unwrap();
+    git(&origin, &["add", "file"]);
+    git(&origin, &["commit", "-q", "-m", "first"]);
+    let (key, leaked) = (stage.config.data.join("key"), stage.home.path().join("leaked"));
+    fs::write(&key, "the-installations-key").unwrap();
+    // A filter that git runs when it must compare a file anew.
+    let filter = format!("cat {} >> {}; cat", key.display(), leaked.display());
+    let mut sprite = stage.sprite(&format!(
+        "git config filter.x.clean '{filter}'; echo '* filter=x' > .git/info/attributes; \
+         touch -d 2001-01-01 file"
+    ));
+    sprite.spec.repo =
+        Some(Repo { url: Some(format!("file://{}", origin.display())), ..Repo::default() });
+    stage.runtime.start(&sprite, TOKEN).await.unwrap();
+    assert_eq!(stage.until_gone(&sprite).await, ExitReason::Completed);
+    assert_eq!(stage.runtime.clean(&sprite).await.unwrap(), Cleaned::All);
+    let hello = stage.held.lock().unwrap()[&sprite.metadata.uid][0].clone();
+    let sprite_reporter::wire::EventBody::Hello { containment, .. } = hello else {
+        panic!("{hello:?}")
+    };
+    if !containment.data_hidden {
+        eprintln!("SKIPPED: this kernel hides nothing: {}", containment.note);
+        return;
+    }
+    assert_eq!(fs::read_to_string(leaked).unwrap(), "", "it ran, and saw nothing");
+}
+
+#[tokio::test]
 async fn what_is_not_supported_is_refused_by_name() {
     let stage = Stage::new();
     let refused = |change: fn(&mut SpriteSpec)| {

@@ -54,6 +54,9 @@ pub fn is_called(program: &std::ffi::OsStr) -> bool {
 pub fn main(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
     let mut args = args.into_iter().map(Into::into).skip(1);
     let command = args.next().unwrap_or_default();
+    if matches!(command.to_str(), Some("launch" | "run")) {
+        process::close_memory();
+    }
     match (command.to_str(), args.next()) {
         (Some(helper::SUBCOMMAND), first) => helper::main(first.into_iter().chain(args)),
         (Some("launch"), Some(dir)) => launch(Path::new(&dir)),

@@ -121,7 +121,13 @@ impl Shaper {
     fn event(&mut self, mut body: EventBody, events: &mut Vec<EventBody>) {
         if let EventBody::TurnEnded { turn, .. } = &body {
             let turn = cut(turn.clone(), MAX_ID_BYTES);
-            let of_turn = [Channel::Thought(turn.clone()), Channel::Text(turn)];
+            // A turn that prints is a process of its own: its streams end with it.
+            let of_turn = [
+                Channel::Log(Stream::Stdout),
+                Channel::Log(Stream::Stderr),
+                Channel::Thought(turn.clone()),
+                Channel::Text(turn),
+            ];
             for (channel, seam) in self.seams.extract_if(.., |(open, _)| of_turn.contains(open)) {
                 close(&channel, seam, events);
             }
@@ -442,6 +448,28 @@ mod tests {
         let text = "x".repeat(2 * MAX_CHUNK_BYTES + 1);
         let chunks = chunks(&said(&[text.into_bytes()]));
         assert_eq!(chunks.iter().map(|chunk| chunk.more).collect::<Vec<_>>(), [true, true, false]);
+    }
+
+    #[test]
+    fn what_a_turn_printed_is_whole_before_its_end_is_told() {
+        use crate::wire::{TurnOutcome, Usage};
+        let ended = EventBody::TurnEnded {
+            turn: "t".into(),
+            outcome: TurnOutcome::Succeeded,
+            message: None,
+            usage: Usage::default(),
+        };
+        let mut shaper = Shaper::new(Secrets::new(["secret"]));
+        // Its last letter may begin a secret, its last byte a character.
+        let mut events = shaper.take([
+            Said::Log(Stream::Stdout, b"yes".to_vec()),
+            Said::Log(Stream::Stderr, b"\xE2".to_vec()),
+            Said::Event(ended.clone()),
+        ]);
+        assert_eq!(events.pop(), Some(ended));
+        let printed: Vec<u8> = chunks(&events).iter().flat_map(Chunk::bytes).collect();
+        assert_eq!(printed, b"yes\xE2");
+        assert_eq!(shaper.finish(), []);
     }
 
     #[test]

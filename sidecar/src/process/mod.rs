@@ -68,6 +68,12 @@ static HOUSEHOLD: OnceLock<Household> = OnceLock::new();
 /// again costs a zombie that stays until the reporter ends, and no more.
 static STARTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
+/// Closes this process's memory to others of its user, before it holds a token. What keeps it
+/// from that is told when the process settles.
+pub fn close_memory() {
+    let _ = platform::forbid_dumps();
+}
+
 /// Makes this process the reporter of a sprite: not dumpable, adopting orphans, with a control
 /// group for the agent where there is one. From here on [`start`] goes by way of the helper.
 /// Answers what containment there is, and the control group.

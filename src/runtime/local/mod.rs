@@ -351,24 +351,7 @@ impl Runtime for LocalRuntime {
             reporter.signal(Signal::TERM).map_err(transient)?;
         }
         let tree = Tree::left_behind(&sprite.metadata.uid, state.and_then(|state| state.cgroup));
-        // Each round reads the table of all processes, which is not for the server's workers.
-        let server = tokio::runtime::Handle::current();
-        let kill = move || {
-            server.block_on(async {
-                let killed = tokio::time::timeout(KILL_WITHIN, tree.kill(|_| {})).await;
-                match killed {
-                    Ok(killed) => killed.map(|_| Vec::new()),
-                    Err(_) => tree.members(),
-                }
-            })
-        };
-        let killed = tokio::task::spawn_blocking(kill).await.map_err(io::Error::other);
-        let left = killed.and_then(|killed| killed).map_err(transient)?;
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Transient(format!("these processes do not die: {left:?}")))
-        }
+        empty(tree).await
     }
 
     async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error> {
@@ -387,7 +370,17 @@ impl Runtime for LocalRuntime {
         for unfinished in self.unfinished_clones(sprite)? {
             removal::remove_hidden(&unfinished).await.map_err(transient)?;
         }
-        let cleaned = workspace::remove(&self.own_workdir(uid)?, path).await?;
+        let own = self.own_workdir(uid)?;
+        let own = workspace::Clone {
+            uid,
+            path: &own,
+            search_path: path,
+            data: &self.config.data,
+            reporter: &self.reporter,
+        };
+        let cleaned = own.remove().await?;
+        // What the clone's own filters may have left running when git was asked.
+        empty(Tree::left_behind(uid, None)).await?;
         let new = self.config.runs.join(format!(".new-{uid}"));
         removal::remove_hidden(&new).await.map_err(transient)?;
         removal::remove(run.path()).await.map_err(transient)?;
@@ -406,6 +399,28 @@ fn safe(name: &str) -> Result<&str, Error> {
         Ok(name)
     } else {
         Err(Error::Terminal(format!("{name:?} cannot name a file")))
+    }
+}
+
+/// Kills a tree until nobody is left.
+async fn empty(tree: Tree) -> Result<(), Error> {
+    // Each round reads the table of all processes, which is not for the server's workers.
+    let server = tokio::runtime::Handle::current();
+    let kill = move || {
+        server.block_on(async {
+            match tokio::time::timeout(KILL_WITHIN, tree.kill(|_| {})).await {
+                Ok(killed) => killed.map(|_| Vec::new()),
+                Err(_) => tree.members(),
+            }
+        })
+    };
+    let killed = tokio::task::spawn_blocking(kill).await.map_err(io::Error::other);
+    let left =
+        killed.and_then(|killed| killed).map_err(|error| Error::Transient(error.to_string()))?;
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Transient(format!("these processes do not die: {left:?}")))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Finding the reporter, and starting it.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use sprite_reporter::cli;
+use sprite_reporter::{cli, process::helper, wire::JOB_ID_VARIABLE};
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell, time::timeout};
 
 use super::super::Error;
@@ -32,7 +32,7 @@ impl Reporter {
 
     /// Launches a reporter for a run directory, and waits until it looks after it.
     pub(super) async fn launch(&self, directory: &Path, token: &str) -> Result<(), Error> {
-        let program = self.found.get_or_try_init(|| self.find()).await?;
+        let program = self.program().await?;
         let mut child = command(program, "launch")
             .arg(directory)
             .stdin(Stdio::piped())
@@ -57,6 +57,35 @@ impl Reporter {
             ))),
             line => Err(Error::Transient(line.strip_prefix("error: ").unwrap_or(line).to_owned())),
         }
+    }
+
+    /// A command that runs as the sprite's agent would: in a session of its own, where these
+    /// directories are hidden if the kernel lets us. What it starts carries the sprite's mark.
+    pub(super) async fn contained(
+        &self,
+        uid: &str,
+        hide: &Path,
+        workdir: &Path,
+    ) -> Result<Command, Error> {
+        let mut command = command(self.program().await?, helper::SUBCOMMAND);
+        let argument = |name: &str, path: &Path| {
+            let mut argument = OsString::from(name);
+            argument.push(path);
+            argument
+        };
+        command
+            // What the helper has to say goes where the program's own complaints go.
+            .arg("--pipe=2")
+            .arg(argument("--hide=", hide))
+            .arg(argument("--workdir=", workdir))
+            .arg("--")
+            .env(JOB_ID_VARIABLE, uid)
+            .current_dir(workdir);
+        Ok(command)
+    }
+
+    async fn program(&self) -> Result<&PathBuf, Error> {
+        self.found.get_or_try_init(|| self.find()).await
     }
 
     /// Beside this program, else this program itself, as long as the version is the same.

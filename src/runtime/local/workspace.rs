@@ -11,42 +11,59 @@ use tokio::process::Command;
 use super::{
     super::{Cleaned, Error},
     removal,
+    reporter::Reporter,
 };
 
-/// Removes a sprite's own work directory, unless there is work in it that stands nowhere else.
-pub(super) async fn remove(path: &Path, search_path: &str) -> Result<Cleaned, Error> {
-    if path.exists() && holds_work(path, search_path).await {
-        return Ok(Cleaned::KeptWork { path: path.display().to_string() });
-    }
-    removal::remove(path).await.map_err(|error| Error::Transient(error.to_string()))?;
-    Ok(Cleaned::All)
+/// A sprite's own work directory, with all that is needed to look into it.
+pub(super) struct Clone<'a> {
+    /// The sprite.
+    pub(super) uid: &'a str,
+    /// Where it is.
+    pub(super) path: &'a Path,
+    /// Where git is searched.
+    pub(super) search_path: &'a str,
+    /// The server's data.
+    pub(super) data: &'a Path,
+    /// Starts what must not see that.
+    pub(super) reporter: &'a Reporter,
 }
 
-/// Whether something is uncommitted, unpushed or stashed. Doubt is a yes.
-async fn holds_work(path: &Path, search_path: &str) -> bool {
-    if !path.join(".git").exists() {
-        return path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    }
-    for question in [
-        ["status", "--porcelain", "--ignore-submodules=none"].as_slice(),
-        &["log", "--oneline", "-1", "HEAD", "--branches", "--not", "--remotes"],
-        &["stash", "list"],
-    ] {
-        match git(path, search_path, question).await {
-            Ok(answer) if answer.is_empty() => {}
-            _ => return true,
+impl Clone<'_> {
+    /// Removes it, unless there is work in it that stands nowhere else.
+    pub(super) async fn remove(&self) -> Result<Cleaned, Error> {
+        if self.path.exists() && self.holds_work().await? {
+            return Ok(Cleaned::KeptWork { path: self.path.display().to_string() });
         }
+        removal::remove(self.path).await.map_err(|error| Error::Transient(error.to_string()))?;
+        Ok(Cleaned::All)
     }
-    false
+
+    /// Whether something is uncommitted, unpushed or stashed. Doubt is a yes.
+    async fn holds_work(&self) -> Result<bool, Error> {
+        if !self.path.join(".git").exists() {
+            return Ok(self.path.read_dir().is_ok_and(|mut entries| entries.next().is_some()));
+        }
+        for question in [
+            ["status", "--porcelain", "--ignore-submodules=none"].as_slice(),
+            &["log", "--oneline", "-1", "HEAD", "--branches", "--not", "--remotes"],
+            &["stash", "list"],
+        ] {
+            let mut git = self.reporter.contained(self.uid, self.data, self.path).await?;
+            match ask(&mut git, self.search_path, question).await {
+                Ok(answer) if answer.is_empty() => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
 }
 
-/// Asks git. What an agent wrote into the clone's configuration shall not run here.
-async fn git(path: &Path, search_path: &str, question: &[&str]) -> io::Result<Vec<u8>> {
-    let output = Command::new("git")
-        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
+/// Asks git. What an agent wrote into the clone's configuration shall not run here, and what git
+/// runs all the same, such as filters, sees no more than the agent did.
+async fn ask(contained: &mut Command, search_path: &str, question: &[&str]) -> io::Result<Vec<u8>> {
+    let output = contained
+        .args(["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
         .args(question)
-        .current_dir(path)
-        .env_clear()
         .env("PATH", search_path)
         .env("GIT_OPTIONAL_LOCKS", "0")
         .stdin(Stdio::null())
