@@ -56,6 +56,7 @@ async fn a_closed_store_says_so() {
     store.close().await;
     let closed = Error::Unavailable("it was closed".to_owned());
     assert_eq!(store.apply(tx(0, [Op::Create(job("a"))])).await, Err(closed.clone()));
+    assert_eq!(store.revision().await, Err(closed.clone()), "which is what /ready asks");
     assert_eq!(store.get(Kind::Job, "a").await, Err(closed));
 }
 

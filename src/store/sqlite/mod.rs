@@ -186,6 +186,10 @@ impl Store for SqliteStore {
     }
 
     async fn revision(&self) -> Result<Revision, Error> {
+        // Whoever asks how the store is asks this: without its writer it is none.
+        if self.requests.is_closed() {
+            return Err(Error::Unavailable(CLOSED.to_owned()));
+        }
         Ok(self.shared.revision.load(Ordering::Acquire))
     }
 
