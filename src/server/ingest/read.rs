@@ -264,6 +264,33 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_rows_and_in_the_status_is_bounded() {
+        let long = "✓".repeat(MAX_LEGACY_ERROR);
+        let body = serde_json::json!({"jobId": "j", "status": "failed", "error": long});
+        let read = legacy(LegacyEndpoint::Status, body.to_string().as_bytes()).unwrap().1;
+        let Legacy::Status(LegacyStatus::Failed { error, .. }) = read else {
+            panic!("no failure: {read:?}");
+        };
+        assert!(error.len() <= MAX_LEGACY_ERROR && long.starts_with(&error), "{}", error.len());
+
+        let url = "https://x.test/1";
+        assert!(is_artifact("pr", url, "pr"));
+        assert!(!is_artifact("pr", url, &"x".repeat(MAX_ARTIFACT_NAME + 1)));
+
+        let long = "x".repeat(MAX_ID + 1);
+        for body in [
+            serde_json::json!({"type": "session", "id": long}),
+            serde_json::json!({"type": "turnAccepted", "turn": long}),
+            serde_json::json!({"type": "approvalWithdrawn", "request": long}),
+        ] {
+            let mut event = serde_json::json!({"seq": 1, "at": "2026-01-01T00:00:00Z"});
+            event.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+            let refused = events(batch(&event.to_string()).as_bytes()).unwrap_err().to_string();
+            assert_eq!(refused, "event 1 bears an id of more than 512 bytes", "{event}");
+        }
+    }
+
+    #[test]
     fn each_bad_batch_gets_an_error_that_says_what_is_wrong() {
         let gap = r#"{"seq":1,"at":"2026-01-01T00:00:00Z","type":"gap","bytes":1,"through":18446744073709551615}"#;
         let long = serde_json::json!({"seq": 1, "at": "2026-01-01T00:00:00Z", "type": "log",
@@ -322,33 +349,6 @@ mod tests {
             legacy(LegacyEndpoint::Artifacts, body.as_bytes()),
             Ok(("j".to_owned(), Legacy::Artifacts(vec![kept])))
         );
-    }
-
-    #[test]
-    fn what_stands_in_rows_and_in_the_status_is_bounded() {
-        let long = "✓".repeat(MAX_LEGACY_ERROR);
-        let body = serde_json::json!({"jobId": "j", "status": "failed", "error": long});
-        let read = legacy(LegacyEndpoint::Status, body.to_string().as_bytes()).unwrap().1;
-        let Legacy::Status(LegacyStatus::Failed { error, .. }) = read else {
-            panic!("no failure: {read:?}");
-        };
-        assert!(error.len() <= MAX_LEGACY_ERROR && long.starts_with(&error), "{}", error.len());
-
-        let url = "https://x.test/1";
-        assert!(is_artifact("pr", url, "pr"));
-        assert!(!is_artifact("pr", url, &"x".repeat(MAX_ARTIFACT_NAME + 1)));
-
-        let long = "x".repeat(MAX_ID + 1);
-        for body in [
-            serde_json::json!({"type": "session", "id": long}),
-            serde_json::json!({"type": "turnAccepted", "turn": long}),
-            serde_json::json!({"type": "approvalWithdrawn", "request": long}),
-        ] {
-            let mut event = serde_json::json!({"seq": 1, "at": "2026-01-01T00:00:00Z"});
-            event.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
-            let refused = events(batch(&event.to_string()).as_bytes()).unwrap_err().to_string();
-            assert_eq!(refused, "event 1 bears an id of more than 512 bytes", "{event}");
-        }
     }
 
     proptest! {
