@@ -466,7 +466,10 @@ async fn turns_come_by_inbox_and_each_is_answered_once() {
     assert_eq!(stage.launch().await, "ok");
     stage.world.order(Order::Turn { turn: "one".into(), text: "echo first".into() });
     stage.world.order(Order::Turn { turn: "two".into(), text: "echo second; exit 4".into() });
-    stage.world.order(Order::Turn { turn: "three".into(), text: "echo third; sleep 600".into() });
+    // A shell that waits for nobody dies of the interrupt whenever it comes; one that is about to
+    // start a program may miss it, and the ladder would take its 30 s.
+    let third = "sleep 600 & echo third; wait".into();
+    stage.world.order(Order::Turn { turn: "three".into(), text: third });
     stage.world.until_printed("third\n").await;
     stage.world.order(Order::Cancel { turn: Some("three".into()), reason: ExitReason::Cancelled });
     let ended = stage
