@@ -41,7 +41,13 @@ fn free_port() -> u16 {
 }
 
 /// One HTTP request on a connection of its own; the status and the body.
-fn http(port: u16, method: &str, path: &str, token: &str, body: &str) -> std::io::Result<(u16, String)> {
+fn http(
+    port: u16,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -236,7 +242,10 @@ fn two_hundred_sprites() {
         assert_eq!(status, 201, "{body}");
     }
     until("200 agents", || (started(&account) >= SPRITES).then_some(()));
-    println!("{SPRITES} sprites: commands sent to all agents running {:.0} ms", ms(begin.elapsed()));
+    println!(
+        "{SPRITES} sprites: commands sent to all agents running {:.0} ms",
+        ms(begin.elapsed())
+    );
     let before = reporters(&data);
     if let Some(pid) = before.first() {
         let (rss, pss) = memory(*pid);
@@ -253,7 +262,8 @@ fn two_hundred_sprites() {
     let ready = begin.elapsed();
     // Every sprite must be seen as running again before anything may be said of doubles.
     until("200 sprites seen", || {
-        let (_, body) = http(port, "GET", "/apis/opendispatch.dev/v1alpha1/sprites", &token, "").ok()?;
+        let (_, body) =
+            http(port, "GET", "/apis/opendispatch.dev/v1alpha1/sprites", &token, "").ok()?;
         let list: Value = serde_json::from_str(&body).ok()?;
         let running = list["items"]
             .as_array()?

@@ -72,7 +72,11 @@ impl Live {
             if let Some(status) = child.try_wait().expect("a child can be asked") {
                 panic!("the server ended with {status}; its log:\n{}", self.log());
             }
-            assert!(tokio::time::Instant::now() < deadline, "the server is not ready:\n{}", self.log());
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the server is not ready:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -200,7 +204,8 @@ impl Live {
         let marker = format!("JOB_ID={uid}");
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            else {
                 continue;
             };
             let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
@@ -217,7 +222,8 @@ impl Live {
         let runs = self.data.join("runs").to_string_lossy().into_owned();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            else {
                 continue;
             };
             let mut line = Vec::new();
