@@ -19,8 +19,10 @@
 //! head with the earliest *time of arrival plus patience of its class* goes first: a user
 //! overtakes, but a timer that has waited for ten seconds overtakes newer users in turn.
 //!
-//! **Cost.** Keys live in a slab and are named by a number inside; a hash table of nothing but
-//! numbers finds the number, small enough to stay in the processor's cache.
+//! **Cost.** Keys live in a slab and are named by a number inside; a hash table of numbers, each
+//! with half of its key's hash, finds the number. So the table grows, and most strangers are told
+//! apart, without a look at the keys, which the processor's cache does not hold when there are
+//! many. For the same reason times are eight bytes inside.
 //! Moving a key leaves a stale entry behind, which is known by its stamp and skipped later;
 //! when more than half of a list is stale, it is swept. So each operation is O(1), or O(log n)
 //! where a timer is involved, amortised.
@@ -121,8 +123,9 @@ enum State {
 
 #[derive(Debug)]
 struct Slot {
-    key: Arc<str>,
-    hash: u64,
+    /// None only when free.
+    key: Option<Arc<str>>,
+    hash: Hash,
     state: State,
     /// Tells the one valid entry of a list or heap from stale ones.
     stamp: u32,
@@ -135,14 +138,39 @@ struct Slot {
     failures: u32,
     conflicts: u8,
     /// Waiting: when it is due. Ready: since when it is.
-    at: Duration,
+    at: Nanos,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     id: u32,
     stamp: u32,
-    since: Duration,
+    since: Nanos,
+}
+
+/// A time in nanoseconds: enough for five centuries, in half of a [`Duration`]'s size.
+type Nanos = u64;
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// Half of a key's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Hash(u32);
+
+impl Hash {
+    /// The whole width again, as the table looks at both ends of a hash.
+    fn spread(self) -> u64 {
+        u64::from(self.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+/// A key in the table.
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    id: u32,
+    hash: Hash,
 }
 
 /// The ready keys of one class, with how many of the entries are not stale.
@@ -156,11 +184,11 @@ struct Lane {
 #[derive(Debug, Default)]
 pub struct Queue {
     hasher: RandomState,
-    ids: HashTable<u32>,
+    ids: HashTable<Named>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     lanes: [Lane; 3],
-    timers: BinaryHeap<Reverse<(Duration, u32, u32)>>,
+    timers: BinaryHeap<Reverse<(Nanos, u32, u32)>>,
     waiting: usize,
     running: usize,
 }
@@ -174,7 +202,7 @@ impl Queue {
 
     /// Wakes a key. Several wakes before it runs are one; one while it runs makes it run again.
     pub fn wake(&mut self, key: &str, wake: Wake, now: Duration) {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(key);
         let Some(id) = self.find(key, hash) else {
             let id = self.insert(key, hash, wake);
             self.make_ready(id, wake, now);
@@ -196,7 +224,7 @@ impl Queue {
             State::Waiting => {
                 if wake == Wake::User {
                     slot.failures = 0;
-                } else if slot.held && slot.at > now {
+                } else if slot.held && slot.at > nanos(now) {
                     slot.class = slot.class.max(wake);
                     return;
                 }
@@ -210,7 +238,7 @@ impl Queue {
 
     /// Puts a key back into a backoff that was kept over a restart.
     pub fn restore(&mut self, key: &str, failures: u32, not_before: Duration, now: Duration) {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(key);
         if self.find(key, hash).is_some() {
             return;
         }
@@ -235,7 +263,7 @@ impl Queue {
             .rev()
             .filter_map(|class| {
                 let head = self.lanes[class].entries.front()?;
-                Some((head.since.saturating_add(patience(class)), Reverse(class)))
+                Some((head.since.saturating_add(nanos(patience(class))), Reverse(class)))
             })
             .min()?
             .1
@@ -245,15 +273,16 @@ impl Queue {
         lane.live -= 1;
         self.running += 1;
         let slot = &mut self.slots[entry.id as usize];
+        let key = slot.key.clone()?;
         slot.state = State::Running;
         slot.stamp = slot.stamp.wrapping_add(1);
         slot.dirty = None;
         Some(Run {
             ticket: Ticket(entry.id),
-            key: Arc::clone(&slot.key),
+            key,
             wake: slot.class,
             failures: slot.failures,
-            waited: now.saturating_sub(entry.since),
+            waited: Duration::from_nanos(nanos(now).saturating_sub(entry.since)),
         })
     }
 
@@ -331,7 +360,7 @@ impl Queue {
         while let Some(Reverse((due, id, stamp))) = self.timers.peek() {
             let slot = &self.slots[*id as usize];
             if slot.stamp == *stamp && slot.state == State::Waiting {
-                return Some(*due);
+                return Some(Duration::from_nanos(*due));
             }
             self.timers.pop();
         }
@@ -363,17 +392,21 @@ impl Queue {
         self.running
     }
 
-    fn find(&self, key: &str, hash: u64) -> Option<u32> {
-        let is_it = |id: &u32| {
-            let slot = &self.slots[*id as usize];
-            slot.hash == hash && *slot.key == *key
-        };
-        self.ids.find(hash, is_it).copied()
+    fn hash(&self, key: &str) -> Hash {
+        // Either half is as good: the hasher folds both ends of a product into one.
+        Hash((self.hasher.hash_one(key) >> 32) as u32)
     }
 
-    fn insert(&mut self, key: &str, hash: u64, class: Wake) -> u32 {
+    fn find(&self, key: &str, hash: Hash) -> Option<u32> {
+        let is_it = |named: &Named| {
+            named.hash == hash && self.slots[named.id as usize].key.as_deref() == Some(key)
+        };
+        self.ids.find(hash.spread(), is_it).map(|named| named.id)
+    }
+
+    fn insert(&mut self, key: &str, hash: Hash, class: Wake) -> u32 {
         let fresh = Slot {
-            key: Arc::from(key),
+            key: Some(Arc::from(key)),
             hash,
             state: State::Free,
             stamp: 0,
@@ -382,7 +415,7 @@ impl Queue {
             dirty: None,
             failures: 0,
             conflicts: 0,
-            at: Duration::ZERO,
+            at: 0,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -396,8 +429,7 @@ impl Queue {
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        let slots = &self.slots;
-        self.ids.insert_unique(hash, id, |id| slots[*id as usize].hash);
+        self.ids.insert_unique(hash.spread(), Named { id, hash }, |named| named.hash.spread());
         id
     }
 
@@ -405,10 +437,10 @@ impl Queue {
         let slot = &mut self.slots[id as usize];
         slot.state = State::Free;
         slot.stamp = slot.stamp.wrapping_add(1);
-        if let Ok(entry) = self.ids.find_entry(slot.hash, |other| *other == id) {
+        if let Ok(entry) = self.ids.find_entry(slot.hash.spread(), |named| named.id == id) {
             entry.remove();
         }
-        slot.key = Arc::default();
+        slot.key = None;
         self.free.push(id);
     }
 
@@ -417,8 +449,8 @@ impl Queue {
         slot.state = State::Ready;
         slot.stamp = slot.stamp.wrapping_add(1);
         slot.class = class;
-        slot.at = since;
-        let entry = Entry { id, stamp: slot.stamp, since };
+        slot.at = nanos(since);
+        let entry = Entry { id, stamp: slot.stamp, since: slot.at };
         let lane = &mut self.lanes[index(class)];
         lane.entries.push_back(entry);
         lane.live += 1;
@@ -433,9 +465,9 @@ impl Queue {
         slot.state = State::Waiting;
         slot.stamp = slot.stamp.wrapping_add(1);
         slot.held = held;
-        slot.at = due;
+        slot.at = nanos(due);
         self.waiting += 1;
-        self.timers.push(Reverse((due, id, slot.stamp)));
+        self.timers.push(Reverse((slot.at, id, slot.stamp)));
         if self.timers.len() > 2 * self.waiting + 64 {
             let slots = &self.slots;
             self.timers.retain(|Reverse((_, id, stamp))| slots[*id as usize].stamp == *stamp);
