@@ -107,8 +107,13 @@ impl SqliteStore {
             revision: AtomicU64::new(opened.revision),
         });
         let counters = (opened.revision, opened.made);
-        let requests =
-            writer::start(opened.options, opened.connection, counters, Arc::clone(&shared));
+        let requests = writer::start(
+            opened.options,
+            opened.connection,
+            counters,
+            Arc::clone(&shared),
+            ambient.clock,
+        );
         Ok(Arc::new(Self {
             path,
             installation: opened.installation,
