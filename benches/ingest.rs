@@ -237,6 +237,9 @@ fn is_whole(answer: &[u8]) -> bool {
 
 #[derive(Clone, Copy)]
 struct Figures {
+    requests: usize,
+    /// What a request costs the server, which depends less on the neighbours than its speed.
+    cpu: Duration,
     lines_per_second: f64,
     p50: Duration,
     p99: Duration,
@@ -288,6 +291,8 @@ fn load(port: u16, ours: bool, wire: Wire, clients: usize, lines: usize) -> Figu
         Duration::from_micros(times.get(place.min(times.len() - 1)).copied().unwrap_or(0).into())
     };
     Figures {
+        requests: times.len(),
+        cpu: Duration::ZERO,
         lines_per_second: (times.len() * lines) as f64 / length.as_secs_f64(),
         p50: at(0.50),
         p99: at(0.99),
@@ -311,7 +316,20 @@ fn round(side: Side, wire: Wire, clients: usize, lines: usize) -> Option<Figures
             Server::start(Command::new("node").args([script, &checkout, &SPRITES.to_string()]))
         }
     }?;
-    Some(load(server.port, side == Side::Ours, wire, clients, lines))
+    let before = cpu_time(server.child.id());
+    let mut figures = load(server.port, side == Side::Ours, wire, clients, lines);
+    let taken = cpu_time(server.child.id()).saturating_sub(before);
+    figures.cpu = taken / u32::try_from(figures.requests.max(1)).unwrap_or(u32::MAX);
+    Some(figures)
+}
+
+/// The CPU time that a process has taken so far; zero where the system does not say.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    // User and system time, in ticks of 10 ms.
+    let ticks = behind_name.split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * ticks.filter_map(|n| n.parse::<u64>().ok()).sum::<u64>())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -370,8 +388,8 @@ fn measure() {
         for (best, (name, ..)) in best.iter().zip(sides) {
             if let Some(figures) = best {
                 println!(
-                    "  {name:<26} {:>9.0} lines/s   p50 {:>8.1?}   p99 {:>8.1?}",
-                    figures.lines_per_second, figures.p50, figures.p99
+                    "  {name:<26} {:>9.0} lines/s   p50 {:>8.1?}   p99 {:>8.1?}   cpu {:>8.1?} a request",
+                    figures.lines_per_second, figures.p50, figures.p99, figures.cpu
                 );
             }
         }
