@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench ingest` runs it. `ORIGINAL_DIR` names a checkout of the original; without
 //! it, or without node, there is no ratio. `BENCH_DIR` names where the store lies (a real disk;
-//! by default under `target/`), `BENCH_SECONDS` how long one measurement takes.
+//! by default under `target/`), `BENCH_SECONDS` how long one measurement takes, `BENCH_ONLY` a
+//! part of a measurement's name, such as `batches of 20 ours`, for a profile of it alone.
 //!
 //! Each server is a process of its own. The load comes from this one: raw sockets with
 //! keep-alive, one connection for each sprite, one request at a time on each. Rounds alternate,
@@ -159,6 +160,10 @@ struct Post {
 impl Post {
     /// The next request, written over the last.
     fn write(&mut self, request: &mut Vec<u8>) {
+        // What has no numbers is the same each time; the load must not cost more than it has to.
+        if self.wire == Wire::Logs && !request.is_empty() {
+            return;
+        }
         let mut body = String::with_capacity(200 * self.lines + 200);
         let path = match self.wire {
             Wire::Logs => {
@@ -217,11 +222,14 @@ impl Post {
 /// Whether an answer is there whole. Both of its forms are short.
 fn is_whole(answer: &[u8]) -> bool {
     let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
-    match text.split("content-length: ").nth(1) {
-        Some(length) => {
-            let digits: String = length.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<usize>().is_ok_and(|length| answer.len() >= head + 4 + length)
+    let length = answer[..head].split(|byte| *byte == b'\n').find_map(|line| {
+        let (name, value) = line.split_at_checked(b"content-length:".len())?;
+        name.eq_ignore_ascii_case(b"content-length:").then(|| value.trim_ascii())
+    });
+    match length {
+        Some(digits) => {
+            let length = digits.iter().fold(0, |n, digit| n * 10 + usize::from(digit - b'0'));
+            answer.len() >= head + 4 + length
         }
         None => answer.ends_with(b"0\r\n\r\n"),
     }
@@ -229,6 +237,9 @@ fn is_whole(answer: &[u8]) -> bool {
 
 #[derive(Clone, Copy)]
 struct Figures {
+    requests: usize,
+    /// What a request costs the server, which depends less on the neighbours than its speed.
+    cpu: Duration,
     lines_per_second: f64,
     p50: Duration,
     p99: Duration,
@@ -280,6 +291,8 @@ fn load(port: u16, ours: bool, wire: Wire, clients: usize, lines: usize) -> Figu
         Duration::from_micros(times.get(place.min(times.len() - 1)).copied().unwrap_or(0).into())
     };
     Figures {
+        requests: times.len(),
+        cpu: Duration::ZERO,
         lines_per_second: (times.len() * lines) as f64 / length.as_secs_f64(),
         p50: at(0.50),
         p99: at(0.99),
@@ -303,7 +316,20 @@ fn round(side: Side, wire: Wire, clients: usize, lines: usize) -> Option<Figures
             Server::start(Command::new("node").args([script, &checkout, &SPRITES.to_string()]))
         }
     }?;
-    Some(load(server.port, side == Side::Ours, wire, clients, lines))
+    let before = cpu_time(server.child.id());
+    let mut figures = load(server.port, side == Side::Ours, wire, clients, lines);
+    let taken = cpu_time(server.child.id()).saturating_sub(before);
+    figures.cpu = taken / u32::try_from(figures.requests.max(1)).unwrap_or(u32::MAX);
+    Some(figures)
+}
+
+/// The CPU time that a process has taken so far; zero where the system does not say.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    // User and system time, in ticks of 10 ms.
+    let ticks = behind_name.split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * ticks.filter_map(|n| n.parse::<u64>().ok()).sum::<u64>())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -330,6 +356,7 @@ fn fsync() -> (Duration, Duration) {
 }
 
 fn measure() {
+    let only = env::var("BENCH_ONLY").ok();
     let (fsync, slow_fsync) = fsync();
     println!("one fsync here: median {fsync:.1?}, p99 {slow_fsync:.1?}");
     if env::var_os("ORIGINAL_DIR").is_none() {
@@ -346,7 +373,10 @@ fn measure() {
         ];
         let mut best: [Option<Figures>; 3] = [None; 3];
         for _ in 0..ROUNDS {
-            for (best, (_, side, wire)) in best.iter_mut().zip(sides) {
+            for (best, (name, side, wire)) in best.iter_mut().zip(sides) {
+                if only.as_ref().is_some_and(|only| !format!("{what} {name}").contains(only)) {
+                    continue;
+                }
                 let figures = round(side, wire, clients, lines);
                 if let Some(figures) = figures
                     && best.is_none_or(|best| figures.lines_per_second > best.lines_per_second)
@@ -358,8 +388,8 @@ fn measure() {
         for (best, (name, ..)) in best.iter().zip(sides) {
             if let Some(figures) = best {
                 println!(
-                    "  {name:<26} {:>9.0} lines/s   p50 {:>8.1?}   p99 {:>8.1?}",
-                    figures.lines_per_second, figures.p50, figures.p99
+                    "  {name:<26} {:>9.0} lines/s   p50 {:>8.1?}   p99 {:>8.1?}   cpu {:>8.1?} a request",
+                    figures.lines_per_second, figures.p50, figures.p99, figures.cpu
                 );
             }
         }

@@ -69,8 +69,8 @@ impl State {
         }
         for appended in outcome.output {
             let run = appended.run;
-            let rows = appended.events.into_iter().map(|event| OutputRow { run, event });
-            self.output.entry(appended.sprite_uid).or_default().extend(rows);
+            let rows = appended.events.iter().map(|event| OutputRow { run, event: event.clone() });
+            self.output.entry(appended.sprite_uid.to_owned()).or_default().extend(rows);
         }
         self.writes += u64::from(outcome.applied.changed);
         Ok((outcome.applied, outcome.bells))

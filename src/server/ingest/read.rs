@@ -1,8 +1,12 @@
 //! Bytes to requests: everything that can be wrong with a webhook's body, found before anything
 //! is done. Pure, and the place where the fuzzer knocks.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
-use sprite_reporter::wire::{Event, EventBatch, EventBody, MAX_EVENT_BYTES};
+use sprite_reporter::wire::{Chunk, Event, EventBatch, EventBody, MAX_EVENT_BYTES, Stream};
 
 use crate::resource::Artifact;
 
@@ -31,8 +35,11 @@ fn bad(message: impl Into<String>) -> BadBody {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn events(bytes: &[u8]) -> Result<EventBatch, BadBody> {
-    let batch: EventBatch = serde_json::from_slice(bytes)
-        .map_err(|error| bad(format!("the body is no batch of events: {error}")))?;
+    let batch: EventBatch = match plain_events(bytes) {
+        Some(batch) => batch,
+        None => serde_json::from_slice(bytes)
+            .map_err(|error| bad(format!("the body is no batch of events: {error}")))?,
+    };
     if batch.run == 0 {
         return Err(bad("run is 0; the first run of a sprite is 1"));
     }
@@ -54,6 +61,79 @@ pub fn events(bytes: &[u8]) -> Result<EventBatch, BadBody> {
         }
     }
     Ok(batch)
+}
+
+/// Reads a batch in which the agent only printed and spoke, as it does in nearly all of them.
+/// The wire's own type reads each event twice, since its body is tagged and flattened; this one
+/// does not. Whatever it cannot read, the wire's own type reads, or says what is wrong with it.
+fn plain_events(bytes: &[u8]) -> Option<EventBatch> {
+    let batch: PlainBatch<'_> = serde_json::from_slice(bytes).ok()?;
+    let events = batch.events.into_iter().map(PlainEvent::into_event).collect::<Option<_>>()?;
+    Some(EventBatch { job_id: batch.job_id, run: batch.run, events, inbox_ack: batch.inbox_ack })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainBatch<'a> {
+    job_id: String,
+    run: u32,
+    #[serde(borrow)]
+    events: Vec<PlainEvent<'a>>,
+    #[serde(default)]
+    inbox_ack: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct PlainEvent<'a> {
+    #[serde(default, rename = "")]
+    _members: Named,
+    seq: u64,
+    at: Timestamp,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    stream: Option<Stream>,
+    #[serde(default)]
+    turn: Option<String>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    b64: Option<String>,
+    #[serde(default)]
+    more: bool,
+}
+
+impl PlainEvent<'_> {
+    fn into_event(self) -> Option<Event> {
+        let chunk = Chunk { text: self.text, b64: self.b64, more: self.more };
+        let body = match (&*self.kind, self.stream, self.turn) {
+            ("log", Some(stream), _) => EventBody::Log { stream, chunk },
+            ("text", _, Some(turn)) => EventBody::Text { turn, chunk },
+            ("thought", _, Some(turn)) => EventBody::Thought { turn, chunk },
+            _ => return None,
+        };
+        Some(Event { seq: self.seq, at: self.at, body })
+    }
+}
+
+/// The body of most requests to `/webhooks/logs`; whatever else comes is taken apart by hand.
+#[derive(Deserialize)]
+struct PlainLogs<'a> {
+    #[serde(default, rename = "")]
+    _members: Named,
+    #[serde(rename = "jobId", borrow)]
+    job: Cow<'a, str>,
+    text: String,
+}
+
+/// Refuses to be read, so that a type whose first member this is takes no array for an object.
+#[derive(Default)]
+struct Named;
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("members have names"))
+    }
 }
 
 fn check(event: &Event) -> Result<(), BadBody> {
@@ -176,6 +256,12 @@ impl LegacyEndpoint {
 /// # Errors
 /// The first thing that is wrong with it, in the original's words where it had any.
 pub fn legacy(endpoint: LegacyEndpoint, bytes: &[u8]) -> Result<(String, Legacy), BadBody> {
+    if endpoint == LegacyEndpoint::Logs
+        && let Ok(logs) = serde_json::from_slice::<PlainLogs<'_>>(bytes)
+        && !logs.job.is_empty()
+    {
+        return Ok((logs.job.into_owned(), Legacy::Logs(logs.text)));
+    }
     // An empty body was an empty object to the original.
     let mut body: Value = if bytes.is_empty() {
         Value::Null
@@ -349,6 +435,38 @@ mod tests {
             legacy(LegacyEndpoint::Artifacts, body.as_bytes()),
             Ok(("j".to_owned(), Legacy::Artifacts(vec![kept])))
         );
+    }
+
+    #[test]
+    fn plain_events_are_read_as_the_wires_own_type_reads_them() {
+        let at = r#""at":"2026-01-01T00:00:00Z""#;
+        for (plain, event) in [
+            (true, format!(r#"{{"seq":1,{at},"type":"log","stream":"stderr","text":"a\nb"}}"#)),
+            (
+                true,
+                format!(
+                    r#"{{"type":"log","b64":"/w==","more":true,"stream":"stdout",{at},"seq":1}}"#
+                ),
+            ),
+            (true, format!(r#"{{"seq":1,{at},"type":"text","turn":"t","text":"a","new":[1]}}"#)),
+            (true, format!(r#"{{"seq":1,{at},"type":"thought","turn":"t","text":null}}"#)),
+            (false, format!(r#"{{"seq":1,{at},"type":"log","text":"a"}}"#)),
+            (false, format!(r#"{{"seq":1,{at},"type":"text","stream":"stdout","text":"a"}}"#)),
+            (false, format!(r#"{{"seq":1,{at},"type":"ready"}}"#)),
+            (false, r#"["","2026-01-01T00:00:00Z","log","stdout",null,"a",null,false]"#.to_owned()),
+            (
+                false,
+                r#"[null,1,"2026-01-01T00:00:00Z","log","stdout",null,"a",null,false]"#.to_owned(),
+            ),
+        ] {
+            let body = batch(&event);
+            let wire: Option<EventBatch> = serde_json::from_str(&body).ok();
+            let read = plain_events(body.as_bytes());
+            assert_eq!(read.is_some(), plain, "{body}");
+            if plain {
+                assert_eq!(read, wire, "{body}");
+            }
+        }
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-impl Draft<'_> {
+impl<'t> Draft<'_, 't> {
     pub(super) fn receipt(&mut self, receipt: &Receipt) -> Result<(), Error> {
         if let Some(taken) = self.tables.receipts.get(&receipt.key) {
             return Err(Error::Duplicate {
@@ -27,19 +27,19 @@ impl Draft<'_> {
 
     pub(super) fn append(
         &mut self,
-        sprite_uid: &str,
+        sprite_uid: &'t str,
         run: u32,
-        events: &[Event],
+        events: &'t [Event],
     ) -> Result<(), Error> {
         if events.is_empty() {
             return Ok(());
         }
-        let sprite_uid = sprite_uid.to_owned();
-        let newest = self.tables.runs.get(&sprite_uid).copied().unwrap_or_default();
+        let key = sprite_uid.to_owned();
+        let newest = self.tables.runs.get(&key).copied().unwrap_or_default();
         let held = advance(newest, run, events)?;
-        self.tables.runs.set(sprite_uid.clone(), Some(held));
-        self.output.push(Appended { sprite_uid: sprite_uid.clone(), run, events: events.to_vec() });
-        self.bells.push(Bell::Output(sprite_uid));
+        self.bells.push(Bell::Output(key.clone()));
+        self.tables.runs.set(key, Some(held));
+        self.output.push(Appended { sprite_uid, run, events });
         Ok(())
     }
 

@@ -18,24 +18,27 @@ use crate::resource::AnyObject;
 
 /// Output that a transaction appends.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Appended {
-    pub(super) sprite_uid: String,
+pub(super) struct Appended<'t> {
+    pub(super) sprite_uid: &'t str,
     pub(super) run: u32,
     /// In order and without holes; never empty.
-    pub(super) events: Vec<Event>,
+    pub(super) events: &'t [Event],
 }
 
 /// What a transaction did, beyond the rows that it left in the tables.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct Outcome<'t> {
     pub(super) applied: Applied,
     pub(super) changes: Vec<Change>,
-    pub(super) output: Vec<Appended>,
+    pub(super) output: Vec<Appended<'t>>,
     pub(super) bells: Vec<Bell>,
 }
 
 /// Commits a transaction to the tables: all of it, or none.
-pub(super) fn commit(tables: &mut Tables, transaction: &Transaction) -> Result<Outcome, Error> {
+pub(super) fn commit<'t>(
+    tables: &mut Tables,
+    transaction: &'t Transaction,
+) -> Result<Outcome<'t>, Error> {
     let counters = (tables.revision, tables.made);
     let mut draft = Draft::new(tables, transaction);
     match transaction.ops.iter().try_for_each(|op| draft.op(op)) {
@@ -59,17 +62,17 @@ enum Left {
 }
 
 /// A transaction at work.
-struct Draft<'a> {
+struct Draft<'a, 't> {
     tables: &'a mut Tables,
     now: jiff::Timestamp,
     /// The objects touched, in the order of the first touch.
     touched: Vec<ObjectKey>,
     left: Vec<Left>,
-    output: Vec<Appended>,
+    output: Vec<Appended<'t>>,
     bells: Vec<Bell>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a, 't> Draft<'a, 't> {
     fn new(tables: &'a mut Tables, transaction: &Transaction) -> Self {
         Self {
             tables,
@@ -81,7 +84,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn op(&mut self, op: &Op) -> Result<(), Error> {
+    fn op(&mut self, op: &'t Op) -> Result<(), Error> {
         match op {
             Op::Create(object) => self.create(object),
             Op::Write { object, part, expect } => self.write(object, *part, expect),
@@ -123,7 +126,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives revisions to what changed, and tells what was done.
-    fn seal(mut self) -> Outcome {
+    fn seal(mut self) -> Outcome<'t> {
         let changes = self.seal_objects();
         if !changes.is_empty() {
             self.bells.push(Bell::Objects(self.tables.revision));

@@ -9,7 +9,7 @@ use crate::{
     store::{Change, ChangeKind, Error, Expect, Part, tables::ObjectKey},
 };
 
-impl Draft<'_> {
+impl Draft<'_, '_> {
     pub(super) fn create(&mut self, object: &AnyObject) -> Result<(), Error> {
         let mut object = object.clone();
         let kind = object.kind();

@@ -61,12 +61,13 @@ pub(super) fn decode_change(name: &str) -> Result<ChangeKind, Error> {
 }
 
 /// Adds events to a stretch of output: one JSON text a line.
-pub(super) fn encode_events(body: &mut String, events: &[Event]) {
+pub(super) fn encode_events(body: &mut Vec<u8>, events: &[Event]) {
     for event in events {
         if !body.is_empty() {
-            body.push('\n');
+            body.push(b'\n');
         }
-        body.push_str(&encode(event));
+        // As with `encode`, nothing can go wrong.
+        let _ = serde_json::to_writer(&mut *body, event);
     }
 }
 

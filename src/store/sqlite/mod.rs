@@ -58,7 +58,7 @@ const CLOSED: &str = "it was closed";
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The most pages of 4 KiB that the file may have; unlimited by default. A full store
+    /// The most pages of 8 KiB that the file may have; unlimited by default. A full store
     /// refuses writes with [`Error::Unavailable`], and stays readable.
     pub max_pages: Option<u32>,
 }
@@ -107,8 +107,13 @@ impl SqliteStore {
             revision: AtomicU64::new(opened.revision),
         });
         let counters = (opened.revision, opened.made);
-        let requests =
-            writer::start(opened.options, opened.connection, counters, Arc::clone(&shared));
+        let requests = writer::start(
+            opened.options,
+            opened.connection,
+            counters,
+            Arc::clone(&shared),
+            ambient.clock,
+        );
         Ok(Arc::new(Self {
             path,
             installation: opened.installation,

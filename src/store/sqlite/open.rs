@@ -16,8 +16,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How many connections read.
 const READERS: u32 = 4;
+/// The bytes of a page. A batch of output has 2 to 4 KiB; pages as small as that would each hold
+/// one, half empty, and each page is a write of its own. A store keeps the size it was made with.
+const PAGE: u32 = 8192;
 /// After how many pages the write-ahead log is moved into the file: 16 MiB.
-const CHECKPOINT_PAGES: &str = "4000";
+const CHECKPOINT_PAGES: &str = "2000";
 
 /// An open store, before its writer runs.
 pub(super) struct Opened {
@@ -69,6 +72,7 @@ fn base_options(path: &Path) -> SqliteConnectOptions {
 fn writer_options(path: &Path, options: Options) -> SqliteConnectOptions {
     let base = base_options(path)
         .create_if_missing(true)
+        .page_size(PAGE)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .thread_name(|_| "store-writer".to_owned());
     match options.max_pages {

@@ -11,6 +11,7 @@ use crate::{
     store::{
         Change, DeliveryState,
         rules::Appended,
+        size_of_event,
         tables::{ApprovalKey, EventKey, ObjectKey, Table, Tables},
     },
 };
@@ -68,7 +69,7 @@ impl From<Timestamp> for Cell {
 struct Stretch {
     last: u64,
     finished: bool,
-    body: String,
+    body: Vec<u8>,
 }
 
 /// Rows to remove and rows to write.
@@ -85,7 +86,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Adds what a transaction appended.
-    pub(super) fn add(&mut self, now: Timestamp, changes: Vec<Change>, output: Vec<Appended>) {
+    pub(super) fn add(&mut self, now: Timestamp, changes: Vec<Change>, output: Vec<Appended<'_>>) {
         for change in changes {
             let kind = change.object.kind();
             let body: Arc<str> = encode_object(&change.object).into();
@@ -101,8 +102,8 @@ impl Batch {
             ]);
         }
         for appended in output {
-            let stretches = self.output.entry((appended.sprite_uid, appended.run)).or_default();
-            add_output(stretches, &appended.events);
+            let key = (appended.sprite_uid.to_owned(), appended.run);
+            add_output(self.output.entry(key).or_default(), appended.events);
         }
     }
 
@@ -124,7 +125,8 @@ impl Batch {
                     u64::from(run).into(),
                     stretch.last.into(),
                     stretch.finished.into(),
-                    stretch.body.into(),
+                    // JSON is text.
+                    String::from_utf8(stretch.body).unwrap_or_default().into(),
                 ]
             })
         });
@@ -253,7 +255,7 @@ fn add_output(stretches: &mut Vec<Stretch>, events: &[sprite_reporter::wire::Eve
             stretch.finished = finished;
         }
         _ => {
-            let mut body = String::new();
+            let mut body = Vec::with_capacity(events.iter().map(size_of_event).sum());
             encode_events(&mut body, events);
             stretches.push(Stretch { last, finished, body });
         }

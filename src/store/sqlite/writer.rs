@@ -1,6 +1,9 @@
 //! The one task that writes: takes all transactions that wait, and commits them together.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -11,7 +14,10 @@ use super::{
     load::{self, Missing},
     save,
 };
-use crate::store::{Applied, Bell, Error, Transaction, rules, tables::Tables};
+use crate::{
+    ambient::Clock,
+    store::{Applied, Bell, Error, Transaction, rules, tables::Tables},
+};
 
 /// How many transactions may wait before `apply` waits, too.
 const QUEUE: usize = 1024;
@@ -19,6 +25,12 @@ const QUEUE: usize = 1024;
 const GROUP: usize = 512;
 /// How many rows the cache holds at most between two groups.
 const CACHED_ROWS: usize = 8192;
+
+/// How long a commit must take before the writer waits for more to commit: less is finer than
+/// its timer.
+const SLOW: Duration = Duration::from_millis(2);
+/// How many must have been answered together before the writer waits for them to come again.
+const CROWD: usize = 8;
 
 /// What the writer can be asked.
 pub(super) enum Request {
@@ -34,11 +46,13 @@ pub(super) fn start(
     connection: SqliteConnection,
     counters: (u64, u64),
     shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
 ) -> mpsc::Sender<Request> {
     let (sender, requests) = mpsc::channel(QUEUE);
     let (revision, made) = counters;
     let tables = Tables { revision, made, ..Tables::default() };
-    let writer = Writer { options, connection, tables, shared };
+    let crowd = Crowd::default();
+    let writer = Writer { options, connection, tables, shared, clock, crowd };
     tokio::spawn(writer.run(requests));
     sender
 }
@@ -49,6 +63,39 @@ struct Writer {
     /// Rows as they are committed: this task alone writes them.
     tables: Tables,
     shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    crowd: Crowd,
+}
+
+/// Who is about to come: whoever writes all the time comes again once they are answered.
+///
+/// Where a commit is slow, the first of them would have it for themselves, and all others wait
+/// for two commits, again and again. So the writer waits for them, but never longer than half
+/// of what the last commit took.
+#[derive(Default)]
+struct Crowd {
+    /// How many were answered by the last commit, or waited behind it.
+    size: usize,
+    /// How long the last commit took.
+    took: Duration,
+}
+
+impl Crowd {
+    async fn gather(&self, requests: &mut mpsc::Receiver<Request>, waiting: &mut Vec<Request>) {
+        let whole = self.size.min(GROUP);
+        if self.took < SLOW || whole < CROWD {
+            return;
+        }
+        let all = async {
+            while waiting.len() < whole {
+                if requests.recv_many(waiting, whole - waiting.len()).await == 0 {
+                    return;
+                }
+            }
+        };
+        // Whoever does not come in time goes with the next commit.
+        let _ = tokio::time::timeout(self.took / 2, all).await;
+    }
 }
 
 impl Writer {
@@ -59,6 +106,7 @@ impl Writer {
             if requests.recv_many(&mut waiting, GROUP).await == 0 {
                 break;
             }
+            self.crowd.gather(&mut requests, &mut waiting).await;
             let mut transactions = Vec::with_capacity(waiting.len());
             let mut answers = Vec::with_capacity(waiting.len());
             let mut compactions = Vec::new();
@@ -72,8 +120,12 @@ impl Writer {
                     Request::Close(answer) => closing.push(answer),
                 }
             }
+            let begin = self.clock.elapsed();
+            let results = self.commit(&transactions).await;
+            let took = self.clock.elapsed().saturating_sub(begin);
+            self.crowd = Crowd { size: answers.len() + requests.len(), took };
             // Whoever does not wait for the answer any more does not need it.
-            for (answer, result) in answers.into_iter().zip(self.commit(&transactions).await) {
+            for (answer, result) in answers.into_iter().zip(results) {
                 let _ = answer.send(result);
             }
             for (now, answer) in compactions {
