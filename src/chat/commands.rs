@@ -457,10 +457,7 @@ pub(super) async fn sprites_of(store: &dyn Store, job_uid: &str) -> Result<Vec<S
 }
 
 /// What an object's sprites have asked for, the oldest first.
-pub(crate) async fn approvals_of(
-    store: &dyn Store,
-    owner_uid: &str,
-) -> Result<Vec<Approval>, Error> {
+async fn approvals_of(store: &dyn Store, owner_uid: &str) -> Result<Vec<Approval>, Error> {
     let mut approvals = Vec::new();
     for sprite in store.list_owned(Kind::Sprite, owner_uid).await? {
         approvals.extend(store.approvals(&sprite.metadata().uid).await?);
