@@ -13,7 +13,7 @@ use axum::http::{Method, StatusCode};
 use house::{API, House, batch, exit, hello, log, read, uid};
 use open_dispatch::{
     resource::{ConditionStatus, Kind, table::columns as columns_of},
-    store::{Expect, Op, Part},
+    store::{Approval, ApprovalState, Expect, Op, Part},
 };
 use serde_json::{Value, json};
 
@@ -516,4 +516,42 @@ async fn a_log_that_is_cut_off_by_a_shutdown_does_not_look_as_if_it_had_ended() 
     house.state.close_streams();
     let body = http_body_util::BodyExt::collect(response.into_body());
     assert!(tokio::time::timeout(house::PATIENCE, body).await.expect("it goes on").is_err());
+}
+
+#[tokio::test]
+async fn what_an_agent_asks_for_is_listed_and_answered_once() {
+    let house = House::new();
+    let owner = create(&house, &job("one")).await["metadata"]["uid"].as_str().unwrap().to_owned();
+    house.owned_sprite("one-1", Kind::Job, &owner, 1).await;
+    let asked = Approval {
+        sprite_uid: uid("one-1"),
+        run: 1,
+        request: "r".to_owned(),
+        turn: "task".to_owned(),
+        tool: "Bash".to_owned(),
+        title: "Bash: ls".to_owned(),
+        input: Value::Null,
+        state: ApprovalState::Pending,
+        by: String::new(),
+        message: String::new(),
+        created: house.now(),
+    };
+    house.apply(vec![Op::AddApproval(asked)]).await;
+    for path in ["jobs/one/approvals", "sprites/one-1/approvals"] {
+        let list = house.get(path).await.json();
+        assert_eq!((&list["items"][0]["request"], list["items"].get(1)), (&json!("r"), None));
+    }
+    let no = json!({"allow": false, "message": "not now"});
+    let post = async |path: &str, body: &Value| house.call(Method::POST, path, Some(body)).await;
+    let bad = post("jobs/one/approvals/r", &json!({"alow": true})).await;
+    assert_eq!(bad.code, StatusCode::BAD_REQUEST, "{}", bad.text());
+    let absent = post("jobs/one/approvals/s", &no).await;
+    assert_eq!(absent.code, StatusCode::NOT_FOUND, "{}", absent.text());
+    let first = post("sprites/one-1/approvals/r", &no).await;
+    assert_eq!((first.code, &first.json()["state"]), (StatusCode::OK, &json!("Denied")));
+    let second = post("jobs/one/approvals/r", &json!({"allow": true})).await;
+    assert_eq!(second.code, StatusCode::CONFLICT);
+    assert!(second.text().contains("the request r is Denied already by api"), "{}", second.text());
+    let row = house.store.approvals(&uid("one-1")).await.unwrap().remove(0);
+    assert_eq!((row.state, row.message.as_str()), (ApprovalState::Denied, "not now"));
 }

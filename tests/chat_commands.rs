@@ -13,8 +13,8 @@ use open_dispatch::{
         yaml,
     },
     store::{
-        Conversation, Delivery, Error, Expect, Op, Part, Store, Subject, Transaction,
-        memory::MemoryStore,
+        Approval, ApprovalState, Conversation, Delivery, Error, Expect, Op, Part, Store, Subject,
+        Transaction, memory::MemoryStore,
     },
 };
 use sprite_reporter::wire::{Chunk, Event, EventBody, Stream};
@@ -312,4 +312,71 @@ async fn jobs_that_wait_for_a_slot_say_so_in_order() {
     assert!(told.contains("waiting for a free slot, number 2 in the line"), "{told}");
     assert!(chat.told("/od-help").await.contains("/od-run"));
     assert!(chat.told("od-whoami").await.starts_with("You are ada on console"));
+}
+
+impl Chat {
+    /// The Job's agent asks for something, at a second.
+    async fn asks(&self, sprite_uid: &str, request: &str, second: i64) {
+        let created = Timestamp::from_second(second).unwrap();
+        self.apply(Op::AddApproval(Approval {
+            sprite_uid: sprite_uid.to_owned(),
+            run: 1,
+            request: request.to_owned(),
+            turn: "task".to_owned(),
+            tool: "Bash".to_owned(),
+            title: format!("Bash: {request}"),
+            input: serde_json::Value::Null,
+            state: ApprovalState::Pending,
+            by: String::new(),
+            message: String::new(),
+            created,
+        }))
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_request_is_answered_first_and_every_request_once() {
+    let mut chat = Chat::new();
+    let job = chat.run("/od-run --name a echo a").await;
+    let uid = chat.sprite(&job).await;
+    assert_eq!(chat.told("/od-approve a").await, "Nothing waits for an answer in a");
+    chat.asks(&uid, "b-first", 1).await;
+    chat.asks(&uid, "a-second", 2).await;
+    chat.asks(&uid, "c-third", 3).await;
+    assert_eq!(chat.told("/od-approve a").await, "a is told yes: Bash: b-first");
+    assert_eq!(chat.told("/od-approve a no c-third").await, "a is told no: Bash: c-third");
+    assert_eq!(
+        chat.told("/od-approve a yes c-third").await,
+        "ada has told a no already: Bash: c-third"
+    );
+    assert_eq!(
+        chat.told("/od-approve a yes nonsense").await,
+        "a has made no request nonsense; leave it out to answer the oldest that waits"
+    );
+    assert_eq!(chat.told("/od-approve a no").await, "a is told no: Bash: a-second");
+    assert_eq!(
+        chat.told("/od-approve a").await,
+        "Nothing waits for an answer in a; ada has told a no already: Bash: c-third"
+    );
+    let states: Vec<_> = chat.store.approvals(&uid).await.unwrap();
+    let states: Vec<_> = states.iter().map(|row| (row.request.as_str(), row.state)).collect();
+    let (yes, no) = (ApprovalState::Allowed, ApprovalState::Denied);
+    assert_eq!(states, [("a-second", no), ("b-first", yes), ("c-third", no)]);
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_an_answer_says_so() {
+    let mut chat = Chat::new();
+    let mut job = chat.run("/od-run --name a echo a").await;
+    job.status.phase = "Running".into();
+    let text = "asks to use Bash: ls - answer with /od-approve a yes|no";
+    let conditions = &mut job.status.conditions;
+    conditions.set("WaitingForApproval", ConditionStatus::True, "Asked", text, 1, now());
+    let (part, expect) = (Part::Status, Expect::SameVersion);
+    chat.apply(Op::Write { object: job.into(), part, expect }).await;
+    let told = chat.told("/od-jobs").await;
+    assert!(told.contains("Running (asks)"), "{told}");
+    let told = chat.told("/od-status a").await;
+    assert!(told.contains(&format!("waits      {text}")), "{told}");
 }

@@ -30,8 +30,8 @@ use open_dispatch::{
     },
     runtime::Runtime,
     store::{
-        ChangeKind, Cursor, Expect, Op, Part, Store, Transaction, memory::MemoryStore,
-        sqlite::SqliteStore,
+        ApprovalState, ChangeKind, Cursor, Expect, Op, Part, Store, Transaction,
+        memory::MemoryStore, sqlite::SqliteStore,
     },
 };
 use serde_json::Value;
@@ -39,7 +39,7 @@ use sprite_reporter::wire::EventBody;
 
 /// Every step that the engine and the controllers take in the scenarios below. A new one must be
 /// added here, and be reached by a scenario.
-const STEPS: [&str; 26] = [
+const STEPS: [&str; 28] = [
     "admission.admit",
     "admission.tell-to-wait",
     "agent.add-finalizer",
@@ -57,7 +57,9 @@ const STEPS: [&str; 26] = [
     "job.drop-finalizer",
     "job.stop-sprite",
     "job.write-status",
+    "sprite.answer",
     "sprite.clean",
+    "sprite.close-approval",
     "sprite.kill",
     "sprite.let-go",
     "sprite.order-stop",
@@ -242,6 +244,8 @@ enum Wish {
     Create(AnyObject),
     Change(Kind, &'static str, fn(&mut AnyObject)),
     Delete(Kind, &'static str),
+    /// Says yes to whatever waits.
+    Approve,
 }
 
 /// One scenario.
@@ -441,6 +445,22 @@ fn scenarios() -> Vec<Scenario> {
             length: 300,
         },
         Scenario {
+            name: "an agent asks, and goes on when it is told yes",
+            capacity: 4,
+            author: same(|| beats(&[(100, Beat::Hello), (200, Beat::Ask("r"))])),
+            edits: vec![create, (50, || Wish::Approve)],
+            length: 100,
+        },
+        Scenario {
+            name: "a sprite vanishes while it asks, and the question is withdrawn",
+            capacity: 4,
+            author: same(|| {
+                beats(&[(100, Beat::Hello), (200, Beat::Ask("r")), (500, Beat::Vanish)])
+            }),
+            edits: vec![create],
+            length: 300,
+        },
+        Scenario {
             name: "a job is deleted while it runs",
             capacity: 4,
             author: same(diligent),
@@ -625,8 +645,27 @@ impl Stage {
         engine.start().await.expect("the engine starts")
     }
 
+    /// The answer to what waits for one.
+    async fn yes(&self) -> Op {
+        for uid in self.world.left() {
+            let rows = self.store.approvals(&uid).await.expect("the store can be read");
+            if let Some(row) = rows.iter().find(|row| row.state == ApprovalState::Pending) {
+                return Op::ResolveApproval {
+                    sprite_uid: uid,
+                    run: row.run,
+                    request: row.request.clone(),
+                    state: ApprovalState::Allowed,
+                    by: "ada".to_owned(),
+                    message: String::new(),
+                };
+            }
+        }
+        panic!("nothing waits for an answer");
+    }
+
     async fn wish(&mut self, wish: Wish) {
         let op = match wish {
+            Wish::Approve => self.yes().await,
             Wish::Create(object) => Op::Create(object),
             Wish::Delete(kind, name) => {
                 Op::Delete { kind, name: name.to_owned(), uid: None, resource_version: None }

@@ -201,3 +201,83 @@ async fn claude_code_edits_a_cloned_repo_while_the_server_is_killed_and_comes_ba
     assert!(model.requests().iter().all(|seen| seen.key == "test-key-of-first-light"));
     place.until("nothing is left of the sprite", || place.sprites(&server).is_empty()).await;
 }
+
+/// What Claude Code is to do: run a command, for which it must ask.
+fn careful_task(file: &Path) -> String {
+    let input = json!({"command": format!("touch {}", file.display()), "description": "touch"});
+    format!("[[tool:Bash|{input}]] Done.")
+}
+
+impl Place {
+    /// Runs a Job that may do nothing unasked, and waits until it asks.
+    async fn ask(&self, name: &str, task: &str) {
+        let run = ["run", task, "--agent", "claude", "--permissions", "ask", "--name", name];
+        let (code, _) = self.dispatch(&run).await;
+        assert_eq!(code, Some(0));
+        self.waits(name).await;
+    }
+
+    /// Waits until the Job says that it waits for an answer.
+    async fn waits(&self, name: &str) {
+        let asks = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                tick.tick().await;
+                let (_, job) = self.dispatch(&["get", "job", name, "-o", "json"]).await;
+                let job: Value = serde_json::from_str(&job).unwrap_or_default();
+                let conditions = job["status"]["conditions"].as_array().cloned();
+                let waits = |condition: &Value| condition["type"] == "WaitingForApproval";
+                if conditions.unwrap_or_default().iter().any(waits) {
+                    return;
+                }
+            }
+        };
+        let in_time = timeout(PATIENCE, asks).await;
+        assert!(in_time.is_ok(), "{name} does not ask: {}", self.log());
+    }
+}
+
+#[tokio::test]
+async fn claude_code_waits_for_a_yes_over_a_restart_and_then_uses_the_tool() {
+    let Some(claude) = claude_binary::binary() else { return };
+    let model = FakeModel::start().await;
+    let place = Place::new(&claude, model.url());
+    let mut server = place.serve().await;
+    let touched = place.at("touched");
+    place.ask("careful", &careful_task(&touched)).await;
+
+    server.kill().await.expect("kill -9");
+    assert!(!touched.exists(), "it waits");
+    let server = place.serve().await;
+    place.waits("careful").await;
+    let (code, printed) = place.dispatch(&["approve", "careful"]).await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.starts_with("job.opendispatch.dev/careful allowed: Bash: touch"), "{printed}");
+
+    let (code, _) = place.dispatch(&["logs", "-f", "job/careful"]).await;
+    assert_eq!(code, Some(0));
+    assert!(touched.exists(), "the tool ran: {}", place.log());
+    let (code, _) = place.dispatch(&["approve", "careful"]).await;
+    assert_eq!(code, Some(1), "nothing waits any more");
+    place.until("nothing is left of the sprite", || place.sprites(&server).is_empty()).await;
+}
+
+#[tokio::test]
+async fn claude_code_that_is_told_no_goes_on_without_the_tool() {
+    let Some(claude) = claude_binary::binary() else { return };
+    let model = FakeModel::start().await;
+    let place = Place::new(&claude, model.url());
+    let server = place.serve().await;
+    let touched = place.at("touched");
+    place.ask("careful", &careful_task(&touched)).await;
+
+    let (code, printed) = place.dispatch(&["approve", "careful", "--deny"]).await;
+    assert_eq!(code, Some(0), "{printed}");
+    let (_, printed) = place.dispatch(&["logs", "-f", "job/careful"]).await;
+    assert!(printed.contains("Done."), "{printed}");
+    let (_, job) = place.dispatch(&["get", "job", "careful", "-o", "json"]).await;
+    let job: Value = serde_json::from_str(&job).expect("JSON");
+    assert_eq!(job["status"]["exitCode"], 0, "{job:#}");
+    assert!(!touched.exists(), "the tool did not run");
+    place.until("nothing is left of the sprite", || place.sprites(&server).is_empty()).await;
+}

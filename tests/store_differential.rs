@@ -102,6 +102,7 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             request: (how / 32).to_string(),
             state: ApprovalState::Allowed,
             by: "somebody".to_owned(),
+            message: String::new(),
         },
         17 => {
             let id = format!("d{which}");

@@ -225,6 +225,7 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
         input: Value::Null,
         state: ApprovalState::Pending,
         by: String::new(),
+        message: String::new(),
         created: house.now(),
     };
     let answered = Op::ResolveApproval {
@@ -233,6 +234,7 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
         request: "r".to_owned(),
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
+        message: String::new(),
     };
     house.apply(vec![Op::AddApproval(approval)]).await;
     house.apply(vec![answered]).await;

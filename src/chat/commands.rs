@@ -23,8 +23,8 @@ use crate::{
         Permissions, Repo, Report, RuntimeSpec, Sprite, admit,
     },
     store::{
-        Conversation, Cursor, Delivery, DeliveryState, Error, Expect, Op, Part, Receipt, Store,
-        Subject, Transaction,
+        Approval, ApprovalState, Conversation, Cursor, Delivery, DeliveryState, Error, Expect, Op,
+        Part, Receipt, Store, Subject, Transaction,
     },
 };
 
@@ -130,7 +130,10 @@ impl Commands {
                 }
                 // Somebody else wrote first: look again at what is there now.
                 Err(
-                    Error::Conflict { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. },
+                    Error::Conflict { .. }
+                    | Error::AlreadyExists { .. }
+                    | Error::NotFound { .. }
+                    | Error::Stale { .. },
                 ) if round < TRIES => {
                     round += 1;
                 }
@@ -198,6 +201,10 @@ impl Commands {
                 Ok(job) => self.retry(&job, line).await?,
                 Err(answer) => answer,
             },
+            Command::Approve { job, allow, request } => match self.job(&job).await? {
+                Ok(job) => self.approve(&job, allow, request.as_deref(), line).await?,
+                Err(answer) => answer,
+            },
             Command::Help(None) => Effect::text(help::overview()),
             Command::Help(Some(verb)) => Effect::text(help::on(verb)),
             Command::Whoami => Effect::text(replies::whoami(&line.author, &line.conversation)),
@@ -246,6 +253,45 @@ impl Commands {
         job.spec.cancel = false;
         job.spec.report = report_to(&line.conversation);
         Ok(self.create(job, ""))
+    }
+
+    /// Resolves what waits; the Sprite's controller takes the answer to the agent.
+    async fn approve(
+        &self,
+        job: &Job,
+        allow: bool,
+        request: Option<&str>,
+        line: &Incoming,
+    ) -> Result<Effect, Error> {
+        let name = &job.metadata.name;
+        let approvals = approvals_of(&*self.store, &job.metadata.uid).await?;
+        let pending = |approval: &&Approval| approval.state == ApprovalState::Pending;
+        let meant = match request {
+            Some(request) => {
+                let mut named = approvals.iter().filter(|approval| approval.request == request);
+                match named.clone().find(pending).or_else(|| named.next_back()) {
+                    None => return Ok(Effect::text(replies::no_request(name, request))),
+                    Some(found) if !pending(&found) => {
+                        return Ok(Effect::text(replies::answered(name, found)));
+                    }
+                    Some(found) => found,
+                }
+            }
+            None => match approvals.iter().find(pending) {
+                Some(oldest) => oldest,
+                None => return Ok(Effect::text(replies::nothing_waits(name, approvals.last()))),
+            },
+        };
+        let op = Op::ResolveApproval {
+            sprite_uid: meant.sprite_uid.clone(),
+            run: meant.run,
+            request: meant.request.clone(),
+            state: if allow { ApprovalState::Allowed } else { ApprovalState::Denied },
+            by: line.author.clone(),
+            message: String::new(),
+        };
+        let answer = Answer::Text(replies::approved(name, meant, allow));
+        Ok(Effect { ops: vec![op], answer })
     }
 
     async fn jobs(&self) -> Result<Effect, Error> {
@@ -408,6 +454,16 @@ pub(super) async fn sprites_of(store: &dyn Store, job_uid: &str) -> Result<Vec<S
     let mut sprites: Vec<Sprite> = owned.into_iter().filter_map(AnyObject::into_sprite).collect();
     sprites.sort_by_key(|sprite| number_of(&sprite.metadata.name));
     Ok(sprites)
+}
+
+/// What an object's sprites have asked for, the oldest first.
+async fn approvals_of(store: &dyn Store, owner_uid: &str) -> Result<Vec<Approval>, Error> {
+    let mut approvals = Vec::new();
+    for sprite in store.list_owned(Kind::Sprite, owner_uid).await? {
+        approvals.extend(store.approvals(&sprite.metadata().uid).await?);
+    }
+    approvals.sort_by_key(|approval: &Approval| approval.created);
+    Ok(approvals)
 }
 
 /// The number at the end of a sprite's name: which of its owner's sprites it is.

@@ -23,6 +23,8 @@ pub enum Verb {
     Cancel,
     /// `/od-retry`
     Retry,
+    /// `/od-approve`
+    Approve,
     /// `/od-help`
     Help,
     /// `/od-whoami`
@@ -31,13 +33,14 @@ pub enum Verb {
 
 impl Verb {
     /// All of them, in the order in which help shows them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Run,
         Self::Jobs,
         Self::Status,
         Self::Logs,
         Self::Cancel,
         Self::Retry,
+        Self::Approve,
         Self::Help,
         Self::Whoami,
     ];
@@ -52,6 +55,7 @@ impl Verb {
             Self::Logs => "od-logs",
             Self::Cancel => "od-cancel",
             Self::Retry => "od-retry",
+            Self::Approve => "od-approve",
             Self::Help => "od-help",
             Self::Whoami => "od-whoami",
         }
@@ -68,7 +72,7 @@ impl Verb {
 }
 
 /// Commands that the grammar will have and this version does not.
-const NOT_BUILT: [&str; 10] = [
+const NOT_BUILT: [&str; 9] = [
     "od-start",
     "od-stop",
     "od-list",
@@ -78,7 +82,6 @@ const NOT_BUILT: [&str; 10] = [
     "od-apply",
     "od-export",
     "od-diff",
-    "od-approve",
 ];
 
 /// The flags of a run, in the order in which help shows them.
@@ -120,6 +123,15 @@ pub enum Command {
     Cancel(String),
     /// Run a job's task again, as a new job.
     Retry(String),
+    /// Answer what an agent asks for.
+    Approve {
+        /// The job.
+        job: String,
+        /// Whether it may.
+        allow: bool,
+        /// The CLI's id of the request; none for the oldest that waits.
+        request: Option<String>,
+    },
     /// Help, on one command or all.
     Help(Option<Verb>),
     /// Say who the server takes the person for.
@@ -198,6 +210,9 @@ pub enum Refusal {
     /// A permission mode that is none.
     #[error("--permissions: `{0}` is no mode; the modes are ask, acceptEdits, plan and bypass")]
     Permissions(String),
+    /// An answer that is neither yes nor no.
+    #[error("`{0}` is no answer; say yes or no, as in /od-approve NAME no")]
+    NoAnswer(String),
     /// A command that needs a name.
     #[error("/{} needs the name of a job; /od-jobs lists them", .0.name())]
     NoName(Verb),
@@ -236,6 +251,7 @@ fn takes(verb: Verb) -> &'static str {
     match verb {
         Verb::Jobs | Verb::Whoami => "nothing behind it",
         Verb::Help => "one command at most",
+        Verb::Approve => "a name, yes or no, and the id of a request",
         _ => "one name",
     }
 }
@@ -278,8 +294,21 @@ fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
         Verb::Logs => job_name(verb, rest).map(Command::Logs),
         Verb::Cancel => job_name(verb, rest).map(Command::Cancel),
         Verb::Retry => job_name(verb, rest).map(Command::Retry),
+        Verb::Approve => approve(rest),
         Verb::Help => help(rest),
     }
+}
+
+fn approve(rest: &str) -> Result<Command, Refusal> {
+    let words = words::<3>(Verb::Approve, rest)?;
+    let job = job_name(Verb::Approve, words.first().copied().unwrap_or_default())?;
+    let allow = match words.get(1).map(|word| word.to_ascii_lowercase()).as_deref() {
+        None | Some("yes" | "y") => true,
+        Some("no" | "n") => false,
+        Some(_) => return Err(Refusal::NoAnswer(words[1].to_owned())),
+    };
+    let request = words.get(2).map(|word| (*word).to_owned());
+    Ok(Command::Approve { job, allow, request })
 }
 
 /// At most `N` words.
@@ -558,6 +587,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_yes_where_none_is_given() {
+        let answer = |allow, request: Option<&str>| {
+            let (job, request) = ("x".to_owned(), request.map(str::to_owned));
+            Ok(Line::Command(Command::Approve { job, allow, request }))
+        };
+        assert_eq!(parse("/od-approve job/x"), answer(true, None));
+        assert_eq!(parse("/od-approve x Yes"), answer(true, None));
+        assert_eq!(parse("od-approve x no r1"), answer(false, Some("r1")));
+    }
+
+    #[test]
     fn flags_are_read_as_phones_write_them() {
         let run = run_of(
             "/od-run —name=nightly –agent claude --workdir ‘~/my projects’ --repo owner/project \
@@ -599,6 +639,9 @@ mod tests {
             "/od-status",
             "/od-logs a b c",
             "/od-jobs all",
+            "/od-approve",
+            "/od-approve x perhaps",
+            "/od-approve x yes r1 r2",
             "/od-help rnu",
             "/od-help send",
             "/od-help a b",

@@ -15,6 +15,7 @@ pub fn usage(verb: Verb) -> &'static str {
         Verb::Logs => "/od-logs NAME",
         Verb::Cancel => "/od-cancel NAME",
         Verb::Retry => "/od-retry NAME",
+        Verb::Approve => "/od-approve NAME [yes|no] [REQUEST]",
         Verb::Help => "/od-help [command]",
         Verb::Whoami => "/od-whoami",
     }
@@ -30,6 +31,7 @@ pub fn summary(verb: Verb) -> &'static str {
         Verb::Logs => "show the last lines that a job printed",
         Verb::Cancel => "end a job",
         Verb::Retry => "run a job's task again, as a new job",
+        Verb::Approve => "answer what a job's agent asks for",
         Verb::Help => "show this, or more about one command",
         Verb::Whoami => "tell who you are here",
     }
@@ -62,6 +64,11 @@ fn details(verb: Verb) -> &'static str {
         }
         Verb::Cancel => "The agent is asked to stop, and killed after 30 seconds if it does not.",
         Verb::Retry => "The new job is called NAME-retry-1, and so on.",
+        Verb::Approve => {
+            "A job with --permissions ask or acceptEdits waits here before it uses a tool. The \
+             answer is yes where none is given, and goes to the oldest request that waits where \
+             none is named. The first answer counts; after an hour without one it is no."
+        }
         Verb::Help => "As in /od-help run.",
         Verb::Whoami => "The platform, the channel, and the name by which this server knows you.",
     }
@@ -72,7 +79,11 @@ fn details(verb: Verb) -> &'static str {
 pub fn overview() -> String {
     let mut text = String::from("Commands (each may be typed without the slash):\n");
     for verb in Verb::ALL {
-        let call = if verb == Verb::Run { "/od-run [flags] <task>" } else { usage(verb) };
+        let call = match verb {
+            Verb::Run => "/od-run [flags] <task>",
+            Verb::Approve => "/od-approve NAME yes|no",
+            _ => usage(verb),
+        };
         text.push_str(&format!("{call:<24}{}\n", summary(verb)));
     }
     text.push_str("Try: /od-run echo hello");

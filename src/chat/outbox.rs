@@ -705,7 +705,7 @@ impl Controller for Outbox {
                 ids.push(id.clone());
                 ids
             }
-            Bell::Objects(_) | Bell::Inbox(_) | Bell::Turns(_) => Vec::new(),
+            Bell::Objects(_) | Bell::Inbox(_) | Bell::Turns(_) | Bell::Approvals(_) => Vec::new(),
         };
         ids.into_iter().map(|id| (id, Wake::Observation)).collect()
     }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use super::transcript::{end_line, one_line, seconds};
 use crate::{
     ambient::between,
-    resource::{Faults, Job, RuntimeSpec},
-    store::Conversation,
+    resource::{ConditionStatus, Faults, Job, RuntimeSpec},
+    store::{Approval, ApprovalState, Conversation},
 };
 
 const FENCE: &str = "```";
@@ -44,8 +44,15 @@ fn phase(seen: &Seen) -> String {
     match (seen.waiting, seen.job.status.phase.as_str()) {
         (Some(place), _) => format!("Waiting ({place})"),
         (None, "") => "Pending".to_owned(),
+        (None, phase) if asks(&seen.job).is_some() => format!("{phase} (asks)"),
         (None, phase) => phase.to_owned(),
     }
+}
+
+/// What the job's agent waits for, if it waits for an answer.
+fn asks(job: &Job) -> Option<&str> {
+    let condition = job.status.conditions.get("WaitingForApproval")?;
+    (condition.status == ConditionStatus::True).then_some(condition.message.as_str())
 }
 
 /// An age as `kubectl` shows it: one unit.
@@ -135,6 +142,9 @@ pub(super) fn status(seen: &Seen, now: Timestamp) -> String {
     if !status.message.is_empty() {
         rows.push(("message", one_line(&status.message)));
     }
+    if let Some(text) = asks(job) {
+        rows.push(("waits", one_line(text)));
+    }
     for artifact in &status.artifacts {
         rows.push(("artifact", format!("{}: {}", artifact.name, artifact.url)));
     }
@@ -175,6 +185,46 @@ pub(super) fn cancel(job: &Job) -> String {
     } else {
         format!("{name} is being cancelled")
     }
+}
+
+/// What a request is about, in one line.
+fn wish(approval: &Approval) -> String {
+    let title = one_line(&approval.title);
+    if title.starts_with(&format!("{}:", approval.tool)) {
+        title
+    } else {
+        format!("{}: {title}", approval.tool)
+    }
+}
+
+/// The answer to `/od-approve` that was the first.
+pub(super) fn approved(job: &str, approval: &Approval, allow: bool) -> String {
+    let word = if allow { "yes" } else { "no" };
+    format!("{job} is told {word}: {}", wish(approval))
+}
+
+/// The answer to `/od-approve` of a request that was answered before.
+pub(super) fn answered(job: &str, approval: &Approval) -> String {
+    let what = wish(approval);
+    match approval.state {
+        ApprovalState::Allowed => format!("{} has told {job} yes already: {what}", approval.by),
+        ApprovalState::Denied => format!("{} has told {job} no already: {what}", approval.by),
+        ApprovalState::Expired => format!("Nobody answered {job} in time, so it was no: {what}"),
+        _ => format!("{job} does not wait for that any more: {what}"),
+    }
+}
+
+/// The answer to `/od-approve` where nothing waits.
+pub(super) fn nothing_waits(job: &str, last: Option<&Approval>) -> String {
+    match last {
+        Some(last) => format!("Nothing waits for an answer in {job}; {}", answered(job, last)),
+        None => format!("Nothing waits for an answer in {job}"),
+    }
+}
+
+/// The answer to `/od-approve` of a request that was never made.
+pub(super) fn no_request(job: &str, request: &str) -> String {
+    format!("{job} has made no request {request}; leave it out to answer the oldest that waits")
 }
 
 /// No such job.
@@ -250,7 +300,6 @@ pub(super) fn whoami(author: &str, place: &Conversation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::ConditionStatus;
 
     fn job(name: &str, age: i64) -> Job {
         let spec = serde_json::from_value(serde_json::json!({

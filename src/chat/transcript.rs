@@ -49,6 +49,8 @@ pub struct Transcript {
     answer: String,
     /// The exit of the sprite that was read last.
     exit: Option<Exit>,
+    /// The job's name, once the header was told.
+    name: String,
 }
 
 /// With [`Detail::Final`], about the most that is kept of what was printed, in bytes.
@@ -68,6 +70,7 @@ impl Transcript {
             tools: HashMap::new(),
             answer: String::new(),
             exit: None,
+            name: String::new(),
         }
     }
 
@@ -75,6 +78,7 @@ impl Transcript {
     #[must_use]
     pub fn header(&mut self, job: &Job) -> String {
         let mut out = String::new();
+        self.name.clone_from(&job.metadata.name);
         self.line(&mut out, &header(job));
         out
     }
@@ -111,7 +115,13 @@ impl Transcript {
                 }
             }
             EventBody::Approval { tool, title, .. } => {
-                self.line(&mut out, &format!("? asks to use {tool}: {}", one_line(title)));
+                let title = one_line(title);
+                let title = title.strip_prefix(&format!("{tool}: ")).unwrap_or(&title);
+                let how = match self.name.as_str() {
+                    "" => String::new(),
+                    name => format!(" - answer with /od-approve {name} yes|no"),
+                };
+                self.line(&mut out, &format!("? asks to use {tool}: {title}{how}"));
             }
             EventBody::Retry { attempt, of, message, delay_ms } => self.line(
                 &mut out,

@@ -111,6 +111,15 @@ An object that runs is stopped first.")]
 Lines of Open Dispatch itself, such as the progress of a clone, go to standard error.")]
     Logs(LogsArgs),
 
+    /// Answer what a job's agent asks for
+    #[command(after_help = "Examples:
+  open-dispatch approve nightly              yes, to the oldest request that waits
+  open-dispatch approve nightly --deny --message \"not on a Friday\"
+
+A job that may not do everything (--permissions ask or acceptEdits) waits for this. The first
+answer counts; after an hour without one it is no.")]
+    Approve(ApproveArgs),
+
     /// Cancel jobs
     #[command(after_help = "Examples:
   open-dispatch cancel nightly")]
@@ -342,6 +351,26 @@ pub struct ApplyArgs {
 pub enum DryRun {
     /// The server
     Server,
+}
+
+/// `approve`.
+#[derive(Debug, Clone, Args)]
+pub struct ApproveArgs {
+    /// JOB or KIND/NAME
+    #[arg(value_name = "JOB")]
+    pub name: String,
+    /// Say no
+    #[arg(long)]
+    pub deny: bool,
+    /// Which request; the oldest that waits where none is given
+    #[arg(long, value_name = "ID")]
+    pub request: Option<String>,
+    /// What to tell the agent
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub message: String,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `delete`.

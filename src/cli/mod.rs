@@ -12,6 +12,7 @@
 //! and prints; [`error`] turns what went wrong into one line and an exit code.
 
 pub mod apply;
+pub mod approve;
 pub mod args;
 pub mod chat;
 pub mod client;
@@ -66,6 +67,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Apply(args) => block_on(apply::apply(args)),
         Command::Delete(args) => block_on(delete::delete(args)),
         Command::Logs(args) => block_on(logs::logs(args)),
+        Command::Approve(args) => block_on(approve::approve(args)),
         Command::Cancel(args) => block_on(delete::cancel(args)),
         Command::Completion(args) => {
             let mut script = Vec::new();

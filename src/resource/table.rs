@@ -106,7 +106,10 @@ fn job_row(job: &Job, now: Timestamp, context: &Context) -> Vec<String> {
     let (spec, status) = (&job.spec, &job.status);
     vec![
         job.metadata.name.clone(),
-        phase(&status.phase, status.sprite.as_deref(), context),
+        asking(
+            phase(&status.phase, status.sprite.as_deref(), context),
+            status.conditions.is_true("WaitingForApproval"),
+        ),
         spec.agent.name().to_owned(),
         spec.runtime.name().to_owned(),
         or_none(status.exit_code.map(|code| code.to_string()).as_deref()),
@@ -131,7 +134,10 @@ fn sprite_row(sprite: &Sprite, now: Timestamp, context: &Context) -> Vec<String>
     });
     vec![
         sprite.metadata.name.clone(),
-        phase(&status.phase, Some(&sprite.metadata.name), context),
+        asking(
+            phase(&status.phase, Some(&sprite.metadata.name), context),
+            status.conditions.is_true("WaitingForApproval"),
+        ),
         or_none(owner.as_deref()),
         spec.runtime.name().to_owned(),
         or_none(exit.as_deref()),
@@ -150,6 +156,11 @@ fn phase(phase: &str, sprite: Option<&str>, context: &Context) -> String {
         None if phase.is_empty() => "Pending".to_owned(),
         None => phase.to_owned(),
     }
+}
+
+/// Whoever waits for a person's answer says so.
+fn asking(phase: String, asks: bool) -> String {
+    if asks { format!("{phase} (asks)") } else { phase }
 }
 
 fn or_none(text: Option<&str>) -> String {
@@ -274,6 +285,13 @@ mod tests {
         let jobs = [
             job("new", json!(null)),
             job("waits", json!({"phase": "Pending", "sprite": "waits-abc123-1"})),
+            job(
+                "asks",
+                json!({"phase": "Running", "conditions": [{
+                    "type": "WaitingForApproval", "status": "True", "reason": "Asked",
+                    "message": "asks to use Bash: ls", "lastTransitionTime": "1970-01-01T00:00:00Z",
+                }]}),
+            ),
             job("done", json!({"phase": "Failed", "sprite": "d-1", "exitCode": 3, "attempts": 2})),
         ];
         let context = Context { waiting: [("waits-abc123-1".to_owned(), 2)].into() };

@@ -62,7 +62,7 @@ impl Hub {
                 }
                 Ok(Bell::Output(uid)) => hub.ring(&Topic::Output(uid)),
                 Ok(Bell::Inbox(uid)) => hub.ring(&Topic::Inbox(uid)),
-                Ok(Bell::Delivery(_) | Bell::Turns(_)) => {}
+                Ok(Bell::Delivery(_) | Bell::Turns(_) | Bell::Approvals(_)) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     let Some(store) = store.upgrade() else { return };
                     if let Ok(revision) = store.revision().await {

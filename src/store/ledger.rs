@@ -156,6 +156,9 @@ pub struct Approval {
     pub state: ApprovalState,
     /// Who resolved it.
     pub by: String,
+    /// What the one who resolved it tells the agent.
+    #[serde(default)]
+    pub message: String,
     /// When it was asked.
     pub created: Timestamp,
 }

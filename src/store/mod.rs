@@ -197,6 +197,8 @@ pub enum Bell {
     Delivery(String),
     /// An agent's turns changed.
     Turns(String),
+    /// A sprite's approvals changed.
+    Approvals(String),
 }
 
 /// Why the store could not do something.

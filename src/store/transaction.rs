@@ -147,6 +147,8 @@ pub enum Op {
         state: ApprovalState,
         /// Who resolved it.
         by: String,
+        /// What to tell the agent.
+        message: String,
     },
     /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a

@@ -16,7 +16,7 @@ use open_dispatch::{
     ambient::{Clock as _, ManualClock, later},
     resource::{AnyObject, Kind, ProcessIdentity, Sprite},
     runtime::{Cleaned, Error, Observed, Runtime},
-    store::{Op, Store, Transaction},
+    store::{Approval, ApprovalState, Op, Store, Transaction},
 };
 use serde_json::json;
 use sprite_reporter::wire::{
@@ -33,6 +33,8 @@ pub enum Beat {
     Ready,
     /// The agent prints a line.
     Line(&'static str),
+    /// The agent asks for something, and ends well once it is answered.
+    Ask(&'static str),
     /// The agent ends with a code.
     Exit(i32),
     /// The reporter's clock is over.
@@ -190,6 +192,16 @@ impl World {
                     let chunk = Chunk::pack(text.as_bytes(), false);
                     process.say(at, EventBody::Log { stream: Stream::Stdout, chunk });
                 }
+                Beat::Ask(request) => process.say(
+                    at,
+                    EventBody::Approval {
+                        turn: "task".to_owned(),
+                        request: request.to_owned(),
+                        tool: "Bash".to_owned(),
+                        title: "Bash: ls".to_owned(),
+                        input: json!({}),
+                    },
+                ),
                 Beat::Exit(code) => {
                     let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Failed };
                     process.end(at, exit(Some(code), reason));
@@ -226,11 +238,20 @@ impl World {
         let moved = !rows.is_empty();
         for row in rows {
             process.inbox = row.n;
-            if let Order::Stop { reason } = row.order {
-                process.stop = Some(reason);
-                if process.agent && !process.stubborn {
-                    process.end(now, exit(None, reason));
+            match row.order {
+                Order::Stop { reason } => {
+                    process.stop = Some(reason);
+                    if process.agent && !process.stubborn {
+                        process.end(now, exit(None, reason));
+                    }
                 }
+                Order::Answer { allow, .. } if process.agent => {
+                    let line: &[u8] = if allow { b"yes\n" } else { b"no\n" };
+                    let chunk = Chunk::pack(line, false);
+                    process.say(now, EventBody::Log { stream: Stream::Stdout, chunk });
+                    process.end(now, exit(Some(0), ExitReason::Completed));
+                }
+                _ => {}
             }
         }
         moved
@@ -264,6 +285,22 @@ impl World {
                 EventBody::Hello { .. } => (json!({"run": 1, "helloTime": now}), "/helloTime"),
                 EventBody::Ready {} => (json!({"ready": true}), "/exit"),
                 EventBody::Exit(exit) => (json!({"exit": exit}), "/exit"),
+                EventBody::Approval { turn, request, tool, title, input } => {
+                    ops.push(Op::AddApproval(Approval {
+                        sprite_uid: uid.to_owned(),
+                        run: 1,
+                        request: request.clone(),
+                        turn: turn.clone(),
+                        tool: tool.clone(),
+                        title: title.clone(),
+                        input: input.clone(),
+                        state: ApprovalState::Pending,
+                        by: String::new(),
+                        message: String::new(),
+                        created: now,
+                    }));
+                    continue;
+                }
                 _ => continue,
             };
             ops.push(Op::PatchStatus {

@@ -161,6 +161,7 @@ pub fn approval(sprite_uid: &str, request: &str) -> Approval {
         input: json!({"command": "ls"}),
         state: ApprovalState::Pending,
         by: String::new(),
+        message: String::new(),
         created: at(0),
     }
 }

@@ -450,10 +450,11 @@ pub async fn bells_ring_for_what_a_commit_touched(store: Subject) {
         Bell::Inbox("s".to_owned()),
         Bell::Delivery("d".to_owned()),
         Bell::Turns("uid-agent".to_owned()),
+        Bell::Approvals("s".to_owned()),
     ] {
         assert!(rung.contains(&expected), "{expected:?} in {rung:?}");
     }
-    assert_eq!(rung.len(), 5, "{rung:?}");
+    assert_eq!(rung.len(), 6, "{rung:?}");
 }
 
 pub async fn many_writers_lose_no_update_and_revisions_come_in_order(store: Subject) {
@@ -943,6 +944,7 @@ pub async fn an_approval_is_resolved_once(store: Subject) {
         request: request.to_owned(),
         state,
         by: by.to_owned(),
+        message: String::new(),
     };
     let mut forged = approval("s", "q2");
     forged.state = ApprovalState::Allowed;

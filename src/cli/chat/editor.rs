@@ -178,7 +178,9 @@ fn complete(line: &str, jobs: &[String]) -> (usize, Vec<String>) {
             _ if word.starts_with('-') && in_flags(&before[1..]) => matching(owned(&RUN_FLAGS)),
             _ => (start, Vec::new()),
         },
-        Some(Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry) if before.len() == 1 => {
+        Some(Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry | Verb::Approve)
+            if before.len() == 1 =>
+        {
             matching(jobs.to_vec())
         }
         Some(Verb::Help) if before.len() == 1 => {

@@ -16,6 +16,10 @@ pub const GONE: &str = "Gone";
 pub const DRAINED: &str = "Drained";
 /// It needs somebody.
 pub const STALLED: &str = "Stalled";
+/// An agent waits until somebody allows or forbids what it asks for.
+pub const WAITING_FOR_APPROVAL: &str = "WaitingForApproval";
+/// The agent asked.
+pub const ASKED: &str = "Asked";
 /// It is on its way to what is wanted.
 pub const RECONCILING: &str = "Reconciling";
 /// A Job will be complete once nothing of it runs.

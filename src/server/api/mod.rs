@@ -5,6 +5,7 @@
 //! committed with compare-and-set. A client that names a `resourceVersion` writes only on top of
 //! that one; for one that names none, we read again and try again.
 
+mod approvals;
 mod discovery;
 mod log;
 mod params;
@@ -39,5 +40,7 @@ pub(super) fn router() -> Router<State> {
             routing::get(read::get).put(write::put_status).patch(write::patch_status),
         )
         .route(&at("/{plural}/{name}/log"), routing::get(log::log))
+        .route(&at("/{plural}/{name}/approvals"), routing::get(approvals::list))
+        .route(&at("/{plural}/{name}/approvals/{request}"), routing::post(approvals::answer))
         .route(&at("/{plural}/{name}/events"), routing::get(read::events))
 }

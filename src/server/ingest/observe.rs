@@ -92,6 +92,7 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                     input: input.clone(),
                     state: ApprovalState::Pending,
                     by: String::new(),
+                    message: String::new(),
                     created: context.now,
                 };
                 context.pending.push(approval.clone());
@@ -205,6 +206,7 @@ fn withdraw(context: &mut Context, gone: impl Fn(&Approval) -> bool, ops: &mut V
             request: approval.request.clone(),
             state: ApprovalState::Withdrawn,
             by: String::new(),
+            message: String::new(),
         });
         false
     });

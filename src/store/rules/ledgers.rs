@@ -97,9 +97,14 @@ impl<'t> Draft<'_, 't> {
     pub(super) fn add_approval(&mut self, approval: &Approval) {
         let key = (approval.sprite_uid.clone(), approval.run, approval.request.clone());
         if self.tables.approvals.get(&key).is_none() {
-            let pending =
-                Approval { state: ApprovalState::Pending, by: String::new(), ..approval.clone() };
+            let pending = Approval {
+                state: ApprovalState::Pending,
+                by: String::new(),
+                message: String::new(),
+                ..approval.clone()
+            };
             self.tables.approvals.set(key, Some(pending));
+            self.bells.push(Bell::Approvals(approval.sprite_uid.clone()));
         }
     }
 
@@ -108,11 +113,14 @@ impl<'t> Draft<'_, 't> {
         key: ApprovalKey,
         state: ApprovalState,
         by: &str,
+        message: &str,
     ) -> Result<(), Error> {
         match self.tables.approvals.get(&key) {
             Some(old) if old.state == ApprovalState::Pending => {
-                let new = Approval { state, by: by.to_owned(), ..old.clone() };
+                let (by, message) = (by.to_owned(), message.to_owned());
+                let new = Approval { state, by, message, ..old.clone() };
                 if new != *old {
+                    self.bells.push(Bell::Approvals(key.0.clone()));
                     self.tables.approvals.set(key, Some(new));
                 }
                 Ok(())

@@ -110,8 +110,9 @@ impl<'a, 't> Draft<'a, 't> {
                 self.add_approval(approval);
                 Ok(())
             }
-            Op::ResolveApproval { sprite_uid, run, request, state, by } => {
-                self.resolve_approval((sprite_uid.clone(), *run, request.clone()), *state, by)
+            Op::ResolveApproval { sprite_uid, run, request, state, by, message } => {
+                let key = (sprite_uid.clone(), *run, request.clone());
+                self.resolve_approval(key, *state, by, message)
             }
             Op::Delivery(delivery) => self.delivery(delivery),
             Op::Event { kind, name, uid, warning, reason, note } => {

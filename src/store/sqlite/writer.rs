@@ -215,6 +215,7 @@ impl Writer {
                 Bell::Inbox(ref uid) if !rung.insert((1, uid.clone())) => {}
                 Bell::Delivery(ref id) if !rung.insert((2, id.clone())) => {}
                 Bell::Turns(ref uid) if !rung.insert((3, uid.clone())) => {}
+                Bell::Approvals(ref uid) if !rung.insert((4, uid.clone())) => {}
                 bell => self.ring_one(bell),
             }
         }

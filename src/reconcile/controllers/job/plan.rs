@@ -416,23 +416,20 @@ fn dress(
     now: Timestamp,
 ) {
     let generation = job.metadata.generation;
-    let stalled = last.filter(|last| !is_over(last)).and_then(|last| {
-        last.status.conditions.get(words::STALLED).filter(|it| it.status == ConditionStatus::True)
-    });
-    match stalled {
-        Some(why) => {
-            let (reason, message) = (why.reason.clone(), why.message.clone());
-            let conditions = &mut status.conditions;
-            conditions.set(
-                words::STALLED,
-                ConditionStatus::True,
-                &reason,
-                message,
-                generation,
-                now,
-            );
+    let live = last.filter(|last| !is_over(last));
+    // What the live attempt says of itself, the Job says too.
+    for kind in [words::STALLED, words::WAITING_FOR_APPROVAL] {
+        let conditions = &mut status.conditions;
+        let condition = live
+            .and_then(|live| live.status.conditions.get(kind))
+            .filter(|condition| condition.status == ConditionStatus::True);
+        match condition {
+            Some(why) => {
+                let (reason, message) = (why.reason.clone(), why.message.clone());
+                conditions.set(kind, ConditionStatus::True, &reason, message, generation, now);
+            }
+            None => conditions.remove(kind),
         }
-        None => status.conditions.remove(words::STALLED),
     }
     if let Some(well) = decided(status)
         && sprites.iter().all(is_over)

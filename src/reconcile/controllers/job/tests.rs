@@ -322,6 +322,24 @@ fn while_an_approval_waits_the_clock_stands() {
 }
 
 #[test]
+fn a_job_says_that_its_agent_waits_for_an_answer_while_it_does() {
+    let mut world = World::new(job(|_| {}));
+    world.settle();
+    world.hello();
+    world.settle();
+    let kind = words::WAITING_FOR_APPROVAL;
+    let conditions = &mut world.sprites[0].status.conditions;
+    conditions.set(kind, ConditionStatus::True, words::ASKED, "asks to use Bash: ls", 1, at(1));
+    world.settle();
+    let condition = world.job().status.conditions.get(kind).expect("it waits");
+    assert_eq!(condition.message, "asks to use Bash: ls");
+    assert_eq!(world.phase(), "Running");
+    world.sprites[0].status.conditions.remove(kind);
+    world.settle();
+    assert_eq!(world.job().status.conditions.get(kind), None);
+}
+
+#[test]
 fn the_deadline_is_over_all_attempts_together() {
     let deadline = Some(Span::from_secs(300));
     let mut world = World::new(job(|spec| (spec.retries, spec.deadline) = (100, deadline)));

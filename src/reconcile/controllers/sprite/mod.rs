@@ -1,5 +1,6 @@
 //! Sprites: the only controller that moves a runtime's hands.
 
+mod asks;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -10,10 +11,11 @@ use async_trait::async_trait;
 use sprite_reporter::wire::{Containment, EventBody, Order};
 use tokio::sync::mpsc;
 
+use asks::{Asks, asks};
 use plan::{Hand, Note, Plan, is_held, plan};
 
 use super::{
-    hands::{Hands, next_at, write},
+    hands::{Hands, next_at, sooner, write},
     history::{self, told},
     words,
 };
@@ -24,7 +26,7 @@ use crate::{
         AnyObject, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME, Kind, Sprite,
     },
     runtime::{self, Cleaned, Observed, Runtime},
-    store::{Change, ChangeKind, Cursor, Op, Part, Store},
+    store::{ApprovalState, Bell, Change, ChangeKind, Cursor, Op, Part, Store},
 };
 
 /// How long after a start its effect is looked at, if nothing was heard of it before.
@@ -72,6 +74,19 @@ impl SpriteController {
             EventBody::Hello { containment, .. } => Some(containment),
             _ => None,
         }))
+    }
+
+    /// What the agent asks for, and who answered.
+    async fn asks(&self, sprite: &Sprite, observed: &Observed) -> Result<Asks, Error> {
+        let uid = &sprite.metadata.uid;
+        let approvals = self.hands.store.approvals(uid).await?;
+        let resolved = |state| !matches!(state, ApprovalState::Pending | ApprovalState::Withdrawn);
+        let inbox = if approvals.iter().any(|approval| resolved(approval.state)) {
+            self.hands.store.inbox(uid, 0).await?
+        } else {
+            Vec::new()
+        };
+        Ok(asks(sprite, observed, &approvals, &inbox, self.hands.now()))
     }
 
     /// Commits the plan's status, with the order and the notes that belong to it.
@@ -192,6 +207,13 @@ impl Controller for SpriteController {
         }
     }
 
+    fn hears(&self, bell: &Bell) -> Vec<(String, Wake)> {
+        match bell {
+            Bell::Approvals(uid) => vec![(uid.clone(), Wake::User)],
+            _ => Vec::new(),
+        }
+    }
+
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
         self.runtime.wakes()
     }
@@ -217,8 +239,19 @@ impl Controller for SpriteController {
         }
         let observed: Observed = self.runtime.observe(&sprite).await?;
         let containment = self.containment(&sprite).await?;
+        let asks = self.asks(&sprite, &observed).await?;
         let now = self.hands.now();
-        let plan = plan(&sprite, &observed, containment.as_ref(), now);
+        let mut plan = plan(&sprite, &observed, containment.as_ref(), now);
+        asks.mark(&mut plan.status, sprite.metadata.generation, now);
+        plan.again = sooner(plan.again, asks.again);
+        if !asks.resolutions.is_empty() {
+            self.hands.commit("sprite.close-approval", asks.resolutions).await?;
+            return Ok(Next::After(Duration::ZERO));
+        }
+        if !asks.answers.is_empty() {
+            self.hands.commit("sprite.answer", asks.answers).await?;
+            return Ok(Next::After(Duration::ZERO));
+        }
         if plan.status != sprite.status || plan.order.is_some() {
             // What was written is read again before a hand moves.
             self.tell(&sprite, &plan).await?;

@@ -1,0 +1,254 @@
+//! What an agent asks for: the answer travels through the ledger of approvals to its inbox.
+//!
+//! Whoever answers resolves a row of the ledger and does no more. Here each row that was
+//! resolved while its run lives becomes one order in the inbox; a row that nobody answers is
+//! resolved as expired, which is a no; and one whose run has ended is withdrawn.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+use sprite_reporter::wire::{InboxRow, Order};
+
+use super::super::{hands::sooner, words};
+use crate::{
+    ambient::later,
+    resource::{ConditionStatus::True, Sprite, SpriteStatus},
+    runtime::Observed,
+    store::{Approval, ApprovalState, Op},
+};
+
+/// How long an agent waits for an answer; then it is no.
+pub(super) const EXPIRY: Duration = Duration::from_secs(3600);
+/// Who resolves what nobody answers.
+const NOBODY: &str = "open-dispatch";
+
+/// What to do for a Sprite's approvals.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Asks {
+    /// Orders that bring an answer to the agent.
+    pub(super) answers: Vec<Op>,
+    /// Approvals that nobody will answer any more.
+    pub(super) resolutions: Vec<Op>,
+    /// What waits for an answer, the oldest, in one line.
+    pub(super) waiting: Option<String>,
+    /// Look again at this time.
+    pub(super) again: Option<Timestamp>,
+}
+
+/// Decides. `inbox` is all that was ever ordered of the Sprite; the ids of a CLI's requests are
+/// random, so that an answer that stands there is the request's.
+pub(super) fn asks(
+    sprite: &Sprite,
+    observed: &Observed,
+    approvals: &[Approval],
+    inbox: &[InboxRow],
+    now: Timestamp,
+) -> Asks {
+    let mut asks = Asks::default();
+    let given: BTreeSet<&str> = inbox
+        .iter()
+        .filter_map(|row| match &row.order {
+            Order::Answer { request, .. } => Some(request.as_str()),
+            _ => None,
+        })
+        .collect();
+    let ended = sprite.status.exit.is_some();
+    let mut oldest: Option<&Approval> = None;
+    for approval in approvals {
+        let over = ended || approval.run < sprite.status.run;
+        if approval.state == ApprovalState::Pending {
+            let limit = later(approval.created, EXPIRY);
+            if over {
+                asks.resolutions.push(resolve(approval, ApprovalState::Withdrawn));
+            } else if now >= limit {
+                asks.resolutions.push(resolve(approval, ApprovalState::Expired));
+            } else {
+                asks.again = sooner(asks.again, Some(limit));
+                if oldest.is_none_or(|oldest| approval.created < oldest.created) {
+                    oldest = Some(approval);
+                }
+            }
+        } else if let Some((allow, message)) = answer(approval)
+            && !over
+            && matches!(observed, Observed::Running { .. })
+            && !given.contains(approval.request.as_str())
+        {
+            let request = approval.request.clone();
+            asks.answers.push(Op::Order {
+                sprite_uid: approval.sprite_uid.clone(),
+                key: format!("answer/{}/{request}", approval.run),
+                order: Order::Answer { request, allow, message },
+            });
+        }
+    }
+    asks.waiting = oldest.map(|approval| {
+        let owner = sprite.metadata.controller();
+        let name = owner.map_or(&sprite.metadata.name, |owner| &owner.name);
+        let what = told(approval);
+        format!("asks to use {what} - answer with /od-approve {name} yes|no")
+    });
+    asks
+}
+
+/// What an approval is about, in one short line.
+fn told(approval: &Approval) -> String {
+    const LENGTH: usize = 200;
+    let title = approval.title.split_whitespace().collect::<Vec<_>>().join(" ");
+    let own = title.starts_with(&format!("{}:", approval.tool));
+    let mut line = if own { title } else { format!("{}: {title}", approval.tool) };
+    if let Some((at, _)) = line.char_indices().nth(LENGTH) {
+        line.truncate(at);
+        line.push('…');
+    }
+    line
+}
+
+fn resolve(approval: &Approval, state: ApprovalState) -> Op {
+    let message = match state {
+        ApprovalState::Expired => "nobody answered within an hour",
+        _ => "",
+    };
+    Op::ResolveApproval {
+        sprite_uid: approval.sprite_uid.clone(),
+        run: approval.run,
+        request: approval.request.clone(),
+        state,
+        by: NOBODY.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// What the agent is told, if it is told anything.
+fn answer(approval: &Approval) -> Option<(bool, String)> {
+    let message = approval.message.clone();
+    match approval.state {
+        ApprovalState::Allowed => Some((true, message)),
+        ApprovalState::Denied if message.is_empty() => {
+            Some((false, format!("{} said no", approval.by)))
+        }
+        ApprovalState::Denied | ApprovalState::Expired => Some((false, message)),
+        ApprovalState::Pending | ApprovalState::Withdrawn => None,
+    }
+}
+
+impl Asks {
+    /// Writes into the status whether the agent waits for an answer.
+    pub(super) fn mark(&self, status: &mut SpriteStatus, generation: u64, now: Timestamp) {
+        let conditions = &mut status.conditions;
+        match &self.waiting {
+            Some(text) => {
+                let kind = words::WAITING_FOR_APPROVAL;
+                conditions.set(kind, True, words::ASKED, text.clone(), generation, now);
+            }
+            None => conditions.remove(words::WAITING_FOR_APPROVAL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{ExitReason, ExitStatus, SpriteSpec};
+
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+    const RUNNING: Observed = Observed::Running { process: None };
+
+    fn sprite() -> Sprite {
+        let spec: SpriteSpec = serde_json::from_value(serde_json::json!({
+            "agent": {"command": {}}, "runtime": {"local": {}}, "permissions": {}, "attempt": 1,
+            "running": true,
+        }))
+        .expect("a spec");
+        let mut sprite = Sprite::new("a-1", spec);
+        sprite.status.run = 1;
+        sprite
+    }
+
+    fn approval(request: &str, state: ApprovalState) -> Approval {
+        Approval {
+            sprite_uid: "uid".to_owned(),
+            run: 1,
+            request: request.to_owned(),
+            turn: "task".to_owned(),
+            tool: "Bash".to_owned(),
+            title: "rm -rf x".to_owned(),
+            input: serde_json::Value::Null,
+            state,
+            by: "ada".to_owned(),
+            message: String::new(),
+            created: START,
+        }
+    }
+
+    fn given(allow: bool, message: &str) -> Order {
+        Order::Answer { request: "r".to_owned(), allow, message: message.to_owned() }
+    }
+
+    #[test]
+    fn what_somebody_answered_is_ordered_once() {
+        for (state, allow, message) in
+            [(ApprovalState::Allowed, true, ""), (ApprovalState::Denied, false, "ada said no")]
+        {
+            let approvals = [approval("r", state)];
+            let first = asks(&sprite(), &RUNNING, &approvals, &[], START);
+            let order = given(allow, message);
+            let row = InboxRow { n: 1, order: order.clone() };
+            let (sprite_uid, key) = ("uid".to_owned(), "answer/1/r".to_owned());
+            assert_eq!(first.answers, [Op::Order { sprite_uid, key, order }]);
+            let second = asks(&sprite(), &RUNNING, &approvals, &[row], START);
+            assert_eq!(second, Asks::default(), "it stands there already");
+        }
+    }
+
+    #[test]
+    fn what_nobody_answers_expires_after_an_hour_and_is_a_no() {
+        let pending = [approval("r", ApprovalState::Pending)];
+        let waiting = asks(&sprite(), &RUNNING, &pending, &[], START);
+        assert_eq!(waiting.again, Some(later(START, EXPIRY)));
+        assert_eq!((waiting.answers.len(), waiting.resolutions.len()), (0, 0));
+        let text = "asks to use Bash: rm -rf x - answer with /od-approve a-1 yes|no";
+        assert_eq!(waiting.waiting.as_deref(), Some(text));
+
+        let late = asks(&sprite(), &RUNNING, &pending, &[], later(START, EXPIRY));
+        assert_eq!(late.resolutions, [resolve(&pending[0], ApprovalState::Expired)]);
+        assert_eq!(late.waiting, None);
+        let mut expired = approval("r", ApprovalState::Expired);
+        expired.message = "nobody answered within an hour".to_owned();
+        let told = asks(&sprite(), &RUNNING, &[expired], &[], START).answers;
+        let Some(Op::Order { order, .. }) = told.first() else { panic!("{told:?}") };
+        assert_eq!(*order, given(false, "nobody answered within an hour"));
+    }
+
+    #[test]
+    fn what_a_run_asked_for_that_has_ended_is_withdrawn_and_never_answered() {
+        let (mut ended, mut later_run) = (sprite(), sprite());
+        let reason = ExitReason::ReporterLost;
+        ended.status.exit =
+            Some(ExitStatus { code: None, signal: None, reason, message: String::new() });
+        later_run.status.run = 2;
+        for sprite in [ended, later_run] {
+            let pending = approval("r", ApprovalState::Pending);
+            let allowed = approval("s", ApprovalState::Allowed);
+            let withdrawn = resolve(&pending, ApprovalState::Withdrawn);
+            let asks = asks(&sprite, &RUNNING, &[pending, allowed], &[], START);
+            assert_eq!((asks.resolutions, asks.answers), (vec![withdrawn], vec![]));
+        }
+    }
+
+    #[test]
+    fn the_oldest_request_is_told_while_it_waits_and_not_afterwards() {
+        let mut newer = approval("a", ApprovalState::Pending);
+        newer.created = later(START, Duration::from_secs(1));
+        newer.title = "Bash: ls".to_owned();
+        let older = approval("r", ApprovalState::Pending);
+        let mut status = sprite().status;
+        asks(&sprite(), &RUNNING, &[newer.clone(), older], &[], START).mark(&mut status, 1, START);
+        let condition = status.conditions.get(words::WAITING_FOR_APPROVAL).expect("it waits");
+        assert!(condition.message.contains("rm -rf x"), "{}", condition.message);
+        asks(&sprite(), &RUNNING, &[newer], &[], START).mark(&mut status, 1, START);
+        let condition = status.conditions.get(words::WAITING_FOR_APPROVAL).expect("it waits");
+        assert!(condition.message.starts_with("asks to use Bash: ls -"), "{}", condition.message);
+        asks(&sprite(), &RUNNING, &[], &[], START).mark(&mut status, 1, START);
+        assert_eq!(status.conditions.get(words::WAITING_FOR_APPROVAL), None);
+    }
+}
