@@ -100,6 +100,66 @@ fn cancelling_ends_the_job_and_its_followers() {
 }
 
 #[test]
+fn a_job_that_has_ended_is_not_cancelled_but_told_how_it_ended() {
+    let world = World::new();
+    world.od(&["run", "-f", "--name", "good", "true"]);
+    world.od(&["run", "-f", "--name", "bad", "exit 3"]);
+    let before = world.od(&["get", "jobs", "-o", "json"]).text();
+    insta::assert_snapshot!(world.od(&["cancel", "good", "bad"]).whole(), @r"
+    --- stderr
+    there is nothing to cancel: job good has succeeded
+    there is nothing to cancel: job bad has failed: exit code 3
+    --- exit code 1
+    ");
+    assert_eq!(world.od(&["get", "jobs", "-o", "json"]).text(), before, "something was written");
+}
+
+#[test]
+fn jobs_are_named_in_the_order_of_their_table() {
+    let world = World::new();
+    for name in ["zebra", "apple", "melon"] {
+        world.od(&["run", "-f", "--name", name, "true"]);
+        // Times are told in whole seconds.
+        let started = jiff::Timestamp::now().as_second();
+        while jiff::Timestamp::now().as_second() == started {
+            std::thread::yield_now();
+        }
+    }
+    let table = world.od(&["jobs"]).text();
+    let names: Vec<&str> =
+        table.lines().skip(1).filter_map(|row| row.split_whitespace().next()).collect();
+    assert_eq!(names, ["zebra", "apple", "melon"]);
+    let named = world.od(&["jobs", "-o", "name"]).text();
+    let named: Vec<&str> = named.lines().filter_map(|line| line.split('/').nth(1)).collect();
+    assert_eq!(named, names);
+}
+
+#[test]
+fn a_repo_is_found_in_the_callers_home_and_in_a_path_with_spaces() {
+    let world = World::new();
+    let home = world.work().join("../home/my repos/a");
+    std::fs::create_dir_all(&home).unwrap();
+    let made = std::process::Command::new("git")
+        .args(["init", "-q", "-b", "main", "."])
+        .current_dir(&home)
+        .status();
+    assert!(made.unwrap().success());
+    let git = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty"];
+    let made = std::process::Command::new("git")
+        .args(git)
+        .args(["-m", "first"])
+        .current_dir(&home)
+        .status();
+    assert!(made.unwrap().success());
+    let run = world.od(&["run", "-f", "--repo", "~/my repos/a", "git log --format=%s"]);
+    assert_eq!((run.text().as_str(), run.code), ("first\n", 0), "{}", run.stderr);
+    let said = world.od_with(&["chat"], b"/od-run --repo '~/my repos/a' git log --format=%s\n");
+    assert!(said.text().lines().any(|line| line == "first"), "{}", said.whole());
+    let said = world.od_with(&["chat"], b"/od-run --repo ./a true\n");
+    assert!(said.text().contains("--repo is a relative path"), "{}", said.whole());
+}
+
+#[test]
 fn ctrl_c_leaves_the_job_running_and_says_how_to_cancel_it() {
     let world = World::new();
     let following = world.follow(&["--name", "long", &waiting_for("go", "echo done")]);
