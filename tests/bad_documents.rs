@@ -361,3 +361,10 @@ fn control_characters_of_a_document_do_not_reach_the_terminal() {
     assert!(!said.contains('\u{1b}'), "{said:?}");
     insta::assert_snapshot!(said);
 }
+
+#[test]
+fn a_misspelt_kind_does_not_hide_the_other_faults() {
+    let text = "apiVersion: opendispatch.dev/v1alpha1\nkind: Jop\nmetadata: {name: a}\n\
+                spec: {taks: t, agent: {command: {}}, timeout: 99999999999999999999h}\n";
+    insta::assert_snapshot!(faults(text));
+}

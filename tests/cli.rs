@@ -4,6 +4,7 @@
 #[path = "support/server.rs"]
 mod server;
 
+use open_dispatch::ambient::{Clock as _, SystemClock};
 use rustix::process::Signal;
 use server::{World, mode};
 
@@ -120,8 +121,8 @@ fn jobs_are_named_in_the_order_of_their_table() {
     for name in ["zebra", "apple", "melon"] {
         world.od(&["run", "-f", "--name", name, "true"]);
         // Times are told in whole seconds.
-        let started = jiff::Timestamp::now().as_second();
-        while jiff::Timestamp::now().as_second() == started {
+        let started = SystemClock.now().as_second();
+        while SystemClock.now().as_second() == started {
             std::thread::yield_now();
         }
     }
@@ -535,4 +536,63 @@ fn a_chat_joins_the_server_that_runs() {
     assert!(said.text().contains("hello\n"), "{}", said.whole());
     let jobs = world.od(&["get", "jobs", "-o", "name"]);
     assert_eq!(jobs.text(), "job.opendispatch.dev/chatted\n");
+}
+
+#[test]
+fn a_chat_with_a_server_without_chat_is_told_so_in_one_line() {
+    let mut world = World::empty();
+    world.serve(&["--chat", "none"]);
+    let chat = world.od_with(&["chat"], b"/od-jobs\n");
+    insta::assert_snapshot!(chat.whole(), @r"
+    --- stderr
+    error: this server was started with --chat none; start it with --chat console
+    --- exit code 1
+    ");
+}
+
+#[test]
+fn a_name_that_stands_where_a_kind_does_is_told_how_to_write_a_job() {
+    let world = World::new();
+    let said = world.od(&["describe", "nope"]).stderr;
+    assert!(said.trim_end().ends_with("For the job of that name write job/nope"), "{said}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_told_of_before_the_client_gives_up() {
+    use std::io::BufRead as _;
+    let world = World::empty();
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", hung.local_addr().unwrap());
+    let mut client = world
+        .command(&["jobs", "--server", &url])
+        .env("OPEN_DISPATCH_TOKEN", "t")
+        .env_remove("OPEN_DISPATCH_DATA")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(client.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert!(line.contains(&format!("the server at {url} has not answered for 5 s")), "{line}");
+}
+
+#[test]
+fn a_home_that_is_missing_is_told_at_the_start() {
+    let world = World::empty();
+    let mut server = world
+        .command(&["serve", "--listen", "0", "--chat", "none"])
+        .env("HOME", "/no/such/home")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(server.stderr.take().unwrap()));
+    let said: Vec<String> = lines
+        .map(Result::unwrap)
+        .take_while(|line| !line.starts_with("server at "))
+        .filter(|line| line.contains("HOME is /no/such/home, which is no directory"))
+        .collect();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
 }

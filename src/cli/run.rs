@@ -48,7 +48,7 @@ pub async fn run(args: RunArgs) -> Result<u8, Error> {
     let created = loop {
         match client.write(Method::POST, &collection(Kind::Job), &query, &job).await {
             Ok(created) => break created,
-            Err(error @ Error::Broken(_)) => patience.wait(error).await?,
+            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
             Err(error) => return Err(error),
         }
     };
