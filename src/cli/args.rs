@@ -43,9 +43,8 @@ All settings, with their environment variables: docs/configuration.md")]
   open-dispatch chat --channel ops           another channel
   open-dispatch chat < lines                 says each line, and waits for what comes of it
 
-A line holds 16 KiB at most. A terminal that does not mark what is pasted (bracketed
-paste) is slow with some hundred KB of it, and Ctrl-C waits behind them: pipe such a text
-in.")]
+A terminal that does not mark what is pasted (bracketed paste) is very slow with large
+pastes, and Ctrl-C waits behind them: pipe such a text in.")]
     Chat(ChatArgs),
 
     /// Run one task as a Job
