@@ -141,6 +141,14 @@ async fn a_body_that_is_no_json_or_too_large_or_of_another_sort_is_refused() {
     );
     let large = send(Method::POST, path("jobs"), json, vec![b' '; 3 * 1024 * 1024 + 1]).await;
     assert_eq!(large.json()["reason"], "RequestEntityTooLarge");
+    assert_eq!(large.json()["message"], "the body is too large (limit 3145728 bytes)");
+    let twice = r#"{"apiVersion": "opendispatch.dev/v1alpha1", "kind": "Job", "metadata":
+        {"generateName": "a-"}, "spec": {"task": "a", "task": "b", "agent": {"command": {}}}}"#;
+    let twice = send(Method::POST, path("jobs"), json, twice.into()).await;
+    assert_eq!(
+        twice.json()["message"],
+        "Job.opendispatch.dev is invalid: spec.task: is there already; keep one"
+    );
     let sort = "application/apply-patch+yaml";
     let other = send(Method::PATCH, path("jobs/one"), sort, b"{}".to_vec()).await;
     assert_eq!(other.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -156,6 +164,9 @@ async fn nothing_but_health_opens_without_the_access_token() {
     for (token, path, code) in [
         ("", "/health".to_owned(), StatusCode::OK),
         ("", "/ready".to_owned(), StatusCode::OK),
+        ("", "/healthz".to_owned(), StatusCode::OK),
+        ("", "/livez".to_owned(), StatusCode::OK),
+        ("", "/readyz".to_owned(), StatusCode::OK),
         ("", "/version".to_owned(), StatusCode::UNAUTHORIZED),
         ("", "/nowhere".to_owned(), StatusCode::UNAUTHORIZED),
         ("wrong", format!("{API}/jobs"), StatusCode::UNAUTHORIZED),

@@ -188,6 +188,11 @@ fn a_wrong_repo_is_said_and_a_secret_in_it_is_not_repeated() {
         "repo: {github: a/b/c}",
         "repo: {url: ''}",
         "repo: {url: '--upload-pack=touch /tmp/x'}",
+        "repo: {url: 'https://example.com/a b.git'}",
+        "repo: {url: 'a\\nb'}",
+        "repo: {url: '../a repo'}",
+        "repo: {url: a/b/c}",
+        "repo: {url: '~root/a'}",
         "repo: {url: 'ext::sh -c touch% /tmp/x'}",
         "repo: {url: 'ext::sh'}",
         "repo: {github: a/b, branch: '-x'}",
@@ -209,6 +214,17 @@ fn a_wrong_repo_is_said_and_a_secret_in_it_is_not_repeated() {
         about_secrets += "\n";
     }
     insta::assert_snapshot!(said + &about_secrets);
+}
+
+#[test]
+fn a_path_of_a_repo_may_hold_spaces() {
+    for url in ["/srv/my repos/a", "~/my repos/a", "~", "git@host:a", "file:///srv/a"] {
+        let text = format!(
+            "apiVersion: opendispatch.dev/v1alpha1\nkind: Job\nmetadata: {{name: a}}\n\
+             spec: {{task: t, agent: {{command: {{}}}}, repo: {{url: '{url}'}}}}\n"
+        );
+        assert_eq!(resource::yaml::read(&text, None).map(|objects| objects.len()), Ok(1), "{url}");
+    }
 }
 
 #[test]
@@ -310,8 +326,9 @@ fn bombs_are_refused_before_they_go_off() {
     let blocks: String = (0..2_000).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
     let many = "- a\n".repeat(300_000);
     let long = "a".repeat(9 * 1024 * 1024);
+    let documents = "---\na: b\n".repeat(10_000);
     let said: Vec<_> =
-        [aliases, deep, blocks, many, long].iter().map(|text| faults(text)).collect();
+        [aliases, deep, blocks, many, long, documents].iter().map(|text| faults(text)).collect();
     insta::assert_snapshot!(said.join("\n"));
 }
 
@@ -343,4 +360,11 @@ fn control_characters_of_a_document_do_not_reach_the_terminal() {
     let said = specs(&[r#"task: t, agent: {command: {}}, "\e[2Jx\ny": 1"#]);
     assert!(!said.contains('\u{1b}'), "{said:?}");
     insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_misspelt_kind_does_not_hide_the_other_faults() {
+    let text = "apiVersion: opendispatch.dev/v1alpha1\nkind: Jop\nmetadata: {name: a}\n\
+                spec: {taks: t, agent: {command: {}}, timeout: 99999999999999999999h}\n";
+    insta::assert_snapshot!(faults(text));
 }

@@ -119,6 +119,8 @@ impl Chat {
             uid: job.metadata.uid.clone(),
             controller: true,
         });
+        let waits = ConditionStatus::False;
+        sprite.status.conditions.set("Admitted", waits, "NoSlot", "", 1, now());
         self.apply(Op::Create(sprite.into())).await;
         uid
     }

@@ -110,6 +110,7 @@ fn options(place: &Place) -> Options {
     Options {
         server: Server::new(http(), Arc::new(find)),
         channel: "main".into(),
+        ends_server: false,
         history: None,
         no_color: true,
         ambient: Ambient::real(),
@@ -201,7 +202,7 @@ async fn piped_lines_are_answered_in_order_and_the_outcome_is_waited_for() {
     chat.await.unwrap().unwrap();
     assert_eq!(
         screen.text(),
-        "You are you on console, in channel main. Whoever holds this server's token may do \
+        "You are on console, in channel main. Whoever holds this server's token may do \
          everything here.\njob1 created: command in ~\nhello\njob1 failed: exit code 3 (0.0 s)\n"
     );
     assert_eq!(store.open_deliveries().await.unwrap(), Vec::new());

@@ -4,6 +4,7 @@
 #[path = "support/server.rs"]
 mod server;
 
+use open_dispatch::ambient::{Clock as _, SystemClock};
 use rustix::process::Signal;
 use server::{World, mode};
 
@@ -97,6 +98,66 @@ fn cancelling_ends_the_job_and_its_followers() {
     let cancel = world.od(&["cancel", "long"]);
     assert_eq!(cancel.text(), "job.opendispatch.dev/long cancelled\n");
     assert_eq!(following.finish().code, 130);
+}
+
+#[test]
+fn a_job_that_has_ended_is_not_cancelled_but_told_how_it_ended() {
+    let world = World::new();
+    world.od(&["run", "-f", "--name", "good", "true"]);
+    world.od(&["run", "-f", "--name", "bad", "exit 3"]);
+    let before = world.od(&["get", "jobs", "-o", "json"]).text();
+    insta::assert_snapshot!(world.od(&["cancel", "good", "bad"]).whole(), @r"
+    --- stderr
+    there is nothing to cancel: job good has succeeded
+    there is nothing to cancel: job bad has failed: exit code 3
+    --- exit code 1
+    ");
+    assert_eq!(world.od(&["get", "jobs", "-o", "json"]).text(), before, "something was written");
+}
+
+#[test]
+fn jobs_are_named_in_the_order_of_their_table() {
+    let world = World::new();
+    for name in ["zebra", "apple", "melon"] {
+        world.od(&["run", "-f", "--name", name, "true"]);
+        // Times are told in whole seconds.
+        let started = SystemClock.now().as_second();
+        while SystemClock.now().as_second() == started {
+            std::thread::yield_now();
+        }
+    }
+    let table = world.od(&["jobs"]).text();
+    let names: Vec<&str> =
+        table.lines().skip(1).filter_map(|row| row.split_whitespace().next()).collect();
+    assert_eq!(names, ["zebra", "apple", "melon"]);
+    let named = world.od(&["jobs", "-o", "name"]).text();
+    let named: Vec<&str> = named.lines().filter_map(|line| line.split('/').nth(1)).collect();
+    assert_eq!(named, names);
+}
+
+#[test]
+fn a_repo_is_found_in_the_callers_home_and_in_a_path_with_spaces() {
+    let world = World::new();
+    let home = world.work().join("../home/my repos/a");
+    std::fs::create_dir_all(&home).unwrap();
+    let made = std::process::Command::new("git")
+        .args(["init", "-q", "-b", "main", "."])
+        .current_dir(&home)
+        .status();
+    assert!(made.unwrap().success());
+    let git = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty"];
+    let made = std::process::Command::new("git")
+        .args(git)
+        .args(["-m", "first"])
+        .current_dir(&home)
+        .status();
+    assert!(made.unwrap().success());
+    let run = world.od(&["run", "-f", "--repo", "~/my repos/a", "git log --format=%s"]);
+    assert_eq!((run.text().as_str(), run.code), ("first\n", 0), "{}", run.stderr);
+    let said = world.od_with(&["chat"], b"/od-run --repo '~/my repos/a' git log --format=%s\n");
+    assert!(said.text().lines().any(|line| line == "first"), "{}", said.whole());
+    let said = world.od_with(&["chat"], b"/od-run --repo ./a true\n");
+    assert!(said.text().contains("--repo is a relative path"), "{}", said.whole());
 }
 
 #[test]
@@ -475,4 +536,63 @@ fn a_chat_joins_the_server_that_runs() {
     assert!(said.text().contains("hello\n"), "{}", said.whole());
     let jobs = world.od(&["get", "jobs", "-o", "name"]);
     assert_eq!(jobs.text(), "job.opendispatch.dev/chatted\n");
+}
+
+#[test]
+fn a_chat_with_a_server_without_chat_is_told_so_in_one_line() {
+    let mut world = World::empty();
+    world.serve(&["--chat", "none"]);
+    let chat = world.od_with(&["chat"], b"/od-jobs\n");
+    insta::assert_snapshot!(chat.whole(), @r"
+    --- stderr
+    error: this server was started with --chat none; start it with --chat console
+    --- exit code 1
+    ");
+}
+
+#[test]
+fn a_name_that_stands_where_a_kind_does_is_told_how_to_write_a_job() {
+    let world = World::new();
+    let said = world.od(&["describe", "nope"]).stderr;
+    assert!(said.trim_end().ends_with("For the job of that name write job/nope"), "{said}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_told_of_before_the_client_gives_up() {
+    use std::io::BufRead as _;
+    let world = World::empty();
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", hung.local_addr().unwrap());
+    let mut client = world
+        .command(&["jobs", "--server", &url])
+        .env("OPEN_DISPATCH_TOKEN", "t")
+        .env_remove("OPEN_DISPATCH_DATA")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(client.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert!(line.contains(&format!("the server at {url} has not answered for 5 s")), "{line}");
+}
+
+#[test]
+fn a_home_that_is_missing_is_told_at_the_start() {
+    let world = World::empty();
+    let mut server = world
+        .command(&["serve", "--listen", "0", "--chat", "none"])
+        .env("HOME", "/no/such/home")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(server.stderr.take().unwrap()));
+    let said: Vec<String> = lines
+        .map(Result::unwrap)
+        .take_while(|line| !line.starts_with("server at "))
+        .filter(|line| line.contains("HOME is /no/such/home, which is no directory"))
+        .collect();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
 }

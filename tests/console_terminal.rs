@@ -62,7 +62,7 @@ fn ctrl_c_takes_back_what_was_typed_and_then_leaves() {
     terminal.shows(|line| line == "> /od-run never");
     terminal.shows_last(|line| line.trim_end() == ">");
     terminal.types("/od-whoami\r");
-    terminal.shows(|line| line.starts_with("You are you on console"));
+    terminal.shows(|line| line.starts_with("You are on console"));
     terminal.shows_last(|line| line.trim_end() == ">");
     terminal.types("\u{3}");
     assert_eq!(terminal.wait().code(), Some(0));
@@ -83,7 +83,7 @@ fn ctrl_d_leaves_a_chat_whose_server_is_away() {
     let mut world = World::new();
     let mut terminal = Terminal::run(&mut world.command(&["chat"]));
     terminal.types("/od-whoami\r");
-    terminal.shows(|line| line.starts_with("You are you on console"));
+    terminal.shows(|line| line.starts_with("You are on console"));
     world.kill_server();
     terminal.shows(|line| line.contains("the server went away"));
     terminal.types("/od-jobs\r");

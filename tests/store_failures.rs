@@ -88,8 +88,22 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let letter = "Dear Sir or Madam, ".repeat(100);
     fs::write(dir.path().join("store.db"), &letter).unwrap();
     let error = open(dir.path()).await.err().unwrap();
-    insta::assert_snapshot!(text(&error, dir.path()), @"the store cannot be used: DIR/store.db: file is not a database; mend that, or choose another directory with --data");
+    insta::assert_snapshot!(text(&error, dir.path()), @"the store cannot be used: DIR/store.db: file is not a database; put a copy of it in its place, or move it away to begin anew");
     assert_eq!(fs::read_to_string(dir.path().join("store.db")).unwrap(), letter);
+}
+
+#[tokio::test]
+async fn a_step_of_another_build_is_told_with_the_mend() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(store.path());
+    store.close().await;
+    let mut file = SqliteConnection::connect_with(&options).await.unwrap();
+    let changed = "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1";
+    sqlx::query(changed).execute(&mut file).await.unwrap();
+    file.close().await.unwrap();
+    let error = open(dir.path()).await.err().unwrap();
+    insta::assert_snapshot!(text(&error, dir.path()), @"the store cannot be used: DIR/store.db: cannot migrate: another build of this program made its step 1; use the build that made it, or choose another directory with --data");
 }
 
 #[tokio::test]

@@ -243,6 +243,27 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
     assert_eq!(answer.json()["finished"], true);
 }
 
+#[tokio::test]
+async fn an_approval_that_is_asked_again_after_its_answer_does_not_hold_the_end_up() {
+    let house = House::new();
+    let token = house.sprite("one").await;
+    let asked = json!({"type": "approval", "turn": "t", "request": "r", "tool": "Bash",
+        "title": "rm -r", "input": {"command": "rm -r"}});
+    house.post(&token, EVENTS, batch("one", 1, 1, &[hello(), asked.clone()])).await;
+    let answered = Op::ResolveApproval {
+        sprite_uid: uid("one"),
+        run: 1,
+        request: "r".to_owned(),
+        state: ApprovalState::Allowed,
+        by: "ann".to_owned(),
+    };
+    house.apply(vec![answered]).await;
+    let answer = house.post(&token, EVENTS, batch("one", 1, 3, &[asked, exit(0)])).await;
+    assert_eq!(answer.json()["finished"], true);
+    let approvals = house.store.approvals(&uid("one")).await.unwrap();
+    assert_eq!(approvals.iter().map(|it| it.state).collect::<Vec<_>>(), [ApprovalState::Allowed]);
+}
+
 /// A generator of chance that is the same in every run of a test.
 fn chance(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

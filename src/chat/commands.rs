@@ -5,7 +5,10 @@
 //! request's key; so a line that is delivered twice, at whatever instant the server died,
 //! leaves one Job and one answer.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 use sprite_reporter::wire::{EventBody, Stream};
@@ -20,7 +23,7 @@ use crate::{
     ambient::Ambient,
     resource::{
         AgentCli, AnyObject, ClaudeCli, CommandCli, Detail, Job, JobSpec, Kind, LocalRuntime,
-        Permissions, Repo, Report, RuntimeSpec, Sprite, admit,
+        Permissions, Repo, Report, RuntimeSpec, Sprite, admit, table,
     },
     store::{
         Approval, ApprovalState, Conversation, Cursor, Delivery, DeliveryState, Error, Expect, Op,
@@ -370,29 +373,16 @@ impl Commands {
     }
 }
 
-/// The uids of the jobs whose sprites wait for a slot, in order, per runtime.
-struct WaitingLine(Vec<(&'static str, String)>);
+/// The places of the jobs whose sprites wait for a slot, by the job's uid.
+struct WaitingLine(HashMap<String, usize>);
 
 impl WaitingLine {
     fn of(sprites: impl Iterator<Item = Sprite>) -> Self {
-        let mut waiting: Vec<Sprite> = sprites
-            .filter(|sprite| {
-                !sprite.status.conditions.is_true("Admitted")
-                    && sprite.status.exit.is_none()
-                    && sprite.spec.stop.is_none()
-                    && !sprite.metadata.is_deleting()
-            })
-            .collect();
-        waiting.sort_by(|a, b| {
-            let key = |s: &Sprite| (s.metadata.creation_timestamp, s.metadata.name.clone());
-            key(a).cmp(&key(b))
-        });
+        let places = table::waiting_line(sprites).into_iter();
         Self(
-            waiting
-                .iter()
-                .filter_map(|sprite| {
-                    let owner = sprite.metadata.controller()?;
-                    Some((sprite.spec.runtime.name(), owner.uid.clone()))
+            places
+                .filter_map(|(sprite, place)| {
+                    Some((sprite.metadata.controller()?.uid.clone(), place))
                 })
                 .collect(),
         )
@@ -400,12 +390,7 @@ impl WaitingLine {
 
     /// A job's place in its runtime's line; the first is 1.
     fn place(&self, job: &Job) -> Option<usize> {
-        let runtime = job.spec.runtime.name();
-        self.0
-            .iter()
-            .filter(|(name, _)| *name == runtime)
-            .position(|(_, uid)| *uid == job.metadata.uid)
-            .map(|place| place + 1)
+        self.0.get(&job.metadata.uid).copied()
     }
 }
 

@@ -45,6 +45,7 @@ use super::{
     commands::{Commands, Incoming},
     frames::{Frame, FrameOp, Heard, Printed, Said, default_channel},
     platform::{Capabilities, Error, Markup, Nonce, Platform},
+    replies::NAMELESS,
     split::Unit,
 };
 use crate::{
@@ -441,7 +442,10 @@ async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
             channel: said.channel,
             thread: None,
         },
-        author: said.author.filter(|author| is_token(author)).unwrap_or_else(|| "you".to_owned()),
+        author: said
+            .author
+            .filter(|author| is_token(author))
+            .unwrap_or_else(|| NAMELESS.to_owned()),
         text: said.text,
     };
     match rooms.commands.handle(&line).await {

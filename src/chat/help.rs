@@ -48,7 +48,8 @@ fn details(verb: Verb) -> &'static str {
              --model        the model, for agents that have one\n\
              --workdir      where to work: absolute, or from the server's home directory, which \
              is the default\n\
-             --repo         a repository to clone first: owner/project on GitHub, or a URL\n\
+             --repo         a repository to clone first: owner/project on GitHub, a URL, \
+             or a path on the server from / or ~/\n\
              --branch       its branch\n\
              --timeout      the longest it may take, such as 90s or 1h30m; 10m where none is given\n\
              --permissions  ask, acceptEdits, plan or bypass (the default)\n\

@@ -286,12 +286,17 @@ pub(super) enum BadRun {
     Outside(String),
 }
 
+/// Who speaks at a terminal that gives no name.
+pub(super) const NAMELESS: &str = "you";
+
 /// The answer to `/od-whoami`.
 pub(super) fn whoami(author: &str, place: &Conversation) -> String {
     let thread =
         place.thread.as_ref().map(|thread| format!(", thread {thread}")).unwrap_or_default();
+    // A terminal that gave no name.
+    let who = if author == NAMELESS { String::new() } else { format!("{author} ") };
     format!(
-        "You are {author} on {}, in channel {}{thread}. Whoever holds this server's token may do \
+        "You are {who}on {}, in channel {}{thread}. Whoever holds this server's token may do \
          everything here.",
         place.platform, place.channel
     )
@@ -353,7 +358,7 @@ mod tests {
         let lines = ["one".to_owned(), "```two".to_owned()];
         replies.extend([logs("late", &[], false), logs("late", &lines, true)]);
         replies.extend([no_job("lat", Some("late")), no_job("x", None), job_exists("late")]);
-        replies.push(whoami("ada", &place));
+        replies.extend([whoami("ada", &place), whoami(NAMELESS, &place)]);
         let bad = [
             BadRun::NoAgent("clod".into()),
             BadRun::AgentNotBuilt("codex".into()),

@@ -102,7 +102,10 @@ impl Transcript {
             EventBody::Tool { id, name, title, .. } => {
                 self.tools.insert(id.clone(), name.clone());
                 let title = one_line(title);
-                if title.is_empty() || title == *name {
+                // Some CLIs begin the title with the name.
+                let prefix = format!("{name}: ");
+                let title = title.strip_prefix(&prefix).unwrap_or(&title);
+                if title.is_empty() || title == name {
                     self.line(&mut out, &format!("→ {name}"));
                 } else {
                     self.line(&mut out, &format!("→ {name}: {title}"));
@@ -495,7 +498,7 @@ mod tests {
                 turn: turn(),
                 id: "1".into(),
                 name: "Bash".into(),
-                title: "cargo\n test".into(),
+                title: "Bash: cargo\n test".into(),
             },
             EventBody::ToolEnded { turn: turn(), id: "1".into(), failed: true },
             log(Stream::Stdout, b"plain \x1b[31mred\x1b[0m\n```\nodd"),

@@ -40,7 +40,11 @@ All settings, with their environment variables: docs/configuration.md")]
     /// Chat in this terminal: with the running server, or with one brought up for it
     #[command(after_help = "Examples:
   open-dispatch chat                         the channel `main` of the running server
-  open-dispatch chat --channel ops           another channel")]
+  open-dispatch chat --channel ops           another channel
+  open-dispatch chat < lines                 says each line, and waits for what comes of it
+
+A terminal that does not mark what is pasted (bracketed paste) is very slow with large
+pastes, and Ctrl-C waits behind them: pipe such a text in.")]
     Chat(ChatArgs),
 
     /// Run one task as a Job
@@ -108,7 +112,9 @@ An object that runs is stopped first.")]
   open-dispatch logs nightly                 a name alone is a job's
   open-dispatch logs -f agent/api-bot        and go on until it ends
 
-Lines of Open Dispatch itself, such as the progress of a clone, go to standard error.")]
+Standard output and standard error of the agent come together, in the order in which they
+came; run -f keeps them apart. Lines of Open Dispatch itself, such as the progress of a
+clone, go to standard error.")]
     Logs(LogsArgs),
 
     /// Answer what a job's agent asks for
@@ -202,7 +208,8 @@ pub struct RunArgs {
     /// Where it works; this directory where neither it nor a repo is given
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// What it clones and works in: owner/project on GitHub, a URL or a path
+    /// What it clones and works in: owner/project on GitHub, a URL, or a path that begins with
+    /// /, ~/ or ./
     #[arg(long, value_name = "REPO")]
     pub repo: Option<String>,
     /// The repo's branch; the remote's default where none is given

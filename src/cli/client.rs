@@ -4,7 +4,12 @@
 //! The address and the token are read anew for each request, so that a client outlives a
 //! restart of the server on another port.
 
-use std::{io, path::PathBuf, pin::Pin, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use futures::TryStreamExt as _;
 use reqwest::{Method, RequestBuilder, Response};
@@ -13,8 +18,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::{args::ServerArgs, error::Error};
+use super::{args::ServerArgs, error::Error, out};
 use crate::{
+    ambient::{Clock as _, SystemClock},
     config,
     resource::{GROUP, Kind},
 };
@@ -33,6 +39,9 @@ pub const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for an answer that is no stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After how long a server that says nothing is told of.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Where the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,8 +265,11 @@ impl Client {
         let target = self.place.target()?;
         let base = target.url.as_str().trim_end_matches('/');
         let request = self.http.request(method, format!("{base}{path}")).bearer_auth(&target.token);
-        let response = build(request).send().await.map_err(|error| {
-            if error.is_connect() {
+        let asking = async { build(request).send().await };
+        let response = patiently(base, asking).await.map_err(|error| {
+            if error.is_timeout() && !error.is_connect() {
+                Error::Silent { url: base.to_owned(), seconds: ANSWER_TIMEOUT.as_secs() }
+            } else if error.is_connect() {
                 Error::Unreachable {
                     url: base.to_owned(),
                     why: root_cause(&error),
@@ -274,6 +286,20 @@ impl Client {
         let body = response.text().await.unwrap_or_default();
         Err(refusal(code, &body))
     }
+}
+
+/// Waits for an answer, and says so where it takes long.
+async fn patiently<T>(url: &str, asking: impl Future<Output = T>) -> T {
+    let mut asking = pin!(asking);
+    tokio::select! {
+        answer = &mut asking => return answer,
+        () = SystemClock.sleep(SILENCE) => {}
+    }
+    out::note(format!(
+        "the server at {url} has not answered for {} s; still waiting, Ctrl-C stops that",
+        SILENCE.as_secs()
+    ));
+    asking.await
 }
 
 /// What speaks HTTP.

@@ -5,14 +5,18 @@ use serde_json::{Value, json};
 
 use super::{
     args::{CancelArgs, DeleteArgs},
-    client::{Client, member},
+    client::{AS_JSON, Client, member},
     error::Error,
     files, out,
     patience::Patience,
+    run::Outcome,
     target::{self, Targets, full_name},
     watch,
 };
 use crate::resource::{GROUP, Kind};
+
+/// How often a write is tried again when somebody else wrote first.
+const TRIES: u32 = 8;
 
 /// Runs `delete`.
 ///
@@ -91,9 +95,12 @@ pub async fn cancel(args: CancelArgs) -> Result<u8, Error> {
         if kind != Kind::Job {
             return Err(Error::Usage(format!("`{word}` is no job; only jobs can be cancelled")));
         }
-        let patch = json!({"spec": {"cancel": true}});
-        match client.write(Method::PATCH, &member(kind, &name), &[], &patch).await {
-            Ok(_) => out::line(format!("{} cancelled", full_name(kind, &name)))?,
+        match cancel_one(&client, &name).await {
+            Ok(None) => out::line(format!("{} cancelled", full_name(kind, &name)))?,
+            Ok(Some(outcome)) => {
+                failed = true;
+                out::note(format!("there is nothing to cancel: {}", ended(&name, &outcome)));
+            }
             Err(error @ Error::Api { .. }) => {
                 failed = true;
                 out::note(error.to_string());
@@ -102,4 +109,38 @@ pub async fn cancel(args: CancelArgs) -> Result<u8, Error> {
         }
     }
     if failed { Err(Error::Told) } else { Ok(0) }
+}
+
+/// Asks for a job's end; where it has ended already, nothing is written, and this is how.
+async fn cancel_one(client: &Client, name: &str) -> Result<Option<Outcome>, Error> {
+    let path = member(Kind::Job, name);
+    let mut tries = 0;
+    loop {
+        let job = client.get(&path, &[], AS_JSON).await?;
+        if let Some(outcome) = Outcome::of(&job) {
+            return Ok(Some(outcome));
+        }
+        // The version makes sure that it has not ended meanwhile.
+        let version = &job["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"cancel": true}});
+        match client.write(Method::PATCH, &path, &[], &patch).await {
+            Ok(_) => return Ok(None),
+            Err(Error::Api { code: 409, .. }) if tries < TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How a job ended, in one line.
+fn ended(name: &str, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Complete => format!("job {name} has succeeded"),
+        Outcome::Failed { reason, .. } if reason == "Cancelled" => {
+            format!("job {name} was cancelled already")
+        }
+        Outcome::Failed { reason, message, .. } => {
+            let why = if message.is_empty() { reason } else { message };
+            format!("job {name} has failed: {}", out::harmless(why))
+        }
+    }
 }

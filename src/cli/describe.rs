@@ -23,7 +23,11 @@ use crate::{
 /// The server's refusal, or why it cannot be reached.
 pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
-    let objects = match target::read(&args.what)? {
+    let targets = target::read(&args.what).map_err(|error| match error {
+        Error::NoSuchKind(word) if args.what == [word.as_str()] => Error::NoSuchKindOrJob(word),
+        error => error,
+    })?;
+    let objects = match targets {
         Targets::Objects(objects) => objects,
         Targets::Kinds(kinds) => all(&client, &kinds).await?,
     };

@@ -20,6 +20,12 @@ pub enum Error {
     /// A word that names no kind.
     #[error("there is no kind `{0}`; the kinds are {kinds}", kinds = kinds())]
     NoSuchKind(String),
+    /// A word that stands where a kind is to stand, and may have been meant as a job's name.
+    #[error(
+        "there is no kind `{0}`; the kinds are {kinds}. For the job of that name write job/{0}",
+        kinds = kinds()
+    )]
+    NoSuchKindOrJob(String),
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -42,6 +48,17 @@ pub enum Error {
         why: String,
         /// How to mend it.
         mend: String,
+    },
+    /// Somebody takes connections there, and says nothing.
+    #[error(
+        "the server at {url} has not answered for {seconds} s; see the log of the server, and \
+         start it anew if it hangs"
+    )]
+    Silent {
+        /// The address.
+        url: String,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The connection broke before the answer was whole.
     #[error("the connection to the server broke: {0}")]
@@ -108,7 +125,10 @@ impl Error {
     #[must_use]
     pub fn is_away(&self) -> bool {
         match self {
-            Self::NotRunning { .. } | Self::Unreachable { .. } | Self::Broken(_) => true,
+            Self::NotRunning { .. }
+            | Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Broken(_) => true,
             Self::Api { code, .. } => matches!(code, 502..=504),
             _ => false,
         }

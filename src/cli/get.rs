@@ -62,7 +62,7 @@ async fn show_kinds(
     }
     match args.output {
         None | Some(ListFormat::Wide) => tables(client, kinds, args, by_age).await?,
-        Some(format) => lists(client, kinds, args, format).await?,
+        Some(format) => lists(client, kinds, args, format, by_age).await?,
     }
     Ok(0)
 }
@@ -193,6 +193,7 @@ async fn lists(
     kinds: &[Kind],
     args: &ListArgs,
     format: ListFormat,
+    by_age: bool,
 ) -> Result<(), Error> {
     let mut all = Vec::new();
     let mut first = Value::Null;
@@ -202,6 +203,12 @@ async fn lists(
             all.extend(items.into_iter().map(|item| with_kind(item, *kind)));
         }
         first = list;
+    }
+    if by_age {
+        all.sort_by_cached_key(|object| {
+            let text = |member: &str| object["metadata"][member].as_str().map(str::to_owned);
+            (text("creationTimestamp"), text("name"))
+        });
     }
     let revision = revision_of(&first);
     match format {

@@ -44,7 +44,8 @@ impl Patience {
             return Err(error);
         }
         let pauses = self.pauses.get_or_insert_with(|| {
-            out::note(format!("{error}\nwaiting for the server to come back"));
+            out::note(format!("{error}\nwaiting for the server to come back, for {} minutes at most; Ctrl-C stops waiting",
+                IN_ALL.as_secs() / 60));
             ExponentialBuilder::default()
                 .with_min_delay(SHORTEST)
                 .with_max_delay(LONGEST)

@@ -36,7 +36,9 @@ pub async fn run(args: RunArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let directory = std::env::current_dir().ok();
     let here = if client.place().is_here() { directory.as_deref() } else { None };
-    let job = job(&args, here)?;
+    let home = std::env::var("HOME").ok().filter(|home| home.starts_with('/'));
+    let home = home.as_deref().filter(|_| here.is_some()).map(Path::new);
+    let job = job(&args, here, home)?;
 
     // The same request id for each try: a job whose creation was answered into a broken
     // connection is not created again.
@@ -46,7 +48,7 @@ pub async fn run(args: RunArgs) -> Result<u8, Error> {
     let created = loop {
         match client.write(Method::POST, &collection(Kind::Job), &query, &job).await {
             Ok(created) => break created,
-            Err(error @ Error::Broken(_)) => patience.wait(error).await?,
+            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
             Err(error) => return Err(error),
         }
     };
@@ -160,11 +162,11 @@ impl Outcome {
 }
 
 /// The Job that the words describe. Paths are resolved against the caller's directory, where
-/// the server sees the same files.
+/// the server sees the same files; else `~` stays, and is the server's to resolve.
 ///
 /// # Errors
 /// Words that do not fit together.
-fn job(args: &RunArgs, here: Option<&Path>) -> Result<Value, Error> {
+fn job(args: &RunArgs, here: Option<&Path>, home: Option<&Path>) -> Result<Value, Error> {
     let agent = match (args.agent, &args.model) {
         (AgentName::Claude, Some(model)) => json!({"claude": {"model": model}}),
         (AgentName::Claude, None) => json!({"claude": {}}),
@@ -188,7 +190,7 @@ fn job(args: &RunArgs, here: Option<&Path>) -> Result<Value, Error> {
     }
     let mut spec = json!({"task": args.task, "agent": agent, "runtime": {"local": local}});
     if let Some(word) = &args.repo {
-        let mut repo = repo(word, here)?;
+        let mut repo = repo(word, here, home)?;
         if let Some(branch) = &args.branch {
             repo["branch"] = branch.as_str().into();
         }
@@ -208,9 +210,14 @@ fn job(args: &RunArgs, here: Option<&Path>) -> Result<Value, Error> {
 }
 
 /// Which repository a word names: a URL, a path, or `owner/project` on GitHub.
-fn repo(word: &str, here: Option<&Path>) -> Result<Value, Error> {
-    let is_path = ["/", "./", "../", "~"].iter().any(|start| word.starts_with(start))
-        || matches!(word, "." | "..");
+fn repo(word: &str, here: Option<&Path>, home: Option<&Path>) -> Result<Value, Error> {
+    if let Some(home) = home
+        && let Some(below) = word.strip_prefix("~/")
+    {
+        return Ok(json!({"url": text(&home.join(below))?}));
+    }
+    let is_path = ["/", "./", "../", "~/"].iter().any(|start| word.starts_with(start))
+        || matches!(word, "." | ".." | "~");
     if is_path {
         return Ok(json!({"url": text(&resolve(Path::new(word), here)?)?}));
     }
@@ -225,7 +232,7 @@ fn repo(word: &str, here: Option<&Path>) -> Result<Value, Error> {
         Some((owner, project)) if part(owner) && part(project) => Ok(json!({"github": word})),
         _ => Err(Error::Usage(format!(
             "--repo is `{word}`, which names no repository; write owner/project, a URL, or a \
-             path that begins with / or ./"
+             path that begins with /, ~/ or ./"
         ))),
     }
 }
@@ -261,7 +268,9 @@ mod tests {
     fn job_of(words: &[&str], here: Option<&str>) -> Result<Value, Error> {
         let words = ["open-dispatch", "run"].iter().chain(words);
         match Cli::try_parse_from(words).unwrap().command {
-            Some(Command::Run(args)) => job(&args, here.map(Path::new)),
+            Some(Command::Run(args)) => {
+                job(&args, here.map(Path::new), here.map(|_| Path::new("/home/me")))
+            }
             other => panic!("not a run: {other:?}"),
         }
     }
@@ -288,12 +297,24 @@ mod tests {
             job_of(&["x", "--repo", word], Some("/a")).map(|job| job["spec"]["repo"].to_string())
         };
         insta::assert_snapshot!(
-            ["o/r", "https://h/r.git", "git@h:o/r", "./r", "/r", ".", "r", "o/r/s", "o/"]
-                .map(|word| match repo(word) {
-                    Ok(repo) => format!("{word} -> {repo}"),
-                    Err(error) => format!("{word} -> {error}"),
-                })
-                .join("\n")
+            [
+                "o/r",
+                "https://h/r.git",
+                "git@h:o/r",
+                "./r",
+                "/r",
+                "/r r",
+                "~/r",
+                ".",
+                "r",
+                "o/r/s",
+                "o/",
+            ]
+            .map(|word| match repo(word) {
+                Ok(repo) => format!("{word} -> {repo}"),
+                Err(error) => format!("{word} -> {error}"),
+            })
+            .join("\n")
         );
     }
 

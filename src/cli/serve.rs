@@ -3,7 +3,11 @@
 //! In a terminal, `serve` is a chat as well: its console speaks with the server over HTTP, as
 //! any other console would.
 
-use std::{io::IsTerminal as _, sync::Arc};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -61,14 +65,45 @@ pub fn chat(args: ChatArgs) -> Result<u8, Error> {
             }
             // A server that is not ready yet still takes messages.
             Ok(_) | Err(Error::Api { code: 503, .. }) => {
-                talk(place, args.channel).await.map(|()| 0)
+                has_console(&client).await?;
+                talk(place, args.channel, false).await.map(|()| 0)
             }
             Err(error) => Err(error),
         }
     })
 }
 
-async fn embedded(data: std::path::PathBuf, channel: String) -> Result<u8, Error> {
+/// Whether the server takes part in chats at all: said before any greeting.
+async fn has_console(client: &Client) -> Result<(), Error> {
+    match client.get("/console/messages", &[], "application/json").await {
+        Err(Error::Api { code: 404, .. }) => Err(Error::Serve(
+            "this server was started with --chat none; start it with --chat console".to_owned(),
+        )),
+        Err(error @ Error::Api { code: 401 | 403, .. }) => Err(error),
+        // That it is there and takes only what is posted is the usual answer.
+        _ => Ok(()),
+    }
+}
+
+/// What to say where agents have no home of their own to work in: `said` is what `HOME` holds,
+/// and `home` the place that is used.
+fn homeless(said: Option<&Path>, home: &Path) -> Option<String> {
+    match said {
+        Some(said) if said.is_dir() => None,
+        Some(said) => Some(format!(
+            "HOME is {}, which is no directory; jobs that name no --workdir cannot start. Make \
+             it, or set HOME and start the server again",
+            said.display()
+        )),
+        None => Some(format!(
+            "HOME is not set; jobs that name no --workdir work in {}. Set HOME and start the \
+             server again if that is wrong",
+            home.display()
+        )),
+    }
+}
+
+async fn embedded(data: PathBuf, channel: String) -> Result<u8, Error> {
     let flags = Flags { data: Some(data), chat: Some("console".to_owned()), ..Flags::default() };
     up(resolve(&flags)?, Some(channel)).await
 }
@@ -84,6 +119,14 @@ async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
     let data = config.data.value.clone();
     let house = House::open(config).map_err(failed)?;
     house.log(if console.is_some() { LogTo::File } else { LogTo::Stderr }).map_err(failed)?;
+    let said = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    if let Some(line) = homeless(said.as_deref(), &home) {
+        tracing::warn!("{line}");
+        if console.is_some() {
+            out::note(line);
+        }
+    }
     let log = house.log_file();
     let mut running = house.start(Ambient::real()).await.map_err(failed)?;
     let url = running.url();
@@ -99,7 +142,7 @@ async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
         Some(channel) => {
             out::note(format!("server at {address}, its log in {}", log.display()));
             tokio::select! {
-                left = talk(Place::Data(data), channel) => left,
+                left = talk(Place::Data(data), channel, true) => left,
                 error = running.failed() => Err(failed(error)),
                 () = signals.next() => Ok(()),
             }
@@ -137,7 +180,7 @@ async fn down(running: Running) {
 }
 
 /// Chats until the person leaves.
-async fn talk(place: Place, channel: String) -> Result<(), Error> {
+async fn talk(place: Place, channel: String, ends_server: bool) -> Result<(), Error> {
     let history = match &place {
         Place::Data(data) => Some(data.join(HISTORY_FILE)),
         Place::Server(..) => None,
@@ -148,6 +191,7 @@ async fn talk(place: Place, channel: String) -> Result<(), Error> {
     let options = chat::Options {
         server: chat::Server::new(http()?, Arc::new(find)),
         channel,
+        ends_server,
         history,
         no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
         ambient: Ambient::real(),

@@ -7,7 +7,7 @@ use super::{
     API_VERSION, AnyObject, Fault, Faults, Kind, Metadata, Object, check,
     fault::{in_order, nearest, quoted},
     schema,
-    tree::{Node, Shape},
+    tree::{Node, Plain, Shape},
     validate,
 };
 
@@ -23,7 +23,19 @@ pub fn decode(json: Value) -> Result<AnyObject, Faults> {
     tree(&Node::from(json)).map_err(|faults| Faults(in_order(faults)))
 }
 
-/// The same for a tree that knows its places.
+/// Looks in a JSON text for members that stand twice, of which a reader would drop one.
+///
+/// # Errors
+/// Every such member. A text that is no JSON has none.
+pub fn json_doubles(text: &[u8]) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    if let Ok(Plain(node)) = serde_json::from_slice(text) {
+        check::doubles(&node, "", &mut faults);
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Faults(in_order(faults))) }
+}
+
+/// As [`decode`], for a tree that knows its places.
 pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
     if !matches!(node.shape, Shape::Map(_)) {
         let found = node.describe();
@@ -35,7 +47,9 @@ pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
     check::doubles(node, "", &mut faults);
     version(node, &mut faults);
     let Some(kind) = kind(node, &mut faults) else { return Err(faults) };
-    faults.extend(check::check(schema::of(kind), node));
+    let judged = faults.iter().any(|fault| fault.path == "kind");
+    let found = check::check(schema::of(kind), node);
+    faults.extend(found.into_iter().filter(|fault| !judged || fault.path != "kind"));
     validate::rules(kind, node, &mut faults);
     if !faults.is_empty() {
         return Err(faults);
@@ -77,7 +91,12 @@ fn kind(node: &Node, faults: &mut Vec<Fault>) -> Option<Kind> {
                 format!("`{word}` is not supported yet; this version has {list}")
             }
             Err(_) => match nearest(word, names) {
-                Some(name) => format!("{} is no kind; did you mean `{name}`?", quoted(word)),
+                Some(name) => {
+                    let message = format!("{} is no kind; did you mean `{name}`?", quoted(word));
+                    faults.push(kind.fault("kind", message));
+                    // The rest is judged as what was meant.
+                    return name.parse().ok();
+                }
                 None => format!("{} is no kind; write one of {list}", quoted(word)),
             },
         },

@@ -32,7 +32,7 @@ pub mod yaml;
 
 pub use agent::{Agent, AgentSpec, AgentStatus, TurnCounts};
 pub use condition::{Condition, ConditionStatus, Conditions};
-pub use decode::decode;
+pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{

@@ -17,10 +17,17 @@ const PATTERN: &str = r"^([0-9]+(ms|s|m|h|d))+$";
 
 /// A text that is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no duration; write a number with a unit (ms, s, m, h, d), such as 90s, 10m or 1h30m"
-)]
-pub struct NotASpan(pub String);
+pub enum NotASpan {
+    /// It cannot be read.
+    #[error(
+        "`{0}` is no duration; write a number with a unit (ms, s, m, h, d), such as 90s, 10m or \
+         1h30m"
+    )]
+    Unreadable(String),
+    /// It can, and no clock counts so far.
+    #[error("`{0}` is too long for a duration; write a shorter one, or leave it out")]
+    TooLong(String),
+}
 
 impl Span {
     /// Its name among the definitions of a JSON Schema.
@@ -55,26 +62,30 @@ impl FromStr for Span {
     type Err = NotASpan;
 
     fn from_str(text: &str) -> Result<Self, NotASpan> {
-        let bad = || NotASpan(text.to_owned());
+        let bad = || NotASpan::Unreadable(text.to_owned());
+        let too_long = || NotASpan::TooLong(text.to_owned());
         let mut rest = text;
-        let mut millis: u64 = 0;
+        let mut millis: Option<u64> = Some(0);
         if rest.is_empty() {
             return Err(bad());
         }
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+            if digits == 0 {
+                return Err(bad());
+            }
+            // Digits alone fail only by being too many.
+            let number: Option<u64> = rest[..digits].parse().ok();
             rest = &rest[digits..];
             let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
             let (_, unit) =
                 UNITS.iter().find(|(name, _)| *name == &rest[..letters]).ok_or_else(bad)?;
             millis = number
-                .checked_mul(*unit)
-                .and_then(|part| millis.checked_add(part))
-                .ok_or_else(bad)?;
+                .and_then(|number| number.checked_mul(*unit))
+                .and_then(|part| millis?.checked_add(part));
             rest = &rest[letters..];
         }
-        Ok(Self::from_millis(millis))
+        millis.map(Self::from_millis).ok_or_else(too_long)
     }
 }
 

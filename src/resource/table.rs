@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Agent, AnyObject, ExitReason, Job, Kind, Sprite};
+use super::{Agent, AnyObject, ConditionStatus, ExitReason, Job, Kind, Sprite};
 
 /// A column of a kind's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,32 @@ pub struct Context {
     /// The place in the queue, from 1, of each Sprite (by name) that waits for a slot of its
     /// runtime.
     pub waiting: BTreeMap<String, usize>,
+}
+
+/// The sprites that wait for a slot, each with its place, from 1, in the line of its runtime.
+#[must_use]
+pub fn waiting_line(sprites: impl IntoIterator<Item = Sprite>) -> Vec<(Sprite, usize)> {
+    let mut waiting: Vec<Sprite> = sprites.into_iter().filter(is_waiting).collect();
+    waiting.sort_by(|a, b| {
+        let key = |sprite: &Sprite| sprite.metadata.creation_timestamp;
+        key(a).cmp(&key(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    });
+    let mut lengths: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let place = |sprite: Sprite| {
+        let length = lengths.entry(sprite.spec.runtime.name()).or_default();
+        *length += 1;
+        (sprite, *length)
+    };
+    waiting.into_iter().map(place).collect()
+}
+
+/// Whether a sprite was told to wait, and still does.
+fn is_waiting(sprite: &Sprite) -> bool {
+    let admitted = sprite.status.conditions.get("Admitted");
+    admitted.is_some_and(|condition| condition.status == ConditionStatus::False)
+        && sprite.status.exit.is_none()
+        && sprite.spec.stop.is_none()
+        && !sprite.metadata.is_deleting()
 }
 
 const fn text(name: &'static str) -> Column {

@@ -411,11 +411,25 @@ fn is_github(text: &str) -> bool {
 
 /// Why git should not get a text as the address of a repository, if it should not.
 fn bad_url(text: &str) -> Option<String> {
-    if text.is_empty()
-        || text.starts_with('-')
-        || text.contains(|c: char| c.is_whitespace() || c.is_control())
-    {
-        return Some("is no address that git can clone".to_owned());
+    // Where there are credentials in an address, no message repeats it.
+    let is_path = text.starts_with('/') || text == "~" || text.starts_with("~/");
+    let fault = if text.is_empty() {
+        "is empty; write an https, ssh or file address, or a path that begins with / or ~/"
+    } else if text.starts_with('-') {
+        "begins with a dash, which git would take for a flag; write an https, ssh or file \
+         address, or a path that begins with / or ~/"
+    } else if text.contains(char::is_control) {
+        "has a control character in it, such as a line break; take it out"
+    } else if text.contains(char::is_whitespace) && !is_path {
+        "has a space in it, which no address may have; write %20, or a path that begins with / \
+         or ~/"
+    } else if !is_path && !names_host(text) {
+        "is a relative path, and the server does not stand where you do; begin it with / or ~/"
+    } else {
+        ""
+    };
+    if !fault.is_empty() {
+        return Some(fault.to_owned());
     }
     if text.contains("::") && !text.contains("://") {
         return Some(
@@ -431,6 +445,11 @@ fn bad_url(text: &str) -> Option<String> {
          of the server's environment give them"
             .to_owned()
     })
+}
+
+/// Whether git reads a text as an address, and not as a path: the colon comes before any slash.
+fn names_host(text: &str) -> bool {
+    text.split('/').next().is_some_and(|start| start.contains(':'))
 }
 
 /// Whether git takes a text as the name of a branch (`git check-ref-format`).

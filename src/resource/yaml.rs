@@ -2,7 +2,10 @@
 //!
 //! The only module that knows which YAML library there is.
 
-use serde_saphyr::{DuplicateKeyPolicy, Error, MessageFormatter, Options, UserMessageFormatter};
+use serde_saphyr::{
+    DuplicateKeyPolicy, Error, MessageFormatter, Options, UserMessageFormatter,
+    budget::BudgetBreach,
+};
 
 use super::{
     AnyObject, Fault, Faults, decode,
@@ -12,6 +15,10 @@ use super::{
 
 /// The most bytes of text that are taken.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The most documents of a text that are taken.
+const MAX_DOCUMENTS: usize = 1_000;
+/// The most values of a text that are taken, over all its documents.
+const MAX_VALUES: usize = 200_000;
 
 /// The deepest nesting that is taken. The deepest place of our types is half of that, and each
 /// level costs the reader tens of kilobytes of stack.
@@ -49,7 +56,8 @@ pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_nodes: 200_000,
+            max_documents: MAX_DOCUMENTS,
+            max_nodes: MAX_VALUES,
             max_depth: MAX_DEPTH,
             max_aliases: 1_000,
             max_anchors: 1_000,
@@ -65,8 +73,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
 
 fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     if text.len() > MAX_BYTES {
-        let message = format!("is {} bytes long; the most is {MAX_BYTES}", text.len());
-        return Err(Fault::new("", message));
+        return Err(Fault::new("", too_large(format_args!("{} MiB", MAX_BYTES >> 20))));
     }
     // With this policy the reader passes doubles on, and `decode` finds all of them.
     let policy = DuplicateKeyPolicy::LastWins;
@@ -102,6 +109,11 @@ fn has_number_key(node: &Node) -> bool {
         })
 }
 
+/// The limits hold for a text as a whole, however many documents there are in it.
+fn too_large(limit: std::fmt::Arguments<'_>) -> String {
+    format!("the file is too large (limit {limit}); split it into several files")
+}
+
 /// A fault of the text itself, in one line.
 fn fault(error: &Error) -> Fault {
     let place = error.location().map(Place::from).unwrap_or_default();
@@ -116,9 +128,16 @@ fn fault(error: &Error) -> Fault {
         | Error::AliasReplayCounterOverflow { .. } => {
             "aliases make the document too large; write the values out".to_owned()
         }
-        Error::Budget { .. } => {
-            "the document is too large or too deep; split it with ---".to_owned()
-        }
+        Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Depth { .. } => {
+                format!("is nested too deep (limit {MAX_DEPTH} levels); write it flatter")
+            }
+            BudgetBreach::Documents { .. } => too_large(format_args!("{MAX_DOCUMENTS} documents")),
+            BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } => {
+                "there are too many anchors and aliases; write the values out".to_owned()
+            }
+            _ => too_large(format_args!("{MAX_VALUES} values")),
+        },
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key {} is there already; keep one", quoted(key))
         }

@@ -19,8 +19,8 @@ const DRAINED: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
     /// It is larger than it may be.
-    #[error("the body is too large")]
-    TooLarge,
+    #[error("the body is too large (limit {0} bytes)")]
+    TooLarge(usize),
     /// The connection broke, or what came is no body.
     #[error("the body broke off")]
     Broken,
@@ -51,7 +51,7 @@ async fn collect(mut body: Body, known: usize, limit: usize) -> Result<Bytes, Bo
         size = size.saturating_add(data.len());
         if size > limit || known > limit {
             if size > DRAINED || known > DRAINED {
-                return Err(BodyError::TooLarge);
+                return Err(BodyError::TooLarge(limit));
             }
         } else if first.is_empty() && all.is_empty() {
             first = data;
@@ -64,7 +64,7 @@ async fn collect(mut body: Body, known: usize, limit: usize) -> Result<Bytes, Bo
         }
     }
     match () {
-        () if size > limit || known > limit => Err(BodyError::TooLarge),
+        () if size > limit || known > limit => Err(BodyError::TooLarge(limit)),
         () if all.is_empty() => Ok(first),
         () => Ok(all.into()),
     }

@@ -7,7 +7,8 @@
 //!
 //! Two kinds of callers are told apart before anything of a request is read. Sprites show the
 //! [token](crate::token) that was derived for them, and can speak only for themselves. Everybody
-//! else shows the one access token of the data directory. `/health` and `/ready` ask nobody.
+//! else shows the one access token of the data directory. `/health` and `/ready` ask nobody,
+//! nor do `/healthz`, `/livez` and `/readyz`, which are other names for the same.
 //!
 //! A router of another room gets in by [`router_with`], behind the same access token.
 
@@ -110,7 +111,10 @@ pub fn router_with(state: State, others: Router) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), access::require));
     Router::new()
         .route("/health", routing::get(health::health))
+        .route("/healthz", routing::get(health::health))
+        .route("/livez", routing::get(health::health))
         .route("/ready", routing::get(health::ready))
+        .route("/readyz", routing::get(health::ready))
         .route("/webhooks/events", routing::post(webhooks::events))
         .route("/webhooks/inbox", routing::get(inbox::inbox))
         .route("/webhooks/logs", routing::post(webhooks::logs))

@@ -34,12 +34,15 @@ impl Problem {
 
     /// A document that cannot be taken, with all its faults.
     pub(super) fn invalid(kind: Kind, name: &str, faults: &Faults) -> Self {
+        // A name that is to be made up is none yet.
+        let whose = match name {
+            "" => format!("{kind}.{GROUP}"),
+            name => format!("{kind}.{GROUP} \"{name}\""),
+        };
         let listed: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
         let message = match listed.as_slice() {
-            [one] => format!("{kind}.{GROUP} \"{name}\" is invalid: {one}"),
-            several => {
-                format!("{kind}.{GROUP} \"{name}\" is invalid: [{}]", several.join(", "))
-            }
+            [one] => format!("{whose} is invalid: {one}"),
+            several => format!("{whose} is invalid: [{}]", several.join(", ")),
         };
         let causes = faults
             .0
@@ -147,7 +150,7 @@ impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let message = error.to_string();
         match error {
-            BodyError::TooLarge => {
+            BodyError::TooLarge(_) => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
             }
             BodyError::Broken => Self::bad_request(message),

@@ -81,7 +81,7 @@ pub(super) fn query(uri: &Uri, name: &str) -> Option<String> {
 
 fn body_error(problem: BodyError) -> Response {
     match problem {
-        BodyError::TooLarge => error(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
+        BodyError::TooLarge(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
         BodyError::Broken => error(StatusCode::BAD_REQUEST, "the body broke off"),
         BodyError::TooSlow => error(StatusCode::REQUEST_TIMEOUT, problem.to_string()),
     }

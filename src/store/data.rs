@@ -46,7 +46,7 @@ impl DataDir {
             .create(path)
             .map_err(unusable("make the data directory"))?;
         let root = fs::canonicalize(path).map_err(unusable("find the data directory"))?;
-        keep_private(&root).map_err(unusable("keep to itself the data directory"))?;
+        keep_private(&root).map_err(unusable("close to other users the data directory"))?;
         let lock = take_lock(&root).map_err(|error| match error {
             LockError::Held(holder) => {
                 Error::Locked { path: root.display().to_string(), holder: holder.to_string() }
@@ -197,7 +197,7 @@ mod tests {
         fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).unwrap();
         let error = DataDir::open(parent.path()).unwrap_err().to_string();
         let place = parent.path().display().to_string();
-        insta::assert_snapshot!(error.replace(&place, "PLACE"), @"the store cannot be used: cannot keep to itself the data directory PLACE: it holds other files and is open to other users (chmod 700 would close it); mend that, or choose another directory with --data");
+        insta::assert_snapshot!(error.replace(&place, "PLACE"), @"the store cannot be used: cannot close to other users the data directory PLACE: it holds other files and is open to other users (chmod 700 would close it); mend that, or choose another directory with --data");
         assert!(!parent.path().join(LOCK_FILE).exists());
     }
 

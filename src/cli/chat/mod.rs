@@ -50,6 +50,8 @@ pub struct Options {
     pub server: Server,
     /// The channel to chat in.
     pub channel: String,
+    /// Whether the server ends with this chat.
+    pub ends_server: bool,
     /// Where lines that were typed are kept, if anywhere.
     pub history: Option<PathBuf>,
     /// Whether `NO_COLOR` is set to something.
@@ -90,11 +92,16 @@ type Screen = Box<dyn FnMut(&str) -> std::io::Result<()> + Send>;
 
 /// The first lines that a newcomer sees.
 #[must_use]
-pub fn banner(channel: &str) -> String {
+pub fn banner(channel: &str, ends_server: bool) -> String {
+    let leaving = if ends_server {
+        "Ctrl-D stops this server; jobs that run go on, and the next server takes them over."
+    } else {
+        "Ctrl-D leaves, and what runs keeps running."
+    };
     format!(
         "Open Dispatch, channel {channel}. Try this first: /od-run echo hello\n\
          With Claude Code installed: /od-run --agent claude --workdir PATH what to do\n\
-         /od-help lists all commands; Ctrl-D leaves, and what runs keeps running.\n"
+         /od-help lists all commands. {leaving}\n"
     )
 }
 
@@ -155,7 +162,7 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
     // In front of the first prompt.
     let mut terminal = std::io::stdout();
     terminal
-        .write_all(banner(&options.channel).as_bytes())
+        .write_all(banner(&options.channel, options.ends_server).as_bytes())
         .and_then(|()| terminal.flush())
         .map_err(Error::Output)?;
     let _borrowed = editor::Borrowed::terminal();
@@ -400,6 +407,11 @@ mod tests {
         let leaving: Vec<String> =
             [1, 2, 7].iter().filter_map(|n| keeps_running(&names(*n))).collect();
         assert_eq!(keeps_running(&[]), None);
-        insta::assert_snapshot!(format!("{}-----\n{}", banner("main"), leaving.join("\n")));
+        insta::assert_snapshot!(format!(
+            "{}-----\n{}-----\n{}",
+            banner("main", false),
+            banner("main", true),
+            leaving.join("\n")
+        ));
     }
 }

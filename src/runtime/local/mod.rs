@@ -195,7 +195,7 @@ impl LocalRuntime {
             agent: agent_spec(&spec.agent, spec.instructions.as_deref())?,
             task: spec.task.clone(),
             workdir: text(&workdir)?,
-            repo: spec.repo.as_ref().map(repo_spec).transpose()?,
+            repo: spec.repo.as_ref().map(|repo| repo_spec(repo, &self.config.home)).transpose()?,
             permissions: Permissions {
                 mode: spec.permissions.mode.unwrap_or_default(),
                 allow: spec.permissions.allow.clone(),
@@ -449,10 +449,15 @@ fn agent_spec(agent: &AgentCli, instructions: Option<&str>) -> Result<AgentSpec,
     }
 }
 
-fn repo_spec(repo: &Repo) -> Result<RepoSpec, Error> {
+/// What to clone, with `~` for the home.
+fn repo_spec(repo: &Repo, home: &Path) -> Result<RepoSpec, Error> {
     let url = match (&repo.github, &repo.url) {
         (Some(github), None) => format!("https://github.com/{github}.git"),
-        (None, Some(url)) => url.clone(),
+        (None, Some(url)) if url == "~" => text(home)?,
+        (None, Some(url)) => match url.strip_prefix("~/") {
+            Some(below) => text(&home.join(below))?,
+            None => url.clone(),
+        },
         _ => {
             return Err(Error::Terminal("repo: give exactly one of github and url".into()));
         }

@@ -49,6 +49,13 @@ pub(super) async fn watch(
     let mut lines = Vec::new();
     match resume {
         Some(revision) => {
+            let newest = state.0.store.revision().await?;
+            if revision > newest {
+                return Err(Problem::expired(format!(
+                    "resourceVersion {revision} is not reached yet; the newest is {newest}: list \
+                     anew, and watch from there"
+                )));
+            }
             // History that is gone is told by the answer's status, while there is one.
             state.0.store.changes(revision, 1).await?;
             view.revision = revision;

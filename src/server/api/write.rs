@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     resource::{
-        AnyObject, FINALIZER_SPRITES, Fault, Faults, GROUP, Kind, admit, decode,
+        AnyObject, FINALIZER_SPRITES, Fault, Faults, GROUP, Kind, admit, decode, json_doubles,
         merge::merge_patch, yaml,
     },
     server::{State, body, status::Problem},
@@ -368,8 +368,13 @@ async fn document(state: &State, request: Request) -> Result<Value, Problem> {
     if content_type(&parts.headers).ends_with("yaml") {
         return from_yaml(&parts.uri, &bytes);
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::bad_request(format!("the body is no JSON: {error}")))
+    let json = serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::bad_request(format!("the body is no JSON: {error}")))?;
+    json_doubles(&bytes).map_err(|faults| {
+        let plural = parts.uri.path().rsplit('/').find_map(Kind::find);
+        Problem::invalid(plural.unwrap_or(Kind::Job), "", &faults)
+    })?;
+    Ok(json)
 }
 
 fn from_yaml(uri: &Uri, bytes: &[u8]) -> Result<Value, Problem> {

@@ -20,7 +20,11 @@ mod place;
 mod read;
 mod seen;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 pub(super) use lane::{InboxTurn, Lane, Reply, Request};
@@ -297,12 +301,14 @@ impl Ingest {
             }
         }
         let mut pending = Vec::new();
+        let mut asked = BTreeSet::new();
         if events.iter().any(observe::touches_approvals) {
             pending = self.store.approvals(lane.uid()).await?;
+            asked.extend(pending.iter().map(|it| (it.run, it.request.clone())));
             pending.retain(|approval| approval.state == ApprovalState::Pending);
         }
         let (sprite_uid, agent_uid) = (lane.uid().to_owned(), lane.agent_uid().map(str::to_owned));
-        Ok(Context { sprite_uid, agent_uid, run, now, turns, pending })
+        Ok(Context { sprite_uid, agent_uid, run, now, turns, pending, asked })
     }
 
     /// What is known of a sprite, read from the store where it must be.

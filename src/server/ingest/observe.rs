@@ -3,7 +3,7 @@
 //! It decides nothing about the world. It says which members of the sprite's status, and which
 //! rows of which ledgers, now read differently; controllers act on those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,8 @@ pub struct Context {
     pub turns: BTreeMap<String, Turn>,
     /// The sprite's approvals that are pending.
     pub pending: Vec<Approval>,
+    /// The sprite's approvals that have a row, in whatever state: by run and request.
+    pub asked: BTreeSet<(u32, String)>,
 }
 
 /// Whether observing an event needs its turn's row.
@@ -46,12 +48,15 @@ pub fn turn_of(event: &Event) -> Option<&str> {
     }
 }
 
-/// Whether observing an event needs to know which approvals are pending.
+/// Whether observing an event needs to know which approvals there are.
 #[must_use]
 pub fn touches_approvals(event: &Event) -> bool {
     matches!(
         event.body,
-        EventBody::Hello { .. } | EventBody::ApprovalWithdrawn { .. } | EventBody::Exit(_)
+        EventBody::Hello { .. }
+            | EventBody::Approval { .. }
+            | EventBody::ApprovalWithdrawn { .. }
+            | EventBody::Exit(_)
     )
 }
 
@@ -81,6 +86,9 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                 next.cost = sum(next.cost, *usage);
                 end(&mut context, turn, *outcome, message.as_deref(), *usage, &mut ops);
             }
+            // Asked again, it is as it was, be it answered or not.
+            EventBody::Approval { request, .. }
+                if !context.asked.insert((context.run, request.clone())) => {}
             EventBody::Approval { turn, request, tool, title, input } => {
                 let approval = Approval {
                     sprite_uid: context.sprite_uid.clone(),
@@ -288,6 +296,7 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             turns: BTreeMap::new(),
             pending: Vec::new(),
+            asked: BTreeSet::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{
     ConnectOptions as _, SqliteConnection, SqlitePool,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -38,11 +38,13 @@ pub(super) async fn open(
     options: Options,
 ) -> Result<Opened, Error> {
     let unusable = |error: sqlx::Error| {
-        Error::Unavailable(format!(
-            "{}: {}; mend that, or choose another directory with --data",
-            path.display(),
-            message(&error)
-        ))
+        let why = message(&error);
+        let mend = if ["not a database", "malformed"].iter().any(|word| why.contains(word)) {
+            "put a copy of it in its place, or move it away to begin anew"
+        } else {
+            "mend that, or choose another directory with --data"
+        };
+        Error::Unavailable(format!("{}: {why}; {mend}", path.display()))
     };
     let options = writer_options(path, options);
     let mut connection = options.connect().await.map_err(unusable)?;
@@ -95,7 +97,17 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
     if found > known {
         return Err(Error::TooNew { path: path.display().to_string(), found, known });
     }
-    MIGRATIONS.run(connection).await.map_err(|error| unusable(error.to_string()))
+    MIGRATIONS.run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMismatch(version) | MigrateError::VersionMissing(version) => {
+            unusable(format!(
+                "another build of this program made its step {version}; use the build that made \
+                 it, or choose another directory with --data"
+            ))
+        }
+        error => unusable(format!(
+            "{error}; put a copy in its place, or choose another directory with --data"
+        )),
+    })
 }
 
 /// The newest migration that the file has seen; 0 for an empty file.
