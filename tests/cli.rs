@@ -518,3 +518,19 @@ fn a_server_with_another_key_does_not_start_while_sprites_live() {
     world.serve(&[]);
     assert_eq!(world.od(&["run", "-f", "echo on"]).text(), "on\n");
 }
+
+#[test]
+fn a_job_tells_where_the_work_in_its_clone_was_kept() {
+    let world = World::new();
+    let git = "git init -q -b main origin && cd origin && git -c user.name=a -c user.email=a@b.test \
+               commit -q --allow-empty -m first";
+    assert_eq!(world.od(&["run", "-f", git]).code, 0);
+    let task = "echo new > new; pwd";
+    let run = world.od(&["run", "-f", "--name", "cloned", "--repo", "./origin", task]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let told = format!("its work is in {}", run.text());
+    while !world.od(&["describe", "job", "cloned"]).text().contains(&told) {
+        std::thread::yield_now();
+    }
+    assert!(!run.stderr.contains(".clone-"), "{}", run.stderr);
+}

@@ -328,7 +328,8 @@ async fn a_branch_is_cloned_for_the_agent() {
     let text = stage.world.text(Stream::Stdout);
     assert!(text.starts_with("of the feature\n"), "{text}");
     assert!(!text.contains("ghp_") && !text.contains("extraHeader"), "{text}");
-    assert!(stage.world.text(Stream::System).contains("Cloning into"));
+    let said = stage.world.text(Stream::System);
+    assert!(said.contains(&format!("Cloning into '{}'", stage.spec.workdir)), "{said}");
 }
 
 #[tokio::test]
