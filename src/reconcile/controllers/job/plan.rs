@@ -389,7 +389,12 @@ fn end_of(exit: &ExitStatus) -> End {
         }
         _ => (false, words::AGENT_FAILED, plain_end(exit)),
     };
-    let message = if exit.message.is_empty() { plain } else { exit.message.clone() };
+    // How it took its end says nothing to somebody who wanted it.
+    let message = match exit.reason {
+        ExitReason::Cancelled => plain,
+        _ if exit.message.is_empty() => plain,
+        _ => exit.message.clone(),
+    };
     End { well, reason, message }
 }
 
@@ -454,6 +459,12 @@ fn finish(status: &mut JobStatus, well: bool, sprites: &[Sprite], generation: u6
     if sprites.last().is_some_and(has_gap) {
         let gap = "the end of its output may be missing";
         message = if message.is_empty() { gap.to_owned() } else { format!("{message}; {gap}") };
+    }
+    let missing =
+        sprites.iter().fold(0, |sum: u64, it| sum.saturating_add(it.status.missing_bytes));
+    if missing > 0 {
+        let gap = format!("the output is not whole: {missing} bytes are missing");
+        message = if message.is_empty() { gap } else { format!("{message}; {gap}") };
     }
     status.message.clone_from(&message);
     status.completion_time = Some(now);
