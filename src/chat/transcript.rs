@@ -410,14 +410,12 @@ pub fn end_line(job: &Job) -> String {
 /// How an attempt ended, in a few words.
 #[must_use]
 pub fn exit_words(exit: &Exit) -> String {
-    if exit.reason == ExitReason::Cancelled {
-        return "cancelled".to_owned();
-    }
     let message = one_line(&exit.message);
     if !message.is_empty() {
         return message;
     }
     match (exit.code, exit.signal, exit.reason) {
+        (_, _, ExitReason::Cancelled) => "cancelled".to_owned(),
         (_, _, ExitReason::TimedOut) => "it took too long".to_owned(),
         (_, _, ExitReason::IdleTimedOut) => "it was silent for too long".to_owned(),
         (_, Some(signal), _) => format!("ended by signal {signal}"),

@@ -389,12 +389,7 @@ fn end_of(exit: &ExitStatus) -> End {
         }
         _ => (false, words::AGENT_FAILED, plain_end(exit)),
     };
-    // How it took its end says nothing to somebody who wanted it.
-    let message = match exit.reason {
-        ExitReason::Cancelled => plain,
-        _ if exit.message.is_empty() => plain,
-        _ => exit.message.clone(),
-    };
+    let message = if exit.message.is_empty() { plain } else { exit.message.clone() };
     End { well, reason, message }
 }
 

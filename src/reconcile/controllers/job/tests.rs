@@ -281,7 +281,7 @@ fn a_cancelled_job_says_so_and_not_how_its_agent_took_it() {
     world.settle();
     world.hello();
     world.exit(ExitReason::Cancelled, None);
-    world.live().unwrap().status.exit.as_mut().unwrap().message = "ended by signal 15".into();
+    world.live().unwrap().status.exit.as_mut().unwrap().signal = Some(15);
     world.over();
     world.settle();
     assert_eq!((world.phase(), world.job().status.message.as_str()), ("Cancelled", "cancelled"));
