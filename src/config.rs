@@ -80,7 +80,8 @@ pub const SETTINGS: [Described; 9] = [
         flag: "",
         variable: "JOB_TOKEN_SECRET",
         default: "a key drawn once, in the data directory",
-        what: "The key from which the sprites' tokens are derived.",
+        what: "The key from which the sprites' tokens are derived. A server with another one than \
+               living sprites were started with does not start.",
     },
     Described {
         flag: "",

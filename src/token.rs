@@ -60,6 +60,12 @@ impl SpriteTokens {
         hex(&mac.finalize().into_bytes())
     }
 
+    /// What tells this key from another, and says nothing about it: no sprite has this for a uid.
+    #[must_use]
+    pub fn key_print(&self) -> String {
+        self.derive("open-dispatch: which key is this?")
+    }
+
     /// Whether this is that sprite's token; takes as long for a wrong one as for the right one.
     #[must_use]
     pub fn verify(&self, uid: &str, token: &str) -> bool {

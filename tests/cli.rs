@@ -596,3 +596,61 @@ fn a_home_that_is_missing_is_told_at_the_start() {
     server.wait().unwrap();
     assert_eq!(said.len(), 1, "{said:?}");
 }
+
+#[test]
+fn a_server_with_another_key_does_not_start_while_sprites_live() {
+    let mut world = World::new();
+    let task = "touch on; while ! [ -e go ]; do sleep 0.02; done; echo after";
+    assert_eq!(world.od(&["run", "--name", "keyed", task]).code, 0);
+    while !world.work().join("on").exists() {
+        std::thread::yield_now();
+    }
+    assert_eq!(world.stop_server(Signal::TERM), Some(0));
+    let refusal = |world: &World, secret: Option<&str>| {
+        let mut serve = world.command(&["serve", "--listen", "0", "--chat", "none"]);
+        serve.envs(secret.map(|secret| ("JOB_TOKEN_SECRET", secret)));
+        let output = serve.stdin(std::process::Stdio::null()).output().unwrap();
+        assert!(!output.status.success());
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        line
+    };
+    let line = refusal(&world, Some("another key, long enough"));
+    let mend = "JOB_TOKEN_SECRET is not the one that 1 living sprite was started with; unset it, or \
+                stop them first with the old one (where it is lost: kill -9 ";
+    assert!(line.contains(mend), "{line}");
+    let (key, kept) = (world.data().join("key"), world.data().join("kept"));
+    std::fs::rename(&key, &kept).unwrap();
+    let line = refusal(&world, None);
+    assert!(line.contains("living sprite was started with; put it back, or"), "{line}");
+    std::fs::rename(&kept, &key).unwrap();
+    world.serve(&[]);
+    world.write("go", "");
+    let followed = world.od(&["logs", "-f", "job/keyed"]);
+    assert_eq!(followed.text(), "after\n", "{}", followed.stderr);
+    assert_eq!(world.od(&["get", "job", "keyed", "-o", "json"]).code, 0);
+    // Nobody lives any more: another key is as good.
+    while std::fs::read_dir(world.data().join("runs")).unwrap().next().is_some() {
+        std::thread::yield_now();
+    }
+    assert_eq!(world.stop_server(Signal::TERM), Some(0));
+    std::fs::remove_file(&key).unwrap();
+    world.serve(&[]);
+    assert_eq!(world.od(&["run", "-f", "echo on"]).text(), "on\n");
+}
+
+#[test]
+fn a_job_tells_where_the_work_in_its_clone_was_kept() {
+    let world = World::new();
+    let git = "git init -q -b main origin && cd origin && git -c user.name=a -c user.email=a@b.test \
+               commit -q --allow-empty -m first";
+    assert_eq!(world.od(&["run", "-f", git]).code, 0);
+    let task = "echo new > new; pwd";
+    let run = world.od(&["run", "-f", "--name", "cloned", "--repo", "./origin", task]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let told = format!("its work is in {}", run.text());
+    while !world.od(&["describe", "job", "cloned"]).text().contains(&told) {
+        std::thread::yield_now();
+    }
+    assert!(!run.stderr.contains(".clone-"), "{}", run.stderr);
+}

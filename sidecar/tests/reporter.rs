@@ -328,7 +328,8 @@ async fn a_branch_is_cloned_for_the_agent() {
     let text = stage.world.text(Stream::Stdout);
     assert!(text.starts_with("of the feature\n"), "{text}");
     assert!(!text.contains("ghp_") && !text.contains("extraHeader"), "{text}");
-    assert!(stage.world.text(Stream::System).contains("Cloning into"));
+    let said = stage.world.text(Stream::System);
+    assert!(said.contains(&format!("Cloning into '{}'", stage.spec.workdir)), "{said}");
 }
 
 #[tokio::test]
@@ -709,4 +710,68 @@ async fn killing_anothers_tree_takes_no_exit_from_our_own_children() {
     let tree = sprite_reporter::process::Tree::left_behind("nobody", None);
     assert_eq!(tree.kill(|_| {}).await.unwrap(), 0);
     assert!(child.wait().unwrap().success());
+}
+
+/// What the agent prints while its spool cannot be written: far more than any pipe holds.
+const LOUD: &str = "echo begun; while ! [ -e go ]; do sleep 0.02; done; \
+                    yes 0123456789abcdef | head -n 400000; touch done";
+
+#[tokio::test]
+async fn an_agent_waits_for_a_disk_that_takes_nothing_and_nothing_of_it_is_lost() {
+    let stage = Stage::new(LOUD);
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.until_printed("begun\n").await;
+    let (spool, away) = (stage.run.spool(), stage.run.path().join("away"));
+    fs::rename(&spool, &away).unwrap();
+    fs::write(stage.data.path().join("work/go"), "").unwrap();
+    while !stage.complaints().contains("cannot write to the spool") {
+        pause(Duration::from_millis(5)).await;
+    }
+    // Longer than anybody's patience with it ever was.
+    for _ in 0..80 {
+        pause(Duration::from_millis(100)).await;
+        assert!(!stage.data.path().join("work/done").exists(), "the agent did not wait");
+    }
+    fs::rename(&away, &spool).unwrap();
+    assert_eq!(stage.world.exit().await.reason, ExitReason::Completed);
+    assert_eq!(stage.world.text(Stream::Stdout).lines().count(), 400_001);
+    stage.world.assert_whole();
+}
+
+#[tokio::test]
+async fn an_agent_that_waits_for_the_disk_can_be_cancelled() {
+    let stage = Stage::new(LOUD);
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    stage.world.until_printed("begun\n").await;
+    let (spool, away) = (stage.run.spool(), stage.run.path().join("away"));
+    fs::rename(&spool, &away).unwrap();
+    fs::write(stage.data.path().join("work/go"), "").unwrap();
+    while !stage.complaints().contains("cannot write to the spool") {
+        pause(Duration::from_millis(5)).await;
+    }
+    stage.world.order(Order::Stop { reason: ExitReason::Cancelled });
+    while !stage.tree().is_empty() {
+        pause(Duration::from_millis(20)).await;
+    }
+    fs::rename(&away, &spool).unwrap();
+    let exit = stage.world.exit().await;
+    assert_eq!((exit.reason, exit.message.as_str()), (ExitReason::Cancelled, ""));
+    assert!(!stage.data.path().join("work/done").exists());
+    stage.world.assert_whole();
+}
+
+#[tokio::test]
+async fn a_missing_shell_is_told_before_anything_is_cloned() {
+    let mut stage = Stage::new("echo never");
+    stage.spec.agent = sprite_reporter::wire::AgentSpec::Command { shell: Some("/no/sh".into()) };
+    let url = origin(&stage);
+    stage.spec.repo = Some(RepoSpec { url, branch: None });
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    let exit = stage.world.exit().await;
+    assert_eq!(exit.reason, ExitReason::StartFailed);
+    assert!(exit.message.starts_with("/no/sh was not found"), "{}", exit.message);
+    assert!(!stage.data.path().join("work/.git").exists());
 }

@@ -12,6 +12,7 @@
 //! It goes down the other way round. Sprites are not asked: they run on, keep what the agents
 //! print, and the next server takes them over.
 
+mod key;
 mod logging;
 
 use std::{
@@ -95,6 +96,9 @@ pub enum Error {
     /// The tokens cannot be used.
     #[error(transparent)]
     Token(#[from] token::Error),
+    /// Sprites live that were started with another key.
+    #[error(transparent)]
+    OtherKey(#[from] key::OtherKey),
     /// The engine cannot read what it is to begin with.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] crate::reconcile::Error),
@@ -186,8 +190,9 @@ impl House {
         let tokens = SpriteTokens::load(secret, &self.data.key_file())?;
         let token = token::secret_file(&self.data.token_file())?;
 
-        let local: Arc<dyn Runtime> =
-            LocalRuntime::new(local_config(config, &self.data, store.installation()));
+        let local = LocalRuntime::new(local_config(config, &self.data, store.installation()));
+        key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
+        let local: Arc<dyn Runtime> = local;
         let state =
             server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
 

@@ -139,7 +139,10 @@ impl Transcript {
             }
             EventBody::Gap { bytes, .. } => self.line(
                 &mut out,
-                &format!("! {bytes} bytes of output are missing here: the spool was full"),
+                &format!(
+                    "! {bytes} bytes of output are missing here: they could not be kept until a server \
+                     took them"
+                ),
             ),
             EventBody::Exit(exit) => self.exit = Some(exit.clone()),
             EventBody::Hello { .. }
@@ -400,8 +403,10 @@ pub fn end_line(job: &Job) -> String {
     let succeeded = word == "succeeded";
     let code = status.exit_code.filter(|code| *code != 0).map(|code| format!("exit code {code}"));
     let message = one_line(&status.message);
-    let why = match (code, message.is_empty() || succeeded) {
-        (_, _) if succeeded || word == "was cancelled" => String::new(),
+    let why = match (code, message.is_empty()) {
+        (_, true) if succeeded => String::new(),
+        (_, false) if succeeded => format!(": {message}"),
+        (_, _) if word == "was cancelled" => String::new(),
         (Some(code), true) => format!(": {code}"),
         (Some(code), false) if message.contains(&code) => format!(": {message}"),
         (Some(code), false) if word == "failed" => format!(": {code}: {message}"),
@@ -423,6 +428,7 @@ pub fn exit_words(exit: &Exit) -> String {
         return message;
     }
     match (exit.code, exit.signal, exit.reason) {
+        (_, _, ExitReason::Cancelled) => "cancelled".to_owned(),
         (_, _, ExitReason::TimedOut) => "it took too long".to_owned(),
         (_, _, ExitReason::IdleTimedOut) => "it was silent for too long".to_owned(),
         (_, Some(signal), _) => format!("ended by signal {signal}"),

@@ -129,6 +129,7 @@ fn page(kind: Kind, object: &Value, events: &Value, now: Timestamp) -> String {
             page.time("First heard", &status["helloTime"]);
             page.text("Session", &status["sessionId"]);
             page.text("Stop", &spec["stop"]);
+            page.number("Missing bytes", &status["missingBytes"]);
             page.exit(&status["exit"]);
         }
     }

@@ -152,7 +152,9 @@ fn print(event: &Value, streams: Streams) -> Result<(), Error> {
         },
         Some("gap") => {
             let bytes = event["bytes"].as_u64().unwrap_or_default();
-            out::note(format!("[{bytes} bytes are missing here: the spool was full]"));
+            out::note(format!(
+                "[{bytes} bytes are missing here: they could not be kept until a server took them]"
+            ));
             Ok(())
         }
         Some("tool") => {

@@ -95,9 +95,8 @@ async fn to_the_end(client: &Client, name: &str, patience: &mut Patience) -> Res
         None => None,
     };
     let code = outcome.exit_code(signal);
-    if let Outcome::Failed { reason, message, .. } = &outcome {
-        let why = if message.is_empty() { reason } else { message };
-        out::note(format!("{} failed: {}", full_name(Kind::Job, name), out::harmless(why)));
+    if let Some(words) = outcome.words() {
+        out::note(format!("{} {}", full_name(Kind::Job, name), out::harmless(&words)));
     }
     Ok(code)
 }
@@ -138,6 +137,18 @@ impl Outcome {
             });
         }
         holds("Complete").map(|_| Self::Complete)
+    }
+
+    /// How it ended, for people; nothing of one that ended well.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let Self::Failed { reason, message, .. } = self else { return None };
+        Some(match (reason.as_str(), message.as_str()) {
+            // Who wanted its end knows why; how the agent took it is beside the point.
+            ("Cancelled", _) => "was cancelled".to_owned(),
+            (reason, "") => format!("failed: {reason}"),
+            (_, message) => format!("failed: {message}"),
+        })
     }
 
     /// The exit code that says it to a shell. A reason that names who ended it goes before the
@@ -348,6 +359,18 @@ mod tests {
         let error = job_of(&["x", "--model", "m"], Some("/a")).unwrap_err();
         assert_eq!(error.code(), 2);
         assert!(error.to_string().contains("--agent claude"));
+    }
+
+    #[test]
+    fn a_job_that_was_cancelled_is_not_told_as_failed() {
+        let words = |reason: &str, message: &str| {
+            let (reason, message) = (reason.to_owned(), message.to_owned());
+            Outcome::Failed { reason, message, code: None }.words()
+        };
+        assert_eq!(words("Cancelled", "ended by signal 15").as_deref(), Some("was cancelled"));
+        assert_eq!(words("AgentFailed", "exit code 3").as_deref(), Some("failed: exit code 3"));
+        assert_eq!(words("AgentFailed", "").as_deref(), Some("failed: AgentFailed"));
+        assert_eq!(Outcome::Complete.words(), None);
     }
 
     #[test]

@@ -87,11 +87,19 @@ pub struct SpriteStatus {
     /// a sprite that can report no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitStatus>,
+    /// How many bytes of its output are missing, where gaps were told. Written by ingest.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing_bytes: u64,
     /// What it made. Written by ingest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
     /// What it has used. Written by ingest.
     pub cost: Cost,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A Fly Machine, as the Machines API names it.

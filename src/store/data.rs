@@ -80,6 +80,12 @@ impl DataDir {
         self.root.join("key")
     }
 
+    /// The file that tells with which key sprites were started last.
+    #[must_use]
+    pub fn key_print_file(&self) -> PathBuf {
+        self.root.join("key.print")
+    }
+
     /// The directory of the local runtime: one directory per sprite.
     #[must_use]
     pub fn runs_dir(&self) -> PathBuf {

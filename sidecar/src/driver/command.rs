@@ -21,9 +21,18 @@ use crate::{
 /// How many bytes are read at once.
 const READ_BYTES: usize = 16 * 1024;
 
+/// The shell where none is named.
+const SHELL: &str = "sh";
+
+/// Why the shell cannot be started, if it is not there.
+pub(super) fn absent(spec: &RunSpec, shell: Option<&str>) -> Option<String> {
+    let launch = launch(spec, shell.unwrap_or(SHELL), "");
+    process::absent(&launch).map(|error| error.to_string())
+}
+
 /// Runs each prompt as `SHELL -c PROMPT`.
 pub async fn drive(mut seat: Seat, shell: Option<String>) -> Exit {
-    let shell = shell.unwrap_or_else(|| "sh".into());
+    let shell = shell.unwrap_or_else(|| SHELL.into());
     seat.voice.event(EventBody::Ready {}).await;
     while let Some(order) = seat.orders.recv().await {
         match order {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::wire::{AgentSpec, EventBody, Exit, RunSpec, Stream};
+use crate::wire::{AgentSpec, EventBody, Exit, ExitReason, RunSpec, Stream};
 
 pub mod claude;
 pub mod command;
@@ -89,6 +89,17 @@ impl Voice {
     pub async fn event(&self, event: EventBody) {
         self.say(Said::Event(event)).await;
     }
+}
+
+/// How a run ends whose CLI is not on this machine; none if it is here, or may come with the
+/// workspace.
+#[must_use]
+pub fn absent(spec: &RunSpec) -> Option<Exit> {
+    let message = match &spec.agent {
+        AgentSpec::Command { shell } => command::absent(spec, shell.as_deref()),
+        AgentSpec::Claude { path, .. } => claude::absent(spec, path.as_deref()),
+    }?;
+    Some(Exit { code: None, signal: None, reason: ExitReason::StartFailed, message })
 }
 
 /// Runs the spec's CLI until it ends.

@@ -153,6 +153,23 @@ pub fn start(launch: &Launch) -> io::Result<Child> {
     }
 }
 
+/// Why a program cannot be started, if it is not on this machine. One that may lie below the
+/// work directory is not looked for: the directory may not be there yet.
+#[must_use]
+pub fn absent(launch: &Launch) -> Option<io::Error> {
+    let program = Path::new(&launch.program);
+    let path = launch.env.iter().rev().find(|(name, _)| name == "PATH");
+    let below = if program.components().count() > 1 {
+        !program.is_absolute()
+    } else {
+        path.is_some_and(|(_, path)| std::env::split_paths(path).any(|it| !it.is_absolute()))
+    };
+    if below {
+        return None;
+    }
+    find_program(&launch.program, &launch.env, &launch.workdir).err()
+}
+
 fn pipes(command: &mut Command) -> &mut Command {
     command
         .stdin(std::process::Stdio::piped())

@@ -108,19 +108,6 @@ impl Desk {
         self.inner().contact
     }
 
-    /// Puts a gap into the spool for this many bytes of text that could not be kept.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn append_gap(&self, bytes: u64) -> io::Result<()> {
-        let mut inner = self.inner();
-        let through = inner.spool.next();
-        inner.spool.append(ambient::now(), EventBody::Gap { through, bytes })?;
-        drop(inner);
-        self.ring();
-        Ok(())
-    }
-
     /// The exit event, if it stands in the spool.
     #[must_use]
     pub fn ended(&self) -> Option<Exit> {

@@ -46,8 +46,8 @@ const ORDER_DEPTH: usize = 1024;
 const LEFTOVERS: Duration = Duration::from_secs(1);
 /// How long a driver may take to notice that its CLI is dead.
 const DEAF: Duration = Duration::from_secs(10);
-/// How often text is tried again on a disk that takes nothing, a second apart.
-const TEXT_TRIES: u32 = 5;
+/// How long until what a disk does not take is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether the server was told everything when the agent had ended.
 pub(super) enum Told {
@@ -85,13 +85,17 @@ pub(super) async fn live(
             let alarm = life.alarm(ambient::elapsed());
             tokio::select! {
                 exit = &mut work => break exit,
-                count = said.recv_many(&mut heard, VOICE_DEPTH) => {
+                count = said.recv_many(&mut heard, VOICE_DEPTH), if life.listens() => {
                     if count > 0 {
-                        life.hear(std::mem::take(&mut heard)).await;
+                        life.hear(std::mem::take(&mut heard));
                     }
                 }
-                Some(row) = inbox.recv() => life.obey(row).await,
-                Ok(()) = held.changed() => life.prompt(&held),
+                Some(row) = inbox.recv() => life.obey(row),
+                Ok(()) = held.changed() => {
+                    // What the server holds has left the disk.
+                    life.write();
+                    life.prompt(&held);
+                }
                 _ = terminate.recv() => {
                     let reason = run.dir.stop().ok().flatten().unwrap_or(ExitReason::Cancelled);
                     life.end(reason, "");
@@ -120,7 +124,7 @@ pub(super) async fn live(
     let drain = async {
         let mut heard = Vec::new();
         while said.recv_many(&mut heard, VOICE_DEPTH).await > 0 {
-            life.hear(std::mem::take(&mut heard)).await;
+            life.hear(std::mem::take(&mut heard));
         }
     };
     if timeout(DEAF, drain).await.is_err() {
@@ -128,7 +132,13 @@ pub(super) async fn live(
     }
     listener.abort();
     let exit = life.finish(exit).await;
-    run.dir.write_exit(&exit)?;
+    while let Err(error) = run.dir.write_exit(&exit) {
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Err(error);
+        }
+        desk.complain(&format!("cannot write down the end: {error}"));
+        ambient::sleep(WRITE_AGAIN).await;
+    }
     Ok(match superseded {
         Some(verdict) => {
             delivery.abort();
@@ -149,6 +159,12 @@ struct Stage {
 
 /// Prepares the workspace, then drives the agent.
 async fn work(seat: Seat, stage: Arc<Stage>) -> Exit {
+    // A clone may take minutes, and is for nothing without an agent.
+    if seat.spec.repo.is_some()
+        && let Some(exit) = driver::absent(&seat.spec)
+    {
+        return exit;
+    }
     if let Err(why) = workspace::prepare(&seat.spec, &seat.voice).await {
         return Exit {
             code: None,
@@ -193,7 +209,8 @@ fn no_answer() -> Exit {
 struct Accepted {
     turn: String,
     text: String,
-    seq: u64,
+    /// The number of the event that says so, once it is in the spool.
+    seq: Option<u64>,
 }
 
 struct Life {
@@ -217,8 +234,13 @@ struct Life {
     killing: Option<Duration>,
     timeout: Option<Countdown>,
     silence: Option<Countdown>,
-    /// Bytes of text that no disk would take.
-    lost: u64,
+    /// What the disk did not take yet, in order. As long as there is any the agent is not heard,
+    /// and so waits.
+    unwritten: VecDeque<EventBody>,
+    /// When it is tried again.
+    write_again: Option<Duration>,
+    /// The last order that was obeyed; the server is told once all before it is in the spool.
+    obeyed: u64,
 }
 
 impl Life {
@@ -242,7 +264,9 @@ impl Life {
             killing: None,
             timeout: countdown(run.spec.timeout_ms),
             silence: countdown(run.spec.idle_timeout_ms),
-            lost: 0,
+            unwritten: VecDeque::new(),
+            write_again: None,
+            obeyed: 0,
         }
     }
 
@@ -270,7 +294,8 @@ impl Life {
             timeout.run(now, !asked);
         }
         if let Some(silence) = &mut self.silence {
-            silence.run(now, !asked && busy);
+            // An agent that waits for the disk is not silent.
+            silence.run(now, !asked && busy && self.unwritten.is_empty());
         }
     }
 
@@ -283,6 +308,7 @@ impl Life {
             self.timeout.as_ref().and_then(Countdown::end).filter(|_| self.ending.is_none()),
             self.silence.as_ref().and_then(Countdown::end).filter(|_| self.ending.is_none()),
             idle.then_some(abandoned),
+            self.write_again,
         ]
         .into_iter()
         .flatten()
@@ -292,6 +318,10 @@ impl Life {
 
     /// Something may be due. Answers whether the driver is to be given up.
     fn tick(&mut self, now: Duration) -> bool {
+        if self.write_again.is_some_and(|at| now >= at) && self.write() {
+            self.set_clocks(now);
+            self.prompt(&self.desk.held());
+        }
         if self.timeout.as_ref().is_some_and(|clock| clock.is_over(now)) {
             self.end(ExitReason::TimedOut, "the time for this run was over");
         }
@@ -352,11 +382,11 @@ impl Life {
         self.act(Rung::Kill, now);
     }
 
-    async fn obey(&mut self, InboxRow { n, order }: InboxRow) {
+    fn obey(&mut self, InboxRow { n, order }: InboxRow) {
         match order {
             Order::Heartbeat {} => {}
-            Order::Turn { turn, text } => self.accept(turn, text).await,
-            Order::Cancel { turn, reason } => self.cancel(turn, reason).await,
+            Order::Turn { turn, text } => self.accept(turn, text),
+            Order::Cancel { turn, reason } => self.cancel(turn, reason),
             Order::Answer { request, allow, message } => {
                 self.approvals.remove(&request);
                 self.set_clocks(ambient::elapsed());
@@ -365,22 +395,22 @@ impl Life {
             Order::Sleep {} => self.end(ExitReason::Completed, "asleep"),
             Order::Stop { reason } => self.end(reason, ""),
         }
-        self.desk.took_order(n);
+        self.obeyed = n;
+        self.write();
     }
 
-    async fn accept(&mut self, turn: String, text: String) {
+    fn accept(&mut self, turn: String, text: String) {
         if self.ending.is_some() {
             return;
         }
-        self.keep(EventBody::TurnAccepted { turn: turn.clone(), origin: None }).await;
-        let seq = self.desk.next().saturating_sub(1);
-        self.accepted.push_back(Accepted { turn, text, seq });
+        self.accepted.push_back(Accepted { turn: turn.clone(), text, seq: None });
+        self.keep(EventBody::TurnAccepted { turn, origin: None });
     }
 
-    async fn cancel(&mut self, turn: Option<String>, reason: ExitReason) {
+    fn cancel(&mut self, turn: Option<String>, reason: ExitReason) {
         let waiting = self.accepted.iter().position(|it| Some(&it.turn) == turn.as_ref());
         if let Some(cancelled) = waiting.and_then(|at| self.accepted.remove(at)) {
-            return self.keep(ended(cancelled.turn, TurnOutcome::Cancelled)).await;
+            return self.keep(ended(cancelled.turn, TurnOutcome::Cancelled));
         }
         if turn.is_some() && turn != self.open {
             return;
@@ -401,7 +431,9 @@ impl Life {
         if self.open.is_some() || self.ending.is_some() {
             return;
         }
-        if let Some(next) = self.accepted.pop_front_if(|next| next.seq <= known) {
+        if let Some(next) =
+            self.accepted.pop_front_if(|next| next.seq.is_some_and(|seq| seq <= known))
+        {
             self.open = Some(next.turn.clone());
             let now = ambient::elapsed();
             if let Some(silence) = &mut self.silence {
@@ -412,7 +444,7 @@ impl Life {
         }
     }
 
-    async fn hear(&mut self, mut said: Vec<Said>) {
+    fn hear(&mut self, mut said: Vec<Said>) {
         let now = ambient::elapsed();
         if let Some(silence) = &mut self.silence {
             silence.restart(now);
@@ -424,7 +456,10 @@ impl Life {
         }
         self.set_clocks(now);
         for body in self.shaper.take(said) {
-            self.keep(body).await;
+            self.keep(body);
+        }
+        if !self.unwritten.is_empty() {
+            self.set_clocks(now);
         }
         self.prompt(&self.desk.held());
     }
@@ -476,33 +511,44 @@ impl Life {
         }
     }
 
-    /// Puts an event into the spool. A full disk makes the agent wait; text that no disk
-    /// takes for some seconds is lost, and a gap says so. Nothing else is ever given up.
-    async fn keep(&mut self, body: EventBody) {
-        let text = match &body {
-            EventBody::Log { chunk, .. }
-            | EventBody::Text { chunk, .. }
-            | EventBody::Thought { chunk, .. } => Some(chunk.bytes().len() as u64),
-            _ => None,
-        };
-        let mut tries = 0;
-        loop {
-            if self.lost > 0 && self.desk.append_gap(self.lost).is_ok() {
-                self.lost = 0;
-            }
-            match self.desk.append(body.clone()) {
-                Ok(_) => return,
-                Err(error) => self.desk.complain(&format!("cannot write to the spool: {error}")),
-            }
-            tries += 1;
-            if let Some(bytes) = text
-                && (tries > TEXT_TRIES || self.lost > 0)
-            {
-                self.lost += bytes;
-                return;
-            }
-            ambient::sleep(Duration::from_secs(1)).await;
+    /// Whether the agent is heard. On a disk that is full it waits, as for any reader that is
+    /// slow; once its tree is being killed there is not much left to hear.
+    fn listens(&self) -> bool {
+        self.unwritten.is_empty() || self.killing.is_some()
+    }
+
+    /// Puts an event into the spool, behind all that waits for a disk that takes it. Nothing is
+    /// ever given up.
+    fn keep(&mut self, body: EventBody) {
+        self.unwritten.push_back(body);
+        if self.unwritten.len() == 1 {
+            self.write();
         }
+    }
+
+    /// Writes what waits for the disk; answers whether nothing waits any more.
+    fn write(&mut self) -> bool {
+        while let Some(body) = self.unwritten.pop_front() {
+            let seq = match self.desk.append(body.clone()) {
+                Ok(seq) => seq,
+                Err(error) => {
+                    self.desk.complain(&format!("cannot write to the spool: {error}"));
+                    self.unwritten.push_front(body);
+                    self.write_again = Some(ambient::elapsed() + WRITE_AGAIN);
+                    return false;
+                }
+            };
+            if let EventBody::TurnAccepted { turn, .. } = body
+                && let Some(it) = self.accepted.iter_mut().find(|it| it.turn == turn)
+            {
+                it.seq.get_or_insert(seq);
+            }
+        }
+        self.write_again = None;
+        if self.obeyed > self.desk.inbox() {
+            self.desk.took_order(self.obeyed);
+        }
+        true
     }
 
     /// Empties the process tree: asks what is left to end, then kills until nobody is left.
@@ -530,29 +576,34 @@ impl Life {
     /// Says the last words: what is still open ends, then the exit.
     async fn finish(&mut self, exit: Exit) -> Exit {
         for body in self.shaper.finish() {
-            self.keep(body).await;
+            self.keep(body);
         }
         for request in std::mem::take(&mut self.approvals) {
-            self.keep(EventBody::ApprovalWithdrawn { request }).await;
+            self.keep(EventBody::ApprovalWithdrawn { request });
         }
         let open = self.open.take().into_iter();
         let waiting = std::mem::take(&mut self.accepted).into_iter().map(|it| it.turn);
         for turn in open.chain(waiting).collect::<Vec<_>>() {
-            self.keep(ended(turn, self.outcome_of_ending())).await;
+            self.keep(ended(turn, self.outcome_of_ending()));
         }
         let mut body = EventBody::Exit(self.verdict_on(exit));
         self.shaper.clean(&mut body);
-        self.keep(body.clone()).await;
-        match body {
+        self.keep(body.clone());
+        let exit = match body {
             EventBody::Exit(exit) => exit,
             _ => no_answer(),
+        };
+        // A server that wants nothing of it waits for nothing of it.
+        while exit.reason != ExitReason::Superseded && !self.write() {
+            ambient::sleep(WRITE_AGAIN).await;
         }
+        exit
     }
 
     /// How the run ended, from how the driver ended and why it had to.
     fn verdict_on(&mut self, exit: Exit) -> Exit {
         if let Some((reason, message)) = self.ending.take() {
-            let message = if message.is_empty() { exit.message } else { message };
+            // How it took its end says nothing about why it had to end.
             return Exit { reason, message, ..exit };
         }
         match self.task.take() {

@@ -69,7 +69,8 @@ impl Git<'_> {
         }
         arguments.extend(["--".into(), repo.url.clone().into(), beside.clone().into()]);
         // Nothing of an agent's is in a new clone, and it may lie right beside what is hidden.
-        let done = self.run(parent, arguments, Vec::new()).await.and_then(|()| {
+        let as_told = (beside.display().to_string(), workdir.display().to_string());
+        let done = self.git(parent, arguments, Vec::new(), Some(&as_told)).await.and_then(|()| {
             // The place may be an empty directory, and renaming replaces only that.
             std::fs::rename(&beside, workdir)
                 .map_err(|error| format!("{}: {error}", workdir.display()))
@@ -106,12 +107,23 @@ impl Git<'_> {
         self.run(workdir, switch(&["-c", branch, "FETCH_HEAD"]), hide()).await.map_err(failed)
     }
 
-    /// Runs git; what it says are system lines of the run, and its last word is the error.
     async fn run(
         &self,
         workdir: &Path,
         args: Vec<OsString>,
         hide: Vec<PathBuf>,
+    ) -> Result<(), String> {
+        self.git(workdir, args, hide, None).await
+    }
+
+    /// Runs git; what it says are system lines of the run, and its last word is the error. A place
+    /// that nobody is to look at is told as another one.
+    async fn git(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        hide: Vec<PathBuf>,
+        as_told: Option<&(String, String)>,
     ) -> Result<(), String> {
         let launch = Launch {
             program: "git".into(),
@@ -129,6 +141,9 @@ impl Git<'_> {
             let Some(err) = err else { return };
             let mut lines = BufReader::new(err).split(b'\n');
             while let Ok(Some(mut line)) = lines.next_segment().await {
+                if let (Some((place, told)), Ok(text)) = (as_told, str::from_utf8(&line)) {
+                    line = text.replace(place.as_str(), told).into_bytes();
+                }
                 said.push(String::from_utf8_lossy(&line).trim().to_owned());
                 line.push(b'\n');
                 self.voice.say(Said::Log(Stream::System, line)).await;

@@ -259,6 +259,28 @@ impl LocalRuntime {
         Ok(value.trim_end_matches(['\r', '\n']).to_owned())
     }
 
+    /// The processes of the reporters that live, whatever a store knows of them.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn reporters(&self) -> io::Result<Vec<u32>> {
+        let entries = match fs::read_dir(&self.config.runs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut living = Vec::new();
+        for entry in entries {
+            let run = RunDir::new(entry?.path());
+            if run.is_held()?
+                && let Some(state) = run.state()?
+            {
+                living.push(state.process.pid);
+            }
+        }
+        living.sort_unstable();
+        Ok(living)
+    }
+
     /// Waits, once per sprite, for its reporter's end, and wakes whoever looks after sprites.
     fn watch(&self, uid: &str, state: &State) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);

@@ -336,6 +336,7 @@ impl Ingest {
             ready: status.ready,
             session: status.session_id,
             exit: status.exit,
+            missing: status.missing_bytes,
             artifacts: status.artifacts,
             cost: status.cost,
             acked: self.store.inbox_acked(uid).await?,

@@ -132,14 +132,14 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                 }
                 withdraw(&mut context, |_| true, &mut ops);
             }
+            EventBody::Gap { bytes, .. } => next.missing = next.missing.saturating_add(*bytes),
             EventBody::Log { .. }
             | EventBody::Text { .. }
             | EventBody::Thought { .. }
             | EventBody::Tool { .. }
             | EventBody::ToolEnded { .. }
             | EventBody::Retry { .. }
-            | EventBody::Artifact { .. }
-            | EventBody::Gap { .. } => {}
+            | EventBody::Artifact { .. } => {}
         }
     }
     ops.extend(patches(seen, &next, &context));
@@ -171,6 +171,9 @@ fn patches(seen: &Seen, next: &Seen, context: &Context) -> Vec<Op> {
     }
     if next.session != seen.session {
         patch.insert("sessionId".to_owned(), json!(next.session));
+    }
+    if next.missing != seen.missing {
+        patch.insert("missingBytes".to_owned(), json!(next.missing));
     }
     if next.artifacts != seen.artifacts {
         patch.insert("artifacts".to_owned(), json!(next.artifacts));
@@ -397,6 +400,15 @@ mod tests {
         let seen = Seen { run: 1, ..Seen::default() };
         let (next, ops) = observe(&seen, context(), &numbered(vec![log]));
         assert_eq!((next.held, ops), (1, Vec::new()));
+    }
+
+    #[test]
+    fn what_gaps_tell_as_missing_adds_up_in_the_status() {
+        let gap = |through, bytes| EventBody::Gap { through, bytes };
+        let seen = Seen { run: 1, missing: 5, ..Seen::default() };
+        let (next, ops) = observe(&seen, context(), &numbered(vec![gap(1, 10), gap(2, 7)]));
+        assert_eq!(next.missing, 22);
+        assert_eq!(patched(&ops), [(json!({"missingBytes": 22}), None)]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Seen {
     pub session: Option<String>,
     /// How it ended.
     pub exit: Option<ExitStatus>,
+    /// How many bytes of output gaps have told as missing.
+    pub missing: u64,
     /// What it made.
     pub artifacts: Vec<Artifact>,
     /// What it has used.

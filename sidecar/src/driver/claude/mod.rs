@@ -53,6 +53,13 @@ const END_GRACE: Duration = Duration::from_secs(30);
 /// How long output is still read when the CLI is gone but something of its tree holds the pipe.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
+/// Why the CLI cannot be started, if it is not there.
+pub(super) fn absent(spec: &crate::wire::RunSpec, path: Option<&str>) -> Option<String> {
+    let launch = launch::launch(spec, path, None, None);
+    let error = process::absent(&launch)?;
+    Some(failure::of_start(&launch.program.to_string_lossy(), &error))
+}
+
 /// Keeps one Claude Code process warm and speaks its control protocol.
 pub async fn drive(
     seat: Seat,

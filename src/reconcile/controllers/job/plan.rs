@@ -452,6 +452,12 @@ fn finish(status: &mut JobStatus, well: bool, sprites: &[Sprite], generation: u6
         let gap = "the end of its output may be missing";
         message = if message.is_empty() { gap.to_owned() } else { format!("{message}; {gap}") };
     }
+    let missing =
+        sprites.iter().fold(0, |sum: u64, it| sum.saturating_add(it.status.missing_bytes));
+    if missing > 0 {
+        let gap = format!("the output is not whole: {missing} bytes are missing");
+        message = if message.is_empty() { gap } else { format!("{message}; {gap}") };
+    }
     status.message.clone_from(&message);
     status.completion_time = Some(now);
     status.conditions.remove(words::STALLED);

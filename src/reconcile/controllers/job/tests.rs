@@ -262,6 +262,32 @@ fn an_attempt_that_could_not_start_spends_a_retry() {
 }
 
 #[test]
+fn output_that_is_not_whole_is_told_at_the_end() {
+    let mut world = World::new(job(|_| {}));
+    world.settle();
+    world.hello();
+    world.live().unwrap().status.missing_bytes = 4711;
+    world.exit(ExitReason::Completed, Some(0));
+    world.over();
+    world.settle();
+    let message = "the output is not whole: 4711 bytes are missing";
+    assert_eq!(world.job().status.message, message);
+    assert_eq!(world.phase(), "Succeeded");
+}
+
+#[test]
+fn a_cancelled_job_says_so_and_not_how_its_agent_took_it() {
+    let mut world = World::new(job(|_| {}));
+    world.settle();
+    world.hello();
+    world.exit(ExitReason::Cancelled, None);
+    world.live().unwrap().status.exit.as_mut().unwrap().signal = Some(15);
+    world.over();
+    world.settle();
+    assert_eq!((world.phase(), world.job().status.message.as_str()), ("Cancelled", "cancelled"));
+}
+
+#[test]
 fn cancelling_ends_the_live_attempt_and_starts_no_other() {
     let mut world = World::new(job(|spec| spec.retries = 5));
     world.settle();

@@ -174,6 +174,14 @@ impl SpriteController {
         let mut ops = Vec::new();
         if let Cleaned::KeptWork { path } = cleaned {
             let text = format!("{path} holds work that nobody has taken; it was kept");
+            // A person looks at what they made: the Job.
+            for owner in sprite.metadata.owner_references.iter().filter(|it| it.controller) {
+                let (name, uid) = (owner.name.clone(), owner.uid.clone());
+                let text = format!("its work is in {path}");
+                let reason = words::KEPT_WORK.to_owned();
+                let kind = owner.kind;
+                ops.push(Op::Event { kind, name, uid, warning: false, reason, note: text });
+            }
             ops.push(event(sprite, &Note { warning: false, reason: words::KEPT_WORK, text }));
         }
         ops.push(write(freed, Part::Finalizers));
