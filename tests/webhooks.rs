@@ -256,6 +256,7 @@ async fn an_approval_that_is_asked_again_after_its_answer_does_not_hold_the_end_
         request: "r".to_owned(),
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
+        message: String::new(),
     };
     house.apply(vec![answered]).await;
     let answer = house.post(&token, EVENTS, batch("one", 1, 3, &[asked, exit(0)])).await;
