@@ -54,22 +54,7 @@ const RESTART: usize = 10_000;
 const BAR_RESTART: Duration = Duration::from_secs(2);
 
 fn job(n: usize) -> Job {
-    let spec = JobSpec {
-        task: "true".to_owned(),
-        agent: AgentCli::Command(CommandCli::default()),
-        runtime: RuntimeSpec::default(),
-        repo: None,
-        instructions: None,
-        permissions: Permissions::default(),
-        env: Vec::new(),
-        timeout: None,
-        idle_timeout: None,
-        deadline: None,
-        retries: 0,
-        cancel: false,
-        ttl_after_finished: None,
-        report: None,
-    };
+    let spec = JobSpec::new("true", AgentCli::Command(CommandCli::default()));
     let mut job = Job::new(format!("object-{n:07}"), spec);
     job.metadata.uid = format!("uid-{n:07}");
     job

@@ -260,22 +260,7 @@ struct Scenario {
 }
 
 fn job(name: &str, change: impl FnOnce(&mut JobSpec)) -> AnyObject {
-    let mut spec = JobSpec {
-        task: "true".to_owned(),
-        agent: AgentCli::Command(CommandCli::default()),
-        runtime: RuntimeSpec::default(),
-        repo: None,
-        instructions: None,
-        permissions: Permissions::default(),
-        env: Vec::new(),
-        timeout: None,
-        idle_timeout: None,
-        deadline: None,
-        retries: 0,
-        cancel: false,
-        ttl_after_finished: None,
-        report: None,
-    };
+    let mut spec = JobSpec::new("true", AgentCli::Command(CommandCli::default()));
     change(&mut spec);
     let mut job = Job::new(name, spec);
     job.metadata.uid = format!("uid of {name}");

@@ -18,7 +18,7 @@ use open_dispatch::{
         Controller, Engine, EngineHandle, Error, Next, Stats, Wake,
         queue::{BACKOFF_BASE, BACKOFF_CAP},
     },
-    resource::{AgentCli, CommandCli, Job, JobSpec, Kind, Permissions, RuntimeSpec},
+    resource::{AgentCli, CommandCli, Job, JobSpec, Kind},
     store::{BackoffRow, Bell, Change, Op, Store, Transaction, memory::MemoryStore},
 };
 use sprite_reporter::wire::{Event, EventBody};
@@ -132,22 +132,7 @@ fn stats(engine: &EngineHandle, name: &str) -> Stats {
 }
 
 fn job(name: &str) -> Op {
-    let spec = JobSpec {
-        task: "true".to_owned(),
-        agent: AgentCli::Command(CommandCli::default()),
-        runtime: RuntimeSpec::default(),
-        repo: None,
-        instructions: None,
-        permissions: Permissions::default(),
-        env: Vec::new(),
-        timeout: None,
-        idle_timeout: None,
-        deadline: None,
-        retries: 0,
-        cancel: false,
-        ttl_after_finished: None,
-        report: None,
-    };
+    let spec = JobSpec::new("true", AgentCli::Command(CommandCli::default()));
     let mut job = Job::new(name, spec);
     job.metadata.uid = format!("uid of {name}");
     Op::Create(job.into())

@@ -59,22 +59,7 @@ fn a_whole_job() -> AnyObject {
 }
 
 fn job_spec(task: &str) -> JobSpec {
-    JobSpec {
-        task: task.to_owned(),
-        agent: AgentCli::Claude(ClaudeCli::default()),
-        runtime: RuntimeSpec::default(),
-        repo: None,
-        instructions: None,
-        permissions: Permissions::default(),
-        env: Vec::new(),
-        timeout: None,
-        idle_timeout: None,
-        deadline: None,
-        retries: 0,
-        cancel: false,
-        ttl_after_finished: None,
-        report: None,
-    }
+    JobSpec::new(task, AgentCli::Claude(ClaudeCli::default()))
 }
 
 #[test]

@@ -513,20 +513,12 @@ fn job_spec(run: &Run, settings: &Settings, place: &Conversation) -> Result<JobS
     let repo = run.repo.as_deref().map(|repo| repo_of(repo, run.branch.clone()));
     let workdir = run.workdir.as_deref().map(workdir_of).transpose()?;
     Ok(JobSpec {
-        task: run.task.clone(),
-        agent: agent_of(run, settings)?,
         runtime: RuntimeSpec::Local(LocalRuntime { workdir, isolation: None }),
         repo,
-        instructions: None,
         permissions: Permissions { mode: run.permissions, allow: Vec::new() },
-        env: Vec::new(),
         timeout: run.timeout,
-        idle_timeout: None,
-        deadline: None,
-        retries: 0,
-        cancel: false,
-        ttl_after_finished: None,
         report: report_to(place),
+        ..JobSpec::new(run.task.clone(), agent_of(run, settings)?)
     })
 }
 

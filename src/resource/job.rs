@@ -57,6 +57,29 @@ pub struct JobSpec {
     pub report: Option<Report>,
 }
 
+impl JobSpec {
+    /// A task for a CLI, with everything else as it is by default.
+    #[must_use]
+    pub fn new(task: impl Into<String>, agent: AgentCli) -> Self {
+        Self {
+            task: task.into(),
+            agent,
+            runtime: RuntimeSpec::default(),
+            repo: None,
+            instructions: None,
+            permissions: Permissions::default(),
+            env: Vec::new(),
+            timeout: None,
+            idle_timeout: None,
+            deadline: None,
+            retries: 0,
+            cancel: false,
+            ttl_after_finished: None,
+            report: None,
+        }
+    }
+}
+
 /// What is observed of a Job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -11,7 +11,7 @@ use crate::{
     reconcile::controllers::{attempt::is_over, words},
     resource::{
         AgentCli, CommandCli, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME,
-        FINALIZER_SPRITES, Job, JobSpec, Permissions, RuntimeSpec, Span, Sprite,
+        FINALIZER_SPRITES, Job, JobSpec, Span, Sprite,
     },
 };
 
@@ -20,22 +20,7 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn job(change: impl FnOnce(&mut JobSpec)) -> Job {
-    let mut spec = JobSpec {
-        task: "true".to_owned(),
-        agent: AgentCli::Command(CommandCli::default()),
-        runtime: RuntimeSpec::default(),
-        repo: None,
-        instructions: None,
-        permissions: Permissions::default(),
-        env: Vec::new(),
-        timeout: None,
-        idle_timeout: None,
-        deadline: None,
-        retries: 0,
-        cancel: false,
-        ttl_after_finished: None,
-        report: None,
-    };
+    let mut spec = JobSpec::new("true", AgentCli::Command(CommandCli::default()));
     change(&mut spec);
     let mut job = Job::new("a", spec);
     job.metadata.uid = "uid".to_owned();
