@@ -97,6 +97,7 @@ fn sprite(n: usize) -> Sprite {
         session: None,
         attempt: 1,
         running: true,
+        run: 1,
         stop: None,
     };
     let mut sprite = Sprite::new(job(n), spec);

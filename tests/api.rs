@@ -535,6 +535,10 @@ async fn what_an_agent_asks_for_is_listed_and_answered_once() {
     let owner = create(&house, &job("one")).await["metadata"]["uid"].as_str().unwrap().to_owned();
     house.owned_sprite("one-1", Kind::Job, &owner, 1).await;
     let asked = Approval {
+        kind: Default::default(),
+        rule: None,
+        questions: Vec::new(),
+        answers: Default::default(),
         sprite_uid: uid("one-1"),
         run: 1,
         request: "r".to_owned(),

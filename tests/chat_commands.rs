@@ -321,6 +321,10 @@ impl Chat {
     async fn asks(&self, sprite_uid: &str, request: &str, second: i64) {
         let created = Timestamp::from_second(second).unwrap();
         self.apply(Op::AddApproval(Approval {
+            kind: Default::default(),
+            rule: None,
+            questions: Vec::new(),
+            answers: Default::default(),
             sprite_uid: sprite_uid.to_owned(),
             run: 1,
             request: request.to_owned(),

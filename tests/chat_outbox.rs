@@ -266,6 +266,7 @@ impl World {
             session: None,
             attempt: n,
             running: true,
+            run: 1,
             stop: None,
         };
         let mut sprite = Sprite::new(format!("{}-abcdef-{n}", job.metadata.name), spec);

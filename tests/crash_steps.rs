@@ -642,6 +642,7 @@ impl Stage {
                     state: ApprovalState::Allowed,
                     by: "ada".to_owned(),
                     message: String::new(),
+                    answers: std::collections::BTreeMap::new(),
                 };
             }
         }

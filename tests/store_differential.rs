@@ -84,8 +84,8 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             output(&sprite_uid, run, events)
         }
         11 | 12 => {
-            let order = Order::Turn { turn: how.to_string(), text: String::new() };
-            Op::Order { sprite_uid, key: (how / 8).to_string(), order }
+            let order = Order::turn(how.to_string(), "");
+            Op::Order { sprite_uid, run: 1, key: (how / 8).to_string(), order }
         }
         13 => Op::InboxAck { sprite_uid, n: u64::from(how / 16) },
         14 => Op::AddTurn(turn(&format!("t{}", how / 16), &format!("uid-{name}"))),
@@ -103,6 +103,7 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             state: ApprovalState::Allowed,
             by: "somebody".to_owned(),
             message: String::new(),
+            answers: std::collections::BTreeMap::new(),
         },
         17 => {
             let id = format!("d{which}");

@@ -19,7 +19,7 @@ use open_dispatch::{
     store::{Approval, ApprovalState, Cursor, Op, Turn, TurnState},
 };
 use serde_json::{Value, json};
-use sprite_reporter::wire::{ExitReason as WireReason, Order, Usage};
+use sprite_reporter::wire::{ExitReason as WireReason, Order};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -170,19 +170,10 @@ async fn a_token_dies_with_its_sprite() {
 
 fn turn(house: &House, id: &str, sprite: &str) -> Turn {
     Turn {
-        id: id.to_owned(),
-        agent_uid: "agent".to_owned(),
-        n: 0,
-        text: "do it".to_owned(),
-        author: "ann".to_owned(),
-        conversation: None,
-        origin: None,
         state: TurnState::Sent,
         sprite_uid: Some(uid(sprite)),
-        message: String::new(),
-        usage: Usage::default(),
-        created: house.now(),
-        ended: None,
+        run: 1,
+        ..Turn::queued(id, "agent", "do it", "ann", house.now())
     }
 }
 
@@ -216,6 +207,10 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
     let token = house.sprite("one").await;
     house.post(&token, EVENTS, batch("one", 1, 1, &[hello()])).await;
     let approval = Approval {
+        kind: Default::default(),
+        rule: None,
+        questions: Vec::new(),
+        answers: Default::default(),
         sprite_uid: uid("one"),
         run: 1,
         request: "r".to_owned(),
@@ -235,6 +230,7 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
         message: String::new(),
+        answers: std::collections::BTreeMap::new(),
     };
     house.apply(vec![Op::AddApproval(approval)]).await;
     house.apply(vec![answered]).await;
@@ -257,6 +253,7 @@ async fn an_approval_that_is_asked_again_after_its_answer_does_not_hold_the_end_
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
         message: String::new(),
+        answers: std::collections::BTreeMap::new(),
     };
     house.apply(vec![answered]).await;
     let answer = house.post(&token, EVENTS, batch("one", 1, 3, &[asked, exit(0)])).await;
@@ -342,12 +339,12 @@ async fn reported_once_and_in_order(house: House) {
 
 fn cancel() -> Op {
     let order = Order::Cancel { turn: None, reason: WireReason::Cancelled };
-    Op::Order { sprite_uid: uid("one"), key: "cancel".to_owned(), order }
+    Op::Order { sprite_uid: uid("one"), run: 1, key: "cancel".to_owned(), order }
 }
 
 fn stop() -> Op {
     let order = Order::Stop { reason: WireReason::Cancelled };
-    Op::Order { sprite_uid: uid("one"), key: "stop".to_owned(), order }
+    Op::Order { sprite_uid: uid("one"), run: 1, key: "stop".to_owned(), order }
 }
 
 #[tokio::test]

@@ -320,6 +320,7 @@ prop_compose! {
             session: None,
             attempt: 1,
             running: true,
+            run: 1,
             stop: stop.then_some(ExitReason::Cancelled),
         };
         let cost = Cost { output_tokens: tokens, ..Cost::default() };

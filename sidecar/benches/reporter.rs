@@ -147,6 +147,10 @@ impl Ours {
             idle_timeout_ms: None,
             session: None,
             hide: vec![data.to_string_lossy().into_owned()],
+            worktree: None,
+            sandbox: None,
+            attachments: None,
+            artifacts: None,
         };
         RunDir::new(&run).write_spec(&spec).expect("a spec");
         let mut launcher = Command::new(env!("CARGO_BIN_EXE_sprite-reporter"))

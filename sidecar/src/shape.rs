@@ -348,7 +348,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{Event, Exit, ExitReason};
+    use crate::wire::{ApprovalKind, Event, Exit, ExitReason};
 
     fn said(pieces: &[Vec<u8>]) -> Vec<EventBody> {
         let mut shaper = Shaper::new(Secrets::new(Vec::<Vec<u8>>::new()));
@@ -417,7 +417,7 @@ mod tests {
             });
             let bodies = [
                 EventBody::Approval { turn: id.clone(), request: id.clone(), tool: text.clone(),
-                    title: text.clone(), input },
+                    title: text.clone(), input, kind: ApprovalKind::Tool, rule: None, questions: Vec::new() },
                 EventBody::Tool { turn: id.clone(), id: id.clone(), name: text.clone(), title: text.clone() },
                 EventBody::Artifact { name: text.clone(), url: text.clone(), kind: id.clone() },
                 EventBody::Exit(Exit { code: None, signal: None, reason: ExitReason::Failed, message: text.clone() }),
@@ -484,6 +484,9 @@ mod tests {
                 tool: "Bash".into(),
                 title: "echo hunter22".into(),
                 input: serde_json::json!({"command": ["hunter22"], "hunter22": 1}),
+                kind: ApprovalKind::Tool,
+                rule: None,
+                questions: Vec::new(),
             }),
         ]);
         events.extend(shaper.finish());

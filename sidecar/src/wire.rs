@@ -7,12 +7,14 @@
 //! Unknown members are ignored on both sides, so that an old reporter can speak with a
 //! new server; a new *meaning* needs a new [`WIRE_VERSION`].
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The version this build speaks. A server takes this one and the one before it.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 /// The oldest version a server of this build still takes.
 pub const OLDEST_WIRE_VERSION: u32 = 1;
 /// The most bytes that one event may take as JSON; longer text continues in parts
@@ -181,6 +183,24 @@ pub enum EventBody {
         title: String,
         /// The tool's whole input, cut to what one event holds.
         input: Value,
+        /// What kind of answer is waited for.
+        #[serde(default)]
+        kind: ApprovalKind,
+        /// What stands for all requests like this one, in the CLI's own rule language, such as
+        /// `Bash(cargo test:*)`: what an answer of "always" would allow. None where only
+        /// this one request can be allowed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// For [`ApprovalKind::Question`]: what is asked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        questions: Vec<Question>,
+    },
+    /// What the turn that runs has used so far, as far as its CLI tells before the end.
+    Usage {
+        /// The turn.
+        turn: String,
+        /// Since its beginning.
+        usage: Usage,
     },
     /// An approval is not waited for any more.
     ApprovalWithdrawn {
@@ -272,6 +292,48 @@ pub enum ExitReason {
     Superseded,
     /// The reporter saw no server for an hour and had nothing to do.
     Abandoned,
+    /// It was told to sleep; another run will wake it.
+    Asleep,
+}
+
+/// What kind of answer an approval waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ApprovalKind {
+    /// Whether a tool may be used.
+    #[default]
+    Tool,
+    /// An answer to each question.
+    Question,
+    /// Whether a plan is good and work may begin.
+    Plan,
+}
+
+/// One question of an agent to its person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Question {
+    /// The question; an answer names it by this text.
+    pub text: String,
+    /// The answers that are offered; others may be given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Whether more than one may be chosen; the answer joins them with a comma.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub many: bool,
+}
+
+/// A file that comes with a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// The file's id: the SHA-256 of its bytes, in lower-case hex. The reporter fetches it from
+    /// `GET /webhooks/files/ID`.
+    pub id: String,
+    /// The name that the person gave it.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// How a turn ended.
@@ -389,11 +451,24 @@ pub struct Containment {
 /// One row of a sprite's inbox, as the server sends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InboxRow {
-    /// Rises by one within a sprite; the first is 1. 0 marks a heartbeat.
+    /// Rises within a sprite, and by one within a run; the first of a sprite is 1. 0 marks a
+    /// heartbeat.
     pub n: u64,
+    /// The run that it is meant for; no other run sees it.
+    #[serde(default = "first_run", skip_serializing_if = "is_first_run")]
+    pub run: u32,
     /// What to do.
     #[serde(flatten)]
     pub order: Order,
+}
+
+fn first_run() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_first_run(run: &u32) -> bool {
+    *run == 1
 }
 
 /// What the server can ask of a reporter.
@@ -408,6 +483,15 @@ pub enum Order {
         turn: String,
         /// What the person said.
         text: String,
+        /// Files that came with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<Attachment>,
+        /// The wall time of this turn in milliseconds; the clock stops while an approval waits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+        /// What this turn may cost, in millionths of a US dollar; past that it is interrupted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget_micro_usd: Option<u64>,
     },
     /// End the turn that runs (or, in a job, the job), politely at first.
     Cancel {
@@ -426,6 +510,9 @@ pub enum Order {
         /// What to tell the agent when it may not.
         #[serde(default)]
         message: String,
+        /// For a question: the answers by the questions' texts.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        answers: BTreeMap<String, String>,
     },
     /// Drain, end the agent politely and exit; another run will wake it.
     Sleep {},
@@ -434,6 +521,20 @@ pub enum Order {
         /// As it will stand in the exit record.
         reason: ExitReason,
     },
+}
+
+impl Order {
+    /// A turn without files and limits.
+    #[must_use]
+    pub fn turn(turn: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Turn {
+            turn: turn.into(),
+            text: text.into(),
+            attachments: Vec::new(),
+            timeout_ms: None,
+            budget_micro_usd: None,
+        }
+    }
 }
 
 /// What a run is to do: written by whoever starts the sprite, read once by the reporter.
@@ -480,6 +581,40 @@ pub struct RunSpec {
     /// Directories to hide from the agent where the kernel lets us.
     #[serde(default)]
     pub hide: Vec<String>,
+    /// Make the work directory a git worktree of this repository, if it is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<WorktreeSpec>,
+    /// Keep the agent inside these directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxSpec>,
+    /// The directory into which files that come with a turn are put, in one of its own each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<String>,
+    /// The directory from which files that the agent puts there are taken as artifacts; the
+    /// agent knows it as `OPEN_DISPATCH_ARTIFACTS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<String>,
+}
+
+/// A git worktree to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorktreeSpec {
+    /// The repository's work directory, or a directory below it.
+    pub of: String,
+    /// The branch that it gets; made where it is not there yet.
+    pub branch: String,
+}
+
+/// A sandbox around the agent: all else of the file system is read-only or not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSpec {
+    /// The agent's own home.
+    pub home: String,
+    /// Where else it may write, beside its work directory and its home.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub write: Vec<String>,
 }
 
 /// Which CLI to drive, with what each needs.
@@ -501,6 +636,29 @@ pub enum AgentSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
         /// Appended to the CLI's system prompt.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instructions: Option<String>,
+    },
+    /// OpenCode, by its server.
+    Opencode {
+        /// The binary; `opencode` on the agent's `PATH` where none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// The model as `provider/model`; the CLI's own default where none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Appended to the CLI's system prompt.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instructions: Option<String>,
+    },
+    /// Any agent that speaks the Agent Client Protocol on its standard streams.
+    Acp {
+        /// The command line.
+        command: Vec<String>,
+        /// The model, where the agent lets it be chosen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// Put in front of a session's first prompt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instructions: Option<String>,
     },

@@ -465,12 +465,12 @@ async fn turns_come_by_inbox_and_each_is_answered_once() {
     stage.spec.task = None;
     let _server = stage.serve().await;
     assert_eq!(stage.launch().await, "ok");
-    stage.world.order(Order::Turn { turn: "one".into(), text: "echo first".into() });
-    stage.world.order(Order::Turn { turn: "two".into(), text: "echo second; exit 4".into() });
+    stage.world.order(Order::turn("one", "echo first"));
+    stage.world.order(Order::turn("two", "echo second; exit 4"));
     // A shell that waits for nobody dies of the interrupt whenever it comes; one that is about to
     // start a program may miss it, and the ladder would take its 30 s.
-    let third = "sleep 600 & echo third; wait".into();
-    stage.world.order(Order::Turn { turn: "three".into(), text: third });
+    let third = "sleep 600 & echo third; wait";
+    stage.world.order(Order::turn("three", third));
     stage.world.until_printed("third\n").await;
     stage.world.order(Order::Cancel { turn: Some("three".into()), reason: ExitReason::Cancelled });
     let ended = stage

@@ -6,7 +6,7 @@
 //! leaves one Job and one answer.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -292,6 +292,7 @@ impl Commands {
             state: if allow { ApprovalState::Allowed } else { ApprovalState::Denied },
             by: line.author.clone(),
             message: String::new(),
+            answers: BTreeMap::new(),
         };
         let answer = Answer::Text(replies::approved(name, meant, allow));
         Ok(Effect { ops: vec![op], answer })

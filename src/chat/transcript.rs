@@ -151,6 +151,7 @@ impl Transcript {
             | EventBody::Session { .. }
             | EventBody::TurnAccepted { .. }
             | EventBody::TurnEnded { .. }
+            | EventBody::Usage { .. }
             | EventBody::ApprovalWithdrawn { .. } => {}
         }
         self.told(out)
@@ -512,6 +513,9 @@ mod tests {
             EventBody::Retry { attempt: 2, of: 10, message: "overloaded".into(), delay_ms: 1_250 },
             EventBody::Gap { through: 20, bytes: 4_711 },
             EventBody::Approval {
+                kind: Default::default(),
+                rule: None,
+                questions: Vec::new(),
                 turn: turn(),
                 request: "r".into(),
                 tool: "Write".into(),

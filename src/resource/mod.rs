@@ -40,10 +40,10 @@ pub use meta::{
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use parts::{
-    AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_JOB_TIMEOUT,
-    DEFAULT_JOB_TTL, Detail, EnvEntry, ExitReason, ExitStatus, FlyGuest, FlyRuntime, Isolation,
-    LocalRuntime, OpencodeCli, PermissionMode, Permissions, Place, ProcessIdentity, Repo, Report,
-    RuntimeSpec,
+    AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_IDLE_TIMEOUT,
+    DEFAULT_JOB_TIMEOUT, DEFAULT_JOB_TTL, DEFAULT_TURN_TIMEOUT, Detail, EnvEntry, ExitReason,
+    ExitStatus, FlyGuest, FlyRuntime, Isolation, LocalRuntime, OpencodeCli, PermissionMode,
+    Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
 pub use span::{NotASpan, Span};
 pub use sprite::{FlyMachine, Sprite, SpriteSpec, SpriteStatus};

@@ -67,6 +67,9 @@ pub struct CodexCli {
     /// The model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The agent's ACP binary; `codex-acp` on the `PATH` where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// An agent that speaks the Agent Client Protocol.
@@ -75,6 +78,9 @@ pub struct CodexCli {
 pub struct AcpCli {
     /// The command line, as a list.
     pub command: Vec<String>,
+    /// The model, where the agent lets it be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 /// A shell.
@@ -332,5 +338,9 @@ pub struct Cost {
 
 /// The wall time of a Job's attempt where its spec names none.
 pub const DEFAULT_JOB_TIMEOUT: Span = Span::from_secs(600);
+/// After so long without a turn an Agent's sprite sleeps where its spec names no time.
+pub const DEFAULT_IDLE_TIMEOUT: Span = Span::from_secs(15 * 60);
+/// The wall time of an Agent's turn where its spec names none.
+pub const DEFAULT_TURN_TIMEOUT: Span = Span::from_secs(30 * 60);
 /// How long a finished Job is kept where its spec says nothing.
 pub const DEFAULT_JOB_TTL: Span = Span::from_secs(24 * 3600);

@@ -47,6 +47,9 @@ pub struct SpriteSpec {
     pub attempt: u32,
     /// False lets it sleep.
     pub running: bool,
+    /// Which run is to live: raised by one together with `running: true` to wake it.
+    #[serde(default = "first_run")]
+    pub run: u32,
     /// Set once by the owner: end the agent, with this reason in the exit record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<super::ExitReason>,
@@ -83,7 +86,10 @@ pub struct SpriteStatus {
     /// The CLI's session. Written by ingest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// How it ended; the first that is held wins. Written by ingest, or by the controller for
+    /// The last run that ended in order to sleep; 0 for none. Written by ingest.
+    #[serde(skip_serializing_if = "is_never")]
+    pub slept: u32,
+    /// How it ended, save to sleep; the first that is held wins. Written by ingest, or by the controller for
     /// a sprite that can report no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitStatus>,
@@ -95,6 +101,15 @@ pub struct SpriteStatus {
     pub artifacts: Vec<Artifact>,
     /// What it has used. Written by ingest.
     pub cost: Cost,
+}
+
+fn first_run() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_never(run: &u32) -> bool {
+    *run == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

@@ -107,7 +107,7 @@ impl Rows {
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.first) {
             // Said at once, so that the reporter knows that it is connected.
-            let mut lines = line(&InboxRow { n: 0, order: Order::Heartbeat {} });
+            let mut lines = line(&InboxRow { n: 0, run: 1, order: Order::Heartbeat {} });
             lines.extend(self.read(self.sent).await?);
             return Some(lines.into());
         }
@@ -124,7 +124,7 @@ impl Rows {
                 }
                 Woken::Beat => {
                     self.beat_due = self.state.0.ambient.clock.elapsed() + HEARTBEAT;
-                    let mut lines = line(&InboxRow { n: 0, order: Order::Heartbeat {} });
+                    let mut lines = line(&InboxRow { n: 0, run: 1, order: Order::Heartbeat {} });
                     // Nobody else may have asked since the sprite went.
                     self.state.0.directory.refresh().await.ok()?;
                     if !self.may_speak() {

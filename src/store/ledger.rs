@@ -1,9 +1,11 @@
 //! The ledgers: what is kept beside objects, row by row.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sprite_reporter::wire::{Event, EventBody, Usage};
+use sprite_reporter::wire::{ApprovalKind, Attachment, Event, EventBody, Question, Usage};
 
 /// That a request was taken, and what it led to. Kept for 24 h.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub struct Turn {
     pub n: u64,
     /// What the person said.
     pub text: String,
+    /// Files that came with it.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
     /// Who said it.
     pub author: String,
     /// Where it was said, and where the answer goes.
@@ -97,14 +102,59 @@ pub struct Turn {
     pub state: TurnState,
     /// The sprite that it was sent to.
     pub sprite_uid: Option<String>,
+    /// The sprite's run that it was sent to.
+    #[serde(default)]
+    pub run: u32,
+    /// Where its output begins: the place in the sprite's output behind its acceptance.
+    #[serde(default)]
+    pub began: Option<Cursor>,
+    /// Who asked to cancel it, if somebody did; the Agent's controller sees to it.
+    #[serde(default)]
+    pub cancelled_by: Option<String>,
     /// One line on a failure, for people.
     pub message: String,
     /// What it used.
     pub usage: Usage,
     /// When it was queued.
     pub created: Timestamp,
+    /// When the reporter took it.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
+}
+
+impl Turn {
+    /// A turn that a person queues now; the store draws its number.
+    #[must_use]
+    pub fn queued(
+        id: impl Into<String>,
+        agent_uid: impl Into<String>,
+        text: impl Into<String>,
+        author: impl Into<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            agent_uid: agent_uid.into(),
+            n: 0,
+            text: text.into(),
+            attachments: Vec::new(),
+            author: author.into(),
+            conversation: None,
+            origin: None,
+            state: TurnState::Queued,
+            sprite_uid: None,
+            run: 0,
+            began: None,
+            cancelled_by: None,
+            message: String::new(),
+            usage: Usage::default(),
+            created: now,
+            started: None,
+            ended: None,
+        }
+    }
 }
 
 /// Where a turn stands.
@@ -152,6 +202,18 @@ pub struct Approval {
     pub title: String,
     /// The tool's input.
     pub input: Value,
+    /// What kind of answer is waited for.
+    #[serde(default)]
+    pub kind: ApprovalKind,
+    /// What an answer of "always" would allow, in the CLI's own rule language.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// For a question: what is asked.
+    #[serde(default)]
+    pub questions: Vec<Question>,
+    /// For a question: what was answered, by the questions' texts.
+    #[serde(default)]
+    pub answers: BTreeMap<String, String>,
     /// Where it stands.
     pub state: ApprovalState,
     /// Who resolved it.
@@ -176,6 +238,38 @@ pub enum ApprovalState {
     Expired,
     /// The agent does not wait any more.
     Withdrawn,
+}
+
+/// What somebody allowed an Agent once and for all: a row that can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Its id (UUID).
+    pub id: String,
+    /// The Agent's uid.
+    pub agent_uid: String,
+    /// The tool's name.
+    pub tool: String,
+    /// Requests with this rule are allowed; see [`Approval::rule`].
+    pub rule: String,
+    /// Who said so.
+    pub by: String,
+    /// When.
+    pub created: Timestamp,
+}
+
+/// An Agent's turns, summed up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnSums {
+    /// How many wait.
+    pub queued: u64,
+    /// How many were sent or run.
+    pub running: u64,
+    /// How many have ended, however; of all times, also of those that are forgotten.
+    pub done: u64,
+    /// What the ended ones used.
+    pub usage: Usage,
 }
 
 /// A conversation: a place on a platform.

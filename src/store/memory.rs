@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use super::{
     Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState, Error, EventRow,
-    Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, retention, rules,
-    tables::Tables,
+    Grant, Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
+    retention, rules, tables::Tables,
 };
 use crate::{
     ambient::between,
@@ -112,6 +112,8 @@ impl State {
         tables.approvals.retain(|(uid, _, _), _| !lost(uid));
         tables.turns.retain(|_, turn| !lost(&turn.agent_uid));
         tables.queues.retain(|uid, _| !lost(uid));
+        tables.sums.retain(|uid, _| !lost(uid));
+        tables.grants.retain(|(uid, _), _| !lost(uid));
         tables.gone.retain(|_, at| !older(*at, retention::TOMBSTONES));
     }
 }
@@ -260,6 +262,33 @@ impl Store for MemoryStore {
         turns.sort_by_key(|turn| turn.n);
         turns.truncate(limit);
         Ok(turns)
+    }
+
+    async fn open_turns(&self, agent_uid: &str) -> Result<Vec<Turn>, Error> {
+        let turns = self.turns(agent_uid, 0, usize::MAX).await?;
+        Ok(turns.into_iter().filter(|turn| !turn.state.is_final()).collect())
+    }
+
+    async fn last_turns(&self, agent_uid: &str, limit: usize) -> Result<Vec<Turn>, Error> {
+        let turns = self.turns(agent_uid, 0, usize::MAX).await?;
+        Ok(turns.into_iter().rev().take(limit).collect())
+    }
+
+    async fn turn_sums(&self, agent_uid: &str) -> Result<TurnSums, Error> {
+        Ok(self.read().tables.sums.get(&agent_uid.to_owned()).copied().unwrap_or_default())
+    }
+
+    async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {
+        let state = self.read();
+        let mut grants: Vec<Grant> = state
+            .tables
+            .grants
+            .from(&(agent_uid.to_owned(), String::new()))
+            .take_while(|((uid, _), _)| uid == agent_uid)
+            .map(|(_, grant)| grant.clone())
+            .collect();
+        grants.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(grants)
     }
 
     async fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {

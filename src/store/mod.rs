@@ -33,7 +33,7 @@ use crate::resource::{AnyObject, Kind};
 use ledger::size_of_event;
 pub use ledger::{
     Approval, ApprovalState, BackoffRow, Conversation, Cursor, Delivery, DeliveryState, EventRow,
-    Held, OutputRow, Receipt, Subject, Turn, TurnState,
+    Grant, Held, OutputRow, Receipt, Subject, Turn, TurnState, TurnSums,
 };
 pub use transaction::{Applied, Expect, Op, Part, Transaction};
 pub use watch::{WatchEvent, watch, watch_with};
@@ -128,6 +128,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// An agent's turns by number, from behind one.
     async fn turns(&self, agent_uid: &str, after: u64, limit: usize) -> Result<Vec<Turn>, Error>;
+
+    /// An agent's turns that have not ended, by number.
+    async fn open_turns(&self, agent_uid: &str) -> Result<Vec<Turn>, Error>;
+
+    /// An agent's turns, summed up.
+    async fn turn_sums(&self, agent_uid: &str) -> Result<TurnSums, Error>;
+
+    /// An agent's last turns, newest first.
+    async fn last_turns(&self, agent_uid: &str, limit: usize) -> Result<Vec<Turn>, Error>;
+
+    /// What an agent was allowed once and for all, oldest first.
+    async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error>;
 
     /// One turn.
     async fn turn(&self, id: &str) -> Result<Option<Turn>, Error>;

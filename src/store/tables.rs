@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use sprite_reporter::wire::InboxRow;
 
-use super::{Approval, BackoffRow, Delivery, EventRow, Held, Revision, Turn};
+use super::{Approval, BackoffRow, Delivery, EventRow, Grant, Held, Revision, Turn, TurnSums};
 use crate::resource::{AnyObject, Kind};
 
 /// Rows of one sort under their keys.
@@ -211,6 +211,10 @@ tables! {
     turns: String => Turn,
     /// The last number drawn in each agent's queue.
     queues: String => u64,
+    /// Each agent's turns, summed up.
+    sums: String => TurnSums,
+    /// Grants by (agent uid, id).
+    grants: (String, String) => Grant,
     /// Approvals.
     approvals: ApprovalKey => Approval,
     /// Deliveries by id.

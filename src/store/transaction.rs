@@ -1,10 +1,14 @@
 //! Writes as data: what can be committed, and under which conditions.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use sprite_reporter::wire::{Event, Order};
 
-use super::{Approval, ApprovalState, BackoffRow, Delivery, Receipt, Revision, Turn, TurnState};
+use super::{
+    Approval, ApprovalState, BackoffRow, Delivery, Grant, Receipt, Revision, Turn, TurnState,
+};
 use crate::resource::{AnyObject, Kind};
 
 /// Operations that commit together or not at all, in order.
@@ -112,6 +116,8 @@ pub enum Op {
     Order {
         /// The sprite.
         sprite_uid: String,
+        /// The run that it is meant for.
+        run: u32,
         /// Makes the order idempotent, such as `turn/ID` or `cancel`.
         key: String,
         /// The order.
@@ -149,6 +155,17 @@ pub enum Op {
         by: String,
         /// What to tell the agent.
         message: String,
+        /// For a question: the answers by the questions' texts.
+        answers: BTreeMap<String, String>,
+    },
+    /// Allows an Agent something once and for all; no effect if it is there already.
+    AddGrant(Grant),
+    /// Takes such a permission back; no effect if it is not there.
+    RevokeGrant {
+        /// The Agent.
+        agent_uid: String,
+        /// The grant's id.
+        id: String,
     },
     /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a

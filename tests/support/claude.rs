@@ -72,6 +72,10 @@ impl Desk {
             idle_timeout_ms: None,
             session: None,
             hide: Vec::new(),
+            worktree: None,
+            sandbox: None,
+            attachments: None,
+            artifacts: None,
         };
         Self { dir, spec }
     }

@@ -195,6 +195,9 @@ impl World {
                 Beat::Ask(request) => process.say(
                     at,
                     EventBody::Approval {
+                        kind: Default::default(),
+                        rule: None,
+                        questions: Vec::new(),
                         turn: "task".to_owned(),
                         request: request.to_owned(),
                         tool: "Bash".to_owned(),
@@ -285,8 +288,12 @@ impl World {
                 EventBody::Hello { .. } => (json!({"run": 1, "helloTime": now}), "/helloTime"),
                 EventBody::Ready {} => (json!({"ready": true}), "/exit"),
                 EventBody::Exit(exit) => (json!({"exit": exit}), "/exit"),
-                EventBody::Approval { turn, request, tool, title, input } => {
+                EventBody::Approval { turn, request, tool, title, input, .. } => {
                     ops.push(Op::AddApproval(Approval {
+                        kind: Default::default(),
+                        rule: None,
+                        questions: Vec::new(),
+                        answers: Default::default(),
                         sprite_uid: uid.to_owned(),
                         run: 1,
                         request: request.clone(),

@@ -187,6 +187,7 @@ impl House {
             session: None,
             attempt,
             running: true,
+            run: 1,
             stop: None,
         };
         let mut sprite = Sprite::new(name, spec);

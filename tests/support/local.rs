@@ -93,6 +93,7 @@ impl Stage {
             session: None,
             attempt: 1,
             running: true,
+            run: 1,
             stop: None,
         };
         let mut sprite = Sprite::new("test-1", spec);

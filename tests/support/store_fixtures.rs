@@ -10,11 +10,11 @@ use open_dispatch::{
     resource::{API_VERSION, AnyObject, Kind, OwnerReference},
     store::{
         Approval, ApprovalState, Conversation, Cursor, Delivery, DeliveryState, Op, Subject,
-        Transaction, Turn, TurnState,
+        Transaction, Turn,
     },
 };
 use serde_json::json;
-use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream, Usage};
+use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream};
 
 /// A time so many seconds after the start of all tests.
 pub fn at(seconds: u64) -> Timestamp {
@@ -129,19 +129,8 @@ pub fn output(sprite_uid: &str, run: u32, events: Vec<Event>) -> Op {
 
 pub fn turn(id: &str, agent_uid: &str) -> Turn {
     Turn {
-        id: id.to_owned(),
-        agent_uid: agent_uid.to_owned(),
-        n: 0,
-        text: format!("do {id}"),
-        author: "somebody".to_owned(),
         conversation: Some(conversation()),
-        origin: None,
-        state: TurnState::Queued,
-        sprite_uid: None,
-        message: String::new(),
-        usage: Usage::default(),
-        created: at(0),
-        ended: None,
+        ..Turn::queued(id, agent_uid, format!("do {id}"), "somebody", at(0))
     }
 }
 
@@ -152,6 +141,10 @@ pub fn conversation() -> Conversation {
 
 pub fn approval(sprite_uid: &str, request: &str) -> Approval {
     Approval {
+        kind: Default::default(),
+        rule: None,
+        questions: Vec::new(),
+        answers: Default::default(),
         sprite_uid: sprite_uid.to_owned(),
         run: 1,
         request: request.to_owned(),

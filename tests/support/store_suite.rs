@@ -326,7 +326,12 @@ fn everything(owner: &AnyObject) -> Vec<Op> {
         patch(owner, json!({"phase": "Running"}), None),
         Op::Receipt(Receipt { key: "r".to_owned(), effect: "e".to_owned() }),
         output("s", 1, vec![log(1, "a"), log(2, "b")]),
-        Op::Order { sprite_uid: "s".to_owned(), key: "k".to_owned(), order: Order::Sleep {} },
+        Op::Order {
+            sprite_uid: "s".to_owned(),
+            run: 1,
+            key: "k".to_owned(),
+            order: Order::Sleep {},
+        },
         Op::InboxAck { sprite_uid: "s".to_owned(), n: 1 },
         Op::AddTurn(turn("t", "uid-agent")),
         Op::MoveTurn {
@@ -410,7 +415,12 @@ pub async fn a_write_that_changes_nothing_leaves_no_trace(store: Subject) {
         patch(&owner, json!({"phase": "Running"}), None),
         delete(&owner),
         output("s", 1, vec![]),
-        Op::Order { sprite_uid: "s".to_owned(), key: "k".to_owned(), order: Order::Sleep {} },
+        Op::Order {
+            sprite_uid: "s".to_owned(),
+            run: 1,
+            key: "k".to_owned(),
+            order: Order::Sleep {},
+        },
         Op::InboxAck { sprite_uid: "s".to_owned(), n: 1 },
         Op::MoveTurn { turn: held, from: vec![TurnState::Sent] },
         Op::AddApproval(approval("s", "q")),
@@ -639,6 +649,7 @@ pub async fn a_watch_that_lags_misses_nothing(store: Subject) {
     for n in 0..50 {
         let orders = (0..100).map(|m| Op::Order {
             sprite_uid: format!("s{m}"),
+            run: 1,
             key: format!("{n}"),
             order: Order::Sleep {},
         });
@@ -742,7 +753,12 @@ pub async fn the_ledgers_of_what_is_gone_follow_after_an_hour(store: Subject) {
     let ledgers = |uid: &str, agent: &str, id: &str| {
         [
             output(uid, 1, vec![log(1, "a")]),
-            Op::Order { sprite_uid: uid.to_owned(), key: "k".into(), order: Order::Sleep {} },
+            Op::Order {
+                sprite_uid: uid.to_owned(),
+                run: 1,
+                key: "k".into(),
+                order: Order::Sleep {},
+            },
             Op::InboxAck { sprite_uid: uid.to_owned(), n: 1 },
             Op::AddApproval(approval(uid, "q")),
             Op::AddTurn(turn(id, agent)),
@@ -770,12 +786,13 @@ pub async fn a_long_ledger_goes_whole(store: Subject) {
     let gone = create(&store, with_finalizers(&sprite("gone", &owner), &[])).await;
     for n in 1..=1200 {
         let order = Order::Sleep {};
-        let order = Op::Order { sprite_uid: "uid-gone".into(), key: n.to_string(), order };
+        let order = Op::Order { sprite_uid: "uid-gone".into(), run: 1, key: n.to_string(), order };
         if n == 1200 {
             apply(&store, [order]).await.unwrap();
         } else if n % 100 == 0 {
             let more = (n + 1..=n + 99).filter(|n| *n < 1200).map(|n| Op::Order {
                 sprite_uid: "uid-gone".into(),
+                run: 1,
                 key: n.to_string(),
                 order: Order::Sleep {},
             });
@@ -878,14 +895,15 @@ pub async fn output_is_read_from_any_place(store: Subject) {
 pub async fn an_order_is_given_once(store: Subject) {
     let order = |key: &str, order: &Order| Op::Order {
         sprite_uid: "s".to_owned(),
+        run: 1,
         key: key.to_owned(),
         order: order.clone(),
     };
-    let turn = Order::Turn { turn: "t".to_owned(), text: "do".to_owned() };
+    let turn = Order::turn("t", "do");
     let stop = Order::Stop { reason: ExitReason::Cancelled };
     apply(&store, [order("turn/t", &turn), order("stop", &stop)]).await.unwrap();
     apply(&store, [order("turn/t", &stop)]).await.unwrap();
-    let rows = [InboxRow { n: 1, order: turn }, InboxRow { n: 2, order: stop }];
+    let rows = [InboxRow { n: 1, run: 1, order: turn }, InboxRow { n: 2, run: 1, order: stop }];
     assert_eq!(store.inbox("s", 0).await.unwrap(), rows);
     assert_eq!(store.inbox("s", 1).await.unwrap(), rows[1..]);
     assert_eq!(store.inbox("other", 0).await.unwrap(), vec![]);
@@ -896,7 +914,7 @@ pub async fn an_acknowledgement_only_rises_and_never_past_the_end(store: Subject
     assert!(!apply(&store, [ack(5)]).await.unwrap().changed);
     for key in ["a", "b", "c"] {
         let order = Order::Sleep {};
-        let order = Op::Order { sprite_uid: "s".to_owned(), key: key.to_owned(), order };
+        let order = Op::Order { sprite_uid: "s".to_owned(), run: 1, key: key.to_owned(), order };
         apply(&store, [order]).await.unwrap();
     }
     for (n, acked) in [(2, 2), (1, 2), (9, 3)] {
@@ -945,6 +963,7 @@ pub async fn an_approval_is_resolved_once(store: Subject) {
         state,
         by: by.to_owned(),
         message: String::new(),
+        answers: std::collections::BTreeMap::new(),
     };
     let mut forged = approval("s", "q2");
     forged.state = ApprovalState::Allowed;

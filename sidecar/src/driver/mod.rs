@@ -8,14 +8,16 @@
 //! Cancelling is polite here (the CLI's own interrupt). If that has no effect in time, the
 //! runner kills the tree, and the driver sees its CLI end.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::mpsc;
 
 use crate::wire::{AgentSpec, EventBody, Exit, ExitReason, RunSpec, Stream};
 
+pub mod acp;
 pub mod claude;
 pub mod command;
+pub mod opencode;
 
 /// The turn id under which a job's single task runs.
 pub const TASK_TURN: &str = "task";
@@ -51,6 +53,8 @@ pub enum DriverOrder {
         allow: bool,
         /// What to tell the agent when it may not.
         message: String,
+        /// For a question: the answers by the questions' texts.
+        answers: BTreeMap<String, String>,
     },
     /// End the CLI politely, and return.
     Stop,
@@ -98,6 +102,8 @@ pub fn absent(spec: &RunSpec) -> Option<Exit> {
     let message = match &spec.agent {
         AgentSpec::Command { shell } => command::absent(spec, shell.as_deref()),
         AgentSpec::Claude { path, .. } => claude::absent(spec, path.as_deref()),
+        AgentSpec::Opencode { path, .. } => opencode::absent(spec, path.as_deref()),
+        AgentSpec::Acp { command, .. } => acp::absent(spec, command),
     }?;
     Some(Exit { code: None, signal: None, reason: ExitReason::StartFailed, message })
 }
@@ -108,6 +114,12 @@ pub async fn drive(seat: Seat) -> Exit {
         AgentSpec::Command { shell } => command::drive(seat, shell).await,
         AgentSpec::Claude { path, model, instructions } => {
             claude::drive(seat, path, model, instructions).await
+        }
+        AgentSpec::Opencode { path, model, instructions } => {
+            opencode::drive(seat, path, model, instructions).await
+        }
+        AgentSpec::Acp { command, model, instructions } => {
+            acp::drive(seat, command, model, instructions).await
         }
     }
 }

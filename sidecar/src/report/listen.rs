@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn each_row_is_heard_once_and_heartbeats_are_none() {
         let stop = br#"{"n":3,"type":"stop","reason":"Cancelled"}"#;
-        let row = InboxRow { n: 3, order: Order::Stop { reason: ExitReason::Cancelled } };
+        let row = InboxRow { n: 3, run: 1, order: Order::Stop { reason: ExitReason::Cancelled } };
         assert_eq!(next_row(stop, 2), Heard::New(row));
         assert_eq!(next_row(stop, 3), Heard::Known);
         assert_eq!(next_row(br#"{"n":0,"type":"heartbeat"}"#, 0), Heard::Known);

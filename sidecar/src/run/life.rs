@@ -382,15 +382,15 @@ impl Life {
         self.act(Rung::Kill, now);
     }
 
-    fn obey(&mut self, InboxRow { n, order }: InboxRow) {
+    fn obey(&mut self, InboxRow { n, order, .. }: InboxRow) {
         match order {
             Order::Heartbeat {} => {}
-            Order::Turn { turn, text } => self.accept(turn, text),
+            Order::Turn { turn, text, .. } => self.accept(turn, text),
             Order::Cancel { turn, reason } => self.cancel(turn, reason),
-            Order::Answer { request, allow, message } => {
+            Order::Answer { request, allow, message, answers } => {
                 self.approvals.remove(&request);
                 self.set_clocks(ambient::elapsed());
-                self.tell(DriverOrder::Answer { request, allow, message });
+                self.tell(DriverOrder::Answer { request, allow, message, answers });
             }
             Order::Sleep {} => self.end(ExitReason::Completed, "asleep"),
             Order::Stop { reason } => self.end(reason, ""),

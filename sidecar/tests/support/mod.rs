@@ -133,7 +133,7 @@ impl World {
     pub fn order(&self, order: Order) {
         let mut known = self.known();
         let n = known.inbox.len() as u64 + 1;
-        known.inbox.push(InboxRow { n, order });
+        known.inbox.push(InboxRow { n, run: 1, order });
         drop(known);
         self.ring();
     }
@@ -388,6 +388,10 @@ impl Stage {
             idle_timeout_ms: None,
             session: None,
             hide: vec![data.path().to_str().unwrap().into()],
+            worktree: None,
+            sandbox: None,
+            attachments: None,
+            artifacts: None,
         };
         Self { world: World::new(), run: RunDir::new(run), data, spec }
     }

@@ -166,6 +166,7 @@ mod tests {
             session: None,
             attempt: 1,
             running: true,
+            run: 1,
             stop: None,
         };
         let mut sprite = Sprite::new(format!("s{n}"), spec);

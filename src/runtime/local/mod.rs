@@ -188,7 +188,7 @@ impl LocalRuntime {
         )?;
         Ok(RunSpec {
             job_id: uid.clone(),
-            run: 1,
+            run: spec.run,
             installation: self.config.installation.clone(),
             server: None,
             endpoint_file: Some(text(&self.config.endpoint_file)?),
@@ -205,6 +205,10 @@ impl LocalRuntime {
             idle_timeout_ms: spec.idle_timeout.map(|span| span.as_millis()),
             session: spec.session.clone(),
             hide: vec![text(&self.config.data)?],
+            worktree: None,
+            sandbox: None,
+            attachments: None,
+            artifacts: None,
         })
     }
 
@@ -464,10 +468,21 @@ fn agent_spec(agent: &AgentCli, instructions: Option<&str>) -> Result<AgentSpec,
             model: claude.model.clone(),
             instructions: instructions.map(str::to_owned),
         }),
-        other => Err(Error::Terminal(format!(
-            "agent {} is not supported yet; use claude or command",
-            other.name()
-        ))),
+        AgentCli::Opencode(opencode) => Ok(AgentSpec::Opencode {
+            path: opencode.path.clone(),
+            model: opencode.model.clone(),
+            instructions: instructions.map(str::to_owned),
+        }),
+        AgentCli::Codex(codex) => Ok(AgentSpec::Acp {
+            command: vec![codex.path.clone().unwrap_or_else(|| "codex-acp".to_owned())],
+            model: codex.model.clone(),
+            instructions: instructions.map(str::to_owned),
+        }),
+        AgentCli::Acp(acp) => Ok(AgentSpec::Acp {
+            command: acp.command.clone(),
+            model: acp.model.clone(),
+            instructions: instructions.map(str::to_owned),
+        }),
     }
 }
 

@@ -3,6 +3,8 @@
 //! An answer resolves a row of the ledger and does no more: the first one counts, and the
 //! Sprite's controller takes it to the agent.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Path, Request, State as Shared},
@@ -31,6 +33,8 @@ struct Answer {
     allow: bool,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    answers: BTreeMap<String, String>,
 }
 
 /// All that an object's sprites have asked for, the oldest first.
@@ -86,6 +90,7 @@ pub(super) async fn answer(
         state: if answer.allow { ApprovalState::Allowed } else { ApprovalState::Denied },
         by: API.to_owned(),
         message: answer.message,
+        answers: answer.answers,
     };
     let apply = shared.store.apply(Transaction::at(shared.ambient.clock.now()).with(op));
     match shared.ambient.step("api.answer", apply).await {

@@ -89,7 +89,7 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
             // Asked again, it is as it was, be it answered or not.
             EventBody::Approval { request, .. }
                 if !context.asked.insert((context.run, request.clone())) => {}
-            EventBody::Approval { turn, request, tool, title, input } => {
+            EventBody::Approval { turn, request, tool, title, input, kind, rule, questions } => {
                 let approval = Approval {
                     sprite_uid: context.sprite_uid.clone(),
                     run: context.run,
@@ -98,6 +98,10 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                     tool: tool.clone(),
                     title: title.clone(),
                     input: input.clone(),
+                    kind: *kind,
+                    rule: rule.clone(),
+                    questions: questions.clone(),
+                    answers: BTreeMap::new(),
                     state: ApprovalState::Pending,
                     by: String::new(),
                     message: String::new(),
@@ -139,6 +143,7 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
             | EventBody::Tool { .. }
             | EventBody::ToolEnded { .. }
             | EventBody::Retry { .. }
+            | EventBody::Usage { .. }
             | EventBody::Artifact { .. } => {}
         }
     }
@@ -218,6 +223,7 @@ fn withdraw(context: &mut Context, gone: impl Fn(&Approval) -> bool, ops: &mut V
             state: ApprovalState::Withdrawn,
             by: String::new(),
             message: String::new(),
+            answers: BTreeMap::new(),
         });
         false
     });
@@ -242,14 +248,19 @@ fn accept(context: &mut Context, id: &str, origin: Option<&str>, ops: &mut Vec<O
                 agent_uid: agent_uid.clone(),
                 n: 0,
                 text: String::new(),
+                attachments: Vec::new(),
                 author: String::new(),
                 conversation: None,
                 origin: Some(origin.to_owned()),
                 state: TurnState::Running,
                 sprite_uid: Some(context.sprite_uid.clone()),
+                run: context.run,
+                began: None,
+                cancelled_by: None,
                 message: String::new(),
                 usage: Usage::default(),
                 created: context.now,
+                started: Some(context.now),
                 ended: None,
             };
             context.turns.insert(turn.id.clone(), turn.clone());
@@ -305,19 +316,10 @@ mod tests {
 
     fn turn(id: &str, sprite: &str, state: TurnState) -> Turn {
         Turn {
-            id: id.to_owned(),
-            agent_uid: "a".to_owned(),
             n: 1,
-            text: "do it".to_owned(),
-            author: "ann".to_owned(),
-            conversation: None,
-            origin: None,
             state,
             sprite_uid: Some(sprite.to_owned()),
-            message: String::new(),
-            usage: Usage::default(),
-            created: Timestamp::UNIX_EPOCH,
-            ended: None,
+            ..Turn::queued(id, "a", "do it", "ann", Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -458,6 +460,9 @@ mod tests {
     #[test]
     fn the_end_of_a_run_withdraws_what_it_asked() {
         let ask = |request: &str| EventBody::Approval {
+            kind: Default::default(),
+            rule: None,
+            questions: Vec::new(),
             turn: "t".to_owned(),
             request: request.to_owned(),
             tool: "Bash".to_owned(),

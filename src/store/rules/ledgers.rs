@@ -1,13 +1,15 @@
 //! The ledgers: receipts, output, inboxes, turns, approvals, deliveries, events, backoffs.
 
+use std::collections::BTreeMap;
+
 use sprite_reporter::wire::{Event, EventBody, InboxRow, Order};
 
 use super::{Appended, Draft};
 use crate::{
     resource::Kind,
     store::{
-        Approval, ApprovalState, BackoffRow, Bell, Delivery, Error, EventRow, Held, Receipt, Turn,
-        TurnState,
+        Approval, ApprovalState, BackoffRow, Bell, Delivery, Error, EventRow, Grant, Held, Receipt,
+        Turn, TurnState, TurnSums,
         tables::{ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ReceiptLine},
     },
 };
@@ -43,14 +45,14 @@ impl<'t> Draft<'_, 't> {
         Ok(())
     }
 
-    pub(super) fn order(&mut self, sprite_uid: &str, key: &str, order: &Order) {
+    pub(super) fn order(&mut self, sprite_uid: &str, run: u32, key: &str, order: &Order) {
         let key = (sprite_uid.to_owned(), key.to_owned());
         if self.tables.orders.get(&key).is_some() {
             return;
         }
         let mut inbox = self.inbox(sprite_uid);
         inbox.last += 1;
-        let row = InboxRow { n: inbox.last, order: order.clone() };
+        let row = InboxRow { n: inbox.last, run, order: order.clone() };
         self.tables.orders.set(key, Some(row));
         self.tables.inboxes.set(sprite_uid.to_owned(), Some(inbox));
         self.bells.push(Bell::Inbox(sprite_uid.to_owned()));
@@ -76,6 +78,7 @@ impl<'t> Draft<'_, 't> {
         let n = self.tables.queues.get(&turn.agent_uid).copied().unwrap_or_default() + 1;
         self.tables.queues.set(turn.agent_uid.clone(), Some(n));
         self.tables.turns.set(turn.id.clone(), Some(Turn { n, ..turn.clone() }));
+        self.sum_up(&turn.agent_uid, |sums| count(sums, turn, 1));
         self.bells.push(Bell::Turns(turn.agent_uid.clone()));
         Ok(())
     }
@@ -88,10 +91,24 @@ impl<'t> Draft<'_, 't> {
         // A turn never changes its place or its agent.
         let new = Turn { n: old.n, agent_uid: old.agent_uid.clone(), ..turn.clone() };
         if new != *old {
+            let old = old.clone();
+            self.sum_up(&new.agent_uid, |sums| {
+                count(sums, &old, -1);
+                count(sums, &new, 1);
+            });
             self.bells.push(Bell::Turns(new.agent_uid.clone()));
             self.tables.turns.set(turn.id.clone(), Some(new));
         }
         Ok(())
+    }
+
+    fn sum_up(&mut self, agent_uid: &str, change: impl FnOnce(&mut TurnSums)) {
+        let old = self.tables.sums.get(&agent_uid.to_owned()).copied().unwrap_or_default();
+        let mut new = old;
+        change(&mut new);
+        if new != old {
+            self.tables.sums.set(agent_uid.to_owned(), Some(new));
+        }
     }
 
     pub(super) fn add_approval(&mut self, approval: &Approval) {
@@ -114,11 +131,13 @@ impl<'t> Draft<'_, 't> {
         state: ApprovalState,
         by: &str,
         message: &str,
+        answers: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
         match self.tables.approvals.get(&key) {
             Some(old) if old.state == ApprovalState::Pending => {
                 let (by, message) = (by.to_owned(), message.to_owned());
-                let new = Approval { state, by, message, ..old.clone() };
+                let answers = answers.clone();
+                let new = Approval { state, by, message, answers, ..old.clone() };
                 if new != *old {
                     self.bells.push(Bell::Approvals(key.0.clone()));
                     self.tables.approvals.set(key, Some(new));
@@ -126,6 +145,22 @@ impl<'t> Draft<'_, 't> {
                 Ok(())
             }
             _ => Err(Error::Stale { what: format!("approval {}", key.2) }),
+        }
+    }
+
+    pub(super) fn add_grant(&mut self, grant: &Grant) {
+        let key = (grant.agent_uid.clone(), grant.id.clone());
+        if self.tables.grants.get(&key).is_none() {
+            self.tables.grants.set(key, Some(grant.clone()));
+            self.bells.push(Bell::Turns(grant.agent_uid.clone()));
+        }
+    }
+
+    pub(super) fn revoke_grant(&mut self, agent_uid: &str, id: &str) {
+        let key = (agent_uid.to_owned(), id.to_owned());
+        if self.tables.grants.get(&key).is_some() {
+            self.tables.grants.set(key, None);
+            self.bells.push(Bell::Turns(agent_uid.to_owned()));
         }
     }
 
@@ -184,6 +219,25 @@ impl<'t> Draft<'_, 't> {
 
 /// The highest number that an event can have: what every back end can keep.
 const LAST_SEQ: u64 = i64::MAX.unsigned_abs() - 1;
+
+/// Adds a turn to the sums, or takes it away.
+fn count(sums: &mut TurnSums, turn: &Turn, by: i64) {
+    let (place, ended) = match turn.state {
+        TurnState::Queued => (&mut sums.queued, false),
+        TurnState::Sent | TurnState::Running => (&mut sums.running, false),
+        _ => (&mut sums.done, true),
+    };
+    *place = place.saturating_add_signed(by);
+    if ended {
+        let add = |to: &mut u64, what: u64| {
+            let what = i64::try_from(what).unwrap_or(i64::MAX);
+            *to = to.saturating_add_signed(what.saturating_mul(by));
+        };
+        add(&mut sums.usage.cost_micro_usd, turn.usage.cost_micro_usd);
+        add(&mut sums.usage.input_tokens, turn.usage.input_tokens);
+        add(&mut sums.usage.output_tokens, turn.usage.output_tokens);
+    }
+}
 
 fn stale_turn(id: &str) -> Error {
     Error::Stale { what: format!("turn {id}") }

@@ -96,8 +96,8 @@ impl<'a, 't> Draft<'a, 't> {
             }
             Op::Receipt(receipt) => self.receipt(receipt),
             Op::Output { sprite_uid, run, events } => self.append(sprite_uid, *run, events),
-            Op::Order { sprite_uid, key, order } => {
-                self.order(sprite_uid, key, order);
+            Op::Order { sprite_uid, run, key, order } => {
+                self.order(sprite_uid, *run, key, order);
                 Ok(())
             }
             Op::InboxAck { sprite_uid, n } => {
@@ -110,9 +110,17 @@ impl<'a, 't> Draft<'a, 't> {
                 self.add_approval(approval);
                 Ok(())
             }
-            Op::ResolveApproval { sprite_uid, run, request, state, by, message } => {
+            Op::ResolveApproval { sprite_uid, run, request, state, by, message, answers } => {
                 let key = (sprite_uid.clone(), *run, request.clone());
-                self.resolve_approval(key, *state, by, message)
+                self.resolve_approval(key, *state, by, message, answers)
+            }
+            Op::AddGrant(grant) => {
+                self.add_grant(grant);
+                Ok(())
+            }
+            Op::RevokeGrant { agent_uid, id } => {
+                self.revoke_grant(agent_uid, id);
+                Ok(())
             }
             Op::Delivery(delivery) => self.delivery(delivery),
             Op::Event { kind, name, uid, warning, reason, note } => {

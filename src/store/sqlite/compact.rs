@@ -12,7 +12,7 @@ use crate::store::{Revision, retention};
 const PIECE: i64 = 500;
 
 /// The ledgers of what is gone. `?1` is a time, `?2` the size of a piece.
-const LEDGERS: [&str; 5] = [
+const LEDGERS: [&str; 7] = [
     "DELETE FROM output WHERE id IN \
         (SELECT o.id FROM gone g CROSS JOIN output o ON o.sprite_uid = g.uid \
          WHERE g.at < ?1 LIMIT ?2)",
@@ -27,6 +27,12 @@ const LEDGERS: [&str; 5] = [
          WHERE g.at < ?1 LIMIT ?2)",
     "DELETE FROM turns WHERE rowid IN \
         (SELECT t.rowid FROM gone g CROSS JOIN turns t ON t.agent_uid = g.uid \
+         WHERE g.at < ?1 LIMIT ?2)",
+    "DELETE FROM turn_sums WHERE agent_uid IN \
+        (SELECT s.agent_uid FROM gone g CROSS JOIN turn_sums s ON s.agent_uid = g.uid \
+         WHERE g.at < ?1 LIMIT ?2)",
+    "DELETE FROM grants WHERE (agent_uid, id) IN \
+        (SELECT r.agent_uid, r.id FROM gone g CROSS JOIN grants r ON r.agent_uid = g.uid \
          WHERE g.at < ?1 LIMIT ?2)",
 ];
 const RECEIPTS: &str = "DELETE FROM receipts WHERE key IN \

@@ -28,6 +28,8 @@ pub(super) struct Missing {
     inboxes: BTreeSet<String>,
     turns: BTreeSet<String>,
     queues: BTreeSet<String>,
+    sums: BTreeSet<String>,
+    grants: BTreeSet<(String, String)>,
     approvals: BTreeSet<ApprovalKey>,
     deliveries: BTreeSet<String>,
     events: BTreeSet<EventKey>,
@@ -84,8 +86,19 @@ impl Missing {
             Op::AddTurn(turn) => {
                 need(&mut self.turns, &tables.turns, turn.id.clone());
                 need(&mut self.queues, &tables.queues, turn.agent_uid.clone());
+                need(&mut self.sums, &tables.sums, turn.agent_uid.clone());
             }
-            Op::MoveTurn { turn, .. } => need(&mut self.turns, &tables.turns, turn.id.clone()),
+            Op::MoveTurn { turn, .. } => {
+                need(&mut self.turns, &tables.turns, turn.id.clone());
+                need(&mut self.sums, &tables.sums, turn.agent_uid.clone());
+            }
+            Op::AddGrant(grant) => {
+                let key = (grant.agent_uid.clone(), grant.id.clone());
+                need(&mut self.grants, &tables.grants, key);
+            }
+            Op::RevokeGrant { agent_uid, id } => {
+                need(&mut self.grants, &tables.grants, (agent_uid.clone(), id.clone()));
+            }
             Op::AddApproval(approval) => {
                 let request = approval.request.clone();
                 let key = (approval.sprite_uid.clone(), approval.run, request);
@@ -174,6 +187,7 @@ pub(super) async fn load(
         )
         .await?;
     load_turns(&mut loader, missing.turns, missing.queues, tables).await?;
+    load_sums(&mut loader, missing.sums, missing.grants, tables).await?;
     loader
         .load(
             missing.approvals,
@@ -250,6 +264,32 @@ async fn load_turns(
              FROM json_each(?1) k",
             &mut tables.queues,
             |row| Ok((row.get(0), natural(row.get(1)))),
+        )
+        .await
+}
+
+async fn load_sums(
+    loader: &mut Loader<'_>,
+    sums: BTreeSet<String>,
+    grants: BTreeSet<(String, String)>,
+    tables: &mut Tables,
+) -> Result<(), Error> {
+    loader
+        .load(
+            sums,
+            "SELECT s.agent_uid, s.body \
+             FROM json_each(?1) k CROSS JOIN turn_sums s ON s.agent_uid = k.value",
+            &mut tables.sums,
+            |row| Ok((row.get(0), decode(row.get(1))?)),
+        )
+        .await?;
+    loader
+        .load(
+            grants,
+            "SELECT g.agent_uid, g.id, g.body FROM json_each(?1) k CROSS JOIN grants g \
+             ON g.agent_uid = k.value ->> 0 AND g.id = k.value ->> 1",
+            &mut tables.grants,
+            |row| Ok(((row.get(0), row.get(1)), decode(row.get(2))?)),
         )
         .await
 }

@@ -39,8 +39,8 @@ use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Held, Listing,
-    OutputRow, Receipt, Revision, Store, Transaction, Turn,
+    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Grant, Held,
+    Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,
@@ -247,6 +247,22 @@ impl Store for SqliteStore {
 
     async fn turns(&self, agent_uid: &str, after: u64, limit: usize) -> Result<Vec<Turn>, Error> {
         read::turns(&self.readers, agent_uid, after, limit).await
+    }
+
+    async fn open_turns(&self, agent_uid: &str) -> Result<Vec<Turn>, Error> {
+        read::open_turns(&self.readers, agent_uid).await
+    }
+
+    async fn last_turns(&self, agent_uid: &str, limit: usize) -> Result<Vec<Turn>, Error> {
+        read::last_turns(&self.readers, agent_uid, limit).await
+    }
+
+    async fn turn_sums(&self, agent_uid: &str) -> Result<TurnSums, Error> {
+        read::turn_sums(&self.readers, agent_uid).await
+    }
+
+    async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {
+        read::grants(&self.readers, agent_uid).await
     }
 
     async fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     resource::{AnyObject, Kind},
     store::{
-        Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Held, Listing, OutputRow,
-        Receipt, Revision, Turn, size_of_event,
+        Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Listing,
+        OutputRow, Receipt, Revision, Turn, TurnSums, size_of_event,
     },
 };
 
@@ -261,6 +261,39 @@ pub(super) async fn turns(
             .fetch_all(readers)
             .await;
     bodies(rows)
+}
+
+pub(super) async fn open_turns(readers: &SqlitePool, agent_uid: &str) -> Result<Vec<Turn>, Error> {
+    let rows = sqlx::query(
+        "SELECT body FROM turns \
+         WHERE agent_uid = ?1 AND state IN ('Queued', 'Sent', 'Running') ORDER BY n",
+    );
+    bodies(rows.bind(agent_uid).fetch_all(readers).await)
+}
+
+pub(super) async fn last_turns(
+    readers: &SqlitePool,
+    agent_uid: &str,
+    limit: usize,
+) -> Result<Vec<Turn>, Error> {
+    let rows = sqlx::query("SELECT body FROM turns WHERE agent_uid = ?1 ORDER BY n DESC LIMIT ?2")
+        .bind(agent_uid)
+        .bind(up_to(limit))
+        .fetch_all(readers)
+        .await;
+    bodies(rows)
+}
+
+pub(super) async fn turn_sums(readers: &SqlitePool, agent_uid: &str) -> Result<TurnSums, Error> {
+    let row = sqlx::query("SELECT body FROM turn_sums WHERE agent_uid = ?1").bind(agent_uid);
+    Ok(body(row.fetch_optional(readers).await)?.unwrap_or_default())
+}
+
+pub(super) async fn grants(readers: &SqlitePool, agent_uid: &str) -> Result<Vec<Grant>, Error> {
+    let rows = sqlx::query("SELECT body FROM grants WHERE agent_uid = ?1");
+    let mut grants: Vec<Grant> = bodies(rows.bind(agent_uid).fetch_all(readers).await)?;
+    grants.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    Ok(grants)
 }
 
 pub(super) async fn turn(readers: &SqlitePool, id: &str) -> Result<Option<Turn>, Error> {

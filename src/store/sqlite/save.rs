@@ -195,7 +195,28 @@ impl Batch {
         self.take(&GONE, &mut tables.gone, |uid, at, cells| {
             cells.extend([uid.into(), (*at).into()]);
         });
+        self.take(&TURN_SUMS, &mut tables.sums, |uid, sums, cells| {
+            cells.extend([uid.into(), encode(sums).into()]);
+        });
+        self.take_grants(tables);
         self.take_backoffs(tables);
+    }
+
+    fn take_grants(&mut self, tables: &mut Tables) {
+        let dirty = tables.grants.take_dirty();
+        let (kept, revoked): (Vec<_>, Vec<_>) =
+            dirty.into_iter().partition(|key| tables.grants.before(key).is_some());
+        if !revoked.is_empty() {
+            const REVOKE: &str = "DELETE FROM grants WHERE (agent_uid, id) IN \
+                 (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+            self.deletes.push((REVOKE, encode(&revoked)));
+        }
+        let rows = kept.into_iter().flat_map(|key| {
+            let body = tables.grants.before(&key).map(encode).unwrap_or_default();
+            [key.0.into(), key.1.into(), body.into()]
+        });
+        let cells = rows.collect();
+        self.insert(&GRANTS, cells);
     }
 
     fn take_backoffs(&mut self, tables: &mut Tables) {
@@ -299,6 +320,13 @@ static TURNS: Insert = Insert {
     columns: 4,
     tail: " ON CONFLICT (id) DO UPDATE SET body = excluded.body",
 };
+static TURN_SUMS: Insert = Insert {
+    head: "INSERT INTO turn_sums (agent_uid, body) VALUES ",
+    columns: 2,
+    tail: " ON CONFLICT (agent_uid) DO UPDATE SET body = excluded.body",
+};
+static GRANTS: Insert =
+    Insert { head: "INSERT INTO grants (agent_uid, id, body) VALUES ", columns: 3, tail: "" };
 static APPROVALS: Insert = Insert {
     head: "INSERT INTO approvals (sprite_uid, run, request, body) VALUES ",
     columns: 4,

@@ -88,6 +88,10 @@ mod tests {
             idle_timeout_ms: None,
             session: None,
             hide: Vec::new(),
+            worktree: None,
+            sandbox: None,
+            attachments: None,
+            artifacts: None,
         }
     }
 

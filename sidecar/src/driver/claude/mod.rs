@@ -179,7 +179,7 @@ impl Hands {
         let effects = match order {
             DriverOrder::Prompt { turn, text } => self.session.prompt(turn, &text),
             DriverOrder::Interrupt => self.session.interrupt(),
-            DriverOrder::Answer { request, allow, message } => {
+            DriverOrder::Answer { request, allow, message, answers: _ } => {
                 self.session.answer(&request, allow, &message)
             }
             DriverOrder::Stop => return self.stop().await,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     driver::{Said, TASK_TURN},
-    wire::{EventBody, PermissionMode, TurnOutcome, Usage},
+    wire::{ApprovalKind, EventBody, PermissionMode, TurnOutcome, Usage},
 };
 
 /// What the hands are to do, in order.
@@ -423,6 +423,9 @@ impl Session {
                     tool: asked.tool.clone(),
                     title: title::title(&asked.tool, &asked.input, &self.terms.workdir),
                     input: title::fitting(&asked.input),
+                    kind: ApprovalKind::Tool,
+                    rule: None,
+                    questions: Vec::new(),
                 };
                 self.asked.insert(id, asked);
                 out.push(Effect::Say(Said::Event(approval)));

@@ -186,13 +186,20 @@ fn template(agent: &Agent) -> SpriteSpec {
         session: None,
         attempt: 0,
         running: true,
+        run: 1,
         stop: None,
     }
 }
 
 fn is_made_of(sprite: &Sprite, template: &SpriteSpec) -> bool {
-    let made_of =
-        SpriteSpec { session: None, attempt: 0, running: true, stop: None, ..sprite.spec.clone() };
+    let made_of = SpriteSpec {
+        session: None,
+        attempt: 0,
+        running: true,
+        run: 1,
+        stop: None,
+        ..sprite.spec.clone()
+    };
     made_of == *template
 }
 

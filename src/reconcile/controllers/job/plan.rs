@@ -504,6 +504,7 @@ fn sprite_spec(job: &Job, attempt: u32) -> SpriteSpec {
         session: None,
         attempt,
         running: true,
+        run: 1,
         stop: None,
     }
 }

@@ -4,7 +4,10 @@
 //! resolved while its run lives becomes one order in the inbox; a row that nobody answers is
 //! resolved as expired, which is a no; and one whose run has ended is withdrawn.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sprite_reporter::wire::{InboxRow, Order};
@@ -76,8 +79,9 @@ pub(super) fn asks(
             let request = approval.request.clone();
             asks.answers.push(Op::Order {
                 sprite_uid: approval.sprite_uid.clone(),
+                run: approval.run,
                 key: format!("answer/{}/{request}", approval.run),
-                order: Order::Answer { request, allow, message },
+                order: Order::Answer { request, allow, message, answers: approval.answers.clone() },
             });
         }
     }
@@ -115,6 +119,7 @@ fn resolve(approval: &Approval, state: ApprovalState) -> Op {
         state,
         by: NOBODY.to_owned(),
         message: message.to_owned(),
+        answers: BTreeMap::new(),
     }
 }
 
@@ -166,6 +171,10 @@ mod tests {
 
     fn approval(request: &str, state: ApprovalState) -> Approval {
         Approval {
+            kind: Default::default(),
+            rule: None,
+            questions: Vec::new(),
+            answers: Default::default(),
             sprite_uid: "uid".to_owned(),
             run: 1,
             request: request.to_owned(),
@@ -181,7 +190,12 @@ mod tests {
     }
 
     fn given(allow: bool, message: &str) -> Order {
-        Order::Answer { request: "r".to_owned(), allow, message: message.to_owned() }
+        Order::Answer {
+            request: "r".to_owned(),
+            allow,
+            message: message.to_owned(),
+            answers: BTreeMap::new(),
+        }
     }
 
     #[test]
@@ -192,9 +206,9 @@ mod tests {
             let approvals = [approval("r", state)];
             let first = asks(&sprite(), &RUNNING, &approvals, &[], START);
             let order = given(allow, message);
-            let row = InboxRow { n: 1, order: order.clone() };
+            let row = InboxRow { n: 1, run: 1, order: order.clone() };
             let (sprite_uid, key) = ("uid".to_owned(), "answer/1/r".to_owned());
-            assert_eq!(first.answers, [Op::Order { sprite_uid, key, order }]);
+            assert_eq!(first.answers, [Op::Order { sprite_uid, run: 1, key, order }]);
             let second = asks(&sprite(), &RUNNING, &approvals, &[row], START);
             assert_eq!(second, Asks::default(), "it stands there already");
         }

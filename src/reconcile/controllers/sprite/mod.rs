@@ -96,6 +96,7 @@ impl SpriteController {
         if let Some(reason) = order {
             ops.push(Op::Order {
                 sprite_uid: sprite.metadata.uid.clone(),
+                run: sprite.spec.run,
                 key: STOP_ORDER.to_owned(),
                 order: Order::Stop { reason: *reason },
             });

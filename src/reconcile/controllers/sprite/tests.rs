@@ -33,6 +33,7 @@ fn sprite() -> Sprite {
         session: None,
         attempt: 1,
         running: true,
+        run: 1,
         stop: None,
     };
     let mut sprite = Sprite::new("a-1", spec);
