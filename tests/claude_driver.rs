@@ -2,10 +2,15 @@
 
 #[path = "support/claude.rs"]
 mod claude;
-#[path = "support/fake_model.rs"]
+#[path = "support/claude_binary.rs"]
+mod claude_binary;
+#[expect(dead_code, reason = "the common suite needs more of it")]
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "support/fake_model/mod.rs"]
 mod fake_model;
 
-use claude::{Desk, Run};
+use desk::Desk;
 use fake_model::FakeModel;
 use sprite_reporter::{
     driver::{DriverOrder, TASK_TURN},
@@ -14,17 +19,9 @@ use sprite_reporter::{
 
 /// A desk with a model, or none where Claude Code is not installed.
 async fn desk() -> Option<(Desk, FakeModel)> {
-    let binary = claude::binary()?;
+    let binary = claude_binary::binary()?;
     let model = FakeModel::start().await;
-    Some((Desk::new(&binary, model.url()), model))
-}
-
-async fn session(run: &mut Run) -> String {
-    run.event("a session", |event| match event {
-        EventBody::Session { id } => Some(id.clone()),
-        _ => None,
-    })
-    .await
+    Some((claude::desk(&binary, model.url()), model))
 }
 
 #[tokio::test]
@@ -146,14 +143,6 @@ async fn an_interrupt_before_the_cli_has_begun_still_cancels() {
     assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
 }
 
-async fn approval(run: &mut Run) -> (String, String) {
-    run.event("an approval", |event| match event {
-        EventBody::Approval { request, title, .. } => Some((request.clone(), title.clone())),
-        _ => None,
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_person_allows_and_denies() {
     let Some((mut desk, _model)) = desk().await else { return };
@@ -162,13 +151,12 @@ async fn a_person_allows_and_denies() {
     let mut run = desk.start();
     run.prompt("t1", &format!("[[write:{}|x]] [[write:{}|x]]", yes.display(), no.display())).await;
 
-    let (request, title) = approval(&mut run).await;
+    let (request, title) = run.approval().await;
     assert_eq!(title, "Write: yes");
-    run.order(DriverOrder::Answer { request, allow: true, message: String::new() }).await;
-    let (request, title) = approval(&mut run).await;
+    run.answer(request, true, "").await;
+    let (request, title) = run.approval().await;
     assert_eq!(title, "Write: no");
-    let message = "not that one".to_owned();
-    run.order(DriverOrder::Answer { request, allow: false, message }).await;
+    run.answer(request, false, "not that one").await;
 
     assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Succeeded);
     assert!(yes.exists() && !no.exists());
@@ -189,7 +177,7 @@ async fn an_interrupt_withdraws_what_was_asked() {
     desk.mode(PermissionMode::Ask);
     let mut run = desk.start();
     run.prompt("t1", &format!("[[write:{}|x]]", desk.file("no").display())).await;
-    let (request, _) = approval(&mut run).await;
+    let (request, _) = run.approval().await;
     run.order(DriverOrder::Interrupt).await;
     run.event("the withdrawal", |event| {
         matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request)
@@ -206,7 +194,7 @@ async fn allow_rules_pass_unasked_and_the_rest_is_asked() {
     desk.spec.permissions.allow = vec!["Bash(python3 -c:*)".to_owned()];
     let mut run = desk.start();
     run.prompt("t1", "[[bash:python3 -c 'print(1)']] [[bash:touch other]]").await;
-    assert_eq!(approval(&mut run).await.1, "Bash: touch other");
+    assert_eq!(run.approval().await.1, "Bash: touch other");
 }
 
 #[tokio::test]
@@ -217,7 +205,7 @@ async fn accept_edits_passes_edits_and_asks_about_commands() {
     let mut run = desk.start();
     let bash = "[[bash:python3 -c 'print(1)']]";
     run.prompt("t1", &format!("[[write:{}|x]] {bash}", file.display())).await;
-    assert_eq!(approval(&mut run).await.1, "Bash: python3 -c 'print(1)'");
+    assert_eq!(run.approval().await.1, "Bash: python3 -c 'print(1)'");
     assert!(file.exists());
 }
 
@@ -256,10 +244,9 @@ async fn a_person_answers_a_question_with_words() {
                     {\"label\":\"blue\",\"description\":\"b\"}]}]}";
     let mut run = desk.start();
     run.prompt("t1", &format!("[[tool:AskUserQuestion|{question}]] thanks")).await;
-    let (request, title) = approval(&mut run).await;
+    let (request, title) = run.approval().await;
     assert_eq!(title, "AskUserQuestion: Colour?");
-    let message = "green, please".to_owned();
-    run.order(DriverOrder::Answer { request, allow: true, message }).await;
+    run.answer(request, true, "green, please").await;
     assert_eq!(run.ended("t1").await.text, "echo: thanks\n");
     let bodies: Vec<_> = model.requests().iter().map(|seen| seen.body.to_string()).collect();
     assert!(bodies.iter().any(|body| body.contains("green, please")), "the model is told");
@@ -316,7 +303,7 @@ async fn a_cli_that_is_not_logged_in_says_how_to_log_in() {
 
 #[tokio::test]
 async fn a_missing_binary_and_a_missing_directory_are_named() {
-    let mut desk = Desk::new("/nowhere/claude".as_ref(), "http://127.0.0.1:9");
+    let mut desk = claude::desk("/nowhere/claude".as_ref(), "http://127.0.0.1:9");
     let exit = desk.start().exit().await;
     assert_eq!(exit.reason, ExitReason::StartFailed);
     assert_eq!(
@@ -331,7 +318,7 @@ async fn a_missing_binary_and_a_missing_directory_are_named() {
 /// A desk whose CLI is a shell script.
 fn scripted(script: &str) -> Desk {
     let path = std::path::Path::new("claude");
-    let mut desk = Desk::new(path, "http://127.0.0.1:9");
+    let mut desk = claude::desk(path, "http://127.0.0.1:9");
     let path = desk.file("claude");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -385,14 +372,14 @@ async fn another_process_resumes_the_session_by_its_id() {
     let Some((mut desk, model)) = desk().await else { return };
     let mut run = desk.start();
     run.prompt("t1", "remember the number 7").await;
-    let id = session(&mut run).await;
+    let id = run.session().await;
     run.ended("t1").await;
     run.stop().await;
 
     desk.spec.session = Some(id.clone());
     let mut run = desk.start();
     run.prompt("t2", "go on").await;
-    assert_eq!(session(&mut run).await, id);
+    assert_eq!(run.session().await, id);
     let turn = run.ended("t2").await;
     assert_eq!(turn.text, "echo: go on\n");
     assert_eq!(turn.usage.input_tokens, 1000, "only its own share");
