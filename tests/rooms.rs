@@ -12,16 +12,30 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 11] = [
+const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("ambient", &[]),
-    ("app", &["chat", "config", "reconcile", "resource", "runtime", "server", "store", "token"]),
+    (
+        "app",
+        &[
+            "chat",
+            "config",
+            "metrics",
+            "reconcile",
+            "resource",
+            "runtime",
+            "server",
+            "store",
+            "token",
+        ],
+    ),
     ("chat", &["reconcile", "resource", "store"]),
     ("cli", &["app", "chat", "config", "resource"]),
     ("config", &[]),
-    ("reconcile", &["resource", "runtime", "store"]),
+    ("metrics", &[]),
+    ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
     ("runtime", &["resource"]),
-    ("server", &["resource", "store", "token"]),
+    ("server", &["metrics", "resource", "store", "token"]),
     ("store", &["resource"]),
     ("token", &[]),
 ];

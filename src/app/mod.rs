@@ -33,13 +33,17 @@ use crate::{
     ambient::Ambient,
     chat::{Commands, ConsoleHub, Outbox, Settings, console, platform::Platform},
     config::{Chat, Config},
+    metrics::Metrics,
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
             AdmissionController, AgentController, JobController, SpriteController, Tokens,
         },
     },
-    resource::Kind,
+    resource::{
+        Kind,
+        resolve::{self, Defaults},
+    },
     runtime::{
         Runtime,
         local::{LocalConfig, LocalRuntime},
@@ -76,6 +80,7 @@ pub struct Running {
     /// Whether `serving` has ended and was asked how.
     failed: bool,
     compacting: JoinHandle<()>,
+    counting: JoinHandle<()>,
     ambient: Ambient,
     _house: House,
 }
@@ -96,6 +101,9 @@ pub enum Error {
     /// The tokens cannot be used.
     #[error(transparent)]
     Token(#[from] token::Error),
+    /// The environment names an agent or a place that cannot be.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
@@ -193,8 +201,17 @@ impl House {
         let local = LocalRuntime::new(local_config(config, &self.data, store.installation()));
         key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
         let local: Arc<dyn Runtime> = local;
-        let state =
-            server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
+        let metrics = Metrics::new();
+        let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+        let defaults = Arc::new(Defaults::of_this_machine(&home)?);
+        let extras = server::Extras { defaults: Some(defaults), metrics: metrics.clone() };
+        let state = server::State::with(
+            store.clone(),
+            ambient.clone(),
+            tokens.clone(),
+            token.clone(),
+            extras,
+        );
 
         let hub = (config.chat.value == Chat::Console)
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
@@ -204,7 +221,7 @@ impl House {
             console::router(Arc::clone(hub), Arc::new(commands))
         });
 
-        let mut engine = Engine::new(store.clone(), ambient.clone());
+        let mut engine = Engine::new(store.clone(), ambient.clone()).with_metrics(metrics.clone());
         let (shop, air) = (|| store.clone(), || ambient.clone());
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
@@ -230,6 +247,7 @@ impl House {
         }
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
+        let counting = tokio::spawn(server::count_turns(store.clone(), metrics));
         tracing::info!(%address, data = %self.data.root().display(), "the server is up");
         Ok(Running {
             address,
@@ -243,6 +261,7 @@ impl House {
             serving,
             failed: false,
             compacting,
+            counting,
             ambient,
             _house: self,
         })
@@ -290,6 +309,7 @@ impl Running {
     pub async fn stop(self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
+        self.counting.abort();
         tokio::select! {
             () = self.engine.stop() => {}
             () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {

@@ -7,10 +7,13 @@
 
 mod approvals;
 mod discovery;
+mod grants;
 mod log;
+mod metrics;
 mod params;
 mod read;
 mod table;
+mod turns;
 mod watch;
 mod write;
 
@@ -43,4 +46,10 @@ pub(super) fn router() -> Router<State> {
         .route(&at("/{plural}/{name}/approvals"), routing::get(approvals::list))
         .route(&at("/{plural}/{name}/approvals/{request}"), routing::post(approvals::answer))
         .route(&at("/{plural}/{name}/events"), routing::get(read::events))
+        .route(&at("/agents/{name}/turns"), routing::get(turns::list).post(turns::add))
+        .route(&at("/agents/{name}/turns/{id}"), routing::get(turns::get))
+        .route(&at("/agents/{name}/turns/{id}/cancel"), routing::post(turns::cancel))
+        .route(&at("/agents/{name}/grants"), routing::get(grants::list))
+        .route(&at("/agents/{name}/grants/{id}"), routing::delete(grants::revoke))
+        .route("/metrics", routing::get(metrics::metrics))
 }
