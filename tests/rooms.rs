@@ -47,8 +47,8 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 3] = [
     ("chat", "reconcile", &["outbox.rs"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
     ("cli", "chat", &["chat/"], &["frames", "grammar"]),
-    // The one command that brings a server up.
-    ("cli", "app", &["serve.rs"], &["House", "LogTo", "Running", "Error"]),
+    // The commands that bring a server up, or work on its data directory while none runs.
+    ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -12,6 +12,7 @@
 //! It goes down the other way round. Sprites are not asked: they run on, keep what the agents
 //! print, and the next server takes them over.
 
+pub mod backup;
 mod key;
 mod logging;
 
@@ -334,12 +335,8 @@ impl Running {
     }
 }
 
-/// What the local runtime is told. A variable that is not UTF-8 is left out: no agent could be
-/// told of it.
+/// What the local runtime is told.
 fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalConfig {
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
     let mut local = LocalConfig::new(data.root(), installation, &home);
     local.runs = data.runs_dir();
@@ -347,7 +344,7 @@ fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalCon
     local.endpoint_file = data.endpoint_file();
     local.capacity = config.max_sprites.value;
     local.extra_env.clone_from(&config.pass_env.value);
-    local.environment = environment;
+    local.environment.clone_from(&config.environment);
     local
 }
 
