@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 12] = [
+const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("ambient", &[]),
     (
         "app",
@@ -23,6 +23,7 @@ const MAY_KNOW: [(&str, &[&str]); 12] = [
             "reconcile",
             "resource",
             "runtime",
+            "secrets",
             "server",
             "store",
             "token",
@@ -34,8 +35,9 @@ const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("metrics", &[]),
     ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
-    ("runtime", &["resource"]),
-    ("server", &["metrics", "resource", "store", "token"]),
+    ("runtime", &["resource", "secrets"]),
+    ("secrets", &[]),
+    ("server", &["metrics", "resource", "secrets", "store", "token"]),
     ("store", &["resource"]),
     ("token", &[]),
 ];
