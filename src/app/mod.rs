@@ -49,6 +49,7 @@ use crate::{
         Runtime,
         local::{LocalConfig, LocalRuntime},
     },
+    secrets::Secrets,
     server,
     store::{Store, data::DataDir, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -203,9 +204,12 @@ impl House {
         key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
         let local: Arc<dyn Runtime> = local;
         let metrics = Metrics::new();
-        let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
-        let defaults = Arc::new(Defaults::of_this_machine(&home)?);
-        let extras = server::Extras { defaults: Some(defaults), metrics: metrics.clone() };
+        let secrets = Secrets::new(self.data.root().join("secrets"), config.environment.clone());
+        let extras = server::Extras {
+            defaults: Some(Arc::new(defaults(config)?)),
+            metrics: metrics.clone(),
+            secrets: Some(secrets),
+        };
         let state = server::State::with(
             store.clone(),
             ambient.clone(),
@@ -333,6 +337,28 @@ impl Running {
         tracing::info!(sprites, "the server has stopped");
         Stopped { sprites }
     }
+}
+
+/// What holds where a spec is silent.
+fn defaults(config: &Config) -> Result<Defaults, Error> {
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    let variable = |name: &str| match name {
+        "SPRITE_AGENT_TYPE" => config.agent.value.clone(),
+        "OPENCODE_MODEL" => config.opencode_model.value.clone(),
+        // A list in the file is none in a variable.
+        "OPEN_DISPATCH_ROOTS" => None,
+        _ => config
+            .environment
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone()),
+    };
+    let mut defaults = Defaults::from_environment(variable, &home, resolve::is_program)?;
+    if !config.roots.value.is_empty() {
+        defaults.roots =
+            config.roots.value.iter().map(|root| resolve::below_home(root, &home)).collect();
+    }
+    Ok(defaults)
 }
 
 /// What the local runtime is told.

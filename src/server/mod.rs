@@ -36,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{directory::Directory, hub::Hub, ingest::Ingest};
 use crate::{
-    ambient::Ambient, metrics::Metrics, resource::resolve::Defaults, store::Store,
-    token::SpriteTokens,
+    ambient::Ambient, metrics::Metrics, resource::resolve::Defaults, secrets::Secrets,
+    store::Store, token::SpriteTokens,
 };
 
 /// What other rooms lend a server; each part may be missing.
@@ -47,6 +47,8 @@ pub struct Extras {
     pub defaults: Option<Arc<Defaults>>,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// The installation's secrets.
+    pub secrets: Option<Secrets>,
 }
 
 /// What all requests share; cheap to clone.

@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod params;
 mod read;
+mod secrets;
 mod table;
 mod turns;
 mod watch;
@@ -33,6 +34,8 @@ pub(super) fn router() -> Router<State> {
         .route("/apis", routing::get(discovery::groups))
         .route("/apis/opendispatch.dev", routing::get(discovery::group))
         .route(PREFIX, routing::get(discovery::resources))
+        .route(&at("/secrets"), routing::get(secrets::list))
+        .route(&at("/secrets/{name}"), routing::put(secrets::put).delete(secrets::remove))
         .route(&at("/{plural}"), routing::get(read::list).post(write::create))
         .route(
             &at("/{plural}/{name}"),
