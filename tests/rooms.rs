@@ -12,13 +12,14 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 12] = [
+const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("ambient", &[]),
     (
         "app",
         &[
             "chat",
             "config",
+            "metrics",
             "reconcile",
             "resource",
             "runtime",
@@ -31,11 +32,12 @@ const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("chat", &["reconcile", "resource", "store"]),
     ("cli", &["app", "chat", "config", "resource"]),
     ("config", &[]),
-    ("reconcile", &["resource", "runtime", "store"]),
+    ("metrics", &[]),
+    ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
     ("runtime", &["resource", "secrets"]),
     ("secrets", &[]),
-    ("server", &["resource", "secrets", "store", "token"]),
+    ("server", &["metrics", "resource", "secrets", "store", "token"]),
     ("store", &["resource"]),
     ("token", &[]),
 ];

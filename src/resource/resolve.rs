@@ -253,7 +253,8 @@ impl Defaults {
 }
 
 /// `~` and what is below it, as an absolute path; all else as it is.
-fn below_home(path: &Path, home: &Path) -> PathBuf {
+#[must_use]
+pub fn below_home(path: &Path, home: &Path) -> PathBuf {
     match path.strip_prefix("~") {
         Ok(rest) if rest.as_os_str().is_empty() => home.to_owned(),
         Ok(rest) => home.join(rest),
@@ -297,7 +298,9 @@ fn is_on(search: &OsStr, program: &str, is_program: impl Fn(&Path) -> bool) -> b
         .any(|directory| is_program(&directory.join(program)))
 }
 
-fn is_program(path: &Path) -> bool {
+/// Whether a path is a file that this user can run.
+#[must_use]
+pub fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
