@@ -18,7 +18,7 @@ impl Talk {
             next += 1;
             Uuid::from_u128(next)
         });
-        let terms = Terms { mode, is_job, workdir: "/work".to_owned(), fresh };
+        let terms = Terms { mode, is_job, workdir: "/work".to_owned(), resumes: None, fresh };
         Self { session: Session::new(terms), effects: Vec::new() }
     }
 
@@ -213,17 +213,17 @@ fn what_a_person_is_asked_and_answers() {
     let stamp = talk.starts("t1");
     let question = json!({"questions": [{"question": "Colour?"}]});
     talk.hears(ask("r1", "Write", json!({"file_path": "/work/a", "content": "x"})))
-        .does(|session| session.answer("r1", true, ""))
-        .does(|session| session.answer("r1", false, "twice"))
+        .does(|session| session.answer("r1", true, "", &BTreeMap::new()))
+        .does(|session| session.answer("r1", false, "twice", &BTreeMap::new()))
         .hears(ask("r2", "Bash", json!({"command": "rm -r /"})))
-        .does(|session| session.answer("r2", false, ""))
+        .does(|session| session.answer("r2", false, "", &BTreeMap::new()))
         .hears(ask("r3", "AskUserQuestion", question.clone()))
-        .does(|session| session.answer("r3", true, "blue"))
+        .does(|session| session.answer("r3", true, "blue", &BTreeMap::new()))
         .hears(ask("r4", "AskUserQuestion", question))
-        .does(|session| session.answer("r4", true, ""))
+        .does(|session| session.answer("r4", true, "", &BTreeMap::new()))
         .hears(ask("r5", "Bash", json!({"command": "ls"})))
         .hears(json!({"type": "control_cancel_request", "request_id": "r5"}))
-        .does(|session| session.answer("r5", true, ""))
+        .does(|session| session.answer("r5", true, "", &BTreeMap::new()))
         .hears(ask("r6", "Bash", json!({"command": "left open"})))
         .hears(result(&[&stamp]));
     insta::assert_snapshot!(talk.told());
