@@ -22,7 +22,7 @@ use super::{
     usage::Meter,
 };
 use crate::{
-    driver::{Said, TASK_TURN},
+    driver::{Said, TASK_TURN, words},
     wire::{ApprovalKind, EventBody, PermissionMode, TurnOutcome, Usage},
 };
 
@@ -422,7 +422,7 @@ impl Session {
                     request: id.clone(),
                     tool: asked.tool.clone(),
                     title: title::title(&asked.tool, &asked.input, &self.terms.workdir),
-                    input: title::fitting(&asked.input),
+                    input: words::fitting(&asked.input),
                     kind: ApprovalKind::Tool,
                     rule: None,
                     questions: Vec::new(),
