@@ -11,7 +11,7 @@
 //!
 //! | room | one idea |
 //! |---|---|
-//! | `pipes` | lines in and out, of any length |
+//! | [`pipes`](super::pipes) | lines in and out, of any length |
 //! | `protocol` | what a line says, read tolerantly |
 //! | `session` | what follows from it: a machine without hands |
 //!
@@ -25,11 +25,10 @@ use tokio::{process::Child, sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 use self::{
-    failure::LastWords,
     protocol::Line,
     session::{Effect, Session, Terms},
 };
-use super::{DriverOrder, Said, Seat, Voice};
+use super::{DriverOrder, Said, Seat, Voice, last_words::LastWords, pipes};
 use crate::{
     process,
     wire::{Exit, ExitReason, Stream, TurnOutcome},
@@ -39,7 +38,6 @@ mod asks;
 mod failure;
 mod launch;
 mod permission;
-mod pipes;
 mod protocol;
 mod question;
 mod rule;
@@ -241,7 +239,9 @@ impl Hands {
 
     async fn read(&mut self, line: &[u8]) {
         let line = Line::parse(line);
-        self.last_words.keep_noise(&line);
+        if let Line::Noise(noise) = &line {
+            self.last_words.keep(noise.as_bytes());
+        }
         let effects = self.session.on_line(line);
         self.perform(effects).await;
     }
