@@ -48,7 +48,8 @@ pub(super) struct World {
     pub(super) agent: Option<Agent>,
     pub(super) sprites: Vec<Sprite>,
     pub(super) turns: Vec<Turn>,
-    pub(super) orders: Vec<Order>,
+    /// Each with the place that it stands at.
+    pub(super) orders: Vec<(String, Order)>,
     pub(super) asks: bool,
     pub(super) now: Timestamp,
 }
@@ -70,7 +71,7 @@ impl World {
     pub(super) fn plan(&self) -> Plan {
         let Some(agent) = &self.agent else { return Plan::default() };
         let open = self.turns.iter().filter(|turn| !turn.state.is_final()).cloned();
-        let told = self.orders.iter().filter_map(|order| match order {
+        let told = self.orders.iter().filter_map(|(_, order)| match order {
             Order::Cancel { turn, .. } => turn.clone(),
             _ => None,
         });
@@ -111,9 +112,10 @@ impl World {
                     assert!(from.contains(&held.state), "{turn:?} has moved on");
                     *held = turn;
                 }
-                Op::Order { order, .. } => {
-                    assert!(!self.orders.contains(&order), "{order:?} is ordered once");
-                    self.orders.push(order);
+                Op::Order { sprite_uid, key, order, .. } => {
+                    let place = format!("{sprite_uid} {key}");
+                    assert!(self.orders.iter().all(|(it, _)| *it != place), "{place} stands there");
+                    self.orders.push((place, order));
                 }
                 other => panic!("{other:?} is no business of an Agent's queue"),
             }
@@ -154,7 +156,7 @@ impl World {
                 self.write(ops);
             }
             Action::SleepSprite(told) | Action::WakeSprite(told) => {
-                self.sprite(&told).spec = told.spec;
+                self.sprite(&told).spec = told.spec.clone();
             }
             Action::StopSprite(stopped) => self.sprite(&stopped).spec.stop = stopped.spec.stop,
             Action::DeleteSprite(deleted) => {

@@ -99,7 +99,8 @@ fn a_turn_carries_its_limits() {
     world.agent().spec.turn_timeout = Some(Span::from_secs(60));
     world.agent().spec.budget = Some(Budget { usd: Some(2.into()), turns: None });
     world.say("a");
-    let [Order::Turn { turn, text, timeout_ms, budget_micro_usd, .. }] = &world.orders[..] else {
+    let [(_, Order::Turn { turn, text, timeout_ms, budget_micro_usd, .. })] = &world.orders[..]
+    else {
         panic!("{:?}", world.orders)
     };
     assert_eq!((turn.as_str(), text.as_str()), ("a", "do a"));
@@ -139,7 +140,7 @@ fn a_queued_turn_is_cancelled_at_once_and_one_that_is_out_by_an_order() {
     world.turn("a").cancelled_by = Some("bob".to_owned());
     world.settle();
     world.accept();
-    let cancels = world.orders.iter().filter(|order| matches!(order, Order::Cancel { .. }));
+    let cancels = world.orders.iter().filter(|(_, order)| matches!(order, Order::Cancel { .. }));
     assert_eq!(cancels.count(), 1, "told once, also after it was taken");
     world.end(Cancelled, 0);
     assert_eq!(world.states(), [Cancelled, Cancelled]);
