@@ -4,8 +4,10 @@
 //! budget, its changes. At each moment no turn that has ended changes, turns are handed out in order
 //! and one at a time, no two agents write to one session, and none is told to sleep in a turn.
 
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/fake_runtime.rs"]
 mod fake_runtime;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/stage.rs"]
 mod stage;
 

@@ -8,6 +8,7 @@
 
 #[path = "support/fake_runtime.rs"]
 mod fake_runtime;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/stage.rs"]
 mod stage;
 

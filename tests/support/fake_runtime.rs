@@ -38,8 +38,11 @@ pub enum Beat {
     Line(&'static str),
     /// The agent asks for something; a job ends well once it is answered, a turn a second later.
     Ask(String),
-    /// The agent begins a turn by itself.
-    OwnTurn,
+    /// The agent begins a turn by itself, if it has nothing else to do, and works at it for so
+    /// many seconds.
+    OwnTurn(u64),
+    /// The agent's own turn ends.
+    EndOwn,
     /// The turn that runs has cost so many millionths of a dollar so far.
     Spend(u64),
     /// The turn that runs ends, having cost so many millionths of a dollar.
@@ -88,8 +91,11 @@ struct Process {
     accepted: Option<String>,
     /// The turns that were ever taken.
     taken: BTreeSet<String>,
-    /// How many turns the agent began by itself.
+    /// How many turns the agent began by itself, and the one that runs.
     own: u32,
+    own_turn: Option<String>,
+    /// A turn that came while the agent worked by itself.
+    waiting: Option<(String, String)>,
     asleep: bool,
     script: VecDeque<(Timestamp, Beat)>,
     stubborn: bool,
@@ -124,14 +130,35 @@ impl Process {
         }
     }
 
+    /// The agent's own turn ends, if it has one; then it takes what has waited.
+    fn end_own(&mut self, at: Timestamp, outcome: TurnOutcome) {
+        if let Some(turn) = self.own_turn.take() {
+            let usage = Usage { cost_micro_usd: 10, ..Usage::default() };
+            self.say(at, EventBody::TurnEnded { turn, outcome, message: None, usage });
+        }
+        if let Some((turn, text)) = self.waiting.take() {
+            self.accept(at, turn, text);
+        }
+    }
+
+    /// Takes a turn, and says so.
+    fn accept(&mut self, at: Timestamp, turn: String, text: String) {
+        self.turn = Some(turn.clone());
+        self.accepted = Some(text);
+        self.say(at, EventBody::TurnAccepted { turn, origin: None });
+    }
+
     /// What was planned for a turn that has ended is off.
     fn call_off(&mut self) {
-        self.script.retain(|(_, beat)| matches!(beat, Beat::Hello | Beat::Ready | Beat::Line(_)));
+        let stays = |beat: &Beat| matches!(beat, Beat::Hello | Beat::Ready | Beat::EndOwn);
+        self.script.retain(|(_, beat)| stays(beat));
     }
 
     /// The agent ends, and its reporter says so.
     fn end(&mut self, at: Timestamp, exit: Exit) {
         self.agent = false;
+        self.waiting = None;
+        self.own_turn = None;
         self.script.clear();
         if self.exit.is_none() {
             self.exit = Some(exit.clone());
@@ -239,13 +266,16 @@ impl World {
                         process.say(at, EventBody::Session { id });
                     }
                 }
-                Beat::OwnTurn => {
+                Beat::OwnTurn(seconds) if process.turn.is_none() && process.own_turn.is_none() => {
                     process.own += 1;
                     let turn = format!("own {} of {}/{}", process.own, process.name, process.run);
-                    process.turn = Some(turn.clone());
+                    process.own_turn = Some(turn.clone());
                     let origin = Some("agent".to_owned());
                     process.say(at, EventBody::TurnAccepted { turn, origin });
+                    process.plan(later(at, Duration::from_secs(seconds)), Beat::EndOwn);
                 }
+                Beat::OwnTurn(_) => {}
+                Beat::EndOwn => process.end_own(at, TurnOutcome::Succeeded),
                 Beat::Spend(cost_micro_usd) => {
                     if let Some(turn) = process.turn.clone() {
                         let usage = Usage { cost_micro_usd, ..Usage::default() };
@@ -333,11 +363,24 @@ impl World {
                     if !process.taken.insert(turn.clone()) {
                         broken.push(format!("{uid} was given {turn} twice in one run"));
                     }
-                    if let Some(other) = process.turn.replace(turn.clone()) {
+                    if let Some(other) = &process.turn {
                         broken.push(format!("{uid} was given {turn} while {other} was open"));
                     }
-                    process.accepted = Some(text);
-                    process.say(now, EventBody::TurnAccepted { turn, origin: None });
+                    if process.own_turn.is_some() {
+                        process.waiting = Some((turn, text));
+                    } else {
+                        process.accept(now, turn, text);
+                    }
+                }
+                Order::Cancel { turn: Some(turn), .. }
+                    if process.waiting.as_ref().is_some_and(|(id, _)| *id == turn) =>
+                {
+                    process.waiting = None;
+                    process.turn = Some(turn);
+                    process.end_turn(now, TurnOutcome::Cancelled, 0);
+                }
+                Order::Cancel { turn, .. } if process.agent && process.own_turn == turn => {
+                    process.end_own(now, TurnOutcome::Cancelled);
                 }
                 Order::Cancel { turn, .. } if process.agent && process.turn == turn => {
                     if process.stubborn {
@@ -431,8 +474,7 @@ impl World {
             "ask" => process.plan(at(1), Beat::Ask(rest.to_owned())),
             "own" => {
                 process.plan(at(1), well(10));
-                process.plan(at(2), Beat::OwnTurn);
-                process.plan(at(2 + number), well(10));
+                process.plan(at(2), Beat::OwnTurn(number));
             }
             "vanish" => process.plan(at(1), Beat::Vanish),
             "lose" => process.plan(at(1), Beat::LoseReporter),
@@ -595,6 +637,8 @@ impl Runtime for World {
             accepted: None,
             taken: BTreeSet::new(),
             own: 0,
+            own_turn: None,
+            waiting: None,
             asleep: false,
             script: script.beats.into_iter().map(at).collect(),
             stubborn: script.stubborn,
