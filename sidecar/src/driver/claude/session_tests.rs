@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::driver::claude::protocol::Line;
 
 /// A conversation that hands out the ids 1, 2, 3...
 struct Talk {
