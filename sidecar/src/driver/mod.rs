@@ -17,6 +17,8 @@ use crate::wire::{AgentSpec, EventBody, Exit, ExitReason, RunSpec, Stream};
 pub mod acp;
 pub mod claude;
 pub mod command;
+mod ending;
+mod flow;
 mod last_words;
 pub mod opencode;
 mod pipes;
