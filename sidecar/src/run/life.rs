@@ -447,9 +447,10 @@ impl Life {
         } else {
             let (address, spec) = (self.address.clone(), self.run.clone());
             let (turn, files) = (next.turn.clone(), next.files);
-            let files = tokio::spawn(async move {
-                attachments::fetch(&address, &spec, &turn, &files).await
-            });
+            let files =
+                tokio::spawn(
+                    async move { attachments::fetch(&address, &spec, &turn, &files).await },
+                );
             self.fetching = Some(Fetching { turn: next.turn, text: next.text, files });
         }
         self.set_clocks(ambient::elapsed());

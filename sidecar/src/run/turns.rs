@@ -127,8 +127,7 @@ impl Turns {
         if self.open.is_some() {
             return None;
         }
-        let (next, _) =
-            self.waiting.pop_front_if(|(_, seq)| seq.is_some_and(|seq| seq <= held))?;
+        let (next, _) = self.waiting.pop_front_if(|(_, seq)| seq.is_some_and(|seq| seq <= held))?;
         self.open = Some(Open {
             clock: next.time.map(|time| (time, Countdown::new(time))),
             budget: next.budget,

@@ -22,8 +22,7 @@ mod workspace;
 
 use std::{
     collections::HashSet,
-    fs,
-    io,
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -365,7 +364,8 @@ impl Runtime for LocalRuntime {
         if let Some(state) = &state
             && let Some(reporter) = Handle::open(&state.process).map_err(transient)?
         {
-            let asked = if sprite.spec.running { ExitReason::Cancelled } else { ExitReason::Asleep };
+            let asked =
+                if sprite.spec.running { ExitReason::Cancelled } else { ExitReason::Asleep };
             let reason = sprite.spec.stop.unwrap_or(asked);
             run.write_stop(reason).map_err(transient)?;
             reporter.signal(Signal::TERM).map_err(transient)?;
