@@ -14,6 +14,7 @@
 
 mod key;
 mod logging;
+mod sweep;
 
 use std::{
     fs, io,
@@ -45,12 +46,14 @@ use crate::{
         local::{LocalConfig, LocalRuntime},
     },
     server,
-    store::{Store, data::DataDir, sqlite::SqliteStore},
+    store::{Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
 
 /// How often old history is dropped from the store.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// How often files that nobody names are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the engine may take to end what it is at.
 const STOP_ENGINE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -76,6 +79,7 @@ pub struct Running {
     /// Whether `serving` has ended and was asked how.
     failed: bool,
     compacting: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
     ambient: Ambient,
     _house: House,
 }
@@ -196,6 +200,11 @@ impl House {
         let state =
             server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
 
+        let files = Files::open(self.data.files_dir())
+            .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
+        let files = Arc::new(files);
+        state.keep_files(Arc::clone(&files));
+
         let hub = (config.chat.value == Chat::Console)
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
         let platforms = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>).collect();
@@ -230,6 +239,7 @@ impl House {
         }
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
+        let sweeping = tokio::spawn(sweep(store.clone(), files, ambient.clone()));
         tracing::info!(%address, data = %self.data.root().display(), "the server is up");
         Ok(Running {
             address,
@@ -243,6 +253,7 @@ impl House {
             serving,
             failed: false,
             compacting,
+            sweeping,
             ambient,
             _house: self,
         })
@@ -290,6 +301,7 @@ impl Running {
     pub async fn stop(self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
+        self.sweeping.abort();
         tokio::select! {
             () = self.engine.stop() => {}
             () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {
@@ -349,6 +361,17 @@ async fn compact(store: Arc<dyn Store>, ambient: Ambient) {
         ambient.clock.sleep(COMPACT_EVERY).await;
         if let Err(error) = store.compact(ambient.clock.now()).await {
             tracing::warn!(%error, "old history could not be dropped; it is tried again");
+        }
+    }
+}
+
+async fn sweep(store: Arc<dyn Store>, files: Arc<Files>, ambient: Ambient) {
+    loop {
+        ambient.clock.sleep(SWEEP_EVERY).await;
+        match sweep::sweep(&store, &files, ambient.clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed files that nothing names"),
+            Err(error) => tracing::warn!(%error, "files could not be swept; it is tried again"),
         }
     }
 }

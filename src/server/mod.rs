@@ -16,6 +16,7 @@ mod access;
 mod api;
 mod body;
 mod directory;
+mod files;
 mod health;
 mod hub;
 mod inbox;
@@ -24,7 +25,10 @@ mod listen;
 mod status;
 mod webhooks;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{Router, middleware, routing};
 pub use health::Readiness;
@@ -32,7 +36,11 @@ pub use listen::{Limits, serve};
 use tokio_util::sync::CancellationToken;
 
 use self::{directory::Directory, hub::Hub, ingest::Ingest};
-use crate::{ambient::Ambient, store::Store, token::SpriteTokens};
+use crate::{
+    ambient::Ambient,
+    store::{Store, files::Files},
+    token::SpriteTokens,
+};
 
 /// What all requests share; cheap to clone.
 #[derive(Clone)]
@@ -46,6 +54,7 @@ struct Shared {
     ingest: Arc<Ingest>,
     access_token: String,
     readiness: Readiness,
+    files: OnceLock<files::Shelf>,
     closing: CancellationToken,
     started: Duration,
 }
@@ -74,6 +83,7 @@ impl State {
             ingest,
             access_token,
             readiness: Readiness::default(),
+            files: OnceLock::new(),
             closing: CancellationToken::new(),
         }))
     }
@@ -82,6 +92,11 @@ impl State {
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+
+    /// Lets this server keep files. Once; later calls change nothing.
+    pub fn keep_files(&self, files: Arc<Files>) {
+        let _ = self.0.files.set(files::Shelf::new(files));
     }
 
     /// Ends all open streams (watches, logs, inboxes), as a shutdown does.
@@ -104,6 +119,8 @@ pub fn router(state: State) -> Router {
 /// All routes of this room, and those of other rooms behind the same access token.
 pub fn router_with(state: State, others: Router) -> Router {
     let guarded = api::router()
+        .route("/files", routing::post(files::put))
+        .route("/files/{id}", routing::get(files::get))
         .with_state(state.clone())
         .merge(others)
         .fallback(status::unknown_path)
@@ -120,6 +137,8 @@ pub fn router_with(state: State, others: Router) -> Router {
         .route("/webhooks/logs", routing::post(webhooks::logs))
         .route("/webhooks/status", routing::post(webhooks::status))
         .route("/webhooks/artifacts", routing::post(webhooks::artifacts))
+        .route("/webhooks/files", routing::post(files::put_by_sprite))
+        .route("/webhooks/files/{id}", routing::get(files::get_by_sprite))
         .route("/webhooks/{*rest}", routing::any(webhooks::not_found))
         .method_not_allowed_fallback(webhooks::not_found)
         .with_state(state)
