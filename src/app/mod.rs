@@ -45,6 +45,7 @@ use crate::{
         Runtime,
         local::{LocalConfig, LocalRuntime},
     },
+    secrets::Secrets,
     server,
     store::{Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -339,6 +340,7 @@ fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalCon
     local.endpoint_file = data.endpoint_file();
     local.capacity = config.max_sprites.value;
     local.extra_env.clone_from(&config.pass_env.value);
+    local.secrets = Some(Secrets::new(data.secrets_dir(), environment.clone()));
     local.environment = environment;
     local
 }
