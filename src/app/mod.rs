@@ -37,7 +37,8 @@ use crate::{
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
-            AdmissionController, AgentController, JobController, SpriteController, Tokens,
+            AdmissionController, AgentController, JobController, KeepsakeController,
+            SpriteController, Tokens,
         },
     },
     resource::Kind,
@@ -220,6 +221,8 @@ impl House {
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
         engine.add(Arc::new(SpriteController::new(shop(), air(), Arc::clone(&local), derive)));
+        let keepers = vec![Arc::clone(&local)];
+        engine.add(Arc::new(KeepsakeController::new(shop(), air(), keepers)));
         engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
         engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
 
