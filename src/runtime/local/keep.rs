@@ -106,7 +106,6 @@ impl LocalRuntime {
                     if tree.holds_work().await? {
                         return Ok(kept);
                     }
-                    removal::remove(&path).await.map_err(transient)?;
                 }
                 _ => {
                     if self.clone_of(uid, &path).remove().await? != Cleaned::All {
@@ -115,6 +114,8 @@ impl LocalRuntime {
                 }
             }
         }
+        // Also what a removal left that did not finish.
+        removal::remove(&path).await.map_err(transient)?;
         removal::remove_hidden(&work.join(format!(".tree-{uid}"))).await.map_err(transient)?;
         if let Some(tree) = &tree {
             tree.forget().await?;
