@@ -33,7 +33,7 @@ const MAX_OTHERS: u32 = 3;
 ///
 /// # Errors
 /// One line that names the file and the cause.
-pub async fn fetch(
+pub(super) async fn fetch(
     address: &Address,
     spec: &RunSpec,
     turn: &str,

@@ -13,11 +13,15 @@
 //! - The exit event is in the spool before `exit.json` is written, and that before `drained`.
 
 mod artifacts;
-pub mod attachments;
+mod attachments;
 mod clock;
 mod ladder;
 mod life;
 mod links;
+mod pen;
+mod turns;
+mod words;
+mod work;
 mod workspace;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};

@@ -11,7 +11,7 @@
 //!
 //! | room | one idea |
 //! |---|---|
-//! | `pipes` | lines in and out, of any length |
+//! | [`pipes`](super::pipes) | lines in and out, of any length |
 //! | `protocol` | what a line says, read tolerantly |
 //! | `session` | what follows from it: a machine without hands |
 //!
@@ -25,21 +25,22 @@ use tokio::{process::Child, sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 use self::{
-    failure::LastWords,
     protocol::Line,
     session::{Effect, Session, Terms},
 };
-use super::{DriverOrder, Said, Seat, Voice};
+use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, pipes};
 use crate::{
     process,
     wire::{Exit, ExitReason, Stream, TurnOutcome},
 };
 
+mod asks;
 mod failure;
 mod launch;
 mod permission;
-mod pipes;
 mod protocol;
+mod question;
+mod rule;
 mod session;
 mod speech;
 mod title;
@@ -55,7 +56,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the CLI cannot be started, if it is not there.
 pub(super) fn absent(spec: &crate::wire::RunSpec, path: Option<&str>) -> Option<String> {
-    let launch = launch::launch(spec, path, None, None);
+    let launch = launch::launch(spec, path, None, None, None);
     let error = process::absent(&launch)?;
     Some(failure::of_start(&launch.program.to_string_lossy(), &error))
 }
@@ -73,21 +74,26 @@ pub async fn drive(
         let message = format!("the work directory `{}` does not exist", spec.workdir);
         return failed(ExitReason::WorkspaceFailed, message);
     }
-    let launch = launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
-    let child = match process::start(&launch) {
-        Ok(child) => child,
-        Err(error) => {
+    let start = |session: Option<&str>| {
+        let (model, instructions) = (model.as_deref(), instructions.as_deref());
+        let launch = launch::launch(&spec, path.as_deref(), model, instructions, session);
+        process::start(&launch).map_err(|error| {
             let message = failure::of_start(&launch.program.to_string_lossy(), &error);
-            return failed(ExitReason::StartFailed, message);
-        }
+            failed(ExitReason::StartFailed, message)
+        })
+    };
+    let child = match start(spec.session.as_deref()) {
+        Ok(child) => child,
+        Err(exit) => return exit,
     };
     let session = Session::new(Terms {
         mode: spec.permissions.mode,
         is_job: spec.task.is_some(),
         workdir: spec.workdir.clone(),
+        resumes: spec.session.clone(),
         fresh: Box::new(fresh_id),
     });
-    Hands::new(child, session, voice).run(orders).await
+    Hands::new(child, session, voice).run(orders, || start(None)).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge: the machine behind it takes ids as given")]
@@ -136,12 +142,49 @@ impl Hands {
         }
     }
 
-    async fn run(mut self, mut orders: mpsc::Receiver<DriverOrder>) -> Exit {
+    /// Attends to the CLI until it has ended, and then to the one that `anew` starts where the
+    /// session to resume turned out to be gone.
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<DriverOrder>,
+        anew: impl Fn() -> Result<Child, Exit>,
+    ) -> Exit {
         let hello = self.session.begin();
         self.perform(hello).await;
+        loop {
+            let status = self.attend(&mut orders).await;
+            self.drain().await;
+            if !self.session.is_gone() || self.is_stopped {
+                return self.conclude(status).await;
+            }
+            let child = match anew() {
+                Ok(child) => child,
+                Err(exit) => {
+                    let effects = self.session.gone(&exit.message);
+                    self.perform(effects).await;
+                    return exit;
+                }
+            };
+            self.take(child);
+            let hello = self.session.begin_anew();
+            self.perform(hello).await;
+        }
+    }
+
+    /// Puts another CLI in the place of the one that has ended.
+    fn take(&mut self, mut child: Child) {
+        self.input = Some(pipes::writer(child.stdin.take()));
+        self.output = pipes::lines(child.stdout.take());
+        self.errors = pipes::lines(child.stderr.take());
+        self.child = child;
+        self.last_words = LastWords::default();
+    }
+
+    /// Hears orders and the CLI until that has ended, or is not waited for any more.
+    async fn attend(&mut self, orders: &mut mpsc::Receiver<DriverOrder>) -> Option<ExitStatus> {
         let mut reads_output = true;
         let mut reads_orders = true;
-        let status = loop {
+        loop {
             self.end_when_done().await;
             let patience = self.patience();
             let heard = tokio::select! {
@@ -152,7 +195,7 @@ impl Hands {
                 }
                 Some(line) = self.errors.recv() => Heard::Error(line),
                 status = self.child.wait() => Heard::Ended(status),
-                () = silence(patience) => Heard::Silence,
+                () = ending::silence(patience) => Heard::Silence,
             };
             match heard {
                 Heard::Order(None) => {
@@ -163,24 +206,22 @@ impl Hands {
                 Heard::Output(line) => self.read(&line).await,
                 Heard::OutputEnded => reads_output = false,
                 Heard::Error(line) => self.last_words.keep(&line),
-                Heard::Ended(status) => break status.ok(),
+                Heard::Ended(status) => return status.ok(),
                 Heard::Silence if self.input.is_some() => {
                     let effects = self.session.expect_nothing();
                     self.perform(effects).await;
                 }
-                Heard::Silence => break None,
+                Heard::Silence => return None,
             }
-        };
-        self.drain().await;
-        self.conclude(status).await
+        }
     }
 
     async fn obey(&mut self, order: DriverOrder) {
         let effects = match order {
             DriverOrder::Prompt { turn, text } => self.session.prompt(turn, &text),
             DriverOrder::Interrupt => self.session.interrupt(),
-            DriverOrder::Answer { request, allow, message, answers: _ } => {
-                self.session.answer(&request, allow, &message)
+            DriverOrder::Answer { request, allow, message, answers } => {
+                self.session.answer(&request, allow, &message, &answers)
             }
             DriverOrder::Stop => return self.stop().await,
         };
@@ -198,7 +239,9 @@ impl Hands {
 
     async fn read(&mut self, line: &[u8]) {
         let line = Line::parse(line);
-        self.last_words.keep_noise(&line);
+        if let Line::Noise(noise) = &line {
+            self.last_words.keep(noise.as_bytes());
+        }
         let effects = self.session.on_line(line);
         self.perform(effects).await;
     }
@@ -252,89 +295,22 @@ impl Hands {
     }
 
     async fn conclude(mut self, status: Option<ExitStatus>) -> Exit {
-        let how = describe(status);
+        let how = ending::describe(status);
         let message = match self.is_stopped {
             true => String::new(),
             false => failure::of_end(&how, self.last_words.last()),
         };
         let effects = self.session.gone(&message);
         self.perform(effects).await;
-        let exit = verdict(&self.session, self.is_stopped, status, message);
-        if exit.reason == ExitReason::Failed && self.session.task_end().is_none_or(is_broken_off) {
+        let task = self.session.task_end();
+        let is_job = self.session.is_job();
+        let exit = ending::verdict(task, is_job, self.is_stopped, status, message);
+        if exit.reason == ExitReason::Failed && task.is_none_or(ending::is_broken_off) {
             for line in self.last_words.all() {
                 let line = format!("{line}\n").into_bytes();
                 self.voice.say(Said::Log(Stream::System, line)).await;
             }
         }
         exit
-    }
-}
-
-fn is_broken_off((outcome, _): &(TurnOutcome, String)) -> bool {
-    *outcome == TurnOutcome::Interrupted
-}
-
-/// Waits for so long, or for ever.
-async fn silence(patience: Option<Duration>) {
-    match patience {
-        Some(patience) => {
-            let _ = timeout(patience, std::future::pending::<()>()).await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-fn describe(status: Option<ExitStatus>) -> String {
-    match status {
-        Some(status) => match (status.code(), signal(status)) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "no exit code".to_owned(),
-        },
-        None => "still running".to_owned(),
-    }
-}
-
-fn signal(status: ExitStatus) -> Option<i32> {
-    use std::os::unix::process::ExitStatusExt as _;
-    status.signal()
-}
-
-/// How the run ended. A job ends as its task's turn did; the CLI's exit code, which tells of its
-/// last turn only, counts where the task has no end of its own.
-fn verdict(
-    session: &Session,
-    is_stopped: bool,
-    status: Option<ExitStatus>,
-    message: String,
-) -> Exit {
-    let code = status.and_then(|status| status.code());
-    let signal = status.and_then(signal);
-    match session.task_end() {
-        Some((TurnOutcome::Succeeded, _)) => Exit {
-            code: Some(0),
-            signal: None,
-            reason: ExitReason::Completed,
-            message: String::new(),
-        },
-        Some((TurnOutcome::Failed, message)) => Exit {
-            code: Some(1),
-            signal: None,
-            reason: ExitReason::Failed,
-            message: message.clone(),
-        },
-        Some((TurnOutcome::Cancelled, _)) => {
-            Exit { code, signal, reason: ExitReason::Cancelled, message: String::new() }
-        }
-        Some((TurnOutcome::Interrupted, _)) | None if !is_stopped => {
-            // A CLI that ends with 0 in the middle has not done what it was asked.
-            let code = code.map(|code| if code == 0 { 1 } else { code });
-            Exit { code, signal, reason: ExitReason::Failed, message }
-        }
-        Some((TurnOutcome::Interrupted, _)) | None => {
-            let reason =
-                if session.is_job() { ExitReason::Cancelled } else { ExitReason::Completed };
-            Exit { code, signal, reason, message: String::new() }
-        }
     }
 }
