@@ -214,11 +214,11 @@ impl<'a> Rules<'a> {
         if let Some(node) = self.spec.at(&["runtime", "fly"]) {
             self.say(node, "spec.runtime.fly", "is not supported yet; this version has local");
         }
-        let isolation = ["runtime", "local", "isolation"];
-        if let Some((node, word)) = self.text(&isolation)
-            && matches!(word, "worktree" | "sandbox")
+        if let Some((node, "worktree")) = self.text(&["runtime", "local", "isolation"])
+            && self.spec.at(&["runtime", "local", "workdir"]).is_none()
+            && self.spec.get("repo").is_none()
         {
-            let message = format!("`{word}` is not supported yet; this version has none");
+            let message = "`worktree` needs a repository: name a workdir that is in one, or a repo";
             self.say(node, "spec.runtime.local.isolation", message);
         }
         if let Some((node, path)) = self.text(&["runtime", "local", "workdir"])
@@ -290,10 +290,18 @@ impl<'a> Rules<'a> {
                 }
             }
             match (entry.get("value"), entry.get("fromSecret")) {
-                (_, Some(node)) => {
-                    let message =
-                        "is not supported yet; write a value, or pass the variable to the server";
-                    self.say(node, &format!("{path}.fromSecret"), message);
+                (Some(_), Some(_)) => {
+                    self.say(entry, &path, "name exactly one of value, fromSecret; there are both");
+                }
+                (None, Some(node)) => {
+                    if let Some(name) = node.text().filter(|name| !is_secret_name(name)) {
+                        let message = format!(
+                            "{} is no name of a secret; use a-z, A-Z, 0-9, -, _ and ., with a \
+                             letter or digit first",
+                            quoted(name)
+                        );
+                        self.say(node, &format!("{path}.fromSecret"), message);
+                    }
                 }
                 (None, None) if entry.is_map() => {
                     self.say(entry, &format!("{path}.value"), "is missing");
@@ -386,6 +394,13 @@ impl<'a> Rules<'a> {
             }
         }
     }
+}
+
+/// Whether a text can name a secret; whoever keeps them says the same.
+fn is_secret_name(name: &str) -> bool {
+    name.len() <= 128
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn is_variable(name: &str) -> bool {

@@ -5,6 +5,7 @@
 //! | [`JobController`] | a Job, its Sprites | Sprites, the Job's status | the store alone |
 //! | [`AgentController`] | an Agent, its Sprites | Sprites, the Agent's status | the store alone |
 //! | [`AdmissionController`] | all Sprites of a runtime | `Admitted` of each | the store alone |
+//! | [`KeepsakeController`] | who is there | nothing | what a runtime keeps of those who are not |
 //! | [`SpriteController`] | a Sprite, what its runtime sees | its conditions, its inbox | the runtime |
 //!
 //! Each is a pure `plan` over what was read, and hands that do what the plan says. A plan is
@@ -26,6 +27,7 @@ mod attempt;
 mod hands;
 mod history;
 mod job;
+mod keepsake;
 mod sprite;
 pub mod words;
 
@@ -33,4 +35,5 @@ pub use admission::AdmissionController;
 pub use agent::AgentController;
 pub use attempt::sprite_name;
 pub use job::JobController;
+pub use keepsake::KeepsakeController;
 pub use sprite::{SpriteController, Tokens};

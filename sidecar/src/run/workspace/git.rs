@@ -1,8 +1,7 @@
-//! The workspace: the directory that the agent works in, with the clone that it was promised.
+//! Git, run as the sprite's: what it says are lines of the run, and its last word is the error.
 //!
-//! A clone grows beside its place and is moved there when it is whole, so that what stands at
-//! the place is a clone or nothing. Credentials reach git through its environment alone:
-//! they stand neither on a command line nor in the clone's configuration.
+//! Credentials reach git through its environment alone: they stand neither on a command line nor
+//! in a clone's configuration.
 
 use std::{
     ffi::OsString,
@@ -11,43 +10,19 @@ use std::{
 };
 
 use base64::Engine as _;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
 
 use crate::{
     driver::{Said, Voice},
-    process::{self, Launch},
+    process::{self, Enclosure, Launch},
     wire::{RepoSpec, RunSpec, Stream},
 };
 
-/// Makes the work directory what the spec says.
-///
-/// # Errors
-/// One line that names the place and the cause.
-pub(super) async fn prepare(spec: &RunSpec, voice: &Voice) -> Result<(), String> {
-    let workdir = Path::new(&spec.workdir);
-    let Some(repo) = &spec.repo else {
-        return if workdir.is_dir() {
-            Ok(())
-        } else {
-            Err(format!("the work directory {} is missing; make it, or name another", spec.workdir))
-        };
-    };
-    let hide = spec.hide.iter().map(PathBuf::from).collect();
-    let git = Git { env: environment(spec), voice, hide };
-    if workdir.join(".git").exists() {
-        return git.reuse(workdir, repo).await;
-    }
-    let occupied = workdir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || workdir.is_file() {
-        return Err(format!(
-            "{} holds something that is no git clone; empty it, or name another",
-            spec.workdir
-        ));
-    }
-    git.clone(workdir, repo, &spec.job_id).await
-}
-
-struct Git<'a> {
+/// Git for one sprite.
+pub(super) struct Git<'a> {
     env: Vec<(OsString, OsString)>,
     voice: &'a Voice,
     /// What is hidden from hooks and filters of a clone that is there already: an agent may have
@@ -55,8 +30,18 @@ struct Git<'a> {
     hide: Vec<PathBuf>,
 }
 
-impl Git<'_> {
-    async fn clone(&self, workdir: &Path, repo: &RepoSpec, job_id: &str) -> Result<(), String> {
+impl<'a> Git<'a> {
+    pub(super) fn of(spec: &RunSpec, voice: &'a Voice) -> Self {
+        Self { env: environment(spec), voice, hide: spec.hide.iter().map(PathBuf::from).collect() }
+    }
+
+    /// Makes a clone, whole or not at all.
+    pub(super) async fn clone(
+        &self,
+        workdir: &Path,
+        repo: &RepoSpec,
+        job_id: &str,
+    ) -> Result<(), String> {
         let failed = |why: String| format!("{} could not be cloned: {why}", repo.url);
         let parent = workdir.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(parent)
@@ -70,11 +55,12 @@ impl Git<'_> {
         arguments.extend(["--".into(), repo.url.clone().into(), beside.clone().into()]);
         // Nothing of an agent's is in a new clone, and it may lie right beside what is hidden.
         let as_told = (beside.display().to_string(), workdir.display().to_string());
-        let done = self.git(parent, arguments, Vec::new(), Some(&as_told)).await.and_then(|()| {
-            // The place may be an empty directory, and renaming replaces only that.
-            std::fs::rename(&beside, workdir)
-                .map_err(|error| format!("{}: {error}", workdir.display()))
-        });
+        let done =
+            self.git(parent, arguments, Vec::new(), &[], Some(&as_told)).await.and_then(|()| {
+                // The place may be an empty directory, and renaming replaces only that.
+                std::fs::rename(&beside, workdir)
+                    .map_err(|error| format!("{}: {error}", workdir.display()))
+            });
         done.map_err(|why| {
             let _ = std::fs::remove_dir_all(&beside);
             failed(why)
@@ -82,7 +68,7 @@ impl Git<'_> {
     }
 
     /// A clone is there: only its branch may have to change.
-    async fn reuse(&self, workdir: &Path, repo: &RepoSpec) -> Result<(), String> {
+    pub(super) async fn reuse(&self, workdir: &Path, repo: &RepoSpec) -> Result<(), String> {
         let Some(branch) = &repo.branch else { return Ok(()) };
         let head = std::fs::read_to_string(workdir.join(".git/HEAD")).unwrap_or_default();
         if head.trim() == format!("ref: refs/heads/{branch}") {
@@ -93,27 +79,60 @@ impl Git<'_> {
         let switch = |extra: &[&str]| -> Vec<OsString> {
             ["switch"].iter().chain(extra).map(OsString::from).collect()
         };
-        let hide = || self.hide.clone();
-        let Err(why) = self.run(workdir, switch(&[branch]), hide()).await else { return Ok(()) };
+        let Err(why) = self.run(workdir, switch(&[branch]), &[]).await else { return Ok(()) };
         let local = format!("refs/heads/{branch}");
         let known =
             ["show-ref", "--verify", "--quiet", &local].iter().map(OsString::from).collect();
-        if self.run(workdir, known, hide()).await.is_ok() {
+        if self.run(workdir, known, &[]).await.is_ok() {
             // It is here and may hold work that stands nowhere else: it stays as it is.
             return Err(failed(why));
         }
         let fetch = ["fetch", "origin", branch].iter().map(OsString::from).collect();
-        self.run(workdir, fetch, hide()).await.map_err(failed)?;
-        self.run(workdir, switch(&["-c", branch, "FETCH_HEAD"]), hide()).await.map_err(failed)
+        self.run(workdir, fetch, &[]).await.map_err(failed)?;
+        self.run(workdir, switch(&["-c", branch, "FETCH_HEAD"]), &[]).await.map_err(failed)
     }
 
-    async fn run(
+    /// Runs git in a place that an agent may have written to: it sees no more than that one, and
+    /// what is to be kept.
+    pub(super) async fn run(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        keep: &[PathBuf],
+    ) -> Result<(), String> {
+        self.git(workdir, args, self.hide.clone(), keep, None).await
+    }
+
+    /// Asks git there: its first line; none where it answers no.
+    pub(super) async fn ask(
+        &self,
+        workdir: &Path,
+        args: &[&str],
+    ) -> Result<Option<String>, String> {
+        let args = args.iter().map(OsString::from).collect();
+        let mut child = self.start(workdir, args, self.hide.clone(), &[])?;
+        drop(child.stdin.take());
+        let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
+        let line = String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned);
+        Ok(line.filter(|line| output.status.success() && !line.is_empty()))
+    }
+
+    fn start(
         &self,
         workdir: &Path,
         args: Vec<OsString>,
         hide: Vec<PathBuf>,
-    ) -> Result<(), String> {
-        self.git(workdir, args, hide, None).await
+        keep: &[PathBuf],
+    ) -> Result<Child, String> {
+        let launch = Launch {
+            program: "git".into(),
+            args,
+            env: self.env.clone(),
+            workdir: PathBuf::from(workdir),
+            hide,
+        };
+        let enclosure = Enclosure { keep: keep.to_vec(), sandbox: None };
+        process::start_in(&launch, &enclosure).map_err(|error| error.to_string())
     }
 
     /// Runs git; what it says are system lines of the run, and its last word is the error. A place
@@ -123,16 +142,10 @@ impl Git<'_> {
         workdir: &Path,
         args: Vec<OsString>,
         hide: Vec<PathBuf>,
+        keep: &[PathBuf],
         as_told: Option<&(String, String)>,
     ) -> Result<(), String> {
-        let launch = Launch {
-            program: "git".into(),
-            args,
-            env: self.env.clone(),
-            workdir: PathBuf::from(workdir),
-            hide,
-        };
-        let mut child = process::start(&launch).map_err(|error| error.to_string())?;
+        let mut child = self.start(workdir, args, hide, keep)?;
         drop(child.stdin.take());
         let mut said = Vec::new();
         // Both are read to their end: git dies of a pipe that nobody reads.
