@@ -7,12 +7,14 @@
 //! |---|---|---|
 //! | [`resource`] | the vocabulary: types, validation, schema, YAML with diagnostics | nobody |
 //! | [`ambient`] | time, chance and the right to act, injected | nobody |
+//! | [`metrics`] | counters and what is read off for `/metrics` | nobody |
 //! | [`config`] | what the server is told: flags, environment, defaults | nobody |
+//! | [`secrets`] | values that specs name and never hold | nobody |
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
-//! | [`runtime`] | where sprites live | `resource` |
-//! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime` |
+//! | [`runtime`] | where sprites live | `resource`, `secrets` |
+//! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime`, `metrics` |
 //! | [`token`] | what sprites and clients show when they speak | nobody |
-//! | [`server`] | HTTP: webhooks, the API, streams | `resource`, `store`, `token` |
+//! | [`server`] | HTTP: webhooks, the API, streams | `resource`, `secrets`, `store`, `token`, `metrics` |
 //! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
 //! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
 //! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app` |
@@ -25,9 +27,11 @@ pub mod app;
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod metrics;
 pub mod reconcile;
 pub mod resource;
 pub mod runtime;
+pub mod secrets;
 pub mod server;
 pub mod store;
 pub mod token;

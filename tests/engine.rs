@@ -140,6 +140,7 @@ fn job(name: &str) -> Op {
 
 fn order(uid: &str, key: usize) -> Op {
     Op::Order {
+        run: 1,
         sprite_uid: uid.to_owned(),
         key: key.to_string(),
         order: sprite_reporter::wire::Order::Sleep {},

@@ -11,7 +11,7 @@ use fixtures::{at, tx};
 use open_dispatch::{
     ambient::{Ambient, Clock as _, ManualClock, SystemClock},
     app::House,
-    config::{Config, Flags, Machine},
+    config::{Config, Flags, Layers, Machine},
     store::{Op, Receipt},
 };
 
@@ -28,7 +28,7 @@ async fn what_is_old_goes_while_the_server_runs() {
         chat: Some("none".to_owned()),
         ..Flags::default()
     };
-    let config = Config::resolve(&flags, |_| None, Machine { cpus: 2 }).unwrap();
+    let config = Config::resolve(&flags, &Layers::default(), Machine { cpus: 2 }).unwrap();
     let clock = Arc::new(ManualClock::at(at(0)));
     let ambient = Ambient { clock: clock.clone(), ..Ambient::real() };
     let server = House::open(config).unwrap().start(ambient).await.unwrap();

@@ -12,16 +12,32 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 11] = [
+const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("ambient", &[]),
-    ("app", &["chat", "config", "reconcile", "resource", "runtime", "server", "store", "token"]),
+    (
+        "app",
+        &[
+            "chat",
+            "config",
+            "metrics",
+            "reconcile",
+            "resource",
+            "runtime",
+            "secrets",
+            "server",
+            "store",
+            "token",
+        ],
+    ),
     ("chat", &["reconcile", "resource", "store"]),
     ("cli", &["app", "chat", "config", "resource"]),
     ("config", &[]),
-    ("reconcile", &["resource", "runtime", "store"]),
+    ("metrics", &[]),
+    ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
-    ("runtime", &["resource"]),
-    ("server", &["resource", "store", "token"]),
+    ("runtime", &["resource", "secrets"]),
+    ("secrets", &[]),
+    ("server", &["metrics", "resource", "secrets", "store", "token"]),
     ("store", &["resource"]),
     ("token", &[]),
 ];
@@ -33,8 +49,8 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 3] = [
     ("chat", "reconcile", &["outbox.rs"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
     ("cli", "chat", &["chat/"], &["frames", "grammar"]),
-    // The one command that brings a server up.
-    ("cli", "app", &["serve.rs"], &["House", "LogTo", "Running", "Error"]),
+    // The commands that bring a server up, or work on its data directory while none runs.
+    ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -29,6 +29,18 @@ fn the_published_schemas_are_current() {
     }
 }
 
+#[test]
+fn the_published_schema_of_the_configuration_file_is_current() {
+    let path = root().join("specs/schema/config.json");
+    let now = open_dispatch::config::File::schema();
+    if env::var_os("UPDATE_SCHEMAS").is_some() {
+        fs::write(&path, serde_json::to_string_pretty(&now).unwrap() + "\n").unwrap();
+    }
+    let published = fs::read_to_string(&path).unwrap_or_default();
+    let published: Value = serde_json::from_str(&published).unwrap_or_default();
+    assert!(published == now, "{} is behind the types", path.display());
+}
+
 /// Every subschema of a schema.
 fn all(schema: &Value) -> Vec<&Value> {
     let children: Vec<&Value> = match schema {

@@ -11,6 +11,9 @@
 //! | `stop.json` | by the runtime, before SIGTERM | why the agent is to be ended |
 //! | `reporter.log` | rarely | the reporter's own complaints |
 //!
+//! A directory is for one run. The next run of the same sprite takes the same place, and so cannot
+//! begin before this one has ended and was moved away.
+//!
 //! Whoever takes the lock and finds `state.json` knows that another reporter died here: it
 //! cleans up and never starts an agent. So two starts never run two agents.
 
@@ -46,7 +49,14 @@ pub struct RunDir(PathBuf);
 
 /// The lock on a run, held while this lives.
 #[derive(Debug)]
-pub struct RunLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct RunLock(File);
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // A process on its way to become another program has the file open for a moment longer.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl RunDir {
     /// The run directory at a path.

@@ -12,6 +12,7 @@
 //! It goes down the other way round. Sprites are not asked: they run on, keep what the agents
 //! print, and the next server takes them over.
 
+pub mod backup;
 mod key;
 mod logging;
 
@@ -33,17 +34,22 @@ use crate::{
     ambient::Ambient,
     chat::{Commands, ConsoleHub, Outbox, Settings, console, platform::Platform},
     config::{Chat, Config},
+    metrics::Metrics,
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
             AdmissionController, AgentController, JobController, SpriteController, Tokens,
         },
     },
-    resource::Kind,
+    resource::{
+        Kind,
+        resolve::{self, Defaults},
+    },
     runtime::{
         Runtime,
         local::{LocalConfig, LocalRuntime},
     },
+    secrets::Secrets,
     server,
     store::{Store, data::DataDir, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -76,6 +82,7 @@ pub struct Running {
     /// Whether `serving` has ended and was asked how.
     failed: bool,
     compacting: JoinHandle<()>,
+    counting: JoinHandle<()>,
     ambient: Ambient,
     _house: House,
 }
@@ -96,6 +103,9 @@ pub enum Error {
     /// The tokens cannot be used.
     #[error(transparent)]
     Token(#[from] token::Error),
+    /// The environment names an agent or a place that cannot be.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
@@ -193,8 +203,20 @@ impl House {
         let local = LocalRuntime::new(local_config(config, &self.data, store.installation()));
         key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
         let local: Arc<dyn Runtime> = local;
-        let state =
-            server::State::new(store.clone(), ambient.clone(), tokens.clone(), token.clone());
+        let metrics = Metrics::new();
+        let secrets = Secrets::new(self.data.root().join("secrets"), config.environment.clone());
+        let extras = server::Extras {
+            defaults: Some(Arc::new(defaults(config)?)),
+            metrics: metrics.clone(),
+            secrets: Some(secrets),
+        };
+        let state = server::State::with(
+            store.clone(),
+            ambient.clone(),
+            tokens.clone(),
+            token.clone(),
+            extras,
+        );
 
         let hub = (config.chat.value == Chat::Console)
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
@@ -204,7 +226,7 @@ impl House {
             console::router(Arc::clone(hub), Arc::new(commands))
         });
 
-        let mut engine = Engine::new(store.clone(), ambient.clone());
+        let mut engine = Engine::new(store.clone(), ambient.clone()).with_metrics(metrics.clone());
         let (shop, air) = (|| store.clone(), || ambient.clone());
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
@@ -230,6 +252,7 @@ impl House {
         }
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
+        let counting = tokio::spawn(server::count_turns(store.clone(), metrics));
         tracing::info!(%address, data = %self.data.root().display(), "the server is up");
         Ok(Running {
             address,
@@ -243,6 +266,7 @@ impl House {
             serving,
             failed: false,
             compacting,
+            counting,
             ambient,
             _house: self,
         })
@@ -290,6 +314,7 @@ impl Running {
     pub async fn stop(self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
+        self.counting.abort();
         tokio::select! {
             () = self.engine.stop() => {}
             () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {
@@ -314,12 +339,30 @@ impl Running {
     }
 }
 
-/// What the local runtime is told. A variable that is not UTF-8 is left out: no agent could be
-/// told of it.
+/// What holds where a spec is silent.
+fn defaults(config: &Config) -> Result<Defaults, Error> {
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    let variable = |name: &str| match name {
+        "SPRITE_AGENT_TYPE" => config.agent.value.clone(),
+        "OPENCODE_MODEL" => config.opencode_model.value.clone(),
+        // A list in the file is none in a variable.
+        "OPEN_DISPATCH_ROOTS" => None,
+        _ => config
+            .environment
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone()),
+    };
+    let mut defaults = Defaults::from_environment(variable, &home, resolve::is_program)?;
+    if !config.roots.value.is_empty() {
+        defaults.roots =
+            config.roots.value.iter().map(|root| resolve::below_home(root, &home)).collect();
+    }
+    Ok(defaults)
+}
+
+/// What the local runtime is told.
 fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalConfig {
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
     let mut local = LocalConfig::new(data.root(), installation, &home);
     local.runs = data.runs_dir();
@@ -327,7 +370,7 @@ fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalCon
     local.endpoint_file = data.endpoint_file();
     local.capacity = config.max_sprites.value;
     local.extra_env.clone_from(&config.pass_env.value);
-    local.environment = environment;
+    local.environment.clone_from(&config.environment);
     local
 }
 

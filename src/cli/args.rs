@@ -131,6 +131,33 @@ answer counts; after an hour without one it is no.")]
   open-dispatch cancel nightly")]
     Cancel(CancelArgs),
 
+    /// Show what the server is told, and from where
+    #[command(subcommand)]
+    Config(ConfigCommand),
+
+    /// Let the system start the server, and keep it up
+    #[command(subcommand)]
+    Service(ServiceCommand),
+
+    /// Write the store, the keys and the secrets into one file
+    #[command(after_help = "Examples:
+  open-dispatch backup today.tar.gz          while the server runs, or not
+  open-dispatch backup - | ssh host 'cat > today.tar.gz'
+
+The file opens every door that the server has: it holds the keys of its tokens and the secrets'
+values, and is written with mode 0600. Clones, worktrees and what agents keep in their homes are not
+in it: push what you want to keep.")]
+    Backup(BackupArgs),
+
+    /// Make a data directory from such a file
+    #[command(after_help = "Examples:
+  open-dispatch restore today.tar.gz --data ./d
+  open-dispatch restore today.tar.gz --force    over the data directory that is there
+
+The server must not run. With --force, what stands there of the same name moves to a directory
+beside it, and is not deleted.")]
+    Restore(RestoreArgs),
+
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   open-dispatch completion bash > ~/.local/share/bash-completion/completions/open-dispatch
@@ -161,7 +188,11 @@ pub struct ServeArgs {
     /// The data directory [env: OPEN_DISPATCH_DATA]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where to listen: an address, a port, or both [env: WEBHOOK_PORT] [default: 127.0.0.1:8080]
+    /// The configuration file [env: OPEN_DISPATCH_CONFIG] [default: config.yaml in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen: an address, a port, or both
+    /// [env: OPEN_DISPATCH_LISTEN, WEBHOOK_PORT] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
     /// The chat platform: console or none [env: CHAT_PROVIDER] [default: console]
@@ -174,6 +205,98 @@ pub struct ServeArgs {
     /// How the log is written: text or json [env: OPEN_DISPATCH_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
+}
+
+/// `config`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(after_help = "Examples:
+  open-dispatch config view
+  open-dispatch config view -o json
+  open-dispatch config schema > config.schema.json")]
+pub enum ConfigCommand {
+    /// Every setting with its value and its source; secrets are masked
+    View(ConfigViewArgs),
+    /// The JSON Schema of the configuration file
+    Schema,
+}
+
+/// `config view`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigViewArgs {
+    /// The data directory, as for serve
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The configuration file, as for serve
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The form: text or json
+    #[arg(short, long, value_enum, default_value_t = ConfigForm::Text)]
+    pub output: ConfigForm,
+}
+
+/// The form of `config view`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConfigForm {
+    /// A table.
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// `service`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(after_help = "Examples:
+  open-dispatch service install --print      look at it first
+  open-dispatch service install
+  open-dispatch service install --system     for the machine, as root
+  open-dispatch service uninstall
+
+Under systemd the unit has KillMode=process: a stop or a restart of the service touches the server
+alone, and agents go on. To stop them too: open-dispatch down.")]
+pub enum ServiceCommand {
+    /// Write the service (systemd's unit, or launchd's property list) and start it
+    Install(ServiceArgs),
+    /// Stop the service and remove it; agents go on, and the data stays
+    Uninstall(ServiceArgs),
+}
+
+/// `service install` and `service uninstall`.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceArgs {
+    /// For the machine instead of for you; needs root
+    #[arg(long)]
+    pub system: bool,
+    /// Print what would be written and run, and do nothing
+    #[arg(long)]
+    pub print: bool,
+    /// The data directory of the server [env: OPEN_DISPATCH_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// Where to write; - is standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The data directory [env: OPEN_DISPATCH_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// What to read; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The data directory to make [env: OPEN_DISPATCH_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Put it over what is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `chat`.

@@ -14,8 +14,10 @@
 pub mod apply;
 pub mod approve;
 pub mod args;
+pub mod backup;
 pub mod chat;
 pub mod client;
+pub mod config;
 pub mod delete;
 pub mod describe;
 pub mod error;
@@ -27,6 +29,7 @@ mod out;
 mod patience;
 pub mod run;
 pub mod serve;
+pub mod service;
 mod table;
 mod target;
 mod watch;
@@ -69,6 +72,10 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Logs(args) => block_on(logs::logs(args)),
         Command::Approve(args) => block_on(approve::approve(args)),
         Command::Cancel(args) => block_on(delete::cancel(args)),
+        Command::Config(command) => config::run(command),
+        Command::Service(command) => service::run(command),
+        Command::Backup(args) => block_on(backup::backup(args)),
+        Command::Restore(args) => backup::restore(args),
         Command::Completion(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "open-dispatch", &mut script);

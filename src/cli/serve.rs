@@ -22,7 +22,7 @@ use super::{
 use crate::{
     ambient::Ambient,
     app::{House, LogTo, Running},
-    config::{Chat, Config, Flags, Machine},
+    config::{Chat, Config, Flags, Layers, Machine, Places},
 };
 
 /// The channel of the console that `serve` opens.
@@ -42,7 +42,7 @@ pub fn serve(args: ServeArgs) -> Result<u8, Error> {
         max_sprites: args.max_sprites,
         log_format: args.log_format,
     };
-    let config = resolve(&flags)?;
+    let config = resolve(&flags, args.config)?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let console = terminal && config.chat.value == Chat::Console;
     block_on(up(config, console.then(|| MAIN_CHANNEL.to_owned())))
@@ -105,12 +105,33 @@ fn homeless(said: Option<&Path>, home: &Path) -> Option<String> {
 
 async fn embedded(data: PathBuf, channel: String) -> Result<u8, Error> {
     let flags = Flags { data: Some(data), chat: Some("console".to_owned()), ..Flags::default() };
-    up(resolve(&flags)?, Some(channel)).await
+    up(resolve(&flags, None)?, Some(channel)).await
 }
 
-fn resolve(flags: &Flags) -> Result<Config, Error> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Config::resolve(flags, |name| std::env::var(name).ok(), Machine { cpus })?)
+/// Settles what the server is told, and says which files it was told by.
+fn resolve(flags: &Flags, config: Option<PathBuf>) -> Result<Config, Error> {
+    let layers = layers(flags.data.clone(), config)?;
+    for path in [layers.dot_env(), layers.file()].into_iter().flatten() {
+        out::note(format!("settings from {}", path.display()));
+    }
+    for warning in layers.warnings() {
+        out::note(warning);
+    }
+    Ok(Config::resolve(flags, &layers, machine())?)
+}
+
+/// All that was said outside of the flags. A variable that is not UTF-8 is left out: no agent
+/// could be told of it.
+pub(super) fn layers(data: Option<PathBuf>, config: Option<PathBuf>) -> Result<Layers, Error> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let cwd = std::env::current_dir().unwrap_or_default();
+    Ok(Layers::read(variables, &Places { cwd, data, config })?)
+}
+
+/// What settings depend on of this machine.
+pub(super) fn machine() -> Machine {
+    Machine { cpus: std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
 /// Brings a server up, and keeps it up until a signal, or until the console is left.

@@ -29,7 +29,7 @@ use std::{
     collections::HashSet,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -48,6 +48,7 @@ use super::{
 };
 use crate::{
     ambient::{Ambient, Fault, between, later},
+    metrics::{Metrics, QueueMetrics, RunResult},
     store::{BackoffRow, Bell, Op, Revision, Store, Transaction},
 };
 
@@ -85,13 +86,21 @@ pub struct Engine {
     ambient: Ambient,
     options: Options,
     controllers: Vec<Arc<dyn Controller>>,
+    metrics: Option<Metrics>,
 }
 
 impl Engine {
     /// An engine without controllers.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient) -> Self {
-        Self { store, ambient, options: Options::default(), controllers: Vec::new() }
+        Self { store, ambient, options: Options::default(), controllers: Vec::new(), metrics: None }
+    }
+
+    /// Counts what its queues and workers do.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Sets another pace.
@@ -112,7 +121,7 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub async fn start(self) -> Result<EngineHandle, Error> {
-        let Self { store, ambient, options, controllers } = self;
+        let Self { store, ambient, options, controllers, metrics } = self;
         // Listen first, read afterwards: what changes between is heard, not missed.
         let bell = store.bell();
         let revision = store.revision().await?;
@@ -125,7 +134,8 @@ impl Engine {
         let mut wakes = Vec::new();
         for controller in controllers {
             let heard = controller.wakes();
-            let pool = Arc::new(Pool::new(controller, Arc::clone(&world)));
+            let counts = metrics.as_ref().map(|metrics| metrics.of_queue(controller.name()));
+            let pool = Arc::new(Pool::new(controller, Arc::clone(&world), counts));
             if let Some(heard) = heard {
                 wakes.push((Arc::clone(&pool), heard));
             }
@@ -147,6 +157,15 @@ impl Engine {
         let (asks, asked) = mpsc::unbounded_channel();
         let feed = Feed { world: Arc::clone(&world), pools: pools.clone(), bell, revision, asked };
         tasks.spawn(feed.run());
+        if let Some(metrics) = metrics {
+            let pools: Vec<Weak<Pool>> = pools.iter().map(Arc::downgrade).collect();
+            metrics.when_read(move |metrics| {
+                for pool in pools.iter().filter_map(Weak::upgrade) {
+                    let stats = pool.stats();
+                    metrics.queue(pool.controller.name(), stats.ready, stats.running);
+                }
+            });
+        }
         Ok(EngineHandle { waker: Waker { pools }, world, tasks, asks })
     }
 }
@@ -323,10 +342,15 @@ struct Pool {
     /// Keys whose backoff the store keeps.
     kept: Mutex<HashSet<Arc<str>>>,
     counters: Counters,
+    metrics: Option<QueueMetrics>,
 }
 
 impl Pool {
-    fn new(controller: Arc<dyn Controller>, world: Arc<World>) -> Self {
+    fn new(
+        controller: Arc<dyn Controller>,
+        world: Arc<World>,
+        metrics: Option<QueueMetrics>,
+    ) -> Self {
         Self {
             controller,
             world,
@@ -335,6 +359,7 @@ impl Pool {
             timer: Notify::new(),
             kept: Mutex::default(),
             counters: Counters::default(),
+            metrics,
         }
     }
 
@@ -377,6 +402,9 @@ impl Pool {
             queue.ready() > before
         };
         if ready {
+            if let Some(metrics) = &self.metrics {
+                metrics.added(1);
+            }
             self.work.notify_one();
         }
     }
@@ -459,6 +487,9 @@ impl Pool {
                 (queue.ripen(now), queue.next_due())
             };
             if ripe > 0 {
+                if let Some(metrics) = &self.metrics {
+                    metrics.added(ripe);
+                }
                 self.work.notify_one();
             }
             let sleep = async {
@@ -489,9 +520,16 @@ impl Pool {
             wake = ?wake,
             failures,
         );
+        let began = self.metrics.as_ref().map(|metrics| {
+            metrics.waited(waited);
+            self.now()
+        });
         let result = self.reconcile(&key).instrument(span.clone()).await;
         count(&self.counters.runs);
         let outcome = span.in_scope(|| self.judge(&result));
+        if let (Some(metrics), Some(began)) = (&self.metrics, began) {
+            metrics.ran(result_of(&result), self.now().saturating_sub(began));
+        }
         let chance = self.world.ambient.ids.unit();
         let (verdict, timers_changed) = {
             let now = self.now();
@@ -596,6 +634,16 @@ impl Pool {
             not_before,
             class: BACKOFF_CLASS.to_owned(),
         }
+    }
+}
+
+/// How a run ended, in the words of whoever counts.
+fn result_of(result: &Result<Next, Error>) -> RunResult {
+    match result {
+        Ok(Next::Done) => RunResult::Success,
+        Ok(Next::After(_)) | Err(Error::RateLimited(_)) => RunResult::RequeueAfter,
+        Err(Error::Conflict) => RunResult::Requeue,
+        Err(Error::Terminal(_) | Error::Transient(_) | Error::Fault(_)) => RunResult::Error,
     }
 }
 

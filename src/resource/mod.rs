@@ -21,6 +21,7 @@ pub mod merge;
 mod meta;
 mod object;
 mod parts;
+pub mod resolve;
 pub mod schema;
 pub mod selector;
 mod span;
@@ -30,7 +31,7 @@ mod tree;
 pub mod validate;
 pub mod yaml;
 
-pub use agent::{Agent, AgentSpec, AgentStatus, TurnCounts};
+pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TurnCounts};
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};
@@ -45,5 +46,6 @@ pub use parts::{
     ExitStatus, FlyGuest, FlyRuntime, Isolation, LocalRuntime, OpencodeCli, PermissionMode,
     Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
+pub use resolve::Defaults;
 pub use span::{NotASpan, Span};
 pub use sprite::{FlyMachine, Sprite, SpriteSpec, SpriteStatus};

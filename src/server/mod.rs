@@ -10,11 +10,13 @@
 //! else shows the one access token of the data directory. `/health` and `/ready` ask nobody,
 //! nor do `/healthz`, `/livez` and `/readyz`, which are other names for the same.
 //!
-//! A router of another room gets in by [`router_with`], behind the same access token.
+//! A router of another room gets in by [`router_with`], behind the same access token. What a
+//! server can do without, such as a registry of metrics, is handed in as [`Extras`].
 
 mod access;
 mod api;
 mod body;
+mod census;
 mod directory;
 mod health;
 mod hub;
@@ -27,12 +29,27 @@ mod webhooks;
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, middleware, routing};
+pub use census::count_turns;
 pub use health::Readiness;
 pub use listen::{Limits, serve};
 use tokio_util::sync::CancellationToken;
 
 use self::{directory::Directory, hub::Hub, ingest::Ingest};
-use crate::{ambient::Ambient, store::Store, token::SpriteTokens};
+use crate::{
+    ambient::Ambient, metrics::Metrics, resource::resolve::Defaults, secrets::Secrets,
+    store::Store, token::SpriteTokens,
+};
+
+/// What other rooms lend a server; each part may be missing.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// What holds where a new object's spec is silent. Without it, nothing is filled in.
+    pub defaults: Option<Arc<Defaults>>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// The installation's secrets.
+    pub secrets: Option<Secrets>,
+}
 
 /// What all requests share; cheap to clone.
 #[derive(Clone)]
@@ -48,6 +65,7 @@ struct Shared {
     readiness: Readiness,
     closing: CancellationToken,
     started: Duration,
+    extras: Extras,
 }
 
 impl State {
@@ -62,9 +80,24 @@ impl State {
         tokens: SpriteTokens,
         access_token: String,
     ) -> Self {
+        Self::with(store, ambient, tokens, access_token, Extras::default())
+    }
+
+    /// As [`State::new`], with what other rooms lend.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime: a task follows the store's bell.
+    #[must_use]
+    pub fn with(
+        store: Arc<dyn Store>,
+        ambient: Ambient,
+        tokens: SpriteTokens,
+        access_token: String,
+        extras: Extras,
+    ) -> Self {
         let hub = Hub::listen(&store);
         let directory = Directory::new(store.clone(), hub.clone(), tokens);
-        let ingest = Arc::new(Ingest::new(store.clone(), ambient.clone()));
+        let ingest = Arc::new(Ingest::new(store.clone(), ambient.clone(), extras.metrics.clone()));
         Self(Arc::new(Shared {
             started: ambient.clock.elapsed(),
             store,
@@ -75,6 +108,7 @@ impl State {
             access_token,
             readiness: Readiness::default(),
             closing: CancellationToken::new(),
+            extras,
         }))
     }
 

@@ -40,6 +40,26 @@ impl Live {
         live
     }
 
+    /// A server that somebody else keeps up. Dropping this kills what sprites it left behind.
+    pub fn attach(data: &Path) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build();
+        Self {
+            child: None,
+            data: data.to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            client: client.expect("a client for loopback"),
+        }
+    }
+
+    /// Whether a server answers that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        let Some(base) = self.endpoint() else { return false };
+        let answer = self.client.get(format!("{base}/ready")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Starts the server again on the same data directory and waits until it is ready.
     pub async fn up(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
@@ -62,10 +82,7 @@ impl Live {
         self.child = Some(child);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            if let Some(base) = self.endpoint()
-                && let Ok(answer) = self.client.get(format!("{base}/ready")).send().await
-                && answer.status().is_success()
-            {
+            if self.is_ready().await {
                 return;
             }
             let child = self.child.as_mut().expect("just started");

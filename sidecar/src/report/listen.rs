@@ -73,7 +73,7 @@ async fn stream(
         status => return Ok(Ended::Broken(format!("the server answered {status}"))),
     }
     backoff.reset();
-    lines(desk, response.into_body(), orders, known).await
+    lines(desk, response.into_body(), orders, known, address.run).await
 }
 
 async fn lines(
@@ -81,6 +81,7 @@ async fn lines(
     mut body: Incoming,
     orders: &mpsc::Sender<InboxRow>,
     known: &mut u64,
+    run: u32,
 ) -> Result<Ended, Trouble> {
     let mut buffer = Vec::new();
     loop {
@@ -95,7 +96,7 @@ async fn lines(
         buffer.extend_from_slice(data);
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
-            match next_row(&line, *known) {
+            match next_row(&line, *known, run) {
                 Heard::New(row) => {
                     *known = row.n;
                     if orders.send(row).await.is_err() {
@@ -105,6 +106,11 @@ async fn lines(
                 Heard::Strange(n) => {
                     // A newer server's order: it cannot be obeyed, and it must not block others.
                     desk.complain(&format!("inbox row {n} was not understood"));
+                    *known = n;
+                }
+                Heard::Foreign(n) => {
+                    // Neither obeyed nor acknowledged: that is for the run that it is meant for.
+                    desk.complain(&format!("inbox row {n} is for another run"));
                     *known = n;
                 }
                 Heard::Known => {}
@@ -117,22 +123,24 @@ async fn lines(
     }
 }
 
-/// What a line of the inbox says to somebody who knows the rows up to `known`.
+/// What a line of the inbox says to a run that knows the rows up to `known`.
 #[derive(Debug, PartialEq)]
 enum Heard {
     New(InboxRow),
     Known,
     Strange(u64),
+    Foreign(u64),
     Rubbish,
 }
 
-fn next_row(line: &[u8], known: u64) -> Heard {
+fn next_row(line: &[u8], known: u64, run: u32) -> Heard {
     if line.trim_ascii().is_empty() {
         return Heard::Known;
     }
     match (serde_json::from_slice::<Number>(line), serde_json::from_slice::<InboxRow>(line)) {
         (Ok(Number { n }), _) if n <= known => Heard::Known,
-        (Ok(_), Ok(row)) => Heard::New(row),
+        (Ok(_), Ok(row)) if row.run == run => Heard::New(row),
+        (Ok(Number { n }), Ok(_)) => Heard::Foreign(n),
         (Ok(Number { n }), Err(_)) => Heard::Strange(n),
         (Err(_), _) => Heard::Rubbish,
     }
@@ -147,11 +155,21 @@ mod tests {
     fn each_row_is_heard_once_and_heartbeats_are_none() {
         let stop = br#"{"n":3,"type":"stop","reason":"Cancelled"}"#;
         let row = InboxRow { n: 3, run: 1, order: Order::Stop { reason: ExitReason::Cancelled } };
-        assert_eq!(next_row(stop, 2), Heard::New(row));
-        assert_eq!(next_row(stop, 3), Heard::Known);
-        assert_eq!(next_row(br#"{"n":0,"type":"heartbeat"}"#, 0), Heard::Known);
-        assert_eq!(next_row(br#"{"n":4,"type":"dance"}"#, 3), Heard::Strange(4));
-        assert_eq!(next_row(b"\n", 3), Heard::Known);
-        assert_eq!(next_row(b"<html>", 3), Heard::Rubbish);
+        assert_eq!(next_row(stop, 2, 1), Heard::New(row));
+        assert_eq!(next_row(stop, 3, 1), Heard::Known);
+        assert_eq!(next_row(br#"{"n":0,"type":"heartbeat"}"#, 0, 1), Heard::Known);
+        assert_eq!(next_row(br#"{"n":4,"type":"dance"}"#, 3, 1), Heard::Strange(4));
+        assert_eq!(next_row(b"\n", 3, 1), Heard::Known);
+        assert_eq!(next_row(b"<html>", 3, 1), Heard::Rubbish);
+    }
+
+    #[test]
+    fn a_run_hears_no_rows_of_another() {
+        let first = br#"{"n":3,"type":"stop","reason":"Cancelled"}"#;
+        let second = br#"{"n":4,"run":2,"type":"sleep"}"#;
+        assert_eq!(next_row(first, 2, 2), Heard::Foreign(3));
+        assert_eq!(next_row(second, 3, 1), Heard::Foreign(4));
+        let row = InboxRow { n: 4, run: 2, order: Order::Sleep {} };
+        assert_eq!(next_row(second, 3, 2), Heard::New(row));
     }
 }

@@ -3,51 +3,60 @@
 //! Everything that can happen comes in at one `select!`, and is dealt with before the next. So
 //! nothing is decided twice: the first reason to end is the reason, and what comes after the
 //! exit event comes to nobody.
+//!
+//! A turn ends early by a *cut* ([`turns::Cut`]): a polite word, then the ladder up to the end of the
+//! whole tree. A CLI that obeys stays for the next turn; a driver whose CLI had to be killed ends, or
+//! starts it again, as it can.
+//!
+//! Sleep waits until no turn is open, for a while: the server never orders it in the middle of a
+//! person's turn, but the CLI may have begun one by itself.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     io,
+    path::PathBuf,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use rustix::process::Signal;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinHandle,
     time::timeout,
 };
 
 use super::{
-    ABANDONED_AFTER, Run,
+    ABANDONED_AFTER, Run, attachments,
     clock::Countdown,
     ladder::{self, Ladder, Rung},
-    workspace,
+    pen::{Numbered, Pen, WRITE_AGAIN},
+    turns::{self, Accepted, Cut, End, Turns},
+    work::{Stage, listen_once_known, no_answer, work},
 };
 use crate::{
     ambient,
-    driver::{self, DriverOrder, Said, Seat, TASK_TURN, Voice},
+    driver::{DriverOrder, Said, Seat, TASK_TURN, Voice},
     process::{self, Tree},
-    report::{self, Desk, Verdict},
+    report::{Address, Desk, Verdict},
     shape::Shaper,
-    wire::{EventBody, Exit, ExitReason, InboxRow, Order, Stream, TurnOutcome, Usage},
+    wire::{EventBody, ExitReason, InboxRow, Order, RunSpec, TurnOutcome},
 };
+
+mod ending;
+#[cfg(test)]
+mod tests;
 
 /// How many things a driver may say before it must wait for the spool.
 const VOICE_DEPTH: usize = 64;
 /// How many orders a driver may leave unread.
 const ORDER_DEPTH: usize = 1024;
-/// How long what the agent left running may take to end by itself.
-const LEFTOVERS: Duration = Duration::from_secs(1);
 /// How long a driver may take to notice that its CLI is dead.
 const DEAF: Duration = Duration::from_secs(10);
-/// How long until what a disk does not take is tried again.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a turn that is open may keep the agent from sleeping.
+const WAKEFUL: Duration = Duration::from_secs(30);
 
 /// Whether the server was told everything when the agent had ended.
 pub(super) enum Told {
@@ -91,10 +100,11 @@ pub(super) async fn live(
                     }
                 }
                 Some(row) = inbox.recv() => life.obey(row),
+                files = fetched(&mut life.fetching) => life.have_fetched(files),
                 Ok(()) = held.changed() => {
                     // What the server holds has left the disk.
                     life.write();
-                    life.prompt(&held);
+                    life.prompt();
                 }
                 _ = terminate.recv() => {
                     let reason = run.dir.stop().ok().flatten().unwrap_or(ExitReason::Cancelled);
@@ -118,6 +128,12 @@ pub(super) async fn live(
             }
         }
     };
+    if exit.reason != ExitReason::Completed
+        && let Ok(Some(reason)) = run.dir.stop()
+    {
+        // Whoever kills the tree writes the reason down first, and its signal may come behind.
+        life.ending.get_or_insert((reason, String::new()));
+    }
     // The driver is gone, and with it every voice but those of readers that wait for a pipe
     // to close. They close when the tree is dead.
     life.clear_tree().await?;
@@ -148,99 +164,54 @@ pub(super) async fn live(
     })
 }
 
-/// How far the work has come, and whether it may go on.
-#[derive(Debug, Default)]
-struct Stage {
-    /// The driver has begun.
-    driving: AtomicBool,
-    /// The run is to end: an agent that has not begun must not.
-    leaving: AtomicBool,
-}
-
-/// Prepares the workspace, then drives the agent.
-async fn work(seat: Seat, stage: Arc<Stage>) -> Exit {
-    // A clone may take minutes, and is for nothing without an agent.
-    if seat.spec.repo.is_some()
-        && let Some(exit) = driver::absent(&seat.spec)
-    {
-        return exit;
-    }
-    if let Err(why) = workspace::prepare(&seat.spec, &seat.voice).await {
-        return Exit {
-            code: None,
-            signal: None,
-            reason: ExitReason::WorkspaceFailed,
-            message: why,
-        };
-    }
-    if stage.leaving.load(Ordering::Relaxed) {
-        return Exit {
-            code: None,
-            signal: None,
-            reason: ExitReason::Cancelled,
-            message: "it was ended before its agent began".into(),
-        };
-    }
-    stage.driving.store(true, Ordering::Relaxed);
-    driver::drive(seat).await
-}
-
-/// Listens once the server knows the run: it holds the hello.
-async fn listen_once_known(
-    desk: Arc<Desk>,
-    address: report::Address,
-    rows: mpsc::Sender<InboxRow>,
-) -> Option<Verdict> {
-    let known = desk.held().wait_for(|held| *held > 0).await.is_ok();
-    if known { report::listen(desk, address, rows).await } else { None }
-}
-
-fn no_answer() -> Exit {
-    Exit {
-        code: None,
-        signal: None,
-        reason: ExitReason::Failed,
-        message: "the driver did not end although its agent was killed".into(),
-    }
-}
-
-/// A turn on its way in: taken over, and prompted once the server holds that.
+/// The open turn's files, on their way.
 #[derive(Debug)]
-struct Accepted {
+struct Fetching {
     turn: String,
     text: String,
-    /// The number of the event that says so, once it is in the spool.
-    seq: Option<u64>,
+    files: JoinHandle<Result<Vec<PathBuf>, String>>,
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.files.abort();
+    }
+}
+
+/// What became of the files on their way; never returns where there are none.
+async fn fetched(fetching: &mut Option<Fetching>) -> Result<Vec<PathBuf>, String> {
+    match fetching {
+        Some(fetching) => match (&mut fetching.files).await {
+            Ok(files) => files,
+            Err(error) => Err(format!("its files could not be fetched: {error}")),
+        },
+        None => std::future::pending().await,
+    }
 }
 
 struct Life {
-    run: Arc<crate::wire::RunSpec>,
+    run: Arc<RunSpec>,
+    address: Address,
     desk: Arc<Desk>,
+    pen: Pen,
     shaper: Shaper,
     orders: mpsc::Sender<DriverOrder>,
     tree: Tree,
     stage: Arc<Stage>,
     /// Whether the inbox has ended.
     deaf: bool,
-    accepted: VecDeque<Accepted>,
-    open: Option<String>,
-    /// The turn that somebody wants to end.
-    cancelled: Option<String>,
+    turns: Turns,
+    fetching: Option<Fetching>,
     approvals: BTreeSet<String>,
     task: Option<(TurnOutcome, Option<String>)>,
     ending: Option<(ExitReason, String)>,
+    /// It is to sleep: as soon as no turn is open, and at this time in any case.
+    sleeps: Option<Duration>,
     ladder: Option<Ladder>,
     /// Since when the tree is being killed.
     killing: Option<Duration>,
     timeout: Option<Countdown>,
     silence: Option<Countdown>,
-    /// What the disk did not take yet, in order. As long as there is any the agent is not heard,
-    /// and so waits.
-    unwritten: VecDeque<EventBody>,
-    /// When it is tried again.
-    write_again: Option<Duration>,
-    /// The last order that was obeyed; the server is told once all before it is in the spool.
-    obeyed: u64,
 }
 
 impl Life {
@@ -248,32 +219,31 @@ impl Life {
         let countdown = |ms: Option<u64>| ms.map(|ms| Countdown::new(Duration::from_millis(ms)));
         Self {
             run: run.spec.clone(),
+            address: run.address.clone(),
+            pen: Pen::new(desk.clone()),
             desk,
             shaper: run.shaper(),
             orders,
             tree: Tree::below(&run.spec.job_id, run.cgroup.clone()),
             stage: Arc::default(),
             deaf: false,
-            accepted: VecDeque::new(),
-            open: None,
-            cancelled: None,
+            turns: Turns::default(),
+            fetching: None,
             approvals: BTreeSet::new(),
             task: None,
             ending: None,
+            sleeps: None,
             ladder: None,
             killing: None,
             timeout: countdown(run.spec.timeout_ms),
             silence: countdown(run.spec.idle_timeout_ms),
-            unwritten: VecDeque::new(),
-            write_again: None,
-            obeyed: 0,
         }
     }
 
     /// A job's task is prompted at once; other turns come by inbox.
     fn begin(&mut self) {
         if let Some(task) = self.run.task.clone() {
-            self.open = Some(TASK_TURN.into());
+            self.turns.began(TASK_TURN);
             self.tell(DriverOrder::Prompt { turn: TASK_TURN.into(), text: task });
         }
         self.set_clocks(ambient::elapsed());
@@ -289,26 +259,29 @@ impl Life {
     /// Clocks stand while a person is asked; silence counts only while a turn runs.
     fn set_clocks(&mut self, now: Duration) {
         let asked = !self.approvals.is_empty();
-        let busy = self.open.is_some();
+        let busy = self.turns.open().is_some() && self.fetching.is_none();
         if let Some(timeout) = &mut self.timeout {
             timeout.run(now, !asked);
         }
+        self.turns.run(now, !asked);
         if let Some(silence) = &mut self.silence {
             // An agent that waits for the disk is not silent.
-            silence.run(now, !asked && busy && self.unwritten.is_empty());
+            silence.run(now, !asked && busy && self.pen.is_dry());
         }
     }
 
     /// How long until something is due.
     fn alarm(&self, now: Duration) -> Duration {
         let abandoned = self.desk.last_contact() + ABANDONED_AFTER + Duration::from_secs(1);
-        let idle = self.open.is_none() && self.accepted.is_empty() && self.ending.is_none();
+        let goes_on = self.ending.is_none();
         [
             self.ladder.map(|ladder| ladder.until()),
-            self.timeout.as_ref().and_then(Countdown::end).filter(|_| self.ending.is_none()),
-            self.silence.as_ref().and_then(Countdown::end).filter(|_| self.ending.is_none()),
-            idle.then_some(abandoned),
-            self.write_again,
+            self.timeout.as_ref().and_then(Countdown::end).filter(|_| goes_on),
+            self.silence.as_ref().and_then(Countdown::end).filter(|_| goes_on),
+            self.turns.due().filter(|_| goes_on),
+            self.sleeps.filter(|_| goes_on),
+            (goes_on && self.turns.are_done()).then_some(abandoned),
+            self.pen.again(),
         ]
         .into_iter()
         .flatten()
@@ -318,9 +291,9 @@ impl Life {
 
     /// Something may be due. Answers whether the driver is to be given up.
     fn tick(&mut self, now: Duration) -> bool {
-        if self.write_again.is_some_and(|at| now >= at) && self.write() {
+        if self.pen.again().is_some_and(|at| now >= at) && self.write() {
             self.set_clocks(now);
-            self.prompt(&self.desk.held());
+            self.prompt();
         }
         if self.timeout.as_ref().is_some_and(|clock| clock.is_over(now)) {
             self.end(ExitReason::TimedOut, "the time for this run was over");
@@ -328,8 +301,12 @@ impl Life {
         if self.silence.as_ref().is_some_and(|clock| clock.is_over(now)) {
             self.end(ExitReason::IdleTimedOut, "the agent was silent for too long");
         }
+        if let Some(cut) = self.turns.late(now) {
+            self.cut(cut);
+        }
+        self.doze(now);
         let away = now.saturating_sub(self.desk.last_contact());
-        if away > ABANDONED_AFTER && self.open.is_none() && self.accepted.is_empty() {
+        if away > ABANDONED_AFTER && self.turns.are_done() {
             self.end(ExitReason::Abandoned, "there was no server for an hour, and nothing to do");
         }
         if let Some(rung) = self.ladder.as_mut().and_then(|ladder| ladder.climb(now)) {
@@ -344,7 +321,7 @@ impl Life {
             Rung::Terminate => Signal::TERM,
             Rung::Kill => Signal::KILL,
         };
-        if rung == Rung::Kill && self.ending.is_some() {
+        if rung == Rung::Kill {
             self.killing.get_or_insert(now);
         }
         if let Err(error) = self.tree.signal(signal) {
@@ -359,6 +336,7 @@ impl Life {
         }
         let now = ambient::elapsed();
         self.ending = Some((reason, message.to_owned()));
+        self.fetching = None;
         self.stage.leaving.store(true, Ordering::Relaxed);
         if self.stage.driving.load(Ordering::Relaxed) {
             self.tell(DriverOrder::Stop);
@@ -376,6 +354,7 @@ impl Life {
             let message = "the server gave this sprite to another run";
             self.ending = Some((ExitReason::Superseded, message.into()));
         }
+        self.fetching = None;
         self.stage.leaving.store(true, Ordering::Relaxed);
         self.tell(DriverOrder::Stop);
         self.ladder = Some(Ladder::kill(now));
@@ -383,65 +362,129 @@ impl Life {
     }
 
     fn obey(&mut self, InboxRow { n, order, .. }: InboxRow) {
+        let now = ambient::elapsed();
         match order {
             Order::Heartbeat {} => {}
-            Order::Turn { turn, text, .. } => self.accept(turn, text),
-            Order::Cancel { turn, reason } => self.cancel(turn, reason),
+            Order::Turn { turn, text, attachments, timeout_ms, budget_micro_usd } => {
+                self.accept(Accepted {
+                    turn,
+                    text,
+                    files: attachments,
+                    time: timeout_ms.map(Duration::from_millis),
+                    budget: budget_micro_usd,
+                });
+            }
+            Order::Cancel { turn, reason } => self.cancel(turn.as_deref(), reason),
             Order::Answer { request, allow, message, answers } => {
                 self.approvals.remove(&request);
-                self.set_clocks(ambient::elapsed());
+                self.set_clocks(now);
                 self.tell(DriverOrder::Answer { request, allow, message, answers });
             }
-            Order::Sleep {} => self.end(ExitReason::Completed, "asleep"),
+            Order::Sleep {} => {
+                self.sleeps.get_or_insert(now + WAKEFUL);
+            }
             Order::Stop { reason } => self.end(reason, ""),
         }
-        self.obeyed = n;
+        self.doze(now);
+        self.pen.obeyed(n);
         self.write();
     }
 
-    fn accept(&mut self, turn: String, text: String) {
-        if self.ending.is_some() {
+    /// Takes a turn. One that comes to a run that ends, or is about to, is left to the next run.
+    fn accept(&mut self, accepted: Accepted) {
+        if self.ending.is_some() || self.sleeps.is_some() {
             return;
         }
-        self.accepted.push_back(Accepted { turn: turn.clone(), text, seq: None });
+        let turn = accepted.turn.clone();
+        self.turns.accept(accepted);
         self.keep(EventBody::TurnAccepted { turn, origin: None });
     }
 
-    fn cancel(&mut self, turn: Option<String>, reason: ExitReason) {
-        let waiting = self.accepted.iter().position(|it| Some(&it.turn) == turn.as_ref());
-        if let Some(cancelled) = waiting.and_then(|at| self.accepted.remove(at)) {
-            return self.keep(ended(cancelled.turn, TurnOutcome::Cancelled));
+    fn cancel(&mut self, turn: Option<&str>, reason: ExitReason) {
+        if let Some(turn) = turn
+            && self.turns.withdraw(turn)
+        {
+            return self.say_ended(turn.to_owned(), End::plain(TurnOutcome::Cancelled));
         }
-        if turn.is_some() && turn != self.open {
+        if turn.is_some() && turn != self.turns.open() {
             return;
         }
         if self.run.task.is_some() {
             return self.end(reason, "");
         }
-        if self.open.is_some() && self.cancelled != self.open {
-            self.cancelled.clone_from(&self.open);
-            self.tell(DriverOrder::Interrupt);
-            self.ladder = Some(Ladder::polite(ambient::elapsed(), ladder::POLITE_TURN));
+        self.cut(Cut::Asked);
+    }
+
+    /// Ends the open turn before its time: politely at first.
+    fn cut(&mut self, why: Cut) {
+        if self.ending.is_some() || !self.turns.cut(why) {
+            return;
+        }
+        if let Some(fetching) = self.fetching.take() {
+            // Its CLI knows nothing of it.
+            return self.end_unprompted(&fetching.turn, End::plain(TurnOutcome::Cancelled));
+        }
+        self.tell(DriverOrder::Interrupt);
+        self.ladder = Some(Ladder::polite(ambient::elapsed(), ladder::POLITE_TURN));
+    }
+
+    /// Falls asleep, if that is wanted and nothing is open any more, or for too long.
+    fn doze(&mut self, now: Duration) {
+        if self.sleeps.is_some_and(|until| now >= until || self.turns.are_done()) {
+            self.end(ExitReason::Asleep, "");
         }
     }
 
-    /// Prompts the next turn, if none runs and the server holds that we took it.
-    fn prompt(&mut self, held: &watch::Receiver<u64>) {
-        let known = *held.borrow();
-        if self.open.is_some() || self.ending.is_some() {
+    /// Begins the next turn, if none runs and the server holds that we took it: with its files
+    /// where it has any, and then by its prompt.
+    fn prompt(&mut self) {
+        if self.ending.is_some() {
             return;
         }
-        if let Some(next) =
-            self.accepted.pop_front_if(|next| next.seq.is_some_and(|seq| seq <= known))
-        {
-            self.open = Some(next.turn.clone());
-            let now = ambient::elapsed();
-            if let Some(silence) = &mut self.silence {
-                silence.restart(now);
-            }
-            self.set_clocks(now);
-            self.tell(DriverOrder::Prompt { turn: next.turn, text: next.text });
+        let Some(next) = self.turns.next(*self.desk.held().borrow()) else { return };
+        if next.files.is_empty() {
+            self.tell_prompt(next.turn, next.text);
+        } else {
+            let (address, spec) = (self.address.clone(), self.run.clone());
+            let (turn, files) = (next.turn.clone(), next.files);
+            let files =
+                tokio::spawn(
+                    async move { attachments::fetch(&address, &spec, &turn, &files).await },
+                );
+            self.fetching = Some(Fetching { turn: next.turn, text: next.text, files });
         }
+        self.set_clocks(ambient::elapsed());
+    }
+
+    fn tell_prompt(&mut self, turn: String, text: String) {
+        if let Some(silence) = &mut self.silence {
+            silence.restart(ambient::elapsed());
+        }
+        self.tell(DriverOrder::Prompt { turn, text });
+    }
+
+    /// The open turn's files are here, or will not come.
+    fn have_fetched(&mut self, files: Result<Vec<PathBuf>, String>) {
+        let Some(mut fetching) = self.fetching.take() else { return };
+        let text = std::mem::take(&mut fetching.text);
+        match files {
+            Ok(files) => {
+                self.tell_prompt(fetching.turn.clone(), turns::with_files(text, &files));
+            }
+            Err(why) => {
+                let end = End { message: Some(why), ..End::plain(TurnOutcome::Failed) };
+                self.end_unprompted(&fetching.turn, end);
+            }
+        }
+        self.set_clocks(ambient::elapsed());
+    }
+
+    /// Ends the open turn, of which its CLI never heard.
+    fn end_unprompted(&mut self, turn: &str, mut end: End) {
+        self.turns.close(turn, &mut end);
+        self.say_ended(turn.to_owned(), end);
+        self.set_clocks(ambient::elapsed());
+        self.prompt();
     }
 
     fn hear(&mut self, mut said: Vec<Said>) {
@@ -458,33 +501,32 @@ impl Life {
         for body in self.shaper.take(said) {
             self.keep(body);
         }
-        if !self.unwritten.is_empty() {
+        if !self.pen.is_dry() {
             self.set_clocks(now);
         }
-        self.prompt(&self.desk.held());
+        self.prompt();
+        self.doze(now);
     }
 
     /// Keeps track of turns and approvals.
     fn follow(&mut self, body: &mut EventBody, now: Duration) {
         match body {
-            // A turn that the CLI began by itself may cross a prompt; the person's turn stays
-            // the one that is open.
-            EventBody::TurnAccepted { turn, .. } => {
-                self.open.get_or_insert_with(|| turn.clone());
+            EventBody::TurnAccepted { turn, .. } => self.turns.began(turn),
+            EventBody::Usage { turn, usage } => {
+                if let Some(cut) = self.turns.uses(turn, *usage) {
+                    self.cut(cut);
+                }
             }
-            EventBody::TurnEnded { turn, outcome, message, .. } => {
-                if self.cancelled.as_ref() == Some(turn) && *outcome != TurnOutcome::Succeeded {
-                    *outcome = TurnOutcome::Cancelled;
+            EventBody::TurnEnded { turn, outcome, message, usage } => {
+                let mut end = End { outcome: *outcome, message: message.take(), usage: *usage };
+                if self.ending.is_some() && end.outcome == TurnOutcome::Failed {
+                    end.outcome = self.last_word(None).outcome;
                 }
-                if self.ending.is_some() && *outcome == TurnOutcome::Failed {
-                    *outcome = self.outcome_of_ending();
-                }
-                if self.open.as_ref() == Some(turn) {
-                    self.open = None;
-                }
-                if self.ending.is_none() {
-                    self.cancelled = None;
+                let was_open = self.turns.close(turn, &mut end);
+                (*outcome, *message, *usage) = (end.outcome, end.message, end.usage);
+                if was_open && self.ending.is_none() {
                     self.ladder = None;
+                    self.killing = None;
                 }
                 if turn == TASK_TURN && self.run.task.is_some() {
                     self.task = Some((*outcome, message.clone()));
@@ -503,127 +545,34 @@ impl Life {
         }
     }
 
-    fn outcome_of_ending(&self) -> TurnOutcome {
-        match self.ending {
-            Some((ExitReason::Cancelled, _)) => TurnOutcome::Cancelled,
-            Some((ExitReason::TimedOut | ExitReason::IdleTimedOut, _)) => TurnOutcome::Failed,
-            _ => TurnOutcome::Interrupted,
-        }
-    }
-
     /// Whether the agent is heard. On a disk that is full it waits, as for any reader that is
     /// slow; once its tree is being killed there is not much left to hear.
     fn listens(&self) -> bool {
-        self.unwritten.is_empty() || self.killing.is_some()
+        self.pen.is_dry() || self.killing.is_some()
     }
 
-    /// Puts an event into the spool, behind all that waits for a disk that takes it. Nothing is
-    /// ever given up.
+    fn say_ended(&mut self, turn: String, End { outcome, message, usage }: End) {
+        let mut body = EventBody::TurnEnded { turn, outcome, message, usage };
+        self.shaper.clean(&mut body);
+        self.keep(body);
+    }
+
+    /// Puts an event into the spool, behind all that waits for a disk that takes it.
     fn keep(&mut self, body: EventBody) {
-        self.unwritten.push_back(body);
-        if self.unwritten.len() == 1 {
-            self.write();
-        }
+        let numbered = self.pen.keep(body);
+        self.have_numbered(numbered);
     }
 
     /// Writes what waits for the disk; answers whether nothing waits any more.
     fn write(&mut self) -> bool {
-        while let Some(body) = self.unwritten.pop_front() {
-            let seq = match self.desk.append(body.clone()) {
-                Ok(seq) => seq,
-                Err(error) => {
-                    self.desk.complain(&format!("cannot write to the spool: {error}"));
-                    self.unwritten.push_front(body);
-                    self.write_again = Some(ambient::elapsed() + WRITE_AGAIN);
-                    return false;
-                }
-            };
-            if let EventBody::TurnAccepted { turn, .. } = body
-                && let Some(it) = self.accepted.iter_mut().find(|it| it.turn == turn)
-            {
-                it.seq.get_or_insert(seq);
-            }
-        }
-        self.write_again = None;
-        if self.obeyed > self.desk.inbox() {
-            self.desk.took_order(self.obeyed);
-        }
-        true
+        let numbered = self.pen.write();
+        self.have_numbered(numbered);
+        self.pen.is_dry()
     }
 
-    /// Empties the process tree: asks what is left to end, then kills until nobody is left.
-    async fn clear_tree(&mut self) -> io::Result<()> {
-        process::reap_orphans();
-        let until = ambient::elapsed() + LEFTOVERS;
-        if self.killing.is_none() && self.tree.signal(Signal::TERM)? > 0 {
-            while !self.tree.members()?.is_empty() && ambient::elapsed() < until {
-                ambient::sleep(Duration::from_millis(5)).await;
-                process::reap_orphans();
-            }
-        }
-        let desk = self.desk.clone();
-        self.tree
-            .kill(|stuck| {
-                let text = format!("these processes do not die: {stuck:?}\n").into_bytes();
-                let chunk = crate::wire::Chunk::pack(&text, false);
-                // The next round tells it again.
-                let _ = desk.append(EventBody::Log { stream: Stream::System, chunk });
-            })
-            .await
-            .map(drop)
-    }
-
-    /// Says the last words: what is still open ends, then the exit.
-    async fn finish(&mut self, exit: Exit) -> Exit {
-        for body in self.shaper.finish() {
-            self.keep(body);
-        }
-        for request in std::mem::take(&mut self.approvals) {
-            self.keep(EventBody::ApprovalWithdrawn { request });
-        }
-        let open = self.open.take().into_iter();
-        let waiting = std::mem::take(&mut self.accepted).into_iter().map(|it| it.turn);
-        for turn in open.chain(waiting).collect::<Vec<_>>() {
-            self.keep(ended(turn, self.outcome_of_ending()));
-        }
-        let mut body = EventBody::Exit(self.verdict_on(exit));
-        self.shaper.clean(&mut body);
-        self.keep(body.clone());
-        let exit = match body {
-            EventBody::Exit(exit) => exit,
-            _ => no_answer(),
-        };
-        // A server that wants nothing of it waits for nothing of it.
-        while exit.reason != ExitReason::Superseded && !self.write() {
-            ambient::sleep(WRITE_AGAIN).await;
-        }
-        exit
-    }
-
-    /// How the run ended, from how the driver ended and why it had to.
-    fn verdict_on(&mut self, exit: Exit) -> Exit {
-        if let Some((reason, message)) = self.ending.take() {
-            // How it took its end says nothing about why it had to end.
-            return Exit { reason, message, ..exit };
-        }
-        match self.task.take() {
-            Some((TurnOutcome::Succeeded, _)) if self.killing.is_some() => Exit {
-                code: Some(0),
-                signal: None,
-                reason: ExitReason::Completed,
-                message: String::new(),
-            },
-            Some((TurnOutcome::Failed, message)) if exit.reason == ExitReason::Completed => Exit {
-                code: exit.code.filter(|code| *code != 0),
-                signal: exit.signal,
-                reason: ExitReason::Failed,
-                message: message.unwrap_or_else(|| "the turn failed".into()),
-            },
-            _ => exit,
+    fn have_numbered(&mut self, numbered: Vec<Numbered>) {
+        for Numbered { turn, seq } in numbered {
+            self.turns.numbered(&turn, seq);
         }
     }
-}
-
-fn ended(turn: String, outcome: TurnOutcome) -> EventBody {
-    EventBody::TurnEnded { turn, outcome, message: None, usage: Usage::default() }
 }

@@ -12,9 +12,14 @@
 //! - The process tree is empty before the exit event is numbered.
 //! - The exit event is in the spool before `exit.json` is written, and that before `drained`.
 
+mod attachments;
 mod clock;
 mod ladder;
 mod life;
+mod pen;
+mod turns;
+mod words;
+mod work;
 mod workspace;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};

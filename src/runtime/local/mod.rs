@@ -17,13 +17,13 @@
 mod environment;
 mod removal;
 mod reporter;
+mod runs;
 mod workspace;
 
 use std::{
     collections::HashSet,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -32,9 +32,10 @@ use std::{
 use async_trait::async_trait;
 pub use environment::{NAMES, NEVER, PREFIXES, is_secret};
 use reporter::Reporter;
+use runs::{Placed, Runs, Seen};
 use rustix::process::Signal;
 use sprite_reporter::{
-    process::{self, Handle, Tree},
+    process::{Handle, Tree},
     rundir::{RunDir, State},
     wire::{AgentSpec, EnvVar, ExitReason, Permissions, RepoSpec, RunSpec},
 };
@@ -99,6 +100,7 @@ impl LocalConfig {
 /// The local runtime.
 pub struct LocalRuntime {
     config: LocalConfig,
+    runs: Runs,
     reporter: Reporter,
     /// The sprites whose reporter's end somebody waits for.
     watched: Arc<Mutex<HashSet<String>>>,
@@ -113,6 +115,7 @@ impl LocalRuntime {
         let (wake, wakes) = mpsc::unbounded_channel();
         Arc::new(Self {
             reporter: Reporter::new(config.reporter.clone()),
+            runs: Runs::new(config.runs.clone()),
             config,
             watched: Arc::default(),
             wake,
@@ -121,7 +124,7 @@ impl LocalRuntime {
     }
 
     fn run_dir(&self, uid: &str) -> Result<RunDir, Error> {
-        safe(uid).map(|uid| RunDir::new(self.config.runs.join(uid)))
+        safe(uid).map(|uid| self.runs.of(uid))
     }
 
     fn own_workdir(&self, uid: &str) -> Result<PathBuf, Error> {
@@ -143,28 +146,30 @@ impl LocalRuntime {
         Ok(places.map(|place| place.with_file_name(format!(".clone-{uid}"))).collect())
     }
 
-    /// Makes the run directory, whole or not at all. One that is there stays as it is.
-    async fn prepare(&self, sprite: &Sprite) -> Result<RunDir, Error> {
-        let run = self.run_dir(&sprite.metadata.uid)?;
-        if run.path().exists() {
-            return Ok(run);
-        }
-        let spec = self.run_spec(sprite)?;
-        let beside = self.config.runs.join(format!(".new-{}", sprite.metadata.uid));
-        let (runs, place) = (self.config.runs.clone(), run.path().to_owned());
-        let make = move || -> io::Result<()> {
-            private_directory(&runs)?;
-            private_directory(&beside)?;
-            RunDir::new(&beside).write_spec(&spec)?;
-            fs::rename(&beside, &place)?;
-            fs::File::open(&runs)?.sync_all()
-        };
+    /// Makes the run's directory, whole or not at all. One that is there stays as it is.
+    async fn prepare(&self, sprite: &Sprite, token: &str) -> Result<RunDir, Error> {
+        let uid = safe(&sprite.metadata.uid)?.to_owned();
+        let (runs, run) = (self.runs.clone(), sprite.spec.run);
+        // What is there was made whole, and stays as it was made.
+        let spec = if runs.has(&uid, run) { None } else { Some(self.run_spec(sprite)?) };
         // It waits for the disk, which is not for the server's workers.
-        let made = tokio::task::spawn_blocking(make).await.map_err(io::Error::other);
-        made.and_then(|made| made).map_err(|error| {
-            Error::Transient(format!("cannot make {}: {error}", run.path().display()))
-        })?;
-        Ok(run)
+        let placed = tokio::task::spawn_blocking(move || match spec {
+            None => runs.discard(&uid).map(|()| Placed::Here(runs.of(&uid))),
+            Some(spec) => runs.place(&uid, &spec),
+        })
+        .await;
+        match placed.map_err(io::Error::other).and_then(|placed| placed) {
+            Ok(Placed::Here(dir)) => Ok(dir),
+            Ok(Placed::Undrained(dir, earlier)) => {
+                self.reporter.launch(dir.path(), token).await?;
+                Err(Error::Transient(format!("its run {earlier} has more to tell")))
+            }
+            Ok(Placed::Not(why)) => Err(Error::Transient(why)),
+            Err(error) => Err(Error::Transient(format!(
+                "cannot make {}: {error}",
+                self.runs.of(&sprite.metadata.uid).path().display()
+            ))),
+        }
     }
 
     /// What the reporter is to do, from what the sprite is to be.
@@ -203,7 +208,7 @@ impl LocalRuntime {
             env: self.environment(&spec.env)?,
             timeout_ms: spec.timeout.map(|span| span.as_millis()),
             idle_timeout_ms: spec.idle_timeout.map(|span| span.as_millis()),
-            session: spec.session.clone(),
+            session: session(sprite),
             hide: vec![text(&self.config.data)?],
             worktree: None,
             sandbox: None,
@@ -268,21 +273,7 @@ impl LocalRuntime {
     /// # Errors
     /// What the file system says.
     pub fn reporters(&self) -> io::Result<Vec<u32>> {
-        let entries = match fs::read_dir(&self.config.runs) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut living = Vec::new();
-        for entry in entries {
-            let run = RunDir::new(entry?.path());
-            if run.is_held()?
-                && let Some(state) = run.state()?
-            {
-                living.push(state.process.pid);
-            }
-        }
-        living.sort_unstable();
-        Ok(living)
+        self.runs.reporters()
     }
 
     /// Waits, once per sprite, for its reporter's end, and wakes whoever looks after sprites.
@@ -312,23 +303,23 @@ impl LocalRuntime {
         });
     }
 
-    fn look(&self, uid: &str) -> io::Result<Observed> {
-        let run = RunDir::new(self.config.runs.join(uid));
-        if !run.path().exists() {
-            return Ok(Observed::Absent);
-        }
-        let held = run.is_held()?;
-        let state = run.state()?;
-        let Some(state) = state else {
-            return Ok(if held { Observed::Running { process: None } } else { Observed::Absent });
+    fn look(&self, uid: &str, run: u32) -> io::Result<Observed> {
+        let (observed, state) = match self.runs.look(uid, run)? {
+            Seen::This(observed, state) => (observed, state),
+            Seen::Earlier(earlier, state) => {
+                (Observed::Unknown { why: format!("its run {earlier} still lives") }, state)
+            }
+            Seen::Later(later) => {
+                let why = format!("run {run} was asked for, and run {later} of it is there");
+                (Observed::Unknown { why }, None)
+            }
         };
-        // The lock is proof of life; a reporter that lets go of it lives for an instant more.
-        if held || process::lives(&state.process)? {
-            self.watch(uid, &state);
-            return Ok(Observed::Running { process: Some(state.process) });
+        if let Some(state) = &state
+            && matches!(observed, Observed::Running { .. } | Observed::Unknown { .. })
+        {
+            self.watch(uid, state);
         }
-        let exit = run.exit()?;
-        Ok(if run.drained() { Observed::Gone { exit } } else { Observed::Orphaned { exit } })
+        Ok(observed)
     }
 }
 
@@ -344,11 +335,12 @@ impl Runtime for LocalRuntime {
 
     async fn observe(&self, sprite: &Sprite) -> Result<Observed, Error> {
         let uid = safe(&sprite.metadata.uid)?;
-        Ok(self.look(uid).unwrap_or_else(|error| Observed::Unknown { why: error.to_string() }))
+        let observed = self.look(uid, sprite.spec.run);
+        Ok(observed.unwrap_or_else(|error| Observed::Unknown { why: error.to_string() }))
     }
 
     async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
-        let run = self.prepare(sprite).await?;
+        let run = self.prepare(sprite, token).await?;
         let begun = run.state().map_err(|error| Error::Transient(error.to_string()))?.is_some();
         if begun {
             return Ok(());
@@ -372,7 +364,9 @@ impl Runtime for LocalRuntime {
         if let Some(state) = &state
             && let Some(reporter) = Handle::open(&state.process).map_err(transient)?
         {
-            let reason = sprite.spec.stop.unwrap_or(ExitReason::Cancelled);
+            let asked =
+                if sprite.spec.running { ExitReason::Cancelled } else { ExitReason::Asleep };
+            let reason = sprite.spec.stop.unwrap_or(asked);
             run.write_stop(reason).map_err(transient)?;
             reporter.signal(Signal::TERM).map_err(transient)?;
         }
@@ -407,8 +401,7 @@ impl Runtime for LocalRuntime {
         let cleaned = own.remove().await?;
         // What the clone's own filters may have left running when git was asked.
         empty(Tree::left_behind(uid, None)).await?;
-        let new = self.config.runs.join(format!(".new-{uid}"));
-        removal::remove_hidden(&new).await.map_err(transient)?;
+        self.runs.discard(uid).map_err(transient)?;
         removal::remove(run.path()).await.map_err(transient)?;
         Ok(cleaned)
     }
@@ -456,8 +449,10 @@ fn text(path: &Path) -> Result<String, Error> {
         .ok_or_else(|| Error::Terminal(format!("{} is not UTF-8", path.display())))
 }
 
-fn private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// The session to resume: what the sprite was made with, and then what its runs told.
+fn session(sprite: &Sprite) -> Option<String> {
+    let told = sprite.status.session_id.clone().filter(|_| sprite.spec.run > 1);
+    told.or_else(|| sprite.spec.session.clone())
 }
 
 fn agent_spec(agent: &AgentCli, instructions: Option<&str>) -> Result<AgentSpec, Error> {

@@ -27,6 +27,18 @@ pub(super) async fn remove_hidden(path: &Path) -> io::Result<()> {
     apart(move || discard(&path)).await
 }
 
+/// Moves a directory that others look at from its place, whole; it is removed later.
+pub(super) fn displace(path: &Path) -> io::Result<()> {
+    let gone = gone(path);
+    discard(&gone)?;
+    fs::rename(path, &gone).map_err(|error| named(path, &error))
+}
+
+/// Removes what was moved from this place.
+pub(super) fn discard_displaced(path: &Path) -> io::Result<()> {
+    discard(&gone(path))
+}
+
 /// Where a directory is while it is being removed.
 fn gone(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -38,7 +50,8 @@ async fn apart(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Re
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn discard(path: &Path) -> io::Result<()> {
+/// Removes a directory; one that is not there is fine.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(path, &error)),
         _ => Ok(()),

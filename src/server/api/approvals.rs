@@ -1,7 +1,8 @@
 //! What agents ask for, and the answer.
 //!
 //! An answer resolves a row of the ledger and does no more: the first one counts, and the
-//! Sprite's controller takes it to the agent.
+//! Sprite's controller takes it to the agent. One that says "always" leaves a grant in the same
+//! transaction, by which the controller answers all further requests of the same rule.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +14,13 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use sprite_reporter::wire::ApprovalKind;
 
 use super::{params::kind, read};
 use crate::{
     resource::Kind,
     server::{State, body, status::Problem},
-    store::{Approval, ApprovalState, Op, Transaction},
+    store::{Approval, ApprovalState, Grant, Op, Transaction},
 };
 
 /// The largest answer.
@@ -35,6 +37,10 @@ struct Answer {
     message: String,
     #[serde(default)]
     answers: BTreeMap<String, String>,
+    #[serde(default)]
+    always: bool,
+    #[serde(default)]
+    by: Option<String>,
 }
 
 /// All that an object's sprites have asked for, the oldest first.
@@ -66,7 +72,8 @@ pub(super) async fn list(
 }
 
 /// `POST /{plural}/{name}/approvals/{request}`: `{"allow": true}` or `{"allow": false,
-/// "message": "why"}`. A request that was answered before is a conflict that says by whom.
+/// "message": "why"}`; with `"always": true` for all further requests of its rule, and with
+/// `"answers": {"QUESTION": "ANSWER"}` where it asks questions. A request that was answered before is a conflict that says by whom.
 pub(super) async fn answer(
     Shared(state): Shared<State>,
     Path((plural, name, request)): Path<(String, String, String)>,
@@ -83,16 +90,23 @@ pub(super) async fn answer(
     if found.state != ApprovalState::Pending {
         return Err(answered(&found));
     }
-    let op = Op::ResolveApproval {
+    check(&answer, &found)?;
+    let by = answer.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
+    let now = shared.ambient.clock.now();
+    let mut transaction = Transaction::at(now).with(Op::ResolveApproval {
         sprite_uid: found.sprite_uid.clone(),
         run: found.run,
         request: request.clone(),
         state: if answer.allow { ApprovalState::Allowed } else { ApprovalState::Denied },
-        by: API.to_owned(),
+        by: by.clone(),
         message: answer.message,
         answers: answer.answers,
-    };
-    let apply = shared.store.apply(Transaction::at(shared.ambient.clock.now()).with(op));
+    });
+    if answer.always {
+        let grant = grant(&state, kind, &name, &found, by).await?;
+        transaction.ops.push(Op::AddGrant(grant));
+    }
+    let apply = shared.store.apply(transaction);
     match shared.ambient.step("api.answer", apply).await {
         Ok(_) => Ok(Json(find(&state, kind, &name, &request).await?).into_response()),
         Err(crate::store::Error::Stale { .. }) => {
@@ -100,6 +114,71 @@ pub(super) async fn answer(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an answer fits what is asked.
+fn check(answer: &Answer, asked: &Approval) -> Result<(), Problem> {
+    let bad = |message: String| Err(Problem::bad_request(message));
+    if answer.always && !answer.allow {
+        return bad("always goes with \"allow\": true; nothing is denied for good".to_owned());
+    }
+    if answer.always && asked.rule.is_none() {
+        return bad(format!(
+            "the request {} can only be allowed this once; leave out always",
+            asked.request
+        ));
+    }
+    let unasked = answer
+        .answers
+        .keys()
+        .find(|text| !asked.questions.iter().any(|question| question.text == **text));
+    if let Some(text) = unasked {
+        return bad(format!("nobody asked \"{text}\"; name questions by their texts"));
+    }
+    if asked.kind == ApprovalKind::Question && answer.allow {
+        let open = asked.questions.iter().find(|q| !answer.answers.contains_key(&q.text));
+        if let Some(question) = open {
+            return bad(format!(
+                "the question \"{}\" has no answer; give one for each in answers",
+                question.text
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What an answer of "always" leaves: a row of the Agent that the request comes from.
+async fn grant(
+    state: &State,
+    kind: Kind,
+    name: &str,
+    asked: &Approval,
+    by: String,
+) -> Result<Grant, Problem> {
+    let store = &state.0.store;
+    let agent_uid = match kind {
+        Kind::Agent => Some(read::object(state, kind, name).await?.metadata().uid.clone()),
+        _ => {
+            let sprite = store.get_by_uid(Kind::Sprite, &asked.sprite_uid).await?;
+            sprite.and_then(|sprite| {
+                let owner = sprite.metadata().controller()?;
+                (owner.kind == Kind::Agent).then(|| owner.uid.clone())
+            })
+        }
+    };
+    let Some(agent_uid) = agent_uid else {
+        return Err(Problem::bad_request(
+            "only an agent can be allowed something for good; a job ends, so leave out always",
+        ));
+    };
+    Ok(Grant {
+        id: state.0.ambient.ids.uid(),
+        agent_uid,
+        tool: asked.tool.clone(),
+        rule: asked.rule.clone().unwrap_or_default(),
+        by,
+        created: state.0.ambient.clock.now(),
+    })
 }
 
 /// The request of that id that waits, else the newest.

@@ -7,10 +7,14 @@
 
 mod approvals;
 mod discovery;
+mod grants;
 mod log;
+mod metrics;
 mod params;
 mod read;
+mod secrets;
 mod table;
+mod turns;
 mod watch;
 mod write;
 
@@ -30,6 +34,8 @@ pub(super) fn router() -> Router<State> {
         .route("/apis", routing::get(discovery::groups))
         .route("/apis/opendispatch.dev", routing::get(discovery::group))
         .route(PREFIX, routing::get(discovery::resources))
+        .route(&at("/secrets"), routing::get(secrets::list))
+        .route(&at("/secrets/{name}"), routing::put(secrets::put).delete(secrets::remove))
         .route(&at("/{plural}"), routing::get(read::list).post(write::create))
         .route(
             &at("/{plural}/{name}"),
@@ -43,4 +49,10 @@ pub(super) fn router() -> Router<State> {
         .route(&at("/{plural}/{name}/approvals"), routing::get(approvals::list))
         .route(&at("/{plural}/{name}/approvals/{request}"), routing::post(approvals::answer))
         .route(&at("/{plural}/{name}/events"), routing::get(read::events))
+        .route(&at("/agents/{name}/turns"), routing::get(turns::list).post(turns::add))
+        .route(&at("/agents/{name}/turns/{id}"), routing::get(turns::get))
+        .route(&at("/agents/{name}/turns/{id}/cancel"), routing::post(turns::cancel))
+        .route(&at("/agents/{name}/grants"), routing::get(grants::list))
+        .route(&at("/agents/{name}/grants/{id}"), routing::delete(grants::revoke))
+        .route("/metrics", routing::get(metrics::metrics))
 }

@@ -26,9 +26,11 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 /// The longest `requestId`.
 const MAX_REQUEST_ID: usize = 200;
 /// How often a write is tried that loses against others, or a name that is taken.
-const TRIES: usize = 16;
+pub(super) const TRIES: usize = 16;
 
-/// `POST /{plural}`: creates an object. A repeated `requestId` gets what the first one got.
+/// `POST /{plural}`: creates an object. A repeated `requestId` gets what the first one got. An
+/// Agent or a Job that names no agent CLI gets the one that the server resolves; with `console`,
+/// which says that a person types on this machine, a shell is the last resort.
 pub(super) async fn create(
     Shared(state): Shared<State>,
     Path(plural): Path<String>,
@@ -38,7 +40,9 @@ pub(super) async fn create(
     let params = Params::of(request.uri());
     let dry_run = params.dry_run()?;
     let receipt_key = params.text("requestId").map(receipt_key).transpose()?;
-    let document = document(&state, request).await?;
+    let console = params.flag("console");
+    let mut document = document(&state, request).await?;
+    fill(&state, kind, &mut document, console)?;
     let wanted = typed(kind, document)?;
     let shared = &state.0;
     if let Some(key) = &receipt_key
@@ -94,16 +98,35 @@ pub(super) async fn create(
     Err(too_busy("no free name was found; choose another generateName, or a name"))
 }
 
-fn too_busy(message: &str) -> Problem {
+/// Fills in what a person need not say.
+fn fill(state: &State, kind: Kind, document: &mut Value, console: bool) -> Result<(), Problem> {
+    let (Kind::Agent | Kind::Job, Some(defaults)) = (kind, &state.0.extras.defaults) else {
+        return Ok(());
+    };
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = name.to_owned();
+    let Some(spec) = document.get_mut("spec") else { return Ok(()) };
+    defaults
+        .fill(spec, console)
+        .map_err(|fault| Problem::invalid(kind, &name, &Faults(vec![fault])))
+}
+
+pub(super) fn too_busy(message: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
 }
 
 fn receipt_key(id: &str) -> Result<String, Problem> {
+    check_request_id(id)?;
+    Ok(format!("api/{id}"))
+}
+
+/// Whether a `requestId` is short enough to be kept.
+pub(super) fn check_request_id(id: &str) -> Result<(), Problem> {
     if id.len() > MAX_REQUEST_ID {
         let message = format!("requestId is longer than {MAX_REQUEST_ID} bytes");
         return Err(Problem::bad_request(message));
     }
-    Ok(format!("api/{id}"))
+    Ok(())
 }
 
 /// What a request led to when it came first.

@@ -40,6 +40,7 @@ use sprite_reporter::wire::{
 use super::directory::Standing;
 use crate::{
     ambient::Ambient,
+    metrics::Metrics,
     resource::{ExitStatus, Kind},
     store::{self, ApprovalState, Cursor, Op, OutputRow, Store, Transaction},
 };
@@ -55,11 +56,12 @@ const SHARED_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct Ingest {
     store: Arc<dyn Store>,
     ambient: Ambient,
+    metrics: Metrics,
 }
 
 impl Ingest {
-    pub(super) fn new(store: Arc<dyn Store>, ambient: Ambient) -> Self {
-        Self { store, ambient }
+    pub(super) fn new(store: Arc<dyn Store>, ambient: Ambient, metrics: Metrics) -> Self {
+        Self { store, ambient, metrics }
     }
 
     /// Puts a request in its sprite's line, and answers once it is durable or refused.
@@ -249,6 +251,7 @@ impl Ingest {
         loop {
             let now = self.ambient.clock.now();
             let context = self.context(lane, run, now, &events).await?;
+            let (taken, lost) = weigh(&events);
             let contested = !context.turns.is_empty() || !context.pending.is_empty();
             let (mut next, observed) = observe(&known, context, &events);
             let spare = (contested && tries > 1).then(|| events.clone());
@@ -268,6 +271,8 @@ impl Ingest {
             match self.ambient.step("ingest.commit", self.store.apply(transaction)).await {
                 Ok(_) => {
                     lane.speaks(next.run);
+                    self.metrics.ingested(taken);
+                    self.metrics.dropped(lost);
                     *seen = Some(next);
                     return Ok(());
                 }
@@ -335,6 +340,7 @@ impl Ingest {
             greeted: status.hello_time.is_some(),
             ready: status.ready,
             session: status.session_id,
+            slept: status.slept,
             exit: status.exit,
             missing: status.missing_bytes,
             artifacts: status.artifacts,
@@ -373,6 +379,15 @@ fn failed(error: &store::Error) -> Reply {
         store::Error::NotFound { .. } => Reply::Superseded,
         other => Reply::Unavailable(other.to_string()),
     }
+}
+
+/// How many events these are, and how many bytes of text are missing among them.
+fn weigh(events: &[Event]) -> (u64, u64) {
+    let lost = events.iter().map(|event| match event.body {
+        EventBody::Gap { bytes, .. } => bytes,
+        _ => 0,
+    });
+    (u64::try_from(events.len()).unwrap_or(u64::MAX), lost.fold(0, u64::saturating_add))
 }
 
 fn ack_of(seen: Option<&Seen>) -> EventAck {

@@ -22,6 +22,7 @@ mod load;
 mod open;
 mod read;
 mod save;
+mod snapshot;
 mod writer;
 
 use std::{
@@ -46,6 +47,7 @@ use crate::{
     ambient::Ambient,
     resource::{AnyObject, Kind},
 };
+pub use snapshot::snapshot;
 use writer::Request;
 
 /// The store's file in the data directory.

@@ -1,9 +1,20 @@
-//! What the server is told from outside: a flag, else the environment, else a default.
+//! What the server is told from outside: a flag, else the environment, else a `.env` file, else the
+//! configuration file, else a default.
 //!
-//! [`Config::resolve`] is a pure function of the flags, a view of the environment and a few
-//! facts about the machine. Each value remembers where it came from, so that an error can name
+//! [`Layers`] read the files; [`Config::resolve`] is a pure function of the flags, the layers and
+//! a few facts about the machine. Each value remembers where it came from, so that an error can name
 //! the place to mend, and the log can say why the server is as it is. The table in
 //! `docs/configuration.md` is checked against [`SETTINGS`].
+
+mod file;
+mod known;
+mod layers;
+mod view;
+
+pub use file::File;
+pub use known::{KNOWN, Known, Reader};
+pub use layers::{CONFIG_FILE, DOT_ENV, Layers, Places};
+pub use view::{Line, view};
 
 use std::{
     fmt,
@@ -25,6 +36,8 @@ pub struct Described {
     pub flag: &'static str,
     /// The environment variable, or nothing.
     pub variable: &'static str,
+    /// The key in the configuration file, or nothing.
+    pub key: &'static str,
     /// The default, in words.
     pub default: &'static str,
     /// What it sets.
@@ -32,53 +45,74 @@ pub struct Described {
 }
 
 /// Every setting, in the order in which the documentation lists them.
-pub const SETTINGS: [Described; 9] = [
+pub const SETTINGS: [Described; 14] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
+        key: "",
         default: "`$XDG_STATE_HOME/open-dispatch`, else `~/.local/state/open-dispatch`",
         what: "The data directory: store, tokens, runs, clones.",
     },
     Described {
+        flag: "--config",
+        variable: "OPEN_DISPATCH_CONFIG",
+        key: "",
+        default: "`config.yaml` in the data directory, if it is there",
+        what: "The configuration file.",
+    },
+    Described {
         flag: "--listen",
-        variable: "WEBHOOK_PORT",
+        variable: "OPEN_DISPATCH_LISTEN",
+        key: "listen",
         default: "`127.0.0.1:8080`",
-        what: "Where the server listens. The flag takes an address, a port, or both; the \
-               variable takes a port.",
+        what: "Where the server listens: an address, a port, or both.",
+    },
+    Described {
+        flag: "",
+        variable: "WEBHOOK_PORT",
+        key: "",
+        default: "`8080`",
+        what: "The port, where no other setting names one.",
     },
     Described {
         flag: "--chat",
         variable: "CHAT_PROVIDER",
+        key: "chat",
         default: "`console`",
         what: "The chat platform: `console` or `none`.",
     },
     Described {
         flag: "--max-sprites",
         variable: "OPEN_DISPATCH_MAX_SPRITES",
+        key: "maxSprites",
         default: "twice the number of CPUs, at least 4",
         what: "How many sprites may live on this machine at once; the others wait in order.",
     },
     Described {
         flag: "--log-format",
         variable: "OPEN_DISPATCH_LOG_FORMAT",
+        key: "logFormat",
         default: "`text`",
         what: "How the log is written: `text` or `json`.",
     },
     Described {
         flag: "",
         variable: "OPEN_DISPATCH_LOG",
+        key: "log",
         default: "`info`",
         what: "What is logged, as `level` or `target=level,...`.",
     },
     Described {
         flag: "",
         variable: "OPEN_DISPATCH_STORE",
+        key: "store",
         default: "the data directory",
         what: "The directory that holds the store. `DATABASE_URL` is never the server's own.",
     },
     Described {
         flag: "",
         variable: "JOB_TOKEN_SECRET",
+        key: "",
         default: "a key drawn once, in the data directory",
         what: "The key from which the sprites' tokens are derived. A server with another one than \
                living sprites were started with does not start.",
@@ -86,9 +120,32 @@ pub const SETTINGS: [Described; 9] = [
     Described {
         flag: "",
         variable: "OPEN_DISPATCH_PASS_ENV",
+        key: "passEnv",
         default: "nothing",
         what: "Names of further variables that agents inherit from the server, separated by \
                commas.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_ROOTS",
+        key: "roots",
+        default: "the home of the user who runs the server",
+        what: "The directories within which agents may work, separated by colons.",
+    },
+    Described {
+        flag: "",
+        variable: "SPRITE_AGENT_TYPE",
+        key: "agent",
+        default: "the first of `claude`, `opencode`, `codex-acp` that is found on the `PATH`; \
+                  on the console `command` where none is",
+        what: "The agent of who names none: `claude`, `opencode`, `codex` or `command`.",
+    },
+    Described {
+        flag: "",
+        variable: "OPENCODE_MODEL",
+        key: "opencodeModel",
+        default: "OpenCode's own",
+        what: "OpenCode's model, as `provider/model`, where a spec names none.",
     },
 ];
 
@@ -99,6 +156,10 @@ pub enum Source {
     Flag(&'static str),
     /// A variable of the environment.
     Environment(&'static str),
+    /// A variable of a `.env` file.
+    DotEnv(&'static str),
+    /// A key of the configuration file.
+    File(&'static str),
     /// Nowhere: nothing was said.
     Default,
 }
@@ -107,6 +168,8 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) | Self::Environment(name) => f.write_str(name),
+            Self::DotEnv(name) => write!(f, "{name} in {DOT_ENV}"),
+            Self::File(key) => write!(f, "{key} in the configuration file"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -160,6 +223,14 @@ pub struct Config {
     pub token_secret: Setting<Option<SecretString>>,
     /// Further variables that agents inherit.
     pub pass_env: Setting<Vec<String>>,
+    /// Where agents may work; the home where none is named.
+    pub roots: Setting<Vec<PathBuf>>,
+    /// The agent of who names none, as it is called in specs.
+    pub agent: Setting<Option<String>>,
+    /// OpenCode's model where a spec names none.
+    pub opencode_model: Setting<Option<String>>,
+    /// The whole environment, `.env` included, of which agents get their part.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The flags of `serve`, as they were typed.
@@ -190,8 +261,8 @@ pub enum Error {
     /// A value that cannot be read.
     #[error("{place} is `{value}`, which is no {what}; {mend}")]
     Unreadable {
-        /// The flag or variable.
-        place: &'static str,
+        /// The flag, variable or key.
+        place: String,
         /// What it holds.
         value: String,
         /// What it ought to be.
@@ -202,8 +273,8 @@ pub enum Error {
     /// A platform that is planned.
     #[error("{place} is `{value}`, which is not supported yet; use `console` or `none`")]
     ChatNotYet {
-        /// The flag or variable.
-        place: &'static str,
+        /// The flag, variable or key.
+        place: String,
         /// The platform.
         value: String,
     },
@@ -213,74 +284,73 @@ pub enum Error {
          directory, or unset it to keep the store in the data directory"
     )]
     StoreNotYet,
+    /// A file that cannot be used.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A `.env` file that cannot be used.
+    #[error("{}: {what}", path.display())]
+    DotEnv {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, without any value.
+        what: String,
+    },
     /// A relative, missing or unknown home.
     #[error("there is no place for the data directory: {0}; name one with --data")]
     NoHome(String),
 }
 
 impl Config {
-    /// Settles every value: the flag, else the environment, else the default. An empty variable
-    /// counts as one that is not set.
+    /// Settles every value: the flag, else what the layers say, else the default.
     ///
     /// # Errors
     /// The first value that cannot be used, with its place.
-    pub fn resolve(
-        flags: &Flags,
-        environment: impl Fn(&str) -> Option<String>,
-        machine: Machine,
-    ) -> Result<Self, Error> {
-        let variable = |name: &'static str| environment(name).filter(|value| !value.is_empty());
-        let pick = |flag: Option<String>, flag_name, name| match flag {
-            Some(value) => Some((value, Source::Flag(flag_name))),
-            None => variable(name).map(|value| (value, Source::Environment(name))),
+    pub fn resolve(flags: &Flags, layers: &Layers, machine: Machine) -> Result<Self, Error> {
+        let pick = |flag: &Option<String>, flag_name, name| match flag {
+            Some(value) => Some((value.clone(), Source::Flag(flag_name))),
+            None => layers.said(name),
         };
-
-        let data = data_dir(flags.data.clone(), &environment)?;
-        let listen = match &flags.listen {
-            Some(text) => Setting {
-                value: read_listen(text, read_port(variable("WEBHOOK_PORT"))?)?,
-                source: Source::Flag("--listen"),
-            },
-            None => match read_port(variable("WEBHOOK_PORT"))? {
-                Some(port) => Setting {
-                    value: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
-                    source: Source::Environment("WEBHOOK_PORT"),
-                },
-                None => Setting {
-                    value: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT),
-                    source: Source::Default,
-                },
-            },
-        };
-        let chat =
-            settle(pick(flags.chat.clone(), "--chat", "CHAT_PROVIDER"), read_chat, Chat::Console)?;
-        let max_sprites = settle(
-            pick(flags.max_sprites.clone(), "--max-sprites", "OPEN_DISPATCH_MAX_SPRITES"),
-            read_max_sprites,
-            machine.cpus.saturating_mul(2).max(FEWEST_SPRITES),
-        )?;
-        let log_format = settle(
-            pick(flags.log_format.clone(), "--log-format", "OPEN_DISPATCH_LOG_FORMAT"),
-            read_log_format,
-            LogFormat::Text,
-        )?;
-        let log = settle(
-            pick(None, "", "OPEN_DISPATCH_LOG"),
-            |text, _| Ok(text.to_owned()),
-            "info".to_owned(),
-        )?;
-        let store = settle(pick(None, "", "OPEN_DISPATCH_STORE"), read_store, None)?;
-        let token_secret = settle(
-            pick(None, "", "JOB_TOKEN_SECRET"),
-            |text, _| Ok(Some(SecretString::from(text))),
-            None,
-        )?;
-        let pass_env = settle(
-            pick(None, "", "OPEN_DISPATCH_PASS_ENV"),
-            |text, _| Ok(names(text)),
-            Vec::new(),
-        )?;
-        Ok(Self { data, listen, chat, max_sprites, log, log_format, store, token_secret, pass_env })
+        let text = |text: &str, _: &str| Ok(Some(text.to_owned()));
+        Ok(Self {
+            data: data_dir(flags.data.clone(), |name| layers.variable(name))?,
+            listen: listen(flags, layers)?,
+            chat: settle(pick(&flags.chat, "--chat", "CHAT_PROVIDER"), read_chat, Chat::Console)?,
+            max_sprites: settle(
+                pick(&flags.max_sprites, "--max-sprites", "OPEN_DISPATCH_MAX_SPRITES"),
+                read_max_sprites,
+                machine.cpus.saturating_mul(2).max(FEWEST_SPRITES),
+            )?,
+            log: settle(
+                layers.said("OPEN_DISPATCH_LOG"),
+                |text, _| Ok(text.to_owned()),
+                "info".to_owned(),
+            )?,
+            log_format: settle(
+                pick(&flags.log_format, "--log-format", "OPEN_DISPATCH_LOG_FORMAT"),
+                read_log_format,
+                LogFormat::Text,
+            )?,
+            store: settle(layers.said("OPEN_DISPATCH_STORE"), read_store, None)?,
+            token_secret: settle(
+                layers.said("JOB_TOKEN_SECRET"),
+                |text, _| Ok(Some(SecretString::from(text))),
+                None,
+            )?,
+            pass_env: settle(
+                layers.said("OPEN_DISPATCH_PASS_ENV"),
+                |text, _| Ok(names(text)),
+                Vec::new(),
+            )?,
+            roots: settle(layers.said("OPEN_DISPATCH_ROOTS"), read_roots, Vec::new())?,
+            agent: settle(layers.said("SPRITE_AGENT_TYPE"), read_agent, None)?,
+            opencode_model: settle(layers.said("OPENCODE_MODEL"), text, None)?,
+            environment: layers.variables(),
+        })
     }
 
     /// The directory that holds the store.
@@ -321,35 +391,49 @@ pub fn data_dir(
 /// Reads what was said, if something was.
 fn settle<T>(
     said: Option<(String, Source)>,
-    read: impl Fn(&str, &'static str) -> Result<T, Error>,
+    read: impl Fn(&str, &str) -> Result<T, Error>,
     default: T,
 ) -> Result<Setting<T>, Error> {
     match said {
         None => Ok(Setting { value: default, source: Source::Default }),
-        Some((text, source)) => {
-            let place = match source {
-                Source::Flag(name) | Source::Environment(name) => name,
-                Source::Default => "",
-            };
-            Ok(Setting { value: read(&text, place)?, source })
-        }
+        Some((text, source)) => Ok(Setting { value: read(&text, &source.to_string())?, source }),
     }
 }
 
-fn read_port(text: Option<String>) -> Result<Option<u16>, Error> {
-    text.map(|value| {
-        value.parse().map_err(|_| Error::Unreadable {
-            place: "WEBHOOK_PORT",
-            value,
-            what: "port",
-            mend: "write a number from 0 to 65535",
-        })
+/// The flag; else an address of the environment; else its port alone; else the file's address.
+fn listen(flags: &Flags, layers: &Layers) -> Result<Setting<SocketAddr>, Error> {
+    let port = match layers.said("WEBHOOK_PORT") {
+        Some((text, source)) => Some((read_port(&text, &source.to_string())?, source)),
+        None => None,
+    };
+    let number = port.map(|(number, _)| number);
+    let address = layers.said("OPEN_DISPATCH_LISTEN");
+    let said = match &flags.listen {
+        Some(text) => Some((text.clone(), Source::Flag("--listen"))),
+        None if port.is_some() => address.filter(|(_, source)| !matches!(source, Source::File(_))),
+        None => address,
+    };
+    let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    Ok(match (said, port) {
+        (Some((text, source)), _) => {
+            Setting { value: read_listen(&text, &source.to_string(), number)?, source }
+        }
+        (None, Some((number, source))) => Setting { value: local(number), source },
+        (None, None) => Setting { value: local(DEFAULT_PORT), source: Source::Default },
     })
-    .transpose()
+}
+
+fn read_port(text: &str, place: &str) -> Result<u16, Error> {
+    text.parse().map_err(|_| Error::Unreadable {
+        place: place.to_owned(),
+        value: text.to_owned(),
+        what: "port",
+        mend: "write a number from 0 to 65535",
+    })
 }
 
 /// Reads `ADDRESS:PORT`, `ADDRESS`, `PORT` or `:PORT`; `localhost` is 127.0.0.1.
-fn read_listen(text: &str, port: Option<u16>) -> Result<SocketAddr, Error> {
+fn read_listen(text: &str, place: &str, port: Option<u16>) -> Result<SocketAddr, Error> {
     let named = text.replacen("localhost", "127.0.0.1", 1);
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     if let Ok(address) = named.parse() {
@@ -360,7 +444,7 @@ fn read_listen(text: &str, port: Option<u16>) -> Result<SocketAddr, Error> {
     }
     named.parse().map(|address| SocketAddr::new(address, port.unwrap_or(DEFAULT_PORT))).map_err(
         |_| Error::Unreadable {
-            place: "--listen",
+            place: place.to_owned(),
             value: text.to_owned(),
             what: "address",
             mend: "write ADDRESS:PORT, such as 127.0.0.1:8080, or a port alone",
@@ -368,13 +452,41 @@ fn read_listen(text: &str, port: Option<u16>) -> Result<SocketAddr, Error> {
     )
 }
 
-fn read_chat(text: &str, place: &'static str) -> Result<Chat, Error> {
+fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
+    let roots: Vec<PathBuf> =
+        text.split(':').filter(|root| !root.is_empty()).map(PathBuf::from).collect();
+    match roots.iter().find(|root| !root.is_absolute() && !root.starts_with("~")) {
+        None => Ok(roots),
+        Some(root) => Err(Error::Unreadable {
+            place: place.to_owned(),
+            value: root.display().to_string(),
+            what: "absolute path",
+            mend: "begin it with / or ~/",
+        }),
+    }
+}
+
+fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {
+    match text {
+        "claude" | "opencode" | "codex" | "command" => Ok(Some(text.to_owned())),
+        _ => Err(Error::Unreadable {
+            place: place.to_owned(),
+            value: text.to_owned(),
+            what: "agent",
+            mend: "use `claude`, `opencode`, `codex` or `command`",
+        }),
+    }
+}
+
+fn read_chat(text: &str, place: &str) -> Result<Chat, Error> {
     match text {
         "console" => Ok(Chat::Console),
         "none" => Ok(Chat::None),
-        "slack" | "teams" | "discord" => Err(Error::ChatNotYet { place, value: text.to_owned() }),
+        "slack" | "teams" | "discord" => {
+            Err(Error::ChatNotYet { place: place.to_owned(), value: text.to_owned() })
+        }
         _ => Err(Error::Unreadable {
-            place,
+            place: place.to_owned(),
             value: text.to_owned(),
             what: "chat platform",
             mend: "use `console` or `none`",
@@ -382,21 +494,21 @@ fn read_chat(text: &str, place: &'static str) -> Result<Chat, Error> {
     }
 }
 
-fn read_max_sprites(text: &str, place: &'static str) -> Result<usize, Error> {
+fn read_max_sprites(text: &str, place: &str) -> Result<usize, Error> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| Error::Unreadable {
-        place,
+        place: place.to_owned(),
         value: text.to_owned(),
         what: "number of sprites",
         mend: "write a whole number from 1",
     })
 }
 
-fn read_log_format(text: &str, place: &'static str) -> Result<LogFormat, Error> {
+fn read_log_format(text: &str, place: &str) -> Result<LogFormat, Error> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err(Error::Unreadable {
-            place,
+            place: place.to_owned(),
             value: text.to_owned(),
             what: "log format",
             mend: "use `text` or `json`",
@@ -404,13 +516,13 @@ fn read_log_format(text: &str, place: &'static str) -> Result<LogFormat, Error> 
     }
 }
 
-fn read_store(text: &str, place: &'static str) -> Result<Option<PathBuf>, Error> {
+fn read_store(text: &str, place: &str) -> Result<Option<PathBuf>, Error> {
     match text.split_once("://") {
         None => Ok(Some(PathBuf::from(text))),
         Some(("postgres" | "postgresql", _)) => Err(Error::StoreNotYet),
         // The value may hold a password, so only its scheme is shown.
         Some((scheme, _)) => Err(Error::Unreadable {
-            place,
+            place: place.to_owned(),
             value: format!("{scheme}://..."),
             what: "store",
             mend: "name a directory",
@@ -429,14 +541,10 @@ mod tests {
     const MACHINE: Machine = Machine { cpus: 8 };
 
     fn resolve(flags: &Flags, variables: &[(&str, &str)]) -> Result<Config, Error> {
-        let environment = |name: &str| {
-            let found = variables.iter().find(|(key, _)| *key == name);
-            match found {
-                Some((_, value)) => Some((*value).to_owned()),
-                None => (name == "HOME").then(|| "/home/a".to_owned()),
-            }
-        };
-        Config::resolve(flags, environment, MACHINE)
+        let home = [("HOME", "/home/a")];
+        let all = home.iter().chain(variables);
+        let owned = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::resolve(flags, &Layers::environment(owned), MACHINE)
     }
 
     fn message(flags: &Flags, variables: &[(&str, &str)]) -> String {
@@ -501,6 +609,9 @@ mod tests {
                 message(&none, &[("OPEN_DISPATCH_STORE", "postgres://me:secret@host/db")]),
                 message(&none, &[("OPEN_DISPATCH_STORE", "mysql://me:secret@host/db")]),
                 message(&none, &[("HOME", "")]),
+                message(&none, &[("OPEN_DISPATCH_LISTEN", "everywhere")]),
+                message(&none, &[("OPEN_DISPATCH_ROOTS", "/srv:projects")]),
+                message(&none, &[("SPRITE_AGENT_TYPE", "gpt")]),
             ]
             .join("\n")
         );
@@ -508,14 +619,15 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_every_setting() {
-        let text = include_str!("../docs/configuration.md");
+        let text = include_str!("../../docs/configuration.md");
         for setting in SETTINGS {
             let code =
                 |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
             let row = format!(
-                "| {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 code(setting.flag),
                 code(setting.variable),
+                code(setting.key),
                 setting.default,
                 setting.what
             );

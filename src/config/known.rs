@@ -1,0 +1,147 @@
+//! Every variable that has a meaning here, be it to the server, to agents, or to come.
+
+/// Who reads a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The server; the settings of [`super::SETTINGS`] are among them.
+    Server,
+    /// The agents: the server hands it on, and it stays out of what is shown and logged.
+    Agents,
+    /// Nobody yet: what it belongs to is planned.
+    Planned,
+}
+
+/// A variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether its value must not be seen.
+    pub secret: bool,
+    /// Who reads it.
+    pub reader: Reader,
+    /// An example, as it stands in `.env.example`.
+    pub example: &'static str,
+    /// What it is, in one line.
+    pub what: &'static str,
+}
+
+const fn known(
+    name: &'static str,
+    secret: bool,
+    reader: Reader,
+    example: &'static str,
+    what: &'static str,
+) -> Known {
+    Known { name, secret, reader, example, what }
+}
+
+use Reader::{Agents, Planned, Server};
+
+/// All of them, in the order of `.env.example`.
+pub const KNOWN: &[Known] = &[
+    known("CHAT_PROVIDER", false, Server, "console", "The chat platform: console or none."),
+    known("WEBHOOK_PORT", false, Server, "8080", "The port of the server, on loopback."),
+    known("OPEN_DISPATCH_LISTEN", false, Server, "127.0.0.1:8080", "Where the server listens."),
+    known("OPEN_DISPATCH_DATA", false, Server, "/var/lib/open-dispatch", "The data directory."),
+    known(
+        "OPEN_DISPATCH_CONFIG",
+        false,
+        Server,
+        "/etc/open-dispatch.yaml",
+        "The configuration file.",
+    ),
+    known("OPEN_DISPATCH_STORE", false, Server, "/var/lib/open-dispatch", "The store's directory."),
+    known("OPEN_DISPATCH_MAX_SPRITES", false, Server, "8", "The most agents at work at once."),
+    known("OPEN_DISPATCH_ROOTS", false, Server, "/home/me/projects:/srv", "Where agents may work."),
+    known("OPEN_DISPATCH_PASS_ENV", false, Server, "RUST_LOG,CI", "More variables for agents."),
+    known("OPEN_DISPATCH_LOG", false, Server, "info", "What is logged."),
+    known("OPEN_DISPATCH_LOG_FORMAT", false, Server, "text", "The log's form: text or json."),
+    known(
+        "JOB_TOKEN_SECRET",
+        true,
+        Server,
+        "a-long-random-text",
+        "The key of the sprites' tokens.",
+    ),
+    known(
+        "OPEN_DISPATCH_TOKEN",
+        true,
+        Server,
+        "the-server's-token",
+        "A client's token, with --server.",
+    ),
+    known("SPRITE_AGENT_TYPE", false, Server, "claude", "The agent of who names none."),
+    known("OPENCODE_MODEL", false, Server, "anthropic/claude-sonnet-4-5", "OpenCode's model."),
+    known(
+        "ANTHROPIC_API_KEY",
+        true,
+        Agents,
+        "sk-ant-...",
+        "Claude Code's key, where it is not logged in.",
+    ),
+    known("OPENAI_API_KEY", true, Agents, "sk-...", "A key for OpenCode or Codex."),
+    known("GEMINI_API_KEY", true, Agents, "...", "A key for Gemini or OpenCode."),
+    known("OPENCODE_AUTH_JSON", true, Agents, "{}", "OpenCode's log-in, as its auth.json."),
+    known(
+        "GH_TOKEN",
+        true,
+        Agents,
+        "ghp_...",
+        "For cloning private repositories, and for the agent.",
+    ),
+    known(
+        "DATABASE_URL",
+        true,
+        Agents,
+        "postgres://...",
+        "A database for the agent; never the server's.",
+    ),
+    known("SLACK_BOT_TOKEN", true, Planned, "xoxb-...", "Slack."),
+    known("SLACK_APP_TOKEN", true, Planned, "xapp-...", "Slack's Socket Mode."),
+    known("SLACK_SIGNING_SECRET", true, Planned, "...", "Slack."),
+    known("MICROSOFT_APP_ID", false, Planned, "...", "Teams."),
+    known("MICROSOFT_APP_PASSWORD", true, Planned, "...", "Teams."),
+    known("MICROSOFT_APP_TENANT_ID", false, Planned, "...", "Teams."),
+    known("TEAMS_APP_ID", false, Planned, "...", "Teams, by its other name."),
+    known("TEAMS_APP_PASSWORD", true, Planned, "...", "Teams, by its other name."),
+    known("PORT", false, Planned, "3978", "The public port for Teams."),
+    known("DISCORD_BOT_TOKEN", true, Planned, "...", "Discord."),
+    known("DISCORD_CLIENT_ID", false, Planned, "...", "Discord."),
+    known("DISCORD_GUILD_ID", false, Planned, "...", "Discord, for one guild alone."),
+    known("FLY_API_TOKEN", true, Planned, "...", "Fly Machines."),
+    known("FLY_SPRITE_APP", false, Planned, "my-sprites", "The Fly app of the sprites."),
+    known("FLY_REGION", false, Planned, "iad", "Their region."),
+    known("SPRITE_IMAGE", false, Planned, "registry.example/agent:latest", "Their image."),
+    known("SPRITE_IMAGES", false, Planned, "{}", "Images by alias, as JSON."),
+    known(
+        "OPEN_DISPATCH_URL",
+        false,
+        Planned,
+        "http://open-dispatch.internal:8080",
+        "How sprites reach the server.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn the_example_names_every_variable() {
+        let text = include_str!("../../.env.example");
+        for known in KNOWN {
+            let line = format!("# {}={}", known.name, known.example);
+            assert!(text.lines().any(|it| it == line), ".env.example lacks the line {line}");
+        }
+    }
+
+    #[test]
+    fn every_setting_with_a_variable_is_known() {
+        for setting in SETTINGS.iter().filter(|setting| !setting.variable.is_empty()) {
+            let found = KNOWN.iter().any(|known| known.name == setting.variable);
+            assert!(found, "{} is not in the list", setting.variable);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Turns: what is said to an agent, and what became of it.
+//!
+//! A turn is queued together with the receipt of its request, so that a request that comes again
+//! gets the turn that it made. What moves a turn on is the Agent's controller and what its sprite
+//! reports; from here one can only be asked to end.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    Json,
+    extract::{Path, Request, State as Shared},
+    http::{StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sprite_reporter::wire::Attachment;
+
+use super::{
+    params::Params,
+    read,
+    write::{TRIES, check_request_id, too_busy},
+};
+use crate::{
+    resource::{Agent, Kind},
+    server::{State, body, status::Problem},
+    store::{
+        self, Conversation, Cursor, Delivery, DeliveryState, Op, Receipt, Subject, Transaction,
+        Turn,
+    },
+};
+
+/// The largest request.
+const MAX_BODY: usize = 1024 * 1024;
+/// Who speaks here, unless the request says so.
+const API: &str = "api";
+/// The longest name of an author, in bytes.
+const MAX_AUTHOR: usize = 200;
+/// How many turns are listed where nobody says how many.
+const PAGE: usize = 100;
+/// The most turns that are listed at once.
+const MOST: usize = 1000;
+/// The most files that come with a turn.
+const MAX_FILES: usize = 32;
+
+/// What somebody says.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Said {
+    request_id: String,
+    text: String,
+    #[serde(default)]
+    author: Option<String>,
+    #[serde(default)]
+    conversation: Option<Conversation>,
+    #[serde(default)]
+    attachments: Vec<Attached>,
+}
+
+/// A file that was uploaded before.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attached {
+    id: String,
+    name: String,
+}
+
+/// Who asks for a turn's end.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    by: Option<String>,
+}
+
+/// `POST /agents/{name}/turns`: queues what somebody says. 201 with the turn; 200 with the same
+/// turn where the same `requestId` came before. Its answer is shown in a conversation only where
+/// one is given.
+pub(super) async fn add(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
+    let said: Said = serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::bad_request(format!(
+            "a turn is {{\"requestId\": \"ID\", \"text\": \"what to say\"}}: {error}"
+        ))
+    })?;
+    check(&said)?;
+    let agent = agent(&state, &name).await?;
+    // By uid: a new agent of the same name has heard nothing yet.
+    let key = format!("api-turn/{}/{}", agent.metadata.uid, said.request_id);
+    if let Some(receipt) = shared.store.receipt(&key).await? {
+        return first_turn(&state, &receipt.effect).await;
+    }
+    can_hear(&agent)?;
+    let attachments = attachments(&state, said.attachments).await?;
+    let now = shared.ambient.clock.now();
+    let author = said.author.filter(|author| !author.is_empty());
+    let turn = Turn {
+        attachments,
+        conversation: said.conversation.clone(),
+        ..Turn::queued(
+            shared.ambient.ids.uid(),
+            &agent.metadata.uid,
+            said.text,
+            author.unwrap_or_else(|| API.to_owned()),
+            now,
+        )
+    };
+    let mut transaction = Transaction::at(now)
+        .with(Op::Receipt(Receipt { key, effect: turn.id.clone() }))
+        .with(Op::AddTurn(turn.clone()));
+    if let Some(conversation) = said.conversation {
+        transaction.ops.push(Op::Delivery(Delivery {
+            id: shared.ambient.ids.uid(),
+            version: 0,
+            conversation,
+            subject: Subject::Turn { id: turn.id.clone() },
+            messages: Vec::new(),
+            shown: Cursor::default(),
+            hash: String::new(),
+            state: DeliveryState::Open,
+            note: String::new(),
+            created: now,
+        }));
+    }
+    match shared.ambient.step("api.turn", shared.store.apply(transaction)).await {
+        Ok(_) => {
+            let queued = shared.store.turn(&turn.id).await?.unwrap_or(turn);
+            Ok((StatusCode::CREATED, Json(queued)).into_response())
+        }
+        // The same request won a race against itself.
+        Err(store::Error::Duplicate { effect, .. }) => first_turn(&state, &effect).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check(said: &Said) -> Result<(), Problem> {
+    let bad = |message: String| Err(Problem::bad_request(message));
+    if said.request_id.is_empty() {
+        return bad("requestId is empty; draw one, and repeat it with each try".to_owned());
+    }
+    check_request_id(&said.request_id)?;
+    if said.text.trim().is_empty() && said.attachments.is_empty() {
+        return bad("text is empty; say something".to_owned());
+    }
+    if said.author.as_ref().is_some_and(|author| author.len() > MAX_AUTHOR) {
+        return bad(format!("author is longer than {MAX_AUTHOR} bytes"));
+    }
+    if said.attachments.len() > MAX_FILES {
+        return bad(format!("a turn takes {MAX_FILES} files at most; send the rest with another"));
+    }
+    Ok(())
+}
+
+/// An agent that can be spoken to.
+fn can_hear(agent: &Agent) -> Result<(), Problem> {
+    let name = &agent.metadata.name;
+    let conflict = |message: String| {
+        Err(Problem::new(StatusCode::CONFLICT, "Conflict", message).about(Kind::Agent, name))
+    };
+    if agent.metadata.is_deleting() {
+        return conflict(format!("agent {name} is being deleted, and takes no more messages"));
+    }
+    if agent.spec.suspend {
+        return conflict(format!(
+            "agent {name} is suspended; open-dispatch start {name} (or /od-start {name}) lets it \
+             go on where it was"
+        ));
+    }
+    Ok(())
+}
+
+/// The files of a turn: with names that can be told apart, and nothing else in them.
+async fn attachments(state: &State, files: Vec<Attached>) -> Result<Vec<Attachment>, Problem> {
+    let mut names = BTreeSet::new();
+    let mut found = Vec::new();
+    for file in files {
+        let plain = !matches!(file.name.as_str(), "" | "." | "..")
+            && !file.name.contains(['/', '\\'])
+            && !file.name.chars().any(char::is_control);
+        if !plain {
+            let message = format!("`{}` is no name of a file; leave out its directory", file.name);
+            return Err(Problem::bad_request(message));
+        }
+        if !names.insert(file.name.clone()) {
+            let message = format!("two files are called `{}`; rename one", file.name);
+            return Err(Problem::bad_request(message));
+        }
+        let Some(size) = size_of(state, &file.id).await else {
+            let message = format!("there is no file {}; upload it first with POST /files", file.id);
+            return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
+        };
+        found.push(Attachment { id: file.id, name: file.name, size });
+    }
+    Ok(found)
+}
+
+/// A file's size in bytes, if it was uploaded.
+#[expect(clippy::unused_async, reason = "files are looked up on the disk")]
+async fn size_of(_: &State, _: &str) -> Option<u64> {
+    None
+}
+
+/// What a request led to when it came first.
+async fn first_turn(state: &State, id: &str) -> Result<Response, Problem> {
+    match state.0.store.turn(id).await? {
+        Some(turn) => Ok(Json(turn).into_response()),
+        None => Err(Problem::new(
+            StatusCode::GONE,
+            "Gone",
+            format!("this request was taken before and made turn {id}, which is gone by now"),
+        )),
+    }
+}
+
+async fn agent(state: &State, name: &str) -> Result<Agent, Problem> {
+    read::object(state, Kind::Agent, name)
+        .await?
+        .into_agent()
+        .ok_or_else(|| Problem::not_found(Kind::Agent, name))
+}
+
+/// A turn of this agent, by its id.
+async fn turn(state: &State, agent: &Agent, id: &str) -> Result<Turn, Problem> {
+    let turn = state.0.store.turn(id).await?;
+    turn.filter(|turn| turn.agent_uid == agent.metadata.uid).ok_or_else(|| {
+        let message = format!("agent {} has no turn \"{id}\"", agent.metadata.name);
+        Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
+    })
+}
+
+/// `GET /agents/{name}/turns`: its turns by number, from behind `after` (a number), `limit` of
+/// them; with `last=N`, the N newest instead.
+pub(super) async fn list(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let params = Params::of(&uri);
+    let count = |name: &str| -> Result<Option<usize>, Problem> {
+        Ok(params.number(name)?.map(|n| usize::try_from(n).unwrap_or(MOST).min(MOST)))
+    };
+    let (last, limit) = (count("last")?, count("limit")?);
+    let after = params.number("after")?;
+    if last.is_some() && (after.is_some() || limit.is_some()) {
+        let message = "last names the newest turns; limit and after go through all of them";
+        return Err(Problem::bad_request(message));
+    }
+    let uid = agent(&state, &name).await?.metadata.uid;
+    let store = &state.0.store;
+    let items = match last {
+        Some(last) => {
+            let mut turns = store.last_turns(&uid, last).await?;
+            turns.reverse();
+            turns
+        }
+        None => {
+            let limit = limit.filter(|limit| *limit > 0).unwrap_or(PAGE);
+            store.turns(&uid, after.unwrap_or_default(), limit).await?
+        }
+    };
+    let sums = store.turn_sums(&uid).await?;
+    Ok(Json(json!({"items": items, "sums": sums})).into_response())
+}
+
+/// `GET /agents/{name}/turns/{id}`
+pub(super) async fn get(
+    Shared(state): Shared<State>,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let agent = agent(&state, &name).await?;
+    Ok(Json(turn(&state, &agent, &id).await?).into_response())
+}
+
+/// `POST /agents/{name}/turns/{id}/cancel`: asks for a turn's end. The Agent's controller sees to
+/// it: one that waits ends at once, one that runs is interrupted. One that has ended is a
+/// conflict that says how.
+pub(super) async fn cancel(
+    Shared(state): Shared<State>,
+    Path((name, id)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
+    let asked: Asked = match serde_json::from_slice::<Value>(&bytes) {
+        _ if bytes.is_empty() => Asked::default(),
+        Ok(Value::Null) => Asked::default(),
+        Ok(value) => serde_json::from_value(value).map_err(|error| {
+            Problem::bad_request(format!("the body is {{\"by\": WHO}}: {error}"))
+        })?,
+        Err(error) => return Err(Problem::bad_request(format!("the body is no JSON: {error}"))),
+    };
+    let by = asked.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
+    let agent = agent(&state, &name).await?;
+    for _ in 0..TRIES {
+        let turn = turn(&state, &agent, &id).await?;
+        if turn.state.is_final() {
+            let how = format!("{:?}", turn.state).to_lowercase();
+            let message = format!(
+                "turn {id} of agent {name} has ended already: it {}",
+                match how.as_str() {
+                    "cancelled" | "interrupted" => format!("was {how}"),
+                    _ => how,
+                }
+            );
+            return Err(Problem::new(StatusCode::CONFLICT, "Conflict", message));
+        }
+        if turn.cancelled_by.is_some() {
+            return Ok(Json(turn).into_response());
+        }
+        let from = vec![turn.state];
+        let turn = Turn { cancelled_by: Some(by.clone()), ..turn };
+        let transaction = Transaction::at(shared.ambient.clock.now())
+            .with(Op::MoveTurn { turn: turn.clone(), from });
+        match shared.ambient.step("api.cancel-turn", shared.store.apply(transaction)).await {
+            Ok(_) => return Ok(Json(turn).into_response()),
+            // It has moved on meanwhile.
+            Err(store::Error::Stale { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(too_busy("the turn changes too fast; try again"))
+}
