@@ -9,6 +9,10 @@ use super::{
     Span,
 };
 
+/// The annotation by which a person gives an Agent's session up: sessions of its sprites up to
+/// this number are not resumed, and one of them whose end cannot be proven is not waited for.
+pub const FRESH_SESSION_AFTER: &str = "opendispatch.dev/fresh-session-after";
+
 /// A conversation partner: which CLI, where it runs, which repo, which channels.
 pub type Agent = Object<AgentSpec, AgentStatus>;
 

@@ -31,7 +31,7 @@ mod tree;
 pub mod validate;
 pub mod yaml;
 
-pub use agent::{Agent, AgentSpec, AgentStatus, TurnCounts};
+pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TurnCounts};
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};

@@ -3,8 +3,8 @@
 //! Rows behind N come at once, new ones as they are written, and a heartbeat every
 //! [`HEARTBEAT`]. With each heartbeat, rows that were sent but not acknowledged are sent again:
 //! the reporter drops what it knows. The newest connection is the only one that speaks; an older
-//! one gets a clean end. A reporter names its run (`run=R`), and hears 410 when a newer one
-//! speaks.
+//! one gets a clean end. A reporter names its run (`run=R`), sees the rows of that run only, and
+//! hears 410 when a newer one speaks.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -57,6 +57,8 @@ pub(super) async fn inbox(Shared(state): Shared<State>, request: Request) -> Res
     if run.is_some_and(|run| run < newest) {
         return gone();
     }
+    // A reporter that names no run is the newest, or the first.
+    let own = run.unwrap_or(newest.max(1));
     let (connection, turns) = lane.connect();
     let rows = Rows {
         arrivals: state.0.hub.wait_for(Topic::Inbox(lane.uid().to_owned())),
@@ -64,6 +66,7 @@ pub(super) async fn inbox(Shared(state): Shared<State>, request: Request) -> Res
         turns,
         connection,
         run,
+        own,
         // What an earlier run has taken over is not for this one.
         sent: after.max(acked),
         acked: after.max(acked),
@@ -88,6 +91,8 @@ struct Rows {
     turns: watch::Receiver<InboxTurn>,
     connection: u64,
     run: Option<u32>,
+    /// Whose rows are shown.
+    own: u32,
     sent: u64,
     acked: u64,
     beat_due: Duration,
@@ -107,7 +112,7 @@ impl Rows {
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.first) {
             // Said at once, so that the reporter knows that it is connected.
-            let mut lines = line(&InboxRow { n: 0, run: 1, order: Order::Heartbeat {} });
+            let mut lines = line(&self.heartbeat());
             lines.extend(self.read(self.sent).await?);
             return Some(lines.into());
         }
@@ -124,7 +129,7 @@ impl Rows {
                 }
                 Woken::Beat => {
                     self.beat_due = self.state.0.ambient.clock.elapsed() + HEARTBEAT;
-                    let mut lines = line(&InboxRow { n: 0, run: 1, order: Order::Heartbeat {} });
+                    let mut lines = line(&self.heartbeat());
                     // Nobody else may have asked since the sprite went.
                     self.state.0.directory.refresh().await.ok()?;
                     if !self.may_speak() {
@@ -166,7 +171,12 @@ impl Rows {
     async fn read(&mut self, after: u64) -> Option<Vec<u8>> {
         let rows = self.state.0.store.inbox(self.lane.uid(), after).await.ok()?;
         self.sent = rows.last().map_or(self.sent, |row| row.n.max(self.sent));
-        Some(rows.iter().flat_map(line).collect())
+        let own = rows.iter().filter(|row| row.run == self.own);
+        Some(own.flat_map(line).collect())
+    }
+
+    fn heartbeat(&self) -> InboxRow {
+        InboxRow { n: 0, run: self.own, order: Order::Heartbeat {} }
     }
 }
 

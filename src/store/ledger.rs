@@ -108,7 +108,8 @@ pub struct Turn {
     /// Where its output begins: the place in the sprite's output behind its acceptance.
     #[serde(default)]
     pub began: Option<Cursor>,
-    /// Who asked to cancel it, if somebody did; the Agent's controller sees to it.
+    /// Who asked to cancel it, if somebody did; the Agent's controller sees to it. The first
+    /// name that stands here stays.
     #[serde(default)]
     pub cancelled_by: Option<String>,
     /// One line on a failure, for people.
@@ -270,6 +271,9 @@ pub struct TurnSums {
     pub done: u64,
     /// What the ended ones used.
     pub usage: Usage,
+    /// When the last one was queued, was begun or ended.
+    #[serde(default)]
+    pub last: Option<Timestamp>,
 }
 
 /// A conversation: a place on a platform.

@@ -110,7 +110,13 @@ impl State {
         tables.orders.retain(|(uid, _), _| !lost(uid));
         tables.inboxes.retain(|uid, _| !lost(uid));
         tables.approvals.retain(|(uid, _, _), _| !lost(uid));
-        tables.turns.retain(|_, turn| !lost(&turn.agent_uid));
+        let queues: BTreeMap<String, u64> =
+            tables.queues.iter().map(|(uid, last)| (uid.clone(), *last)).collect();
+        let old = |turn: &Turn| {
+            let last = queues.get(&turn.agent_uid).copied().unwrap_or_default();
+            turn.state.is_final() && turn.n + retention::TURNS <= last
+        };
+        tables.turns.retain(|_, turn| !lost(&turn.agent_uid) && !old(turn));
         tables.queues.retain(|uid, _| !lost(uid));
         tables.sums.retain(|uid, _| !lost(uid));
         tables.grants.retain(|(uid, _), _| !lost(uid));

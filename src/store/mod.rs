@@ -97,8 +97,9 @@ pub trait Store: Send + Sync + 'static {
     fn writes(&self) -> u64;
 
     /// Drops receipts older than 24 h, deliveries done for 24 h, events older than 1 h, history
-    /// beyond both 5 minutes and 1,000 revisions, and the ledgers of Sprites and Agents that
-    /// have been gone for 1 h. Called now and then; counts as maintenance, not as a write.
+    /// beyond both 5 minutes and 1,000 revisions, ended turns that are not among their Agent's
+    /// newest 1,000 (their sums stay), and the ledgers of Sprites and Agents that have been gone
+    /// for 1 h. Called now and then; counts as maintenance, not as a write.
     async fn compact(&self, now: jiff::Timestamp) -> Result<(), Error>;
 
     /// A receipt by its key.
@@ -180,8 +181,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The object after the change; for a removal, as it was last, with this revision.
     pub object: AnyObject,
-    /// Whether the change touched what controllers act on: spec, deletion, finalizers, labels
-    /// or owner, and not status alone.
+    /// Whether the change touched what controllers act on: spec, deletion, finalizers, labels,
+    /// annotations or owner, and not status alone.
     pub desired: bool,
 }
 

@@ -16,5 +16,8 @@ pub(super) const HISTORY_REVISIONS: Revision = 1000;
 pub(super) const DONE_DELIVERIES: Duration = Duration::from_hours(24);
 /// Output, inbox, approvals and turns, after their Sprite or Agent went.
 pub(super) const GONE_LEDGERS: Duration = Duration::from_hours(1);
+/// So many turns of a living Agent are kept, by number; older ones go once they have ended. The
+/// sums keep counting them.
+pub(super) const TURNS: u64 = 1000;
 /// The notes that an object is gone: long enough to sweep what came late.
 pub(super) const TOMBSTONES: Duration = Duration::from_hours(25);

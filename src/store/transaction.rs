@@ -133,8 +133,10 @@ pub enum Op {
     /// Adds a turn at the end of its agent's queue; the store draws its number `n`.
     AddTurn(Turn),
     /// Writes a turn if it is still in one of these states, else [`super::Error::Stale`].
+    /// Whoever only wants it cancelled names the one state in which they read it.
     MoveTurn {
-        /// The turn as it shall be.
+        /// The turn as it shall be. Its agent, its number and who cancelled it stay what they
+        /// are, once they are.
         turn: Turn,
         /// The states in which it may be.
         from: Vec<TurnState>,

@@ -1,11 +1,12 @@
 //! A world of processes that outlives the server: a runtime whose reporters follow a script,
-//! speak to the store as ingest does, and obey their inbox.
+//! speak to the store as ingest does, and obey their inbox. In a conversation what a turn does
+//! stands in its text; see [`World::prompt`].
 //!
 //! Nothing moves by itself: the test moves the clock, and calls [`World::pass`] until nothing is
 //! left to do. The world writes down every instant in which a rule was broken.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,11 +17,13 @@ use open_dispatch::{
     ambient::{Clock as _, ManualClock, later},
     resource::{AnyObject, Kind, ProcessIdentity, Sprite},
     runtime::{Cleaned, Error, Observed, Runtime},
-    store::{Approval, ApprovalState, Op, Store, Transaction},
+    server::ingest::{Context, Seen, observe},
+    store::{self, ApprovalState, Op, Store, Transaction},
 };
 use serde_json::json;
 use sprite_reporter::wire::{
-    Chunk, Containment, Event, EventBody, Exit, ExitReason, Order, Stream, WIRE_VERSION,
+    Chunk, Containment, Event, EventBody, Exit, ExitReason, Order, Stream, TurnOutcome, Usage,
+    WIRE_VERSION,
 };
 use tokio::sync::mpsc;
 
@@ -33,8 +36,19 @@ pub enum Beat {
     Ready,
     /// The agent prints a line.
     Line(&'static str),
-    /// The agent asks for something, and ends well once it is answered.
-    Ask(&'static str),
+    /// The agent asks for something; a job ends well once it is answered, a turn a second later.
+    Ask(String),
+    /// The agent begins a turn by itself, if it has nothing else to do, and works at it for so
+    /// many seconds.
+    OwnTurn(u64),
+    /// The agent's own turn ends.
+    EndOwn,
+    /// The turn that runs has cost so many millionths of a dollar so far.
+    Spend(u64),
+    /// The turn that runs ends, having cost so many millionths of a dollar.
+    EndTurn(TurnOutcome, u64),
+    /// The ladder of a cancelled turn is climbed.
+    KillTree,
     /// The agent ends with a code.
     Exit(i32),
     /// The reporter's clock is over.
@@ -65,6 +79,24 @@ pub type Author = Arc<dyn Fn(&Sprite) -> Script + Send + Sync>;
 
 struct Process {
     owner: String,
+    name: String,
+    /// The sprite's run.
+    run: u32,
+    /// The session that it continues.
+    session: Option<String>,
+    task: bool,
+    /// The turn at work, or about to be.
+    turn: Option<String>,
+    /// What the turn is to do, as long as the server does not hold that it was accepted.
+    accepted: Option<String>,
+    /// The turns that were ever taken.
+    taken: BTreeSet<String>,
+    /// How many turns the agent began by itself, and the one that runs.
+    own: u32,
+    own_turn: Option<String>,
+    /// A turn that came while the agent worked by itself.
+    waiting: Option<(String, String)>,
+    asleep: bool,
     script: VecDeque<(Timestamp, Beat)>,
     stubborn: bool,
     stalls: usize,
@@ -83,9 +115,50 @@ impl Process {
         self.next_seq += 1;
     }
 
+    /// Puts a beat into the script.
+    fn plan(&mut self, at: Timestamp, beat: Beat) {
+        let place = self.script.iter().position(|(other, _)| *other > at);
+        self.script.insert(place.unwrap_or(self.script.len()), (at, beat));
+    }
+
+    /// The turn at work ends, if there is one.
+    fn end_turn(&mut self, at: Timestamp, outcome: TurnOutcome, cost_micro_usd: u64) {
+        self.accepted = None;
+        if let Some(turn) = self.turn.take() {
+            let usage = Usage { cost_micro_usd, ..Usage::default() };
+            self.say(at, EventBody::TurnEnded { turn, outcome, message: None, usage });
+        }
+    }
+
+    /// The agent's own turn ends, if it has one; then it takes what has waited.
+    fn end_own(&mut self, at: Timestamp, outcome: TurnOutcome) {
+        if let Some(turn) = self.own_turn.take() {
+            let usage = Usage { cost_micro_usd: 10, ..Usage::default() };
+            self.say(at, EventBody::TurnEnded { turn, outcome, message: None, usage });
+        }
+        if let Some((turn, text)) = self.waiting.take() {
+            self.accept(at, turn, text);
+        }
+    }
+
+    /// Takes a turn, and says so.
+    fn accept(&mut self, at: Timestamp, turn: String, text: String) {
+        self.turn = Some(turn.clone());
+        self.accepted = Some(text);
+        self.say(at, EventBody::TurnAccepted { turn, origin: None });
+    }
+
+    /// What was planned for a turn that has ended is off.
+    fn call_off(&mut self) {
+        let stays = |beat: &Beat| matches!(beat, Beat::Hello | Beat::Ready | Beat::EndOwn);
+        self.script.retain(|(_, beat)| stays(beat));
+    }
+
     /// The agent ends, and its reporter says so.
     fn end(&mut self, at: Timestamp, exit: Exit) {
         self.agent = false;
+        self.waiting = None;
+        self.own_turn = None;
         self.script.clear();
         if self.exit.is_none() {
             self.exit = Some(exit.clone());
@@ -187,7 +260,33 @@ impl World {
                         containment: Containment { data_hidden: true, ..Containment::default() },
                     },
                 ),
-                Beat::Ready => process.say(at, EventBody::Ready {}),
+                Beat::Ready => {
+                    process.say(at, EventBody::Ready {});
+                    if let Some(id) = process.session.clone() {
+                        process.say(at, EventBody::Session { id });
+                    }
+                }
+                Beat::OwnTurn(seconds) if process.turn.is_none() && process.own_turn.is_none() => {
+                    process.own += 1;
+                    let turn = format!("own {} of {}/{}", process.own, process.name, process.run);
+                    process.own_turn = Some(turn.clone());
+                    let origin = Some("agent".to_owned());
+                    process.say(at, EventBody::TurnAccepted { turn, origin });
+                    process.plan(later(at, Duration::from_secs(seconds)), Beat::EndOwn);
+                }
+                Beat::OwnTurn(_) => {}
+                Beat::EndOwn => process.end_own(at, TurnOutcome::Succeeded),
+                Beat::Spend(cost_micro_usd) => {
+                    if let Some(turn) = process.turn.clone() {
+                        let usage = Usage { cost_micro_usd, ..Usage::default() };
+                        process.say(at, EventBody::Usage { turn, usage });
+                    }
+                }
+                Beat::EndTurn(outcome, cost) => process.end_turn(at, outcome, cost),
+                Beat::KillTree => {
+                    process.end_turn(at, TurnOutcome::Cancelled, 0);
+                    process.end(at, Exit { signal: Some(9), ..exit(None, ExitReason::Failed) });
+                }
                 Beat::Line(text) => {
                     let chunk = Chunk::pack(text.as_bytes(), false);
                     process.say(at, EventBody::Log { stream: Stream::Stdout, chunk });
@@ -196,10 +295,10 @@ impl World {
                     at,
                     EventBody::Approval {
                         kind: Default::default(),
-                        rule: None,
+                        rule: Some("Bash(ls:*)".to_owned()),
                         questions: Vec::new(),
-                        turn: "task".to_owned(),
-                        request: request.to_owned(),
+                        turn: process.turn.clone().unwrap_or_else(|| "task".to_owned()),
+                        request,
                         tool: "Bash".to_owned(),
                         title: "Bash: ls".to_owned(),
                         input: json!({}),
@@ -230,14 +329,16 @@ impl World {
 
     /// Takes the inbox.
     async fn obey(&self, uid: &str, store: &Arc<dyn Store>) -> bool {
-        let after = match self.state().processes.get(uid) {
-            Some(process) if process.reporter => process.inbox,
+        let (after, run) = match self.state().processes.get(uid) {
+            Some(process) if process.reporter => (process.inbox, process.run),
             _ => return false,
         };
-        let rows = store.inbox(uid, after).await.expect("the inbox can be read");
+        let mut rows = store.inbox(uid, after).await.expect("the inbox can be read");
+        rows.retain(|row| row.run == run);
         let now = self.clock.now();
         let mut state = self.state();
-        let Some(process) = state.processes.get_mut(uid) else { return false };
+        let State { processes, broken, .. } = &mut *state;
+        let Some(process) = processes.get_mut(uid) else { return false };
         let moved = !rows.is_empty();
         for row in rows {
             process.inbox = row.n;
@@ -245,14 +346,60 @@ impl World {
                 Order::Stop { reason } => {
                     process.stop = Some(reason);
                     if process.agent && !process.stubborn {
+                        process.end_turn(now, TurnOutcome::Cancelled, 0);
                         process.end(now, exit(None, reason));
+                    }
+                }
+                Order::Sleep {} => {
+                    if process.turn.is_some() {
+                        broken.push(format!("{uid} was told to sleep in the middle of a turn"));
+                    }
+                    process.asleep = true;
+                    if process.agent && !process.stubborn {
+                        process.end(now, exit(None, ExitReason::Asleep));
+                    }
+                }
+                Order::Turn { turn, text, .. } if process.agent => {
+                    if !process.taken.insert(turn.clone()) {
+                        broken.push(format!("{uid} was given {turn} twice in one run"));
+                    }
+                    if let Some(other) = &process.turn {
+                        broken.push(format!("{uid} was given {turn} while {other} was open"));
+                    }
+                    if process.own_turn.is_some() {
+                        process.waiting = Some((turn, text));
+                    } else {
+                        process.accept(now, turn, text);
+                    }
+                }
+                Order::Cancel { turn: Some(turn), .. }
+                    if process.waiting.as_ref().is_some_and(|(id, _)| *id == turn) =>
+                {
+                    process.waiting = None;
+                    process.turn = Some(turn);
+                    process.end_turn(now, TurnOutcome::Cancelled, 0);
+                }
+                Order::Cancel { turn, .. } if process.agent && process.own_turn == turn => {
+                    process.end_own(now, TurnOutcome::Cancelled);
+                }
+                Order::Cancel { turn, .. } if process.agent && process.turn == turn => {
+                    if process.stubborn {
+                        process.plan(later(now, Duration::from_secs(30)), Beat::KillTree);
+                    } else {
+                        process.call_off();
+                        process.end_turn(now, TurnOutcome::Cancelled, 0);
                     }
                 }
                 Order::Answer { allow, .. } if process.agent => {
                     let line: &[u8] = if allow { b"yes\n" } else { b"no\n" };
                     let chunk = Chunk::pack(line, false);
                     process.say(now, EventBody::Log { stream: Stream::Stdout, chunk });
-                    process.end(now, exit(Some(0), ExitReason::Completed));
+                    if process.task {
+                        process.end(now, exit(Some(0), ExitReason::Completed));
+                    } else {
+                        let end = Beat::EndTurn(TurnOutcome::Succeeded, 0);
+                        process.plan(later(now, Duration::from_secs(1)), end);
+                    }
                 }
                 _ => {}
             }
@@ -262,71 +409,78 @@ impl World {
 
     /// Posts what the spool holds, as ingest commits it.
     async fn post(&self, uid: &str, store: &Arc<dyn Store>) -> bool {
-        let events: Vec<Event> = match self.state().processes.get(uid) {
-            Some(process) if process.reporter => process.spool.iter().cloned().collect(),
+        let (run, events): (u32, Vec<Event>) = match self.state().processes.get(uid) {
+            Some(process) if process.reporter => {
+                (process.run, process.spool.iter().cloned().collect())
+            }
             _ => return false,
         };
         if events.is_empty() {
             return false;
         }
         let sprite = store.get_by_uid(Kind::Sprite, uid).await.expect("the store can be read");
-        match sprite.and_then(AnyObject::into_sprite) {
-            Some(sprite) if !sprite.metadata.finalizers.is_empty() => {}
+        let sprite = match sprite.and_then(AnyObject::into_sprite) {
+            Some(sprite) if !sprite.metadata.finalizers.is_empty() => sprite,
             _ => {
                 let mut state = self.state();
                 state.broken.push(format!("{uid} was let go with output left"));
                 state.processes.remove(uid);
                 return true;
             }
+        };
+        if run < sprite.status.run {
+            self.state().broken.push(format!("run {run} of {uid} was superseded while it spoke"));
         }
         let now = self.clock.now();
         let last = events.last().map_or(0, |event| event.seq);
-        let mut ops =
-            vec![Op::Output { sprite_uid: uid.to_owned(), run: 1, events: events.clone() }];
-        for event in &events {
-            let (patch, unless) = match &event.body {
-                EventBody::Hello { .. } => (json!({"run": 1, "helloTime": now}), "/helloTime"),
-                EventBody::Ready {} => (json!({"ready": true}), "/exit"),
-                EventBody::Exit(exit) => (json!({"exit": exit}), "/exit"),
-                EventBody::Approval { turn, request, tool, title, input, .. } => {
-                    ops.push(Op::AddApproval(Approval {
-                        kind: Default::default(),
-                        rule: None,
-                        questions: Vec::new(),
-                        answers: Default::default(),
-                        sprite_uid: uid.to_owned(),
-                        run: 1,
-                        request: request.clone(),
-                        turn: turn.clone(),
-                        tool: tool.clone(),
-                        title: title.clone(),
-                        input: input.clone(),
-                        state: ApprovalState::Pending,
-                        by: String::new(),
-                        message: String::new(),
-                        created: now,
-                    }));
-                    continue;
-                }
-                _ => continue,
-            };
-            ops.push(Op::PatchStatus {
-                kind: Kind::Sprite,
-                uid: uid.to_owned(),
-                patch,
-                unless: Some(unless.to_owned()),
-            });
-        }
+        let seen = seen(&sprite, store).await;
+        let context = context(&sprite, run, &events, now, store).await;
+        let (_, observed) = observe(&seen, context, &events);
+        let mut ops = vec![Op::Output { sprite_uid: uid.to_owned(), run, events }];
+        ops.extend(observed);
         let applied = store.apply(Transaction { ops, now }).await;
         let mut state = self.state();
         match applied {
             Ok(applied) => state.writes += u64::from(applied.changed),
+            // Somebody was faster: read again, and again.
+            Err(store::Error::Stale { .. }) => return true,
             Err(error) => state.broken.push(format!("{uid} could not post: {error}")),
         }
         if let Some(process) = state.processes.get_mut(uid) {
             process.spool.retain(|event| event.seq > last);
+            if let Some(text) = process.accepted.take() {
+                Self::prompt(process, now, &text);
+            }
         }
         true
+    }
+
+    /// What a turn does, by the words of its text, each with a number of seconds where it says so:
+    /// `work N` ends well after N; `cost N` ends at once and well, and costs so many millionths of
+    /// a dollar; `fail`; `ask R` asks under that id; `own N` ends well, and a second later the agent
+    /// works for N seconds by itself; `vanish`, `lose` and `exit` end the sprite after a second.
+    fn prompt(process: &mut Process, now: Timestamp, text: &str) {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let number: u64 = rest.parse().unwrap_or(0);
+        let well = |cost| Beat::EndTurn(TurnOutcome::Succeeded, cost);
+        let at = |seconds| later(now, Duration::from_secs(seconds));
+        match verb {
+            "work" => process.plan(at(number), well(10)),
+            "cost" => {
+                process.plan(at(1), Beat::Spend(number / 2));
+                process.plan(at(2), well(number));
+            }
+            "fail" => process.plan(at(1), Beat::EndTurn(TurnOutcome::Failed, 10)),
+            "ask" => process.plan(at(1), Beat::Ask(rest.to_owned())),
+            "own" => {
+                process.plan(at(1), well(10));
+                process.plan(at(2), Beat::OwnTurn(number));
+            }
+            "vanish" => process.plan(at(1), Beat::Vanish),
+            "lose" => process.plan(at(1), Beat::LoseReporter),
+            "exit" => process.plan(at(1), Beat::Exit(1)),
+            _ => process.plan(at(1), well(10)),
+        }
     }
 
     /// A reporter that has said everything ends.
@@ -340,6 +494,55 @@ impl World {
         }
         false
     }
+}
+
+/// What ingest knows of a sprite, read anew.
+async fn seen(sprite: &Sprite, store: &Arc<dyn Store>) -> Seen {
+    let (uid, status) = (&sprite.metadata.uid, sprite.status.clone());
+    let held = store.held(uid, Some(status.run)).await.expect("the store can be read");
+    Seen {
+        run: status.run,
+        held: held.seq,
+        finished: held.finished,
+        greeted: status.hello_time.is_some(),
+        ready: status.ready,
+        session: status.session_id,
+        slept: status.slept,
+        exit: status.exit,
+        missing: status.missing_bytes,
+        artifacts: status.artifacts,
+        cost: status.cost,
+        ..Seen::default()
+    }
+}
+
+/// The rows that these events may move.
+async fn context(
+    sprite: &Sprite,
+    run: u32,
+    events: &[Event],
+    now: Timestamp,
+    store: &Arc<dyn Store>,
+) -> Context {
+    let uid = &sprite.metadata.uid;
+    let mut turns = BTreeMap::new();
+    for event in events {
+        let (EventBody::TurnAccepted { turn, .. }
+        | EventBody::TurnEnded { turn, .. }
+        | EventBody::Usage { turn, .. }) = &event.body
+        else {
+            continue;
+        };
+        if let Some(row) = store.turn(turn).await.expect("the store can be read") {
+            turns.insert(turn.clone(), row);
+        }
+    }
+    let mut pending = store.approvals(uid).await.expect("the store can be read");
+    let asked = pending.iter().map(|it| (it.run, it.request.clone())).collect();
+    pending.retain(|approval| approval.state == ApprovalState::Pending);
+    let owner = sprite.metadata.controller().filter(|owner| owner.kind == Kind::Agent);
+    let agent_uid = owner.map(|owner| owner.uid.clone());
+    Context { sprite_uid: uid.clone(), agent_uid, run, now, turns, pending, asked }
 }
 
 fn wake(state: &mut State, uid: &str) {
@@ -371,6 +574,8 @@ impl Runtime for World {
         let state = self.state();
         Ok(match state.processes.get(&sprite.metadata.uid) {
             None => Observed::Absent,
+            // The run that is to live has no process yet.
+            Some(process) if process.run < sprite.spec.run => Observed::Absent,
             Some(process) if process.reporter => Observed::Running { process: Some(identity()) },
             Some(process) if process.is_gone() => Observed::Gone { exit: process.exit.clone() },
             Some(process) => Observed::Orphaned { exit: process.exit.clone() },
@@ -386,8 +591,14 @@ impl Runtime for World {
         if token != format!("token of {uid}") {
             state.broken.push(format!("{uid} was given another's token"));
         }
-        if state.processes.contains_key(&uid) {
-            return Ok(());
+        let run = sprite.spec.run;
+        match state.processes.get(&uid) {
+            Some(process) if process.run >= run => return Ok(()),
+            Some(process) if !process.is_gone() || !process.asleep => {
+                let last = process.run;
+                state.broken.push(format!("run {run} of {uid} began before run {last} slept"));
+            }
+            _ => {}
         }
         let script = (self.author)(sprite);
         if script.unstartable {
@@ -406,9 +617,29 @@ impl Runtime for World {
         if state.processes.values().filter(alive).any(|process| process.owner == owner) {
             state.broken.push(format!("{owner} had two live agents at {now}"));
         }
+        let resumed = sprite.status.session_id.clone().or_else(|| sprite.spec.session.clone());
+        let session = match &sprite.spec.task {
+            None => Some(resumed.unwrap_or_else(|| format!("of {}", sprite.metadata.name))),
+            Some(_) => None,
+        };
+        let writes = |process: &&Process| process.agent && process.session == session;
+        if session.is_some() && state.processes.values().any(|process| writes(&process)) {
+            state.broken.push(format!("{session:?} has two writers at {now}"));
+        }
         let at = |(millis, beat)| (later(now, Duration::from_millis(millis)), beat);
         let process = Process {
             owner,
+            name: sprite.metadata.name.clone(),
+            run,
+            session,
+            task: sprite.spec.task.is_some(),
+            turn: None,
+            accepted: None,
+            taken: BTreeSet::new(),
+            own: 0,
+            own_turn: None,
+            waiting: None,
+            asleep: false,
             script: script.beats.into_iter().map(at).collect(),
             stubborn: script.stubborn,
             stalls: script.stalls,
@@ -449,7 +680,9 @@ impl Runtime for World {
         if let Some(process) = state.processes.get_mut(&sprite.metadata.uid)
             && process.agent
         {
-            let reason = process.stop.unwrap_or(ExitReason::Failed);
+            let sleeps = process.asleep.then_some(ExitReason::Asleep);
+            let reason = process.stop.or(sleeps).unwrap_or(ExitReason::Failed);
+            process.end_turn(now, TurnOutcome::Cancelled, 0);
             process.end(now, Exit { signal: Some(9), ..exit(None, reason) });
         }
         Ok(())

@@ -17,7 +17,12 @@ use crate::wire::{AgentSpec, EventBody, Exit, ExitReason, RunSpec, Stream};
 pub mod acp;
 pub mod claude;
 pub mod command;
+mod ending;
+mod flow;
+mod last_words;
 pub mod opencode;
+mod pipes;
+mod words;
 
 /// The turn id under which a job's single task runs.
 pub const TASK_TURN: &str = "task";

@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub mod helper;
+mod leftovers;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
@@ -39,6 +40,8 @@ mod macos;
 use linux as platform;
 #[cfg(target_os = "macos")]
 use macos as platform;
+
+pub use leftovers::Roster;
 
 /// What to start: a program with the agent's whole environment.
 #[derive(Debug, Clone)]

@@ -38,7 +38,7 @@ use tokio::{
 /// The token that the reporter must show.
 pub const TOKEN: &str = "token-of-this-sprite";
 /// Far more than anything takes here: past it a test hangs.
-const HANGS: Duration = Duration::from_secs(60);
+pub const HANGS: Duration = Duration::from_secs(60);
 
 /// What the server does with the next batch instead of taking it.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +67,8 @@ pub struct Known {
     /// How many batches heard that.
     pub refused: usize,
     pub inbox: Vec<InboxRow>,
+    /// Further rows, as another server would write them.
+    pub lines: Vec<String>,
     pub inbox_ack: u64,
     pub bodies: Vec<usize>,
 }
@@ -273,7 +275,15 @@ fn inbox(world: World, query: &str) -> Response<BoxBody<Bytes, Infallible>> {
     let (lines, mut receiver) = mpsc::channel::<Bytes>(8);
     tokio::spawn(async move {
         let mut changed = world.changed.subscribe();
+        let mut written = 0;
         loop {
+            let others: Vec<String> = world.known().lines[written..].to_vec();
+            written += others.len();
+            for line in others {
+                if lines.send(format!("{line}\n").into()).await.is_err() {
+                    return;
+                }
+            }
             let fresh: Vec<InboxRow> =
                 world.known().inbox.iter().filter(|row| row.n > sent).cloned().collect();
             for row in fresh {

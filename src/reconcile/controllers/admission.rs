@@ -1,8 +1,9 @@
 //! Who may live: each runtime has so many slots, and Sprites take them in the order of creation.
 //!
 //! One key per runtime and one run per key at a time, so that two Sprites never take the same
-//! slot. A slot is taken from `Admitted=True` until `Gone=True`. A Sprite that somebody stopped
-//! before it had a slot needs none.
+//! slot. A slot is taken from `Admitted=True` until `Gone=True`, or until the Sprite sleeps: then its
+//! controller takes the slot back, and whoever wakes it lets it stand in line again. A Sprite that
+//! somebody stopped before it had a slot needs none.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -63,6 +64,8 @@ fn plan(sprites: &[Sprite], runtime: &str, capacity: usize, now: Timestamp) -> P
         .filter(|sprite| {
             !has_slot(sprite)
                 && !is_gone(sprite)
+                && sprite.spec.running
+                && sprite.status.slept < sprite.spec.run
                 && sprite.status.exit.is_none()
                 && sprite.spec.stop.is_none()
                 && !sprite.metadata.is_deleting()
@@ -79,7 +82,7 @@ fn plan(sprites: &[Sprite], runtime: &str, capacity: usize, now: Timestamp) -> P
             let (status, reason) = (ConditionStatus::True, words::ADMITTED_REASON);
             conditions.set(words::ADMITTED, status, reason, "", generation, now);
             plan.admit.push(sprite);
-        } else if conditions.get(words::ADMITTED).is_none() {
+        } else if conditions.get(words::ADMITTED).is_none_or(|it| it.reason != words::WAITING) {
             // The same for all that wait, so that one who leaves the line moves no other's status.
             let message = format!("all {capacity} slots of the runtime {runtime} are taken");
             let (status, reason) = (ConditionStatus::False, words::WAITING);
@@ -201,6 +204,23 @@ mod tests {
         let gone = with(with(sprite(1), words::ADMITTED), words::GONE);
         let plan = plan(&[gone, sprite(2)], "local", 1, Timestamp::UNIX_EPOCH);
         assert_eq!(names(&plan.admit), ["s2"]);
+    }
+
+    #[test]
+    fn who_sleeps_needs_no_slot_and_who_wakes_stands_in_line() {
+        let mut asleep = sprite(1);
+        asleep.status.slept = 1;
+        asleep.spec.running = false;
+        let (status, now) = (ConditionStatus::False, Timestamp::UNIX_EPOCH);
+        asleep.status.conditions.set(words::ADMITTED, status, words::ASLEEP, "", 1, now);
+        let first = plan(&[asleep.clone(), sprite(2)], "local", 1, now);
+        assert_eq!(names(&first.admit), ["s2"]);
+        let holder = first.admit.into_iter().next().expect("s2");
+        (asleep.spec.running, asleep.spec.run) = (true, 2);
+        let second = plan(&[asleep, holder.clone()], "local", 1, now);
+        assert_eq!((names(&second.admit), names(&second.wait)), (vec![], vec!["s1"]));
+        let told: Vec<Sprite> = second.wait.into_iter().chain([holder]).collect();
+        assert_eq!(plan(&told, "local", 1, now), Plan::default(), "told once");
     }
 
     #[test]

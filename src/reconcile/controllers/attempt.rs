@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::words;
 use crate::resource::{
-    API_VERSION, Condition, ExitReason, FINALIZER_RUNTIME, Kind, Metadata, OwnerReference, Sprite,
-    SpriteSpec,
+    API_VERSION, Condition, ConditionStatus, ExitReason, FINALIZER_RUNTIME, Kind, Metadata,
+    OwnerReference, Sprite, SpriteSpec,
 };
 
 /// How much of an owner's name is in its Sprites' names.
@@ -43,6 +43,33 @@ pub(super) fn new_sprite(kind: Kind, owner: &Metadata, spec: SpriteSpec) -> Spri
 pub(super) fn is_over(sprite: &Sprite) -> bool {
     let conditions = &sprite.status.conditions;
     conditions.is_true(words::GONE) && conditions.is_true(words::DRAINED)
+}
+
+/// Whether its last run has ended in order to sleep, and nothing of it is left; no other run has
+/// been asked for.
+pub(super) fn is_asleep(sprite: &Sprite) -> bool {
+    sprite.status.conditions.is_true(words::ASLEEP)
+        && sprite.status.slept == sprite.spec.run
+        && sprite.status.exit.is_none()
+}
+
+/// Whether a turn can be handed to it: what its controller said of it, and what is known since.
+pub(super) fn takes_turns(sprite: &Sprite) -> bool {
+    let status = &sprite.status;
+    status.conditions.is_true(words::READY)
+        && status.ready
+        && status.run == sprite.spec.run
+        && status.slept < sprite.spec.run
+        && status.exit.is_none()
+        && sprite.spec.running
+        && !is_stopping(sprite)
+}
+
+/// Whether its runtime cannot tell what there is of it.
+pub(super) fn is_unknown(sprite: &Sprite) -> bool {
+    sprite.status.conditions.get(words::STALLED).is_some_and(|stalled| {
+        stalled.status == ConditionStatus::True && stalled.reason == words::RUNTIME_UNKNOWN
+    })
 }
 
 /// Since when it is over.

@@ -20,7 +20,7 @@ struct Line {
     plain: &'static str,
 }
 
-const LINES: [Line; 6] = [
+const LINES: [Line; 7] = [
     Line {
         condition: words::PROVISIONED,
         warning: false,
@@ -32,6 +32,12 @@ const LINES: [Line; 6] = [
         warning: false,
         reason: None,
         plain: "its agent has ended; its last output is on its way",
+    },
+    Line {
+        condition: words::ASLEEP,
+        warning: false,
+        reason: Some("FellAsleep"),
+        plain: "its run has ended, and it sleeps until somebody speaks to its agent",
     },
     Line {
         condition: words::GONE,

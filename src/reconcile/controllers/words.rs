@@ -93,3 +93,15 @@ pub const REPLACING: &str = "Replacing";
 pub const BACKING_OFF: &str = "BackingOff";
 /// It is as it was wanted.
 pub const SETTLED: &str = "Settled";
+/// A Sprite's last run has ended in order to sleep; another run will wake it.
+pub const ASLEEP: &str = "Asleep";
+/// It was told to sleep.
+pub const SLEEP_ORDERED: &str = "SleepOrdered";
+/// A turn waits, and the sprite is woken for it.
+pub const WAKING: &str = "Waking";
+/// An Agent has spent what it may; no turn begins until it may spend more.
+pub const BUDGET_SPENT: &str = "BudgetSpent";
+/// A turn runs.
+pub const WORKING: &str = "Working";
+/// The sprite ended for want of a server and of work; the next turn brings another.
+pub const ABANDONED: &str = "Abandoned";

@@ -340,6 +340,7 @@ impl Ingest {
             greeted: status.hello_time.is_some(),
             ready: status.ready,
             session: status.session_id,
+            slept: status.slept,
             exit: status.exit,
             missing: status.missing_bytes,
             artifacts: status.artifacts,

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sprite_reporter::wire::{Event, EventBody, Exit, TurnOutcome, Usage};
+use sprite_reporter::wire::{Event, EventBody, Exit, ExitReason, TurnOutcome, Usage};
 
 use super::{read::is_artifact, seen::Seen};
 use crate::{
     resource::{Artifact, Cost, ExitStatus, Kind},
-    store::{Approval, ApprovalState, Op, Turn, TurnState},
+    store::{Approval, ApprovalState, Cursor, Op, Turn, TurnState},
 };
 
 /// The version by which the hello that we write for an original sidecar is known.
@@ -43,7 +43,9 @@ pub struct Context {
 #[must_use]
 pub fn turn_of(event: &Event) -> Option<&str> {
     match &event.body {
-        EventBody::TurnAccepted { turn, .. } | EventBody::TurnEnded { turn, .. } => Some(turn),
+        EventBody::TurnAccepted { turn, .. }
+        | EventBody::TurnEnded { turn, .. }
+        | EventBody::Usage { turn, .. } => Some(turn),
         _ => None,
     }
 }
@@ -80,7 +82,8 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
             EventBody::Ready {} => next.ready = true,
             EventBody::Session { id } => next.session = Some(id.clone()),
             EventBody::TurnAccepted { turn, origin } => {
-                accept(&mut context, turn, origin.as_deref(), &mut ops);
+                let began = Cursor { run: context.run, seq: next.held };
+                accept(&mut context, turn, origin.as_deref(), began, &mut ops);
             }
             EventBody::TurnEnded { turn, outcome, message, usage } => {
                 next.cost = sum(next.cost, *usage);
@@ -127,11 +130,15 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                     next.artifacts.push(artifact);
                 }
             }
+            EventBody::Usage { turn, usage } => spend(&mut context, turn, *usage, &mut ops),
             EventBody::Exit(exit) => {
                 next.finished = true;
                 next.ended = Some(event.at);
                 next.ready = false;
-                if next.exit.is_none() {
+                // A Job never sleeps: whoever says so has ended.
+                if exit.reason == ExitReason::Asleep && context.agent_uid.is_some() {
+                    next.slept = context.run;
+                } else if next.exit.is_none() {
                     next.exit = Some(status_of(exit));
                 }
                 withdraw(&mut context, |_| true, &mut ops);
@@ -143,7 +150,6 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
             | EventBody::Tool { .. }
             | EventBody::ToolEnded { .. }
             | EventBody::Retry { .. }
-            | EventBody::Usage { .. }
             | EventBody::Artifact { .. } => {}
         }
     }
@@ -176,6 +182,9 @@ fn patches(seen: &Seen, next: &Seen, context: &Context) -> Vec<Op> {
     }
     if next.session != seen.session {
         patch.insert("sessionId".to_owned(), json!(next.session));
+    }
+    if next.slept != seen.slept {
+        patch.insert("slept".to_owned(), json!(next.slept));
     }
     if next.missing != seen.missing {
         patch.insert("missingBytes".to_owned(), json!(next.missing));
@@ -229,44 +238,49 @@ fn withdraw(context: &mut Context, gone: impl Fn(&Approval) -> bool, ops: &mut V
     });
 }
 
-/// The reporter took a turn over. A turn that was sent to another sprite is none of its
+/// Whether a turn is in the hands of the run that speaks.
+fn is_ours(context: &Context, turn: &Turn) -> bool {
+    turn.sprite_uid.as_deref() == Some(context.sprite_uid.as_str()) && turn.run == context.run
+}
+
+/// The reporter took a turn over. A turn that was sent to another sprite or run is none of its
 /// business; one that nobody knows is the agent's own, if it says so.
-fn accept(context: &mut Context, id: &str, origin: Option<&str>, ops: &mut Vec<Op>) {
-    match context.turns.get_mut(id) {
-        Some(turn)
-            if turn.state == TurnState::Sent
-                && turn.sprite_uid.as_deref() == Some(context.sprite_uid.as_str()) =>
-        {
-            turn.state = TurnState::Running;
-            ops.push(Op::MoveTurn { turn: turn.clone(), from: vec![TurnState::Sent] });
+fn accept(context: &mut Context, id: &str, origin: Option<&str>, began: Cursor, ops: &mut Vec<Op>) {
+    let now = context.now;
+    match context.turns.get(id) {
+        Some(turn) if turn.state == TurnState::Sent && is_ours(context, turn) => {
+            let (started, began) = (Some(now), Some(began));
+            let turn = Turn { state: TurnState::Running, started, began, ..turn.clone() };
+            context.turns.insert(id.to_owned(), turn.clone());
+            ops.push(Op::MoveTurn { turn, from: vec![TurnState::Sent] });
         }
         Some(_) => {}
         None => {
             let (Some(agent_uid), Some(origin)) = (&context.agent_uid, origin) else { return };
             let turn = Turn {
-                id: id.to_owned(),
-                agent_uid: agent_uid.clone(),
-                n: 0,
-                text: String::new(),
-                attachments: Vec::new(),
-                author: String::new(),
-                conversation: None,
                 origin: Some(origin.to_owned()),
                 state: TurnState::Running,
                 sprite_uid: Some(context.sprite_uid.clone()),
                 run: context.run,
-                began: None,
-                cancelled_by: None,
-                message: String::new(),
-                usage: Usage::default(),
-                created: context.now,
-                started: Some(context.now),
-                ended: None,
+                began: Some(began),
+                started: Some(now),
+                ..Turn::queued(id, agent_uid, "", "", now)
             };
             context.turns.insert(turn.id.clone(), turn.clone());
             ops.push(Op::AddTurn(turn));
         }
     }
+}
+
+/// What a turn has used so far: kept, in case its end never comes.
+fn spend(context: &mut Context, id: &str, usage: Usage, ops: &mut Vec<Op>) {
+    let Some(turn) = context.turns.get(id) else { return };
+    if turn.state != TurnState::Running || !is_ours(context, turn) || turn.usage == usage {
+        return;
+    }
+    let turn = Turn { usage, ..turn.clone() };
+    context.turns.insert(id.to_owned(), turn.clone());
+    ops.push(Op::MoveTurn { turn, from: vec![TurnState::Running] });
 }
 
 /// A turn has ended; the first end that is held wins.
@@ -278,27 +292,26 @@ fn end(
     usage: Usage,
     ops: &mut Vec<Op>,
 ) {
-    let Some(turn) = context.turns.get_mut(id) else { return };
-    let ours = turn.sprite_uid.as_deref() == Some(context.sprite_uid.as_str());
-    if !ours || !matches!(turn.state, TurnState::Sent | TurnState::Running) {
+    let Some(turn) = context.turns.get(id) else { return };
+    let out = matches!(turn.state, TurnState::Sent | TurnState::Running);
+    if !out || !is_ours(context, turn) {
         return;
     }
-    turn.state = match outcome {
+    let state = match outcome {
         TurnOutcome::Succeeded => TurnState::Succeeded,
         TurnOutcome::Failed => TurnState::Failed,
         TurnOutcome::Cancelled => TurnState::Cancelled,
         TurnOutcome::Interrupted => TurnState::Interrupted,
     };
-    message.unwrap_or_default().clone_into(&mut turn.message);
-    turn.usage = usage;
-    turn.ended = Some(context.now);
-    let from = vec![TurnState::Sent, TurnState::Running];
-    ops.push(Op::MoveTurn { turn: turn.clone(), from });
+    let message = message.unwrap_or_default().to_owned();
+    let turn = Turn { state, message, usage, ended: Some(context.now), ..turn.clone() };
+    context.turns.insert(id.to_owned(), turn.clone());
+    ops.push(Op::MoveTurn { turn, from: vec![TurnState::Sent, TurnState::Running] });
 }
 
 #[cfg(test)]
 mod tests {
-    use sprite_reporter::wire::{Chunk, Containment, ExitReason, ProcessIdentity, Stream};
+    use sprite_reporter::wire::{Chunk, Containment, ProcessIdentity, Stream};
 
     use super::*;
 
@@ -319,6 +332,7 @@ mod tests {
             n: 1,
             state,
             sprite_uid: Some(sprite.to_owned()),
+            run: 1,
             ..Turn::queued(id, "a", "do it", "ann", Timestamp::UNIX_EPOCH)
         }
     }
@@ -443,6 +457,76 @@ mod tests {
         let accepted = EventBody::TurnAccepted { turn: "t".to_owned(), origin: None };
         let (_, ops) = observe(&Seen::default(), context, &numbered(vec![accepted, ended("t", 5)]));
         assert_eq!(moved(&ops), []);
+    }
+
+    #[test]
+    fn a_turn_that_runs_says_when_it_was_taken_and_where_its_output_begins() {
+        let mut context = context();
+        context.now = Timestamp::from_second(7).unwrap();
+        context.turns.insert("t".to_owned(), turn("t", "s", TurnState::Sent));
+        let accepted = EventBody::TurnAccepted { turn: "t".to_owned(), origin: None };
+        let events = numbered(vec![hello(), EventBody::Ready {}, accepted]);
+        let (_, ops) = observe(&Seen::default(), context, &events);
+        let Some(Op::MoveTurn { turn, .. }) = ops.first() else { panic!("{ops:?}") };
+        assert_eq!(turn.began, Some(Cursor { run: 1, seq: 3 }));
+        assert_eq!(turn.started, Some(Timestamp::from_second(7).unwrap()));
+    }
+
+    #[test]
+    fn a_run_cannot_move_the_turn_of_another_run() {
+        let mut context = context();
+        context.run = 2;
+        context.turns.insert("t".to_owned(), turn("t", "s", TurnState::Running));
+        let (_, ops) = observe(
+            &Seen { run: 2, ..Seen::default() },
+            context,
+            &numbered(vec![
+                EventBody::TurnAccepted { turn: "t".to_owned(), origin: None },
+                ended("t", 5),
+            ]),
+        );
+        assert_eq!(moved(&ops), []);
+    }
+
+    #[test]
+    fn what_a_turn_uses_is_kept_before_it_ends() {
+        let mut context = context();
+        context.turns.insert("t".to_owned(), turn("t", "s", TurnState::Running));
+        let used = Usage { cost_micro_usd: 9, ..Usage::default() };
+        let usage = EventBody::Usage { turn: "t".to_owned(), usage: used };
+        let (_, ops) = observe(&Seen::default(), context, &numbered(vec![usage.clone(), usage]));
+        let [Op::MoveTurn { turn, from }, Op::PatchStatus { .. }] = ops.as_slice() else {
+            panic!("{ops:?}")
+        };
+        assert_eq!((turn.state, turn.usage), (TurnState::Running, used));
+        assert_eq!(*from, [TurnState::Running]);
+    }
+
+    fn asleep() -> EventBody {
+        let (reason, message) = (ExitReason::Asleep, "asleep".to_owned());
+        EventBody::Exit(Exit { code: None, signal: None, reason, message })
+    }
+
+    #[test]
+    fn a_run_that_falls_asleep_is_no_end_and_the_next_begins_anew() {
+        let events = numbered(vec![hello(), EventBody::Ready {}, asleep()]);
+        let (seen, ops) = observe(&Seen::default(), context(), &events);
+        assert_eq!((seen.slept, seen.ready, seen.finished, &seen.exit), (1, false, true, &None));
+        let status = json!({"helloTime": Timestamp::UNIX_EPOCH, "run": 1, "slept": 1});
+        assert_eq!(patched(&ops), [(status, None)]);
+        let mut second = context();
+        second.run = 2;
+        let (seen, ops) = observe(&seen, second, &numbered(vec![hello(), EventBody::Ready {}]));
+        assert_eq!((seen.run, seen.held, seen.finished, seen.slept), (2, 2, false, 1));
+        assert_eq!(patched(&ops), [(json!({"ready": true, "run": 2}), None)]);
+    }
+
+    #[test]
+    fn a_job_that_says_that_it_sleeps_has_ended() {
+        let mut context = context();
+        context.agent_uid = None;
+        let (seen, _) = observe(&Seen::default(), context, &numbered(vec![hello(), asleep()]));
+        assert_eq!((seen.slept, seen.exit.map(|exit| exit.reason)), (0, Some(ExitReason::Asleep)));
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub struct Seen {
     pub ready: bool,
     /// The CLI's session.
     pub session: Option<String>,
-    /// How it ended.
+    /// The last run that ended in order to sleep; 0 for none.
+    pub slept: u32,
+    /// How it ended, save to sleep.
     pub exit: Option<ExitStatus>,
     /// How many bytes of output gaps have told as missing.
     pub missing: u64,

@@ -78,7 +78,10 @@ impl<'t> Draft<'_, 't> {
         let n = self.tables.queues.get(&turn.agent_uid).copied().unwrap_or_default() + 1;
         self.tables.queues.set(turn.agent_uid.clone(), Some(n));
         self.tables.turns.set(turn.id.clone(), Some(Turn { n, ..turn.clone() }));
-        self.sum_up(&turn.agent_uid, |sums| count(sums, turn, 1));
+        self.sum_up(&turn.agent_uid, |sums| {
+            count(sums, turn, 1);
+            sums.last = sums.last.max(last_of(turn));
+        });
         self.bells.push(Bell::Turns(turn.agent_uid.clone()));
         Ok(())
     }
@@ -88,13 +91,17 @@ impl<'t> Draft<'_, 't> {
         else {
             return Err(stale_turn(&turn.id));
         };
-        // A turn never changes its place or its agent.
-        let new = Turn { n: old.n, agent_uid: old.agent_uid.clone(), ..turn.clone() };
+        // A turn never changes its place or its agent, and a wish to cancel it is never lost to
+        // somebody who read the turn before.
+        let cancelled_by = old.cancelled_by.clone().or_else(|| turn.cancelled_by.clone());
+        let agent_uid = old.agent_uid.clone();
+        let new = Turn { n: old.n, agent_uid, cancelled_by, ..turn.clone() };
         if new != *old {
             let old = old.clone();
             self.sum_up(&new.agent_uid, |sums| {
                 count(sums, &old, -1);
                 count(sums, &new, 1);
+                sums.last = sums.last.max(last_of(&new));
             });
             self.bells.push(Bell::Turns(new.agent_uid.clone()));
             self.tables.turns.set(turn.id.clone(), Some(new));
@@ -219,6 +226,11 @@ impl<'t> Draft<'_, 't> {
 
 /// The highest number that an event can have: what every back end can keep.
 const LAST_SEQ: u64 = i64::MAX.unsigned_abs() - 1;
+
+/// When something last happened to a turn.
+fn last_of(turn: &Turn) -> Option<jiff::Timestamp> {
+    Some(turn.created).max(turn.started).max(turn.ended)
+}
 
 /// Adds a turn to the sums, or takes it away.
 fn count(sums: &mut TurnSums, turn: &Turn, by: i64) {

@@ -200,6 +200,7 @@ fn touches_desired(before: &AnyObject, after: &AnyObject) -> bool {
             metadata.deletion_timestamp,
             &metadata.finalizers,
             &metadata.labels,
+            &metadata.annotations,
             &metadata.owner_references,
         )
     }

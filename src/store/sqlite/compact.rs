@@ -41,6 +41,11 @@ const EVENTS: &str = "DELETE FROM events WHERE (uid, reason, note) IN \
     (SELECT uid, reason, note FROM events WHERE last < ?1 LIMIT ?2)";
 const DELIVERIES: &str = "DELETE FROM deliveries WHERE rowid IN \
     (SELECT rowid FROM deliveries WHERE done = 1 AND touched < ?1 LIMIT ?2)";
+/// The oldest ended turns of each Agent. A number's distance from the newest is its age.
+const TURNS: &str = "DELETE FROM turns WHERE rowid IN \
+    (SELECT t.rowid FROM turn_sums s CROSS JOIN turns t ON t.agent_uid = s.agent_uid \
+     WHERE t.n <= (SELECT max(n) FROM turns l WHERE l.agent_uid = s.agent_uid) - ?1 \
+        AND t.state NOT IN ('Queued', 'Sent', 'Running') LIMIT ?2)";
 /// Everything up to the newest row that is beyond both limits, oldest first: history has no
 /// holes, even where the clock ran back.
 const HISTORY: &str = "DELETE FROM history WHERE revision IN \
@@ -71,6 +76,9 @@ pub(super) async fn step(
         let result = sqlx::query(sql).bind(time).bind(PIECE).execute(&mut *connection).await?;
         more |= result.rows_affected() >= PIECE.unsigned_abs();
     }
+    let keep = integer(retention::TURNS);
+    let result = sqlx::query(TURNS).bind(keep).bind(PIECE).execute(&mut *connection).await?;
+    more |= result.rows_affected() >= PIECE.unsigned_abs();
     let result = sqlx::query(HISTORY)
         .bind(before(retention::HISTORY))
         .bind(PIECE)

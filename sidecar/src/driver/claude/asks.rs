@@ -11,7 +11,10 @@ use super::{
     rule::rule,
     title,
 };
-use crate::wire::{ApprovalKind, EventBody};
+use crate::{
+    driver::words,
+    wire::{ApprovalKind, EventBody},
+};
 
 /// The open requests, by the CLI's ids of them.
 #[derive(Debug, Default)]
@@ -56,7 +59,7 @@ impl Asks {
                     request: request.clone(),
                     tool: tool.clone(),
                     title: title::title(&tool, &input, workdir),
-                    input: title::fitting(&input),
+                    input: words::fitting(&input),
                     kind,
                     rule,
                     questions,

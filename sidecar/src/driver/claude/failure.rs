@@ -1,9 +1,7 @@
 //! Failures in one line for people, each with its mend.
 
-use super::{
-    protocol::{Line, TurnResult},
-    title::one_line,
-};
+use super::protocol::TurnResult;
+use crate::driver::words::one_line;
 
 /// The most characters of a message.
 const MESSAGE_CHARS: usize = 400;
@@ -129,51 +127,6 @@ pub(super) fn of_start(program: &str, error: &std::io::Error) -> String {
     }
 }
 
-/// The last words of a CLI: the end of what it wrote where no protocol was expected.
-#[derive(Debug, Default)]
-pub(super) struct LastWords {
-    lines: std::collections::VecDeque<String>,
-}
-
-impl LastWords {
-    const LINES: usize = 20;
-    const LINE_CHARS: usize = 2000;
-
-    /// Keeps a line; blank ones say nothing.
-    pub(super) fn keep(&mut self, line: &[u8]) {
-        let line = one_line(&String::from_utf8_lossy(line), Self::LINE_CHARS);
-        if line.is_empty() {
-            return;
-        }
-        if self.lines.len() == Self::LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-    }
-
-    /// Keeps what was no protocol on the CLI's standard output.
-    pub(super) fn keep_noise(&mut self, line: &Line) {
-        if let Line::Noise(noise) = line {
-            self.keep(noise.as_bytes());
-        }
-    }
-
-    /// The last lines, for a log.
-    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().map(String::as_str)
-    }
-
-    /// The last line, for a message. The frames of a stack trace say less than what is above.
-    pub(super) fn last(&self) -> &str {
-        self.lines
-            .iter()
-            .rev()
-            .find(|line| !line.starts_with("at "))
-            .map(String::as_str)
-            .unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,18 +167,5 @@ mod tests {
             of_start("/opt/claude", &std::io::ErrorKind::PermissionDenied.into()),
         ];
         insta::assert_snapshot!(lines.join("\n"));
-    }
-
-    #[test]
-    fn last_words_are_bounded_and_skip_stack_frames() {
-        let mut words = LastWords::default();
-        for n in 0..50 {
-            words.keep(format!("line {n}").as_bytes());
-        }
-        words.keep(b"Error: broken\n");
-        words.keep(b"    at main (cli.js:1:1)\n");
-        words.keep(b"\n");
-        assert_eq!(words.last(), "Error: broken");
-        assert_eq!(words.all().count(), LastWords::LINES);
     }
 }

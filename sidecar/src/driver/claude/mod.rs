@@ -11,7 +11,7 @@
 //!
 //! | room | one idea |
 //! |---|---|
-//! | `pipes` | lines in and out, of any length |
+//! | [`pipes`](super::pipes) | lines in and out, of any length |
 //! | `protocol` | what a line says, read tolerantly |
 //! | `session` | what follows from it: a machine without hands |
 //!
@@ -25,11 +25,10 @@ use tokio::{process::Child, sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 use self::{
-    failure::LastWords,
     protocol::Line,
     session::{Effect, Session, Terms},
 };
-use super::{DriverOrder, Said, Seat, Voice};
+use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, pipes};
 use crate::{
     process,
     wire::{Exit, ExitReason, Stream, TurnOutcome},
@@ -39,7 +38,6 @@ mod asks;
 mod failure;
 mod launch;
 mod permission;
-mod pipes;
 mod protocol;
 mod question;
 mod rule;
@@ -197,7 +195,7 @@ impl Hands {
                 }
                 Some(line) = self.errors.recv() => Heard::Error(line),
                 status = self.child.wait() => Heard::Ended(status),
-                () = silence(patience) => Heard::Silence,
+                () = ending::silence(patience) => Heard::Silence,
             };
             match heard {
                 Heard::Order(None) => {
@@ -241,7 +239,9 @@ impl Hands {
 
     async fn read(&mut self, line: &[u8]) {
         let line = Line::parse(line);
-        self.last_words.keep_noise(&line);
+        if let Line::Noise(noise) = &line {
+            self.last_words.keep(noise.as_bytes());
+        }
         let effects = self.session.on_line(line);
         self.perform(effects).await;
     }
@@ -295,89 +295,22 @@ impl Hands {
     }
 
     async fn conclude(mut self, status: Option<ExitStatus>) -> Exit {
-        let how = describe(status);
+        let how = ending::describe(status);
         let message = match self.is_stopped {
             true => String::new(),
             false => failure::of_end(&how, self.last_words.last()),
         };
         let effects = self.session.gone(&message);
         self.perform(effects).await;
-        let exit = verdict(&self.session, self.is_stopped, status, message);
-        if exit.reason == ExitReason::Failed && self.session.task_end().is_none_or(is_broken_off) {
+        let task = self.session.task_end();
+        let is_job = self.session.is_job();
+        let exit = ending::verdict(task, is_job, self.is_stopped, status, message);
+        if exit.reason == ExitReason::Failed && task.is_none_or(ending::is_broken_off) {
             for line in self.last_words.all() {
                 let line = format!("{line}\n").into_bytes();
                 self.voice.say(Said::Log(Stream::System, line)).await;
             }
         }
         exit
-    }
-}
-
-fn is_broken_off((outcome, _): &(TurnOutcome, String)) -> bool {
-    *outcome == TurnOutcome::Interrupted
-}
-
-/// Waits for so long, or for ever.
-async fn silence(patience: Option<Duration>) {
-    match patience {
-        Some(patience) => {
-            let _ = timeout(patience, std::future::pending::<()>()).await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-fn describe(status: Option<ExitStatus>) -> String {
-    match status {
-        Some(status) => match (status.code(), signal(status)) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "no exit code".to_owned(),
-        },
-        None => "still running".to_owned(),
-    }
-}
-
-fn signal(status: ExitStatus) -> Option<i32> {
-    use std::os::unix::process::ExitStatusExt as _;
-    status.signal()
-}
-
-/// How the run ended. A job ends as its task's turn did; the CLI's exit code, which tells of its
-/// last turn only, counts where the task has no end of its own.
-fn verdict(
-    session: &Session,
-    is_stopped: bool,
-    status: Option<ExitStatus>,
-    message: String,
-) -> Exit {
-    let code = status.and_then(|status| status.code());
-    let signal = status.and_then(signal);
-    match session.task_end() {
-        Some((TurnOutcome::Succeeded, _)) => Exit {
-            code: Some(0),
-            signal: None,
-            reason: ExitReason::Completed,
-            message: String::new(),
-        },
-        Some((TurnOutcome::Failed, message)) => Exit {
-            code: Some(1),
-            signal: None,
-            reason: ExitReason::Failed,
-            message: message.clone(),
-        },
-        Some((TurnOutcome::Cancelled, _)) => {
-            Exit { code, signal, reason: ExitReason::Cancelled, message: String::new() }
-        }
-        Some((TurnOutcome::Interrupted, _)) | None if !is_stopped => {
-            // A CLI that ends with 0 in the middle has not done what it was asked.
-            let code = code.map(|code| if code == 0 { 1 } else { code });
-            Exit { code, signal, reason: ExitReason::Failed, message }
-        }
-        Some((TurnOutcome::Interrupted, _)) | None => {
-            let reason =
-                if session.is_job() { ExitReason::Cancelled } else { ExitReason::Completed };
-            Exit { code, signal, reason, message: String::new() }
-        }
     }
 }

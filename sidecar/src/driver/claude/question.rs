@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::title::one_line;
-use crate::wire::Question;
+use crate::{driver::words::one_line, wire::Question};
 
 /// The most questions of one request that are shown; the CLI itself allows four.
 const QUESTIONS: usize = 8;

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use super::protocol::Kind;
+use crate::driver::flow::Flow;
 
 /// What was said in one turn.
 #[derive(Debug, Default)]
@@ -27,15 +28,6 @@ struct Streamed {
     thought: VecDeque<usize>,
 }
 
-/// Pieces of one kind, joined.
-#[derive(Debug, Default)]
-struct Flow {
-    /// Line breaks at the end of what was said.
-    breaks: usize,
-    is_begun: bool,
-    is_new_block: bool,
-}
-
 impl Speech {
     /// The model begins to stream a message.
     pub(super) fn message(&mut self, id: &str) {
@@ -45,7 +37,7 @@ impl Speech {
 
     /// The model begins to stream a block. Returns what is to be said.
     pub(super) fn block(&mut self, kind: Kind, start: &str) -> Option<String> {
-        self.flow(kind).is_new_block = true;
+        self.flow(kind).begin_block();
         let streamed = self.streamed(kind)?;
         streamed.push_back(0);
         self.delta(kind, start)
@@ -72,7 +64,7 @@ impl Speech {
         match streamed {
             Some(length) => self.flow(kind).push(whole.get(length..).unwrap_or_default()),
             None => {
-                self.flow(kind).is_new_block = true;
+                self.flow(kind).begin_block();
                 self.flow(kind).push(whole)
             }
         }
@@ -80,12 +72,12 @@ impl Speech {
 
     /// Whether the person was told anything.
     pub(super) fn has_text(&self) -> bool {
-        self.text.is_begun
+        self.text.is_begun()
     }
 
     /// The turn is over. Returns the line break that the text still lacks.
     pub(super) fn close(&mut self) -> Option<String> {
-        (self.text.is_begun && self.text.breaks == 0).then(|| "\n".to_owned())
+        self.text.close()
     }
 
     fn flow(&mut self, kind: Kind) -> &mut Flow {
@@ -106,22 +98,6 @@ impl Streamed {
             Kind::Text => &mut self.text,
             Kind::Thought => &mut self.thought,
         }
-    }
-}
-
-impl Flow {
-    fn push(&mut self, piece: &str) -> Option<String> {
-        if piece.is_empty() {
-            return None;
-        }
-        let missing = if self.is_new_block && self.is_begun { 2usize } else { 0 };
-        let joint = "\n".repeat(missing.saturating_sub(self.breaks));
-        let said = joint + piece;
-        let breaks = said.len() - said.trim_end_matches('\n').len();
-        self.breaks = if breaks == said.len() { self.breaks + breaks } else { breaks };
-        self.is_begun = true;
-        self.is_new_block = false;
-        Some(said)
     }
 }
 

@@ -1,15 +1,22 @@
-//! Agents: one live Sprite at most, remade when its making has changed. Turns come to it through
-//! its inbox.
+//! Agents: one live Sprite at most, remade when its making has changed, asleep while nobody speaks
+//! to it; and a queue of turns, which are handed to it one after another.
 
+mod budget;
 mod plan;
+mod stand;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turn_tests;
+mod turns;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use sprite_reporter::wire::Order;
 
-use plan::{Action, plan};
+use plan::{Action, View, plan};
+use turns::is_out;
 
 use super::{
     hands::{Hands, next_at, write},
@@ -20,11 +27,11 @@ use super::{
 use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
-    resource::{Agent, AnyObject, FINALIZER_SPRITES, Kind},
-    store::{Change, Op, Part, Store},
+    resource::{Agent, AgentStatus, AnyObject, FINALIZER_SPRITES, Kind, Sprite},
+    store::{ApprovalState, Bell, Change, Op, Part, Store, Turn},
 };
 
-/// Makes Sprites of Agents. Its keys are the Agents' uids.
+/// Makes Sprites of Agents, and hands them their turns. Its keys are the Agents' uids.
 pub struct AgentController {
     hands: Hands,
 }
@@ -48,10 +55,24 @@ impl AgentController {
                 sprite.metadata.uid = hands.ambient.ids.uid();
                 let note = format!("made sprite {}", sprite.metadata.name);
                 let told = event(Kind::Agent, &agent.metadata, false, words::SPRITE_CREATED, note);
-                let agent = Agent { status: *status, ..agent.clone() };
-                let ops =
-                    vec![Op::Create(AnyObject::Sprite(sprite)), write(agent, Part::Status), told];
+                let noted = status_of(agent, *status);
+                let ops = vec![Op::Create(AnyObject::Sprite(sprite)), noted, told];
                 hands.commit("agent.create-sprite", ops).await
+            }
+            Action::MoveTurns(moves) => hands.commit("agent.move-turns", moves).await,
+            Action::CancelTurns(orders) => hands.commit("agent.cancel-turns", orders).await,
+            Action::SendTurn(mut ops, status) => {
+                // Whatever a person changes at this moment, only one of the two is done.
+                ops.push(status_of(agent, *status));
+                hands.commit("agent.send-turn", ops).await
+            }
+            Action::SleepSprite(sprite) => {
+                let ops = vec![unchanged(agent), write(*sprite, Part::Desired)];
+                hands.commit("agent.put-to-sleep", ops).await
+            }
+            Action::WakeSprite(sprite) => {
+                let ops = vec![unchanged(agent), write(*sprite, Part::Desired)];
+                hands.commit("agent.wake-sprite", ops).await
             }
             Action::StopSprite(sprite) => {
                 hands.commit("agent.stop-sprite", vec![write(*sprite, Part::Desired)]).await
@@ -63,7 +84,7 @@ impl AgentController {
             Action::WriteStatus(status) => {
                 let (before, after) = (&agent.status.conditions, &status.conditions);
                 let mut ops = told(Kind::Agent, &agent.metadata, before, after);
-                ops.push(write(Agent { status: *status, ..agent.clone() }, Part::Status));
+                ops.push(status_of(agent, *status));
                 hands.commit("agent.write-status", ops).await
             }
             Action::DropFinalizer => {
@@ -73,6 +94,36 @@ impl AgentController {
             }
         }
     }
+
+    /// The turns of which a run was told that they are cancelled.
+    async fn told(&self, open: &[Turn]) -> Result<BTreeSet<String>, Error> {
+        let mut told = BTreeSet::new();
+        for turn in open.iter().filter(|turn| is_out(turn) && turn.cancelled_by.is_some()) {
+            let Some(uid) = &turn.sprite_uid else { continue };
+            let rows = self.hands.store.inbox(uid, 0).await?;
+            told.extend(rows.into_iter().filter_map(|row| match row.order {
+                Order::Cancel { turn, .. } => turn,
+                _ => None,
+            }));
+        }
+        Ok(told)
+    }
+
+    /// Whether a Sprite waits for an answer. Only asked where nothing else keeps it awake.
+    async fn asks(&self, sprites: &[Sprite], open: &[Turn]) -> Result<bool, Error> {
+        let Some(sprite) = sprites.last().filter(|_| open.is_empty()) else { return Ok(false) };
+        let approvals = self.hands.store.approvals(&sprite.metadata.uid).await?;
+        Ok(approvals.iter().any(|approval| approval.state == ApprovalState::Pending))
+    }
+}
+
+fn status_of(agent: &Agent, status: AgentStatus) -> Op {
+    write(Agent { status, ..agent.clone() }, Part::Status)
+}
+
+/// Writes nothing, and fails where somebody else has.
+fn unchanged(agent: &Agent) -> Op {
+    write(agent.clone(), Part::Status)
 }
 
 #[async_trait]
@@ -83,6 +134,14 @@ impl Controller for AgentController {
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
         owners(Kind::Agent, change)
+    }
+
+    fn hears(&self, bell: &Bell) -> Vec<(String, Wake)> {
+        match bell {
+            // A person has said something, or waits for what comes next.
+            Bell::Turns(uid) => vec![(uid.clone(), Wake::User)],
+            _ => Vec::new(),
+        }
     }
 
     async fn keys(&self) -> Result<Vec<(String, Wake)>, Error> {
@@ -99,9 +158,22 @@ impl Controller for AgentController {
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let agent = self.hands.store.get_by_uid(Kind::Agent, key).await?;
         let Some(agent) = agent.and_then(AnyObject::into_agent) else { return Ok(Next::Done) };
+        // The turns after the Sprites: what a Sprite that is over said of its turns is held by then.
         let sprites = self.hands.sprites_of(key).await?;
+        let open = self.hands.store.open_turns(key).await?;
+        let sums = self.hands.store.turn_sums(key).await?;
+        let told = self.told(&open).await?;
+        let asks = self.asks(&sprites, &open).await?;
         let now = self.hands.now();
-        let plan = plan(&agent, &sprites, now);
+        let plan = plan(&View {
+            agent: &agent,
+            sprites: &sprites,
+            open: &open,
+            sums: &sums,
+            told: &told,
+            asks,
+            now,
+        });
         let acted = !plan.actions.is_empty();
         for action in plan.actions {
             self.act(&agent, action).await?;

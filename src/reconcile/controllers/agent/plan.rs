@@ -1,26 +1,39 @@
-//! What to do for an Agent, decided from what there is: at most one live Sprite, as its spec says.
+//! What to do for an Agent, decided from what there is: at most one live Sprite, as its spec says,
+//! and its turns one after another.
 //!
-//! A Sprite's spec never changes. So when the Agent's has changed in what a Sprite is made of, the
-//! live one is told to end, and the next is made once nothing of it is left; it resumes the
-//! session. Channels, budget and the times of turns are not part of a Sprite and apply at once.
-//! A Sprite that ends by itself is replaced after a pause that doubles while it keeps happening.
+//! First the turns that have come to an end, or must begin anew, are moved ([`super::turns`]); then
+//! everything is read again. Only then the Sprite's life goes on.
+//!
+//! A Sprite's spec never changes, save that it sleeps and wakes. So when the Agent's has changed in
+//! what a Sprite is made of, the live one is told to end once no turn is open, and the next is made
+//! once nothing of it is left; it resumes the session. Channels, budget and the times of turns are
+//! not part of a Sprite and apply at once.
+//!
+//! Without a turn for long enough the Sprite is told to sleep; the next turn that may begin wakes it.
+//! A Sprite that ends by itself is replaced after a pause that doubles while it keeps happening; one
+//! that ended for want of a server and of work is replaced when a turn comes. One that nothing can be
+//! told of is waited for, until a person gives its session up.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
-use super::super::{
-    attempt::{is_over, is_stopping, new_sprite, over_since, sprite_name},
-    job::spent,
-    words,
+use super::{
+    super::attempt::{
+        is_asleep, is_over, is_stopping, is_unknown, new_sprite, over_since, sprite_name,
+        takes_turns,
+    },
+    budget::{Purse, purse},
+    stand::{Stand, dress},
+    turns::{Queue, hopeless},
 };
 use crate::{
     ambient::{between, later},
     resource::{
-        Agent, AgentStatus,
-        ConditionStatus::{False, True},
-        ExitReason, FINALIZER_SPRITES, Kind, PermissionMode, Sprite, SpriteSpec,
+        Agent, AgentStatus, Cost, DEFAULT_IDLE_TIMEOUT, ExitReason, FINALIZER_SPRITES,
+        FRESH_SESSION_AFTER, Kind, PermissionMode, Sprite, SpriteSpec,
     },
+    store::{Op, Turn, TurnSums},
 };
 
 /// So many ended Sprites are kept, for their logs.
@@ -32,15 +45,45 @@ const PAUSE_CAP: Duration = Duration::from_secs(300);
 /// A Sprite that lived so long ended for a reason of its own: the pauses begin anew.
 const GOOD_LIFE: Duration = Duration::from_secs(600);
 
+/// All that is decided from. Read in this order, so that what a Sprite that is over said of its
+/// turns is seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'a> {
+    /// The Agent.
+    pub(super) agent: &'a Agent,
+    /// Its own Sprites, by number.
+    pub(super) sprites: &'a [Sprite],
+    /// Its turns that have not ended, by number.
+    pub(super) open: &'a [Turn],
+    /// All its turns, summed up.
+    pub(super) sums: &'a TurnSums,
+    /// The turns of which a run was told that they are cancelled.
+    pub(super) told: &'a BTreeSet<String>,
+    /// Whether a Sprite waits for an answer.
+    pub(super) asks: bool,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
     /// Hold the Agent while Sprites of it may exist.
     AddFinalizer,
+    /// Move turns that have come to an end, or begin anew.
+    MoveTurns(Vec<Op>),
+    /// Tell a run that turns are cancelled.
+    CancelTurns(Vec<Op>),
+    /// Hand a turn to the Sprite, unless the Agent has changed meanwhile.
+    SendTurn(Vec<Op>, Box<AgentStatus>),
     /// Make the next Sprite, and note its number.
     CreateSprite(Box<Sprite>, Box<AgentStatus>),
     /// Tell a Sprite to end.
     StopSprite(Box<Sprite>),
+    /// Tell a Sprite to sleep, unless the Agent has changed meanwhile.
+    SleepSprite(Box<Sprite>),
+    /// Let a Sprite's next run live, unless the Agent has changed meanwhile.
+    WakeSprite(Box<Sprite>),
     /// Delete a Sprite.
     DeleteSprite(Box<Sprite>),
     /// Write the status.
@@ -56,80 +99,165 @@ pub(super) struct Plan {
     pub(super) again: Option<Timestamp>,
 }
 
-/// Where an Agent stands, in one word from which its conditions follow.
-enum Stand<'a> {
-    /// Suspended, and nothing of it is left.
-    Suspended,
-    /// Suspended, and its Sprite is on its way out.
-    Suspending,
-    /// Its Sprite is on its way out, and another will come.
-    Replacing,
-    /// Its Sprite is on its way in, or works.
-    Live(&'a Sprite),
-    /// The next Sprite waits for a time.
-    BackingOff(String),
-    /// The next Sprite is made now.
-    Creating,
+impl Plan {
+    fn only(action: Action) -> Self {
+        Self { actions: vec![action], again: None }
+    }
 }
 
-/// Decides. `sprites` are the Agent's own, by number.
-pub(super) fn plan(agent: &Agent, sprites: &[Sprite], now: Timestamp) -> Plan {
+/// Decides.
+pub(super) fn plan(view: &View<'_>) -> Plan {
+    let View { agent, sprites, open, now, .. } = *view;
+    let deleting = agent.metadata.is_deleting();
     let held = agent.metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER_SPRITES);
-    if agent.metadata.is_deleting() {
+    if !held && !deleting {
+        return Plan::only(Action::AddFinalizer);
+    }
+    let fresh = fresh_after(agent);
+    let wanted = template(agent);
+    let current = |sprite: &Sprite| is_made_of(sprite, &wanted) && sprite.spec.attempt > fresh;
+    let present: Vec<&Sprite> =
+        sprites.iter().filter(|sprite| !is_over(sprite) && !is_given_up(sprite, fresh)).collect();
+    let queue = Queue { agent, sprites: &present, open, now };
+    let moves = queue.moves(hopeless(sprites, current).as_ref());
+    if !moves.is_empty() {
+        return Plan::only(Action::MoveTurns(moves));
+    }
+    if deleting {
         let mut actions = delete_all(sprites);
-        if sprites.is_empty() && held {
+        if sprites.is_empty() && open.is_empty() && held {
             actions.push(Action::DropFinalizer);
         }
         return Plan { actions, again: None };
     }
-    if !held {
-        return Plan { actions: vec![Action::AddFinalizer], again: None };
-    }
-    let mut status = gather(agent, sprites);
+    let purse = purse(agent, view.sums);
+    let comes = queue.head().is_some() && !matches!(purse, Purse::Spent(_));
     let mut plan = Plan::default();
-    let live: Vec<&Sprite> = sprites.iter().filter(|sprite| !is_over(sprite)).collect();
-    let wanted = template(agent);
-    let stand = match live.last() {
+    let stand = match present.last().copied() {
         Some(_) if agent.spec.suspend => Stand::Suspending,
-        Some(sprite) if is_stopping(sprite) || !is_made_of(sprite, &wanted) => Stand::Replacing,
-        Some(sprite) => Stand::Live(sprite),
+        Some(sprite) if is_stopping(sprite) => Stand::Replacing,
+        Some(sprite) if !current(sprite) && !queue.is_busy() => Stand::Replacing,
+        Some(sprite) if is_asleep(sprite) && comes => Stand::Waking,
+        Some(sprite) if is_asleep(sprite) => Stand::Asleep,
+        Some(sprite) if !sprite.spec.running => Stand::FallingAsleep,
+        Some(sprite) => Stand::Live { sprite, busy: queue.is_busy() },
         None if agent.spec.suspend => Stand::Suspended,
-        None => match pause_until(sprites, &wanted) {
+        None => match pause_until(sprites, current) {
             Some((until, why)) if until > now => {
                 plan.again = Some(until);
                 Stand::BackingOff(why)
             }
+            _ if !comes && was_abandoned(sprites, current) => Stand::Resting,
             _ => Stand::Creating,
         },
     };
-    if matches!(stand, Stand::Suspending | Stand::Replacing) {
-        for sprite in live.iter().filter(|sprite| !is_stopping(sprite)) {
-            let mut sprite = (*sprite).clone();
-            sprite.spec.stop = Some(ExitReason::Cancelled);
-            plan.actions.push(Action::StopSprite(Box::new(sprite)));
-        }
-    }
+    plan.actions.extend(stop_all(&stand, sprites, fresh));
     plan.actions.extend(forget(sprites));
-    let made = if matches!(stand, Stand::Creating) {
-        let n = status.incarnation + 1;
-        status.incarnation = n;
-        status.sprite = Some(sprite_name(&agent.metadata.name, &agent.metadata.uid, n));
-        let spec = SpriteSpec { attempt: n, session: status.session_id.clone(), ..wanted };
-        Some(new_sprite(Kind::Agent, &agent.metadata, spec))
-    } else {
-        None
-    };
-    dress(&mut status, &stand, agent, now);
-    match made {
-        Some(sprite) => {
-            plan.actions.push(Action::CreateSprite(Box::new(sprite), Box::new(status)));
+    Life { view, queue: &queue, purse: &purse, wanted: &wanted }.go_on(stand, fresh, &mut plan);
+    plan
+}
+
+/// What the Sprite's life is continued from.
+struct Life<'a, 'v> {
+    view: &'a View<'v>,
+    queue: &'a Queue<'v>,
+    purse: &'a Purse,
+    wanted: &'a SpriteSpec,
+}
+
+impl Life<'_, '_> {
+    /// What the stand asks for, and the status that says it.
+    fn go_on(&self, mut stand: Stand<'_>, fresh: u32, plan: &mut Plan) {
+        let View { agent, sprites, now, .. } = *self.view;
+        let mut status = gather(self.view, fresh);
+        let cancels = self.queue.cancels(self.view.told);
+        if !cancels.is_empty() {
+            plan.actions.push(Action::CancelTurns(cancels));
         }
-        None if status != agent.status => {
+        let mut last = None;
+        match stand {
+            Stand::Creating => {
+                let n = status.incarnation + 1;
+                status.incarnation = n;
+                status.sprite = Some(sprite_name(&agent.metadata.name, &agent.metadata.uid, n));
+                let session = status.session_id.clone();
+                let spec = SpriteSpec { attempt: n, session, ..self.wanted.clone() };
+                let sprite = new_sprite(Kind::Agent, &agent.metadata, spec);
+                dress(&mut status, &stand, self.purse, agent, now);
+                plan.actions.push(Action::CreateSprite(Box::new(sprite), Box::new(status)));
+                return;
+            }
+            Stand::Waking => {
+                if let Some(mut sprite) = sprites.iter().rfind(|it| is_asleep(it)).cloned() {
+                    sprite.spec.running = true;
+                    sprite.spec.run += 1;
+                    last = Some(Action::WakeSprite(Box::new(sprite)));
+                }
+            }
+            Stand::Live { sprite, busy: false } => {
+                if let Some(ops) = self.queue.send(sprite, self.purse) {
+                    status.turns.queued = status.turns.queued.saturating_sub(1);
+                    status.turns.running += 1;
+                    stand = Stand::Live { sprite, busy: true };
+                    dress(&mut status, &stand, self.purse, agent, now);
+                    plan.actions.push(Action::SendTurn(ops, Box::new(status)));
+                    return;
+                }
+                match self.tired_at(sprite) {
+                    Some(at) if at <= now => {
+                        let mut sprite = sprite.clone();
+                        sprite.spec.running = false;
+                        last = Some(Action::SleepSprite(Box::new(sprite)));
+                        stand = Stand::FallingAsleep;
+                    }
+                    at => plan.again = at,
+                }
+            }
+            _ => {}
+        }
+        dress(&mut status, &stand, self.purse, agent, now);
+        // Ahead of the status: both compare the version that was read.
+        plan.actions.extend(last);
+        if status != agent.status {
             plan.actions.push(Action::WriteStatus(Box::new(status)));
         }
-        None => {}
     }
-    plan
+
+    /// When a Sprite that takes turns has gone without one for long enough.
+    fn tired_at(&self, sprite: &Sprite) -> Option<Timestamp> {
+        if !takes_turns(sprite) || self.queue.is_busy() || self.view.asks {
+            return None;
+        }
+        let idle = self.view.agent.spec.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT);
+        let since = sprite.status.hello_time.max(self.view.sums.last)?;
+        Some(later(since, idle.as_duration()))
+    }
+}
+
+/// Sprites up to this number are not resumed.
+fn fresh_after(agent: &Agent) -> u32 {
+    let annotation = agent.metadata.annotations.get(FRESH_SESSION_AFTER);
+    annotation.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Whether nobody waits any more for a Sprite that nothing can be told of.
+fn is_given_up(sprite: &Sprite, fresh: u32) -> bool {
+    sprite.spec.attempt <= fresh && is_unknown(sprite)
+}
+
+/// Those that the stand lets end, and those that were given up.
+fn stop_all(stand: &Stand<'_>, sprites: &[Sprite], fresh: u32) -> Vec<Action> {
+    let all = matches!(stand, Stand::Suspending | Stand::Replacing);
+    sprites
+        .iter()
+        .filter(|sprite| !is_over(sprite) && !is_stopping(sprite))
+        .filter(|sprite| all || is_given_up(sprite, fresh))
+        .map(|sprite| {
+            let mut sprite = sprite.clone();
+            sprite.spec.stop = Some(ExitReason::Cancelled);
+            Action::StopSprite(Box::new(sprite))
+        })
+        .collect()
 }
 
 fn delete_all(sprites: &[Sprite]) -> Vec<Action> {
@@ -155,16 +283,30 @@ fn forget(sprites: &[Sprite]) -> Vec<Action> {
 }
 
 /// The part of the status that is plain observation.
-fn gather(agent: &Agent, sprites: &[Sprite]) -> AgentStatus {
+fn gather(view: &View<'_>, fresh: u32) -> AgentStatus {
+    let View { agent, sprites, sums, .. } = *view;
     let mut status = agent.status.clone();
     status.observed_generation = agent.metadata.generation;
     let newest = sprites.last().map_or(0, |sprite| sprite.spec.attempt);
+    if status.incarnation.max(newest) <= fresh {
+        status.session_id = None;
+    }
     status.incarnation = status.incarnation.max(newest);
     status.sprite =
         sprites.iter().rfind(|sprite| !is_over(sprite)).map(|sprite| sprite.metadata.name.clone());
-    let session = sprites.iter().rev().find_map(|sprite| sprite.status.session_id.clone());
+    let told = sprites.iter().rev().filter(|sprite| sprite.spec.attempt > fresh);
+    let session = told.filter_map(|sprite| sprite.status.session_id.clone()).next();
     status.session_id = session.or(status.session_id);
-    status.cost = spent(&status.cost, sprites);
+    status.turns.queued = sums.queued;
+    status.turns.running = sums.running;
+    status.turns.done = sums.done;
+    // Never less than was known.
+    status.cost = Cost {
+        micro_usd: sums.usage.cost_micro_usd.max(status.cost.micro_usd),
+        input_tokens: sums.usage.input_tokens.max(status.cost.input_tokens),
+        output_tokens: sums.usage.output_tokens.max(status.cost.output_tokens),
+    };
+    status.last_activity_time = status.last_activity_time.max(sums.last);
     status
 }
 
@@ -204,12 +346,15 @@ fn is_made_of(sprite: &Sprite, template: &SpriteSpec) -> bool {
 }
 
 /// Until when the next Sprite waits, and why: the last ones ended by themselves, soon.
-fn pause_until(sprites: &[Sprite], template: &SpriteSpec) -> Option<(Timestamp, String)> {
-    let failed = |sprite: &&Sprite| {
-        !is_stopping(sprite) && is_made_of(sprite, template) && !lived_well(sprite)
-    };
-    let failures = sprites.iter().rev().take_while(failed).count();
-    let last = sprites.last().filter(|_| failures > 0)?;
+fn pause_until(
+    sprites: &[Sprite],
+    current: impl Fn(&Sprite) -> bool,
+) -> Option<(Timestamp, String)> {
+    let failed =
+        |sprite: &&Sprite| ended_by_itself(sprite) && current(sprite) && !lived_well(sprite);
+    let over = || sprites.iter().rev().filter(|sprite| is_over(sprite));
+    let failures = over().take_while(failed).count();
+    let last = over().next().filter(|_| failures > 0)?;
     let doublings = u32::try_from(failures - 1).unwrap_or(u32::MAX).min(16);
     let pause = PAUSE.saturating_mul(1 << doublings).min(PAUSE_CAP);
     let why = match &last.status.exit {
@@ -220,59 +365,25 @@ fn pause_until(sprites: &[Sprite], template: &SpriteSpec) -> Option<(Timestamp, 
     Some((later(over_since(last)?, pause), why))
 }
 
+/// Whether nobody wanted its end. One that was to sleep, or ended for want of a server and of
+/// work, has done nothing wrong.
+fn ended_by_itself(sprite: &Sprite) -> bool {
+    !is_stopping(sprite) && sprite.spec.running && !is_abandoned(sprite)
+}
+
+fn is_abandoned(sprite: &Sprite) -> bool {
+    sprite.status.exit.as_ref().is_some_and(|exit| exit.reason == ExitReason::Abandoned)
+}
+
+/// Whether the last Sprite ended for want of a server and of work.
+fn was_abandoned(sprites: &[Sprite], current: impl Fn(&Sprite) -> bool) -> bool {
+    let last = sprites.last();
+    last.is_some_and(|last| is_abandoned(last) && !is_stopping(last) && current(last))
+}
+
 fn lived_well(sprite: &Sprite) -> bool {
     match (sprite.status.hello_time, over_since(sprite)) {
         (Some(hello), Some(over)) => between(hello, over) >= GOOD_LIFE,
         _ => false,
     }
-}
-
-/// Conditions and phase follow from where it stands.
-fn dress(status: &mut AgentStatus, stand: &Stand<'_>, agent: &Agent, now: Timestamp) {
-    let generation = agent.metadata.generation;
-    let conditions = &mut status.conditions;
-    let hindrance = match stand {
-        Stand::BackingOff(why) => Some((words::BACKING_OFF.to_owned(), why.clone())),
-        Stand::Live(sprite) => sprite
-            .status
-            .conditions
-            .get(words::STALLED)
-            .filter(|stalled| stalled.status == True)
-            .map(|stalled| (stalled.reason.clone(), stalled.message.clone())),
-        _ => None,
-    };
-    let (ready, progress, phase) = match stand {
-        Stand::Suspended => (Err(words::SUSPENDED), None, "Suspended"),
-        Stand::Suspending => (Err(words::SUSPENDED), Some(words::SUSPENDED), "Suspended"),
-        Stand::Replacing => (Err(words::REPLACING), Some(words::REPLACING), "Starting"),
-        Stand::BackingOff(_) => (Err(words::BACKING_OFF), Some(words::BACKING_OFF), "Failing"),
-        Stand::Creating => (Err(words::STARTING), Some(words::STARTING), "Pending"),
-        Stand::Live(sprite) => {
-            let shown = &sprite.status.conditions;
-            if shown.is_true(words::READY) {
-                (Ok(words::AGENT_READY), None, "Idle")
-            } else if shown.is_true(words::ADMITTED) {
-                (Err(words::STARTING), Some(words::STARTING), "Starting")
-            } else {
-                (Err(words::WAITING), Some(words::WAITING), "Pending")
-            }
-        }
-    };
-    match ready {
-        Ok(reason) => conditions.set(words::READY, True, reason, "", generation, now),
-        Err(reason) => conditions.set(words::READY, False, reason, "", generation, now),
-    }
-    match progress {
-        Some(reason) => conditions.set(words::RECONCILING, True, reason, "", generation, now),
-        None => {
-            conditions.set(words::RECONCILING, False, words::SETTLED, "", generation, now);
-        }
-    }
-    match hindrance {
-        Some((reason, message)) => {
-            conditions.set(words::STALLED, True, &reason, message, generation, now);
-        }
-        None => conditions.remove(words::STALLED),
-    }
-    phase.clone_into(&mut status.phase);
 }

@@ -1,11 +1,12 @@
 //! What is decided for an Agent, case by case, and what holds in every case.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use sprite_reporter::wire::Order;
 
-use super::plan::{Action, Plan, plan};
+use super::plan::{Action, Plan, View, plan};
 use crate::{
     ambient::later,
     reconcile::controllers::{attempt::is_over, words},
@@ -13,9 +14,10 @@ use crate::{
         Agent, AgentCli, AgentSpec, CommandCli, ConditionStatus, ExitReason, ExitStatus,
         FINALIZER_SPRITES, Permissions, RuntimeSpec, Sprite,
     },
+    store::{Op, Turn, TurnState, TurnSums},
 };
 
-fn at(seconds: u64) -> Timestamp {
+pub(super) fn at(seconds: u64) -> Timestamp {
     later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds))
 }
 
@@ -40,26 +42,88 @@ fn agent() -> Agent {
     agent
 }
 
-/// A little world: an Agent, its Sprites, and a clock, moved by plans and by fate.
+/// A little world: an Agent, its Sprites, its turns, and a clock, moved by plans and by fate.
 #[derive(Debug, Clone)]
-struct World {
-    agent: Option<Agent>,
-    sprites: Vec<Sprite>,
-    now: Timestamp,
+pub(super) struct World {
+    pub(super) agent: Option<Agent>,
+    pub(super) sprites: Vec<Sprite>,
+    pub(super) turns: Vec<Turn>,
+    /// Each with the place that it stands at.
+    pub(super) orders: Vec<(String, Order)>,
+    pub(super) asks: bool,
+    pub(super) now: Timestamp,
 }
 
 impl World {
-    fn new() -> Self {
-        let mut world = Self { agent: Some(agent()), sprites: Vec::new(), now: at(1000) };
+    pub(super) fn new() -> Self {
+        let mut world = Self {
+            agent: Some(agent()),
+            sprites: Vec::new(),
+            turns: Vec::new(),
+            orders: Vec::new(),
+            asks: false,
+            now: at(1000),
+        };
         world.settle();
         world
     }
 
-    fn plan(&self) -> Plan {
-        self.agent.as_ref().map_or_else(Plan::default, |agent| plan(agent, &self.sprites, self.now))
+    pub(super) fn plan(&self) -> Plan {
+        let Some(agent) = &self.agent else { return Plan::default() };
+        let open = self.turns.iter().filter(|turn| !turn.state.is_final()).cloned();
+        let told = self.orders.iter().filter_map(|(_, order)| match order {
+            Order::Cancel { turn, .. } => turn.clone(),
+            _ => None,
+        });
+        plan(&View {
+            agent,
+            sprites: &self.sprites,
+            open: &open.collect::<Vec<_>>(),
+            sums: &self.sums(),
+            told: &told.collect::<BTreeSet<_>>(),
+            asks: self.asks,
+            now: self.now,
+        })
     }
 
-    fn settle(&mut self) {
+    fn sums(&self) -> TurnSums {
+        let mut sums = TurnSums::default();
+        for turn in &self.turns {
+            match turn.state {
+                TurnState::Queued => sums.queued += 1,
+                TurnState::Sent | TurnState::Running => sums.running += 1,
+                _ => {
+                    sums.done += 1;
+                    sums.usage.cost_micro_usd += turn.usage.cost_micro_usd;
+                }
+            }
+            sums.last = sums.last.max(Some(turn.created)).max(turn.started).max(turn.ended);
+        }
+        sums
+    }
+
+    /// Commits ledger operations as the store would.
+    fn write(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::MoveTurn { turn, from } => {
+                    let held = self.turns.iter_mut().find(|held| held.id == turn.id);
+                    let held = held.expect("a turn that is moved is there");
+                    assert!(from.contains(&held.state), "{turn:?} has moved on");
+                    *held = turn;
+                }
+                Op::Order { sprite_uid, key, order, .. } => {
+                    let place = format!("{sprite_uid} {key}");
+                    assert!(self.orders.iter().all(|(it, _)| *it != place), "{place} stands there");
+                    self.orders.push((place, order));
+                }
+                other => panic!("{other:?} is no business of an Agent's queue"),
+            }
+        }
+        assert!(self.turns.iter().filter(|turn| super::turns::is_out(turn)).count() <= 1);
+    }
+
+    pub(super) fn settle(&mut self) {
         for _ in 0..10 {
             let plan = self.plan();
             if plan.actions.is_empty() {
@@ -72,7 +136,7 @@ impl World {
         panic!("the plan does not come to rest: {:?}", self.plan());
     }
 
-    fn apply(&mut self, action: Action) {
+    pub(super) fn apply(&mut self, action: Action) {
         let now = self.now;
         let Some(agent) = &mut self.agent else { panic!("an Agent that is gone has no plan") };
         match action {
@@ -81,8 +145,18 @@ impl World {
                 assert!(self.sprites.iter().all(is_over), "two live sprites");
                 assert!(!agent.spec.suspend, "a suspended Agent has none");
                 sprite.metadata.finalizers.clear();
+                sprite.metadata.uid.clone_from(&sprite.metadata.name);
                 self.sprites.push(*sprite);
                 agent.status = *status;
+            }
+            Action::MoveTurns(ops) | Action::CancelTurns(ops) => self.write(ops),
+            Action::SendTurn(ops, status) => {
+                assert!(!agent.spec.suspend, "a suspended Agent is told nothing");
+                agent.status = *status;
+                self.write(ops);
+            }
+            Action::SleepSprite(told) | Action::WakeSprite(told) => {
+                self.sprite(&told).spec = told.spec.clone();
             }
             Action::StopSprite(stopped) => self.sprite(&stopped).spec.stop = stopped.spec.stop,
             Action::DeleteSprite(deleted) => {
@@ -95,6 +169,8 @@ impl World {
             Action::WriteStatus(status) => agent.status = *status,
             Action::DropFinalizer => {
                 assert!(self.sprites.is_empty(), "an Agent goes after its Sprites");
+                let ended = self.turns.iter().all(|turn| turn.state.is_final());
+                assert!(ended, "an Agent goes after its turns");
                 self.agent = None;
             }
         }
@@ -105,28 +181,41 @@ impl World {
         self.sprites.iter_mut().find(|it| it.metadata.name == *name).expect("it is there")
     }
 
-    fn live(&mut self) -> Option<&mut Sprite> {
+    pub(super) fn live(&mut self) -> Option<&mut Sprite> {
         self.sprites.iter_mut().find(|sprite| !is_over(sprite))
     }
 
-    fn agent(&mut self) -> &mut Agent {
+    pub(super) fn agent(&mut self) -> &mut Agent {
         self.agent.as_mut().expect("the Agent is there")
     }
 
     /// The live Sprite says hello, has a session and takes turns.
-    fn ready(&mut self, session: &str) {
+    pub(super) fn ready(&mut self, session: &str) {
         let now = self.now;
         if let Some(sprite) = self.live() {
             sprite.status.hello_time.get_or_insert(now);
             sprite.status.session_id = Some(session.to_owned());
+            (sprite.status.run, sprite.status.ready) = (sprite.spec.run, true);
             for word in [words::ADMITTED, words::READY] {
                 sprite.status.conditions.set(word, ConditionStatus::True, "Test", "", 1, now);
             }
         }
     }
 
+    /// The live Sprite ends its run in order to sleep.
+    pub(super) fn asleep(&mut self) {
+        let now = self.now;
+        if let Some(sprite) = self.live() {
+            (sprite.status.slept, sprite.status.ready) = (sprite.spec.run, false);
+            let conditions = &mut sprite.status.conditions;
+            conditions.set(words::ASLEEP, ConditionStatus::True, "Test", "", 1, now);
+            conditions.set(words::READY, ConditionStatus::False, "Test", "", 1, now);
+            conditions.set(words::ADMITTED, ConditionStatus::False, "Test", "", 1, now);
+        }
+    }
+
     /// The live Sprite ends.
-    fn over(&mut self, reason: ExitReason, message: &str) {
+    pub(super) fn over(&mut self, reason: ExitReason, message: &str) {
         let now = self.now;
         let Some(sprite) = self.live() else { return };
         let message = message.to_owned();
@@ -137,7 +226,7 @@ impl World {
         self.sprites.retain(|sprite| !(is_over(sprite) && sprite.metadata.is_deleting()));
     }
 
-    fn phase(&mut self) -> String {
+    pub(super) fn phase(&mut self) -> String {
         self.settle();
         self.agent().status.phase.clone()
     }

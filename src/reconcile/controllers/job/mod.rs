@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(super) use plan::spent;
 use plan::{Action, plan};
 
 use super::{

@@ -201,7 +201,7 @@ fn gather(job: &Job, sprites: &[Sprite]) -> JobStatus {
 }
 
 /// What all attempts used; never less than was known, for a Sprite may have been deleted.
-pub(in super::super) fn spent(known: &Cost, sprites: &[Sprite]) -> Cost {
+fn spent(known: &Cost, sprites: &[Sprite]) -> Cost {
     let sum = |part: fn(&Cost) -> u64| {
         let total =
             sprites.iter().map(|sprite| part(&sprite.status.cost)).fold(0, u64::saturating_add);

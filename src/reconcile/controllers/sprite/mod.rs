@@ -86,25 +86,36 @@ impl SpriteController {
         } else {
             Vec::new()
         };
-        Ok(asks(sprite, observed, &approvals, &inbox, self.hands.now()))
+        let pending = approvals.iter().any(|approval| approval.state == ApprovalState::Pending);
+        let owner = sprite.metadata.controller().filter(|owner| owner.kind == Kind::Agent);
+        let grants = match owner {
+            Some(agent) if pending => self.hands.store.grants(&agent.uid).await?,
+            _ => Vec::new(),
+        };
+        Ok(asks(sprite, observed, &approvals, &inbox, &grants, self.hands.now()))
     }
 
     /// Commits the plan's status, with the order and the notes that belong to it.
     async fn tell(&self, sprite: &Sprite, plan: &Plan) -> Result<(), Error> {
         let Plan { status, order, notes, .. } = plan;
         let mut ops = Vec::new();
-        if let Some(reason) = order {
-            ops.push(Op::Order {
-                sprite_uid: sprite.metadata.uid.clone(),
-                run: sprite.spec.run,
-                key: STOP_ORDER.to_owned(),
-                order: Order::Stop { reason: *reason },
-            });
+        if let Some(order) = order {
+            let run = sprite.spec.run;
+            let key = match order {
+                Order::Sleep {} => format!("sleep/{run}"),
+                _ => STOP_ORDER.to_owned(),
+            };
+            let (sprite_uid, order) = (sprite.metadata.uid.clone(), order.clone());
+            ops.push(Op::Order { sprite_uid, run, key, order });
         }
         let (before, after) = (&sprite.status.conditions, &status.conditions);
         ops.extend(told(Kind::Sprite, &sprite.metadata, before, after));
         ops.extend(notes.iter().map(|note| event(sprite, note)));
-        let step = if order.is_some() { "sprite.order-stop" } else { "sprite.write-status" };
+        let step = match order {
+            Some(Order::Sleep {}) => "sprite.order-sleep",
+            Some(_) => "sprite.order-stop",
+            None => "sprite.write-status",
+        };
         ops.push(write(Sprite { status: status.clone(), ..sprite.clone() }, Part::Status));
         self.hands.commit(step, ops).await
     }

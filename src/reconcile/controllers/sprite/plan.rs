@@ -3,12 +3,17 @@
 //! Level by level: whatever happened before, the answer depends on what is there now. First the
 //! status is written, then at most one hand is moved; then everything is read again.
 //!
+//! A Sprite that sleeps and wakes has many runs, one after another. What the runtime sees, and what
+//! is done here, is always about the one that its spec names.
+//!
 //! | the runtime sees | and | then |
 //! |---|---|---|
 //! | nothing | never started, admitted | start |
 //! | nothing | never started, stop wanted | it is over: the exit is recorded here |
 //! | it runs | stop wanted, or its exit is held | order, and after 30 s kill |
 //! | it runs without its reporter | | recover: kill what is left, save what was said |
+//! | it runs | it is to sleep | order, and after 30 s kill |
+//! | it is gone | it ended in order to sleep | asleep: its slot is free; another run may come |
 //! | it is gone | exit held | drained: clean up, let go |
 //! | it is gone | exit not held after 60 s | record it as lost, tell the gap; then the same |
 //! | it cannot tell | | nothing; say so, look again |
@@ -16,7 +21,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sprite_reporter::wire::{Containment, Exit};
+use sprite_reporter::wire::{Containment, Exit, Order};
 
 use super::super::{hands::sooner, words};
 use crate::{
@@ -67,8 +72,8 @@ pub(super) struct Note {
 pub(super) struct Plan {
     /// The status as it should stand.
     pub(super) status: SpriteStatus,
-    /// Put this order into the inbox, together with the status.
-    pub(super) order: Option<ExitReason>,
+    /// Put this order into the run's inbox, together with the status.
+    pub(super) order: Option<Order>,
     /// Tell this, together with the status.
     pub(super) notes: Vec<Note>,
     /// Then move this hand.
@@ -88,9 +93,20 @@ fn stop_wanted(sprite: &Sprite) -> Option<ExitReason> {
     sprite.spec.stop.or(deleting)
 }
 
-/// Whether something of it was ever there, as far as the store knows.
-fn was_started(status: &SpriteStatus) -> bool {
-    status.conditions.is_true(words::PROVISIONED) || status.run > 0 || status.hello_time.is_some()
+/// Whether something of its run was ever there, as far as the store knows.
+fn was_started(sprite: &Sprite) -> bool {
+    sprite.status.conditions.is_true(words::PROVISIONED) || speaks(sprite)
+}
+
+/// Whether its run has said hello.
+fn speaks(sprite: &Sprite) -> bool {
+    let first = sprite.spec.run == 1 && sprite.status.hello_time.is_some();
+    sprite.status.run >= sprite.spec.run || first
+}
+
+/// Whether its run has ended in order to sleep.
+fn has_slept(sprite: &Sprite) -> bool {
+    sprite.status.slept >= sprite.spec.run && sprite.status.exit.is_none()
 }
 
 /// Writes conditions for one generation at one time.
@@ -132,9 +148,12 @@ pub(super) fn plan(
     };
     plan.status.observed_generation = sprite.metadata.generation;
     isolation(&mut plan.status, containment, sprite.metadata.generation, now);
+    if !has_slept(sprite) {
+        plan.status.conditions.remove(words::ASLEEP);
+    }
     match observed {
         Observed::Unknown { why } => unknown(&mut plan, sprite, why, now),
-        Observed::Absent if !was_started(&sprite.status) => absent(&mut plan, sprite, now),
+        Observed::Absent if !was_started(sprite) => absent(&mut plan, sprite, now),
         Observed::Absent => gone(&mut plan, sprite, None, now),
         Observed::Gone { exit } => gone(&mut plan, sprite, exit.as_ref(), now),
         Observed::Running { process } => {
@@ -145,7 +164,7 @@ pub(super) fn plan(
         }
         Observed::Orphaned { .. } => orphaned(&mut plan, sprite, now),
     }
-    plan.status.phase = phase(&plan.status, observed).to_owned();
+    plan.status.phase = phase(&plan.status, observed, speaks(sprite)).to_owned();
     plan
 }
 
@@ -189,7 +208,7 @@ fn absent(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
         pen.yes(words::DRAINED, words::NEVER_STARTED, "");
         pen.conditions.remove(words::STALLED);
         plan.hand = Some(Hand::Clean);
-    } else if admitted {
+    } else if admitted && sprite.spec.running {
         pen.no(words::READY, words::STARTING, "");
         plan.hand = Some(Hand::Start);
     }
@@ -197,10 +216,14 @@ fn absent(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
 
 /// Its reporter lives.
 fn running(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
-    let wanted = stop_wanted(sprite);
-    let ended = plan.status.exit.is_some();
-    let speaks = plan.status.run > 0 || plan.status.hello_time.is_some();
-    let takes_work = plan.status.ready || (sprite.spec.task.is_some() && speaks);
+    let ended = plan.status.exit.is_some() || has_slept(sprite);
+    let wanted = match stop_wanted(sprite) {
+        Some(reason) => Some(Order::Stop { reason }),
+        None if !sprite.spec.running => Some(Order::Sleep {}),
+        None => None,
+    };
+    let speaks = speaks(sprite);
+    let takes_work = speaks && (plan.status.ready || sprite.spec.task.is_some());
     let mut pen = pen(&mut plan.status, sprite, now);
     pen.yes(words::PROVISIONED, words::OBSERVED, "");
     let leaving = wanted.is_some() || ended;
@@ -225,24 +248,43 @@ fn running(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     if !leaving {
         return;
     }
-    let look = match pen.since(words::STOPPING) {
-        None => {
-            match wanted {
-                Some(reason) => {
-                    pen.yes(words::STOPPING, words::STOP_ORDERED, format!("{reason:?}"))
-                }
-                None => pen.yes(words::STOPPING, words::ENDED, ""),
-            }
-            plan.order = wanted;
-            later(now, GRACE)
+    let told = pen.conditions.get(words::STOPPING).filter(|stopping| stopping.status == True);
+    let told = told.map(|stopping| (stopping.last_transition_time, stopping.reason.clone()));
+    let look = match (told, wanted) {
+        // A stop overtakes what it was told before, and the grace does not begin anew.
+        (Some((since, reason)), Some(order @ Order::Stop { .. }))
+            if reason == words::SLEEP_ORDERED && !ended =>
+        {
+            pen.yes(words::STOPPING, words::STOP_ORDERED, told_by(&order));
+            plan.order = Some(order);
+            later(since, GRACE).max(now)
         }
-        Some(since) if now >= later(since, GRACE) => {
+        (Some((since, _)), _) if now >= later(since, GRACE) => {
             plan.hand = Some(Hand::Kill);
             later(now, KILL_AGAIN)
         }
-        Some(since) => later(since, GRACE),
+        (Some((since, _)), _) => later(since, GRACE),
+        (None, Some(order)) => {
+            let sleep = matches!(order, Order::Sleep {});
+            let reason = if sleep { words::SLEEP_ORDERED } else { words::STOP_ORDERED };
+            pen.yes(words::STOPPING, reason, told_by(&order));
+            plan.order = Some(order);
+            later(now, GRACE)
+        }
+        (None, None) => {
+            pen.yes(words::STOPPING, words::ENDED, "");
+            later(now, GRACE)
+        }
     };
     plan.again = sooner(plan.again, Some(look));
+}
+
+/// What an order says in a condition: the reason of an end.
+fn told_by(order: &Order) -> String {
+    match order {
+        Order::Stop { reason } => format!("{reason:?}"),
+        _ => "it is told to sleep".to_owned(),
+    }
 }
 
 /// Its reporter is gone, and something may be left.
@@ -255,8 +297,27 @@ fn orphaned(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     plan.again = Some(later(now, RECOVERY));
 }
 
+/// No process is left, and it said that it sleeps: all that it said is held.
+fn asleep(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
+    plan.status.local = None;
+    let mut pen = pen(&mut plan.status, sprite, now);
+    pen.yes(words::ASLEEP, words::ENDED, "");
+    pen.no(words::READY, words::ASLEEP, "");
+    // The next run is another process, which needs a slot of its own.
+    pen.no(words::PROVISIONED, words::ASLEEP, "");
+    pen.no(words::ADMITTED, words::ASLEEP, "");
+    pen.conditions.remove(words::STALLED);
+    pen.conditions.remove(words::STOPPING);
+}
+
 /// No process is left.
 fn gone(plan: &mut Plan, sprite: &Sprite, exit: Option<&Exit>, now: Timestamp) {
+    if has_slept(sprite) {
+        let Some(reason) = stop_wanted(sprite) else { return asleep(plan, sprite, now) };
+        let message = "it was stopped while it slept".to_owned();
+        plan.status.exit = Some(ExitStatus { code: None, signal: None, reason, message });
+        plan.status.conditions.remove(words::ASLEEP);
+    }
     let held = plan.status.exit.is_some();
     let mut pen = pen(&mut plan.status, sprite, now);
     pen.yes(words::PROVISIONED, words::OBSERVED, "");
@@ -303,14 +364,15 @@ fn exit_status(exit: &Exit) -> ExitStatus {
 }
 
 /// The word for people.
-fn phase(status: &SpriteStatus, observed: &Observed) -> &'static str {
+fn phase(status: &SpriteStatus, observed: &Observed, speaks: bool) -> &'static str {
     let conditions = &status.conditions;
     match observed {
         Observed::Unknown { .. } => "Unknown",
         _ if conditions.is_true(words::GONE) => "Exited",
+        _ if conditions.is_true(words::ASLEEP) => "Asleep",
         _ if conditions.is_true(words::STOPPING) => "Stopping",
         Observed::Running { .. } if conditions.is_true(words::READY) => "Running",
-        Observed::Running { .. } if status.hello_time.is_some() => "Running",
+        Observed::Running { .. } if speaks => "Running",
         Observed::Running { .. } | Observed::Orphaned { .. } => "Starting",
         _ if conditions.is_true(words::ADMITTED) => "Starting",
         _ if conditions.get(words::ADMITTED).is_some() => "Waiting",

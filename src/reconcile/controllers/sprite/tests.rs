@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sprite_reporter::wire::{Containment, Exit};
+use sprite_reporter::wire::{Containment, Exit, Order};
 
 use super::plan::{DRAIN, GRACE, Hand, Plan, plan};
 use crate::{
@@ -44,6 +44,27 @@ fn sprite() -> Sprite {
 fn with(mut sprite: Sprite, condition: &str) -> Sprite {
     sprite.status.conditions.set(condition, ConditionStatus::True, "Test", "", 0, START);
     sprite
+}
+
+fn stop(reason: ExitReason) -> Order {
+    Order::Stop { reason }
+}
+
+/// A Sprite of a conversation in its first run, which takes turns.
+fn partner() -> Sprite {
+    let mut sprite = with(with(sprite(), words::ADMITTED), words::PROVISIONED);
+    sprite.spec.task = None;
+    sprite.status.hello_time = Some(START);
+    (sprite.status.run, sprite.status.ready) = (1, true);
+    sprite
+}
+
+/// The same, asleep.
+fn asleep() -> Sprite {
+    let mut sprite = partner();
+    sprite.spec.running = false;
+    (sprite.status.slept, sprite.status.ready) = (1, false);
+    settled(&sprite, &Observed::Gone { exit: None }, START).0
 }
 
 fn running() -> Observed {
@@ -96,7 +117,7 @@ fn a_stop_is_ordered_first_and_after_the_grace_the_agent_is_killed_until_it_is_g
     sprite.status.hello_time = Some(START);
     sprite.spec.stop = Some(ExitReason::Cancelled);
     let first = plan(&sprite, &running(), None, START);
-    assert_eq!((first.order, first.hand), (Some(ExitReason::Cancelled), None));
+    assert_eq!((first.order, first.hand), (Some(stop(ExitReason::Cancelled)), None));
     let (sprite, waiting) = settled(&sprite, &running(), START);
     assert_eq!((waiting.hand, waiting.again), (None, Some(at(GRACE))));
     let late = plan(&sprite, &running(), None, at(GRACE));
@@ -108,7 +129,7 @@ fn a_stop_is_ordered_first_and_after_the_grace_the_agent_is_killed_until_it_is_g
 fn a_deleted_sprite_is_stopped_as_cancelled() {
     let mut sprite = with(sprite(), words::ADMITTED);
     sprite.metadata.deletion_timestamp = Some(START);
-    assert_eq!(plan(&sprite, &running(), None, START).order, Some(ExitReason::Cancelled));
+    assert_eq!(plan(&sprite, &running(), None, START).order, Some(stop(ExitReason::Cancelled)));
 }
 
 #[test]
@@ -211,6 +232,81 @@ fn a_reporter_that_does_not_say_hello_is_told() {
     let (sprite, _) = settled(&sprite, &running(), again);
     let stalled = sprite.status.conditions.get(words::STALLED).expect("it is told");
     assert_eq!(stalled.reason, words::NO_HELLO);
+}
+
+#[test]
+fn a_sprite_is_ordered_to_sleep_once_and_killed_after_the_grace() {
+    let mut sprite = partner();
+    sprite.spec.running = false;
+    let first = plan(&sprite, &running(), None, START);
+    assert_eq!((first.order, first.hand), (Some(Order::Sleep {}), None));
+    let (sprite, waiting) = settled(&sprite, &running(), START);
+    assert_eq!((waiting.hand, waiting.again), (None, Some(at(GRACE))));
+    assert!(!sprite.status.conditions.is_true(words::READY));
+    assert_eq!(plan(&sprite, &running(), None, at(GRACE)).hand, Some(Hand::Kill));
+}
+
+#[test]
+fn a_stop_overtakes_the_order_to_sleep_within_the_same_grace() {
+    let mut sprite = partner();
+    sprite.spec.running = false;
+    let (mut sprite, _) = settled(&sprite, &running(), START);
+    sprite.spec.stop = Some(ExitReason::Cancelled);
+    let next = plan(&sprite, &running(), None, START);
+    assert_eq!(next.order, Some(stop(ExitReason::Cancelled)));
+    let (sprite, _) = settled(&sprite, &running(), START);
+    assert_eq!(plan(&sprite, &running(), None, at(GRACE)).hand, Some(Hand::Kill));
+}
+
+#[test]
+fn a_sleeping_sprite_is_not_over_holds_no_slot_and_keeps_its_token() {
+    let sprite = asleep();
+    let conditions = &sprite.status.conditions;
+    assert!(conditions.is_true(words::ASLEEP));
+    for word in [words::ADMITTED, words::READY, words::GONE, words::DRAINED, words::STOPPING] {
+        assert!(!conditions.is_true(word), "{word}");
+    }
+    assert_eq!((sprite.status.phase.as_str(), &sprite.status.exit), ("Asleep", &None));
+    for seen in [Observed::Gone { exit: None }, Observed::Absent] {
+        let (after, rest) = settled(&sprite, &seen, at(DRAIN + DRAIN));
+        assert_eq!((rest.hand, rest.again, after), (None, None, sprite.clone()));
+    }
+}
+
+#[test]
+fn a_woken_sprite_starts_its_next_run_once_it_has_a_slot_again() {
+    let mut woken = asleep();
+    (woken.spec.running, woken.spec.run) = (true, 2);
+    let (woken, waiting) = settled(&woken, &Observed::Absent, START);
+    assert_eq!(waiting.hand, None);
+    assert_eq!(woken.status.conditions.get(words::ASLEEP), None);
+    let (mut woken, plan) = settled(&with(woken, words::ADMITTED), &Observed::Absent, START);
+    assert_eq!(plan.hand, Some(Hand::Start));
+    let (seen, _) = settled(&woken, &running(), START);
+    assert!(!seen.status.conditions.is_true(words::READY), "the last run's word does not count");
+    (woken.status.run, woken.status.ready) = (2, true);
+    let (awake, _) = settled(&woken, &running(), START);
+    assert!(awake.status.conditions.is_true(words::READY));
+}
+
+#[test]
+fn what_is_stopped_while_it_sleeps_is_over_without_another_process() {
+    let mut stopped = asleep();
+    stopped.spec.stop = Some(ExitReason::Cancelled);
+    let (after, plan) = settled(&stopped, &Observed::Gone { exit: None }, START);
+    assert_eq!(plan.hand, Some(Hand::Clean));
+    assert_eq!(after.status.exit.expect("recorded").reason, ExitReason::Cancelled);
+    assert!(after.status.conditions.is_true(words::DRAINED));
+}
+
+#[test]
+fn who_was_to_sleep_and_died_is_over() {
+    let mut sprite = partner();
+    sprite.spec.running = false;
+    let (sprite, _) = settled(&sprite, &Observed::Gone { exit: None }, START);
+    let (sprite, plan) = settled(&sprite, &Observed::Gone { exit: None }, at(DRAIN));
+    assert_eq!(plan.hand, Some(Hand::Clean));
+    assert_eq!(sprite.status.exit.expect("recorded").reason, ExitReason::ReporterLost);
 }
 
 fn observations() -> impl Strategy<Value = Observed> {

@@ -14,7 +14,7 @@ const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
 const WAITING_LINES: usize = 16;
 
 /// The lines of a pipe, without their ends. Ends with the pipe.
-pub(super) fn lines(
+pub(in crate::driver) fn lines(
     pipe: Option<impl AsyncRead + Unpin + Send + 'static>,
 ) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(WAITING_LINES);
@@ -71,7 +71,7 @@ async fn skip_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Option<()> {
 }
 
 /// Writes values as lines. The pipe closes once the sender is dropped and all is written.
-pub(super) fn writer(
+pub(in crate::driver) fn writer(
     pipe: Option<impl AsyncWrite + Unpin + Send + 'static>,
 ) -> mpsc::UnboundedSender<Value> {
     let (sender, mut receiver) = mpsc::unbounded_channel::<Value>();
