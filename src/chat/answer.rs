@@ -140,11 +140,7 @@ fn looks_like_id(word: &str) -> bool {
     word.contains(|c: char| c.is_ascii_digit() || c == '_')
 }
 
-fn yes_or_no<'a>(
-    name: &str,
-    said: &str,
-    approval: &'a Approval,
-) -> Result<Meant<'a>, NoAnswer> {
+fn yes_or_no<'a>(name: &str, said: &str, approval: &'a Approval) -> Result<Meant<'a>, NoAnswer> {
     let (first, behind) = split_word(said);
     let word = match Word::of(first) {
         Some(word) => word,
@@ -168,11 +164,7 @@ fn yes_or_no<'a>(
     })
 }
 
-fn question<'a>(
-    name: &str,
-    said: &str,
-    approval: &'a Approval,
-) -> Result<Meant<'a>, NoAnswer> {
+fn question<'a>(name: &str, said: &str, approval: &'a Approval) -> Result<Meant<'a>, NoAnswer> {
     let questions = approval.questions.as_slice();
     let resolve = |allow, message: &str, answers| {
         Ok(Meant::Resolve { approval, allow, always: false, message: message.to_owned(), answers })
@@ -219,6 +211,8 @@ fn numbered(said: &str, most: usize) -> Option<Vec<(usize, &str)>> {
             if said[at + digits..].starts_with(':')
                 && let Ok(number) = said[at..at + digits].parse::<usize>()
                 && (1..=most).contains(&number)
+                // A number that was there belongs to what is said.
+                && marks.iter().all(|(seen, ..)| *seen != number)
             {
                 marks.push((number, at, at + digits + 1));
             }
@@ -363,9 +357,27 @@ mod tests {
         let mut approvals = [tool("r0"), tool("r1"), tool("r2")];
         approvals[0].state = ApprovalState::Allowed;
         let lines = [
-            "", "yes", "Y", "no", "no because it is late", "no, because", "No r2", "no r9",
-            "yes r2", "r2", "r2 no not now", "yes r9", "yes please", "always", "always r2",
-            "always r9", "r0", "yes r0", "perhaps", "no slowly", "2",
+            "",
+            "yes",
+            "Y",
+            "no",
+            "no because it is late",
+            "no, because",
+            "No r2",
+            "no r9",
+            "yes r2",
+            "r2",
+            "r2 no not now",
+            "yes r9",
+            "yes please",
+            "always",
+            "always r2",
+            "always r9",
+            "r0",
+            "yes r0",
+            "perhaps",
+            "no slowly",
+            "2",
         ];
         insta::assert_snapshot!(all(&lines, &approvals));
     }
@@ -388,7 +400,8 @@ mod tests {
         let one = [questions(&[("Which?", &["Red", "No", "Dark blue"])])];
         let open = [questions(&[("Why?", &[])])];
         let many = [questions(&[("Which ones? (many)", &["Red", "Green", "Blue"])])];
-        let lines = ["", "2", "2.", "red", "no", "no, thanks", "4", "0", "another one", "1: red", "q1 3"];
+        let lines =
+            ["", "2", "2.", "red", "no", "no, thanks", "4", "0", "another one", "1: red", "q1 3"];
         let told = [
             all(&lines, &one),
             all(&["", "because", "5", "no"], &open),
@@ -401,8 +414,14 @@ mod tests {
     fn several_questions_get_all_their_answers_or_none() {
         let two = [questions(&[("Which?", &["Red", "Blue"]), ("Why: how?", &[])])];
         let lines = [
-            "1: blue 2: I like 1: it", "2: so\n1: 2", "1: blue", "blue", "", "1: 2:",
-            "no later", "1: 3 2: x",
+            "1: blue 2: I like 1: it",
+            "2: so\n1: 2",
+            "1: blue",
+            "blue",
+            "",
+            "1: 2:",
+            "no later",
+            "1: 3 2: x",
         ];
         insta::assert_snapshot!(all(&lines, &two));
     }

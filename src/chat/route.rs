@@ -106,9 +106,7 @@ fn addressed<'a, 'b>(
     let front = text.trim_start();
     let at = front.strip_prefix('@');
     let front = at.unwrap_or(front);
-    let end = front
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-        .unwrap_or(front.len());
+    let end = front.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(front.len());
     let (word, rest) = front.split_at(end);
     let agent = agents.iter().find(|agent| agent.name.eq_ignore_ascii_case(word))?;
     let colon = rest.strip_prefix([':', ',']);
@@ -176,8 +174,7 @@ mod tests {
 
     #[test]
     fn of_several_the_first_word_decides_and_doubt_is_told() {
-        let agents =
-            [stopped("api"), agent("api-bot", "main", None), agent("web", "main", None)];
+        let agents = [stopped("api"), agent("api-bot", "main", None), agent("web", "main", None)];
         let here = place(None);
         assert_eq!(route(&here, "api-bot: do it", &agents), to("api-bot", "do it"));
         assert_eq!(route(&here, "@Web\ndo it", &agents), to("web", "do it"));

@@ -210,9 +210,7 @@ impl Commands {
             Command::Delete(target) => self.delete(&target).await,
             Command::Help(None) => Ok(Effect::text(help::overview())),
             Command::Help(Some(verb)) => Ok(Effect::text(help::on(verb))),
-            Command::Whoami => {
-                Ok(Effect::text(replies::whoami(&line.author, &line.conversation)))
-            }
+            Command::Whoami => Ok(Effect::text(replies::whoami(&line.author, &line.conversation))),
         }
     }
 }

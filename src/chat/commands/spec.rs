@@ -8,8 +8,7 @@ use crate::{
     },
     resource::{
         AgentCli, AgentSpec, Channel, Defaults, Detail, Isolation, JobSpec, LocalRuntime,
-        Permissions, Repo, Report, RuntimeSpec,
-        resolve::agent_named,
+        Permissions, Repo, Report, RuntimeSpec, resolve::agent_named,
     },
     store::Conversation,
 };

@@ -28,11 +28,10 @@ impl Commands {
             return self.start_again(agent, start, line).await;
         }
         let defaults = &self.settings.defaults;
-        let spec =
-            match spec::agent_spec(start, defaults, &line.conversation, line.is_console()) {
-                Ok(spec) => spec,
-                Err(bad) => return Ok(Effect::text(bad.to_string())),
-            };
+        let spec = match spec::agent_spec(start, defaults, &line.conversation, line.is_console()) {
+            Ok(spec) => spec,
+            Err(bad) => return Ok(Effect::text(bad.to_string())),
+        };
         if let Err(fault) = defaults.check_place(&json(&spec)) {
             return Ok(Effect::text(replies::faults(Asked::Start, &fault.into())));
         }

@@ -80,11 +80,7 @@ impl Commands {
         Turn { conversation: Some(line.conversation.clone()), ..turn }
     }
 
-    pub(super) async fn cancel(
-        &self,
-        target: &Target,
-        line: &Incoming,
-    ) -> Result<Effect, Error> {
+    pub(super) async fn cancel(&self, target: &Target, line: &Incoming) -> Result<Effect, Error> {
         Ok(match self.find(target).await? {
             Ok(Found::Agent(agent)) => self.cancel_turn(&agent, line).await?,
             Ok(Found::Job(job)) => Self::cancel_job(job),
@@ -158,10 +154,8 @@ impl Commands {
         let Some(wrong) = wrong else {
             return Ok(Effect::told(ops, replies::nothing_to_retry(name, force)));
         };
-        let turn = Turn {
-            attachments: wrong.attachments.clone(),
-            ..self.turn(agent, &wrong.text, line)
-        };
+        let turn =
+            Turn { attachments: wrong.attachments.clone(), ..self.turn(agent, &wrong.text, line) };
         let answer = Answer::Turn { id: turn.id.clone() };
         ops.push(Op::AddTurn(turn));
         Ok(Effect { ops, answer })

@@ -43,9 +43,10 @@ impl Assignment {
             Assigned::Text(text) => text.as_str().into(),
             Assigned::Yaml { value, .. } => value.clone(),
         };
-        self.path.iter().rev().fold(value, |inner, key| {
-            Value::Object([(key.clone(), inner)].into_iter().collect())
-        })
+        self.path
+            .iter()
+            .rev()
+            .fold(value, |inner, key| Value::Object([(key.clone(), inner)].into_iter().collect()))
     }
 }
 
@@ -54,7 +55,7 @@ pub(super) fn assignments(rest: &str) -> Result<Vec<Assignment>, Refusal> {
     let mut changes: Vec<Assignment> = Vec::new();
     let mut rest = rest.trim();
     if rest.is_empty() {
-        return Err(Refusal::NoAssignment(String::new()));
+        return Err(Refusal::NoChange);
     }
     while !rest.is_empty() {
         let Some((field, behind)) = take_field(rest) else {
@@ -101,8 +102,8 @@ fn take_value<'a>(field: &str, text: &'a str) -> Result<(Assigned, &'a str), Ref
     if written.is_empty() {
         return Ok((Assigned::Nothing, behind));
     }
-    let value = yaml::value(written)
-        .map_err(|why| Refusal::BadValue { field: field.to_owned(), why })?;
+    let value =
+        yaml::value(written).map_err(|why| Refusal::BadValue { field: field.to_owned(), why })?;
     Ok((Assigned::Yaml { value, written: written.to_owned() }, behind))
 }
 

@@ -38,9 +38,7 @@ impl Flags {
             "--repo" => once(&mut self.repo, flag, value),
             "--branch" => once(&mut self.branch, flag, value),
             "--runtime" => once(&mut self.local, flag, runtime(&value)?),
-            "--timeout" => {
-                once(&mut self.timeout, flag, value.parse().map_err(Refusal::Timeout)?)
-            }
+            "--timeout" => once(&mut self.timeout, flag, value.parse().map_err(Refusal::Timeout)?),
             "--isolation" => once(&mut self.isolation, flag, isolation(&value)?),
             "--instructions" => once(&mut self.instructions, flag, value),
             _ => once(&mut self.permissions, flag, permission_mode(&value)?),
@@ -145,8 +143,8 @@ pub(super) fn take_value<'a>(
     let glued = text.strip_prefix('=');
     let text = glued.unwrap_or_else(|| text.trim_start());
     let first = text.chars().next();
-    let nothing = first.is_none_or(char::is_whitespace)
-        || (glued.is_none() && dashes(text).is_some());
+    let nothing =
+        first.is_none_or(char::is_whitespace) || (glued.is_none() && dashes(text).is_some());
     if nothing {
         return Err(Refusal::NoValue(flag));
     }

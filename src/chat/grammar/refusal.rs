@@ -68,6 +68,9 @@ pub enum Refusal {
     /// A runtime that is not built.
     #[error("--runtime fly is not supported yet; this version has local")]
     RuntimeNotBuilt,
+    /// A change of nothing.
+    #[error("there is no change; write field=value, as in /od-set api-bot budget.usd=5")]
+    NoChange,
     /// An assignment that is none.
     #[error("`{0}` is no change; write field=value, as in /od-set api-bot budget.usd=5")]
     NoAssignment(String),

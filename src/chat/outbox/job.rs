@@ -43,9 +43,10 @@ impl Outbox {
         if !ended || !read.at_end {
             return Ok(rendering.growing("", None));
         }
-        let left = job.status.completion_time.map_or(Duration::ZERO, |time| {
-            between(self.ambient.clock.now(), later(time, GRACE))
-        });
+        let left = job
+            .status
+            .completion_time
+            .map_or(Duration::ZERO, |time| between(self.ambient.clock.now(), later(time, GRACE)));
         if read.whole || left.is_zero() {
             let end = rendering.transcript.end(job, read.whole);
             Ok(rendering.whole(&end))

@@ -200,9 +200,8 @@ impl Outbox {
     ) -> Result<bool, Error> {
         let Some(asked) = &rendering.asked else { return Ok(true) };
         let ledger = self.store.approvals(sprite).await?;
-        let row = ledger
-            .into_iter()
-            .find(|row| row.run == asked.run && row.request == asked.request);
+        let row =
+            ledger.into_iter().find(|row| row.run == asked.run && row.request == asked.request);
         let row = match row {
             Some(row) if row.state == ApprovalState::Pending && over => {
                 // Nobody waits for it any more; its controller will say so, too.

@@ -66,9 +66,9 @@ impl Outbox {
         }
         // An outcome that no event told, of a sprite that may still send what it said.
         let whole = stopped == Stopped::Here || held.finished;
-        let left = turn.ended.map_or(Duration::ZERO, |time| {
-            between(self.ambient.clock.now(), later(time, GRACE))
-        });
+        let left = turn
+            .ended
+            .map_or(Duration::ZERO, |time| between(self.ambient.clock.now(), later(time, GRACE)));
         if !whole && !left.is_zero() {
             return Ok(rendering.growing("", Some(left)));
         }

@@ -5,9 +5,7 @@ use jiff::Timestamp;
 use super::{ago, aligned, fenced, usd};
 use crate::{
     chat::{changes::Change, transcript::one_line},
-    resource::{
-        Agent, AgentCli, Budget, Channel, ConditionStatus, Isolation, Repo, RuntimeSpec,
-    },
+    resource::{Agent, AgentCli, Budget, Channel, ConditionStatus, Isolation, Repo, RuntimeSpec},
     store::{Turn, TurnState, TurnSums},
 };
 
@@ -313,13 +311,16 @@ fn is_spent(budget: &Budget, sums: &TurnSums) -> bool {
     // A cost of more than 2^53 millionths is a budget of nine billion dollars.
     #[expect(clippy::cast_precision_loss, reason = "no cost comes near what is lost")]
     let used = sums.usage.cost_micro_usd as f64;
-    micro.is_some_and(|limit| used >= limit)
-        || budget.turns.is_some_and(|limit| sums.done >= limit)
+    micro.is_some_and(|limit| used >= limit) || budget.turns.is_some_and(|limit| sums.done >= limit)
 }
 
 /// Why a turn waits, in one line; nothing where it will begin at once. `ahead` is how many
 /// others come first.
-pub(in crate::chat) fn waiting_line(agent: &Agent, ahead: usize, sums: &TurnSums) -> Option<String> {
+pub(in crate::chat) fn waiting_line(
+    agent: &Agent,
+    ahead: usize,
+    sums: &TurnSums,
+) -> Option<String> {
     let name = &agent.metadata.name;
     let conditions = &agent.status.conditions;
     if ahead > 0 {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sprite_reporter::wire::ApprovalKind;
 
-use super::{aligned, ago, fenced};
+use super::{ago, aligned, fenced};
 use crate::{
     chat::transcript::one_line,
     store::{Approval, ApprovalState, Grant},
@@ -34,7 +34,9 @@ pub(in crate::chat) fn approved(
     };
     match (approval.kind, allow) {
         (ApprovalKind::Question, true) => format!("{name} gets your answer"),
-        (ApprovalKind::Question, false) => format!("{name} is told that you do not answer{because}"),
+        (ApprovalKind::Question, false) => {
+            format!("{name} is told that you do not answer{because}")
+        }
         (_, true) if always => {
             let rule = approval.rule.as_deref().unwrap_or(&approval.tool);
             format!(

@@ -78,7 +78,11 @@ pub(in crate::chat) enum BadSpec {
 }
 
 /// Nobody has the name that was said; `kinds` says what was looked for.
-pub(in crate::chat) fn nobody_named(kind: Option<Kind>, name: &str, nearest: Option<&str>) -> String {
+pub(in crate::chat) fn nobody_named(
+    kind: Option<Kind>,
+    name: &str,
+    nearest: Option<&str>,
+) -> String {
     let (what, mend) = match kind {
         Some(Kind::Agent) => {
             ("agent", format!("/od-start {name} starts one, /od-list lists those that there are"))
@@ -106,8 +110,15 @@ mod tests {
         let fault = |path: &str| Fault::new(path, "is wrong; write another");
         let all = Faults(
             [
-                "", "metadata.name", "spec.repo.branch", "spec.repo.url", "spec.timeout",
-                "spec.turnTimeout", "spec.runtime.local.workdir", "spec.agent", "spec.task",
+                "",
+                "metadata.name",
+                "spec.repo.branch",
+                "spec.repo.url",
+                "spec.timeout",
+                "spec.turnTimeout",
+                "spec.runtime.local.workdir",
+                "spec.agent",
+                "spec.task",
                 "spec.env[0]",
             ]
             .map(fault)

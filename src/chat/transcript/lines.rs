@@ -44,7 +44,9 @@ pub fn asked_line(name: &str, body: &EventBody) -> String {
                 let number = if many { format!("{}: ", n + 1) } else { String::new() };
                 lines.push(format!("? {number}{}", one_line(&question.text)));
                 let options = question.options.iter().enumerate();
-                lines.extend(options.map(|(n, option)| format!("  {}. {}", n + 1, one_line(option))));
+                lines.extend(
+                    options.map(|(n, option)| format!("  {}. {}", n + 1, one_line(option))),
+                );
             }
             if lines.is_empty() {
                 lines.push(format!("? {title}"));
@@ -207,4 +209,3 @@ pub fn exit_words(exit: &Exit) -> String {
         (None, None, _) => "it ended without an exit code".to_owned(),
     }
 }
-

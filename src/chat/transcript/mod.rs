@@ -20,7 +20,9 @@ mod tests;
 use std::{collections::HashMap, time::Duration};
 
 use lines::header;
-pub use lines::{asked_line, end_line, exit_words, one_line, resolved_line, seconds, turn_end_line};
+pub use lines::{
+    asked_line, end_line, exit_words, one_line, resolved_line, seconds, turn_end_line,
+};
 use sprite_reporter::wire::{EventBody, Exit, Stream};
 
 use super::platform::Markup;

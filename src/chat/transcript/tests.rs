@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sprite_reporter::wire::{Chunk, Containment, Event, ProcessIdentity};
+use sprite_reporter::wire::{Chunk, Containment, Event, ExitReason, ProcessIdentity};
 
 use super::*;
 use crate::resource::{AgentCli, CommandCli, ConditionStatus, JobSpec};
@@ -35,14 +35,7 @@ fn ended(code: i32) -> Job {
     let (condition, phase) =
         if code == 0 { ("Complete", "Succeeded") } else { ("Failed", "Failed") };
     status.phase = phase.to_owned();
-    status.conditions.set(
-        condition,
-        ConditionStatus::True,
-        phase,
-        "",
-        1,
-        Timestamp::UNIX_EPOCH,
-    );
+    status.conditions.set(condition, ConditionStatus::True, phase, "", 1, Timestamp::UNIX_EPOCH);
     job
 }
 
