@@ -211,7 +211,6 @@ async fn what_cannot_be_run_is_answered_and_changes_nothing() {
         "/od-rnu x",
         "/od-run",
         "/od-run --agent clod x",
-        "/od-run --agent codex x",
         "/od-run --model opus x",
         "/od-run --branch main x",
         "/od-run --name Not_A_Name x",
