@@ -34,6 +34,8 @@ pub enum Route {
     Empty(String),
     /// One of several agents, and the message does not say which; those that work come first.
     Which(Vec<String>),
+    /// All of several agents were stopped.
+    AllSuspended(Vec<String>),
     /// Nobody listens here.
     Nobody,
 }
@@ -54,6 +56,7 @@ pub fn route(place: &Conversation, text: &str, agents: &[Listener]) -> Route {
                 several.iter().filter(|listener| !listener.suspended).collect();
             match works.as_slice() {
                 [only] => (**only, text),
+                [] => return Route::AllSuspended(in_order(several)),
                 _ => return Route::Which(in_order(several)),
             }
         }
@@ -187,6 +190,10 @@ mod tests {
         assert_eq!(route(&here, "web/src is odd", &agents), which);
         assert_eq!(route(&here, "do it", &agents[..2]), to("api-bot", "do it"));
         assert_eq!(route(&here, "do it", &agents[..1]), Route::Suspended("api".into()));
+        let stopped = [stopped("a"), stopped("b")];
+        let all = Route::AllSuspended(["a", "b"].map(str::to_owned).to_vec());
+        assert_eq!(route(&here, "do it", &stopped), all);
+        assert_eq!(route(&here, "b: do it", &stopped), Route::Suspended("b".into()));
     }
 
     proptest! {

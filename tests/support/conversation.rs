@@ -151,7 +151,7 @@ pub struct World {
     pub platform: Arc<Fake>,
     steps: Arc<dyn Steps>,
     pub outbox: Outbox,
-    commands: Commands,
+    pub commands: Commands,
 }
 
 impl World {

@@ -71,6 +71,7 @@ impl Commands {
                 let name = &job.metadata.name;
                 Err(Effect::text(replies::not_an_agent(name, &mend(name))))
             }
+            Err(answer) if target.kind == Some(Kind::Job) => Err(answer),
             // Whoever is wanted is an agent.
             Err(_) => Err(self.nobody(Some(Kind::Agent), &target.name).await?),
         })

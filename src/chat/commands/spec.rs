@@ -226,15 +226,53 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::resource::validate::bad_label;
+    use crate::{
+        chat::grammar::{self, Command, Line},
+        resource::validate::bad_label,
+    };
 
     fn spec(path: &str, repo: &str) -> AgentSpec {
         let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let flags = Flags { repo: said(repo), ..Flags::default() };
         let start = Start { name: None, path: said(path), flags };
-        let place =
-            Conversation { platform: "console".into(), channel: "main".into(), thread: None };
-        agent_spec(&start, &Defaults::default(), &place, true).unwrap()
+        agent_spec(&start, &Defaults::default(), &place(), true).unwrap()
+    }
+
+    fn place() -> Conversation {
+        Conversation { platform: "console".into(), channel: "main".into(), thread: None }
+    }
+
+    fn start(line: &str) -> Start {
+        match grammar::parse(line) {
+            Ok(Line::Command(Command::Start(start))) => *start,
+            other => panic!("{line} is no start but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_flags_say_stands_in_the_spec_and_what_they_do_not_say_stays() {
+        let defaults = Defaults { opencode_model: Some("a/b".into()), ..Defaults::default() };
+        let mut told = Vec::new();
+        let mut spec: Option<AgentSpec> = None;
+        for line in [
+            "/od-start a --agent opencode --repo o/r --branch main --timeout 1h --isolation sandbox ~/p",
+            "/od-start a --branch other --permissions plan",
+            "/od-start a --model c/d ./q --instructions Hi",
+            "/od-start a --agent opencode --isolation none",
+            "/od-start a --agent gemini --repo https://example.com/r",
+        ] {
+            let start = start(line);
+            let new = match &spec {
+                None => agent_spec(&start, &defaults, &place(), false),
+                Some(old) => with_start(old, &start, &defaults),
+            };
+            let new = new.unwrap();
+            told.push(format!("> {line}\n{}", serde_json::to_string(&new).unwrap()));
+            spec = Some(new);
+        }
+        insta::assert_snapshot!(told.join("\n"));
+        let alone = with_start(&self::spec("", ""), &start("/od-start a --branch x"), &defaults);
+        assert_eq!(alone, Err(BadSpec::BranchAlone));
     }
 
     #[test]

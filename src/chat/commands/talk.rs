@@ -42,6 +42,7 @@ impl Commands {
             }
             Route::Suspended(name) => Effect::text(replies::asleep_for_good(&name)),
             Route::Empty(name) => Effect::text(replies::nothing_said(&name)),
+            Route::AllSuspended(names) => Effect::text(replies::all_asleep(&names)),
             Route::Which(names) => Effect::text(replies::which(&names)),
             Route::Nobody => Effect::text(help::nobody_listens()),
         })

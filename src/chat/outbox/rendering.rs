@@ -109,6 +109,11 @@ impl Rendering {
         }
     }
 
+    /// Whether there is nothing to be shown yet.
+    pub(super) fn is_blank(&self) -> bool {
+        self.first == 0 && self.ready.is_empty() && self.splitter.current().text.is_empty()
+    }
+
     /// Begins with another sprite, or with another place in its output.
     pub(super) fn turn_to(&mut self, sprite: &str, from: Cursor) {
         self.sprite = Some(sprite.to_owned());

@@ -45,7 +45,7 @@ impl Outbox {
         let agent = agent.and_then(AnyObject::into_agent);
         let (sprite, began) = match (&turn.sprite_uid, turn.began) {
             (Some(sprite), Some(began)) => (sprite.clone(), began),
-            _ => return self.unbegun(&turn, agent.as_ref(), capabilities).await,
+            _ => return self.unbegun(delivery, &turn, agent.as_ref(), capabilities).await,
         };
         let rendering = rendering.get_or_insert_with(|| begin(&turn, agent.as_ref(), capabilities));
         rendering.stand(at);
@@ -62,7 +62,11 @@ impl Outbox {
         };
         rendering.is_read = stopped == Stopped::Here;
         if !over || matches!(stopped, Stopped::Full | Stopped::Asked) {
-            return Ok(rendering.growing("", None));
+            let now = match rendering.is_blank() {
+                true => at_it(delivery, rendering.transcript.name()),
+                false => String::new(),
+            };
+            return Ok(rendering.growing(&now, None));
         }
         // An outcome that no event told, of a sprite that may still send what it said.
         let whole = stopped == Stopped::Here || held.finished;
@@ -80,6 +84,7 @@ impl Outbox {
     /// A turn that no agent has begun with: why, or how it ended all the same.
     async fn unbegun(
         &self,
+        delivery: &Delivery,
         turn: &Turn,
         agent: Option<&Agent>,
         capabilities: &Capabilities,
@@ -97,15 +102,23 @@ impl Outbox {
                 let open = self.store.open_turns(&turn.agent_uid).await?;
                 let ahead = open.iter().filter(|other| other.n < turn.n).count();
                 let sums = self.store.turn_sums(&turn.agent_uid).await?;
-                waiting_line(agent, ahead, &sums)
+                waiting_line(agent, ahead, &sums).unwrap_or_default()
             }
-            _ => None,
+            _ => at_it(delivery, name),
         };
         let nothing = Rendering::new(
             Transcript::of_turn(capabilities.markup, name, &turn.id, false),
             capabilities,
         );
-        Ok(nothing.growing(line.as_deref().unwrap_or_default(), None))
+        Ok(nothing.growing(&line, None))
+    }
+}
+
+/// What takes the place of the reason why a turn waited; nothing where none was told.
+fn at_it(delivery: &Delivery, name: &str) -> String {
+    match delivery.hash.is_empty() {
+        true => String::new(),
+        false => format!("{name} is at it"),
     }
 }
 

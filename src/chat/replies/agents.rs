@@ -197,6 +197,15 @@ pub(in crate::chat) fn asleep_for_good(name: &str) -> String {
     )
 }
 
+/// The answer to a message where all agents were stopped.
+pub(in crate::chat) fn all_asleep(names: &[String]) -> String {
+    format!(
+        "All agents that listen here are stopped, so nothing was done with that: {}. \
+         /od-start NAME goes on with one, then say it again",
+        names.join(", ")
+    )
+}
+
 /// The answer to a name without a message.
 pub(in crate::chat) fn nothing_said(name: &str) -> String {
     format!("{name} is there; say what it shall do, as in {name}: run the tests")
@@ -535,6 +544,7 @@ mod tests {
         let told = [
             going("a"),
             asleep_for_good("a"),
+            all_asleep(&names),
             nothing_said("a"),
             which(&names),
             cancelled("a", None, 0),

@@ -51,8 +51,10 @@ pub fn asked_line(name: &str, body: &EventBody) -> String {
             if lines.is_empty() {
                 lines.push(format!("? {title}"));
             }
-            let how = how(how_to_answer(name, questions));
-            format!("{}{how}", lines.join("\n"))
+            if !name.is_empty() {
+                lines.push(format!("  answer with {}", how_to_answer(name, questions)));
+            }
+            lines.join("\n")
         }
     }
 }
