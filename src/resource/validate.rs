@@ -50,11 +50,12 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         rules.command_has_no_prompt();
     }
     if kind == Kind::Agent {
-        for name in ["channels", "budget", "idleTimeout", "turnTimeout"] {
+        for name in ["budget", "idleTimeout", "turnTimeout"] {
             rules.later(&[name]);
         }
     }
-    rules.report();
+    rules.channels(&["report", "to"]);
+    rules.channels(&["channels"]);
     rules.nul(spec, "spec");
 }
 
@@ -383,13 +384,14 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn report(&mut self) {
-        let to = self.spec.at(&["report", "to"]).map(Node::items).unwrap_or_default();
-        for (n, channel) in to.iter().enumerate() {
+    fn channels(&mut self, keys: &[&str]) {
+        let channels = self.spec.at(keys).map(Node::items).unwrap_or_default();
+        for (n, channel) in channels.iter().enumerate() {
             for platform in ["slack", "discord", "teams"] {
                 if let Some(node) = channel.get(platform) {
                     let message = "is not supported yet; this version has console";
-                    self.say(node, &format!("spec.report.to[{n}].{platform}"), message);
+                    let path = format!("spec.{}[{n}].{platform}", keys.join("."));
+                    self.say(node, &path, message);
                 }
             }
         }

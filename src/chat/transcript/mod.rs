@@ -1,4 +1,4 @@
-//! What a job's output looks like in chat: events in, text out, one after the other.
+//! What a job's or a turn's output looks like in chat: events in, text out, one after the other.
 //!
 //! Pure and incremental: each event appends some text, and text that was appended never
 //! changes. So a transcript can be cut into messages while it grows, and made again, the same,
@@ -6,18 +6,29 @@
 //!
 //! Where a platform shows text as it is ([`Markup::Plain`]), what the agent printed stands there
 //! byte for byte, as far as it is UTF-8. Where it shows Markdown, printed lines go into fences.
-//! What the agent says is Markdown itself. All else is one line each, with a sign in front:
-//! `→` a tool, `·` the reporter, `!` a trouble, `?` a question, `+` something that was made.
+//! What the agent says is Markdown itself. All else is one line each ([`lines`]), with a sign in
+//! front: `→` a tool, `·` the reporter, `!` a trouble, `?` a question, `+` something that was made.
+//!
+//! A question stands there when it is asked, and what became of it right behind, whenever that
+//! was ([`Transcript::resolved`]): whoever reads on waits for it. So a transcript that is made
+//! again has both at the same place.
+
+mod lines;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
-use sprite_reporter::wire::{EventBody, Exit, ExitReason, Stream};
+use lines::header;
+pub use lines::{
+    asked_line, end_line, exit_words, one_line, resolved_line, seconds, turn_end_line,
+};
+use sprite_reporter::wire::{EventBody, Exit, Stream};
 
 use super::platform::Markup;
 use crate::{
-    ambient::between,
     resource::{Detail, Job},
-    store::OutputRow,
+    store::{Approval, OutputRow},
 };
 
 /// What stands at the transcript's end at the moment.
@@ -31,11 +42,25 @@ enum Block {
     Text,
 }
 
+/// Of what a transcript is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    /// All that a job's attempts did.
+    Job,
+    /// One turn of an agent, whose sprite does other turns as well.
+    Turn {
+        id: String,
+        /// Whether the agent answers by what it prints, as a shell does.
+        prints: bool,
+    },
+}
+
 /// A growing transcript.
 #[derive(Debug, Clone)]
 pub struct Transcript {
     markup: Markup,
     detail: Detail,
+    scope: Scope,
     block: Block,
     /// Whether the last character was a line break, or there was none.
     at_start: bool,
@@ -49,7 +74,7 @@ pub struct Transcript {
     answer: String,
     /// The exit of the sprite that was read last.
     exit: Option<Exit>,
-    /// The job's name, once the header was told.
+    /// The name of the job, once the header was told, or of the agent.
     name: String,
 }
 
@@ -63,6 +88,7 @@ impl Transcript {
         Self {
             markup,
             detail,
+            scope: Scope::Job,
             block: Block::Line,
             at_start: true,
             torn: Vec::new(),
@@ -71,6 +97,37 @@ impl Transcript {
             answer: String::new(),
             exit: None,
             name: String::new(),
+        }
+    }
+
+    /// An empty transcript of one turn of an agent. `prints` says that the agent answers by what
+    /// it prints, as a shell does; of others, what they print beside their answer is for the log.
+    #[must_use]
+    pub fn of_turn(markup: Markup, agent: &str, turn: &str, prints: bool) -> Self {
+        Self {
+            scope: Scope::Turn { id: turn.to_owned(), prints },
+            name: agent.to_owned(),
+            ..Self::new(markup, Detail::Stream)
+        }
+    }
+
+    /// The name of the job, once its header was told, or of the agent.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether an event is this transcript's own.
+    #[must_use]
+    pub fn concerns(&self, body: &EventBody) -> bool {
+        let Scope::Turn { id, prints } = &self.scope else { return true };
+        match body {
+            EventBody::Text { turn, .. }
+            | EventBody::Tool { turn, .. }
+            | EventBody::ToolEnded { turn, .. }
+            | EventBody::Approval { turn, .. } => turn == id,
+            EventBody::Log { stream, .. } => *prints || *stream == Stream::System,
+            _ => true,
         }
     }
 
@@ -83,10 +140,22 @@ impl Transcript {
         out
     }
 
+    /// The first line of a turn that the agent began by itself.
+    #[must_use]
+    pub fn header_of_own_turn(&mut self) -> String {
+        let mut out = String::new();
+        let line = format!("{} has something to say", self.name);
+        self.line(&mut out, &line);
+        out
+    }
+
     /// Appends one event; answers with the text that it adds.
     #[must_use]
     pub fn push(&mut self, row: &OutputRow) -> String {
         let mut out = String::new();
+        if !self.concerns(&row.event.body) {
+            return out;
+        }
         if self.detail == Detail::Final && !self.belongs_to_answer(&row.event.body) {
             return out;
         }
@@ -117,14 +186,11 @@ impl Transcript {
                     self.line(&mut out, &format!("! {name} failed"));
                 }
             }
-            EventBody::Approval { tool, title, .. } => {
-                let title = one_line(title);
-                let title = title.strip_prefix(&format!("{tool}: ")).unwrap_or(&title);
-                let how = match self.name.as_str() {
-                    "" => String::new(),
-                    name => format!(" - answer with /od-approve {name} yes|no"),
-                };
-                self.line(&mut out, &format!("? asks to use {tool}: {title}{how}"));
+            body @ EventBody::Approval { .. } => {
+                let text = asked_line(&self.name, body);
+                for line in text.lines() {
+                    self.line(&mut out, line);
+                }
             }
             EventBody::Retry { attempt, of, message, delay_ms } => self.line(
                 &mut out,
@@ -155,6 +221,18 @@ impl Transcript {
             | EventBody::ApprovalWithdrawn { .. } => {}
         }
         self.told(out)
+    }
+
+    /// What became of a request, right behind the request itself; answers with the text that
+    /// this adds.
+    #[must_use]
+    pub fn resolved(&mut self, approval: &Approval) -> String {
+        let mut out = String::new();
+        if self.detail == Detail::Stream {
+            let line = resolved_line(approval);
+            self.line(&mut out, &line);
+        }
+        out
     }
 
     /// Another attempt begins; answers with the text that this adds.
@@ -192,6 +270,24 @@ impl Transcript {
         }
         copy.line(&mut out, &end_line(job));
         // The message ends without a line break.
+        out.truncate(out.trim_end_matches('\n').len());
+        out
+    }
+
+    /// The end of a turn: what closes open blocks, and this line. `whole` says whether all that
+    /// was said of it was read.
+    #[must_use]
+    pub fn end_of_turn(&self, line: &str, whole: bool) -> String {
+        let mut copy = self.clone();
+        let mut out = String::new();
+        if !whole {
+            copy.line(
+                &mut out,
+                "! what it said last may be missing here: its reporter went away before everything \
+                 was sent",
+            );
+        }
+        copy.line(&mut out, line);
         out.truncate(out.trim_end_matches('\n').len());
         out
     }
@@ -347,264 +443,4 @@ fn whole_characters(bytes: &[u8]) -> usize {
         return if at + length > bytes.len() { at } else { bytes.len() };
     }
     bytes.len()
-}
-
-/// A text on one line, cut where it is long.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    const MOST: usize = 160;
-    let mut words: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((at, _)) = words.char_indices().nth(MOST) {
-        words.truncate(at);
-        words.push('…');
-    }
-    words
-}
-
-/// A length of time for people: tenths of a second below ten seconds, then whole units.
-#[must_use]
-pub fn seconds(length: Duration) -> String {
-    let all = length.as_secs();
-    match all {
-        0..10 => format!("{:.1} s", length.as_secs_f64()),
-        10..60 => format!("{all} s"),
-        60..3600 => format!("{} min {} s", all / 60, all % 60),
-        _ => format!("{} h {} min", all / 3600, all % 3600 / 60),
-    }
-}
-
-/// The first line of a job's transcript.
-fn header(job: &Job) -> String {
-    let spec = &job.spec;
-    let mut place = String::new();
-    if let Some(repo) = &spec.repo {
-        place.push_str(repo.github.as_deref().or(repo.url.as_deref()).unwrap_or_default());
-        if let Some(branch) = &repo.branch {
-            place.push_str(&format!(" ({branch})"));
-        }
-    } else if let crate::resource::RuntimeSpec::Local(local) = &spec.runtime {
-        place.push_str(local.workdir.as_deref().unwrap_or("~"));
-    }
-    let name = &job.metadata.name;
-    format!("{name} created: {} in {place}", spec.agent.name())
-}
-
-/// The last line of a job's transcript.
-#[must_use]
-pub fn end_line(job: &Job) -> String {
-    let status = &job.status;
-    let name = &job.metadata.name;
-    let word = match status.phase.as_str() {
-        "Succeeded" => "succeeded",
-        "TimedOut" => "timed out",
-        "Cancelled" => "was cancelled",
-        _ if status.conditions.is_true("Complete") => "succeeded",
-        _ => "failed",
-    };
-    let succeeded = word == "succeeded";
-    let code = status.exit_code.filter(|code| *code != 0).map(|code| format!("exit code {code}"));
-    let message = one_line(&status.message);
-    let why = match (code, message.is_empty()) {
-        (_, true) if succeeded => String::new(),
-        (_, false) if succeeded => format!(": {message}"),
-        (_, _) if word == "was cancelled" => String::new(),
-        (Some(code), true) => format!(": {code}"),
-        (Some(code), false) if message.contains(&code) => format!(": {message}"),
-        (Some(code), false) if word == "failed" => format!(": {code}: {message}"),
-        (_, false) => format!(": {message}"),
-        (None, true) => String::new(),
-    };
-    let time = match (status.start_time, status.completion_time) {
-        (Some(from), Some(to)) => format!(" ({})", seconds(between(from, to))),
-        _ => String::new(),
-    };
-    format!("{name} {word}{why}{time}")
-}
-
-/// How an attempt ended, in a few words.
-#[must_use]
-pub fn exit_words(exit: &Exit) -> String {
-    let message = one_line(&exit.message);
-    if !message.is_empty() {
-        return message;
-    }
-    match (exit.code, exit.signal, exit.reason) {
-        (_, _, ExitReason::Cancelled) => "cancelled".to_owned(),
-        (_, _, ExitReason::TimedOut) => "it took too long".to_owned(),
-        (_, _, ExitReason::IdleTimedOut) => "it was silent for too long".to_owned(),
-        (_, Some(signal), _) => format!("ended by signal {signal}"),
-        (Some(code), None, _) => format!("exit code {code}"),
-        (None, None, _) => "it ended without an exit code".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use proptest::prelude::*;
-    use sprite_reporter::wire::{Chunk, Containment, Event, ProcessIdentity};
-
-    use super::*;
-    use crate::resource::{AgentCli, CommandCli, ConditionStatus, JobSpec};
-
-    fn row(seq: u64, body: EventBody) -> OutputRow {
-        OutputRow { run: 1, event: Event { seq, at: Timestamp::UNIX_EPOCH, body } }
-    }
-
-    fn log(stream: Stream, bytes: &[u8]) -> EventBody {
-        EventBody::Log { stream, chunk: Chunk::pack(bytes, false) }
-    }
-
-    fn text(bytes: &str) -> EventBody {
-        EventBody::Text { turn: "task".into(), chunk: Chunk::pack(bytes.as_bytes(), false) }
-    }
-
-    fn job() -> Job {
-        let spec: JobSpec = serde_json::from_value(serde_json::json!({
-            "task": "true", "agent": {"command": {}}
-        }))
-        .expect("a job");
-        assert_eq!(spec.agent, AgentCli::Command(CommandCli::default()));
-        Job::new("run-x7k2p", spec)
-    }
-
-    fn ended(code: i32) -> Job {
-        let mut job = job();
-        let status = &mut job.status;
-        status.start_time = Some(Timestamp::UNIX_EPOCH);
-        status.completion_time = Timestamp::from_millisecond(420).ok();
-        status.exit_code = Some(code);
-        let (condition, phase) =
-            if code == 0 { ("Complete", "Succeeded") } else { ("Failed", "Failed") };
-        status.phase = phase.to_owned();
-        status.conditions.set(
-            condition,
-            ConditionStatus::True,
-            phase,
-            "",
-            1,
-            Timestamp::UNIX_EPOCH,
-        );
-        job
-    }
-
-    fn everything() -> Vec<EventBody> {
-        let turn = || "task".to_owned();
-        vec![
-            EventBody::Hello {
-                wire: 1,
-                version: "0".into(),
-                process: ProcessIdentity { boot_id: "b".into(), pid: 1, start_time: 1 },
-                containment: Containment::default(),
-            },
-            log(Stream::System, b"cloning owner/project\n"),
-            EventBody::Session { id: "s".into() },
-            text("I will look at **it**."),
-            EventBody::Thought { turn: turn(), chunk: Chunk::pack(b"hm", false) },
-            EventBody::Tool {
-                turn: turn(),
-                id: "1".into(),
-                name: "Bash".into(),
-                title: "Bash: cargo\n test".into(),
-            },
-            EventBody::ToolEnded { turn: turn(), id: "1".into(), failed: true },
-            log(Stream::Stdout, b"plain \x1b[31mred\x1b[0m\n```\nodd"),
-            log(Stream::Stderr, b" end"),
-            EventBody::Retry { attempt: 2, of: 10, message: "overloaded".into(), delay_ms: 1_250 },
-            EventBody::Gap { through: 20, bytes: 4_711 },
-            EventBody::Approval {
-                kind: Default::default(),
-                rule: None,
-                questions: Vec::new(),
-                turn: turn(),
-                request: "r".into(),
-                tool: "Write".into(),
-                title: "a.txt".into(),
-                input: serde_json::Value::Null,
-            },
-            EventBody::Artifact {
-                name: "pull request".into(),
-                url: "https://example.com/1".into(),
-                kind: "pr".into(),
-            },
-            text("All done:\n- one\n"),
-            EventBody::Exit(Exit {
-                code: Some(3),
-                signal: None,
-                reason: ExitReason::Failed,
-                message: String::new(),
-            }),
-        ]
-    }
-
-    fn told(markup: Markup, detail: Detail) -> String {
-        let mut transcript = Transcript::new(markup, detail);
-        let mut all = transcript.header(&job());
-        for (n, body) in everything().into_iter().enumerate() {
-            all.push_str(&transcript.push(&row(n as u64 + 1, body)));
-        }
-        all.push_str(&transcript.clone().next_attempt(2));
-        all.push_str(&transcript.end(&ended(3), false));
-        all
-    }
-
-    #[test]
-    fn a_transcript_reads_well_as_plain_text() {
-        insta::assert_snapshot!(told(Markup::Plain, Detail::Stream));
-    }
-
-    #[test]
-    fn a_transcript_reads_well_as_markdown() {
-        insta::assert_snapshot!(told(Markup::Markdown, Detail::Stream));
-    }
-
-    #[test]
-    fn with_detail_final_only_the_answer_is_told() {
-        insta::assert_snapshot!(told(Markup::Plain, Detail::Final));
-    }
-
-    #[test]
-    fn the_last_line_says_how_it_ended() {
-        let mut jobs = vec![ended(0), ended(3)];
-        let mut timed_out = ended(137);
-        timed_out.status.phase = "TimedOut".into();
-        timed_out.status.message = "took longer than 10m".into();
-        jobs.push(timed_out);
-        let mut cancelled = ended(143);
-        cancelled.status.phase = "Cancelled".into();
-        jobs.push(cancelled);
-        let mut broken = ended(1);
-        broken.status.exit_code = None;
-        broken.status.message = "claude: no such binary; install it".into();
-        jobs.push(broken);
-        let lines: Vec<String> = jobs.iter().map(end_line).collect();
-        insta::assert_snapshot!(lines.join("\n"));
-    }
-
-    proptest! {
-        #[test]
-        fn plain_output_stands_there_byte_for_byte_however_it_was_torn(
-            text in "\\PC{0,20}\n?\\PC{0,20}", cuts in proptest::collection::vec(1_usize..7, 1..20),
-        ) {
-            let mut transcript = Transcript::new(Markup::Plain, Detail::Stream);
-            let mut rest = text.as_bytes();
-            let mut all = String::new();
-            for cut in cuts.iter().cycle() {
-                if rest.is_empty() { break; }
-                let (part, more) = rest.split_at((*cut).min(rest.len()));
-                all.push_str(&transcript.push(&row(1, log(Stream::Stdout, part))));
-                rest = more;
-            }
-            prop_assert_eq!(all, text);
-        }
-
-        #[test]
-        fn bytes_that_are_no_utf8_never_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let mut transcript = Transcript::new(Markup::Markdown, Detail::Stream);
-            let told = transcript.push(&row(1, log(Stream::Stdout, &bytes)));
-            let end = transcript.end(&ended(0), true);
-            prop_assert!(end.ends_with("succeeded (0.4 s)"));
-            prop_assert!(told.len() <= bytes.len() * 6 + 8);
-        }
-    }
 }
