@@ -20,6 +20,7 @@ use script::{Act, Spoken};
 use serde_json::Value;
 
 mod anthropic;
+mod openai_chat;
 mod script;
 
 /// The API, until it is dropped.
@@ -112,6 +113,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     match parts.uri.path() {
         anthropic::PATH => anthropic::answer(&shared, key, body),
+        openai_chat::PATH => openai_chat::answer(&shared, key, body),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
