@@ -4,11 +4,15 @@
 //!
 //! `cargo bench --bench claude_warm`
 
-#[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../tests/support/claude.rs"]
 mod claude;
+#[path = "../tests/support/claude_binary.rs"]
+mod claude_binary;
 #[expect(dead_code, reason = "the tests need more of it")]
-#[path = "../tests/support/fake_model.rs"]
+#[path = "../tests/support/desk.rs"]
+mod desk;
+#[expect(dead_code, reason = "the tests need more of it")]
+#[path = "../tests/support/fake_model/mod.rs"]
 mod fake_model;
 
 use std::{
@@ -16,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use claude::Desk;
+use desk::Desk;
 use sprite_reporter::wire::{AgentSpec, EventBody};
 
 /// How often each way is taken, in turns, so that a busy moment of the machine hits both.
@@ -26,9 +30,9 @@ const BAR: f64 = 0.1;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let Some(binary) = claude::binary() else { return };
+    let Some(binary) = claude_binary::binary() else { return };
     let model = fake_model::FakeModel::start().await;
-    let desk = Desk::new(&binary, model.url());
+    let desk = claude::desk(&binary, model.url());
 
     let mut run = desk.start();
     run.prompt("first", "hello").await;
@@ -40,7 +44,7 @@ async fn main() {
         .await;
     run.ended("first").await;
 
-    let cold = Desk::new(&binary, model.url());
+    let cold = claude::desk(&binary, model.url());
     let cold_session = one_shot(&cold, None).await.expect("a session");
     assert_ne!(cold_session, session);
 

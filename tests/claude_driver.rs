@@ -2,29 +2,29 @@
 
 #[path = "support/claude.rs"]
 mod claude;
-#[path = "support/fake_model.rs"]
+#[path = "support/claude_binary.rs"]
+mod claude_binary;
+#[expect(dead_code, reason = "the common suite needs more of it")]
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "support/fake_model/mod.rs"]
 mod fake_model;
 
-use claude::{Desk, Run};
+use desk::{Desk, Run};
 use fake_model::FakeModel;
 use sprite_reporter::{
-    driver::{DriverOrder, TASK_TURN},
-    wire::{AgentSpec, EventBody, ExitReason, PermissionMode, TurnOutcome},
+    driver::{DriverOrder, Said, TASK_TURN},
+    wire::{
+        AgentSpec, ApprovalKind, EventBody, ExitReason, PermissionMode, Question, Stream,
+        TurnOutcome,
+    },
 };
 
 /// A desk with a model, or none where Claude Code is not installed.
 async fn desk() -> Option<(Desk, FakeModel)> {
-    let binary = claude::binary()?;
+    let binary = claude_binary::binary()?;
     let model = FakeModel::start().await;
-    Some((Desk::new(&binary, model.url()), model))
-}
-
-async fn session(run: &mut Run) -> String {
-    run.event("a session", |event| match event {
-        EventBody::Session { id } => Some(id.clone()),
-        _ => None,
-    })
-    .await
+    Some((claude::desk(&binary, model.url()), model))
 }
 
 #[tokio::test]
@@ -113,115 +113,6 @@ async fn a_file_is_read_and_edited() {
 }
 
 #[tokio::test]
-async fn a_turn_that_is_interrupted_while_it_speaks_ends_cancelled_and_the_next_one_works() {
-    let Some((desk, _model)) = desk().await else { return };
-    let mut run = desk.start();
-    run.prompt("t1", "[[slow:600:100]]").await;
-    run.until("text", |said| matches!(said, sprite_reporter::driver::Said::Text(..)).then_some(()))
-        .await;
-    run.order(DriverOrder::Interrupt).await;
-    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
-    assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
-}
-
-#[tokio::test]
-async fn a_turn_that_is_interrupted_in_a_tool_ends_cancelled_and_the_tool_is_gone() {
-    let Some((desk, _model)) = desk().await else { return };
-    let mut run = desk.start();
-    run.prompt("t1", &format!("[[bash:{}]]", desk.long_command())).await;
-    desk.long_command_runs().await;
-    run.order(DriverOrder::Interrupt).await;
-    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
-    assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
-    assert_eq!(desk.tools(), 0);
-}
-
-#[tokio::test]
-async fn an_interrupt_before_the_cli_has_begun_still_cancels() {
-    let Some((desk, _model)) = desk().await else { return };
-    let mut run = desk.start();
-    run.prompt("t1", "[[slow:600:100]]").await;
-    run.order(DriverOrder::Interrupt).await;
-    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
-    assert_eq!(run.turn("t2", "go on").await.text, "echo: go on\n");
-}
-
-async fn approval(run: &mut Run) -> (String, String) {
-    run.event("an approval", |event| match event {
-        EventBody::Approval { request, title, .. } => Some((request.clone(), title.clone())),
-        _ => None,
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_person_allows_and_denies() {
-    let Some((mut desk, _model)) = desk().await else { return };
-    desk.mode(PermissionMode::Ask);
-    let (yes, no) = (desk.file("yes"), desk.file("no"));
-    let mut run = desk.start();
-    run.prompt("t1", &format!("[[write:{}|x]] [[write:{}|x]]", yes.display(), no.display())).await;
-
-    let (request, title) = approval(&mut run).await;
-    assert_eq!(title, "Write: yes");
-    run.order(DriverOrder::Answer { request, allow: true, message: String::new() }).await;
-    let (request, title) = approval(&mut run).await;
-    assert_eq!(title, "Write: no");
-    let message = "not that one".to_owned();
-    run.order(DriverOrder::Answer { request, allow: false, message }).await;
-
-    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Succeeded);
-    assert!(yes.exists() && !no.exists());
-    let failed: Vec<_> = run
-        .events()
-        .into_iter()
-        .filter_map(|event| match event {
-            EventBody::ToolEnded { failed, .. } => Some(*failed),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(failed, [false, true]);
-}
-
-#[tokio::test]
-async fn an_interrupt_withdraws_what_was_asked() {
-    let Some((mut desk, _model)) = desk().await else { return };
-    desk.mode(PermissionMode::Ask);
-    let mut run = desk.start();
-    run.prompt("t1", &format!("[[write:{}|x]]", desk.file("no").display())).await;
-    let (request, _) = approval(&mut run).await;
-    run.order(DriverOrder::Interrupt).await;
-    run.event("the withdrawal", |event| {
-        matches!(event, EventBody::ApprovalWithdrawn { request: id } if *id == request)
-            .then_some(())
-    })
-    .await;
-    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
-}
-
-#[tokio::test]
-async fn allow_rules_pass_unasked_and_the_rest_is_asked() {
-    let Some((mut desk, _model)) = desk().await else { return };
-    desk.mode(PermissionMode::Ask);
-    desk.spec.permissions.allow = vec!["Bash(python3 -c:*)".to_owned()];
-    let mut run = desk.start();
-    run.prompt("t1", "[[bash:python3 -c 'print(1)']] [[bash:touch other]]").await;
-    assert_eq!(approval(&mut run).await.1, "Bash: touch other");
-}
-
-#[tokio::test]
-async fn accept_edits_passes_edits_and_asks_about_commands() {
-    let Some((mut desk, _model)) = desk().await else { return };
-    desk.mode(PermissionMode::AcceptEdits);
-    let file = desk.file("edited");
-    let mut run = desk.start();
-    let bash = "[[bash:python3 -c 'print(1)']]";
-    run.prompt("t1", &format!("[[write:{}|x]] {bash}", file.display())).await;
-    assert_eq!(approval(&mut run).await.1, "Bash: python3 -c 'print(1)'");
-    assert!(file.exists());
-}
-
-#[tokio::test]
 async fn a_planning_job_changes_nothing_and_ends() {
     let Some((mut desk, _model)) = desk().await else { return };
     desk.mode(PermissionMode::Plan);
@@ -247,6 +138,49 @@ async fn a_question_in_a_bypass_job_does_not_hang() {
     assert_eq!(run.text(TASK_TURN), "echo: decided\n");
 }
 
+/// What the next approval says: its request, kind, rule and questions.
+async fn asked(run: &mut Run) -> (String, ApprovalKind, Option<String>, Vec<Question>) {
+    run.event("an approval", |event| match event {
+        EventBody::Approval { request, kind, rule, questions, .. } => {
+            Some((request.clone(), *kind, rule.clone(), questions.clone()))
+        }
+        _ => None,
+    })
+    .await
+}
+
+/// Whether the model was told this in any request.
+fn is_told(model: &FakeModel, words: &str) -> bool {
+    model.requests().iter().any(|asked| asked.body.to_string().contains(words))
+}
+
+#[tokio::test]
+async fn a_person_answers_each_question() {
+    let Some((mut desk, model)) = desk().await else { return };
+    desk.mode(PermissionMode::Ask);
+    let option = |label: &str| serde_json::json!({"label": label, "description": "d"});
+    let options = [option("red"), option("blue")];
+    let input = serde_json::json!({"questions": [
+        {"question": "Colours?", "header": "h", "multiSelect": true, "options": options},
+        {"question": "Size?", "header": "h", "multiSelect": false, "options": options},
+    ]});
+    let mut run = desk.start();
+    run.prompt("t1", &format!("[[tool:AskUserQuestion|{input}]] thanks")).await;
+    let (request, kind, rule, questions) = asked(&mut run).await;
+    assert_eq!((kind, rule), (ApprovalKind::Question, None));
+    let options = vec!["red".to_owned(), "blue".to_owned()];
+    let question =
+        |text: &str, many| Question { text: text.into(), options: options.clone(), many };
+    assert_eq!(questions, [question("Colours?", true), question("Size?", false)]);
+    let answers = [("Colours?", "red, blue"), ("Size?", "as large as a house")];
+    let answers = answers.map(|(text, said)| (text.to_owned(), said.to_owned())).into();
+    let message = String::new();
+    run.order(DriverOrder::Answer { request, allow: true, message, answers }).await;
+    assert_eq!(run.ended("t1").await.text, "echo: thanks\n");
+    assert!(is_told(&model, "red, blue"));
+    assert!(is_told(&model, "as large as a house"));
+}
+
 #[tokio::test]
 async fn a_person_answers_a_question_with_words() {
     let Some((mut desk, model)) = desk().await else { return };
@@ -256,13 +190,122 @@ async fn a_person_answers_a_question_with_words() {
                     {\"label\":\"blue\",\"description\":\"b\"}]}]}";
     let mut run = desk.start();
     run.prompt("t1", &format!("[[tool:AskUserQuestion|{question}]] thanks")).await;
-    let (request, title) = approval(&mut run).await;
+    let (request, title) = run.approval().await;
     assert_eq!(title, "AskUserQuestion: Colour?");
-    let message = "green, please".to_owned();
-    run.order(DriverOrder::Answer { request, allow: true, message }).await;
+    run.answer(request, true, "green, please").await;
     assert_eq!(run.ended("t1").await.text, "echo: thanks\n");
-    let bodies: Vec<_> = model.requests().iter().map(|seen| seen.body.to_string()).collect();
-    assert!(bodies.iter().any(|body| body.contains("green, please")), "the model is told");
+    assert!(is_told(&model, "green, please"), "the model is told");
+}
+
+/// The file into which the CLI tells its model to write its plan.
+fn plan_file(model: &FakeModel) -> String {
+    let body = model.requests().first().expect("a request").body.to_string();
+    let end = body.find(".md using the Write tool").expect("the plan's file");
+    let begin = body[..end].rfind(' ').expect("a path") + 1;
+    format!("{}.md", &body[begin..end])
+}
+
+#[tokio::test]
+async fn a_plan_is_worked_at_once_its_person_approves_it_and_the_next_turn_plans_again() {
+    let Some((mut desk, model)) = desk().await else { return };
+    desk.mode(PermissionMode::Plan);
+    let mut run = desk.start();
+    run.turn("t1", "hello").await;
+    let plan = plan_file(&model);
+    let (early, late, next) = (desk.file("early"), desk.file("late"), desk.file("next"));
+    let prompt = format!(
+        "[[write:{}|x]] [[write:{plan}|1. build the house]] [[tool:ExitPlanMode|{{}}]] \
+         [[tool:ExitPlanMode|{{}}]] [[write:{}|x]] built",
+        early.display(),
+        late.display()
+    );
+    run.prompt("t2", &prompt).await;
+    let (request, kind, rule, _) = asked(&mut run).await;
+    assert_eq!((kind, rule), (ApprovalKind::Plan, None));
+    let shown = run.events().into_iter().find_map(|event| match event {
+        EventBody::Approval { input, .. } => input["plan"].as_str(),
+        _ => None,
+    });
+    assert_eq!(shown, Some("1. build the house"));
+    run.answer(request, false, "with a garden, please").await;
+    let (request, ..) = asked(&mut run).await;
+    assert!(is_told(&model, "with a garden, please"), "planning goes on");
+    run.answer(request, true, "").await;
+    let (request, kind, rule, _) = asked(&mut run).await;
+    assert_eq!((kind, rule.as_deref()), (ApprovalKind::Tool, Some("Write(late)")));
+    run.answer(request, true, "").await;
+    assert_eq!(run.ended("t2").await.text, "echo: built\n");
+    assert!(late.exists() && !early.exists());
+
+    let turn = run.turn("t3", &format!("[[write:{}|x]] planned", next.display())).await;
+    assert_eq!(turn.text, "echo: planned\n");
+    assert!(!next.exists());
+}
+
+#[tokio::test]
+async fn a_request_says_what_stands_for_all_like_it() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    desk.mode(PermissionMode::Ask);
+    let mut run = desk.start();
+    let outside = "[[tool:Read|{\"file_path\": \"/etc/hostname\"}]]";
+    let prompt = format!(
+        "[[bash:git push origin main]] [[bash:git push && curl http://127.0.0.1:9]] \
+         [[write:{}|x]] {outside} [[bash:git push > /etc/zzz]] last",
+        desk.file("a.txt").display()
+    );
+    run.prompt("t1", &prompt).await;
+    let mut rules = Vec::new();
+    for _ in 0..5 {
+        let (request, _, rule, _) = asked(&mut run).await;
+        rules.push(rule.unwrap_or_default());
+        run.answer(request, false, "").await;
+    }
+    let expected = [
+        "Bash(git push *)",
+        "Bash(git push && curl http://127.0.0.1:9)",
+        "Write(a.txt)",
+        "Read(//etc/**)",
+        "Bash(git push > /etc/zzz)",
+    ];
+    assert_eq!(rules, expected);
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Succeeded);
+}
+
+#[tokio::test]
+async fn the_cost_is_told_within_a_turn_also_of_a_session_that_is_resumed() {
+    let Some((mut desk, _model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.prompt("t1", "hello").await;
+    desk.spec.session = Some(run.session().await);
+    run.ended("t1").await;
+    run.stop().await;
+    let mut run = desk.start();
+    let turn = run.turn("t2", "[[bash:python3 -c 'print(1)']] last").await;
+    let told = run.events().into_iter().find_map(|event| match event {
+        EventBody::Usage { turn, usage } if turn == "t2" => Some(*usage),
+        _ => None,
+    });
+    let told = told.expect("a figure");
+    assert!(told.cost_micro_usd > 0, "{told:?}");
+    assert_eq!(turn.usage.cost_micro_usd, told.cost_micro_usd * 2, "one message more: {turn:?}");
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_cleared_or_compacted_goes_on_in_a_session_that_is_told() {
+    let Some((desk, model)) = desk().await else { return };
+    let mut run = desk.start();
+    run.prompt("t1", "remember the number 7341").await;
+    let first = run.session().await;
+    run.ended("t1").await;
+    let compacted = run.turn("t2", "/compact").await;
+    assert_eq!(compacted.outcome, TurnOutcome::Succeeded, "{compacted:?}");
+    run.prompt("t3", "/clear").await;
+    let second = run.session().await;
+    assert_ne!(first, second);
+    assert_eq!(run.ended("t3").await.outcome, TurnOutcome::Succeeded);
+    assert_eq!(run.turn("t4", "go on").await.text, "echo: go on\n");
+    let last = model.requests().pop().expect("a request").body.to_string();
+    assert!(!last.contains("7341"), "it was cleared");
 }
 
 #[tokio::test]
@@ -316,7 +359,7 @@ async fn a_cli_that_is_not_logged_in_says_how_to_log_in() {
 
 #[tokio::test]
 async fn a_missing_binary_and_a_missing_directory_are_named() {
-    let mut desk = Desk::new("/nowhere/claude".as_ref(), "http://127.0.0.1:9");
+    let mut desk = claude::desk("/nowhere/claude".as_ref(), "http://127.0.0.1:9");
     let exit = desk.start().exit().await;
     assert_eq!(exit.reason, ExitReason::StartFailed);
     assert_eq!(
@@ -331,7 +374,7 @@ async fn a_missing_binary_and_a_missing_directory_are_named() {
 /// A desk whose CLI is a shell script.
 fn scripted(script: &str) -> Desk {
     let path = std::path::Path::new("claude");
-    let mut desk = Desk::new(path, "http://127.0.0.1:9");
+    let mut desk = claude::desk(path, "http://127.0.0.1:9");
     let path = desk.file("claude");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -378,36 +421,6 @@ async fn a_cli_that_ends_at_once_fails_with_its_last_words() {
         _ => None,
     });
     assert_eq!(turn, Some(TurnOutcome::Interrupted));
-}
-
-#[tokio::test]
-async fn another_process_resumes_the_session_by_its_id() {
-    let Some((mut desk, model)) = desk().await else { return };
-    let mut run = desk.start();
-    run.prompt("t1", "remember the number 7").await;
-    let id = session(&mut run).await;
-    run.ended("t1").await;
-    run.stop().await;
-
-    desk.spec.session = Some(id.clone());
-    let mut run = desk.start();
-    run.prompt("t2", "go on").await;
-    assert_eq!(session(&mut run).await, id);
-    let turn = run.ended("t2").await;
-    assert_eq!(turn.text, "echo: go on\n");
-    assert_eq!(turn.usage.input_tokens, 1000, "only its own share");
-    let last = model.requests().pop().unwrap().body.to_string();
-    assert!(last.contains("remember the number 7"), "the model sees what was before");
-}
-
-#[tokio::test]
-async fn a_session_that_is_gone_fails_with_a_mend() {
-    let Some((mut desk, _model)) = desk().await else { return };
-    desk.spec.session = Some("0b6cbd1c-7f5e-4b6e-9d3c-2f1f9a3f9d10".to_owned());
-    let mut run = desk.job("hello").await;
-    let exit = run.exit().await;
-    assert_eq!(exit.reason, ExitReason::Failed, "{exit:?}");
-    assert!(exit.message.contains("begin a new one"), "{}", exit.message);
 }
 
 #[tokio::test]
@@ -503,6 +516,9 @@ async fn a_stop_does_not_wait_for_background_tasks() {
     let exit = run.stop().await;
     assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
     assert_eq!(desk.tools(), 0);
+    let told = "a background task of the agent was still running, and is ended\n";
+    let told = Said::Log(Stream::System, told.as_bytes().to_vec());
+    assert!(run.heard().contains(&told), "it is said");
 }
 
 #[tokio::test]
@@ -545,24 +561,6 @@ async fn a_prompt_in_the_middle_of_the_agents_own_turn_gets_its_own_answer() {
         .collect();
     let succeeded = |turn: &str| (turn.to_owned(), TurnOutcome::Succeeded);
     assert_eq!(ends, [succeeded("t1"), succeeded(&own), succeeded("t2")]);
-}
-
-#[tokio::test]
-async fn an_answer_of_two_mebibytes_arrives_whole() {
-    let Some((desk, _model)) = desk().await else { return };
-    let mut run = desk.start();
-    let turn = run.turn("t1", "[[big:2048]]").await;
-    assert_eq!(turn.text.len(), 2048 * 1023 + 1);
-    assert!(turn.text.trim_end().bytes().all(|byte| byte == b'x'));
-}
-
-#[tokio::test]
-async fn thinking_is_told_apart_from_speech() {
-    let Some((desk, _model)) = desk().await else { return };
-    let mut run = desk.start();
-    let mut turn = run.turn("t1", "[[think:well, well]] yes").await;
-    turn.text.truncate(100);
-    assert_eq!(turn.text, "echo: yes\n");
 }
 
 #[tokio::test]

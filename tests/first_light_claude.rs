@@ -3,7 +3,7 @@
 
 #[path = "support/claude_binary.rs"]
 mod claude_binary;
-#[path = "support/fake_model.rs"]
+#[path = "support/fake_model/mod.rs"]
 mod fake_model;
 
 use std::{

@@ -51,6 +51,29 @@ pub(super) fn of_turn(result: &TurnResult, kind: Option<&str>) -> String {
     }
 }
 
+/// Whether the CLI says that it does not have the session that it was to resume.
+pub(super) fn is_session_gone(result: &TurnResult) -> bool {
+    let says = |text: &str| {
+        text.contains("No conversation found") || text.contains("--resume requires a valid session")
+    };
+    says(&result.text) || result.errors.iter().any(|error| says(error))
+}
+
+/// What is said when a session is gone.
+pub(super) fn session_gone(id: &str) -> String {
+    format!("the session {} is gone; a new one begins\n", one_line(id, MESSAGE_CHARS))
+}
+
+/// What is said of background tasks that have to end with the CLI.
+pub(super) fn tasks_ended(count: usize) -> String {
+    match count {
+        1 => "a background task of the agent was still running, and is ended\n".to_owned(),
+        count => {
+            format!("{count} background tasks of the agent were still running, and are ended\n")
+        }
+    }
+}
+
 /// Why the CLI ended by itself, from its last words.
 pub(super) fn of_end(how: &str, last_words: &str) -> String {
     let words = one_line(last_words, MESSAGE_CHARS);

@@ -13,12 +13,14 @@ const QUIET: &str = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC";
 /// By this the CLI thinks that it runs inside another one, and refuses.
 const NESTED: &str = "CLAUDECODE";
 
-/// What to start for a run. The environment is the spec's and nothing else.
+/// What to start for a run, with this session resumed. The environment is the spec's and nothing
+/// else.
 pub(super) fn launch(
     spec: &RunSpec,
     path: Option<&str>,
     model: Option<&str>,
     instructions: Option<&str>,
+    session: Option<&str>,
 ) -> Launch {
     let mut args: Vec<OsString> = [
         "-p",
@@ -42,7 +44,7 @@ pub(super) fn launch(
     };
     option("--model", model);
     option("--append-system-prompt", instructions);
-    option("--resume", spec.session.as_deref());
+    option("--resume", session);
     if !spec.permissions.allow.is_empty() {
         // As settings, since a list on the command line is split at blanks and commas.
         let settings = json!({"permissions": {"allow": spec.permissions.allow}});
@@ -102,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_plain_run_uses_the_clis_own_defaults() {
-        let launch = launch(&spec(), None, None, None);
+        let launch = launch(&spec(), None, None, None, None);
         insta::assert_snapshot!(line(&launch));
         let env: Vec<_> = launch.env.iter().map(|(name, _)| name.to_string_lossy()).collect();
         assert_eq!(env, ["PATH", QUIET]);
@@ -111,12 +113,12 @@ mod tests {
     #[test]
     fn every_wish_becomes_an_option() {
         let mut spec = spec();
-        spec.session = Some("0b6c".into());
         spec.permissions = Permissions {
             mode: PermissionMode::AcceptEdits,
             allow: vec!["Bash(cargo test:*)".into(), "Read".into()],
         };
-        let launch = launch(&spec, Some("/opt/claude"), Some("opus"), Some("Be brief."));
+        let launch =
+            launch(&spec, Some("/opt/claude"), Some("opus"), Some("Be brief."), Some("0b6c"));
         insta::assert_snapshot!(line(&launch));
     }
 
@@ -126,7 +128,7 @@ mod tests {
         for (name, value) in [(QUIET, "0"), (NESTED, "1")] {
             spec.env.push(EnvVar { name: name.into(), value: value.into(), secret: false });
         }
-        let env = launch(&spec, None, None, None).env;
+        let env = launch(&spec, None, None, None, None).env;
         assert_eq!(env.iter().filter(|(name, _)| name == QUIET).count(), 1);
         assert!(!env.iter().any(|(name, _)| name == NESTED));
     }

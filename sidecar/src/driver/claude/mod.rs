@@ -34,10 +34,13 @@ use crate::{
     wire::{Exit, ExitReason, Stream, TurnOutcome},
 };
 
+mod asks;
 mod failure;
 mod launch;
 mod permission;
 mod protocol;
+mod question;
+mod rule;
 mod session;
 mod speech;
 mod title;
@@ -53,7 +56,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the CLI cannot be started, if it is not there.
 pub(super) fn absent(spec: &crate::wire::RunSpec, path: Option<&str>) -> Option<String> {
-    let launch = launch::launch(spec, path, None, None);
+    let launch = launch::launch(spec, path, None, None, None);
     let error = process::absent(&launch)?;
     Some(failure::of_start(&launch.program.to_string_lossy(), &error))
 }
@@ -71,21 +74,26 @@ pub async fn drive(
         let message = format!("the work directory `{}` does not exist", spec.workdir);
         return failed(ExitReason::WorkspaceFailed, message);
     }
-    let launch = launch::launch(&spec, path.as_deref(), model.as_deref(), instructions.as_deref());
-    let child = match process::start(&launch) {
-        Ok(child) => child,
-        Err(error) => {
+    let start = |session: Option<&str>| {
+        let (model, instructions) = (model.as_deref(), instructions.as_deref());
+        let launch = launch::launch(&spec, path.as_deref(), model, instructions, session);
+        process::start(&launch).map_err(|error| {
             let message = failure::of_start(&launch.program.to_string_lossy(), &error);
-            return failed(ExitReason::StartFailed, message);
-        }
+            failed(ExitReason::StartFailed, message)
+        })
+    };
+    let child = match start(spec.session.as_deref()) {
+        Ok(child) => child,
+        Err(exit) => return exit,
     };
     let session = Session::new(Terms {
         mode: spec.permissions.mode,
         is_job: spec.task.is_some(),
         workdir: spec.workdir.clone(),
+        resumes: spec.session.clone(),
         fresh: Box::new(fresh_id),
     });
-    Hands::new(child, session, voice).run(orders).await
+    Hands::new(child, session, voice).run(orders, || start(None)).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "the edge: the machine behind it takes ids as given")]
@@ -134,12 +142,49 @@ impl Hands {
         }
     }
 
-    async fn run(mut self, mut orders: mpsc::Receiver<DriverOrder>) -> Exit {
+    /// Attends to the CLI until it has ended, and then to the one that `anew` starts where the
+    /// session to resume turned out to be gone.
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<DriverOrder>,
+        anew: impl Fn() -> Result<Child, Exit>,
+    ) -> Exit {
         let hello = self.session.begin();
         self.perform(hello).await;
+        loop {
+            let status = self.attend(&mut orders).await;
+            self.drain().await;
+            if !self.session.is_gone() || self.is_stopped {
+                return self.conclude(status).await;
+            }
+            let child = match anew() {
+                Ok(child) => child,
+                Err(exit) => {
+                    let effects = self.session.gone(&exit.message);
+                    self.perform(effects).await;
+                    return exit;
+                }
+            };
+            self.take(child);
+            let hello = self.session.begin_anew();
+            self.perform(hello).await;
+        }
+    }
+
+    /// Puts another CLI in the place of the one that has ended.
+    fn take(&mut self, mut child: Child) {
+        self.input = Some(pipes::writer(child.stdin.take()));
+        self.output = pipes::lines(child.stdout.take());
+        self.errors = pipes::lines(child.stderr.take());
+        self.child = child;
+        self.last_words = LastWords::default();
+    }
+
+    /// Hears orders and the CLI until that has ended, or is not waited for any more.
+    async fn attend(&mut self, orders: &mut mpsc::Receiver<DriverOrder>) -> Option<ExitStatus> {
         let mut reads_output = true;
         let mut reads_orders = true;
-        let status = loop {
+        loop {
             self.end_when_done().await;
             let patience = self.patience();
             let heard = tokio::select! {
@@ -161,24 +206,22 @@ impl Hands {
                 Heard::Output(line) => self.read(&line).await,
                 Heard::OutputEnded => reads_output = false,
                 Heard::Error(line) => self.last_words.keep(&line),
-                Heard::Ended(status) => break status.ok(),
+                Heard::Ended(status) => return status.ok(),
                 Heard::Silence if self.input.is_some() => {
                     let effects = self.session.expect_nothing();
                     self.perform(effects).await;
                 }
-                Heard::Silence => break None,
+                Heard::Silence => return None,
             }
-        };
-        self.drain().await;
-        self.conclude(status).await
+        }
     }
 
     async fn obey(&mut self, order: DriverOrder) {
         let effects = match order {
             DriverOrder::Prompt { turn, text } => self.session.prompt(turn, &text),
             DriverOrder::Interrupt => self.session.interrupt(),
-            DriverOrder::Answer { request, allow, message, answers: _ } => {
-                self.session.answer(&request, allow, &message)
+            DriverOrder::Answer { request, allow, message, answers } => {
+                self.session.answer(&request, allow, &message, &answers)
             }
             DriverOrder::Stop => return self.stop().await,
         };

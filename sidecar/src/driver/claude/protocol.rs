@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Line {
     /// A turn begins; who asked for it stands elsewhere.
-    Init { session: Option<String> },
+    Init { session: Option<String>, mode: Option<String> },
+    /// The CLI's permission mode is another one now.
+    Mode { mode: String },
     /// The model API failed and is tried again.
     Retry { attempt: u32, of: u32, delay_ms: u64, status: Option<u16>, kind: String },
     /// What became of a user message that we stamped.
@@ -21,18 +23,18 @@ pub(super) enum Line {
     TaskEnded { task: String },
     /// A piece of the model's stream.
     Stream(Stream),
-    /// Finished blocks of one message of the model.
+    /// Finished blocks of one message of the model; `nested` is one of a subagent.
     Assistant { message: String, blocks: Vec<Block>, nested: bool, error: Option<String> },
     /// Results of tools, on their way to the model.
     ToolResults(Vec<ToolResult>),
     /// A turn is over.
     Result(Box<TurnResult>),
     /// The CLI asks before it uses a tool, and waits.
-    Ask { request: String, tool: String, input: Value, needs_person: bool },
+    Ask(Box<Ask>),
     /// An asked question is not waited for any more.
     Withdrawn { request: String },
-    /// The answer to a control request of ours.
-    Answered { request: String },
+    /// The answer to a control request of ours, with the text in it where there is one.
+    Answered { request: String, text: Option<String> },
     /// A control request that we know nothing of; it must be answered all the same.
     Foreign { request: String, subtype: String },
     /// The conversation was reset; the session has another id now.
@@ -41,6 +43,23 @@ pub(super) enum Line {
     Other,
     /// No JSON.
     Noise(String),
+}
+
+/// What the CLI asks before it uses a tool.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Ask {
+    /// Its id of the request.
+    pub request: String,
+    pub tool: String,
+    pub input: Value,
+    /// Whether the tool is a question to a person by itself.
+    pub needs_person: bool,
+    /// What it would take for an answer of "always".
+    pub suggestions: Vec<Value>,
+    /// In one word, why it asks; empty where it does not say.
+    pub reason: String,
+    /// Whether the tool touches a path that is not allowed.
+    pub is_blocked: bool,
 }
 
 /// The states of a user message.
@@ -62,9 +81,26 @@ pub(super) enum Kind {
 /// A piece of the model's stream. Streams of subagents are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stream {
-    Message { id: String },
-    Block { kind: Kind, text: String },
-    Delta { kind: Kind, text: String },
+    /// It begins; so many tokens were read.
+    Message {
+        id: String,
+        input: u64,
+    },
+    /// It is over; so many tokens were written, and read where it says so anew. `goes_on` where
+    /// a tool has to run before the model goes on.
+    Ends {
+        input: Option<u64>,
+        output: u64,
+        goes_on: bool,
+    },
+    Block {
+        kind: Kind,
+        text: String,
+    },
+    Delta {
+        kind: Kind,
+        text: String,
+    },
 }
 
 /// A finished block of a message.
@@ -98,6 +134,8 @@ pub(super) struct TurnResult {
     pub origin: Option<String>,
     /// Since the last result, by model; where the CLI does not say, since its start.
     pub usage: Spent,
+    /// The session's cost in US dollars since its beginning.
+    pub total_usd: Option<f64>,
 }
 
 /// What was used, and since when.
@@ -125,9 +163,10 @@ impl Line {
             "result" => Self::Result(Box::new(turn_result(&value))),
             "control_request" => control_request(value),
             "control_cancel_request" => Self::Withdrawn { request: owned(&value, "request_id") },
-            "control_response" => {
-                Self::Answered { request: owned(&value["response"], "request_id") }
-            }
+            "control_response" => Self::Answered {
+                request: owned(&value["response"], "request_id"),
+                text: value["response"]["response"]["text"].as_str().map(str::to_owned),
+            },
             "conversation_reset" => Self::Reset { session: session(&value) },
             _ => Self::Other,
         }
@@ -136,7 +175,8 @@ impl Line {
 
 fn system(value: &Value) -> Line {
     match text(value, "subtype") {
-        "init" => Line::Init { session: session(value) },
+        "init" => Line::Init { session: session(value), mode: mode(value) },
+        "status" => mode(value).map_or(Line::Other, |mode| Line::Mode { mode }),
         "api_retry" => Line::Retry {
             attempt: narrow(number(value, "attempt")),
             of: narrow(number(value, "max_retries")),
@@ -150,6 +190,10 @@ fn system(value: &Value) -> Line {
         "task_notification" => Line::TaskEnded { task: owned(value, "task_id") },
         _ => Line::Other,
     }
+}
+
+fn mode(value: &Value) -> Option<String> {
+    Some(owned(value, "permissionMode")).filter(|mode| !mode.is_empty())
 }
 
 fn lifecycle(value: &Value) -> Line {
@@ -169,7 +213,16 @@ fn stream(value: &Value) -> Option<Stream> {
     }
     let event = &value["event"];
     match text(event, "type") {
-        "message_start" => Some(Stream::Message { id: owned(&event["message"], "id") }),
+        "message_start" => {
+            let message = &event["message"];
+            let input = tokens_read(&message["usage"]).unwrap_or_default();
+            Some(Stream::Message { id: owned(message, "id"), input })
+        }
+        "message_delta" => Some(Stream::Ends {
+            input: tokens_read(&event["usage"]),
+            output: number(&event["usage"], "output_tokens"),
+            goes_on: text(&event["delta"], "stop_reason") == "tool_use",
+        }),
         "content_block_start" => {
             let block = &event["content_block"];
             let (kind, member) = kind(text(block, "type"))?;
@@ -182,6 +235,13 @@ fn stream(value: &Value) -> Option<Stream> {
         }
         _ => None,
     }
+}
+
+/// The tokens that a message's usage says were read; none where it says nothing of them.
+fn tokens_read(usage: &Value) -> Option<u64> {
+    usage.get("input_tokens")?.as_u64()?;
+    let parts = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"];
+    Some(parts.iter().fold(0, |sum: u64, part| sum.saturating_add(number(usage, part))))
 }
 
 fn kind(name: &str) -> Option<(Kind, &'static str)> {
@@ -246,6 +306,7 @@ fn turn_result(value: &Value) -> TurnResult {
         answers,
         origin: value["origin"]["kind"].as_str().map(str::to_owned),
         usage: spent(value),
+        total_usd: value["total_cost_usd"].as_f64(),
     }
 }
 
@@ -276,12 +337,15 @@ fn control_request(mut value: Value) -> Line {
     let request = owned(&value, "request_id");
     let asked = &mut value["request"];
     match text(asked, "subtype") {
-        "can_use_tool" => Line::Ask {
+        "can_use_tool" => Line::Ask(Box::new(Ask {
             request,
             tool: owned(asked, "tool_name"),
             needs_person: asked["requires_user_interaction"].as_bool().unwrap_or(false),
+            suggestions: items(&asked["permission_suggestions"]).cloned().collect(),
+            reason: owned(asked, "decision_reason_type"),
+            is_blocked: asked["blocked_path"].is_string(),
             input: asked["input"].take(),
-        },
+        })),
         subtype => Line::Foreign { request, subtype: subtype.to_owned() },
     }
 }
@@ -340,6 +404,15 @@ pub(super) fn user_message(text: &str, uuid: &str) -> Value {
 /// A control request without further members.
 pub(super) fn request(id: &str, subtype: &str) -> Value {
     json!({"type": "control_request", "request_id": id, "request": {"subtype": subtype}})
+}
+
+/// Sets the CLI's permission mode.
+pub(super) fn set_mode(id: &str, mode: &str) -> Value {
+    json!({
+        "type": "control_request",
+        "request_id": id,
+        "request": {"subtype": "set_permission_mode", "mode": mode},
+    })
 }
 
 /// Asks the CLI to end a background task.

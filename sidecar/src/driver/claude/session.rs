@@ -14,16 +14,16 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    failure,
-    permission::{self, Decision},
-    protocol::{self, Block, Lifecycle, Line, Stream, ToolResult, TurnResult},
+    asks::{Asks, Follows},
+    failure, permission,
+    protocol::{self, Ask, Block, Lifecycle, Line, Stream, ToolResult, TurnResult},
     speech::Speech,
     title,
-    usage::Meter,
+    usage::{Meter, Tally},
 };
 use crate::{
-    driver::{Said, TASK_TURN, words},
-    wire::{ApprovalKind, EventBody, PermissionMode, TurnOutcome, Usage},
+    driver::{Said, TASK_TURN},
+    wire::{self, EventBody, PermissionMode, TurnOutcome, Usage},
 };
 
 /// What the hands are to do, in order.
@@ -43,6 +43,8 @@ pub(super) struct Terms {
     pub is_job: bool,
     /// Where the CLI works, for titles.
     pub workdir: String,
+    /// The session that the CLI was told to resume.
+    pub resumes: Option<String>,
     /// Ids that nobody had before.
     pub fresh: Box<dyn FnMut() -> Uuid + Send>,
 }
@@ -63,7 +65,11 @@ pub(super) struct Session {
     own_turn: Option<String>,
     speech: Speech,
     open_tools: BTreeSet<String>,
-    asked: BTreeMap<String, Asked>,
+    asks: Asks,
+    /// The CLI's permission mode, once it has told it.
+    mode: Option<String>,
+    /// Whether the session to resume is gone.
+    is_gone: bool,
     /// The error of the last message of the model.
     error: Option<String>,
     is_interrupting: bool,
@@ -71,6 +77,7 @@ pub(super) struct Session {
     /// Whether the CLI still has to tell its model that a task has ended.
     owes_turn: bool,
     meter: Meter,
+    tally: Tally,
     task_end: Option<(TurnOutcome, String)>,
     /// The end of the task's turn, kept back until its background tasks have ended as well:
     /// upon it the run is ended.
@@ -80,12 +87,8 @@ pub(super) struct Session {
 struct Prompt {
     turn: String,
     stamp: String,
+    text: String,
     is_started: bool,
-}
-
-struct Asked {
-    tool: String,
-    input: Value,
 }
 
 impl Session {
@@ -101,22 +104,52 @@ impl Session {
             own_turn: None,
             speech: Speech::default(),
             open_tools: BTreeSet::new(),
-            asked: BTreeMap::new(),
+            asks: Asks::default(),
+            mode: None,
+            is_gone: false,
             error: None,
             is_interrupting: false,
             tasks: BTreeSet::new(),
             owes_turn: false,
             meter: Meter::default(),
+            tally: Tally::default(),
             task_end: None,
             held_end: None,
         }
     }
 
-    /// The CLI runs: greet it, so that it says when it is ready.
+    /// The CLI runs: greet it, so that it says when it is ready. What a session that is resumed
+    /// has cost before is no turn's of this run.
     pub(super) fn begin(&mut self) -> Vec<Effect> {
         let id = self.fresh();
         self.hello = Some(id.clone());
-        vec![Effect::Write(protocol::request(&id, "initialize"))]
+        let mut effects = vec![Effect::Write(protocol::request(&id, "initialize"))];
+        self.ask_cost(&mut effects);
+        effects
+    }
+
+    /// Whether the session to resume is gone, so that a CLI with a new one has to be started
+    /// once this one has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Another CLI runs, with a new session. The prompt that the last one did not start on is
+    /// given to it.
+    pub(super) fn begin_anew(&mut self) -> Vec<Effect> {
+        self.is_gone = false;
+        self.terms.resumes = None;
+        self.tally = Tally::default();
+        if let Some(prompt) = self.prompt.take() {
+            self.waiting.push_front((prompt.turn, prompt.text));
+        }
+        let is_interrupting = self.is_interrupting;
+        let mut effects = self.begin();
+        self.prompt_next(&mut effects);
+        if is_interrupting {
+            effects.extend(self.interrupt());
+        }
+        effects
     }
 
     /// A person speaks. One prompt is given to the CLI at a time, so that each has its own end.
@@ -132,9 +165,15 @@ impl Session {
             return;
         }
         let Some((turn, text)) = self.waiting.pop_front() else { return };
+        if self.terms.mode == PermissionMode::Plan && !self.is_planning() {
+            // A plan that was approved held for the turn in which it was.
+            let id = self.fresh();
+            let mode = permission::cli_mode(self.terms.mode);
+            effects.push(Effect::Write(protocol::set_mode(&id, mode)));
+        }
         let stamp = self.fresh();
         effects.push(Effect::Write(protocol::user_message(&text, &stamp)));
-        self.prompt = Some(Prompt { turn, stamp, is_started: false });
+        self.prompt = Some(Prompt { turn, stamp, text, is_started: false });
         self.is_interrupting = false;
     }
 
@@ -149,21 +188,25 @@ impl Session {
     }
 
     /// A person has decided.
-    pub(super) fn answer(&mut self, request: &str, allow: bool, words: &str) -> Vec<Effect> {
-        // An answer to what is not asked any more, or was answered before, has no effect.
-        let Some(asked) = self.asked.remove(request) else { return Vec::new() };
-        let input =
-            allow.then(|| permission::allowed_input(&asked.tool, &asked.input, words)).flatten();
-        vec![Effect::Write(match input {
-            Some(input) => protocol::allow(request, &input),
-            None => protocol::deny(request, permission::refusal(&asked.tool, words)),
-        })]
+    pub(super) fn answer(
+        &mut self,
+        request: &str,
+        allow: bool,
+        words: &str,
+        answers: &BTreeMap<String, String>,
+    ) -> Vec<Effect> {
+        let answer = self.asks.answer(request, allow, words, answers);
+        answer.map(Effect::Write).into_iter().collect()
     }
 
     /// The run is to end: interrupt the turn and stop the background tasks, since the CLI would
     /// wait for both.
     pub(super) fn stop(&mut self) -> Vec<Effect> {
         let mut effects = self.interrupt();
+        if !self.tasks.is_empty() && !self.terms.is_job {
+            let told = failure::tasks_ended(self.tasks.len());
+            effects.push(Effect::Say(Said::Log(wire::Stream::System, told.into_bytes())));
+        }
         for task in std::mem::take(&mut self.tasks) {
             let id = self.fresh();
             effects.push(Effect::Write(protocol::stop_task(&id, &task)));
@@ -230,11 +273,13 @@ impl Session {
     pub(super) fn on_line(&mut self, line: Line) -> Vec<Effect> {
         let mut effects = Vec::new();
         match line {
-            Line::Init { session } => {
+            Line::Init { session, mode } => {
                 self.ready(&mut effects);
+                self.mode = mode.or(self.mode.take());
                 self.rename(session, &mut effects);
                 self.turn_begins(&mut effects);
             }
+            Line::Mode { mode } => self.mode = Some(mode),
             Line::Reset { session } => self.rename(session, &mut effects),
             Line::Retry { attempt, of, delay_ms, status, kind } => {
                 let message = failure::of_retry(status, &kind);
@@ -251,6 +296,9 @@ impl Session {
             Line::Stream(stream) => self.on_stream(&stream, &mut effects),
             Line::Assistant { message, blocks, nested, error } => {
                 self.error = error;
+                if nested && self.turn().is_some() {
+                    self.ask_cost(&mut effects);
+                }
                 for block in blocks {
                     self.on_block(&message, block, nested, &mut effects);
                 }
@@ -261,17 +309,17 @@ impl Session {
                 }
             }
             Line::Result(result) => self.on_result(&result, &mut effects),
-            Line::Ask { request, tool, input, needs_person } => {
-                let wish = permission::Request { tool: &tool, needs_person };
-                let decision = permission::decide(self.terms.mode, self.terms.is_job, wish);
-                self.on_ask(request, Asked { tool, input }, decision, &mut effects);
+            Line::Ask(ask) => self.on_ask(*ask, &mut effects),
+            Line::Withdrawn { request } => {
+                let withdrawn = self.asks.withdraw(request);
+                effects.extend(withdrawn.map(|event| Effect::Say(Said::Event(event))));
             }
-            Line::Withdrawn { request } => self.withdraw(request, &mut effects),
-            Line::Answered { request } => {
+            Line::Answered { request, text } => {
                 if self.hello.as_ref() == Some(&request) {
                     self.hello = None;
                     self.ready(&mut effects);
                 }
+                self.on_cost(&request, text.as_deref(), &mut effects);
             }
             Line::Foreign { request, subtype } => {
                 effects.push(Effect::Write(protocol::unsupported(&request, &subtype)));
@@ -360,7 +408,16 @@ impl Session {
 
     fn on_stream(&mut self, stream: &Stream, effects: &mut Vec<Effect>) {
         match stream {
-            Stream::Message { id } => self.speech.message(id),
+            Stream::Message { id, input } => {
+                self.speech.message(id);
+                self.tally.reads(*input);
+            }
+            Stream::Ends { input, output, goes_on } => {
+                self.tally.wrote(*input, *output);
+                if *goes_on && self.turn().is_some() {
+                    self.ask_cost(effects);
+                }
+            }
             Stream::Block { kind, text } => {
                 let piece = self.speech.block(*kind, text);
                 self.utter(*kind, piece, effects);
@@ -412,34 +469,56 @@ impl Session {
         }));
     }
 
-    fn on_ask(&mut self, id: String, asked: Asked, decision: Decision, out: &mut Vec<Effect>) {
-        match decision {
-            Decision::Allow => out.push(Effect::Write(protocol::allow(&id, &asked.input))),
-            Decision::Deny(why) => out.push(Effect::Write(protocol::deny(&id, why))),
-            Decision::Ask => {
-                let approval = EventBody::Approval {
-                    turn: self.turn().unwrap_or_default().to_owned(),
-                    request: id.clone(),
-                    tool: asked.tool.clone(),
-                    title: title::title(&asked.tool, &asked.input, &self.terms.workdir),
-                    input: words::fitting(&asked.input),
-                    kind: ApprovalKind::Tool,
-                    rule: None,
-                    questions: Vec::new(),
-                };
-                self.asked.insert(id, asked);
-                out.push(Effect::Say(Said::Event(approval)));
-            }
+    fn on_ask(&mut self, ask: Ask, effects: &mut Vec<Effect>) {
+        let wish = permission::Request {
+            tool: &ask.tool,
+            needs_person: ask.needs_person,
+            is_planning: self.is_planning(),
+        };
+        let decision = permission::decide(self.terms.mode, self.terms.is_job, wish);
+        let turn = self.turn().unwrap_or_default().to_owned();
+        effects.push(match self.asks.ask(ask, decision, &turn, &self.terms.workdir) {
+            Follows::Answer(line) => Effect::Write(line),
+            Follows::Asked(approval) => Effect::Say(Said::Event(approval)),
+        });
+    }
+
+    /// Whether the CLI only plans. It begins in the mode that it was started in.
+    fn is_planning(&self) -> bool {
+        let plan = permission::cli_mode(PermissionMode::Plan);
+        self.mode.as_deref().unwrap_or(permission::cli_mode(self.terms.mode)) == plan
+    }
+
+    /// Asks what the session has cost, unless that is asked already.
+    fn ask_cost(&mut self, effects: &mut Vec<Effect>) {
+        if self.tally.is_to_ask() {
+            let id = self.fresh();
+            effects.push(Effect::Write(protocol::request(&id, "get_session_cost")));
+            self.tally.asks(id);
         }
     }
 
-    fn withdraw(&mut self, request: String, effects: &mut Vec<Effect>) {
-        if self.asked.remove(&request).is_some() {
-            effects.push(Effect::Say(Said::Event(EventBody::ApprovalWithdrawn { request })));
+    fn on_cost(&mut self, request: &str, text: Option<&str>, effects: &mut Vec<Effect>) {
+        let Some((told, is_stale)) = self.tally.answered(request, text) else { return };
+        if let Some((turn, usage)) = told {
+            effects.push(Effect::Say(Said::Event(EventBody::Usage { turn, usage })));
+        }
+        if is_stale {
+            self.ask_cost(effects);
         }
     }
 
     fn on_result(&mut self, result: &TurnResult, effects: &mut Vec<Effect>) {
+        if !self.is_ready
+            && failure::is_session_gone(result)
+            && let Some(id) = &self.terms.resumes
+        {
+            let told = failure::session_gone(id);
+            self.is_gone = true;
+            effects.push(Effect::Say(Said::Log(wire::Stream::System, told.into_bytes())));
+            return;
+        }
+        self.tally.ends(result.total_usd);
         self.rename(result.session.clone(), effects);
         let usage = self.meter.share(result.usage);
         let (outcome, message) = self.verdict(result);
@@ -509,9 +588,8 @@ impl Session {
             let ended = EventBody::ToolEnded { turn: turn.clone(), id, failed: true };
             effects.push(Effect::Say(Said::Event(ended)));
         }
-        for request in std::mem::take(&mut self.asked).into_keys() {
-            effects.push(Effect::Say(Said::Event(EventBody::ApprovalWithdrawn { request })));
-        }
+        let withdrawn = self.asks.withdraw_all();
+        effects.extend(withdrawn.map(|event| Effect::Say(Said::Event(event))));
         if let Some(text) = self.speech.close() {
             effects.push(Effect::Say(Said::Text(turn.clone(), text.into_bytes())));
         }
@@ -531,6 +609,9 @@ impl Session {
     }
 
     fn open_speech(&mut self) {
+        if let Some(turn) = self.turn().map(str::to_owned) {
+            self.tally.turn(&turn);
+        }
         self.speech = Speech::default();
         self.error = None;
     }

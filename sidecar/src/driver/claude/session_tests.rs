@@ -18,7 +18,7 @@ impl Talk {
             next += 1;
             Uuid::from_u128(next)
         });
-        let terms = Terms { mode, is_job, workdir: "/work".to_owned(), fresh };
+        let terms = Terms { mode, is_job, workdir: "/work".to_owned(), resumes: None, fresh };
         Self { session: Session::new(terms), effects: Vec::new() }
     }
 
@@ -64,7 +64,9 @@ impl Talk {
                 Effect::Say(Said::Thought(turn, bytes)) => {
                     format!("think  {turn} {:?}", String::from_utf8_lossy(bytes))
                 }
-                Effect::Say(Said::Log(..)) => unreachable!("the machine writes no log"),
+                Effect::Say(Said::Log(stream, bytes)) => {
+                    format!("log    {stream:?} {:?}", String::from_utf8_lossy(bytes))
+                }
                 Effect::Write(line) => format!("write  {line}"),
             };
             told.push_str(&line.replace("00000000-0000-0000-0000-0000000000", "#"));
@@ -213,17 +215,17 @@ fn what_a_person_is_asked_and_answers() {
     let stamp = talk.starts("t1");
     let question = json!({"questions": [{"question": "Colour?"}]});
     talk.hears(ask("r1", "Write", json!({"file_path": "/work/a", "content": "x"})))
-        .does(|session| session.answer("r1", true, ""))
-        .does(|session| session.answer("r1", false, "twice"))
+        .does(|session| session.answer("r1", true, "", &BTreeMap::new()))
+        .does(|session| session.answer("r1", false, "twice", &BTreeMap::new()))
         .hears(ask("r2", "Bash", json!({"command": "rm -r /"})))
-        .does(|session| session.answer("r2", false, ""))
+        .does(|session| session.answer("r2", false, "", &BTreeMap::new()))
         .hears(ask("r3", "AskUserQuestion", question.clone()))
-        .does(|session| session.answer("r3", true, "blue"))
+        .does(|session| session.answer("r3", true, "blue", &BTreeMap::new()))
         .hears(ask("r4", "AskUserQuestion", question))
-        .does(|session| session.answer("r4", true, ""))
+        .does(|session| session.answer("r4", true, "", &BTreeMap::new()))
         .hears(ask("r5", "Bash", json!({"command": "ls"})))
         .hears(json!({"type": "control_cancel_request", "request_id": "r5"}))
-        .does(|session| session.answer("r5", true, ""))
+        .does(|session| session.answer("r5", true, "", &BTreeMap::new()))
         .hears(ask("r6", "Bash", json!({"command": "left open"})))
         .hears(result(&[&stamp]));
     insta::assert_snapshot!(talk.told());
@@ -446,6 +448,125 @@ fn subagents_show_their_tools_and_keep_their_words() {
         "Grep",
         json!({"pattern": "x"}),
     )));
+    insta::assert_snapshot!(talk.told());
+}
+
+fn gone() -> Value {
+    json!({
+        "type": "result",
+        "subtype": "error_during_execution",
+        "is_error": true,
+        "session_id": "old",
+        "errors": ["No conversation found with session ID: old"],
+    })
+}
+
+#[test]
+fn a_session_that_is_gone_begins_anew_with_what_was_prompted() {
+    let mut talk = Talk::new(PermissionMode::Bypass, false);
+    talk.session.terms.resumes = Some("old".to_owned());
+    talk.does(Session::begin);
+    talk.does(|session| session.prompt("t1".to_owned(), "do it"));
+    talk.hears(gone());
+    assert!(talk.session.is_gone());
+    assert_eq!(talk.ends(), []);
+    talk.effects.retain(|effect| matches!(effect, Effect::Say(_)));
+    talk.does(Session::begin_anew).hears(init("new"));
+    insta::assert_snapshot!(talk.told());
+    assert!(!talk.session.is_gone());
+}
+
+#[test]
+fn a_session_that_is_gone_later_is_a_failure_as_any_other() {
+    let mut talk = Talk::new(PermissionMode::Bypass, false);
+    talk.session.terms.resumes = Some("old".to_owned());
+    let stamp = talk.starts("t1");
+    let mut late = gone();
+    late["user_message_uuids"] = json!([stamp]);
+    talk.hears(late);
+    assert!(!talk.session.is_gone());
+    assert_eq!(talk.ends(), [("t1".to_owned(), TurnOutcome::Failed)]);
+}
+
+#[test]
+fn an_interrupt_holds_over_a_session_that_is_gone() {
+    let mut talk = Talk::new(PermissionMode::Bypass, false);
+    talk.session.terms.resumes = Some("old".to_owned());
+    talk.does(|session| session.prompt("t1".to_owned(), "do it")).does(Session::interrupt);
+    talk.hears(gone()).effects.clear();
+    talk.does(Session::begin_anew);
+    let stamp = talk
+        .effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Write(line) => line["uuid"].as_str(),
+            Effect::Say(_) => None,
+        })
+        .expect("the prompt")
+        .to_owned();
+    talk.hears(lifecycle(&stamp, "cancelled"));
+    assert_eq!(talk.ends(), [("t1".to_owned(), TurnOutcome::Cancelled)]);
+}
+
+fn mode(mode: &str) -> Value {
+    json!({"type": "system", "subtype": "status", "permissionMode": mode})
+}
+
+#[test]
+fn a_plan_that_was_approved_holds_for_its_turn() {
+    let mut talk = Talk::new(PermissionMode::Plan, false);
+    let write = || json!({"file_path": "/work/a"});
+    let none = BTreeMap::new();
+    let stamp = talk.starts("t1");
+    talk.effects.clear();
+    talk.hears(ask("r1", "Write", write()))
+        .hears(ask("r2", "ExitPlanMode", json!({"plan": "1. do it"})))
+        .does(|session| session.answer("r2", false, "", &none))
+        .hears(ask("r3", "ExitPlanMode", json!({"plan": "2. do it"})))
+        .does(|session| session.answer("r3", true, "", &none))
+        .hears(mode("default"))
+        .hears(ask("r4", "Write", write()))
+        .does(|session| session.answer("r4", true, "", &none))
+        .hears(result(&[&stamp]));
+    talk.does(|session| session.prompt("t2".to_owned(), "do it"));
+    talk.hears(mode("plan")).hears(ask("r5", "Write", write()));
+    insta::assert_snapshot!(talk.told());
+}
+
+fn message_ends(stop: &str, output: u64) -> Value {
+    stream(json!({
+        "type": "message_delta", "delta": {"stop_reason": stop},
+        "usage": {"output_tokens": output},
+    }))
+}
+
+#[test]
+fn what_a_turn_has_used_is_told_when_the_model_goes_on() {
+    let mut talk = Talk::new(PermissionMode::Bypass, false);
+    let costs = |talk: &mut Talk, usd: &str| {
+        let asked = talk.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Write(line) if line["request"]["subtype"] == "get_session_cost" => {
+                Some(line["request_id"].clone())
+            }
+            _ => None,
+        });
+        let text = format!("Estimated cost:        ${usd}");
+        let answer = json!({"subtype": "success", "request_id": asked, "response": {"text": text}});
+        talk.hears(json!({"type": "control_response", "response": answer}));
+    };
+    talk.does(Session::begin);
+    costs(&mut talk, "1.0000");
+    let stamp = talk.starts("t1");
+    talk.effects.clear();
+    let begins = |read: u64| {
+        let usage = json!({"input_tokens": read, "cache_read_input_tokens": 5});
+        stream(json!({"type": "message_start", "message": {"id": "m", "usage": usage}}))
+    };
+    talk.hears(begins(1000)).hears(message_ends("tool_use", 50));
+    costs(&mut talk, "1.0050");
+    talk.hears(begins(2000)).hears(message_ends("tool_use", 10));
+    costs(&mut talk, "1.0200");
+    talk.hears(begins(1)).hears(message_ends("end_turn", 1)).hears(result(&[&stamp]));
     insta::assert_snapshot!(talk.told());
 }
 
