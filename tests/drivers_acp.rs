@@ -15,7 +15,7 @@ impl Candidate for Codex {
 
     fn can(&self) -> Can {
         Can {
-            tell_retries: true,
+            tell_retries: false,
             hear_reasons: false,
             count: true,
             count_within: false,
@@ -23,7 +23,7 @@ impl Candidate for Codex {
             plan: true,
             allow_python: Some("execute(python3 -c:*)"),
             gone_session: "01a1fbfa-0767-7141-96a9-d8755624d614",
-            key_mend: "check the key",
+            key_mend: "set its API key",
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn codex(url: &str) -> Option<Desk> {
 pub fn codex_config(url: &str) -> String {
     let url = json!(format!("{url}/v1"));
     format!(
-        "model = \"gpt-5.5\"\nmodel_provider = \"fake\"\ncheck_for_update_on_startup = false\n\
+        "model = \"fake-model\"\nmodel_provider = \"fake\"\ncheck_for_update_on_startup = false\n\
          [model_providers.fake]\nname = \"fake\"\nbase_url = {url}\nwire_api = \"responses\"\n\
          env_key = \"OPENAI_API_KEY\"\nrequest_max_retries = 2\nstream_max_retries = 2\n\
          [features]\nplugins = false\n[analytics]\nenabled = false\n"

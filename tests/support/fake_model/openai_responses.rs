@@ -19,6 +19,10 @@ pub const PATH: &str = "/v1/responses";
 /// Answers a request. Codex always asks for a stream.
 pub fn answer(shared: &Shared, key: String, body: Value) -> Response {
     let asks = may_ask(&body);
+    if is_about_title(&body) {
+        let title = Act::Say(json!({"title": "A title"}).to_string());
+        return script::streamed(beats(&[title], false, false));
+    }
     match shared.reply(key, body.clone(), spoken(&body["input"])) {
         Reply::Error(code) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -33,9 +37,12 @@ pub fn answer(shared: &Shared, key: String, body: Value) -> Response {
 /// Whether Codex tells its model that it may ask a person to let a command out of the sandbox.
 /// Where it may not, asking is an error.
 fn may_ask(body: &Value) -> bool {
-    let text = body.to_string();
-    !text.contains("approval policy is currently never")
-        && !text.contains("`approval_policy` is `never`")
+    !body["input"].to_string().contains("Approval policy is currently never")
+}
+
+/// Whether Codex asks on its own behalf what the conversation is to be called.
+fn is_about_title(body: &Value) -> bool {
+    body["input"].to_string().contains("Your task is to generate a very short title")
 }
 
 /// Who said what: what the model gave at one time is one answer.
@@ -120,13 +127,13 @@ fn item(act: &Act, index: usize, asks: bool) -> Vec<Beat> {
             "encrypted_content": "c2VhbGVk",
         })),
         Act::Bash(command) => whole(shell(command, asks)),
-        Act::Write { path, content } => whole(json!({
-            "type": "custom_tool_call",
-            "id": id("ctc"),
-            "call_id": id("call"),
-            "name": "apply_patch",
-            "input": format!("*** Begin Patch\n*** Add File: {path}\n+{content}\n*** End Patch\n"),
-        })),
+        Act::Write { path, content } => {
+            let patch = format!("*** Begin Patch\n*** Add File: {path}\n+{content}\n*** End Patch");
+            whole(call(
+                "exec_command",
+                &json!({"cmd": format!("apply_patch <<'EOF'\n{patch}\nEOF\n")}),
+            ))
+        }
         Act::Use { tool, input } => whole(call(tool, input)),
         Act::Hang => vec![Beat::Never],
         Act::Status(..) => vec![],
