@@ -197,8 +197,7 @@ impl House {
     /// # Errors
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
-        let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
-        let defaults = Defaults::of_this_machine(&home)?;
+        let defaults = defaults(&self.config)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
@@ -214,7 +213,7 @@ impl House {
         let local: Arc<dyn Runtime> = local;
         let metrics = Metrics::new();
         let extras = server::Extras {
-            defaults: Some(Arc::new(defaults(config)?)),
+            defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
             secrets: Some(secrets),
         };
