@@ -111,9 +111,6 @@ pub enum Error {
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
-    /// The environment says something of agents that cannot be.
-    #[error(transparent)]
-    Defaults(#[from] resolve::Error),
     /// The engine cannot read what it is to begin with.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] crate::reconcile::Error),
