@@ -89,7 +89,10 @@ async fn one_that_does_not_fall_asleep_is_killed_and_is_asleep() {
     stage.serve().await;
     let mut sprite = stage.session();
     stage.runtime.start(&sprite, TOKEN).await.unwrap();
-    stage.order(&sprite, Order::turn("turn", "trap '' INT TERM; touch on; while :; do sleep 1; done"));
+    stage.order(
+        &sprite,
+        Order::turn("turn", "trap '' INT TERM; touch on; while :; do sleep 1; done"),
+    );
     while !stage.home.path().join("on").exists() {
         pause().await;
     }
@@ -143,7 +146,10 @@ async fn a_run_that_has_more_to_tell_tells_it_before_the_next_one_starts() {
     wake(&mut sprite);
     stage.until(&sprite, |seen| *seen == Observed::Absent).await;
     let told = stage.runtime.start(&sprite, TOKEN).await;
-    assert!(matches!(&told, Err(Error::Transient(why)) if why.contains("more to tell")), "{told:?}");
+    assert!(
+        matches!(&told, Err(Error::Transient(why)) if why.contains("more to tell")),
+        "{told:?}"
+    );
     assert_eq!(stage.run_dir(&sprite).spec().unwrap().run, 1);
     stage.serve().await;
     assert_eq!(stage.until_gone(&first).await, ExitReason::ReporterLost);

@@ -6,9 +6,7 @@
 use std::{fs, path::Path, process::Command};
 
 use open_dispatch::{
-    resource::{
-        EnvEntry, ExitReason, LocalRuntime as LocalSpec, Repo, RuntimeSpec, SpriteSpec,
-    },
+    resource::{EnvEntry, ExitReason, LocalRuntime as LocalSpec, Repo, RuntimeSpec, SpriteSpec},
     runtime::{Cleaned, Error, Observed, Runtime, local::LocalRuntime},
 };
 use sprite_reporter::process;

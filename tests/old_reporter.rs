@@ -169,8 +169,7 @@ async fn a_reporter_of_the_release_before_answers_turns_asks_and_ends() {
         old.hears(&mut inbox).await,
         OldOrder::Answer { request: "r-1".to_owned(), allow: true, message: String::new() }
     );
-    let cancel =
-        Order::Cancel { turn: Some("turn-1".to_owned()), reason: WireReason::Cancelled };
+    let cancel = Order::Cancel { turn: Some("turn-1".to_owned()), reason: WireReason::Cancelled };
     house.apply(vec![order("cancel/turn-1", cancel)]).await;
     let (turn, reason) = (Some("turn-1".to_owned()), "Cancelled".to_owned());
     assert_eq!(old.hears(&mut inbox).await, OldOrder::Cancel { turn, reason });
@@ -205,8 +204,7 @@ async fn a_reporter_of_the_release_before_that_is_told_to_sleep_is_over_and_its_
     house.apply(vec![order("sleep/1", Order::Sleep {})]).await;
     assert_eq!(old.hears(&mut inbox).await, OldOrder::Sleep {});
     // It knew no better word for it.
-    let exit =
-        json!({"type": "exit", "code": 0, "reason": "Completed", "message": "asleep"});
+    let exit = json!({"type": "exit", "code": 0, "reason": "Completed", "message": "asleep"});
     assert_eq!(old.says(&house, &[exit]).await["finished"], true);
     let status = house.sprite_object("one").await.status;
     assert_eq!(status.exit.unwrap().reason, ExitReason::Completed);

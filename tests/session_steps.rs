@@ -69,7 +69,8 @@ fn scripts() -> Vec<(Option<usize>, String)> {
     let nth = |at: usize| RUN[..=at].iter().filter(|it| **it == RUN[at]).count();
     let steps = (0..RUN.len()).map(|at| (Some(at), format!("{}#{}", RUN[at], nth(at))));
     let posts = (1..=POSTS).map(|nth| (None, format!("post#{nth}")));
-    let both = |(at, step): (_, String)| ["before", "after"].map(|side| (at, format!("{step} {side}")));
+    let both =
+        |(at, step): (_, String)| ["before", "after"].map(|side| (at, format!("{step} {side}")));
     steps.chain(posts).flat_map(both).collect()
 }
 
