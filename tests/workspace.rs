@@ -16,7 +16,10 @@ use open_dispatch::{
     runtime::{Cleaned, Runtime},
 };
 
+use sprite_reporter::wire::{EventBody, Stream};
+
 #[path = "support/local.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod local;
 
 use local::{Stage, TOKEN};
@@ -69,6 +72,17 @@ fn sprite(
     sprite
 }
 
+/// What it printed on its standard output.
+fn printed(stage: &Stage, sprite: &Sprite) -> String {
+    let held = stage.held.lock().unwrap();
+    let bodies = held.get(&sprite.metadata.uid).into_iter().flatten();
+    let bytes = bodies.filter_map(|body| match body {
+        EventBody::Log { stream: Stream::Stdout, chunk } => Some(chunk.bytes()),
+        _ => None,
+    });
+    String::from_utf8(bytes.flatten().collect()).unwrap()
+}
+
 /// Runs a sprite to its end; answers how it ended, and what it printed.
 async fn lives(stage: &Stage, sprite: &Sprite) -> (ExitReason, String) {
     stage.runtime.start(sprite, TOKEN).await.unwrap();
@@ -77,7 +91,7 @@ async fn lives(stage: &Stage, sprite: &Sprite) -> (ExitReason, String) {
         open_dispatch::runtime::Observed::Gone { exit: Some(exit) } => exit.message,
         other => panic!("{other:?}"),
     };
-    let said = format!("{}{message}", stage.printed(sprite));
+    let said = format!("{}{message}", printed(stage, sprite));
     stage.runtime.clean(sprite).await.unwrap();
     (reason, said)
 }
@@ -231,9 +245,7 @@ async fn a_sandbox_holds_and_leaves_room_to_work() {
     assert_eq!((reason, said.as_str()), (ExitReason::Completed, "mine by bot\n42\n1\n"));
     assert_eq!(git(&project, &["log", "-1", "--format=%s", "open-dispatch/bot"]), "mine");
     let hello = stage.held.lock().unwrap()[&run.metadata.uid][0].clone();
-    let sprite_reporter::wire::EventBody::Hello { containment, .. } = hello else {
-        panic!("{hello:?}")
-    };
+    let EventBody::Hello { containment, .. } = hello else { panic!("{hello:?}") };
     assert!(containment.data_hidden && containment.note.contains("sandbox"), "{containment:?}");
     // Its home is its own, and stays.
     let again =
