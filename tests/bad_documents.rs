@@ -129,7 +129,6 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
             "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
         ]) + &agents_with(&[
             "channels: [{slack: {channel: C0}}]",
-            "channels: []",
             "budget: {usd: 5}",
             "idleTimeout: 15m",
             "turnTimeout: 30m",

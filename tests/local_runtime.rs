@@ -6,14 +6,13 @@
 use std::{fs, path::Path, process::Command};
 
 use open_dispatch::{
-    resource::{
-        AgentCli, EnvEntry, ExitReason, LocalRuntime as LocalSpec, Repo, RuntimeSpec, SpriteSpec,
-    },
+    resource::{EnvEntry, ExitReason, LocalRuntime as LocalSpec, Repo, RuntimeSpec, SpriteSpec},
     runtime::{Cleaned, Error, Observed, Runtime, local::LocalRuntime},
 };
 use sprite_reporter::process;
 
 #[path = "support/local.rs"]
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 mod local;
 
 use local::{HANGS, Stage, TOKEN, is_running, pause};
@@ -294,6 +293,4 @@ async fn what_is_not_supported_is_refused_by_name() {
     assert!(
         matches!(isolated.await, Error::Terminal(why) if why.contains("isolation worktree needs a repository"))
     );
-    let codex = refused(|spec| spec.agent = AgentCli::Codex(Default::default()));
-    assert!(matches!(codex.await, Error::Terminal(why) if why.contains("codex")));
 }

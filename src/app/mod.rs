@@ -43,10 +43,7 @@ use crate::{
             SpriteController, Tokens,
         },
     },
-    resource::{
-        Kind,
-        resolve::{self, Defaults},
-    },
+    resource::{Defaults, Kind, resolve},
     runtime::{
         Runtime,
         local::{LocalConfig, LocalRuntime},
@@ -114,6 +111,9 @@ pub enum Error {
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
+    /// The environment says something of agents that cannot be.
+    #[error(transparent)]
+    Defaults(#[from] resolve::Error),
     /// The engine cannot read what it is to begin with.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] crate::reconcile::Error),
@@ -197,6 +197,7 @@ impl House {
     /// # Errors
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
+        let defaults = defaults(&self.config)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
@@ -212,7 +213,7 @@ impl House {
         let local: Arc<dyn Runtime> = local;
         let metrics = Metrics::new();
         let extras = server::Extras {
-            defaults: Some(Arc::new(defaults(config)?)),
+            defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
             secrets: Some(secrets),
         };
@@ -233,7 +234,8 @@ impl House {
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
         let platforms = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>).collect();
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
-            let commands = Commands::new(store.clone(), ambient.clone(), Settings::default());
+            let settings = Settings { defaults: defaults.clone() };
+            let commands = Commands::new(store.clone(), ambient.clone(), settings);
             console::router(Arc::clone(hub), Arc::new(commands))
         });
 

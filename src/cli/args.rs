@@ -3,6 +3,11 @@
 
 use std::path::PathBuf;
 
+pub use super::agent_args::{
+    AgentName, AgentsArgs, DownArgs, RetryArgs, SecretArgs, SecretCommand, SecretListArgs,
+    SendArgs, SetArgs, StartArgs, StopArgs, TurnsArgs, TurnsFormat, WorkArgs,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -106,30 +111,112 @@ fault is shown with its place, and nothing is applied.")]
 An object that runs is stopped first.")]
     Delete(DeleteArgs),
 
-    /// Print what an agent printed, byte for byte
+    /// Print what a job printed, or the conversation with an agent
     #[command(after_help = "Examples:
   open-dispatch logs job/nightly
-  open-dispatch logs nightly                 a name alone is a job's
-  open-dispatch logs -f agent/api-bot        and go on until it ends
+  open-dispatch logs nightly -f              and go on until it ends
+  open-dispatch logs agent/api-bot           who said what, the answers, and how they ended
+  open-dispatch logs api-bot --turn 12
+  open-dispatch logs api-bot --raw           byte for byte, as of a job
 
-Standard output and standard error of the agent come together, in the order in which they
-came; run -f keeps them apart. Lines of Open Dispatch itself, such as the progress of a
+What a job printed comes byte for byte: standard output and standard error together, in the order in
+which they came; run -f keeps them apart. Lines of Open Dispatch itself, such as the progress of a
 clone, go to standard error.")]
     Logs(LogsArgs),
 
-    /// Answer what a job's agent asks for
+    /// Answer what an agent asks for
     #[command(after_help = "Examples:
-  open-dispatch approve nightly              yes, to the oldest request that waits
-  open-dispatch approve nightly --deny --message \"not on a Friday\"
+  open-dispatch approve api-bot              yes, to the oldest request that waits
+  open-dispatch approve api-bot always       and to all that are like it
+  open-dispatch approve nightly no --message \"not on a Friday\"
+  open-dispatch approve api-bot --answer 2 --answer \"the blue one\"
+  open-dispatch approve api-bot --list
+  open-dispatch approve api-bot --revoke ID
 
-A job that may not do everything (--permissions ask or acceptEdits) waits for this. The first
+An agent that may not do everything (--permissions ask or acceptEdits) waits for this. The first
 answer counts; after an hour without one it is no.")]
     Approve(ApproveArgs),
 
-    /// Cancel jobs
+    /// Cancel jobs, or a turn of an agent
     #[command(after_help = "Examples:
-  open-dispatch cancel nightly")]
+  open-dispatch cancel nightly
+  open-dispatch cancel api-bot               the turn that runs, else the first that waits
+  open-dispatch cancel api-bot 12")]
     Cancel(CancelArgs),
+
+    /// Start an agent, or let one that was stopped go on
+    #[command(after_help = "Examples:
+  open-dispatch start api-bot ~/projects/api
+  open-dispatch start --agent claude --permissions acceptEdits reviewer .
+  open-dispatch start api-bot                one that was stopped goes on where it was
+
+Then: open-dispatch send api-bot -f 'What does this project do?'")]
+    Start(StartArgs),
+
+    /// Say something to an agent
+    #[command(after_help = "Examples:
+  open-dispatch send -f api-bot Run the tests and fix what fails.
+  open-dispatch send api-bot - < message.md
+  open-dispatch send --attach shot.png api-bot 'Why does it look like this?'
+
+Flags stand in front of the message. Messages are answered in order, one at a time. Without -f it
+prints the turn's number and returns. With -f it prints the answer and exits with
+  0     the agent answered
+  1     it failed
+  125   its sprite went away; open-dispatch retry says it again
+  130   it was cancelled, or Ctrl-C left it going on in the background")]
+    Send(SendArgs),
+
+    /// Stop agents; they go on where they were when they are started again
+    #[command(after_help = "Examples:
+  open-dispatch stop api-bot
+  open-dispatch stop --all
+
+What such an agent was still to do is cancelled.")]
+    Stop(StopArgs),
+
+    /// List agents
+    #[command(after_help = "Examples:
+  open-dispatch list
+  open-dispatch list -o wide
+  open-dispatch list -w                      and go on with what changes")]
+    List(AgentsArgs),
+
+    /// List what was said to an agent, and what became of it
+    #[command(after_help = "Examples:
+  open-dispatch turns api-bot
+  open-dispatch turns api-bot -n 100 -o json")]
+    Turns(TurnsArgs),
+
+    /// Say again what an agent did not answer, or run a job again
+    #[command(after_help = "Examples:
+  open-dispatch retry api-bot                the last turn that failed or was cut off
+  open-dispatch retry --force agent/api-bot  in a new session
+  open-dispatch retry nightly                the job's task, as a new job")]
+    Retry(RetryArgs),
+
+    /// Change fields of an agent or a job
+    #[command(after_help = "Examples:
+  open-dispatch set api-bot model=claude-sonnet-4-5 idleTimeout=1h
+  open-dispatch set api-bot permissions.mode=acceptEdits budget.usd=5
+  open-dispatch set api-bot instructions=    takes it away
+
+Fields are named as in the spec, with dots; model, mode and branch are known alone. What is no JSON is
+text.")]
+    Set(SetArgs),
+
+    /// Set, list and remove secrets, which specs name and never hold
+    #[command(subcommand)]
+    Secret(SecretCommand),
+
+    /// Stop every agent and job, and check that nothing is left
+    #[command(after_help = "Examples:
+  open-dispatch down
+  open-dispatch down --timeout 10m
+
+Agents are stopped, jobs are cancelled, and then it waits until the last process is gone. The server
+itself runs on; Ctrl-C or SIGTERM ends it. It exits with 1 where something is left.")]
+    Down(DownArgs),
 
     /// Show what the server is told, and from where
     #[command(subcommand)]
@@ -322,43 +409,21 @@ pub struct RunArgs {
     /// The job's name; one is made up where none is given
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Which agent CLI works
-    #[arg(long, value_name = "AGENT", default_value = "command")]
-    pub agent: AgentName,
-    /// The model, for agents that have one
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
     /// Where it works; this directory where neither it nor a repo is given
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// What it clones and works in: owner/project on GitHub, a URL, or a path that begins with
-    /// /, ~/ or ./
-    #[arg(long, value_name = "REPO")]
-    pub repo: Option<String>,
-    /// The repo's branch; the remote's default where none is given
-    #[arg(long, value_name = "BRANCH", requires = "repo")]
-    pub branch: Option<String>,
+    /// Who works, and on what.
+    #[command(flatten)]
+    pub work: WorkArgs,
     /// Its wall time, such as 90s or 1h30m; 10m where none is given
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<crate::resource::Span>,
-    /// How its permission requests are answered
-    #[arg(long, value_name = "MODE")]
-    pub permissions: Option<PermissionName>,
     /// Print the created object in this format
     #[arg(short, long, value_name = "FORMAT", conflicts_with = "follow")]
     pub output: Option<ObjectFormat>,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
-}
-
-/// The agent CLIs that this version drives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AgentName {
-    /// A shell that runs the task as a command line; needs no account
-    Command,
-    /// Claude Code
-    Claude,
 }
 
 /// How permission requests are answered.
@@ -486,21 +551,44 @@ pub enum DryRun {
 /// `approve`.
 #[derive(Debug, Clone, Args)]
 pub struct ApproveArgs {
-    /// JOB or KIND/NAME
-    #[arg(value_name = "JOB")]
+    /// An agent, a job, or KIND/NAME
+    #[arg(value_name = "NAME")]
     pub name: String,
+    /// The answer; always says yes to all further requests of the same rule
+    #[arg(value_name = "ANSWER", default_value = "yes")]
+    pub answer: AnswerName,
     /// Say no
-    #[arg(long)]
+    #[arg(long, hide = true, conflicts_with_all = ["answers", "list", "revoke"])]
     pub deny: bool,
     /// Which request; the oldest that waits where none is given
     #[arg(long, value_name = "ID")]
     pub request: Option<String>,
+    /// The answer to a question, in the order of the questions; a number chooses what is offered
+    #[arg(long = "answer", value_name = "TEXT")]
+    pub answers: Vec<String>,
     /// What to tell the agent
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub message: String,
+    /// Only show what waits for an answer, and what is allowed for good
+    #[arg(long, conflicts_with_all = ["request", "answers", "message", "revoke"])]
+    pub list: bool,
+    /// Take back what was allowed for good
+    #[arg(long, value_name = "ID", conflicts_with_all = ["request", "answers", "message"])]
+    pub revoke: Option<String>,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AnswerName {
+    /// Yes, this once
+    Yes,
+    /// No
+    No,
+    /// Yes, and to all further requests of the same rule
+    Always,
 }
 
 /// `delete`.
@@ -534,12 +622,18 @@ pub struct DeleteArgs {
 /// `logs`.
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
-    /// KIND/NAME, or a job's name
-    #[arg(value_name = "KIND/NAME")]
+    /// An agent, a job, or KIND/NAME
+    #[arg(value_name = "NAME")]
     pub what: String,
     /// Go on until the agent has ended and everything is printed
     #[arg(short, long)]
     pub follow: bool,
+    /// Of an agent, only this turn: its number or id
+    #[arg(long, value_name = "TURN")]
+    pub turn: Option<String>,
+    /// Of an agent, what it printed and said, byte for byte, instead of the conversation
+    #[arg(long, conflicts_with = "turn")]
+    pub raw: bool,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -548,8 +642,8 @@ pub struct LogsArgs {
 /// `cancel`.
 #[derive(Debug, Clone, Args)]
 pub struct CancelArgs {
-    /// The jobs
-    #[arg(value_name = "JOB", required = true)]
+    /// Jobs; or an agent, and which of its turns: its number or id, or the one that runs
+    #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
     /// Where the server is.
     #[command(flatten)]

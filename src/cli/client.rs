@@ -240,6 +240,27 @@ impl Client {
         json(self.send(method, path, build).await?).await
     }
 
+    /// Sends bytes as they are and gets JSON.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub async fn send_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        bytes: Vec<u8>,
+    ) -> Result<Value, Error> {
+        let build = |request: RequestBuilder| {
+            request
+                .query(query)
+                .header("content-type", "application/octet-stream")
+                .body(bytes)
+                .timeout(ANSWER_TIMEOUT)
+        };
+        json(self.send(method, path, build).await?).await
+    }
+
     /// Opens a stream of lines.
     ///
     /// # Errors
@@ -319,13 +340,25 @@ pub fn http() -> Result<reqwest::Client, Error> {
 /// The path of a kind's collection.
 #[must_use]
 pub fn collection(kind: Kind) -> String {
-    format!("/apis/{GROUP}/{VERSION}/{}", kind.plural())
+    api(kind.plural())
+}
+
+/// A path below the API's version.
+#[must_use]
+pub fn api(rest: &str) -> String {
+    format!("/apis/{GROUP}/{VERSION}/{rest}")
 }
 
 /// The path of an object. The name is escaped, so that no name leads elsewhere, save for dots
 /// alone, which [`super::target`] refuses.
 #[must_use]
 pub fn member(kind: Kind, name: &str) -> String {
+    format!("{}/{}", collection(kind), escaped(name))
+}
+
+/// A word as one part of a path.
+#[must_use]
+pub fn escaped(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
         match byte {
@@ -334,7 +367,7 @@ pub fn member(kind: Kind, name: &str) -> String {
             _ => escaped.push_str(&format!("%{byte:02X}")),
         }
     }
-    format!("{}/{escaped}", collection(kind))
+    escaped
 }
 
 async fn json(response: Response) -> Result<Value, Error> {

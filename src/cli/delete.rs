@@ -4,12 +4,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
+    agents::{all_turns, has_ended, named, number, turn_of, turn_path},
     args::{CancelArgs, DeleteArgs},
     client::{AS_JSON, Client, member},
     error::Error,
     files, out,
     patience::Patience,
     run::Outcome,
+    send::author,
     target::{self, Targets, full_name},
     watch,
 };
@@ -90,10 +92,24 @@ fn uid_of(answer: &Value) -> Option<String> {
 pub async fn cancel(args: CancelArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut failed = false;
-    for word in &args.names {
-        let (kind, name) = target::object_or_job(word)?;
-        if kind != Kind::Job {
-            return Err(Error::Usage(format!("`{word}` is no job; only jobs can be cancelled")));
+    for (place, word) in args.names.iter().enumerate() {
+        let (kind, object) = match named(&client, word).await {
+            Ok(found) => found,
+            Err(error @ Error::Api { .. }) => {
+                failed = true;
+                out::note(error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        match kind {
+            Kind::Agent if place == 0 => {
+                let [turn @ ..] = &args.names[1..];
+                return cancel_turn(&client, &name, turn).await;
+            }
+            Kind::Job => {}
+            _ => return Err(Error::Usage(format!("`{word}` is no job; name an agent first"))),
         }
         match cancel_one(&client, &name).await {
             Ok(None) => out::line(format!("{} cancelled", full_name(kind, &name)))?,
@@ -111,8 +127,38 @@ pub async fn cancel(args: CancelArgs) -> Result<u8, Error> {
     if failed { Err(Error::Told) } else { Ok(0) }
 }
 
+/// Asks for the end of an agent's turn: of the one that is named, else of the one that runs, else
+/// of the first that waits.
+async fn cancel_turn(client: &Client, agent: &str, words: &[String]) -> Result<u8, Error> {
+    let turn = match words {
+        [] => {
+            let turns = all_turns(client, agent).await?;
+            let open = |turn: &&Value| !has_ended(turn);
+            match turns.iter().find(open) {
+                Some(turn) => turn.clone(),
+                None => {
+                    out::note(format!(
+                        "there is nothing to cancel: agent {agent} has nothing to do"
+                    ));
+                    return Err(Error::Told);
+                }
+            }
+        }
+        [word] => turn_of(client, agent, word).await?,
+        _ => return Err(Error::Usage("name one turn of an agent at a time".to_owned())),
+    };
+    let id = turn["id"].as_str().unwrap_or_default();
+    let path = format!("{}/cancel", turn_path(agent, id));
+    client.write(Method::POST, &path, &[], &json!({"by": author()})).await?;
+    out::line(format!("{} turn {} cancelled", full_name(Kind::Agent, agent), number(&turn)))?;
+    Ok(0)
+}
+
 /// Asks for a job's end; where it has ended already, nothing is written, and this is how.
-async fn cancel_one(client: &Client, name: &str) -> Result<Option<Outcome>, Error> {
+///
+/// # Errors
+/// The server's refusal, or why it cannot be reached.
+pub async fn cancel_one(client: &Client, name: &str) -> Result<Option<Outcome>, Error> {
     let path = member(Kind::Job, name);
     let mut tries = 0;
     loop {

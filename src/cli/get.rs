@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    args::{GetArgs, JobsArgs, ListArgs, ListFormat, ObjectFormat},
+    args::{AgentsArgs, GetArgs, JobsArgs, ListArgs, ListFormat, ObjectFormat},
     client::{AS_JSON, AS_TABLE, Client, collection, member},
     error::Error,
     object::{name_of, print_json, print_object, to_yaml},
@@ -22,6 +22,15 @@ use crate::resource::Kind;
 pub async fn jobs(args: JobsArgs) -> Result<u8, Error> {
     let client = Client::find(&args.list.server)?;
     show_kinds(&client, &[Kind::Job], &args.list, true).await
+}
+
+/// Runs `list`.
+///
+/// # Errors
+/// The server's refusal, or why it cannot be reached.
+pub async fn agents(args: AgentsArgs) -> Result<u8, Error> {
+    let client = Client::find(&args.list.server)?;
+    show_kinds(&client, &[Kind::Agent], &args.list, false).await
 }
 
 /// Runs `get`.

@@ -10,17 +10,18 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::{
+    agents,
     args::LogsArgs,
     client::{Client, member},
     error::Error,
     out,
     patience::Patience,
-    target,
+    target, transcript,
 };
 use crate::resource::Kind;
 
 /// What to accept for events.
-const AS_NDJSON: &str = "application/x-ndjson";
+pub const AS_NDJSON: &str = "application/x-ndjson";
 
 /// Where the agent's standard error goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,20 @@ pub enum Streams {
 /// The server's refusal, or why it cannot be reached.
 pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
-    let (kind, name) = target::object_or_job(&args.what)?;
+    let (kind, name) = if args.what.contains('/') {
+        target::object(&args.what)?
+    } else {
+        let (kind, object) = agents::named(&client, &args.what).await?;
+        (kind, object["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+    };
+    if kind == Kind::Agent && !args.raw {
+        let (turn, follow) = (args.turn.as_deref(), args.follow);
+        transcript::print(&client, transcript::Wanted { agent: &name, turn, follow }).await?;
+        return Ok(0);
+    }
+    if args.turn.is_some() {
+        return Err(Error::Usage("--turn is for agents".to_owned()));
+    }
     let mut seen = Seen::default();
     if args.follow {
         follow(&client, kind, &name, Streams::Together, &mut Patience::new()).await?;
@@ -99,7 +113,7 @@ async fn drain(
 
 /// What was printed already.
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
     /// Run and number of the last event, by sprite.
     last: HashMap<String, (u64, u64)>,
     /// The sprite that spoke last.
@@ -109,7 +123,7 @@ struct Seen {
 
 impl Seen {
     /// Whether an event is new. If so, it counts as printed from now on.
-    fn take(&mut self, event: &Value) -> bool {
+    pub fn take(&mut self, event: &Value) -> bool {
         let sprite = event["sprite"].as_str().unwrap_or_default();
         let number = |member: &str| event[member].as_u64().unwrap_or_default();
         // A gap stands for all numbers up to its end.
@@ -127,14 +141,15 @@ impl Seen {
 
     /// Where to go on. Sprites of one owner speak one after the other, so that the place in the
     /// newest one's output says it for all.
-    fn after(&self) -> Option<String> {
+    #[must_use]
+    pub fn after(&self) -> Option<String> {
         let sprite = self.newest.as_deref()?;
         let (run, seq) = self.last.get(sprite)?;
         Some(format!("{sprite}/{run}.{seq}"))
     }
 
     /// Whether there was something new since the last time that this was asked.
-    fn moved(&mut self) -> bool {
+    pub fn moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
 }
@@ -179,7 +194,8 @@ fn print(event: &Value, streams: Streams) -> Result<(), Error> {
 }
 
 /// The bytes of a chunk: text as it is, anything else as base64.
-fn bytes(event: &Value) -> Vec<u8> {
+#[must_use]
+pub fn bytes(event: &Value) -> Vec<u8> {
     match (event["text"].as_str(), event["b64"].as_str()) {
         (Some(text), _) => text.as_bytes().to_vec(),
         (None, Some(b64)) => {

@@ -11,6 +11,8 @@
 //! `endpoint` and `token` in its data directory or by an address; the command's own file asks,
 //! and prints; [`error`] turns what went wrong into one line and an exit code.
 
+pub mod agent_args;
+mod agents;
 pub mod apply;
 pub mod approve;
 pub mod args;
@@ -20,6 +22,7 @@ pub mod client;
 pub mod config;
 pub mod delete;
 pub mod describe;
+pub mod down;
 pub mod error;
 mod files;
 pub mod get;
@@ -27,11 +30,19 @@ pub mod logs;
 mod object;
 mod out;
 mod patience;
+mod retry;
 pub mod run;
+pub mod secret;
+pub mod send;
 pub mod serve;
 pub mod service;
+mod set;
+mod spec;
+mod start;
 mod table;
 mod target;
+mod transcript;
+mod turns;
 mod watch;
 
 use std::process::ExitCode;
@@ -72,6 +83,15 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Logs(args) => block_on(logs::logs(args)),
         Command::Approve(args) => block_on(approve::approve(args)),
         Command::Cancel(args) => block_on(delete::cancel(args)),
+        Command::Start(args) => block_on(start::start(args)),
+        Command::Send(args) => block_on(send::send(args)),
+        Command::Stop(args) => block_on(agents::stop(args)),
+        Command::List(args) => block_on(get::agents(args)),
+        Command::Turns(args) => block_on(turns::turns(args)),
+        Command::Retry(args) => block_on(retry::retry(args)),
+        Command::Set(args) => block_on(set::set(args)),
+        Command::Secret(command) => block_on(secret::secret(command)),
+        Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
         Command::Service(command) => service::run(command),
         Command::Backup(args) => block_on(backup::backup(args)),

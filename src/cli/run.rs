@@ -1,18 +1,19 @@
 //! `run`: one task as a Job; with `-f`, as if it ran in this terminal.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    args::{AgentName, RunArgs},
+    args::RunArgs,
     client::{Client, collection},
     error::Error,
     logs::{Streams, follow},
     object::print_object,
     out,
     patience::Patience,
+    spec,
     target::full_name,
     watch,
 };
@@ -43,7 +44,7 @@ pub async fn run(args: RunArgs) -> Result<u8, Error> {
     // The same request id for each try: a job whose creation was answered into a broken
     // connection is not created again.
     let request = Ambient::real().ids.uid();
-    let query = [("requestId", request.as_str())];
+    let query = [("requestId", request.as_str()), ("console", "1")];
     let mut patience = Patience::new();
     let created = loop {
         match client.write(Method::POST, &collection(Kind::Job), &query, &job).await {
@@ -178,95 +179,16 @@ impl Outcome {
 /// # Errors
 /// Words that do not fit together.
 fn job(args: &RunArgs, here: Option<&Path>, home: Option<&Path>) -> Result<Value, Error> {
-    let agent = match (args.agent, &args.model) {
-        (AgentName::Claude, Some(model)) => json!({"claude": {"model": model}}),
-        (AgentName::Claude, None) => json!({"claude": {}}),
-        (AgentName::Command, None) => json!({"command": {}}),
-        (AgentName::Command, Some(_)) => {
-            return Err(Error::Usage(
-                "--model is for agents that have a model; name one with --agent, such as \
-                 --agent claude"
-                    .to_owned(),
-            ));
-        }
-    };
-    let workdir = match (&args.workdir, &args.repo) {
-        (Some(directory), _) => Some(resolve(directory, here)?),
-        (None, Some(_)) => None,
-        (None, None) => here.map(Path::to_path_buf),
-    };
-    let mut local = Map::new();
-    if let Some(directory) = workdir {
-        local.insert("workdir".to_owned(), text(&directory)?.into());
-    }
-    let mut spec = json!({"task": args.task, "agent": agent, "runtime": {"local": local}});
-    if let Some(word) = &args.repo {
-        let mut repo = repo(word, here, home)?;
-        if let Some(branch) = &args.branch {
-            repo["branch"] = branch.as_str().into();
-        }
-        spec["repo"] = repo;
-    }
+    let mut spec = spec::of(&args.work, args.workdir.as_deref(), here, home)?;
+    spec["task"] = args.task.as_str().into();
     if let Some(timeout) = args.timeout {
         spec["timeout"] = timeout.to_string().into();
-    }
-    if let Some(mode) = args.permissions {
-        spec["permissions"] = json!({"mode": mode.as_str()});
     }
     let metadata = match &args.name {
         Some(name) => json!({"name": name}),
         None => json!({"generateName": "run-"}),
     };
     Ok(json!({"apiVersion": API_VERSION, "kind": "Job", "metadata": metadata, "spec": spec}))
-}
-
-/// Which repository a word names: a URL, a path, or `owner/project` on GitHub.
-fn repo(word: &str, here: Option<&Path>, home: Option<&Path>) -> Result<Value, Error> {
-    if let Some(home) = home
-        && let Some(below) = word.strip_prefix("~/")
-    {
-        return Ok(json!({"url": text(&home.join(below))?}));
-    }
-    let is_path = ["/", "./", "../", "~/"].iter().any(|start| word.starts_with(start))
-        || matches!(word, "." | ".." | "~");
-    if is_path {
-        return Ok(json!({"url": text(&resolve(Path::new(word), here)?)?}));
-    }
-    if word.contains(':') {
-        return Ok(json!({"url": word}));
-    }
-    let part = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    match word.split_once('/') {
-        Some((owner, project)) if part(owner) && part(project) => Ok(json!({"github": word})),
-        _ => Err(Error::Usage(format!(
-            "--repo is `{word}`, which names no repository; write owner/project, a URL, or a \
-             path that begins with /, ~/ or ./"
-        ))),
-    }
-}
-
-/// A path as the server must see it; `~` is the server's to resolve.
-fn resolve(path: &Path, here: Option<&Path>) -> Result<PathBuf, Error> {
-    if path.is_absolute() || path.starts_with("~") {
-        return Ok(path.to_path_buf());
-    }
-    let here = here.ok_or_else(|| {
-        Error::Usage(format!(
-            "`{}` is relative, and the server is elsewhere; write the whole path on its machine",
-            path.display()
-        ))
-    })?;
-    // `here/./x` means `here/x`; `..` stays, since with symbolic links only the kernel can tell.
-    Ok(here.join(path).components().collect())
-}
-
-fn text(path: &Path) -> Result<&str, Error> {
-    path.to_str().ok_or_else(|| {
-        Error::Usage(format!("the path `{}` is not UTF-8, and cannot be used", path.display()))
-    })
 }
 
 #[cfg(test)]
@@ -356,9 +278,9 @@ mod tests {
 
     #[test]
     fn a_model_needs_an_agent_that_has_one() {
-        let error = job_of(&["x", "--model", "m"], Some("/a")).unwrap_err();
+        let error = job_of(&["x", "--agent", "command", "--model", "m"], Some("/a")).unwrap_err();
         assert_eq!(error.code(), 2);
-        assert!(error.to_string().contains("--agent claude"));
+        assert!(error.to_string().contains("--agent claude"), "{error}");
     }
 
     #[test]

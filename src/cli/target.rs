@@ -54,14 +54,6 @@ pub fn object(word: &str) -> Result<(Kind, String), Error> {
     }
 }
 
-/// Reads `KIND/NAME`, or the name of a job alone.
-///
-/// # Errors
-/// A word that is something else.
-pub fn object_or_job(word: &str) -> Result<(Kind, String), Error> {
-    if is_name(word) { Ok((Kind::Job, word.to_owned())) } else { object(word) }
-}
-
 /// Whether a word can be a name at all; whether it is one, the server knows. Dots alone would
 /// lead out of the collection.
 fn is_name(word: &str) -> bool {

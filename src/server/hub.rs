@@ -27,6 +27,8 @@ pub(super) enum Topic {
     Inbox(String),
     /// A sprite's output.
     Output(String),
+    /// An agent's turns.
+    Turns(String),
     /// Any object.
     Objects,
 }
@@ -62,7 +64,8 @@ impl Hub {
                 }
                 Ok(Bell::Output(uid)) => hub.ring(&Topic::Output(uid)),
                 Ok(Bell::Inbox(uid)) => hub.ring(&Topic::Inbox(uid)),
-                Ok(Bell::Delivery(_) | Bell::Turns(_) | Bell::Approvals(_)) => {}
+                Ok(Bell::Turns(uid)) => hub.ring(&Topic::Turns(uid)),
+                Ok(Bell::Delivery(_) | Bell::Approvals(_)) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     let Some(store) = store.upgrade() else { return };
                     if let Ok(revision) = store.revision().await {

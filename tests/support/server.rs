@@ -79,6 +79,8 @@ impl World {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.root.path().join("home"))
+            // Whatever CLIs this machine has.
+            .env("SPRITE_AGENT_TYPE", "command")
             .env("OPEN_DISPATCH_DATA", self.data())
             .current_dir(self.work());
         command

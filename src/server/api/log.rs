@@ -7,6 +7,8 @@
 //!
 //! `after=RUN.SEQ` is a place in the output of the first sprite, which for most objects is the
 //! only one; `after=SPRITE/RUN.SEQ` names the sprite, and leaves out all that came before it.
+//! `after=now` leaves out all that is there already, and `after=last` all but the last event of each
+//! sprite, which tells a follower where it is.
 
 use std::{collections::HashMap, io};
 
@@ -103,9 +105,18 @@ struct Reader {
 
 impl Reader {
     async fn begin_behind(&mut self, after: &str) -> Result<(), Problem> {
+        if matches!(after, "now" | "last") {
+            for sprite in self.sprites().await? {
+                let uid = sprite.metadata.uid;
+                let held = self.state.0.store.held(&uid, None).await?;
+                let seq = if after == "last" { held.seq.saturating_sub(1) } else { held.seq };
+                self.places.insert(uid, Cursor { run: held.run, seq });
+            }
+            return Ok(());
+        }
         let bad = || {
             Problem::bad_request(format!(
-                "after is `{after}`, and must be RUN.SEQ or SPRITE/RUN.SEQ, such as 1.42"
+                "after is `{after}`, and must be RUN.SEQ or SPRITE/RUN.SEQ, such as 1.42, or last or now"
             ))
         };
         let (name, place) = match after.rsplit_once('/') {

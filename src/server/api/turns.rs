@@ -4,7 +4,7 @@
 //! gets the turn that it made. What moves a turn on is the Agent's controller and what its sprite
 //! reports; from here one can only be asked to end.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
     Json,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     resource::{Agent, Kind},
-    server::{State, body, status::Problem},
+    server::{State, body, hub::Topic, status::Problem},
     store::{
         self, Conversation, Cursor, Delivery, DeliveryState, Op, Receipt, Subject, Transaction,
         Turn,
@@ -40,6 +40,8 @@ const MAX_AUTHOR: usize = 200;
 const PAGE: usize = 100;
 /// The most turns that are listed at once.
 const MOST: usize = 1000;
+/// The longest that somebody can wait for a turn's end with one request.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The most files that come with a turn.
 const MAX_FILES: usize = 32;
 
@@ -267,13 +269,35 @@ pub(super) async fn list(
     Ok(Json(json!({"items": items, "sums": sums})).into_response())
 }
 
-/// `GET /agents/{name}/turns/{id}`
+/// `GET /agents/{name}/turns/{id}`; with `wait=SECONDS`, the answer comes once the turn has
+/// ended, or after so long.
 pub(super) async fn get(
     Shared(state): Shared<State>,
     Path((name, id)): Path<(String, String)>,
+    uri: Uri,
 ) -> Result<Response, Problem> {
     let agent = agent(&state, &name).await?;
-    Ok(Json(turn(&state, &agent, &id).await?).into_response())
+    let shared = &state.0;
+    let wait = Params::of(&uri).number("wait")?.map(Duration::from_secs).unwrap_or_default();
+    let ends = shared.ambient.clock.elapsed() + wait.min(LONGEST_WAIT);
+    let mut turns = shared.hub.wait_for(Topic::Turns(agent.metadata.uid.clone()));
+    loop {
+        let turn = turn(&state, &agent, &id).await?;
+        let left = ends.saturating_sub(shared.ambient.clock.elapsed());
+        if turn.state.is_final() || left.is_zero() {
+            return Ok(Json(turn).into_response());
+        }
+        tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => return Ok(Json(turn).into_response()),
+            changed = turns.changed() => {
+                if changed.is_err() {
+                    return Ok(Json(turn).into_response());
+                }
+            }
+            () = shared.ambient.clock.sleep(left) => {}
+        }
+    }
 }
 
 /// `POST /agents/{name}/turns/{id}/cancel`: asks for a turn's end. The Agent's controller sees to

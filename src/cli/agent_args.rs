@@ -1,0 +1,229 @@
+//! The words of the commands that speak of agents.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::{ListArgs, ObjectFormat, PermissionName, ServerArgs};
+
+/// The agent CLIs by the names that people use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentName {
+    /// A shell that runs each message as a command line; needs no account
+    Command,
+    /// Claude Code
+    Claude,
+    /// OpenCode
+    Opencode,
+    /// Codex
+    Codex,
+    /// Gemini
+    Gemini,
+}
+
+impl AgentName {
+    /// The name, as it stands in specs and in the environment.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Claude => "claude",
+            Self::Opencode => "opencode",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+        }
+    }
+}
+
+/// Who works, and on what: the same words for a job and for an agent.
+#[derive(Debug, Clone, Default, Args)]
+pub struct WorkArgs {
+    /// Which agent CLI works; where none is named, what the server is configured to take, else
+    /// the first that it finds, else a shell
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<AgentName>,
+    /// The model, for agents that have one
+    #[arg(long, value_name = "MODEL", requires = "agent")]
+    pub model: Option<String>,
+    /// What it clones and works in: owner/project on GitHub, a URL, or a path that begins with
+    /// /, ~/ or ./
+    #[arg(long, value_name = "REPO")]
+    pub repo: Option<String>,
+    /// The repo's branch; the remote's default where none is given
+    #[arg(long, value_name = "BRANCH", requires = "repo")]
+    pub branch: Option<String>,
+    /// How its permission requests are answered
+    #[arg(long, value_name = "MODE")]
+    pub permissions: Option<PermissionName>,
+}
+
+/// `start`.
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    /// The agent's name, and where it works; one that holds a / or begins with ~ or . is a path.
+    /// A name is made up where none is given; the path is this directory where neither it nor a
+    /// repo is given
+    #[arg(value_name = "NAME] [PATH", num_args = 0..=2)]
+    pub what: Vec<String>,
+    /// Who works, and on what.
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// What it shall know besides every message
+    #[arg(long, value_name = "TEXT")]
+    pub instructions: Option<String>,
+    /// The wall time of one turn; 30m where none is given
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<crate::resource::Span>,
+    /// How long it stays awake without a message; 15m where none is given
+    #[arg(long, value_name = "DURATION")]
+    pub idle_timeout: Option<crate::resource::Span>,
+    /// Print the object in this format
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ObjectFormat>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `send`.
+#[derive(Debug, Clone, Args)]
+pub struct SendArgs {
+    /// The agent
+    #[arg(value_name = "AGENT")]
+    pub name: String,
+    /// The message; its words are joined by spaces. - or nothing reads standard input
+    #[arg(value_name = "MESSAGE", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub message: Vec<String>,
+    /// Print the answer as it comes, and exit as the turn ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// A file that comes with the message; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `stop`.
+#[derive(Debug, Clone, Args)]
+pub struct StopArgs {
+    /// The agents
+    #[arg(value_name = "AGENT", required_unless_present = "all", conflicts_with = "all")]
+    pub names: Vec<String>,
+    /// All agents
+    #[arg(long)]
+    pub all: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `list`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsArgs {
+    /// How the list is shown.
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// `turns`.
+#[derive(Debug, Clone, Args)]
+pub struct TurnsArgs {
+    /// The agent
+    #[arg(value_name = "AGENT")]
+    pub name: String,
+    /// How many of the newest to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub last: u32,
+    /// Print JSON instead of a table
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<TurnsFormat>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// How turns are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TurnsFormat {
+    /// As JSON
+    Json,
+}
+
+/// `retry`.
+#[derive(Debug, Clone, Args)]
+pub struct RetryArgs {
+    /// An agent, a job, or KIND/NAME
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Begin a new session, and do not wait for a sprite that nobody can find
+    #[arg(long)]
+    pub force: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `set`.
+#[derive(Debug, Clone, Args)]
+pub struct SetArgs {
+    /// An agent, a job, or KIND/NAME
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What to set; nothing behind the = takes a field away
+    #[arg(value_name = "FIELD=VALUE", required = true)]
+    pub fields: Vec<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `secret`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(after_help = "Examples:
+  open-dispatch secret set github < token.txt
+  open-dispatch secret set github            asks for it, and shows nothing
+  open-dispatch secret list
+  open-dispatch secret rm github
+
+A spec names it: env: [{name: GH_TOKEN, fromSecret: github}]. A value is never an argument, for
+everybody on the machine can read those, and it is never shown.")]
+pub enum SecretCommand {
+    /// Set a secret, from standard input or by asking
+    Set(SecretArgs),
+    /// List the names of secrets, and where their values come from
+    List(SecretListArgs),
+    /// Remove a secret
+    Rm(SecretArgs),
+}
+
+/// `secret set` and `secret rm`.
+#[derive(Debug, Clone, Args)]
+pub struct SecretArgs {
+    /// The secret's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `secret list`.
+#[derive(Debug, Clone, Args)]
+pub struct SecretListArgs {
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `down`.
+#[derive(Debug, Clone, Args)]
+pub struct DownArgs {
+    /// How long to wait for the last of them
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub timeout: crate::resource::Span,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}

@@ -1,0 +1,102 @@
+//! `set`: changes fields of a spec by their names.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    agents::named,
+    args::SetArgs,
+    client::{Client, member},
+    error::Error,
+    out,
+    target::full_name,
+};
+
+/// Runs `set`.
+///
+/// # Errors
+/// A field that cannot be set, or the server's refusal.
+pub async fn set(args: SetArgs) -> Result<u8, Error> {
+    let client = Client::find(&args.server)?;
+    let (kind, object) = named(&client, &args.name).await?;
+    let mut spec = json!({});
+    for field in &args.fields {
+        put(&mut spec, field, &object["spec"])?;
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let patch = json!({"spec": spec});
+    let written = client.write(Method::PATCH, &member(kind, name), &[], &patch).await?;
+    let same = written["metadata"]["resourceVersion"] == object["metadata"]["resourceVersion"];
+    let word = if same { "unchanged" } else { "changed" };
+    out::line(format!("{} {word}", full_name(kind, name)))?;
+    Ok(0)
+}
+
+/// Puts one `FIELD=VALUE` into a patch of the spec.
+fn put(patch: &mut Value, field: &str, spec: &Value) -> Result<(), Error> {
+    let Some((name, value)) = field.split_once('=') else {
+        return Err(Error::Usage(format!(
+            "`{field}` sets nothing; write FIELD=VALUE, such as idleTimeout=1h"
+        )));
+    };
+    let name = name.strip_prefix("spec.").unwrap_or(name);
+    let path: Vec<&str> = match name {
+        "model" => {
+            let agent = spec["agent"].as_object().and_then(|agent| agent.keys().next());
+            vec!["agent", agent.map_or("claude", String::as_str), "model"]
+        }
+        "mode" => vec!["permissions", "mode"],
+        "branch" => vec!["repo", "branch"],
+        name => name.split('.').collect(),
+    };
+    if path.iter().any(|part| part.is_empty()) {
+        return Err(Error::Usage(format!("`{name}` is no field; write a name such as model")));
+    }
+    let mut place = patch;
+    for part in path {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[part];
+    }
+    *place = read(value);
+    Ok(())
+}
+
+/// A value: JSON where it is that, else text; nothing takes the field away.
+fn read(value: &str) -> Value {
+    if value.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(value).unwrap_or_else(|_| value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_go_by_their_place_and_values_by_their_look() {
+        let spec = json!({"agent": {"codex": {}}});
+        let patch = |fields: &[&str]| {
+            let mut patch = json!({});
+            fields.iter().try_for_each(|field| put(&mut patch, field, &spec)).map(|()| patch)
+        };
+        assert_eq!(
+            patch(&["model=m", "mode=ask", "budget.usd=2.5", "budget.turns=3", "branch=b"])
+                .unwrap(),
+            json!({
+                "agent": {"codex": {"model": "m"}}, "permissions": {"mode": "ask"},
+                "budget": {"usd": 2.5, "turns": 3}, "repo": {"branch": "b"},
+            })
+        );
+        assert_eq!(
+            patch(&["instructions=a=b c", "suspend=true", "idleTimeout=15m", "spec.repo="])
+                .unwrap(),
+            json!({"instructions": "a=b c", "suspend": true, "idleTimeout": "15m", "repo": null})
+        );
+        for bad in ["model", "=x", "a..b=c", ".=c"] {
+            assert_eq!(patch(&[bad]).unwrap_err().code(), 2, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the words for who works on what become: the parts of a spec that jobs and agents share.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::{args::WorkArgs, error::Error};
+
+/// The spec that the words describe. Paths are resolved against the caller's directory, where the
+/// server sees the same files; else `~` stays, and is the server's to resolve. An agent that is
+/// not named is the server's to find.
+///
+/// # Errors
+/// Words that do not fit together.
+pub fn of(
+    work: &WorkArgs,
+    workdir: Option<&Path>,
+    here: Option<&Path>,
+    home: Option<&Path>,
+) -> Result<Value, Error> {
+    let workdir = match (workdir, &work.repo) {
+        (Some(directory), _) => Some(resolve(directory, here)?),
+        (None, Some(_)) => None,
+        (None, None) => here.map(Path::to_path_buf),
+    };
+    let mut local = Map::new();
+    if let Some(directory) = workdir {
+        local.insert("workdir".to_owned(), text(&directory)?.into());
+    }
+    let mut spec = json!({"runtime": {"local": local}});
+    if let Some(agent) = agent(work)? {
+        spec["agent"] = agent;
+    }
+    if let Some(word) = &work.repo {
+        let mut repo = repo(word, here, home)?;
+        if let Some(branch) = &work.branch {
+            repo["branch"] = branch.as_str().into();
+        }
+        spec["repo"] = repo;
+    }
+    if let Some(mode) = work.permissions {
+        spec["permissions"] = json!({"mode": mode.as_str()});
+    }
+    Ok(spec)
+}
+
+/// The agent that is named, with its model.
+fn agent(work: &WorkArgs) -> Result<Option<Value>, Error> {
+    let Some(name) = work.agent else { return Ok(None) };
+    let cli = crate::resource::resolve::agent_named(name.as_str())
+        .map_err(|e| Error::Usage(e.to_string()))?;
+    let mut agent = json!(cli);
+    if let Some(model) = &work.model {
+        if cli.name() == "command" {
+            return Err(Error::Usage(
+                "--model is for agents that have a model; name one with --agent, such as \
+                 --agent claude"
+                    .to_owned(),
+            ));
+        }
+        agent[cli.name()]["model"] = model.as_str().into();
+    }
+    Ok(Some(agent))
+}
+
+/// Which repository a word names: a URL, a path, or `owner/project` on GitHub.
+fn repo(word: &str, here: Option<&Path>, home: Option<&Path>) -> Result<Value, Error> {
+    if let Some(home) = home
+        && let Some(below) = word.strip_prefix("~/")
+    {
+        return Ok(json!({"url": text(&home.join(below))?}));
+    }
+    let is_path = ["/", "./", "../", "~/"].iter().any(|start| word.starts_with(start))
+        || matches!(word, "." | ".." | "~");
+    if is_path {
+        return Ok(json!({"url": text(&resolve(Path::new(word), here)?)?}));
+    }
+    if word.contains(':') {
+        return Ok(json!({"url": word}));
+    }
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    match word.split_once('/') {
+        Some((owner, project)) if part(owner) && part(project) => Ok(json!({"github": word})),
+        _ => Err(Error::Usage(format!(
+            "--repo is `{word}`, which names no repository; write owner/project, a URL, or a \
+             path that begins with /, ~/ or ./"
+        ))),
+    }
+}
+
+/// A path as the server must see it; `~` is the server's to resolve.
+pub fn resolve(path: &Path, here: Option<&Path>) -> Result<PathBuf, Error> {
+    if path.is_absolute() || path.starts_with("~") {
+        return Ok(path.to_path_buf());
+    }
+    let here = here.ok_or_else(|| {
+        Error::Usage(format!(
+            "`{}` is relative, and the server is elsewhere; write the whole path on its machine",
+            path.display()
+        ))
+    })?;
+    // `here/./x` means `here/x`; `..` stays, since with symbolic links only the kernel can tell.
+    Ok(here.join(path).components().collect())
+}
+
+fn text(path: &Path) -> Result<&str, Error> {
+    path.to_str().ok_or_else(|| {
+        Error::Usage(format!("the path `{}` is not UTF-8, and cannot be used", path.display()))
+    })
+}
