@@ -152,7 +152,11 @@ impl Shelf {
                     let _ = on.send(Said::Event(event)).await;
                     self.told.insert(name, look);
                 }
-                Err(why) => say(format!("artifact {name:?} could not be kept: {why}")).await,
+                Err((why, look)) => {
+                    // What is not wanted is not offered again, unless it changes.
+                    self.told.extend(look.map(|look| (name.clone(), look)));
+                    say(format!("artifact {name:?} could not be kept: {why}")).await;
+                }
             }
         }
         if let Err(error) = self.note() {
@@ -177,28 +181,32 @@ impl Shelf {
         Ok(names)
     }
 
-    /// Brings one file; none if it is gone by now.
+    /// Brings one file; none if it is gone by now. A failure comes with the state of the file in
+    /// which it will not be wanted by trying again.
     async fn bring_one(
         &self,
         dir: &OwnedFd,
         name: &str,
         until: Duration,
-    ) -> Result<Option<(String, Look)>, String> {
-        let Some((file, look)) = take(dir, name).map_err(|error| error.to_string())? else {
+    ) -> Result<Option<(String, Look)>, (String, Option<Look>)> {
+        let disk = |error: io::Error| (error.to_string(), None);
+        let Some((file, look)) = take(dir, name).map_err(disk)? else {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(disk)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(format!("it is larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024));
+            let why = format!("it is larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024);
+            return Err((why, Some(look)));
         }
         let bytes = Bytes::from(bytes);
         let mut backoff = Backoff::default();
         loop {
             match report::upload(&self.address, name, bytes.clone()).await {
                 Ok(url) => return Ok(Some((url, look))),
-                Err(error) if error.is_final() || ambient::elapsed() >= until => {
-                    return Err(error.to_string());
+                Err(error) if error.is_final() => return Err((error.to_string(), Some(look))),
+                Err(error) if ambient::elapsed() >= until => {
+                    return Err((error.to_string(), None));
                 }
                 Err(_) => ambient::sleep(backoff.next(ambient::chance())).await,
             }

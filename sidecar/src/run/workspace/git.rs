@@ -110,11 +110,28 @@ impl<'a> Git<'a> {
         args: &[&str],
     ) -> Result<Option<String>, String> {
         let args = args.iter().map(OsString::from).collect();
-        let mut child = self.start(workdir, args, self.hide.clone(), &[])?;
+        let (line, _) = self.quietly(workdir, args, &[]).await?;
+        Ok(line)
+    }
+
+    /// Runs git there without a line of the run; answers its first line, if it did what it was to
+    /// do, and its last word if not.
+    pub(super) async fn quietly(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        keep: &[PathBuf],
+    ) -> Result<(Option<String>, Option<String>), String> {
+        let mut child = self.start(workdir, args, self.hide.clone(), keep)?;
         drop(child.stdin.take());
         let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
         let line = String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned);
-        Ok(line.filter(|line| output.status.success() && !line.is_empty()))
+        if output.status.success() {
+            return Ok((line.filter(|line| !line.is_empty()), None));
+        }
+        let said: Vec<String> =
+            String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+        Ok((None, Some(last_word(&said, output.status))))
     }
 
     fn start(

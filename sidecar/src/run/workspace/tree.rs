@@ -158,7 +158,11 @@ async fn repository(git: &Git<'_>, of: &Path, place: &Path) -> Result<Repository
             let mut words: Vec<OsString> =
                 ["worktree", "repair"].iter().map(OsString::from).collect();
             words.push(place.into());
-            git.run(of, words, &[place.to_owned()]).await.map_err(|why| lost(&why))?;
+            let (_, failed) =
+                git.quietly(of, words, &[place.to_owned()]).await.map_err(|why| lost(&why))?;
+            if let Some(why) = failed {
+                return Err(lost(&format!("that git could not mend ({why})")));
+            }
             own.clone()
         }
         _ => return Err(lost("that its repository does not know")),
