@@ -45,6 +45,9 @@ pub const HANDS: [(&str, &str); 4] = [
     ("sprite.clean", "clean"),
 ];
 
+/// How an object is changed.
+pub type Deed = fn(&mut AnyObject);
+
 /// What a person does, and when, in seconds since the start.
 pub type Edit = (u64, Wish);
 
@@ -169,7 +172,7 @@ pub struct Stage {
     world: Arc<World>,
     ids: Arc<SeededIds>,
     person_writes: u64,
-    intrusion: Option<(usize, fn(&mut AnyObject))>,
+    intrusion: Option<(usize, Deed)>,
     intruder: Option<Arc<Intruder>>,
     conflicts: u64,
 }
@@ -181,7 +184,7 @@ struct Intruder {
     steps: Arc<ScriptedSteps>,
     now: Timestamp,
     at: usize,
-    change: fn(&mut AnyObject),
+    change: Deed,
     passed: AtomicUsize,
     writes: AtomicU64,
 }
@@ -609,7 +612,7 @@ pub fn play(scenario: &Scenario, faults: &[(usize, Mode)]) -> Played {
 }
 
 /// The same, with somebody who changes the Agent just before the step of this number.
-pub fn play_intruded(scenario: &Scenario, at: usize, change: fn(&mut AnyObject)) -> Played {
+pub fn play_intruded(scenario: &Scenario, at: usize, change: Deed) -> Played {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
         let mut stage = Stage::new(scenario, MemoryStore::new());
         stage.intrusion = Some((at, change));
