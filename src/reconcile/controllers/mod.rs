@@ -3,7 +3,7 @@
 //! | controller | reads | writes | acts on |
 //! |---|---|---|---|
 //! | [`JobController`] | a Job, its Sprites | Sprites, the Job's status | the store alone |
-//! | [`AgentController`] | an Agent, its Sprites | Sprites, the Agent's status | the store alone |
+//! | [`AgentController`] | an Agent, its Sprites, its turns | Sprites, turns, orders, the Agent's status | the store alone |
 //! | [`AdmissionController`] | all Sprites of a runtime | `Admitted` of each | the store alone |
 //! | [`KeepsakeController`] | who is there | nothing | what a runtime keeps of those who are not |
 //! | [`SpriteController`] | a Sprite, what its runtime sees | its conditions, its inbox | the runtime |
@@ -20,6 +20,10 @@
 //! thirty seconds kills. Once the sprite is *gone* (no process) and *drained* (its exit is held, or
 //! a minute has passed and the gap is told), it cleans up and lets go of the Sprite. Only now
 //! does the Job controller make the next attempt, or declare the Job's end.
+//!
+//! **The life of an Agent** is the same, with one Sprite after another for as long as somebody wants
+//! it, and within a Sprite's life one run after another: it sleeps and is woken. What it is told
+//! are turns; their life stands in `agent/turns.rs`.
 
 mod admission;
 mod agent;
