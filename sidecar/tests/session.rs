@@ -116,7 +116,11 @@ async fn a_shell_that_dies_of_its_sleep_is_asleep_all_the_same() {
     stage.signal_reporter(rustix::process::Signal::TERM);
     assert_eq!(stage.world.exit().await.reason, ExitReason::Asleep);
     let (outcome, message) = ended(&stage.world, "one").await;
-    assert_eq!((outcome, message.contains("signal")), (TurnOutcome::Interrupted, true), "{message}");
+    assert_eq!(
+        (outcome, message.contains("signal")),
+        (TurnOutcome::Interrupted, true),
+        "{message}"
+    );
     assert_eq!(stage.tree(), Vec::<u32>::new());
 }
 
@@ -193,7 +197,11 @@ async fn whatever_a_turn_does_to_itself_the_next_one_runs() {
         ("dies", "echo dies; kill -9 $$", failed("ended by signal 9")),
         ("falls silent", "exec 1>&- 2>&-; sleep 0.2", fine.clone()),
         ("leaves somebody", "setsid sleep 600 & echo left", fine.clone()),
-        ("forks", "i=0; while [ $i -lt 200 ]; do sleep 0.01 & i=$((i+1)); done; wait", fine.clone()),
+        (
+            "forks",
+            "i=0; while [ $i -lt 200 ]; do sleep 0.01 & i=$((i+1)); done; wait",
+            fine.clone(),
+        ),
         ("one line", "head -c 20000000 /dev/zero | tr '\\0' x", fine.clone()),
         ("floods", "yes flood | head -c 30000000", fine.clone()),
         ("ends", "echo; echo end", fine),
