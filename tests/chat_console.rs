@@ -113,6 +113,7 @@ fn options(place: &Place) -> Options {
         ends_server: false,
         history: None,
         no_color: true,
+        plain: false,
         ambient: Ambient::real(),
     }
 }

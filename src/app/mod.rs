@@ -90,10 +90,10 @@ pub struct Running {
 }
 
 /// What a server left behind when it stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
-    /// How many sprites run on.
-    pub sprites: usize,
+    /// Whose sprites run on, such as `agent api-bot` and `job nightly`.
+    pub names: Vec<String>,
 }
 
 /// Why a server cannot be brought up, or went down.
@@ -336,7 +336,7 @@ impl Running {
                 tracing::warn!("the engine did not end in time; the next start goes on from there");
             }
         }
-        let sprites = living(&self.store).await;
+        let names = living(&self.store).await;
         if let Some(hub) = &self.hub {
             hub.close();
         }
@@ -349,8 +349,8 @@ impl Running {
         }
         // A client that finds no address says at once that no server runs.
         let _ = fs::remove_file(&self.endpoint);
-        tracing::info!(sprites, "the server has stopped");
-        Stopped { sprites }
+        tracing::info!(?names, "the server has stopped");
+        Stopped { names }
     }
 }
 
@@ -395,17 +395,21 @@ fn local_config(
     local
 }
 
-/// How many sprites live, as far as the store knows.
-async fn living(store: &Arc<dyn Store>) -> usize {
-    let Ok(listing) = store.list(Kind::Sprite, None, usize::MAX).await else { return 0 };
-    let lives = |object: crate::resource::AnyObject| {
-        object.into_sprite().is_some_and(|sprite| {
-            sprite.status.local.is_some()
-                && sprite.status.exit.is_none()
-                && !sprite.status.conditions.is_true("Gone")
-        })
+/// Whose sprites live, as far as the store knows.
+async fn living(store: &Arc<dyn Store>) -> Vec<String> {
+    let Ok(listing) = store.list(Kind::Sprite, None, usize::MAX).await else { return Vec::new() };
+    let lives = |sprite: &crate::resource::Sprite| {
+        sprite.status.local.is_some()
+            && sprite.status.exit.is_none()
+            && !sprite.status.conditions.is_true("Gone")
+            && !sprite.status.conditions.is_true("Asleep")
     };
-    listing.items.into_iter().filter(|object| lives(object.clone())).count()
+    let whose = |sprite: crate::resource::Sprite| match sprite.metadata.controller() {
+        Some(owner) => format!("{} {}", owner.kind.singular(), owner.name),
+        None => format!("sprite {}", sprite.metadata.name),
+    };
+    let sprites = listing.items.into_iter().filter_map(crate::resource::AnyObject::into_sprite);
+    sprites.filter(lives).map(whose).collect()
 }
 
 async fn compact(store: Arc<dyn Store>, ambient: Ambient) {

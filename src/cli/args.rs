@@ -392,6 +392,9 @@ pub struct ChatArgs {
     /// The channel; people in one channel see the same
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub channel: String,
+    /// Show text as it is, without colours and the look of Markdown
+    #[arg(long)]
+    pub plain: bool,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,

@@ -51,7 +51,12 @@ pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
         let now = SystemClock.now();
         let separator = if first { "" } else { "\n\n" };
         first = false;
-        out::data(format!("{separator}{}", page(kind, &object, &events, now)))?;
+        let talk = match kind {
+            Kind::Agent => Some(talk(&client, &name).await?),
+            Kind::Job | Kind::Sprite => None,
+        };
+        let text = page(kind, &object, talk.as_ref(), &events, now);
+        out::data(format!("{separator}{text}"))?;
     }
     if failed { Err(Error::Told) } else { Ok(0) }
 }
@@ -68,8 +73,30 @@ async fn all(client: &Client, kinds: &[Kind]) -> Result<Vec<(Kind, String)>, Err
     Ok(objects)
 }
 
+/// What an agent was told, asks for, and may do.
+struct Talk {
+    turns: Value,
+    approvals: Value,
+    grants: Value,
+}
+
+/// How many of the newest turns the page shows.
+const LAST_TURNS: &str = "10";
+
+async fn talk(client: &Client, name: &str) -> Result<Talk, Error> {
+    let path = member(Kind::Agent, name);
+    let get = async |rest: &str, query: &[(&str, &str)]| {
+        client.get(&format!("{path}/{rest}"), query, "application/json").await
+    };
+    Ok(Talk {
+        turns: get("turns", &[("last", LAST_TURNS)]).await?,
+        approvals: get("approvals", &[]).await?,
+        grants: get("grants", &[]).await?,
+    })
+}
+
 /// The page.
-fn page(kind: Kind, object: &Value, events: &Value, now: Timestamp) -> String {
+fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Timestamp) -> String {
     let mut page = Page { lines: Vec::new(), now };
     let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
     page.text("Name", &meta["name"]);
@@ -137,6 +164,9 @@ fn page(kind: Kind, object: &Value, events: &Value, now: Timestamp) -> String {
     page.cost(&status["cost"]);
     page.artifacts(&status["artifacts"]);
     page.conditions(&status["conditions"]);
+    if let Some(talk) = talk {
+        page.talk(talk);
+    }
     page.events(events);
     page.finish()
 }
@@ -314,6 +344,29 @@ impl Page {
         self.table("Conditions", ["Type", "Status", "Age", "Reason", "Message"], &rows);
     }
 
+    /// What an agent was told, asks for, and may do.
+    fn talk(&mut self, talk: &Talk) {
+        let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+        let text =
+            |row: &Value, member: &str| out::harmless(row[member].as_str().unwrap_or_default());
+        let now = self.now;
+        let turns: Vec<[String; 7]> =
+            items(&talk.turns).iter().map(|turn| super::turns::row(turn, now)).collect();
+        let head = ["Turn", "State", "Author", "Age", "Took", "Cost", "Message"];
+        self.table("Last turns", head, &turns);
+        let asks: Vec<[String; 3]> = items(&talk.approvals)
+            .iter()
+            .filter(|row| row["state"] == "Pending")
+            .map(|row| [text(row, "request"), text(row, "tool"), text(row, "title")])
+            .collect();
+        self.table("Waits for an answer", ["Request", "Tool", "Title"], &asks);
+        let grants: Vec<[String; 3]> = items(&talk.grants)
+            .iter()
+            .map(|row| [text(row, "id"), text(row, "rule"), text(row, "by")])
+            .collect();
+        self.table("Allowed for good", ["Id", "Rule", "By"], &grants);
+    }
+
     fn events(&mut self, events: &Value) {
         let now = self.now;
         let list = events.as_array().or(events["items"].as_array());
@@ -426,7 +479,7 @@ mod tests {
              "first": "2026-01-01T00:00:01Z", "last": "2026-01-01T00:05:00Z"},
         ]);
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(Kind::Job, &job, &events, now));
+        insta::assert_snapshot!(page(Kind::Job, &job, None, &events, now));
     }
 
     #[test]
@@ -441,6 +494,6 @@ mod tests {
             "status": {"run": 0, "local": {"bootId": "b", "pid": 7, "startTime": 9}},
         });
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(Kind::Sprite, &sprite, &json!({"items": []}), now));
+        insta::assert_snapshot!(page(Kind::Sprite, &sprite, None, &json!({"items": []}), now));
     }
 }

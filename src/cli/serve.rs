@@ -66,7 +66,7 @@ pub fn chat(args: ChatArgs) -> Result<u8, Error> {
             // A server that is not ready yet still takes messages.
             Ok(_) | Err(Error::Api { code: 503, .. }) => {
                 has_console(&client).await?;
-                talk(place, args.channel, false).await.map(|()| 0)
+                talk(place, args.channel, args.plain, false).await.map(|()| 0)
             }
             Err(error) => Err(error),
         }
@@ -163,7 +163,7 @@ async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
         Some(channel) => {
             out::note(format!("server at {address}, its log in {}", log.display()));
             tokio::select! {
-                left = talk(Place::Data(data), channel, true) => left,
+                left = talk(Place::Data(data), channel, false, true) => left,
                 error = running.failed() => Err(failed(error)),
                 () = signals.next() => Ok(()),
             }
@@ -190,18 +190,29 @@ async fn up(config: Config, console: Option<String>) -> Result<u8, Error> {
 
 async fn down(running: Running) {
     let stopped = running.stop().await;
-    out::note(match stopped.sprites {
-        0 => "the server has stopped".to_owned(),
-        1 => "the server has stopped; one agent runs on, and the next server takes it over"
-            .to_owned(),
-        n => format!(
-            "the server has stopped; {n} agents run on, and the next server takes them over"
-        ),
-    });
+    out::note(left_behind(&stopped.names));
+}
+
+/// What to say of what runs on without the server.
+fn left_behind(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    if names.is_empty() {
+        return "the server has stopped".to_owned();
+    }
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (verb, them) = if names.len() == 1 { ("runs", "it") } else { ("run", "them") };
+    format!(
+        "the server has stopped; {}{more} {verb} on, and the next server takes {them} over. \
+         open-dispatch down, before it stops, ends them all",
+        names[..names.len().min(SHOWN)].join(", ")
+    )
 }
 
 /// Chats until the person leaves.
-async fn talk(place: Place, channel: String, ends_server: bool) -> Result<(), Error> {
+async fn talk(place: Place, channel: String, plain: bool, ends_server: bool) -> Result<(), Error> {
     let history = match &place {
         Place::Data(data) => Some(data.join(HISTORY_FILE)),
         Place::Server(..) => None,
@@ -215,6 +226,7 @@ async fn talk(place: Place, channel: String, ends_server: bool) -> Result<(), Er
         ends_server,
         history,
         no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+        plain,
         ambient: Ambient::real(),
     };
     chat::run(options).await.map_err(|error| match error {

@@ -82,6 +82,8 @@ impl World {
             // Whatever CLIs this machine has.
             .env("SPRITE_AGENT_TYPE", "command")
             .env("OPEN_DISPATCH_DATA", self.data())
+            // Whatever is installed on this machine: who names no agent means a shell.
+            .env("SPRITE_AGENT_TYPE", "command")
             .current_dir(self.work());
         command
     }
@@ -214,7 +216,7 @@ impl Drop for World {
             return;
         }
         // What still runs here must not outlive the test.
-        let jobs = self.od(&["get", "jobs", "-o", "name"]);
+        let jobs = self.od(&["get", "jobs,agents", "-o", "name"]);
         let names = jobs.text();
         let mut args = vec!["delete"];
         args.extend(names.lines());

@@ -4,7 +4,7 @@ use std::{
     io::Write as _,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -24,10 +24,12 @@ use rustyline::{
 };
 use tokio::sync::mpsc;
 
-use super::{Input, Screen};
+use super::{
+    Input, Screen,
+    address::{self, Addressed, AgentLine},
+};
 use crate::chat::grammar::{RUN_FLAGS, Verb};
 
-const PROMPT: &str = "> ";
 /// How many lines are remembered.
 const HISTORY: usize = 2_000;
 /// The agents that a run can name.
@@ -61,18 +63,65 @@ impl Drop for Borrowed {
     }
 }
 
-/// The names that completion knows.
+/// The names that completion knows, and whom plain lines are for.
 #[derive(Debug, Default)]
-pub(super) struct Words(Mutex<Vec<String>>);
+pub(super) struct Words(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    jobs: Vec<String>,
+    agents: Vec<AgentLine>,
+    /// Whom plain lines are for, if somebody was chosen.
+    current: Option<String>,
+    /// Whom the last line was for.
+    spoken_to: Option<String>,
+}
 
 impl Words {
-    /// Learns the jobs' names.
-    pub(super) fn know(&self, jobs: Vec<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = jobs;
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn jobs(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Learns the jobs' names.
+    pub(super) fn know(&self, jobs: Vec<String>) {
+        self.lock().jobs = jobs;
+    }
+
+    /// Learns how the agents are.
+    pub(super) fn know_agents(&self, agents: Vec<AgentLine>) {
+        self.lock().agents = agents;
+    }
+
+    /// Reads whom a line is for.
+    pub(super) fn address(&self, line: &str) -> Addressed {
+        let mut known = self.lock();
+        let Known { agents, current, .. } = &mut *known;
+        let addressed = address::address(line, current, agents);
+        if let Addressed::Say(said) = &addressed
+            && let Some(rest) = said.strip_prefix("/od-send ")
+        {
+            known.spoken_to = rest.split_whitespace().next().map(str::to_owned);
+        }
+        addressed
+    }
+
+    /// The agent that is spoken to, if a turn of it runs.
+    pub(super) fn busy(&self) -> Option<String> {
+        let known = self.lock();
+        let spoken_to = known.spoken_to.as_deref().or(known.current.as_deref());
+        let agent = address::meant(spoken_to, &known.agents)?;
+        agent.busy.then(|| agent.name.clone())
+    }
+
+    fn prompt(&self) -> String {
+        let known = self.lock();
+        address::prompt(address::meant(known.current.as_deref(), &known.agents))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let known = self.lock();
+        let agents = known.agents.iter().map(|agent| agent.name.clone());
+        agents.chain(known.jobs.iter().cloned()).collect()
     }
 }
 
@@ -90,6 +139,7 @@ pub(super) fn start(
         .build();
     let mut editor: Editor<Help, FileHistory> = Editor::with_config(config)?;
     let empty = Arc::new(AtomicBool::new(true));
+    let prompts = Arc::clone(&words);
     editor.set_helper(Some(Help { words, empty: Arc::clone(&empty) }));
     if let Some(path) = &history {
         // The first chat of all has no history.
@@ -97,7 +147,7 @@ pub(super) fn start(
     }
     let mut printer = editor.create_external_printer()?;
     std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
-        read(&mut editor, &empty, &inputs);
+        read(&mut editor, &empty, &prompts, &inputs);
         if let Some(path) = history
             && let Err(error) = editor.history_mut().save(&path)
         {
@@ -107,17 +157,31 @@ pub(super) fn start(
     Ok(Box::new(move |text| printer.print(text.to_owned()).map_err(std::io::Error::other)))
 }
 
-fn read(editor: &mut Editor<Help, FileHistory>, empty: &AtomicBool, inputs: &mpsc::Sender<Input>) {
+fn read(
+    editor: &mut Editor<Help, FileHistory>,
+    empty: &AtomicBool,
+    words: &Words,
+    inputs: &mpsc::Sender<Input>,
+) {
+    let mut interrupted = false;
     loop {
         empty.store(true, Ordering::Relaxed);
-        let input = match editor.readline(PROMPT) {
+        let again = std::mem::take(&mut interrupted);
+        let input = match editor.readline(&words.prompt()) {
             Ok(line) => Input::Line(line),
+            // The first Ctrl-C on an empty line ends a turn that runs; the second leaves.
+            Err(ReadlineError::Interrupted)
+                if !again && empty.load(Ordering::Relaxed) && words.busy().is_some() =>
+            {
+                interrupted = true;
+                Input::Interrupt
+            }
             // Ctrl-C takes back what was typed; on an empty line it means to leave.
             Err(ReadlineError::Interrupted) if !empty.load(Ordering::Relaxed) => continue,
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => Input::Leave,
             Err(error) => Input::Broken(error.to_string()),
         };
-        let over = !matches!(input, Input::Line(_));
+        let over = !matches!(input, Input::Line(_) | Input::Interrupt);
         if inputs.blocking_send(input).is_err() || over {
             return;
         }
@@ -153,7 +217,7 @@ impl Completer for Help {
         at: usize,
         _: &Context<'_>,
     ) -> Result<(usize, Vec<String>), ReadlineError> {
-        Ok(complete(&line[..at], &self.words.jobs()))
+        Ok(complete(&line[..at], &self.words.names()))
     }
 }
 
@@ -166,10 +230,19 @@ fn complete(line: &str, jobs: &[String]) -> (usize, Vec<String>) {
         let fit = candidates.into_iter().filter(|candidate| candidate.starts_with(word));
         (start, fit.map(|candidate| format!("{candidate} ")).collect())
     };
+    if before.is_empty()
+        && let Some(name) = word.strip_prefix('@')
+    {
+        let fit = jobs.iter().filter(|known| known.starts_with(name));
+        return (start, fit.map(|name| format!("@{name} ")).collect());
+    }
     let Some(command) = before.first() else {
         let slash = if word.is_empty() || word.starts_with('/') { "/" } else { "" };
         return matching(Verb::ALL.map(|verb| format!("{slash}{}", verb.name())).to_vec());
     };
+    if *command == "/use" && before.len() == 1 {
+        return matching(jobs.to_vec());
+    }
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     match Verb::find(command) {
         Some(Verb::Run) => match before.last() {

@@ -10,7 +10,9 @@
 //! above the prompt. With a pipe, lines are read to their end, and the outcome of everything
 //! that was asked is waited for.
 
+mod address;
 mod editor;
+mod markdown;
 mod paper;
 mod wire;
 
@@ -35,6 +37,7 @@ use crate::{
     ambient::Ambient,
     chat::frames::{Frame, FrameOp, Said},
 };
+use address::Addressed;
 use paper::{Paper, Style};
 use wire::Problem;
 
@@ -56,6 +59,8 @@ pub struct Options {
     pub history: Option<PathBuf>,
     /// Whether `NO_COLOR` is set to something.
     pub no_color: bool,
+    /// Whether text is shown as it is, without the look of Markdown.
+    pub plain: bool,
     /// Time and ids.
     pub ambient: Ambient,
 }
@@ -81,6 +86,8 @@ enum Input {
     Line(String),
     /// Nothing more comes, and the outcome of what was asked is waited for.
     End,
+    /// The person wants what runs to end; where nothing runs, to leave.
+    Interrupt,
     /// The person wants to leave, now.
     Leave,
     /// It cannot be read.
@@ -150,8 +157,8 @@ pub async fn piped(
         output.write_all(text.as_bytes())?;
         output.flush()
     });
-    let style = Style { whole_lines: false, color: false };
-    let answer = converse(options, inputs, screen, style).await;
+    let style = Style { whole_lines: false, color: false, markdown: false };
+    let answer = converse(options, inputs, screen, style, Arc::default()).await;
     reader.abort();
     answer
 }
@@ -168,19 +175,26 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
     let _borrowed = editor::Borrowed::terminal();
     let screen = editor::start(options.history.clone(), Arc::clone(&words), lines)
         .map_err(|error| Error::Input(error.to_string()))?;
-    let style = Style { whole_lines: true, color: !options.no_color };
-    let learning = tokio::spawn(learn(options.clone(), words));
-    let answer = converse(options, inputs, screen, style).await;
+    let style = Style {
+        whole_lines: true,
+        color: !options.no_color && !options.plain,
+        markdown: !options.no_color && !options.plain,
+    };
+    let learning = tokio::spawn(learn(options.clone(), Arc::clone(&words)));
+    let answer = converse(options, inputs, screen, style, words).await;
     learning.abort();
     answer
 }
 
 /// Keeps the names for completion fresh.
 async fn learn(options: Options, words: Arc<editor::Words>) {
-    const FRESH: Duration = Duration::from_secs(3);
+    const FRESH: Duration = Duration::from_secs(1);
     loop {
         if let Ok(jobs) = options.server.jobs().await {
             words.know(jobs.into_iter().map(|job| job.name).collect());
+        }
+        if let Ok(agents) = options.server.agents().await {
+            words.know_agents(agents);
         }
         options.ambient.clock.sleep(FRESH).await;
     }
@@ -228,6 +242,7 @@ async fn converse(
     mut inputs: mpsc::Receiver<Input>,
     screen: Screen,
     style: Style,
+    words: Arc<editor::Words>,
 ) -> Result<(), Error> {
     let shared = Arc::new(Shared {
         client: options.ambient.ids.uid(),
@@ -249,7 +264,22 @@ async fn converse(
             };
             match input {
                 Some(Input::Line(line)) if line.trim().is_empty() => {}
+                Some(Input::Interrupt) => match words.busy() {
+                    Some(agent) => {
+                        let line = format!("· interrupting {agent}; Ctrl-D leaves, and it goes on");
+                        shared.note(&line).await?;
+                        typed.push_front(Input::Line(format!("/od-cancel {agent}")));
+                    }
+                    None => return leave(&shared).await,
+                },
                 Some(Input::Line(line)) => {
+                    let line = match words.address(&line) {
+                        Addressed::Say(line) => line,
+                        Addressed::Turned(note) => {
+                            shared.note(&note).await?;
+                            continue;
+                        }
+                    };
                     let mut saying = pin!(say(&shared, line.clone()));
                     loop {
                         tokio::select! {
@@ -369,9 +399,12 @@ async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
 async fn leave(shared: &Arc<Shared>) -> Result<(), Error> {
     let line = match shared.options.server.jobs().await {
         Ok(jobs) => {
-            let names: Vec<String> =
-                jobs.into_iter().filter(|job| !job.ended).map(|job| job.name).collect();
-            keeps_running(&names)
+            let jobs = jobs.into_iter().filter(|job| !job.ended);
+            let jobs = jobs.map(|job| format!("job/{}", job.name));
+            let agents = shared.options.server.agents().await.unwrap_or_default();
+            let agents = agents.into_iter().filter(|agent| agent.busy || agent.queued > 0);
+            let agents = agents.map(|agent| format!("agent/{}", agent.name));
+            keeps_running(&agents.chain(jobs).collect::<Vec<_>>())
         }
         Err(_) => Some("The server does not answer; what it runs keeps running.".to_owned()),
     };
@@ -392,7 +425,7 @@ fn keeps_running(names: &[String]) -> Option<String> {
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "{shown}{more} {verb} running. open-dispatch logs -f job/{first} follows, open-dispatch \
+        "{shown}{more} {verb} running. open-dispatch logs -f {first} follows, open-dispatch \
          chat comes back."
     ))
 }
@@ -403,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_is_told_what_to_type_and_what_leaving_means() {
-        let names = |n: usize| (0..n).map(|n| format!("run-{n}")).collect::<Vec<_>>();
+        let names = |n: usize| (0..n).map(|n| format!("job/run-{n}")).collect::<Vec<_>>();
         let leaving: Vec<String> =
             [1, 2, 7].iter().filter_map(|n| keeps_running(&names(*n))).collect();
         assert_eq!(keeps_running(&[]), None);

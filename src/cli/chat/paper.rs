@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::markdown::Markdown;
 use crate::chat::frames::FrameOp;
 
 /// What is new in a message that changed.
@@ -37,6 +38,8 @@ pub(super) struct Style {
     pub whole_lines: bool,
     /// Whether to use colours.
     pub color: bool,
+    /// Whether to show Markdown with its look.
+    pub markdown: bool,
 }
 
 /// The delivery that a message belongs to.
@@ -60,6 +63,7 @@ pub(super) struct Paper {
     held: String,
     /// Whether what was printed ends a line.
     at_start: bool,
+    markdown: Markdown,
 }
 
 impl Paper {
@@ -72,6 +76,7 @@ impl Paper {
             current: None,
             held: String::new(),
             at_start: true,
+            markdown: Markdown::default(),
         }
     }
 
@@ -137,6 +142,7 @@ impl Paper {
             return;
         }
         self.break_line(out);
+        self.markdown.end();
         if goes_on && let Some(label) = self.labels.get(delivery) {
             out.push_str(&self.dim(&format!("[{label}]")));
             out.push('\n');
@@ -181,7 +187,7 @@ impl Paper {
     }
 
     /// Colours for the lines that are ours, and none for what an agent printed.
-    fn paint(&self, line: &str, ends: bool) -> String {
+    fn paint(&mut self, line: &str, ends: bool) -> String {
         let text = line.trim_end_matches('\n');
         let rest = &line[text.len()..];
         if !self.style.color {
@@ -198,6 +204,9 @@ impl Paper {
         if text.starts_with("→ ") || text.starts_with("· ") {
             return format!("{}{rest}", self.dim(text));
         }
+        if self.style.markdown {
+            return format!("{}{rest}", self.markdown.line(text));
+        }
         line.to_owned()
     }
 }
@@ -208,8 +217,8 @@ mod tests {
 
     use super::*;
 
-    const PIPE: Style = Style { whole_lines: false, color: false };
-    const TERMINAL: Style = Style { whole_lines: true, color: false };
+    const PIPE: Style = Style { whole_lines: false, color: false, markdown: false };
+    const TERMINAL: Style = Style { whole_lines: true, color: false, markdown: false };
 
     fn post(id: &str) -> FrameOp {
         FrameOp::Post { id: id.into(), text: String::new() }
@@ -292,7 +301,7 @@ mod tests {
 
     #[test]
     fn colours_mark_our_lines_only() {
-        let style = Style { whole_lines: true, color: true };
+        let style = Style { whole_lines: true, color: true, markdown: false };
         let text = "run-a created\n· cloning\nplain failed\nrun-a failed: exit code 1";
         assert_eq!(
             printed(style, &[edit("a.0", text, true)]),

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio_util::io::StreamReader;
 use url::Url;
 
+use super::address::AgentLine;
 use crate::{
     ambient::Clock,
     chat::frames::{Frame, Heard, Printed, Said},
@@ -139,6 +140,17 @@ impl Server {
         self.send(Method::POST, "/console/acks", build).await.map(|_| ())
     }
 
+    /// The agents that there are, some hundreds of them at most.
+    pub(super) async fn agents(&self) -> Result<Vec<AgentLine>, Problem> {
+        let path = "/apis/opendispatch.dev/v1alpha1/agents";
+        let build = |request: RequestBuilder| request.timeout(ANSWER).query(&[("limit", "500")]);
+        let response = self.send(Method::GET, path, build).await?;
+        let list: Value =
+            response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
+        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(items.iter().filter_map(agent_line).collect())
+    }
+
     /// The jobs that there are, some hundreds of them at most.
     pub(super) async fn jobs(&self) -> Result<Vec<JobLine>, Problem> {
         let path = "/apis/opendispatch.dev/v1alpha1/jobs";
@@ -149,6 +161,17 @@ impl Server {
         let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(items.iter().filter_map(job_line).collect())
     }
+}
+
+fn agent_line(agent: &Value) -> Option<AgentLine> {
+    let status = &agent["status"];
+    let turns = |member: &str| status["turns"][member].as_u64().unwrap_or_default();
+    Some(AgentLine {
+        name: agent["metadata"]["name"].as_str()?.to_owned(),
+        phase: status["phase"].as_str().unwrap_or("Pending").to_owned(),
+        queued: turns("queued"),
+        busy: turns("running") > 0,
+    })
 }
 
 fn job_line(job: &Value) -> Option<JobLine> {
