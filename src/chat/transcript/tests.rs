@@ -180,7 +180,7 @@ fn what_is_asked_and_what_became_of_it_read_well() {
             rule: row.rule.clone(),
             questions: row.questions.clone(),
         };
-        told.push(asked_line("bot", &body));
+        told.push(asked_line("bot", true, &body));
         for state in [Pending, Allowed, Denied, Expired, Withdrawn] {
             told.push(resolved_line(&approval(kind, state, "ann")));
         }
