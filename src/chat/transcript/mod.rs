@@ -187,7 +187,8 @@ impl Transcript {
                 }
             }
             body @ EventBody::Approval { .. } => {
-                let text = asked_line(&self.name, body);
+                let is_agent = self.scope != Scope::Job;
+                let text = asked_line(&self.name, is_agent, body);
                 for line in text.lines() {
                     self.line(&mut out, line);
                 }
