@@ -110,6 +110,8 @@ fn a_wrong_agent_is_said_with_the_members_that_there_are() {
         "task: t, agent: {claude: }",
         "task: t, agent: {claude: {model: 4.5}}",
         "task: t, agent: {claude: {model: ''}}",
+        "task: t, agent: {opencode: {model: ''}}",
+        "task: t, agent: {opencode: {model: claude-sonnet-4-5}}",
         "task: t, agent: {command: {shell: [sh, -c]}}",
     ]));
 }
@@ -117,23 +119,21 @@ fn a_wrong_agent_is_said_with_the_members_that_there_are() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_not_ignored() {
     insta::assert_snapshot!(
-        specs(&[
-            "task: t, agent: {opencode: {}}",
-            "task: t, agent: {codex: {}}",
-            "task: t, agent: {acp: {command: [gemini]}}",
-        ]) + &with(&[
-            "runtime: {fly: {image: node}}",
-            "runtime: {local: {isolation: worktree}}",
-            "runtime: {local: {isolation: sandbox}}",
-            "env: [{name: A, fromSecret: b}]",
-            "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
-        ]) + &agents_with(&[
-            "channels: [{slack: {channel: C0}}]",
-            "channels: []",
-            "budget: {usd: 5}",
-            "idleTimeout: 15m",
-            "turnTimeout: 30m",
-        ])
+        specs(&["task: t, agent: {codex: {}}", "task: t, agent: {acp: {command: [gemini]}}",])
+            + &with(&[
+                "runtime: {fly: {image: node}}",
+                "runtime: {local: {isolation: worktree}}",
+                "runtime: {local: {isolation: sandbox}}",
+                "env: [{name: A, fromSecret: b}]",
+                "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
+            ])
+            + &agents_with(&[
+                "channels: [{slack: {channel: C0}}]",
+                "channels: []",
+                "budget: {usd: 5}",
+                "idleTimeout: 15m",
+                "turnTimeout: 30m",
+            ])
     );
 }
 

@@ -190,15 +190,17 @@ impl<'a> Rules<'a> {
     }
 
     fn agent(&mut self) {
-        for name in ["opencode", "codex", "acp"] {
+        for name in ["codex", "acp"] {
             if let Some(node) = self.spec.at(&["agent", name]) {
-                let message = "is not supported yet; this version has claude and command";
+                let message = "is not supported yet; this version has claude, opencode and command";
                 self.say(node, &format!("spec.agent.{name}"), message);
             }
         }
         for keys in [
             ["agent", "claude", "model"],
             ["agent", "claude", "path"],
+            ["agent", "opencode", "model"],
+            ["agent", "opencode", "path"],
             ["agent", "command", "shell"],
         ] {
             if let Some((node, text)) = self.text(&keys)
@@ -207,6 +209,16 @@ impl<'a> Rules<'a> {
                 let message = "is empty; leave it out to get the default";
                 self.say(node, &format!("spec.{}", keys.join(".")), message);
             }
+        }
+        if let Some((node, model)) = self.text(&["agent", "opencode", "model"])
+            && !model.trim().is_empty()
+            && !model.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+        {
+            let message = format!(
+                "`{model}` names no provider; write it as provider/model, such as \
+                 anthropic/claude-sonnet-4-5"
+            );
+            self.say(node, "spec.agent.opencode.model", message);
         }
     }
 

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{process::Child, sync::mpsc, task::JoinSet, time::timeout};
 
@@ -133,6 +134,15 @@ impl Server {
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib.saturating_mul(1024))
+    }
+}
+
+impl Drop for Server {
+    /// A driver that is given up leaves no server behind.
+    fn drop(&mut self) {
+        if let Some(leader) = self.child.id() {
+            process::signal_group(leader, Signal::KILL);
+        }
     }
 }
 
