@@ -149,6 +149,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    a_model_that_is_not_there
     thought_and_text
     a_tool_is_allowed
     an_edit_is_denied
