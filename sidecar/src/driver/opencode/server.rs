@@ -217,14 +217,12 @@ async fn open(
 
 /// The session to go on with, or a new one; and the one that is not there any more.
 async fn find_session(client: &Client, terms: &Terms) -> Result<(String, Option<String>), String> {
-    if let Some(id) = &terms.session {
-        if is_session_id(id) {
-            let path = format!("/session/{id}");
-            match client.ask("GET", &path, None, ANSWERS_WITHIN).await? {
-                (StatusCode::NOT_FOUND, _) => {}
-                (status, _) if status.is_success() => return Ok((id.clone(), None)),
-                (status, answer) => return Err(http::refusal(status, &answer)),
-            }
+    if let Some(id) = terms.session.as_ref().filter(|id| is_session_id(id)) {
+        let path = format!("/session/{id}");
+        match client.ask("GET", &path, None, ANSWERS_WITHIN).await? {
+            (StatusCode::NOT_FOUND, _) => {}
+            (status, _) if status.is_success() => return Ok((id.clone(), None)),
+            (status, answer) => return Err(http::refusal(status, &answer)),
         }
     }
     let body = json!({"title": terms.title});
