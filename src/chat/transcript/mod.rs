@@ -196,8 +196,9 @@ impl Transcript {
             EventBody::Retry { attempt, of, message, delay_ms } => self.line(
                 &mut out,
                 &format!(
-                    "! {}; try {attempt} of {of} in {}",
+                    "! {}; try {attempt}{} in {}",
                     one_line(message),
+                    if *of == 0 { String::new() } else { format!(" of {of}") },
                     seconds(Duration::from_millis(*delay_ms))
                 ),
             ),
