@@ -117,24 +117,34 @@ fn a_wrong_agent_is_said_with_the_members_that_there_are() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_not_ignored() {
     insta::assert_snapshot!(
-        specs(&[
-            "task: t, agent: {opencode: {}}",
-            "task: t, agent: {codex: {}}",
-            "task: t, agent: {acp: {command: [gemini]}}",
-        ]) + &with(&[
-            "runtime: {fly: {image: node}}",
-            "runtime: {local: {isolation: worktree}}",
-            "runtime: {local: {isolation: sandbox}}",
-            "env: [{name: A, fromSecret: b}]",
-            "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
-        ]) + &agents_with(&[
-            "channels: [{slack: {channel: C0}}]",
-            "channels: []",
-            "budget: {usd: 5}",
-            "idleTimeout: 15m",
-            "turnTimeout: 30m",
-        ])
+        specs(&["task: t, agent: {opencode: {}}",])
+            + &with(&[
+                "runtime: {fly: {image: node}}",
+                "runtime: {local: {isolation: worktree}}",
+                "runtime: {local: {isolation: sandbox}}",
+                "env: [{name: A, fromSecret: b}]",
+                "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
+            ])
+            + &agents_with(&[
+                "channels: [{slack: {channel: C0}}]",
+                "channels: []",
+                "budget: {usd: 5}",
+                "idleTimeout: 15m",
+                "turnTimeout: 30m",
+            ])
     );
+}
+
+#[test]
+fn what_an_acp_agent_needs_is_said() {
+    insta::assert_snapshot!(specs(&[
+        "task: t, agent: {codex: {model: ' ', path: ''}}",
+        "task: t, agent: {acp: {}}",
+        "task: t, agent: {acp: {command: []}}",
+        "task: t, agent: {acp: {command: ['']}}",
+        "task: t, agent: {acp: {command: gemini --acp}}",
+        "task: t, agent: {acp: {command: [gemini], path: /opt/gemini}}",
+    ]));
 }
 
 #[test]

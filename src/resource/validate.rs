@@ -190,15 +190,16 @@ impl<'a> Rules<'a> {
     }
 
     fn agent(&mut self) {
-        for name in ["opencode", "codex", "acp"] {
-            if let Some(node) = self.spec.at(&["agent", name]) {
-                let message = "is not supported yet; this version has claude and command";
-                self.say(node, &format!("spec.agent.{name}"), message);
-            }
+        if let Some(node) = self.spec.at(&["agent", "opencode"]) {
+            let message = "is not supported yet; this version has claude, codex, acp and command";
+            self.say(node, "spec.agent.opencode", message);
         }
         for keys in [
             ["agent", "claude", "model"],
             ["agent", "claude", "path"],
+            ["agent", "codex", "model"],
+            ["agent", "codex", "path"],
+            ["agent", "acp", "model"],
             ["agent", "command", "shell"],
         ] {
             if let Some((node, text)) = self.text(&keys)
@@ -207,6 +208,26 @@ impl<'a> Rules<'a> {
                 let message = "is empty; leave it out to get the default";
                 self.say(node, &format!("spec.{}", keys.join(".")), message);
             }
+        }
+        self.acp_command();
+    }
+
+    /// The command line of an ACP agent: its first word names a program.
+    fn acp_command(&mut self) {
+        let path = "spec.agent.acp.command";
+        let Some(command) = self.spec.at(&["agent", "acp", "command"]) else { return };
+        // What is no list at all is said by its type.
+        let is_list = command.text().is_none() && !command.is_map() && !command.is_null();
+        match command.items().first() {
+            None if is_list => {
+                let message = "is empty; write the agent's command line, such as [gemini, --acp]";
+                self.say(command, path, message);
+            }
+            Some(program) if program.text().is_some_and(|text| text.trim().is_empty()) => {
+                let message = "is empty; name the agent's program";
+                self.say(program, &format!("{path}[0]"), message);
+            }
+            _ => {}
         }
     }
 
