@@ -69,7 +69,10 @@ pub fn gemini(url: &str) -> Option<Desk> {
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": false},
         "general": {"disableAutoUpdate": true, "enableAutoUpdate": false},
-        "model": {"name": "gemini-2.5-flash"},
+        // The fake model says the same letter for long.
+        "model": {"name": "gemini-2.5-flash", "disableLoopDetection": true},
+        // The terminal that it draws commands in needs minutes for a line of 20 MB.
+        "tools": {"shell": {"enableInteractiveShell": false}, "truncateToolOutputThreshold": 40_000},
     });
     std::fs::write(home.join("settings.json"), settings.to_string()).expect("settings");
     desk.set("GEMINI_API_KEY", "test-key");
