@@ -57,12 +57,14 @@ async fn main() {
         one_shot(&cold, Some(cold_session.clone())).await;
         cold_times.push(start.elapsed());
     }
+    let memory = desk.pids().into_iter().filter_map(resident).sum::<u64>();
     run.stop().await;
 
     let (warm, cold) = (median(&mut warm_times), median(&mut cold_times));
     let ratio = warm.as_secs_f64() / cold.as_secs_f64();
     println!("turn of a warm session   {:>8.1} ms (median of {ROUNDS})", millis(warm));
     println!("turn with its own process{:>8.1} ms (median of {ROUNDS})", millis(cold));
+    println!("memory of a warm session {memory:>8} MiB resident after {} turns", ROUNDS + 1);
     println!("ratio                    {ratio:>8.3}    (bar {BAR}: {})", verdict(ratio));
 }
 
@@ -89,6 +91,14 @@ async fn one_shot(desk: &Desk, session: Option<String>) -> Option<String> {
         result["session_id"].as_str().map(str::to_owned)
     };
     tokio::task::spawn_blocking(work).await.expect("the peer runs")
+}
+
+/// The resident memory of a process in MiB, where the kernel tells it.
+fn resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]

@@ -123,13 +123,9 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
             "task: t, agent: {acp: {command: [gemini]}}",
         ]) + &with(&[
             "runtime: {fly: {image: node}}",
-            "runtime: {local: {isolation: worktree}}",
-            "runtime: {local: {isolation: sandbox}}",
-            "env: [{name: A, fromSecret: b}]",
             "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
         ]) + &agents_with(&[
             "channels: [{slack: {channel: C0}}]",
-            "channels: []",
             "budget: {usd: 5}",
             "idleTimeout: 15m",
             "turnTimeout: 30m",
@@ -165,6 +161,8 @@ fn a_wrong_value_is_said() {
             "runtime: {local: {workdir: ./here}}",
             "runtime: {local: {workdir: ~other/x}}",
             "runtime: {local: {isolation: wortree}}",
+            "runtime: {local: {isolation: worktree}}",
+            "env: [{name: A, fromSecret: ../key}, {name: B, fromSecret: b, value: c}]",
         ]) + &specs(&[
             "task: '', agent: {command: {}}",
             "task: 5, agent: {command: {}}",

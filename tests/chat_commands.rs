@@ -145,7 +145,7 @@ async fn a_run_becomes_the_job_that_was_meant() {
                 yaml::write(&job.into())
             }
             Subject::Notice { text } => text,
-            Subject::Turn { .. } => unreachable!("this version makes no turns"),
+            Subject::Turn { .. } => unreachable!("a run makes no turn"),
         };
         told.push_str(&format!("> {line}\n{answer}\n"));
     }
@@ -211,7 +211,6 @@ async fn what_cannot_be_run_is_answered_and_changes_nothing() {
         "/od-rnu x",
         "/od-run",
         "/od-run --agent clod x",
-        "/od-run --agent codex x",
         "/od-run --model opus x",
         "/od-run --branch main x",
         "/od-run --name Not_A_Name x",

@@ -4,29 +4,26 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::fs;
 
 use futures::{StreamExt as _, stream};
 use open_dispatch::{
     resource::{ExitReason, Sprite},
-    runtime::{Observed, Runtime as _, local::LocalRuntime},
+    runtime::{Observed, Runtime as _},
 };
 use sprite_reporter::{
     process,
-    steps::CRASH_AT,
     wire::{Event, EventBody},
 };
 
 #[path = "support/local.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod local;
+#[path = "support/mortals.rs"]
+mod mortals;
 
 use local::{HANGS, Stage, TOKEN, is_running, pause};
+use mortals::{Mortals, log, passed, spooled};
 
 /// The steps of a run, in order. Who adds an effect to the reporter adds its step here.
 const RUN: &[&str] = &[
@@ -73,53 +70,6 @@ const AT_ONCE: usize = 6;
 /// A stage whose agents can see their spool.
 fn stage() -> Stage {
     Stage::with(|config| config.runs = config.home.join("runs"))
-}
-
-/// Reporters that die, one for each script. They are all written before the first one starts: a
-/// file that some child of ours still has open for writing cannot be started.
-struct Mortals {
-    directory: tempfile::TempDir,
-}
-
-impl Mortals {
-    fn new(scripts: impl Iterator<Item = String>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("sprite-reporter");
-        symlink(env!("CARGO_BIN_EXE_open-dispatch"), &program).unwrap();
-        for script in scripts {
-            let path = directory.path().join(&script);
-            let line = format!("{CRASH_AT}='{script}' exec {} \"$@\"", program.display());
-            fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        Self { directory }
-    }
-
-    /// A runtime whose reporters follow a script.
-    fn runtime(&self, stage: &Stage, script: &str) -> Arc<LocalRuntime> {
-        let mut config = stage.config.clone();
-        config.reporter = Some(self.directory.path().join(script));
-        LocalRuntime::new(config)
-    }
-}
-
-fn log(stage: &Stage, sprite: &Sprite) -> String {
-    fs::read_to_string(stage.run_dir(sprite).log()).unwrap_or_default()
-}
-
-fn passed(stage: &Stage, sprite: &Sprite) -> Vec<String> {
-    let log = log(stage, sprite);
-    log.lines().filter_map(|line| line.strip_prefix("step ")).map(str::to_owned).collect()
-}
-
-/// The events that are whole in the spool.
-fn spooled(stage: &Stage, sprite: &Sprite) -> Vec<Event> {
-    let spool = stage.run_dir(sprite).spool();
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(spool).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// Waits until the reporter has died or has come to its end; answers whether it died. The server

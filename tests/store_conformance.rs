@@ -92,6 +92,13 @@ conformance! {
     an_acknowledgement_only_rises_and_never_past_the_end
     turns_queue_up_by_agent
     a_turn_moves_only_from_where_it_stands
+    a_wish_to_cancel_is_lost_to_nobody_who_read_before
+    an_agents_turns_are_summed_up
+    turns_that_have_not_ended_are_found_and_the_last_come_first
+    old_turns_of_a_living_agent_go_and_their_sums_stay
+    a_grant_stands_until_it_is_revoked
+    the_answers_to_a_question_stand_with_it
+    a_changed_annotation_is_news_to_controllers
     an_approval_is_resolved_once
     a_delivery_is_written_by_one_at_a_time
     events_count_up_and_come_oldest_first

@@ -16,14 +16,14 @@ use open_dispatch::{
     ambient::Ambient,
     resource::{AnyObject, Kind},
     store::{
-        Applied, ApprovalState, BackoffRow, Cursor, Delivery, DeliveryState, Error, Expect, Op,
-        Part, Receipt, Store, Transaction, Turn, TurnState, memory::MemoryStore,
+        Applied, ApprovalState, BackoffRow, Cursor, Delivery, DeliveryState, Error, Expect, Grant,
+        Op, Part, Receipt, Store, Transaction, Turn, TurnState, memory::MemoryStore,
         sqlite::SqliteStore,
     },
 };
 use proptest::prelude::*;
 use serde_json::json;
-use sprite_reporter::wire::Order;
+use sprite_reporter::wire::{Order, Usage};
 
 /// One thing that is done to both stores. The numbers choose among few names, so that
 /// operations meet each other's rows.
@@ -38,7 +38,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ops = prop::collection::vec((0..20_u8, 0..4_u8, any::<u8>()), 1..5);
+    let ops = prop::collection::vec((0..21_u8, 0..4_u8, any::<u8>()), 1..5);
     prop_oneof![
         20 => (prop::bool::weighted(0.1), ops).prop_map(|(alone, ops)| Step::Transaction { alone, ops }),
         1 => (0..30_u8).prop_map(Step::Compact),
@@ -85,14 +85,17 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
         }
         11 | 12 => {
             let order = Order::turn(how.to_string(), "");
-            Op::Order { sprite_uid, run: 1, key: (how / 8).to_string(), order }
+            Op::Order { sprite_uid, run: 1 + u32::from(how % 2), key: (how / 8).to_string(), order }
         }
         13 => Op::InboxAck { sprite_uid, n: u64::from(how / 16) },
         14 => Op::AddTurn(turn(&format!("t{}", how / 16), &format!("uid-{name}"))),
         15 => {
             let id = format!("t{}", how / 16);
             let state = TURN_STATES[usize::from(how % 4)];
-            let turn = Turn { state, ..turn(&id, "other") };
+            let usage = Usage { cost_micro_usd: u64::from(how), ..Usage::default() };
+            let cancelled_by = (how % 8 == 7).then(|| how.to_string());
+            let ended = state.is_final().then(|| at(u64::from(how)));
+            let turn = Turn { state, usage, cancelled_by, ended, ..turn(&id, "other") };
             Op::MoveTurn { turn, from: TURN_STATES[..3].to_vec() }
         }
         16 if how & 1 == 0 => Op::AddApproval(approval(&sprite_uid, &(how / 32).to_string())),
@@ -103,7 +106,7 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             state: ApprovalState::Allowed,
             by: "somebody".to_owned(),
             message: String::new(),
-            answers: std::collections::BTreeMap::new(),
+            answers: std::iter::once((how.to_string(), "yes".to_owned())).collect(),
         },
         17 => {
             let id = format!("d{which}");
@@ -120,6 +123,15 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             reason: (how / 64).to_string(),
             note: "note".to_owned(),
         },
+        19 if how & 1 == 0 => Op::AddGrant(Grant {
+            id: (how / 64).to_string(),
+            agent_uid: uid,
+            tool: "Bash".to_owned(),
+            rule: how.to_string(),
+            by: "somebody".to_owned(),
+            created: at(u64::from(how)),
+        }),
+        19 => Op::RevokeGrant { agent_uid: uid, id: (how / 64).to_string() },
         _ => Op::Backoff(BackoffRow {
             controller: kind.name().to_owned(),
             name,
@@ -212,6 +224,10 @@ async fn everything(store: &dyn Store) -> Vec<String> {
         all.push(format!("{:?}", store.inbox(uid, 0).await));
         all.push(format!("{:?}", store.inbox_acked(uid).await));
         all.push(format!("{:?}", store.turns(uid, 0, 100).await));
+        all.push(format!("{:?}", store.open_turns(uid).await));
+        all.push(format!("{:?}", store.last_turns(uid, 3).await));
+        all.push(format!("{:?}", store.turn_sums(uid).await));
+        all.push(format!("{:?}", store.grants(uid).await));
         all.push(format!("{:?}", store.approvals(uid).await));
         all.push(format!("{:?}", store.events(uid).await));
     }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use fixtures::{at, job, log, output, tx};
+use fixtures::{at, job, log, output, turn, tx};
 use open_dispatch::{
     ambient::{Ambient, Clock as _, Ids as _, SeededIds, SystemClock},
     resource::Kind,
@@ -34,7 +34,7 @@ fn job_name(writer: usize, n: u64) -> String {
     format!("w{writer}-{n}")
 }
 
-/// Each writer commits numbered transactions of two operations that belong together, and
+/// Each writer commits numbered transactions of three operations that belong together, and
 /// prints each number once it is acknowledged.
 async fn write_until_killed(dir: &Path) {
     let _data = DataDir::open(dir).unwrap();
@@ -48,6 +48,7 @@ async fn write_until_killed(dir: &Path) {
                 let ops = [
                     Op::Create(job(&job_name(writer, n))),
                     output(&sprite(writer), 1, vec![log(n, &format!("line {n}"))]),
+                    Op::AddTurn(turn(&job_name(writer, n), &sprite(writer))),
                 ];
                 store.apply(tx(n, ops)).await.unwrap();
                 let mut out = std::io::stdout().lock();
@@ -103,6 +104,10 @@ async fn check(dir: &Path, acked: [u64; WRITERS]) {
         let events: Vec<_> = rows.into_iter().map(|row| row.event).collect();
         let expected: Vec<_> = (1..=held).map(|n| log(n, &format!("line {n}"))).collect();
         assert_eq!(events, expected);
+        let turns = store.open_turns(&sprite(writer)).await.unwrap();
+        let numbers: Vec<u64> = turns.iter().map(|turn| turn.n).collect();
+        assert_eq!(numbers, (1..=held).collect::<Vec<_>>());
+        assert_eq!(store.turn_sums(&sprite(writer)).await.unwrap().queued, held, "and their sum");
         let next = store.get(Kind::Job, &job_name(writer, held + 1)).await.unwrap();
         assert_eq!(next, None, "no transaction is there in part");
         if held > 0 {

@@ -408,6 +408,70 @@ async fn the_inbox_of_a_run_ends_when_another_speaks_or_the_sprite_is_gone() {
     assert_eq!(again.status(), StatusCode::GONE);
 }
 
+#[tokio::test]
+async fn each_run_sees_its_own_rows_and_numbers_go_on() {
+    let house = House::new();
+    let token = house.owned_sprite("one", Kind::Agent, "agent", 1).await;
+    let order = |run: u32, key: &str| Op::Order {
+        sprite_uid: uid("one"),
+        run,
+        key: key.to_owned(),
+        order: Order::turn(key, "do it"),
+    };
+    house.post(&token, EVENTS, batch("one", 1, 1, &[hello()])).await;
+    house.apply(vec![order(1, "a"), order(2, "b")]).await;
+    let mut first = house.stream(&token, "/webhooks/inbox?after=0&run=1").await;
+    assert_eq!(first.json().await["type"], "heartbeat");
+    assert_eq!(first.json().await["turn"], "a");
+
+    house.post(&token, EVENTS, batch("one", 2, 1, &[hello()])).await;
+    let mut second = house.stream(&token, "/webhooks/inbox?after=0&run=2").await;
+    assert_eq!(second.json().await, json!({"n": 0, "run": 2, "type": "heartbeat"}));
+    let row = second.json().await;
+    assert_eq!((&row["n"], &row["run"], &row["turn"]), (&json!(2), &json!(2), &json!("b")));
+}
+
+#[tokio::test]
+async fn a_run_that_falls_asleep_ends_nothing_and_the_next_one_takes_over() {
+    let house = House::new();
+    let token = house.owned_sprite("one", Kind::Agent, "agent", 1).await;
+    let asleep = json!({"type": "exit", "reason": "Asleep", "message": "asleep"});
+    let session = json!({"type": "session", "id": "s1"});
+    let said = [hello(), json!({"type": "ready"}), session, asleep];
+    let answer = house.post(&token, EVENTS, batch("one", 1, 1, &said)).await;
+    assert_eq!(answer.json()["finished"], true);
+    let status = house.sprite_object("one").await.status;
+    assert_eq!((status.slept, status.ready, status.exit), (1, false, None));
+
+    // A server that has just been started takes the next run as well.
+    let house = house.restarted();
+    let said = [hello(), json!({"type": "ready"})];
+    let answer = house.post(&token, EVENTS, batch("one", 2, 1, &said)).await;
+    assert_eq!((answer.code, answer.json()["held"].clone()), (StatusCode::OK, json!(2)));
+    let status = house.sprite_object("one").await.status;
+    assert_eq!((status.run, status.slept, status.ready), (2, 1, true));
+    assert_eq!(status.session_id.as_deref(), Some("s1"));
+    let late = house.post(&token, EVENTS, batch("one", 1, 5, &[log("late\n")])).await;
+    assert_eq!(late.code, StatusCode::GONE);
+}
+
+#[tokio::test]
+async fn a_turn_of_another_run_is_not_ended() {
+    let house = House::new();
+    let token = house.owned_sprite("one", Kind::Agent, "agent", 1).await;
+    house.apply(vec![Op::AddTurn(Turn { run: 2, ..turn(&house, "t", "one") })]).await;
+    let ended = json!({"type": "turnEnded", "turn": "t", "outcome": "Succeeded"});
+    house.post(&token, EVENTS, batch("one", 1, 1, &[hello(), ended.clone()])).await;
+    assert_eq!(house.store.turn("t").await.unwrap().unwrap().state, TurnState::Sent);
+    let accepted = json!({"type": "turnAccepted", "turn": "t"});
+    house.post(&token, EVENTS, batch("one", 2, 1, &[hello(), accepted])).await;
+    let running = house.store.turn("t").await.unwrap().unwrap();
+    assert_eq!((running.state, running.started), (TurnState::Running, Some(house.now())));
+    assert_eq!(running.began, Some(Cursor { run: 2, seq: 2 }));
+    house.post(&token, EVENTS, batch("one", 2, 3, &[ended])).await;
+    assert_eq!(house.store.turn("t").await.unwrap().unwrap().state, TurnState::Succeeded);
+}
+
 // Original sidecars.
 
 #[tokio::test]

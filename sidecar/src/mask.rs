@@ -12,6 +12,54 @@ pub const MARK: &[u8] = b"***";
 /// Shorter values are not masked: they would tear holes into innocent text.
 pub const SHORTEST: usize = 6;
 
+/// Shorter lines of a value that has several are innocent by themselves.
+const LINE: usize = 16;
+
+/// Shorter pieces of base64 are innocent by themselves.
+const BASE64: usize = 8;
+
+/// How a value may be written where something prints it: plain, line by line, in base64 (of itself,
+/// or inside of something longer, wherever it begins), as a part of an address, and in JSON.
+#[must_use]
+pub fn spellings(value: &str) -> Vec<Vec<u8>> {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+    };
+    let mut all = vec![value.as_bytes().to_vec()];
+    if value.len() < SHORTEST {
+        return all;
+    }
+    all.extend(
+        value.lines().filter(|line| line.len() >= LINE).map(|line| line.as_bytes().to_vec()),
+    );
+    for offset in 0..3_usize {
+        // What stands before it and behind it has a share in the characters at its ends.
+        let mut bytes = vec![0; offset];
+        bytes.extend_from_slice(value.as_bytes());
+        let first = [0, 2, 3][offset];
+        let last = bytes.len() / 3 * 4;
+        for text in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+            if let Some(inner) = text.get(first..last).filter(|inner| inner.len() >= BASE64) {
+                all.push(inner.as_bytes().to_vec());
+            }
+            if offset == 0 {
+                all.push(text.into_bytes());
+            }
+        }
+    }
+    let upper = crate::report::percent_encoded(value);
+    all.push(upper.replace("%20", "+").into_bytes());
+    all.push(upper.to_ascii_lowercase().into_bytes());
+    all.push(upper.into_bytes());
+    if let Ok(json) = serde_json::to_string(value) {
+        all.push(json.trim_matches('"').as_bytes().to_vec());
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// The values to mask, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Secrets {
@@ -188,6 +236,38 @@ mod tests {
     fn secrets_that_overlap_are_both_masked_whole() {
         assert_eq!(Secrets::new(["abcdef", "defghi"]).mask("_abcdefghi_"), "_***_");
         assert_eq!(Secrets::new(["abcdef", "abcdefgh"]).mask("abcdefgx abcdefgh"), "***gx ***");
+    }
+
+    #[test]
+    fn a_secret_is_masked_however_it_is_written() {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let secret = "p+ss/w\u{f6}rd \"1\" of mine";
+        let secrets = Secrets::new(spellings(secret));
+        let basic = STANDARD.encode(format!("x-access-token:{secret}"));
+        let twice = STANDARD.encode(format!("ab{secret}cd"));
+        let url = "p%2Bss%2Fw%C3%B6rd%20%221%22%20of%20mine";
+        for text in [
+            secret,
+            &STANDARD.encode(secret),
+            &basic,
+            &twice,
+            url,
+            &url.to_ascii_lowercase(),
+            &url.replace("%20", "+"),
+            &serde_json::to_string(secret).unwrap(),
+        ] {
+            let masked = secrets.mask(&format!("<{text}>"));
+            assert!(masked.contains("***"), "{text} became {masked}");
+            let inner = &text.as_bytes()[text.len() / 3..text.len() * 2 / 3];
+            assert!(!contains(masked.as_bytes(), inner), "{masked}");
+        }
+    }
+
+    #[test]
+    fn each_line_of_a_key_is_masked() {
+        let key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END KEY-----\n";
+        let secrets = Secrets::new(spellings(key));
+        assert_eq!(secrets.mask("| MIIEvQIBADANBgkqhkiG9w0BAQEFAASC |"), "| *** |");
     }
 
     #[test]

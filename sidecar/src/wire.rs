@@ -615,6 +615,9 @@ pub struct SandboxSpec {
     /// Where else it may write, beside its work directory and its home.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub write: Vec<String>,
+    /// Where else it may read, beside the system's own directories: where its CLI is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
 }
 
 /// Which CLI to drive, with what each needs.

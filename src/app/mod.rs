@@ -15,6 +15,7 @@
 pub mod backup;
 mod key;
 mod logging;
+mod sweep;
 
 use std::{
     fs, io,
@@ -38,25 +39,25 @@ use crate::{
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
-            AdmissionController, AgentController, JobController, SpriteController, Tokens,
+            AdmissionController, AgentController, JobController, KeepsakeController,
+            SpriteController, Tokens,
         },
     },
-    resource::{
-        Kind,
-        resolve::{self, Defaults},
-    },
+    resource::{Defaults, Kind, resolve},
     runtime::{
         Runtime,
         local::{LocalConfig, LocalRuntime},
     },
     secrets::Secrets,
     server,
-    store::{Store, data::DataDir, sqlite::SqliteStore},
+    store::{Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
 
 /// How often old history is dropped from the store.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// How often files that nobody names are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the engine may take to end what it is at.
 const STOP_ENGINE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -82,6 +83,7 @@ pub struct Running {
     /// Whether `serving` has ended and was asked how.
     failed: bool,
     compacting: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
     counting: JoinHandle<()>,
     ambient: Ambient,
     _house: House,
@@ -192,6 +194,7 @@ impl House {
     /// # Errors
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
+        let defaults = defaults(&self.config)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
@@ -200,13 +203,14 @@ impl House {
         let tokens = SpriteTokens::load(secret, &self.data.key_file())?;
         let token = token::secret_file(&self.data.token_file())?;
 
-        let local = LocalRuntime::new(local_config(config, &self.data, store.installation()));
+        let secrets = Secrets::new(self.data.secrets_dir(), config.environment.clone());
+        let local = local_config(config, &self.data, store.installation(), secrets.clone());
+        let local = LocalRuntime::new(local);
         key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
         let local: Arc<dyn Runtime> = local;
         let metrics = Metrics::new();
-        let secrets = Secrets::new(self.data.root().join("secrets"), config.environment.clone());
         let extras = server::Extras {
-            defaults: Some(Arc::new(defaults(config)?)),
+            defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
             secrets: Some(secrets),
         };
@@ -218,11 +222,17 @@ impl House {
             extras,
         );
 
+        let files = Files::open(self.data.files_dir())
+            .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
+        let files = Arc::new(files);
+        state.keep_files(Arc::clone(&files));
+
         let hub = (config.chat.value == Chat::Console)
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
         let platforms = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>).collect();
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
-            let commands = Commands::new(store.clone(), ambient.clone(), Settings::default());
+            let settings = Settings { defaults: defaults.clone() };
+            let commands = Commands::new(store.clone(), ambient.clone(), settings);
             console::router(Arc::clone(hub), Arc::new(commands))
         });
 
@@ -232,6 +242,8 @@ impl House {
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
         engine.add(Arc::new(SpriteController::new(shop(), air(), Arc::clone(&local), derive)));
+        let keepers = vec![Arc::clone(&local)];
+        engine.add(Arc::new(KeepsakeController::new(shop(), air(), keepers)));
         engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
         engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
 
@@ -252,6 +264,7 @@ impl House {
         }
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
+        let sweeping = tokio::spawn(sweep(store.clone(), files, ambient.clone()));
         let counting = tokio::spawn(server::count_turns(store.clone(), metrics));
         tracing::info!(%address, data = %self.data.root().display(), "the server is up");
         Ok(Running {
@@ -266,6 +279,7 @@ impl House {
             serving,
             failed: false,
             compacting,
+            sweeping,
             counting,
             ambient,
             _house: self,
@@ -314,6 +328,7 @@ impl Running {
     pub async fn stop(self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
+        self.sweeping.abort();
         self.counting.abort();
         tokio::select! {
             () = self.engine.stop() => {}
@@ -362,7 +377,12 @@ fn defaults(config: &Config) -> Result<Defaults, Error> {
 }
 
 /// What the local runtime is told.
-fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalConfig {
+fn local_config(
+    config: &Config,
+    data: &DataDir,
+    installation: &str,
+    secrets: Secrets,
+) -> LocalConfig {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
     let mut local = LocalConfig::new(data.root(), installation, &home);
     local.runs = data.runs_dir();
@@ -370,6 +390,7 @@ fn local_config(config: &Config, data: &DataDir, installation: &str) -> LocalCon
     local.endpoint_file = data.endpoint_file();
     local.capacity = config.max_sprites.value;
     local.extra_env.clone_from(&config.pass_env.value);
+    local.secrets = Some(secrets);
     local.environment.clone_from(&config.environment);
     local
 }
@@ -396,6 +417,17 @@ async fn compact(store: Arc<dyn Store>, ambient: Ambient) {
         ambient.clock.sleep(COMPACT_EVERY).await;
         if let Err(error) = store.compact(ambient.clock.now()).await {
             tracing::warn!(%error, "old history could not be dropped; it is tried again");
+        }
+    }
+}
+
+async fn sweep(store: Arc<dyn Store>, files: Arc<Files>, ambient: Ambient) {
+    loop {
+        ambient.clock.sleep(SWEEP_EVERY).await;
+        match sweep::sweep(&store, &files, ambient.clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed files that nothing names"),
+            Err(error) => tracing::warn!(%error, "files could not be swept; it is tried again"),
         }
     }
 }

@@ -6,16 +6,26 @@ use super::grammar::Verb;
 #[must_use]
 pub fn usage(verb: Verb) -> &'static str {
     match verb {
+        Verb::Start => {
+            "/od-start [NAME] [--agent A] [--model M] [--repo O/R] [--branch B] [--runtime local] \
+             [--timeout T] [--permissions MODE] [--isolation I] [--instructions \"…\"] [PATH]"
+        }
+        Verb::Send => "/od-send NAME <message>",
+        Verb::Stop => "/od-stop NAME|--all",
+        Verb::List => "/od-list",
         Verb::Run => {
             "/od-run [--name N] [--agent A] [--model M] [--workdir PATH] [--repo O/R] [--branch B] \
-             [--timeout T] [--permissions MODE] <task>"
+             [--runtime local] [--timeout T] [--permissions MODE] [--isolation I] \
+             [--instructions \"…\"] <task>"
         }
         Verb::Jobs => "/od-jobs",
         Verb::Status => "/od-status NAME",
         Verb::Logs => "/od-logs NAME",
         Verb::Cancel => "/od-cancel NAME",
-        Verb::Retry => "/od-retry NAME",
-        Verb::Approve => "/od-approve NAME [yes|no] [REQUEST]",
+        Verb::Retry => "/od-retry NAME [--force]",
+        Verb::Approve => "/od-approve NAME [yes|no|always|ANSWER] [REQUEST] [words]",
+        Verb::Set => "/od-set NAME FIELD=VALUE [FIELD=VALUE…]",
+        Verb::Delete => "/od-delete NAME",
         Verb::Help => "/od-help [command]",
         Verb::Whoami => "/od-whoami",
     }
@@ -25,53 +35,115 @@ pub fn usage(verb: Verb) -> &'static str {
 #[must_use]
 pub fn summary(verb: Verb) -> &'static str {
     match verb {
+        Verb::Start => "begin a conversation with an agent, or go on with one",
+        Verb::Send => "say something to an agent, from wherever you are",
+        Verb::Stop => "stop an agent; its session stays",
+        Verb::List => "list the agents",
         Verb::Run => "run one task and show what comes out of it",
         Verb::Jobs => "list the last jobs",
-        Verb::Status => "tell how a job stands",
-        Verb::Logs => "show the last lines that a job printed",
-        Verb::Cancel => "end a job",
-        Verb::Retry => "run a job's task again, as a new job",
-        Verb::Approve => "answer what a job's agent asks for",
+        Verb::Status => "tell how an agent or a job stands",
+        Verb::Logs => "show the last lines of an agent or a job",
+        Verb::Cancel => "interrupt an agent, or end a job",
+        Verb::Retry => "do again what failed or was cancelled",
+        Verb::Approve => "answer what an agent asks for",
+        Verb::Set => "change an agent",
+        Verb::Delete => "delete an agent or a job",
         Verb::Help => "show this, or more about one command",
         Verb::Whoami => "tell who you are here",
     }
 }
 
+/// What flags of `/od-start` and `/od-run` have in common.
+const FLAGS: &str = "--agent        claude, opencode, codex, gemini or command (a shell); without \
+     it, the one that is configured, then the first that is found on the server\n\
+     --model        the model, for agents that have one\n\
+     --repo         a repository to clone first: owner/project on GitHub, a URL, \
+     or a path on the server from / or ~/\n\
+     --branch       its branch\n\
+     --runtime      where it runs: local, which is the server's machine\n";
+
 /// What more there is to say about a command.
-fn details(verb: Verb) -> &'static str {
+fn details(verb: Verb) -> String {
     match verb {
-        Verb::Run => {
+        Verb::Start => format!(
+            "What you say in this conversation then goes to the agent, and it answers here. The \
+             name is made from the path or the repository where none is given. PATH is where it \
+             works: absolute, or from the server's home directory, which is the default; one with \
+             spaces needs quotes. The name of an agent that was stopped goes on with its session, \
+             with what the flags change.\n\
+             {FLAGS}\
+             --timeout      the longest one answer may take, such as 90s or 1h30m; 30m where none \
+             is given\n\
+             --permissions  ask (the default), acceptEdits, plan or bypass\n\
+             --isolation    none (the default), worktree or sandbox\n\
+             --instructions what is added to its system prompt\n\
+             Examples:\n\
+             /od-start api-bot ~/projects/api\n\
+             /od-start --agent claude --repo owner/project --isolation worktree"
+        ),
+        Verb::Send => "The message is the rest of the line, as you type it. An agent that is busy \
+             takes it next; one that sleeps wakes up. Where an agent listens, you need no command: \
+             just say it, with the agent's name in front if several listen."
+            .to_owned(),
+        Verb::Stop => "What it is at is cancelled. /od-start NAME goes on with its session. --all \
+             stops the agents that listen in this conversation."
+            .to_owned(),
+        Verb::List => "Their phase, where they work, how many messages wait, what they cost, and \
+             when they last did something."
+            .to_owned(),
+        Verb::Run => format!(
             "The task is the rest of the line, as you type it. For the agent `command` it is a \
-             shell command; for `claude` it is a prompt.\n\
+             shell command; for all others it is a prompt.\n\
              --name         the job's name; one is made up where none is given\n\
-             --agent        command or claude\n\
-             --model        the model, for agents that have one\n\
              --workdir      where to work: absolute, or from the server's home directory, which \
              is the default\n\
-             --repo         a repository to clone first: owner/project on GitHub, a URL, \
-             or a path on the server from / or ~/\n\
-             --branch       its branch\n\
+             {FLAGS}\
              --timeout      the longest it may take, such as 90s or 1h30m; 10m where none is given\n\
              --permissions  ask, acceptEdits, plan or bypass (the default)\n\
+             --isolation    none (the default), worktree or sandbox\n\
+             --instructions what is added to the agent's system prompt\n\
              --             ends the flags, for a task that begins with a dash\n\
              Examples:\n\
-             /od-run echo hello\n\
+             /od-run --agent command echo hello\n\
              /od-run --agent claude --repo owner/project fix the failing tests"
+        ),
+        Verb::Jobs => "The ten newest, with their phase, agent, age and task.".to_owned(),
+        Verb::Status => "Of an agent: its session, what it is at and what waits, its budget, and \
+             what keeps it from working. Of a job: its phase, where it works, how long it took and \
+             how it ended. An agent's name goes before a job's; agent/NAME and job/NAME are clear."
+            .to_owned(),
+        Verb::Logs => "The last 20 lines. The command line has all of them: open-dispatch logs \
+             agent/NAME, open-dispatch logs job/NAME"
+            .to_owned(),
+        Verb::Cancel => "It is asked to stop, and killed after 30 seconds if it does not. An \
+             agent's next message follows; one that is at nothing drops the first that waits."
+            .to_owned(),
+        Verb::Retry => "An agent is told again what it was told last that failed, was interrupted \
+             or cancelled; with --force, in a new session. A job is run again as a new job, called \
+             NAME-retry-1, and so on."
+            .to_owned(),
+        Verb::Approve => "An agent waits here before it uses a tool. The answer is yes where none \
+             is given, and goes to the oldest request that waits where none is named; words behind \
+             no are told to the agent. always allows an agent all that is like it, from now on: \
+             /od-approve NAME list shows that, /od-approve NAME revoke ID takes it back. A question \
+             is answered with the number of an option, or any words; several with 1: … 2: … The \
+             first answer counts; after an hour without one it is no."
+            .to_owned(),
+        Verb::Set => "Fields are those of the spec in YAML, with dots; so are values, and text \
+             with spaces may stand in quotes. A field without a value is taken away. Channels, \
+             budget and timeouts hold at once, all else from the next answer on.\n\
+             Examples:\n\
+             /od-set api-bot budget.usd=5 idleTimeout=1h\n\
+             /od-set api-bot permissions.allow=[\"Bash(cargo test:*)\"] instructions=\"Be brief.\"\n\
+             /od-set api-bot budget="
+            .to_owned(),
+        Verb::Delete => "It is ended first if it runs. A worktree with unmerged work is kept. \
+             To keep an agent's session, stop it instead."
+            .to_owned(),
+        Verb::Help => "As in /od-help run.".to_owned(),
+        Verb::Whoami => {
+            "The platform, the channel, and the name by which this server knows you.".to_owned()
         }
-        Verb::Jobs => "The ten newest, with their phase, agent, age and task.",
-        Verb::Status => "Its phase, where it works, how long it took and how it ended.",
-        Verb::Logs => {
-            "The last 20 lines. The command line has all of them: open-dispatch logs job/NAME"
-        }
-        Verb::Cancel => "The agent is asked to stop, and killed after 30 seconds if it does not.",
-        Verb::Retry => "The new job is called NAME-retry-1, and so on.",
-        Verb::Approve => {
-            "A job with --permissions ask or acceptEdits waits here before it uses a tool. The \
-             answer is yes where none is given, and goes to the oldest request that waits where \
-             none is named. The first answer counts; after an hour without one it is no."
-        }
-        Verb::Help => "As in /od-help run.",
-        Verb::Whoami => "The platform, the channel, and the name by which this server knows you.",
     }
 }
 
@@ -81,13 +153,19 @@ pub fn overview() -> String {
     let mut text = String::from("Commands (each may be typed without the slash):\n");
     for verb in Verb::ALL {
         let call = match verb {
+            Verb::Start => "/od-start [NAME] [PATH]",
             Verb::Run => "/od-run [flags] <task>",
             Verb::Approve => "/od-approve NAME yes|no",
+            Verb::Set => "/od-set NAME FIELD=VALUE",
+            Verb::Retry => "/od-retry NAME",
             _ => usage(verb),
         };
-        text.push_str(&format!("{call:<24}{}\n", summary(verb)));
+        text.push_str(&format!("{call:<25}{}\n", summary(verb)));
     }
-    text.push_str("Try: /od-run echo hello");
+    text.push_str(
+        "All else that you say goes to the agent that listens here.\n\
+         Try: /od-run --agent command echo hello",
+    );
     text
 }
 
@@ -105,8 +183,8 @@ fn capital(text: &str) -> String {
 /// The answer to a line that is no command, where no agent listens.
 #[must_use]
 pub fn nobody_listens() -> String {
-    "No agent listens here, so nothing was done with that. To run something, type /od-run and \
-     then what to do, such as: /od-run echo hello. /od-help lists all commands."
+    "No agent listens here, so nothing was done with that. /od-start begins a conversation with \
+     an agent, /od-list lists those that there are. /od-help lists all commands."
         .to_owned()
 }
 

@@ -19,6 +19,8 @@
 //! lets [`transcript`] render and [`split`] cut it, and edits the message whenever that has
 //! become something else. Once the Job has ended and all output is shown, the delivery is done.
 
+pub mod answer;
+pub mod changes;
 pub mod commands;
 pub mod console;
 pub mod frames;
@@ -27,6 +29,7 @@ pub mod help;
 pub mod outbox;
 pub mod platform;
 mod replies;
+pub mod route;
 pub mod split;
 pub mod transcript;
 

@@ -60,13 +60,13 @@ pub struct SpriteSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SpriteStatus {
     /// Observations, written by the Sprite controller: `Admitted`, `Provisioned`, `Isolated`,
-    /// `Ready`, `Gone`, `Drained`, `Stalled`.
+    /// `Ready`, `Asleep`, `Gone`, `Drained`, `Stalled`.
     #[serde(skip_serializing_if = "Conditions::is_empty")]
     pub conditions: Conditions,
     /// The generation that the conditions speak of.
     pub observed_generation: u64,
-    /// A word for people: `Waiting`, `Pending`, `Starting`, `Running`, `Stopping`, `Exited`,
-    /// `Unknown`.
+    /// A word for people: `Waiting`, `Pending`, `Starting`, `Running`, `Stopping`, `Asleep`,
+    /// `Exited`, `Unknown`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// Which process it is, on this machine.

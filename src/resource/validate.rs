@@ -44,17 +44,12 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
     rules.env();
     rules.task();
     rules.spans();
-    if kind == Kind::Sprite {
-        rules.sleep();
-    } else {
+    if kind != Kind::Sprite {
         rules.command_has_no_prompt();
     }
-    if kind == Kind::Agent {
-        for name in ["channels", "budget", "idleTimeout", "turnTimeout"] {
-            rules.later(&[name]);
-        }
-    }
-    rules.report();
+    rules.budget();
+    rules.channels(&["report", "to"]);
+    rules.channels(&["channels"]);
     rules.nul(spec, "spec");
 }
 
@@ -181,24 +176,15 @@ impl<'a> Rules<'a> {
         texted(self.spec.at(keys))
     }
 
-    /// Refuses a member that is not built in this version.
-    fn later(&mut self, keys: &[&str]) {
-        if let Some(node) = self.spec.at(keys) {
-            let path = format!("spec.{}", keys.join("."));
-            self.say(node, &path, "is not supported yet");
-        }
-    }
-
     fn agent(&mut self) {
-        for name in ["opencode", "codex", "acp"] {
-            if let Some(node) = self.spec.at(&["agent", name]) {
-                let message = "is not supported yet; this version has claude and command";
-                self.say(node, &format!("spec.agent.{name}"), message);
-            }
-        }
         for keys in [
             ["agent", "claude", "model"],
             ["agent", "claude", "path"],
+            ["agent", "opencode", "model"],
+            ["agent", "opencode", "path"],
+            ["agent", "codex", "model"],
+            ["agent", "codex", "path"],
+            ["agent", "acp", "model"],
             ["agent", "command", "shell"],
         ] {
             if let Some((node, text)) = self.text(&keys)
@@ -208,17 +194,64 @@ impl<'a> Rules<'a> {
                 self.say(node, &format!("spec.{}", keys.join(".")), message);
             }
         }
+        if let Some((node, model)) = self.text(&["agent", "opencode", "model"])
+            && !model.trim().is_empty()
+            && !model.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+        {
+            let message = format!(
+                "`{model}` names no provider; write it as provider/model, such as \
+                 anthropic/claude-sonnet-4-5"
+            );
+            self.say(node, "spec.agent.opencode.model", message);
+        }
+        self.acp_command();
+    }
+
+    /// The command line of an ACP agent: its first word names a program.
+    fn acp_command(&mut self) {
+        let path = "spec.agent.acp.command";
+        let Some(command) = self.spec.at(&["agent", "acp", "command"]) else { return };
+        let Shape::List(words) = &command.shape else { return };
+        match words.first() {
+            None => {
+                let message = "is empty; write the agent's command line, such as [gemini, --acp]";
+                self.say(command, path, message);
+            }
+            Some(program) if program.text().is_some_and(|program| program.trim().is_empty()) => {
+                self.say(program, &format!("{path}[0]"), "is empty; name the agent's program");
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What an Agent may spend: at least one limit, and none that forbids everything.
+    fn budget(&mut self) {
+        let Some(budget) = self.spec.get("budget").filter(|budget| budget.is_map()) else { return };
+        let (usd, turns) = (budget.get("usd"), budget.get("turns"));
+        if usd.is_none() && turns.is_none() {
+            let message = "says nothing; write usd, turns or both, or leave it out";
+            self.say(budget, "spec.budget", message);
+        }
+        for (node, name) in [(usd, "usd"), (turns, "turns")] {
+            if let Some(node) = node
+                && let Shape::Number(number) = &node.shape
+                && number.as_f64().is_none_or(|number| number <= 0.0)
+            {
+                let message = format!("is {number}; write a number above 0, or suspend the agent");
+                self.say(node, &format!("spec.budget.{name}"), message);
+            }
+        }
     }
 
     fn runtime(&mut self) {
         if let Some(node) = self.spec.at(&["runtime", "fly"]) {
             self.say(node, "spec.runtime.fly", "is not supported yet; this version has local");
         }
-        let isolation = ["runtime", "local", "isolation"];
-        if let Some((node, word)) = self.text(&isolation)
-            && matches!(word, "worktree" | "sandbox")
+        if let Some((node, "worktree")) = self.text(&["runtime", "local", "isolation"])
+            && self.spec.at(&["runtime", "local", "workdir"]).is_none()
+            && self.spec.get("repo").is_none()
         {
-            let message = format!("`{word}` is not supported yet; this version has none");
+            let message = "`worktree` needs a repository: name a workdir that is in one, or a repo";
             self.say(node, "spec.runtime.local.isolation", message);
         }
         if let Some((node, path)) = self.text(&["runtime", "local", "workdir"])
@@ -290,10 +323,18 @@ impl<'a> Rules<'a> {
                 }
             }
             match (entry.get("value"), entry.get("fromSecret")) {
-                (_, Some(node)) => {
-                    let message =
-                        "is not supported yet; write a value, or pass the variable to the server";
-                    self.say(node, &format!("{path}.fromSecret"), message);
+                (Some(_), Some(_)) => {
+                    self.say(entry, &path, "name exactly one of value, fromSecret; there are both");
+                }
+                (None, Some(node)) => {
+                    if let Some(name) = node.text().filter(|name| !is_secret_name(name)) {
+                        let message = format!(
+                            "{} is no name of a secret; use a-z, A-Z, 0-9, -, _ and ., with a \
+                             letter or digit first",
+                            quoted(name)
+                        );
+                        self.say(node, &format!("{path}.fromSecret"), message);
+                    }
                 }
                 (None, None) if entry.is_map() => {
                     self.say(entry, &format!("{path}.value"), "is missing");
@@ -325,16 +366,8 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// A Sprite ends, but does not sleep yet.
-    fn sleep(&mut self) {
-        if let Some(node) = self.spec.get("running").filter(|node| node.shape == Shape::Bool(false))
-        {
-            self.say(node, "spec.running", "cannot be false; to sleep is not supported yet");
-        }
-    }
-
     fn spans(&mut self) {
-        for name in ["timeout", "idleTimeout", "deadline"] {
+        for name in ["timeout", "idleTimeout", "turnTimeout", "deadline"] {
             if let Some((node, text)) = self.text(&[name])
                 && text.parse() == Ok(Span::from_millis(0))
             {
@@ -375,17 +408,25 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn report(&mut self) {
-        let to = self.spec.at(&["report", "to"]).map(Node::items).unwrap_or_default();
-        for (n, channel) in to.iter().enumerate() {
+    fn channels(&mut self, keys: &[&str]) {
+        let channels = self.spec.at(keys).map(Node::items).unwrap_or_default();
+        for (n, channel) in channels.iter().enumerate() {
             for platform in ["slack", "discord", "teams"] {
                 if let Some(node) = channel.get(platform) {
                     let message = "is not supported yet; this version has console";
-                    self.say(node, &format!("spec.report.to[{n}].{platform}"), message);
+                    let path = format!("spec.{}[{n}].{platform}", keys.join("."));
+                    self.say(node, &path, message);
                 }
             }
         }
     }
+}
+
+/// Whether a text can name a secret; whoever keeps them says the same.
+fn is_secret_name(name: &str) -> bool {
+    name.len() <= 128
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn is_variable(name: &str) -> bool {

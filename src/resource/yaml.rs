@@ -95,6 +95,32 @@ fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     Ok(documents)
 }
 
+/// The meaning of one value that stands by itself, such as one typed in a chat: a list or a map
+/// in flow style (`[a, b]`), a number, a truth value, or `null`. All else is text as it stands,
+/// whatever signs it has: `~` is a home and `a: b` a sentence.
+///
+/// # Errors
+/// What is wrong with a list or a map, in one line.
+pub fn value(text: &str) -> Result<serde_json::Value, String> {
+    let is_flow = text.starts_with(['[', '{']);
+    let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c));
+    if !is_flow && !is_word {
+        return Ok(text.into());
+    }
+    match documents(text) {
+        Ok(documents) => match documents.as_slice() {
+            [node] if is_flow || !(node.is_map() || matches!(node.shape, Shape::List(_))) => {
+                Ok(node.to_value())
+            }
+            _ => Ok(text.into()),
+        },
+        Err(fault) if is_flow => {
+            Err(fault.message.trim_start_matches("is no good YAML: ").to_owned())
+        }
+        Err(_) => Ok(text.into()),
+    }
+}
+
 fn has_doubles(node: &Node) -> bool {
     let mut faults = Vec::new();
     super::check::doubles(node, "", &mut faults);

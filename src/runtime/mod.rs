@@ -54,6 +54,24 @@ pub trait Runtime: Send + Sync {
     /// Why it could not.
     async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error>;
 
+    /// The uids of owners (and of sprites without one) of which something is kept here that
+    /// outlives a sprite.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    async fn keeps(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what an owner that is gone left here. Work that nobody has taken stays, and the
+    /// answer says where. Called only while no sprite of the owner is here.
+    ///
+    /// # Errors
+    /// Why it could not.
+    async fn discard(&self, _owner_uid: &str) -> Result<Cleaned, Error> {
+        Ok(Cleaned::All)
+    }
+
     /// Hears the uids of sprites that are to be looked at again, such as one whose process
     /// has ended. Taken once, by the engine.
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>>;
@@ -104,6 +122,9 @@ pub enum Error {
     /// It will not work however often it is tried; the message names the mend.
     #[error("{0}")]
     Terminal(String),
+    /// A secret that the spec names is not there: it works once somebody sets it.
+    #[error("{0}")]
+    SecretMissing(String),
     /// It may work later.
     #[error("{0}")]
     Transient(String),

@@ -18,6 +18,7 @@ mod api;
 mod body;
 mod census;
 mod directory;
+mod files;
 mod health;
 mod hub;
 mod inbox;
@@ -26,7 +27,10 @@ mod listen;
 mod status;
 mod webhooks;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{Router, middleware, routing};
 pub use census::count_turns;
@@ -36,8 +40,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::{directory::Directory, hub::Hub, ingest::Ingest};
 use crate::{
-    ambient::Ambient, metrics::Metrics, resource::resolve::Defaults, secrets::Secrets,
-    store::Store, token::SpriteTokens,
+    ambient::Ambient,
+    metrics::Metrics,
+    resource::resolve::Defaults,
+    secrets::Secrets,
+    store::{Store, files::Files},
+    token::SpriteTokens,
 };
 
 /// What other rooms lend a server; each part may be missing.
@@ -63,6 +71,7 @@ struct Shared {
     ingest: Arc<Ingest>,
     access_token: String,
     readiness: Readiness,
+    files: OnceLock<files::Shelf>,
     closing: CancellationToken,
     started: Duration,
     extras: Extras,
@@ -107,6 +116,7 @@ impl State {
             ingest,
             access_token,
             readiness: Readiness::default(),
+            files: OnceLock::new(),
             closing: CancellationToken::new(),
             extras,
         }))
@@ -116,6 +126,11 @@ impl State {
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+
+    /// Lets this server keep files. Once; later calls change nothing.
+    pub fn keep_files(&self, files: Arc<Files>) {
+        let _ = self.0.files.set(files::Shelf::new(files));
     }
 
     /// Ends all open streams (watches, logs, inboxes), as a shutdown does.
@@ -138,6 +153,8 @@ pub fn router(state: State) -> Router {
 /// All routes of this room, and those of other rooms behind the same access token.
 pub fn router_with(state: State, others: Router) -> Router {
     let guarded = api::router()
+        .route("/files", routing::post(files::put))
+        .route("/files/{id}", routing::get(files::get))
         .with_state(state.clone())
         .merge(others)
         .fallback(status::unknown_path)
@@ -154,6 +171,8 @@ pub fn router_with(state: State, others: Router) -> Router {
         .route("/webhooks/logs", routing::post(webhooks::logs))
         .route("/webhooks/status", routing::post(webhooks::status))
         .route("/webhooks/artifacts", routing::post(webhooks::artifacts))
+        .route("/webhooks/files", routing::post(files::put_by_sprite))
+        .route("/webhooks/files/{id}", routing::get(files::get_by_sprite))
         .route("/webhooks/{*rest}", routing::any(webhooks::not_found))
         .method_not_allowed_fallback(webhooks::not_found)
         .with_state(state)

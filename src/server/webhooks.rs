@@ -35,7 +35,7 @@ pub(super) fn answer(code: StatusCode, body: &impl Serialize) -> Response {
     response
 }
 
-fn error(code: StatusCode, message: impl Into<String>) -> Response {
+pub(super) fn error(code: StatusCode, message: impl Into<String>) -> Response {
     answer(code, &json!({ "error": message.into() }))
 }
 

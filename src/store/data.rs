@@ -92,6 +92,18 @@ impl DataDir {
         self.root.join("runs")
     }
 
+    /// The directory of files that people attach and agents make.
+    #[must_use]
+    pub fn files_dir(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
+    /// The directory of secrets.
+    #[must_use]
+    pub fn secrets_dir(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+
     /// The directory of clones: one directory per sprite.
     #[must_use]
     pub fn work_dir(&self) -> PathBuf {

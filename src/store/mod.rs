@@ -17,6 +17,7 @@
 //! missed costs time, never truth.
 
 pub mod data;
+pub mod files;
 mod ledger;
 pub mod memory;
 mod retention;

@@ -2,7 +2,7 @@
 
 use sprite_reporter::{
     driver::{DriverOrder, Said, TASK_TURN},
-    wire::{ExitReason, TurnOutcome},
+    wire::{EventBody, ExitReason, PermissionMode, TurnOutcome},
 };
 
 use super::{Candidate, seated};
@@ -43,6 +43,17 @@ pub async fn a_cancel_right_behind_the_prompt_cancels(candidate: &impl Candidate
     assert_eq!(run.turn("t2", "go on").await.text.trim_end(), "echo: go on");
 }
 
+/// A model that says nothing more is no reason not to obey.
+pub async fn a_cancel_while_the_model_hangs_ends_the_turn(candidate: &impl Candidate) {
+    let (desk, model) = seated!(candidate);
+    let mut run = desk.start();
+    run.prompt("t1", "[[hang]]").await;
+    desk.comes_true("the model is asked", |_| !model.requests().is_empty()).await;
+    run.order(DriverOrder::Interrupt).await;
+    assert_eq!(run.ended("t1").await.outcome, TurnOutcome::Cancelled);
+    assert_eq!(run.turn("t2", "[[anew]] go on").await.text.trim_end(), "echo: go on");
+}
+
 /// A run with a single task ends with it.
 pub async fn a_job_ends_with_its_task(candidate: &impl Candidate) {
     let (mut desk, _model) = seated!(candidate);
@@ -78,6 +89,42 @@ pub async fn a_stop_while_a_tool_runs_leaves_nothing(candidate: &impl Candidate)
         "{ends:?}"
     );
     desk.comes_true("nothing is left", |desk| desk.tree().is_empty()).await;
+}
+
+/// A polite end while a person is asked.
+pub async fn a_stop_while_a_person_is_asked_withdraws_the_request(candidate: &impl Candidate) {
+    let (mut desk, _model) = seated!(candidate);
+    desk.mode(PermissionMode::Ask);
+    let mut run = desk.start();
+    run.prompt("t1", "[[bash:touch no]]").await;
+    let (request, _) = run.approval().await;
+    let exit = run.stop().await;
+    assert_eq!(exit.reason, ExitReason::Completed, "{exit:?}");
+    let withdrawn = EventBody::ApprovalWithdrawn { request };
+    assert!(run.events().contains(&&withdrawn), "{:?}", run.events());
+    assert_eq!(run.ends("t1").len(), 1);
+    assert!(!desk.file("no").exists());
+    desk.comes_true("nothing is left", |desk| desk.tree().is_empty()).await;
+}
+
+/// What was said before a kill is remembered after it.
+pub async fn a_session_outlives_a_kill_in_mid_turn(candidate: &impl Candidate) {
+    let (mut desk, model) = seated!(candidate);
+    let mut run = desk.start();
+    run.prompt("t1", "remember the number 7341").await;
+    let id = run.session().await;
+    run.ended("t1").await;
+    run.prompt("t2", &format!("[[bash:{}]]", desk.long_command())).await;
+    desk.long_command_runs().await;
+    desk.kill_tree().await;
+    run.exit().await;
+
+    desk.spec.session = Some(id);
+    let mut run = desk.start();
+    let turn = run.turn("t3", "[[anew]] and now").await;
+    assert_eq!(turn.text.trim_end(), "echo: and now", "{turn:?}");
+    let last = model.requests().pop().expect("a request").body.to_string();
+    assert!(last.contains("remember the number 7341"));
 }
 
 /// A CLI that dies takes its turn with it, once, and the driver says how it ended.

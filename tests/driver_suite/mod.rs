@@ -73,6 +73,7 @@ macro_rules! claims {
             another_driver_with_the_session_remembers
             a_session_that_is_gone_is_said_and_a_new_one_answers
             a_prompt_of_odd_bytes_arrives_as_it_is
+            a_long_prompt_arrives_whole
             a_prompt_that_looks_like_a_command_gets_one_end
             two_mebibytes_of_text_arrive_whole
             a_tool_that_prints_twenty_megabytes_in_one_line_is_borne
@@ -89,9 +90,12 @@ macro_rules! claims {
             a_cancel_in_the_middle_of_text_ends_the_turn_and_no_more
             a_cancel_in_a_tool_ends_the_tool
             a_cancel_right_behind_the_prompt_cancels
+            a_cancel_while_the_model_hangs_ends_the_turn
             a_job_ends_with_its_task
             a_stop_while_idle_leaves_nothing
             a_stop_while_a_tool_runs_leaves_nothing
+            a_stop_while_a_person_is_asked_withdraws_the_request
+            a_session_outlives_a_kill_in_mid_turn
             a_cli_that_is_killed_in_mid_turn_ends_it_once
             a_tree_that_is_killed_leaves_nothing
         }

@@ -147,6 +147,17 @@ pub async fn a_prompt_of_odd_bytes_arrives_as_it_is(candidate: &impl Candidate) 
     }
 }
 
+/// A person may paste a whole file.
+pub async fn a_long_prompt_arrives_whole(candidate: &impl Candidate) {
+    let (desk, model) = seated!(candidate);
+    let mut run = desk.start();
+    let prompt = "a line of a long file\n".repeat(10_000);
+    let turn = run.turn("t1", &prompt).await;
+    assert_eq!(turn.outcome, TurnOutcome::Succeeded, "{}", turn.message);
+    let lines = prompt.trim_end();
+    assert!(model.requests().iter().any(|asked| asked.prompt == lines), "not as it was");
+}
+
 /// A leading slash may be a command of the CLI. Whatever it makes of it, the turn has one end,
 /// and the next one works.
 pub async fn a_prompt_that_looks_like_a_command_gets_one_end(candidate: &impl Candidate) {

@@ -179,6 +179,8 @@ struct State {
     failed_starts: BTreeMap<String, usize>,
     writes: u64,
     broken: Vec<String>,
+    /// The turns that any sprite was ever given.
+    given: BTreeSet<String>,
 }
 
 /// The world.
@@ -212,6 +214,11 @@ impl World {
     /// How many transactions of reporters changed something.
     pub fn writes(&self) -> u64 {
         self.state().writes
+    }
+
+    /// Whether a turn was ever in some sprite's hands.
+    pub fn was_given(&self, turn: &str) -> bool {
+        self.state().given.contains(turn)
     }
 
     /// Which sprites left something behind.
@@ -337,7 +344,7 @@ impl World {
         rows.retain(|row| row.run == run);
         let now = self.clock.now();
         let mut state = self.state();
-        let State { processes, broken, .. } = &mut *state;
+        let State { processes, broken, given, .. } = &mut *state;
         let Some(process) = processes.get_mut(uid) else { return false };
         let moved = !rows.is_empty();
         for row in rows {
@@ -360,6 +367,7 @@ impl World {
                     }
                 }
                 Order::Turn { turn, text, .. } if process.agent => {
+                    given.insert(turn.clone());
                     if !process.taken.insert(turn.clone()) {
                         broken.push(format!("{uid} was given {turn} twice in one run"));
                     }

@@ -185,6 +185,32 @@ impl Live {
         body
     }
 
+    /// A POST below the API's prefix: the status and the answer.
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let answer = self
+            .client
+            .post(self.url(&format!("/apis/opendispatch.dev/v1alpha1/{path}")))
+            .bearer_auth(self.token())
+            .json(&body)
+            .send()
+            .await
+            .expect("the server answers");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
+    /// A DELETE below the API's prefix.
+    pub async fn delete(&self, path: &str) -> u16 {
+        let answer = self
+            .client
+            .delete(self.url(&format!("/apis/opendispatch.dev/v1alpha1/{path}")))
+            .bearer_auth(self.token())
+            .send()
+            .await
+            .expect("the server answers");
+        answer.status().as_u16()
+    }
+
     /// A merge patch of an object.
     pub async fn patch(&self, path: &str, patch: Value) -> Value {
         let answer = self

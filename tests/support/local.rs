@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, extract::State, routing::post};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Query, State},
+    routing::{get, post},
+};
 use open_dispatch::{
     resource::{
         AgentCli, CommandCli, ExitReason, LocalRuntime as LocalSpec, Permissions, RuntimeSpec,
@@ -21,7 +26,7 @@ use open_dispatch::{
 };
 use sprite_reporter::{
     rundir::RunDir,
-    wire::{EventAck, EventBatch, EventBody},
+    wire::{EventAck, EventBatch, EventBody, InboxRow, Order},
 };
 
 /// The token that reporters show.
@@ -31,9 +36,20 @@ pub const HANGS: Duration = Duration::from_secs(60);
 
 pub type Held = Arc<Mutex<HashMap<String, Vec<EventBody>>>>;
 
-async fn take(State(held): State<Held>, Json(batch): Json<EventBatch>) -> Json<EventAck> {
+/// Orders by the sprite that they are for.
+pub type Orders = Arc<Mutex<HashMap<String, Vec<InboxRow>>>>;
+
+/// Under which name a run's events are held: the first one's under the sprite's own.
+pub fn name_of(uid: &str, run: u32) -> String {
+    if run == 1 { uid.to_owned() } else { format!("{uid}, run {run}") }
+}
+
+async fn take(
+    State((held, _)): State<(Held, Orders)>,
+    Json(batch): Json<EventBatch>,
+) -> Json<EventAck> {
     let mut held = held.lock().unwrap();
-    let mine = held.entry(batch.job_id).or_default();
+    let mine = held.entry(name_of(&batch.job_id, batch.run)).or_default();
     for event in batch.events {
         if event.seq == mine.len() as u64 + 1 {
             mine.push(event.body);
@@ -44,10 +60,43 @@ async fn take(State(held): State<Held>, Json(batch): Json<EventBatch>) -> Json<E
     Json(EventAck { held, expected: held + 1, finished })
 }
 
+/// Whose inbox is asked for.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Whose {
+    job_id: String,
+    run: u32,
+    after: u64,
+}
+
+async fn inbox(
+    State((_, orders)): State<(Held, Orders)>,
+    Query(Whose { job_id, run, after }): Query<Whose>,
+) -> Body {
+    let rows = futures::stream::unfold(after, move |mut sent| {
+        let (orders, job_id) = (orders.clone(), job_id.clone());
+        async move {
+            loop {
+                let next = orders.lock().unwrap().get(&job_id).and_then(|rows| {
+                    rows.iter().find(|row| row.n > sent && row.run == run).cloned()
+                });
+                if let Some(row) = next {
+                    sent = row.n;
+                    let line = format!("{}\n", serde_json::to_string(&row).unwrap());
+                    return Some((Ok::<_, std::convert::Infallible>(line), sent));
+                }
+                pause().await;
+            }
+        }
+    });
+    Body::from_stream(rows)
+}
+
 pub struct Stage {
     pub data: tempfile::TempDir,
     pub home: tempfile::TempDir,
     pub held: Held,
+    pub orders: Orders,
     pub config: LocalConfig,
     pub runtime: Arc<LocalRuntime>,
 }
@@ -67,14 +116,17 @@ impl Stage {
         ];
         change(&mut config);
         let runtime = LocalRuntime::new(config.clone());
-        Self { data, home, held: Held::default(), config, runtime }
+        Self { data, home, held: Held::default(), orders: Orders::default(), config, runtime }
     }
 
     /// Serves for as long as the test's runtime lives.
     pub async fn serve(&self) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().route("/webhooks/events", post(take)).with_state(self.held.clone());
+        let app = Router::new()
+            .route("/webhooks/events", post(take))
+            .route("/webhooks/inbox", get(inbox))
+            .with_state((self.held.clone(), self.orders.clone()));
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         fs::write(&self.config.endpoint_file, url).unwrap();
     }
@@ -100,6 +152,36 @@ impl Stage {
         sprite.metadata.uid = format!("uid-{}", self.data.path().file_name().unwrap().display())
             .replace("uid-.", "uid-");
         sprite
+    }
+
+    /// A sprite that is talked to.
+    pub fn session(&self) -> Sprite {
+        let mut sprite = self.sprite("");
+        sprite.spec.task = None;
+        sprite
+    }
+
+    /// Orders something of the run that is to live.
+    pub fn order(&self, sprite: &Sprite, order: Order) {
+        let mut orders = self.orders.lock().unwrap();
+        let rows = orders.entry(sprite.metadata.uid.clone()).or_default();
+        rows.push(InboxRow { n: rows.len() as u64 + 1, run: sprite.spec.run, order });
+    }
+
+    /// What is held of the run that is to live.
+    pub fn events(&self, sprite: &Sprite) -> Vec<EventBody> {
+        let name = name_of(&sprite.metadata.uid, sprite.spec.run);
+        self.held.lock().unwrap().get(&name).cloned().unwrap_or_default()
+    }
+
+    /// Waits until something was said, and is held.
+    pub async fn until_said(&self, sprite: &Sprite, so: impl Fn(&EventBody) -> bool) {
+        let wait = async {
+            while !self.events(sprite).iter().any(&so) {
+                pause().await;
+            }
+        };
+        tokio::time::timeout(HANGS, wait).await.expect("it was never said");
     }
 
     pub fn run_dir(&self, sprite: &Sprite) -> RunDir {

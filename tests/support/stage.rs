@@ -4,13 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Clock as _, ManualClock, Mode, ScriptedSteps, SeededIds},
+    ambient::{Ambient, Clock as _, Fault, ManualClock, Mode, ScriptedSteps, SeededIds, Steps},
     reconcile::{
         Engine, EngineHandle,
         controllers::{AdmissionController, AgentController, JobController, SpriteController},
@@ -40,6 +44,9 @@ pub const HANDS: [(&str, &str); 4] = [
     ("sprite.kill", "kill"),
     ("sprite.clean", "clean"),
 ];
+
+/// How an object is changed.
+pub type Deed = fn(&mut AnyObject);
 
 /// What a person does, and when, in seconds since the start.
 pub type Edit = (u64, Wish);
@@ -165,10 +172,46 @@ pub struct Stage {
     world: Arc<World>,
     ids: Arc<SeededIds>,
     person_writes: u64,
+    intrusion: Option<(usize, Deed)>,
+    intruder: Option<Arc<Intruder>>,
     conflicts: u64,
 }
 
+/// A person who changes the Agent in the very moment before a step, when whoever takes the step has
+/// read everything.
+struct Intruder {
+    store: Arc<dyn Store>,
+    steps: Arc<ScriptedSteps>,
+    now: Timestamp,
+    at: usize,
+    change: Deed,
+    passed: AtomicUsize,
+    writes: AtomicU64,
+}
+
+#[async_trait]
+impl Steps for Intruder {
+    async fn before(&self, step: &'static str) -> Result<(), Fault> {
+        if self.passed.fetch_add(1, Ordering::SeqCst) == self.at {
+            let bot = self.store.get_by_uid(Kind::Agent, BOT).await.expect("it can be read");
+            if let Some(mut object) = bot {
+                (self.change)(&mut object);
+                let write = Op::Write { object, part: Part::Desired, expect: Expect::Any };
+                let applied = self.store.apply(Transaction::at(self.now).with(write)).await;
+                let changed = applied.expect("a person may write at any time").changed;
+                self.writes.fetch_add(u64::from(changed), Ordering::SeqCst);
+            }
+        }
+        self.steps.before(step).await
+    }
+
+    async fn after(&self, step: &'static str) -> Result<(), Fault> {
+        self.steps.after(step).await
+    }
+}
+
 /// How a scenario went.
+#[derive(Debug)]
 pub struct Played {
     /// The steps of the first life.
     pub steps: Vec<&'static str>,
@@ -191,6 +234,8 @@ impl Stage {
             world,
             ids: Arc::new(SeededIds::new(7)),
             person_writes: 0,
+            intrusion: None,
+            intruder: None,
             conflicts: 0,
         }
     }
@@ -210,6 +255,10 @@ impl Stage {
     }
 
     async fn engine(&self, steps: Arc<ScriptedSteps>) -> EngineHandle {
+        let steps: Arc<dyn Steps> = match &self.intruder {
+            Some(intruder) => intruder.clone(),
+            None => steps,
+        };
         let ambient = Ambient { clock: self.clock.clone(), ids: self.ids.clone(), steps };
         let store = || Arc::clone(&self.store);
         let runtime: Arc<dyn Runtime> = self.world.clone();
@@ -335,6 +384,17 @@ impl Stage {
     async fn play(&mut self, faults: &[(usize, Mode)]) -> Played {
         let mut faults = faults.iter().copied();
         let mut lives = vec![Arc::new(ScriptedSteps::new(faults.next()))];
+        if let Some((at, change)) = self.intrusion.take() {
+            self.intruder = Some(Arc::new(Intruder {
+                store: self.store.clone(),
+                steps: lives[0].clone(),
+                now: self.clock.now(),
+                at,
+                change,
+                passed: AtomicUsize::new(0),
+                writes: AtomicU64::new(0),
+            }));
+        }
         let mut engine = self.engine(lives[0].clone()).await;
         let mut edits = self.scenario.edits.clone().into_iter().peekable();
         let length = Duration::from_secs(self.scenario.length);
@@ -366,6 +426,9 @@ impl Stage {
                 break;
             }
             self.clock.advance(next.max(Duration::from_millis(1)));
+        }
+        if let Some(intruder) = self.intruder.take() {
+            self.person_writes += intruder.writes.load(Ordering::SeqCst);
         }
         self.conflicts = engine.stats().iter().map(|(_, stats)| stats.conflicts).sum();
         engine.stop().await;
@@ -480,6 +543,10 @@ impl Stage {
             }
         }
         for turn in self.turns().await {
+            assert!(
+                !self.world.was_given(&turn.id) || turn.run > 0,
+                "{turn:?} was handed out, and nobody wrote it down"
+            );
             end.push(json!({
                 "turn": turn.id,
                 "state": turn.state,
@@ -542,6 +609,15 @@ pub fn play(scenario: &Scenario, faults: &[(usize, Mode)]) -> Played {
         .build()
         .expect("a runtime")
         .block_on(async { Stage::new(scenario, MemoryStore::new()).play(faults).await })
+}
+
+/// The same, with somebody who changes the Agent just before the step of this number.
+pub fn play_intruded(scenario: &Scenario, at: usize, change: Deed) -> Played {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+        let mut stage = Stage::new(scenario, MemoryStore::new());
+        stage.intrusion = Some((at, change));
+        stage.play(&[]).await
+    })
 }
 
 /// The same over a store on disk, made anew.

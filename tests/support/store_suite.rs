@@ -3,7 +3,7 @@
 //! Each function takes an empty store. A back end is listed in `tests/store_conformance.rs`,
 //! which runs all of them on it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use open_dispatch::{
@@ -11,12 +11,12 @@ use open_dispatch::{
     resource::{AnyObject, Kind},
     store::{
         Applied, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, DeliveryState, Error, Expect,
-        Held, Op, OutputRow, Part, Receipt, Revision, Store, Transaction, Turn, TurnState,
-        WatchEvent, watch, watch_with,
+        Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store, Transaction, Turn, TurnState,
+        TurnSums, WatchEvent, watch, watch_with,
     },
 };
 use serde_json::json;
-use sprite_reporter::wire::{ExitReason, InboxRow, Order};
+use sprite_reporter::wire::{ExitReason, InboxRow, Order, Usage};
 use tokio::sync::Notify;
 
 use crate::fixtures::{
@@ -762,6 +762,14 @@ pub async fn the_ledgers_of_what_is_gone_follow_after_an_hour(store: Subject) {
             Op::InboxAck { sprite_uid: uid.to_owned(), n: 1 },
             Op::AddApproval(approval(uid, "q")),
             Op::AddTurn(turn(id, agent)),
+            Op::AddGrant(Grant {
+                id: "g".into(),
+                agent_uid: agent.to_owned(),
+                tool: "Bash".into(),
+                rule: "Bash(ls:*)".into(),
+                by: "ann".into(),
+                created: at(0),
+            }),
         ]
     };
     apply(&store, ledgers("uid-gone", "uid-partner", "t1")).await.unwrap();
@@ -777,6 +785,8 @@ pub async fn the_ledgers_of_what_is_gone_follow_after_an_hour(store: Subject) {
         assert_eq!(store.inbox_acked(uid).await.unwrap(), rows as u64, "{uid}");
         assert_eq!(store.approvals(uid).await.unwrap().len(), rows, "{uid}");
         assert_eq!(store.turns(agent, 0, 10).await.unwrap().len(), rows, "{uid}");
+        assert_eq!(store.turn_sums(agent).await.unwrap().queued, rows as u64, "{uid}");
+        assert_eq!(store.grants(agent).await.unwrap().len(), rows, "{uid}");
     }
     assert_eq!(store.held("uid-gone", None).await.unwrap(), Held::default());
 }
@@ -903,7 +913,18 @@ pub async fn an_order_is_given_once(store: Subject) {
     let stop = Order::Stop { reason: ExitReason::Cancelled };
     apply(&store, [order("turn/t", &turn), order("stop", &stop)]).await.unwrap();
     apply(&store, [order("turn/t", &stop)]).await.unwrap();
-    let rows = [InboxRow { n: 1, run: 1, order: turn }, InboxRow { n: 2, run: 1, order: stop }];
+    let later = Op::Order {
+        sprite_uid: "s".to_owned(),
+        run: 2,
+        key: "sleep/2".to_owned(),
+        order: Order::Sleep {},
+    };
+    apply(&store, [later]).await.unwrap();
+    let rows = [
+        InboxRow { n: 1, run: 1, order: turn },
+        InboxRow { n: 2, run: 1, order: stop },
+        InboxRow { n: 3, run: 2, order: Order::Sleep {} },
+    ];
     assert_eq!(store.inbox("s", 0).await.unwrap(), rows);
     assert_eq!(store.inbox("s", 1).await.unwrap(), rows[1..]);
     assert_eq!(store.inbox("other", 0).await.unwrap(), vec![]);
@@ -955,6 +976,137 @@ pub async fn a_turn_moves_only_from_where_it_stands(store: Subject) {
     assert_eq!(apply(&store, [absent]).await, stale);
 }
 
+pub async fn a_wish_to_cancel_is_lost_to_nobody_who_read_before(store: Subject) {
+    apply(&store, [Op::AddTurn(turn("t", "x"))]).await.unwrap();
+    let read = store.turn("t").await.unwrap().unwrap();
+    let wish = |who: &str| Turn { cancelled_by: Some(who.to_owned()), ..read.clone() };
+    let from = vec![TurnState::Queued];
+    apply(&store, [Op::MoveTurn { turn: wish("ann"), from: from.clone() }]).await.unwrap();
+    apply(&store, [Op::MoveTurn { turn: wish("bob"), from: from.clone() }]).await.unwrap();
+    let sent = Turn { state: TurnState::Sent, ..read };
+    apply(&store, [Op::MoveTurn { turn: sent, from }]).await.unwrap();
+    let now = store.turn("t").await.unwrap().unwrap();
+    assert_eq!((now.state, now.cancelled_by.as_deref()), (TurnState::Sent, Some("ann")));
+}
+
+pub async fn an_agents_turns_are_summed_up(store: Subject) {
+    assert_eq!(store.turn_sums("x").await.unwrap(), TurnSums::default());
+    let rows = ["a", "b", "c", "d"].map(|id| Op::AddTurn(turn(id, "x")));
+    apply(&store, rows).await.unwrap();
+    apply(&store, [Op::AddTurn(turn("other", "y"))]).await.unwrap();
+    let to = |id: &str, state, cost_micro_usd, seconds| {
+        let usage = Usage { cost_micro_usd, input_tokens: 2, output_tokens: 3 };
+        let ended = Some(at(seconds));
+        let turn = Turn { state, usage, ended, ..turn(id, "x") };
+        Op::MoveTurn { turn, from: vec![TurnState::Queued, TurnState::Sent, TurnState::Running] }
+    };
+    let first = [to("a", TurnState::Succeeded, 5, 70), to("b", TurnState::Running, 900, 60)];
+    apply(&store, first).await.unwrap();
+    apply(&store, [to("c", TurnState::Cancelled, 7, 65)]).await.unwrap();
+    let usage = Usage { cost_micro_usd: 12, input_tokens: 4, output_tokens: 6 };
+    let sums = TurnSums { queued: 1, running: 1, done: 2, usage, last: Some(at(70)) };
+    assert_eq!(store.turn_sums("x").await.unwrap(), sums, "only what has ended was spent");
+    apply(&store, [to("b", TurnState::Queued, 0, 70)]).await.unwrap();
+    let sums = TurnSums { queued: 2, running: 0, ..sums };
+    assert_eq!(store.turn_sums("x").await.unwrap(), sums);
+    assert_eq!(store.turn_sums("y").await.unwrap().queued, 1);
+}
+
+pub async fn turns_that_have_not_ended_are_found_and_the_last_come_first(store: Subject) {
+    let rows = ["a", "b", "c", "d"].map(|id| Op::AddTurn(turn(id, "x")));
+    apply(&store, rows).await.unwrap();
+    apply(&store, [Op::AddTurn(turn("other", "y"))]).await.unwrap();
+    let to = |id: &str, state| {
+        let turn = Turn { state, ..turn(id, "x") };
+        Op::MoveTurn { turn, from: vec![TurnState::Queued] }
+    };
+    let moves = [to("a", TurnState::Interrupted), to("b", TurnState::Running)];
+    apply(&store, moves).await.unwrap();
+    apply(&store, [to("c", TurnState::Sent)]).await.unwrap();
+    let ids = |turns: Vec<Turn>| turns.into_iter().map(|turn| turn.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.open_turns("x").await.unwrap()), ["b", "c", "d"]);
+    assert_eq!(ids(store.last_turns("x", 3).await.unwrap()), ["d", "c", "b"]);
+    assert_eq!(ids(store.last_turns("x", 9).await.unwrap()), ["d", "c", "b", "a"]);
+    assert_eq!(ids(store.open_turns("nobody").await.unwrap()), Vec::<String>::new());
+}
+
+pub async fn old_turns_of_a_living_agent_go_and_their_sums_stay(store: Subject) {
+    let rows =
+        |range: std::ops::Range<u32>| range.map(|n| Op::AddTurn(turn(&format!("t{n}"), "x")));
+    for start in (0..1100).step_by(100) {
+        apply(&store, rows(start..start + 100)).await.unwrap();
+    }
+    let ends = (0..1100).filter(|n| ![7, 1050].contains(n)).map(|n| {
+        let turn = Turn { state: TurnState::Succeeded, ..turn(&format!("t{n}"), "x") };
+        Op::MoveTurn { turn, from: vec![TurnState::Queued] }
+    });
+    let ends: Vec<Op> = ends.collect();
+    for some in ends.chunks(200) {
+        apply(&store, some.to_vec()).await.unwrap();
+    }
+    apply(&store, [Op::AddTurn(turn("other", "y"))]).await.unwrap();
+    let sums = store.turn_sums("x").await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    let kept: Vec<u64> =
+        store.turns("x", 0, 2000).await.unwrap().into_iter().map(|turn| turn.n).collect();
+    let expected: Vec<u64> = std::iter::once(8).chain(101..=1100).collect();
+    assert_eq!(kept, expected, "the newest thousand, and what has not ended");
+    assert_eq!(store.turn_sums("x").await.unwrap(), sums);
+    assert_eq!(store.turns("y", 0, 10).await.unwrap().len(), 1);
+    apply(&store, [Op::AddTurn(turn("next", "x"))]).await.unwrap();
+    assert_eq!(store.turn("next").await.unwrap().unwrap().n, 1101);
+}
+
+pub async fn a_grant_stands_until_it_is_revoked(store: Subject) {
+    let grant = |id: &str, seconds| Grant {
+        id: id.to_owned(),
+        agent_uid: "x".to_owned(),
+        tool: "Bash".to_owned(),
+        rule: format!("Bash({id}:*)"),
+        by: "ann".to_owned(),
+        created: at(seconds),
+    };
+    let (older, newer) = (grant("z", 1), grant("a", 2));
+    let other = Grant { agent_uid: "y".to_owned(), ..grant("z", 1) };
+    let grants = [newer.clone(), older.clone(), other.clone()].map(Op::AddGrant);
+    apply(&store, grants).await.unwrap();
+    assert!(!apply(&store, [Op::AddGrant(grant("a", 99))]).await.unwrap().changed);
+    assert_eq!(store.grants("x").await.unwrap(), [older, newer.clone()], "oldest first");
+    let revoke = Op::RevokeGrant { agent_uid: "x".to_owned(), id: "z".to_owned() };
+    assert!(apply(&store, [revoke.clone()]).await.unwrap().changed);
+    assert!(!apply(&store, [revoke]).await.unwrap().changed);
+    assert_eq!(store.grants("x").await.unwrap(), [newer]);
+    assert_eq!(store.grants("y").await.unwrap(), [other]);
+}
+
+pub async fn the_answers_to_a_question_stand_with_it(store: Subject) {
+    apply(&store, [Op::AddApproval(approval("s", "q"))]).await.unwrap();
+    let answers = BTreeMap::from([("Which colour?".to_owned(), "red, blue".to_owned())]);
+    let resolve = Op::ResolveApproval {
+        sprite_uid: "s".to_owned(),
+        run: 1,
+        request: "q".to_owned(),
+        state: ApprovalState::Allowed,
+        by: "ann".to_owned(),
+        message: "as you like".to_owned(),
+        answers: answers.clone(),
+    };
+    apply(&store, [resolve]).await.unwrap();
+    let row = store.approvals("s").await.unwrap().remove(0);
+    assert_eq!((row.answers, row.message.as_str()), (answers, "as you like"));
+}
+
+pub async fn a_changed_annotation_is_news_to_controllers(store: Subject) {
+    let mut bot = create(&store, agent("bot")).await;
+    let before = store.revision().await.unwrap();
+    bot.metadata_mut().annotations.insert("a".to_owned(), "1".to_owned());
+    let (part, expect) = (Part::Desired, Expect::SameVersion);
+    apply(&store, [Op::Write { object: bot, part, expect }]).await.unwrap();
+    let changes = store.changes(before, 10).await.unwrap();
+    assert_eq!(changes.iter().map(|change| change.desired).collect::<Vec<_>>(), [true]);
+    assert_eq!(changes[0].object.metadata().generation, 1);
+}
+
 pub async fn an_approval_is_resolved_once(store: Subject) {
     let resolve = |request: &str, state, by: &str| Op::ResolveApproval {
         sprite_uid: "s".to_owned(),
@@ -963,7 +1115,7 @@ pub async fn an_approval_is_resolved_once(store: Subject) {
         state,
         by: by.to_owned(),
         message: String::new(),
-        answers: std::collections::BTreeMap::new(),
+        answers: BTreeMap::new(),
     };
     let mut forged = approval("s", "q2");
     forged.state = ApprovalState::Allowed;

@@ -13,7 +13,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use super::platform;
+use super::{Enclosure, Sandbox, platform};
 
 /// The name by which the helper is called, so that a binary that is more than a reporter knows.
 pub const PROGRAM: &str = "sprite-reporter";
@@ -30,6 +30,7 @@ pub(super) fn arguments(
     cgroup: Option<&Path>,
     hide: &[PathBuf],
     workdir: &Path,
+    enclosure: &Enclosure,
 ) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec![format!("--pipe={pipe}").into()];
     let mut push = |name: &str, path: &Path| {
@@ -44,6 +45,18 @@ pub(super) fn arguments(
         push("--hide=", path);
     }
     push("--workdir=", workdir);
+    for path in &enclosure.keep {
+        push("--keep=", path);
+    }
+    if let Some(sandbox) = &enclosure.sandbox {
+        for path in &sandbox.read {
+            push("--read=", path);
+        }
+        for path in &sandbox.write {
+            push("--write=", path);
+        }
+        arguments.push("--sandbox".into());
+    }
     arguments
 }
 
@@ -54,6 +67,7 @@ struct Told {
     cgroup: Option<PathBuf>,
     hide: Vec<PathBuf>,
     workdir: PathBuf,
+    enclosure: Enclosure,
     /// The agent; empty for a mere probe.
     agent: Vec<OsString>,
 }
@@ -81,9 +95,21 @@ impl Told {
                 told.hide.push(path);
             } else if let Some(path) = value("--workdir=") {
                 told.workdir = path;
+            } else if let Some(path) = value("--keep=") {
+                told.enclosure.keep.push(path);
+            } else if let Some(path) = value("--read=") {
+                told.sandbox().read.push(path);
+            } else if let Some(path) = value("--write=") {
+                told.sandbox().write.push(path);
+            } else if bytes == b"--sandbox" {
+                told.sandbox();
             }
         }
         told
+    }
+
+    fn sandbox(&mut self) -> &mut Sandbox {
+        self.enclosure.sandbox.get_or_insert_default()
     }
 }
 
@@ -101,9 +127,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         platform::enter_cgroup(cgroup);
     }
     if !told.hide.is_empty()
-        && let Err(why) = platform::hide(&told.hide, &told.workdir)
+        && let Err(why) = platform::hide(&told.hide, &told.workdir, &told.enclosure.keep)
     {
         let _ = writeln!(pipe, "{VISIBLE}{why}");
+    }
+    // A sandbox that is none would be worse than none.
+    if let Some(sandbox) = &told.enclosure.sandbox
+        && let Err(why) = platform::enclose(sandbox)
+    {
+        let _ = writeln!(pipe, "{FAILED}the sandbox cannot be made: {why}");
+        return ExitCode::from(127);
     }
     let Some((program, arguments)) = told.agent.split_first() else {
         return ExitCode::SUCCESS;
@@ -127,8 +160,17 @@ mod tests {
 
     #[test]
     fn the_helper_hears_what_it_is_told() {
-        let mut told =
-            arguments(7, Some(Path::new("/cg")), &["/data".into(), "/b=c".into()], Path::new("/w"));
+        let enclosure = Enclosure {
+            keep: vec!["/data/k".into()],
+            sandbox: Some(Sandbox { write: vec!["/w".into()], read: vec!["/usr".into()] }),
+        };
+        let mut told = arguments(
+            7,
+            Some(Path::new("/cg")),
+            &["/data".into(), "/b=c".into()],
+            Path::new("/w"),
+            &enclosure,
+        );
         told.extend(["--".into(), "sh".into(), "--hide=/no".into()]);
         assert_eq!(
             Told::read(told),
@@ -137,6 +179,7 @@ mod tests {
                 cgroup: Some("/cg".into()),
                 hide: vec!["/data".into(), "/b=c".into()],
                 workdir: "/w".into(),
+                enclosure,
                 agent: vec!["sh".into(), "--hide=/no".into()],
             }
         );

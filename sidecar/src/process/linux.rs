@@ -232,8 +232,13 @@ pub(super) fn seal_descriptors() {
 }
 
 /// Hides directories from this process and all that come from it: in a mount namespace, an empty
-/// file system lies over each. The work directory stays, also inside of one.
-pub(super) fn hide(directories: &[PathBuf], workdir: &Path) -> Result<(), String> {
+/// file system lies over each. The work directory and what else is to be kept stay, also inside
+/// of one.
+pub(super) fn hide(
+    directories: &[PathBuf],
+    workdir: &Path,
+    keep: &[PathBuf],
+) -> Result<(), String> {
     enter_mount_namespace()?;
     let workdir = fs::canonicalize(workdir).map_err(|e| format!("{}: {e}", workdir.display()))?;
     let directories: Vec<PathBuf> =
@@ -241,14 +246,20 @@ pub(super) fn hide(directories: &[PathBuf], workdir: &Path) -> Result<(), String
     if directories.contains(&workdir) {
         return Err(format!("{} is the work directory itself", workdir.display()));
     }
-    let inside = directories.iter().any(|directory| workdir.starts_with(directory));
-    let keep = if inside { Some(open_directory(&workdir)?) } else { None };
+    let mut kept = Vec::new();
+    // What is not there needs not be kept.
+    let places = keep.iter().filter_map(|path| fs::canonicalize(path).ok());
+    for place in std::iter::once(workdir.clone()).chain(places) {
+        let inside = directories.iter().any(|it| place.starts_with(it) && place != *it);
+        if inside && !kept.iter().any(|(other, _): &(PathBuf, _)| place.starts_with(other)) {
+            let open = open_directory(&place)?;
+            kept.push((place, open));
+        }
+    }
     for directory in &directories {
         cover(directory)?;
-        if workdir.starts_with(directory)
-            && let Some(keep) = &keep
-        {
-            uncover(directory, &workdir, keep)?;
+        for (place, open) in kept.iter().filter(|(place, _)| place.starts_with(directory)) {
+            uncover(directory, place, open)?;
         }
         let read_only =
             MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
@@ -276,7 +287,7 @@ fn cover(directory: &Path) -> Result<(), String> {
     .map_err(|error| format!("{} cannot be covered: {error}", directory.display()))
 }
 
-/// Binds the work directory back into the cover.
+/// Binds a directory that is to be kept back into the cover.
 fn uncover(directory: &Path, workdir: &Path, keep: &OwnedFd) -> Result<(), String> {
     let below = workdir.strip_prefix(directory).unwrap_or(Path::new(""));
     if below.components().any(|part| !matches!(part, Component::Normal(_))) {
@@ -312,6 +323,121 @@ fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
     unsafe {
         rustix::thread::unshare_unsafe(flags)
     }
+}
+
+/// What a sandbox always reads: the system's programs and settings, and no more of its devices
+/// than what is everybody's.
+const SYSTEM: [&str; 20] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    "/nix",
+    "/proc",
+    "/sys",
+    "/dev/zero",
+    "/dev/random",
+    "/dev/urandom",
+    "/run/current-system",
+    // Where names of hosts are looked up.
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/run/NetworkManager/resolv.conf",
+    "/run/nscd",
+];
+/// What a sandbox always writes.
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts"];
+
+/// Whether this kernel can make a sandbox; answers what it is made of.
+pub(super) fn sandbox_holds() -> Result<String, String> {
+    ruleset().map(|_| "Landlock".to_owned())
+}
+
+/// What a sandbox decides about: as much as the kernel knows, and not less than truncation, without
+/// which any file could be emptied.
+fn ruleset() -> Result<landlock::RulesetCreated, String> {
+    use landlock::{
+        ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope,
+    };
+    let missing = |error: landlock::RulesetError| {
+        format!(
+            "this kernel has no Landlock that decides about truncation ({error}); use Linux 6.2 \
+             or newer with landlock in its list of security modules (lsm=), or another isolation"
+        )
+    };
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V3))
+        .map_err(missing)?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(ABI::V5))
+        .map_err(missing)?
+        .scope(Scope::from_all(ABI::V6))
+        .map_err(missing)?
+        .create()
+        .map_err(missing)
+}
+
+/// Keeps this process and all that come from it inside a sandbox, for good.
+pub(super) fn enclose(sandbox: &super::Sandbox) -> Result<(), String> {
+    use landlock::{
+        ABI, Access as _, AccessFs, RulesetCreatedAttr as _, RulesetStatus, path_beneath_rules,
+    };
+    drop_capabilities()?;
+    let failed = |error: landlock::RulesetError| error.to_string();
+    let read = AccessFs::from_read(ABI::V5);
+    // A device file that it made itself would be a way around everything.
+    let write = AccessFs::from_all(ABI::V5) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    for place in &sandbox.write {
+        if !place.exists() {
+            return Err(format!("{} is missing", place.display()));
+        }
+    }
+    let status = ruleset()?
+        .add_rules(path_beneath_rules(SYSTEM, read))
+        .map_err(failed)?
+        .add_rules(path_beneath_rules(&sandbox.read, read))
+        .map_err(failed)?
+        .add_rules(path_beneath_rules(["/dev"], AccessFs::ReadDir))
+        .map_err(failed)?
+        .add_rules(path_beneath_rules(DEVICES, write))
+        .map_err(failed)?
+        .add_rules(path_beneath_rules(&sandbox.write, write))
+        .map_err(failed)?
+        .restrict_self()
+        .map_err(failed)?;
+    if status.ruleset == RulesetStatus::NotEnforced || !status.no_new_privs {
+        return Err("the kernel does not enforce it".into());
+    }
+    Ok(())
+}
+
+/// Root without what would undo a sandbox: the kernel's memory and modules, raw disks, mounts.
+fn drop_capabilities() -> Result<(), String> {
+    use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    for capability in [
+        CapabilitySet::SYS_ADMIN,
+        CapabilitySet::SYS_MODULE,
+        CapabilitySet::SYS_RAWIO,
+        CapabilitySet::SYS_PTRACE,
+        CapabilitySet::SYS_BOOT,
+        CapabilitySet::SYS_TIME,
+        CapabilitySet::MKNOD,
+        CapabilitySet::BPF,
+        CapabilitySet::PERFMON,
+    ] {
+        remove_capability_from_bounding_set(capability)
+            .map_err(|error| format!("{capability:?} cannot be given up: {error}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -139,6 +139,14 @@ pub(super) fn seal_descriptors() {
     }
 }
 
-pub(super) fn hide(_: &[PathBuf], _: &Path) -> Result<(), String> {
+pub(super) fn hide(_: &[PathBuf], _: &Path, _: &[PathBuf]) -> Result<(), String> {
     Err("macOS has no mount namespaces".into())
+}
+
+pub(super) fn sandbox_holds() -> Result<String, String> {
+    Err("macOS has no sandbox that we know to use; choose another isolation".into())
+}
+
+pub(super) fn enclose(_: &super::Sandbox) -> Result<(), String> {
+    sandbox_holds().map(drop)
 }

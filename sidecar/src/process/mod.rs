@@ -58,6 +58,50 @@ pub struct Launch {
     pub hide: Vec<PathBuf>,
 }
 
+/// What an agent may see and touch, beyond what a [`Launch`] says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Enclosure {
+    /// Directories that stay visible where they lie inside of hidden ones.
+    pub keep: Vec<PathBuf>,
+    /// The sandbox, where there is one.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// A sandbox: all that is not named here can be neither read nor written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Where it may write, and read.
+    pub write: Vec<PathBuf>,
+    /// Where it may read and run programs, beside the system's own directories.
+    pub read: Vec<PathBuf>,
+}
+
+/// What [`start`] puts around whatever it starts.
+static ENCLOSURE: Mutex<Enclosure> = Mutex::new(Enclosure { keep: Vec::new(), sandbox: None });
+
+/// Puts an enclosure around all that is started from here on.
+///
+/// # Errors
+/// Why a sandbox cannot be made here; then nothing changes.
+pub fn enclose(enclosure: Enclosure) -> Result<(), String> {
+    if enclosure.sandbox.is_some() {
+        platform::sandbox_holds()?;
+    }
+    *ENCLOSURE.lock().unwrap_or_else(PoisonError::into_inner) = enclosure;
+    Ok(())
+}
+
+/// Notes how well a sandbox contains an agent here; nothing where there can be none.
+pub fn note_sandbox(containment: &mut Containment) {
+    if let Ok(what) = platform::sandbox_holds() {
+        containment.data_hidden = true;
+        containment.note = format!(
+            "in a sandbox ({what}): it writes to its work directory, its home and its files alone, \
+             and reads no more than these and the system's programs"
+        );
+    }
+}
+
 /// How this process starts agents once it is a sprite's reporter.
 #[derive(Debug)]
 struct Household {
@@ -109,6 +153,15 @@ pub fn settle(job_id: &str, hide: &[PathBuf], workdir: &Path) -> (Containment, O
 /// # Errors
 /// What kept it from starting, such as a missing binary or work directory.
 pub fn start(launch: &Launch) -> io::Result<Child> {
+    let enclosure = ENCLOSURE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    start_in(launch, &enclosure)
+}
+
+/// As [`start`], in another enclosure than the agent's.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_in(launch: &Launch, enclosure: &Enclosure) -> io::Result<Child> {
     if !launch.workdir.is_dir() {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
@@ -116,6 +169,9 @@ pub fn start(launch: &Launch) -> io::Result<Child> {
         ));
     }
     let Some(household) = HOUSEHOLD.get() else {
+        if enclosure.sandbox.is_some() {
+            return Err(io::Error::other("a sandbox is made by a reporter alone"));
+        }
         return pipes(
             Command::new(&launch.program)
                 .args(&launch.args)
@@ -137,6 +193,7 @@ pub fn start(launch: &Launch) -> io::Result<Child> {
             household.cgroup.as_deref(),
             &launch.hide,
             &launch.workdir,
+            enclosure,
         ))
         .arg("--")
         .arg(&program)
@@ -238,7 +295,7 @@ fn probe(hide: &[PathBuf], workdir: &Path) -> Result<(), String> {
     std::os::unix::process::CommandExt::arg0(&mut command, helper::PROGRAM);
     let status = command
         .arg(helper::SUBCOMMAND)
-        .args(helper::arguments(theirs.as_raw_fd(), None, hide, workdir))
+        .args(helper::arguments(theirs.as_raw_fd(), None, hide, workdir, &Enclosure::default()))
         .env_clear()
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())

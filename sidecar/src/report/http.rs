@@ -140,10 +140,21 @@ impl Connection {
         json: Vec<u8>,
         within: Duration,
     ) -> Result<(StatusCode, Option<Duration>, Bytes), Trouble> {
+        self.send(path, "application/json", Bytes::from(json), within).await
+    }
+
+    /// Posts a body and reads the answer.
+    pub(super) async fn send(
+        &mut self,
+        path: &str,
+        kind: &'static str,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<(StatusCode, Option<Duration>, Bytes), Trouble> {
         let request = self
             .request("POST", path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(json)))
+            .header(header::CONTENT_TYPE, kind)
+            .body(Full::new(body))
             .map_err(|error| Trouble::Broken(error.to_string()))?;
         let answer = async {
             self.sender.ready().await.map_err(broken)?;

@@ -14,12 +14,15 @@
 mod backoff;
 mod deliver;
 mod desk;
+mod files;
 mod http;
 mod listen;
 
 pub use backoff::Backoff;
 pub use deliver::deliver;
 pub use desk::Desk;
+pub use files::{FileError, MAX_FILE_BYTES, download, upload};
+pub(crate) use files::{hex, percent_encoded};
 pub use http::{Address, AddressError};
 pub use listen::listen;
 

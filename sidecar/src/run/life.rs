@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    ABANDONED_AFTER, Run, attachments,
+    ABANDONED_AFTER, Run, artifacts, attachments,
     clock::Countdown,
     ladder::{self, Ladder, Rung},
     pen::{Numbered, Pen, WRITE_AGAIN},
@@ -75,7 +75,8 @@ pub(super) async fn live(
     desk: &Arc<Desk>,
     mut delivery: JoinHandle<Verdict>,
 ) -> io::Result<Told> {
-    let (voice, mut said) = mpsc::channel(VOICE_DEPTH);
+    let (voice, said) = mpsc::channel(VOICE_DEPTH);
+    let mut said = artifacts::gate(said, run.spec.clone(), run.address.clone());
     let (orders, driver_orders) = mpsc::channel(ORDER_DEPTH);
     let (rows, mut inbox) = mpsc::channel(16);
     let mut listener = tokio::spawn(listen_once_known(desk.clone(), run.address.clone(), rows));
@@ -143,7 +144,7 @@ pub(super) async fn live(
             life.hear(std::mem::take(&mut heard));
         }
     };
-    if timeout(DEAF, drain).await.is_err() {
+    if timeout(DEAF + artifacts::PATIENCE, drain).await.is_err() {
         desk.complain("the driver did not fall silent");
     }
     listener.abort();

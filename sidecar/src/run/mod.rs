@@ -12,10 +12,12 @@
 //! - The process tree is empty before the exit event is numbered.
 //! - The exit event is in the spool before `exit.json` is written, and that before `drained`.
 
+mod artifacts;
 mod attachments;
 mod clock;
 mod ladder;
 mod life;
+mod links;
 mod pen;
 mod turns;
 mod words;
@@ -111,8 +113,11 @@ impl Run {
             return Ok(Found::Run(Box::new(run)));
         }
         let hide: Vec<PathBuf> = spec.hide.iter().map(PathBuf::from).collect();
-        let (containment, cgroup) =
+        let (mut containment, cgroup) =
             process::settle(&spec.job_id, &hide, std::path::Path::new(&spec.workdir));
+        if spec.sandbox.is_some() {
+            process::note_sandbox(&mut containment);
+        }
         dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
         let run = Self { dir, _lock: lock, spec, address, containment, cgroup, orphaned: false };
         Ok(Found::Run(Box::new(run)))
@@ -182,9 +187,9 @@ impl Run {
 
     fn shaper(&self) -> crate::shape::Shaper {
         let secret = self.spec.env.iter().filter(|variable| variable.secret);
-        let values = secret.map(|variable| variable.value.clone());
+        let values = secret.flat_map(|variable| crate::mask::spellings(&variable.value));
         crate::shape::Shaper::new(crate::mask::Secrets::new(
-            values.chain([self.address.token.clone()]),
+            values.chain([self.address.token.clone().into_bytes()]),
         ))
     }
 }

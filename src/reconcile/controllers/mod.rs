@@ -3,8 +3,9 @@
 //! | controller | reads | writes | acts on |
 //! |---|---|---|---|
 //! | [`JobController`] | a Job, its Sprites | Sprites, the Job's status | the store alone |
-//! | [`AgentController`] | an Agent, its Sprites | Sprites, the Agent's status | the store alone |
+//! | [`AgentController`] | an Agent, its Sprites, its turns | Sprites, turns, orders, the Agent's status | the store alone |
 //! | [`AdmissionController`] | all Sprites of a runtime | `Admitted` of each | the store alone |
+//! | [`KeepsakeController`] | who is there | nothing | what a runtime keeps of those who are not |
 //! | [`SpriteController`] | a Sprite, what its runtime sees | its conditions, its inbox | the runtime |
 //!
 //! Each is a pure `plan` over what was read, and hands that do what the plan says. A plan is
@@ -19,6 +20,10 @@
 //! thirty seconds kills. Once the sprite is *gone* (no process) and *drained* (its exit is held, or
 //! a minute has passed and the gap is told), it cleans up and lets go of the Sprite. Only now
 //! does the Job controller make the next attempt, or declare the Job's end.
+//!
+//! **The life of an Agent** is the same, with one Sprite after another for as long as somebody wants
+//! it, and within a Sprite's life one run after another: it sleeps and is woken. What it is told
+//! are turns; their life stands in `agent/turns.rs`.
 
 mod admission;
 mod agent;
@@ -26,6 +31,7 @@ mod attempt;
 mod hands;
 mod history;
 mod job;
+mod keepsake;
 mod sprite;
 pub mod words;
 
@@ -33,4 +39,5 @@ pub use admission::AdmissionController;
 pub use agent::AgentController;
 pub use attempt::sprite_name;
 pub use job::JobController;
+pub use keepsake::KeepsakeController;
 pub use sprite::{SpriteController, Tokens};

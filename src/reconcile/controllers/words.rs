@@ -93,6 +93,12 @@ pub const REPLACING: &str = "Replacing";
 pub const BACKING_OFF: &str = "BackingOff";
 /// It is as it was wanted.
 pub const SETTLED: &str = "Settled";
+/// All secrets that its spec names are there.
+pub const SECRETS_AVAILABLE: &str = "SecretsAvailable";
+/// A secret that the spec names is not there.
+pub const SECRET_MISSING: &str = "SecretMissing";
+/// The secrets were there when it started.
+pub const SECRETS_RESOLVED: &str = "Resolved";
 /// A Sprite's last run has ended in order to sleep; another run will wake it.
 pub const ASLEEP: &str = "Asleep";
 /// It was told to sleep.

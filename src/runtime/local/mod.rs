@@ -15,15 +15,18 @@
 //! [`LocalConfig`].
 
 mod environment;
+mod keep;
+mod places;
 mod removal;
 mod reporter;
 mod runs;
+mod sandbox;
+mod variables;
 mod workspace;
 
 use std::{
     collections::HashSet,
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -31,18 +34,22 @@ use std::{
 
 use async_trait::async_trait;
 pub use environment::{NAMES, NEVER, PREFIXES, is_secret};
+use places::Places;
 use reporter::Reporter;
 use runs::{Placed, Runs, Seen};
 use rustix::process::Signal;
 use sprite_reporter::{
     process::{Handle, Tree},
     rundir::{RunDir, State},
-    wire::{AgentSpec, EnvVar, ExitReason, Permissions, RepoSpec, RunSpec},
+    wire::{AgentSpec, ExitReason, Permissions, RepoSpec, RunSpec},
 };
 use tokio::sync::mpsc;
 
 use super::{Cleaned, Error, Observed, Runtime};
-use crate::resource::{AgentCli, EnvEntry, Isolation, Repo, RuntimeSpec, Sprite};
+use crate::{
+    resource::{AgentCli, Repo, RuntimeSpec, Sprite},
+    secrets::Secrets,
+};
 
 /// How long a tree may take to die before its killing counts as failed.
 const KILL_WITHIN: Duration = Duration::from_secs(15);
@@ -73,6 +80,8 @@ pub struct LocalConfig {
     pub environment: Vec<(String, String)>,
     /// More names to pass on.
     pub extra_env: Vec<String>,
+    /// The installation's secrets, of which an agent gets those that its spec names.
+    pub secrets: Option<Secrets>,
     /// The home of the user who runs the server: `~`, and where agents work by default.
     pub home: PathBuf,
 }
@@ -92,6 +101,7 @@ impl LocalConfig {
             capacity: 16,
             environment: Vec::new(),
             extra_env: Vec::new(),
+            secrets: None,
             home: home.to_owned(),
         }
     }
@@ -127,14 +137,10 @@ impl LocalRuntime {
         safe(uid).map(|uid| self.runs.of(uid))
     }
 
-    fn own_workdir(&self, uid: &str) -> Result<PathBuf, Error> {
-        safe(uid).map(|uid| self.config.work.join(uid))
-    }
-
     /// Where a clone may lie that a reporter began and did not finish.
     fn unfinished_clones(&self, sprite: &Sprite) -> Result<Vec<PathBuf>, Error> {
         let uid = &sprite.metadata.uid;
-        let own = self.own_workdir(uid)?;
+        let own = places::own(&self.config, sprite)?;
         let named = match (&sprite.spec.runtime, &sprite.spec.repo) {
             (RuntimeSpec::Local(local), Some(_)) => {
                 // A place that was refused was never cloned to.
@@ -142,7 +148,9 @@ impl LocalRuntime {
             }
             _ => None,
         };
-        let places = [Some(own), named].into_iter().flatten();
+        // Beside a clone that worktrees share, too.
+        let shared = Some(self.config.work.join(places::REPOS).join("clone"));
+        let places = [Some(own), named, shared].into_iter().flatten();
         Ok(places.map(|place| place.with_file_name(format!(".clone-{uid}"))).collect())
     }
 
@@ -151,11 +159,19 @@ impl LocalRuntime {
         let uid = safe(&sprite.metadata.uid)?.to_owned();
         let (runs, run) = (self.runs.clone(), sprite.spec.run);
         // What is there was made whole, and stays as it was made.
-        let spec = if runs.has(&uid, run) { None } else { Some(self.run_spec(sprite)?) };
+        let spec = if runs.has(&uid, run) {
+            None
+        } else {
+            let places = places::places(&self.config, sprite)?;
+            Some((self.run_spec(sprite, &places)?, places))
+        };
         // It waits for the disk, which is not for the server's workers.
         let placed = tokio::task::spawn_blocking(move || match spec {
             None => runs.discard(&uid).map(|()| Placed::Here(runs.of(&uid))),
-            Some(spec) => runs.place(&uid, &spec),
+            Some((spec, places)) => {
+                places.make()?;
+                runs.place(&uid, &spec)
+            }
         })
         .await;
         match placed.map_err(io::Error::other).and_then(|placed| placed) {
@@ -173,24 +189,9 @@ impl LocalRuntime {
     }
 
     /// What the reporter is to do, from what the sprite is to be.
-    fn run_spec(&self, sprite: &Sprite) -> Result<RunSpec, Error> {
+    fn run_spec(&self, sprite: &Sprite, places: &Places) -> Result<RunSpec, Error> {
         let uid = &sprite.metadata.uid;
         let spec = &sprite.spec;
-        let RuntimeSpec::Local(local) = &spec.runtime else {
-            return Err(Error::Terminal("this sprite does not live on this machine".into()));
-        };
-        if let Some(isolation @ (Isolation::Worktree | Isolation::Sandbox)) = local.isolation {
-            return Err(Error::Terminal(format!(
-                "isolation {isolation:?} is not supported yet; leave it out"
-            )));
-        }
-        let own = self.own_workdir(uid)?;
-        let workdir = workspace::place(
-            local.workdir.as_deref(),
-            spec.repo.is_some(),
-            &self.config.home,
-            &own,
-        )?;
         Ok(RunSpec {
             job_id: uid.clone(),
             run: spec.run,
@@ -199,73 +200,22 @@ impl LocalRuntime {
             endpoint_file: Some(text(&self.config.endpoint_file)?),
             agent: agent_spec(&spec.agent, spec.instructions.as_deref())?,
             task: spec.task.clone(),
-            workdir: text(&workdir)?,
+            workdir: text(&places.workdir)?,
             repo: spec.repo.as_ref().map(|repo| repo_spec(repo, &self.config.home)).transpose()?,
             permissions: Permissions {
                 mode: spec.permissions.mode.unwrap_or_default(),
                 allow: spec.permissions.allow.clone(),
             },
-            env: self.environment(&spec.env)?,
+            env: self.variables(&spec.env, places)?,
             timeout_ms: spec.timeout.map(|span| span.as_millis()),
             idle_timeout_ms: spec.idle_timeout.map(|span| span.as_millis()),
             session: session(sprite),
             hide: vec![text(&self.config.data)?],
-            worktree: None,
-            sandbox: None,
-            attachments: None,
-            artifacts: None,
+            worktree: places.worktree.clone(),
+            sandbox: places.sandbox.clone(),
+            attachments: Some(text(&places.attachments)?),
+            artifacts: Some(text(&places.artifacts)?),
         })
-    }
-
-    fn environment(&self, entries: &[EnvEntry]) -> Result<Vec<EnvVar>, Error> {
-        let spec = entries.iter().map(|entry| self.variable(entry)).collect::<Result<_, _>>()?;
-        let mut picked = environment::pick(&self.config.environment, &self.config.extra_env, spec);
-        for (name, value) in [("HOME", text(&self.config.home)?), ("PATH", DEFAULT_PATH.to_owned())]
-        {
-            if !picked.iter().any(|variable| variable.name == name) {
-                picked.push(EnvVar { name: name.into(), value, secret: false });
-            }
-        }
-        Ok(picked)
-    }
-
-    fn variable(&self, entry: &EnvEntry) -> Result<EnvVar, Error> {
-        let name = entry.name.clone();
-        match (&entry.value, &entry.from_secret) {
-            (Some(value), None) => {
-                Ok(EnvVar { secret: is_secret(&name), value: value.clone(), name })
-            }
-            (None, Some(secret)) => Ok(EnvVar { value: self.secret(secret)?, name, secret: true }),
-            _ => Err(Error::Terminal(format!(
-                "env {name}: give exactly one of value and fromSecret"
-            ))),
-        }
-    }
-
-    /// A secret's value: from the server's environment, or from a file that only its owner reads.
-    fn secret(&self, name: &str) -> Result<String, Error> {
-        let name = safe(name)?;
-        let variable =
-            format!("OPEN_DISPATCH_SECRET_{}", name.to_ascii_uppercase().replace(['-', '.'], "_"));
-        if let Some((_, value)) = self.config.environment.iter().find(|(it, _)| *it == variable) {
-            return Ok(value.clone());
-        }
-        let path = self.config.data.join("secrets").join(name);
-        let meta = fs::metadata(&path).map_err(|error| {
-            Error::Terminal(format!(
-                "secret {name} is missing: set {variable}, or write {} with mode 0600 ({error})",
-                path.display()
-            ))
-        })?;
-        if meta.permissions().mode() & 0o077 != 0 {
-            return Err(Error::Terminal(format!(
-                "{} can be read by others; say chmod 600 on it",
-                path.display()
-            )));
-        }
-        let value = fs::read_to_string(&path)
-            .map_err(|error| Error::Terminal(format!("{}: {error}", path.display())))?;
-        Ok(value.trim_end_matches(['\r', '\n']).to_owned())
     }
 
     /// The processes of the reporters that live, whatever a store knows of them.
@@ -340,7 +290,13 @@ impl Runtime for LocalRuntime {
     }
 
     async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
-        let run = self.prepare(sprite, token).await?;
+        let run = match self.prepare(sprite, token).await {
+            Err(Error::SecretMissing(why)) => {
+                self.wait_for_secret(&sprite.metadata.uid);
+                return Err(Error::SecretMissing(why));
+            }
+            run => run?,
+        };
         let begun = run.state().map_err(|error| Error::Transient(error.to_string()))?.is_some();
         if begun {
             return Ok(());
@@ -385,25 +341,23 @@ impl Runtime for LocalRuntime {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(transient(error)),
         };
-        let path = self.config.environment.iter().find(|(name, _)| name == "PATH");
-        let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
         for unfinished in self.unfinished_clones(sprite)? {
             removal::remove_hidden(&unfinished).await.map_err(transient)?;
         }
-        let own = self.own_workdir(uid)?;
-        let own = workspace::Clone {
-            uid,
-            path: &own,
-            search_path: path,
-            data: &self.config.data,
-            reporter: &self.reporter,
-        };
-        let cleaned = own.remove().await?;
+        let cleaned = self.clean_places(sprite).await?;
         // What the clone's own filters may have left running when git was asked.
         empty(Tree::left_behind(uid, None)).await?;
         self.runs.discard(uid).map_err(transient)?;
         removal::remove(run.path()).await.map_err(transient)?;
         Ok(cleaned)
+    }
+
+    async fn keeps(&self) -> Result<Vec<String>, Error> {
+        self.kept()
+    }
+
+    async fn discard(&self, owner_uid: &str) -> Result<Cleaned, Error> {
+        self.discard_places(owner_uid).await
     }
 
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {

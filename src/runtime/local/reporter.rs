@@ -25,6 +25,22 @@ pub(super) struct Reporter {
     found: OnceCell<PathBuf>,
 }
 
+/// How something runs as a sprite's agent would: in a session of its own, where the server's data is
+/// hidden if the kernel lets us.
+pub(super) struct Contained<'a> {
+    /// The sprite, or its owner.
+    pub(super) uid: &'a str,
+    /// What is hidden.
+    pub(super) hide: &'a Path,
+    /// Where it runs.
+    pub(super) workdir: &'a Path,
+    /// What stays visible inside of what is hidden.
+    pub(super) keep: &'a [PathBuf],
+    /// Whether it can write nothing, and read no more than this: what an agent in a sandbox planted
+    /// shall get no further than that one did.
+    pub(super) read_only: bool,
+}
+
 impl Reporter {
     pub(super) fn new(configured: Option<PathBuf>) -> Self {
         Self { configured, found: OnceCell::new() }
@@ -59,14 +75,8 @@ impl Reporter {
         }
     }
 
-    /// A command that runs as the sprite's agent would: in a session of its own, where these
-    /// directories are hidden if the kernel lets us. What it starts carries the sprite's mark.
-    pub(super) async fn contained(
-        &self,
-        uid: &str,
-        hide: &Path,
-        workdir: &Path,
-    ) -> Result<Command, Error> {
+    /// A command that runs as the sprite's agent would. What it starts carries the sprite's mark.
+    pub(super) async fn contained(&self, how: &Contained<'_>) -> Result<Command, Error> {
         let mut command = command(self.program().await?, helper::SUBCOMMAND);
         let argument = |name: &str, path: &Path| {
             let mut argument = OsString::from(name);
@@ -76,11 +86,16 @@ impl Reporter {
         command
             // What the helper has to say goes where the program's own complaints go.
             .arg("--pipe=2")
-            .arg(argument("--hide=", hide))
-            .arg(argument("--workdir=", workdir))
-            .arg("--")
-            .env(JOB_ID_VARIABLE, uid)
-            .current_dir(workdir);
+            .arg(argument("--hide=", how.hide))
+            .arg(argument("--workdir=", how.workdir))
+            .args(how.keep.iter().map(|path| argument("--keep=", path)));
+        if how.read_only {
+            command
+                .arg(argument("--read=", how.workdir))
+                .args(how.keep.iter().map(|path| argument("--read=", path)))
+                .arg("--sandbox");
+        }
+        command.arg("--").env(JOB_ID_VARIABLE, how.uid).current_dir(how.workdir);
         Ok(command)
     }
 

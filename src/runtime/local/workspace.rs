@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::{
     super::{Cleaned, Error},
     removal,
-    reporter::Reporter,
+    reporter::{Contained, Reporter},
 };
 
 /// A sprite's own work directory, with all that is needed to look into it.
@@ -48,7 +48,14 @@ impl Clone<'_> {
             &["log", "--oneline", "-1", "HEAD", "--branches", "--not", "--remotes"],
             &["stash", "list"],
         ] {
-            let mut git = self.reporter.contained(self.uid, self.data, self.path).await?;
+            let contained = Contained {
+                uid: self.uid,
+                hide: self.data,
+                workdir: self.path,
+                keep: &[],
+                read_only: false,
+            };
+            let mut git = self.reporter.contained(&contained).await?;
             match ask(&mut git, self.search_path, question).await {
                 Ok(answer) if answer.is_empty() => {}
                 _ => return Ok(true),
@@ -60,7 +67,11 @@ impl Clone<'_> {
 
 /// Asks git. What an agent wrote into the clone's configuration shall not run here, and what git
 /// runs all the same, such as filters, sees no more than the agent did.
-async fn ask(contained: &mut Command, search_path: &str, question: &[&str]) -> io::Result<Vec<u8>> {
+pub(super) async fn ask(
+    contained: &mut Command,
+    search_path: &str,
+    question: &[&str],
+) -> io::Result<Vec<u8>> {
     let output = contained
         .args(["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
         .args(question)

@@ -100,7 +100,7 @@ impl Lane {
     }
 
     /// The uid of the Agent that it works for.
-    pub(super) fn agent_uid(&self) -> Option<&str> {
+    pub(in crate::server) fn agent_uid(&self) -> Option<&str> {
         self.agent_uid.as_deref()
     }
 

@@ -90,7 +90,10 @@ impl Missing {
             }
             Op::MoveTurn { turn, .. } => {
                 need(&mut self.turns, &tables.turns, turn.id.clone());
-                need(&mut self.sums, &tables.sums, turn.agent_uid.clone());
+                // Its agent is the one that the row names. A row that is yet to be read: see `load`.
+                if let Some(held) = tables.turns.get(&turn.id) {
+                    need(&mut self.sums, &tables.sums, held.agent_uid.clone());
+                }
             }
             Op::AddGrant(grant) => {
                 let key = (grant.agent_uid.clone(), grant.id.clone());
@@ -186,8 +189,12 @@ pub(super) async fn load(
             },
         )
         .await?;
-    load_turns(&mut loader, missing.turns, missing.queues, tables).await?;
-    load_sums(&mut loader, missing.sums, missing.grants, tables).await?;
+    let mut sums = missing.sums;
+    load_turns(&mut loader, missing.turns.clone(), missing.queues, tables).await?;
+    for turn in missing.turns.iter().filter_map(|id| tables.turns.get(id)) {
+        need(&mut sums, &tables.sums, turn.agent_uid.clone());
+    }
+    load_sums(&mut loader, sums, missing.grants, tables).await?;
     loader
         .load(
             missing.approvals,

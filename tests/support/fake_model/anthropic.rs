@@ -119,7 +119,7 @@ impl Message {
         if self.is_cut {
             // In the middle of the last block, and not before the client has what was sent.
             beats.pop();
-            beats.push(Beat::Pause(Duration::from_millis(200)));
+            beats.push(Beat::Pause(Duration::from_secs(1)));
             beats.push(Beat::Break);
             return beats;
         }

@@ -20,6 +20,9 @@ use script::{Act, Spoken};
 use serde_json::Value;
 
 mod anthropic;
+mod gemini;
+mod openai_chat;
+mod openai_responses;
 mod script;
 
 /// The API, until it is dropped.
@@ -112,7 +115,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     match parts.uri.path() {
         anthropic::PATH => anthropic::answer(&shared, key, body),
-        _ => StatusCode::NOT_FOUND.into_response(),
+        openai_chat::PATH => openai_chat::answer(&shared, key, body),
+        openai_responses::PATH => openai_responses::answer(&shared, key, body),
+        path => match gemini::Call::of(path) {
+            Some(call) => gemini::answer(&shared, call, key, body),
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
     }
 }
 

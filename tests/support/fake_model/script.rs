@@ -108,8 +108,15 @@ pub fn conversation(spoken: Vec<Spoken<'_>>) -> (String, usize) {
 /// What a person says in a message: nothing that the CLI adds by itself. The CLI joins what
 /// follows an interrupt to what was before; only what follows counts.
 fn words(pieces: Vec<&str>) -> String {
-    let added =
-        ["<system-reminder>", "<local-command", "<command-name>", "Your response above was cut"];
+    let added = [
+        "<system-reminder>",
+        "<local-command",
+        "<command-name>",
+        "Your response above was cut",
+        "<environment_context>",
+        "<turn_aborted>",
+        "<session_context>",
+    ];
     let is_added = |text: &str| text.is_empty() || added.iter().any(|tag| text.starts_with(tag));
     let mut words: Vec<&str> = vec![];
     for text in pieces.into_iter().map(str::trim) {

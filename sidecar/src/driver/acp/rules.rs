@@ -13,8 +13,6 @@ use agent_client_protocol_schema::v1::ToolKind;
 
 /// The longest subject of a rule; what is longer can be allowed once only.
 const SUBJECT_CHARS: usize = 200;
-/// What can join two commands, or put one into another.
-const JOINTS: [char; 11] = [';', '&', '|', '`', '$', '<', '>', '(', ')', '\n', '\r'];
 
 /// What a tool is called in rules and to people.
 pub(super) fn word(kind: ToolKind) -> &'static str {
@@ -64,7 +62,7 @@ pub(super) fn allows(rule: &str, tool: ToolKind, subject: &str) -> bool {
         Some((_, Some(beginning))) => {
             let beginning = beginning.trim();
             !beginning.is_empty()
-                && !subject.contains(JOINTS)
+                && !may_hold_another(subject)
                 && subject
                     .strip_prefix(beginning)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
@@ -91,10 +89,31 @@ pub(super) fn of(tool: ToolKind, subject: &str) -> Option<String> {
     }
 }
 
+/// Whether a command may hold another one: it is joined to one, or one is put into it. What stands in
+/// single quotes is text; in double quotes a shell still puts in what a `$` or a backtick says.
+/// A quote or a backslash that leaves it open what is meant counts as such.
+fn may_hold_another(command: &str) -> bool {
+    let mut quote = None;
+    for c in command.chars() {
+        match (quote, c) {
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (Some('\''), _) => {}
+            (_, '$' | '`' | '\\') => return true,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ';' | '&' | '|' | '<' | '>' | '(' | ')' | '{' | '}' | '\n' | '\r' | '#') => {
+                return true;
+            }
+            (None, _) => {}
+        }
+    }
+    quote.is_some()
+}
+
 /// The words by which a command is known: a program and what it is to do (`git push`). None
 /// where there is no second word of that kind: then the command stands for itself.
 fn beginning(command: &str) -> Option<String> {
-    if command.contains(JOINTS) {
+    if may_hold_another(command) {
         return None;
     }
     let mut words = command.split_whitespace();
@@ -119,6 +138,7 @@ mod tests {
         assert!(run("execute(cargo test:*)", "cargo test"));
         assert!(run("Bash(cargo test:*)", "cargo test --all"));
         assert!(!run("execute(cargo test:*)", "cargo tests"));
+        assert!(run("execute(python3 -c:*)", "python3 -c 'print(\"a;b\" > c)'"));
         assert!(!run("execute(:*)", "rm"));
         assert!(!run("execute(cargo test", "cargo test"));
         assert!(!run("edit", "cargo test"));
@@ -129,9 +149,16 @@ mod tests {
 
     #[test]
     fn a_command_within_a_command_matches_no_beginning() {
-        for command in
-            ["cargo test && rm -r .", "cargo test; rm x", "cargo test $(rm x)", "cargo test\nrm x"]
-        {
+        for command in [
+            "cargo test && rm -r .",
+            "cargo test; rm x",
+            "cargo test $(rm x)",
+            "cargo test\nrm x",
+            "cargo test \"$(rm x)\"",
+            "cargo test 'a' | sh",
+            "cargo test 'open",
+            "cargo test \\'; rm x; '",
+        ] {
             assert!(!allows("execute(cargo test:*)", ToolKind::Execute, command), "{command}");
         }
     }

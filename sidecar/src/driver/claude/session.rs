@@ -235,11 +235,12 @@ impl Session {
         let mut effects = Vec::new();
         let outcome =
             if self.is_interrupting { TurnOutcome::Cancelled } else { TurnOutcome::Interrupted };
-        if let Some(turn) = self.own_turn.take() {
-            self.end_turn(turn, outcome, message, Usage::default(), &mut effects);
-        }
-        if let Some(prompt) = self.prompt.take() {
-            self.end_turn(prompt.turn, outcome, message, Usage::default(), &mut effects);
+        // It counts for the turn that spoke last.
+        let mut usage = self.tally.so_far();
+        self.tally.ends(None);
+        let prompt = self.prompt.take().map(|prompt| prompt.turn);
+        for turn in self.own_turn.take().into_iter().chain(prompt) {
+            self.end_turn(turn, outcome, message, std::mem::take(&mut usage), &mut effects);
         }
         for (turn, _) in std::mem::take(&mut self.waiting) {
             self.end_turn(turn, outcome, message, Usage::default(), &mut effects);

@@ -406,6 +406,19 @@ fn a_stop_interrupts_and_ends_background_tasks() {
 }
 
 #[test]
+fn what_a_turn_has_used_counts_also_if_the_cli_goes_away() {
+    let mut talk = Talk::new(PermissionMode::Bypass, false);
+    talk.starts("t1");
+    talk.hears(message_ends("tool_use", 50));
+    talk.does(|session| session.gone("it fell"));
+    let used = talk.effects.iter().find_map(|effect| match effect {
+        Effect::Say(Said::Event(EventBody::TurnEnded { usage, .. })) => Some(usage.output_tokens),
+        _ => None,
+    });
+    assert_eq!(used, Some(50));
+}
+
+#[test]
 fn what_was_open_when_the_cli_went_away_is_ended() {
     let mut talk = Talk::new(PermissionMode::Ask, false);
     talk.starts("t1");

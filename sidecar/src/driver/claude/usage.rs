@@ -108,14 +108,25 @@ impl Tally {
         if let Some(usd) = text.and_then(dollars) {
             self.usd = Some(usd);
         }
-        let told = asked.turn.filter(|(turn, ..)| self.turn.as_ref() == Some(turn)).map(
-            |(turn, input, output)| {
-                let usd = self.usd.unwrap_or(self.base_usd);
-                let share = if usd < self.base_usd { usd } else { usd - self.base_usd };
-                (turn, usage(Spent { is_share: true, usd: share, input, output }))
-            },
-        );
+        let told = asked
+            .turn
+            .filter(|(turn, ..)| self.turn.as_ref() == Some(turn))
+            .map(|(turn, input, output)| (turn, usage(self.share(input, output))));
         Some((told, std::mem::take(&mut self.is_stale)))
+    }
+
+    /// What the turn has used as far as it is known, for an end of which the CLI says nothing.
+    pub(super) fn so_far(&self) -> Usage {
+        match self.turn {
+            Some(_) => usage(self.share(self.input, self.output)),
+            None => Usage::default(),
+        }
+    }
+
+    fn share(&self, input: u64, output: u64) -> Spent {
+        let usd = self.usd.unwrap_or(self.base_usd);
+        let usd = if usd < self.base_usd { usd } else { usd - self.base_usd };
+        Spent { is_share: true, usd, input, output }
     }
 
     /// A turn is over, with the session's cost where the CLI says it.

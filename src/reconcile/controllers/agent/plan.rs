@@ -194,7 +194,7 @@ impl Life<'_, '_> {
                     last = Some(Action::WakeSprite(Box::new(sprite)));
                 }
             }
-            Stand::Live { sprite, busy: false } => {
+            Stand::Live { sprite, .. } => {
                 if let Some(ops) = self.queue.send(sprite, self.purse) {
                     status.turns.queued = status.turns.queued.saturating_sub(1);
                     status.turns.running += 1;

@@ -314,7 +314,8 @@ mod tests {
         let mut pending = approval("r", ApprovalState::Pending);
         pending.rule = Some("Bash(rm:*)".to_owned());
         let decided = |approval: &Approval, grant: Grant| {
-            let asks = asks(&sprite(), &RUNNING, &[approval.clone()], &[], &[grant], START);
+            let asks =
+                asks(&sprite(), &RUNNING, std::slice::from_ref(approval), &[], &[grant], START);
             asks.resolutions.into_iter().next()
         };
         let allowed = decided(&pending, grant("Bash", "Bash(rm:*)")).expect("it is allowed");

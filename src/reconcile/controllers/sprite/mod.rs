@@ -2,6 +2,7 @@
 
 mod asks;
 mod plan;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -127,10 +128,16 @@ impl SpriteController {
             Hand::Start => {
                 let token = (self.tokens)(&sprite.metadata.uid);
                 let start = ambient.step("sprite.start", runtime.start(sprite, &token)).await;
-                if let Err(runtime::Error::Terminal(message)) = start {
-                    return self.record_start_failure(sprite, message).await;
+                match start {
+                    Err(runtime::Error::Terminal(message)) => {
+                        return self.record_start_failure(sprite, message).await;
+                    }
+                    Err(runtime::Error::SecretMissing(message)) => {
+                        return self.record_missing_secret(sprite, message).await;
+                    }
+                    start => start?,
                 }
-                start?;
+                self.record_secrets(sprite).await?;
             }
             Hand::Recover => {
                 let token = (self.tokens)(&sprite.metadata.uid);

@@ -1,0 +1,227 @@
+//! Git, run as the sprite's: what it says are lines of the run, and its last word is the error.
+//!
+//! Credentials reach git through its environment alone: they stand neither on a command line nor
+//! in a clone's configuration.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+
+use base64::Engine as _;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
+
+use crate::{
+    driver::{Said, Voice},
+    process::{self, Enclosure, Launch},
+    wire::{RepoSpec, RunSpec, Stream},
+};
+
+/// Git for one sprite.
+pub(super) struct Git<'a> {
+    env: Vec<(OsString, OsString)>,
+    voice: &'a Voice,
+    /// What is hidden from hooks and filters of a clone that is there already: an agent may have
+    /// written them.
+    hide: Vec<PathBuf>,
+}
+
+impl<'a> Git<'a> {
+    pub(super) fn of(spec: &RunSpec, voice: &'a Voice) -> Self {
+        Self { env: environment(spec), voice, hide: spec.hide.iter().map(PathBuf::from).collect() }
+    }
+
+    /// Makes a clone, whole or not at all.
+    pub(super) async fn clone(
+        &self,
+        workdir: &Path,
+        repo: &RepoSpec,
+        job_id: &str,
+    ) -> Result<(), String> {
+        let failed = |why: String| format!("{} could not be cloned: {why}", repo.url);
+        let parent = workdir.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(parent)
+            .map_err(|error| failed(format!("{}: {error}", parent.display())))?;
+        let beside = parent.join(format!(".clone-{job_id}"));
+        let _ = std::fs::remove_dir_all(&beside);
+        let mut arguments: Vec<OsString> = vec!["clone".into()];
+        if let Some(branch) = &repo.branch {
+            arguments.extend(["--branch".into(), branch.into()]);
+        }
+        arguments.extend(["--".into(), repo.url.clone().into(), beside.clone().into()]);
+        // Nothing of an agent's is in a new clone, and it may lie right beside what is hidden.
+        let as_told = (beside.display().to_string(), workdir.display().to_string());
+        let done =
+            self.git(parent, arguments, Vec::new(), &[], Some(&as_told)).await.and_then(|()| {
+                // The place may be an empty directory, and renaming replaces only that.
+                std::fs::rename(&beside, workdir)
+                    .map_err(|error| format!("{}: {error}", workdir.display()))
+            });
+        done.map_err(|why| {
+            let _ = std::fs::remove_dir_all(&beside);
+            failed(why)
+        })
+    }
+
+    /// A clone is there: only its branch may have to change.
+    pub(super) async fn reuse(&self, workdir: &Path, repo: &RepoSpec) -> Result<(), String> {
+        let Some(branch) = &repo.branch else { return Ok(()) };
+        let head = std::fs::read_to_string(workdir.join(".git/HEAD")).unwrap_or_default();
+        if head.trim() == format!("ref: refs/heads/{branch}") {
+            return Ok(());
+        }
+        let failed =
+            |why| format!("{} could not be put on branch {branch}: {why}", workdir.display());
+        let switch = |extra: &[&str]| -> Vec<OsString> {
+            ["switch"].iter().chain(extra).map(OsString::from).collect()
+        };
+        let Err(why) = self.run(workdir, switch(&[branch]), &[]).await else { return Ok(()) };
+        let local = format!("refs/heads/{branch}");
+        let known =
+            ["show-ref", "--verify", "--quiet", &local].iter().map(OsString::from).collect();
+        if self.run(workdir, known, &[]).await.is_ok() {
+            // It is here and may hold work that stands nowhere else: it stays as it is.
+            return Err(failed(why));
+        }
+        let fetch = ["fetch", "origin", branch].iter().map(OsString::from).collect();
+        self.run(workdir, fetch, &[]).await.map_err(failed)?;
+        self.run(workdir, switch(&["-c", branch, "FETCH_HEAD"]), &[]).await.map_err(failed)
+    }
+
+    /// Runs git in a place that an agent may have written to: it sees no more than that one, and
+    /// what is to be kept.
+    pub(super) async fn run(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        keep: &[PathBuf],
+    ) -> Result<(), String> {
+        self.git(workdir, args, self.hide.clone(), keep, None).await
+    }
+
+    /// Asks git there: its first line; none where it answers no.
+    pub(super) async fn ask(
+        &self,
+        workdir: &Path,
+        args: &[&str],
+    ) -> Result<Option<String>, String> {
+        let args = args.iter().map(OsString::from).collect();
+        let (line, _) = self.quietly(workdir, args, &[]).await?;
+        Ok(line)
+    }
+
+    /// Runs git there without a line of the run; answers its first line, if it did what it was to
+    /// do, and its last word if not.
+    pub(super) async fn quietly(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        keep: &[PathBuf],
+    ) -> Result<(Option<String>, Option<String>), String> {
+        let mut child = self.start(workdir, args, self.hide.clone(), keep)?;
+        drop(child.stdin.take());
+        let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
+        let line = String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned);
+        if output.status.success() {
+            return Ok((line.filter(|line| !line.is_empty()), None));
+        }
+        let said: Vec<String> =
+            String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+        Ok((None, Some(last_word(&said, output.status))))
+    }
+
+    fn start(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        hide: Vec<PathBuf>,
+        keep: &[PathBuf],
+    ) -> Result<Child, String> {
+        let launch = Launch {
+            program: "git".into(),
+            args,
+            env: self.env.clone(),
+            workdir: PathBuf::from(workdir),
+            hide,
+        };
+        let enclosure = Enclosure { keep: keep.to_vec(), sandbox: None };
+        process::start_in(&launch, &enclosure).map_err(|error| error.to_string())
+    }
+
+    /// Runs git; what it says are system lines of the run, and its last word is the error. A place
+    /// that nobody is to look at is told as another one.
+    async fn git(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        hide: Vec<PathBuf>,
+        keep: &[PathBuf],
+        as_told: Option<&(String, String)>,
+    ) -> Result<(), String> {
+        let mut child = self.start(workdir, args, hide, keep)?;
+        drop(child.stdin.take());
+        let mut said = Vec::new();
+        // Both are read to their end: git dies of a pipe that nobody reads.
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let words = async {
+            let Some(err) = err else { return };
+            let mut lines = BufReader::new(err).split(b'\n');
+            while let Ok(Some(mut line)) = lines.next_segment().await {
+                if let (Some((place, told)), Ok(text)) = (as_told, str::from_utf8(&line)) {
+                    line = text.replace(place.as_str(), told).into_bytes();
+                }
+                said.push(String::from_utf8_lossy(&line).trim().to_owned());
+                line.push(b'\n');
+                self.voice.say(Said::Log(Stream::System, line)).await;
+            }
+        };
+        let rest = async {
+            if let Some(mut out) = out {
+                let _ = tokio::io::copy(&mut out, &mut tokio::io::sink()).await;
+            }
+        };
+        tokio::join!(words, rest);
+        let status = child.wait().await.map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(last_word(&said, status)) }
+    }
+}
+
+/// The line that says what went wrong.
+fn last_word(said: &[String], status: ExitStatus) -> String {
+    let fatal = |line: &&String| line.starts_with("fatal:") || line.starts_with("error:");
+    said.iter()
+        .rev()
+        .find(fatal)
+        .or_else(|| said.iter().rev().find(|line| !line.is_empty()))
+        .cloned()
+        .unwrap_or_else(|| format!("git ended with {status}"))
+}
+
+/// Git's environment: the agent's, and the GitHub token as a header for GitHub alone.
+fn environment(spec: &RunSpec) -> Vec<(OsString, OsString)> {
+    let value =
+        |name: &str| spec.env.iter().rev().find(|it| it.name == name).map(|it| it.value.as_str());
+    let mut env: Vec<(OsString, OsString)> =
+        spec.env.iter().map(|it| (it.name.clone().into(), it.value.clone().into())).collect();
+    env.push(("GIT_TERMINAL_PROMPT".into(), "0".into()));
+    if let Some(token) =
+        value("GH_TOKEN").or_else(|| value("GITHUB_TOKEN")).filter(|it| !it.is_empty())
+    {
+        let at: usize = value("GIT_CONFIG_COUNT").and_then(|it| it.parse().ok()).unwrap_or(0);
+        let basic =
+            base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
+        env.extend([
+            ("GIT_CONFIG_COUNT".into(), (at + 1).to_string().into()),
+            (format!("GIT_CONFIG_KEY_{at}").into(), "http.https://github.com/.extraHeader".into()),
+            (
+                format!("GIT_CONFIG_VALUE_{at}").into(),
+                format!("Authorization: Basic {basic}").into(),
+            ),
+        ]);
+    }
+    env
+}

@@ -1,0 +1,153 @@
+//! `/od-set`, `/od-stop` and `/od-delete`: changes of specs, through the API's own gate.
+
+use serde_json::Value;
+
+use super::{Commands, Effect, Incoming, find::Found};
+use crate::{
+    chat::{
+        changes::changes,
+        grammar::{Assigned, Assignment, Target},
+        replies::{self, Asked},
+        route::listens,
+    },
+    resource::{Agent, AnyObject, Defaults, Faults, admit, decode, merge::merge_patch},
+    store::{Error, Expect, Op, Part},
+};
+
+/// Fields of an Agent that hold at once; all others are part of its sprite, and a new one takes
+/// over between turns.
+const AT_ONCE: [&str; 5] = ["channels", "budget", "idleTimeout", "turnTimeout", "suspend"];
+
+impl Commands {
+    pub(super) async fn set(
+        &self,
+        target: &Target,
+        assignments: &[Assignment],
+    ) -> Result<Effect, Error> {
+        let found = match self.find(target).await? {
+            Ok(found) => found,
+            Err(answer) => return Ok(answer),
+        };
+        let old = found.object();
+        if old.metadata().is_deleting() {
+            return Ok(Effect::text(replies::deleted(&found.full_name(), true)));
+        }
+        let new = match assigned(&old, assignments, &self.settings.defaults) {
+            Ok(new) => new,
+            Err(faults) => return Ok(Effect::text(replies::faults(Asked::Set, &faults))),
+        };
+        let changes = changes(&old.to_json()["spec"], &new.to_json()["spec"]);
+        let restarts = matches!(found, Found::Agent(_))
+            && changes.iter().any(|change| {
+                let field = change.path.split('.').next().unwrap_or_default();
+                !AT_ONCE.contains(&field)
+            });
+        let text = replies::changed(found.name(), &changes, restarts);
+        if changes.is_empty() {
+            return Ok(Effect::text(text));
+        }
+        let op = Op::Write { object: new, part: Part::Desired, expect: Expect::SameVersion };
+        Ok(Effect::told(vec![op], text))
+    }
+
+    pub(super) async fn stop(
+        &self,
+        target: Option<&Target>,
+        line: &Incoming,
+    ) -> Result<Effect, Error> {
+        let Some(target) = target else { return self.stop_all(line).await };
+        let mend = |name: &str| format!("/od-cancel job/{name} ends it");
+        Ok(match self.find_agent(target, mend).await? {
+            Ok(agent) if agent.metadata.is_deleting() => {
+                Effect::text(replies::going(&agent.metadata.name))
+            }
+            Ok(agent) => {
+                let text = replies::stopped(&agent);
+                match agent.spec.suspend {
+                    true => Effect::text(text),
+                    false => Effect::told(vec![suspend(agent)], text),
+                }
+            }
+            Err(answer) => answer,
+        })
+    }
+
+    /// Stops all agents that listen in this conversation's channel.
+    async fn stop_all(&self, line: &Incoming) -> Result<Effect, Error> {
+        let here: Vec<Agent> = self
+            .agents()
+            .await?
+            .into_iter()
+            .filter(|agent| {
+                !agent.spec.suspend
+                    && !agent.metadata.is_deleting()
+                    && listens(&agent.spec.channels, &line.conversation)
+            })
+            .collect();
+        let names: Vec<String> = here.iter().map(|agent| agent.metadata.name.clone()).collect();
+        let ops = here.into_iter().map(suspend).collect();
+        Ok(Effect::told(ops, replies::stopped_all(&names)))
+    }
+
+    pub(super) async fn delete(&self, target: &Target) -> Result<Effect, Error> {
+        let found = match self.find(target).await? {
+            Ok(found) => found,
+            Err(answer) => return Ok(answer),
+        };
+        let object = found.object();
+        let already = object.metadata().is_deleting();
+        let text = replies::deleted(&found.full_name(), already);
+        if already {
+            return Ok(Effect::text(text));
+        }
+        let op = Op::Delete {
+            kind: object.kind(),
+            name: found.name().to_owned(),
+            uid: Some(object.metadata().uid.clone()),
+            resource_version: None,
+        };
+        Ok(Effect::told(vec![op], text))
+    }
+}
+
+fn suspend(mut agent: Agent) -> Op {
+    agent.spec.suspend = true;
+    Op::Write { object: agent.into(), part: Part::Desired, expect: Expect::SameVersion }
+}
+
+/// The object with its changes, checked like any that comes through the API.
+fn assigned(
+    old: &AnyObject,
+    assignments: &[Assignment],
+    defaults: &Defaults,
+) -> Result<AnyObject, Faults> {
+    let patched = |as_text: &dyn Fn(&Assignment) -> bool| {
+        let mut json = old.to_json();
+        for assignment in assignments {
+            let patch = match &assignment.value {
+                Assigned::Yaml { written, .. } if as_text(assignment) => {
+                    let value = Assigned::Text(written.clone());
+                    Assignment { path: assignment.path.clone(), value }.patch()
+                }
+                _ => assignment.patch(),
+            };
+            merge_patch(&mut json["spec"], &patch);
+        }
+        json
+    };
+    let new = decode(patched(&|_| false)).or_else(|faults| {
+        // `repo.branch=123` reads like a number, and a branch is text.
+        let is_wrong = |assignment: &Assignment| {
+            let path = format!("spec.{}", assignment.path.join("."));
+            faults.0.iter().any(|fault| fault.path == path)
+        };
+        decode(patched(&is_wrong)).map_err(|_| faults.clone())
+    })?;
+    admit::update(old, &new)?;
+    let moved = |json: &Value| (json["spec"]["runtime"].clone(), json["spec"]["repo"].clone());
+    let json = new.to_json();
+    if moved(&old.to_json()) != moved(&json) {
+        defaults.check_place(&json["spec"])?;
+    }
+    Ok(new)
+}

@@ -1,0 +1,168 @@
+//! What commands look up: who a name means, and what belongs to them.
+
+use std::collections::HashMap;
+
+use super::{Commands, Effect};
+use crate::{
+    chat::{
+        grammar::{Target, nearest},
+        replies,
+    },
+    resource::{Agent, AnyObject, Job, Kind, Sprite, table},
+    store::{Approval, Error, Store},
+};
+
+/// What a name means.
+pub(super) enum Found {
+    Agent(Agent),
+    Job(Job),
+}
+
+impl Found {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Agent(agent) => &agent.metadata.name,
+            Self::Job(job) => &job.metadata.name,
+        }
+    }
+
+    /// `agent/NAME` or `job/NAME`.
+    pub(super) fn full_name(&self) -> String {
+        match self {
+            Self::Agent(agent) => format!("agent/{}", agent.metadata.name),
+            Self::Job(job) => format!("job/{}", job.metadata.name),
+        }
+    }
+
+    pub(super) fn object(&self) -> AnyObject {
+        match self {
+            Self::Agent(agent) => agent.clone().into(),
+            Self::Job(job) => job.clone().into(),
+        }
+    }
+}
+
+impl Commands {
+    /// An agent or a job by name, an agent first; or the answer that there is none.
+    pub(super) async fn find(&self, target: &Target) -> Result<Result<Found, Effect>, Error> {
+        if target.kind != Some(Kind::Job)
+            && let Some(agent) = self.get_agent(&target.name).await?
+        {
+            return Ok(Ok(Found::Agent(agent)));
+        }
+        if target.kind != Some(Kind::Agent) {
+            let job = self.store.get(Kind::Job, &target.name).await?;
+            if let Some(job) = job.and_then(AnyObject::into_job) {
+                return Ok(Ok(Found::Job(job)));
+            }
+        }
+        Ok(Err(self.nobody(target.kind, &target.name).await?))
+    }
+
+    /// An agent by name, or the answer that there is none; `mend` says what to do with a job.
+    pub(super) async fn find_agent(
+        &self,
+        target: &Target,
+        mend: impl Fn(&str) -> String,
+    ) -> Result<Result<Agent, Effect>, Error> {
+        Ok(match self.find(target).await? {
+            Ok(Found::Agent(agent)) => Ok(agent),
+            Ok(Found::Job(job)) => {
+                let name = &job.metadata.name;
+                Err(Effect::text(replies::not_an_agent(name, &mend(name))))
+            }
+            Err(answer) if target.kind == Some(Kind::Job) => Err(answer),
+            // Whoever is wanted is an agent.
+            Err(_) => Err(self.nobody(Some(Kind::Agent), &target.name).await?),
+        })
+    }
+
+    pub(super) async fn get_agent(&self, name: &str) -> Result<Option<Agent>, Error> {
+        Ok(self.store.get(Kind::Agent, name).await?.and_then(AnyObject::into_agent))
+    }
+
+    /// The answer that nobody has this name.
+    async fn nobody(&self, kind: Option<Kind>, name: &str) -> Result<Effect, Error> {
+        let mut names: Vec<String> = Vec::new();
+        for looked_for in [Kind::Agent, Kind::Job] {
+            if kind.is_none_or(|kind| kind == looked_for) {
+                let all = self.all(looked_for).await?;
+                names.extend(all.iter().map(|object| object.metadata().name.clone()));
+            }
+        }
+        let nearest = nearest(name, names.iter().map(String::as_str));
+        Ok(Effect::text(replies::nobody_named(kind, name, nearest)))
+    }
+
+    pub(super) async fn agents(&self) -> Result<Vec<Agent>, Error> {
+        Ok(self.all(Kind::Agent).await?.into_iter().filter_map(AnyObject::into_agent).collect())
+    }
+
+    pub(super) async fn all(&self, kind: Kind) -> Result<Vec<AnyObject>, Error> {
+        let mut all: Vec<AnyObject> = Vec::new();
+        loop {
+            let after = all.last().map(|object| object.metadata().name.clone());
+            let page = self.store.list(kind, after.as_deref(), 1_000).await?;
+            let more = page.more && !page.items.is_empty();
+            all.extend(page.items);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    pub(super) async fn waiting(&self) -> Result<WaitingLine, Error> {
+        let sprites = self.all(Kind::Sprite).await?;
+        Ok(WaitingLine::of(sprites.into_iter().filter_map(AnyObject::into_sprite)))
+    }
+}
+
+/// The places of those whose sprites wait for a slot, by the owner's uid.
+pub(super) struct WaitingLine(HashMap<String, usize>);
+
+impl WaitingLine {
+    fn of(sprites: impl Iterator<Item = Sprite>) -> Self {
+        let places = table::waiting_line(sprites).into_iter();
+        Self(
+            places
+                .filter_map(|(sprite, place)| {
+                    Some((sprite.metadata.controller()?.uid.clone(), place))
+                })
+                .collect(),
+        )
+    }
+
+    /// An owner's place in its runtime's line; the first is 1.
+    pub(super) fn place(&self, owner_uid: &str) -> Option<usize> {
+        self.0.get(owner_uid).copied()
+    }
+}
+
+/// An object's sprites, in the order in which they were made.
+pub(in crate::chat) async fn sprites_of(
+    store: &dyn Store,
+    owner_uid: &str,
+) -> Result<Vec<Sprite>, Error> {
+    let owned = store.list_owned(Kind::Sprite, owner_uid).await?;
+    let mut sprites: Vec<Sprite> = owned.into_iter().filter_map(AnyObject::into_sprite).collect();
+    sprites.sort_by_key(|sprite| number_of(&sprite.metadata.name));
+    Ok(sprites)
+}
+
+/// What an object's sprites have asked for, the oldest first.
+pub(in crate::chat) async fn approvals_of(
+    store: &dyn Store,
+    owner_uid: &str,
+) -> Result<Vec<Approval>, Error> {
+    let mut approvals = Vec::new();
+    for sprite in store.list_owned(Kind::Sprite, owner_uid).await? {
+        approvals.extend(store.approvals(&sprite.metadata().uid).await?);
+    }
+    approvals.sort_by_key(|approval: &Approval| approval.created);
+    Ok(approvals)
+}
+
+/// The number at the end of a sprite's name: which of its owner's sprites it is.
+fn number_of(name: &str) -> u64 {
+    name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or_default()
+}

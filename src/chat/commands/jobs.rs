@@ -1,0 +1,119 @@
+//! Jobs: `/od-run`, and what `/od-cancel` and `/od-retry` mean for one.
+
+use super::{Answer, Commands, Effect, Incoming, spec, suffix};
+use crate::{
+    chat::{
+        grammar::Run,
+        replies::{self, Asked, Seen},
+    },
+    resource::{AnyObject, Job, Kind, admit},
+    store::{Error, Expect, Op, Part},
+};
+
+/// How many jobs `/od-jobs` lists.
+const JOBS_SHOWN: usize = 10;
+
+impl Commands {
+    pub(super) async fn run(
+        &self,
+        run: &Run,
+        line: &Incoming,
+        round: u32,
+    ) -> Result<Effect, Error> {
+        let defaults = &self.settings.defaults;
+        let spec = match spec::job_spec(run, defaults, &line.conversation, line.is_console()) {
+            Ok(spec) => spec,
+            Err(bad) => return Ok(Effect::text(bad.to_string())),
+        };
+        // Serialising a spec cannot fail: it is made of strings, numbers and maps of both.
+        let json = serde_json::to_value(&spec).unwrap_or_default();
+        if let Err(fault) = defaults.check_place(&json) {
+            return Ok(Effect::text(replies::faults(Asked::Run, &fault.into())));
+        }
+        if let Some(name) = &run.name
+            && self.store.get(Kind::Job, name).await?.is_some()
+        {
+            return Ok(Effect::text(replies::job_exists(name)));
+        }
+        let mut job = Job::new(run.name.clone().unwrap_or_default(), spec);
+        job.metadata.generate_name = run.name.is_none().then(|| "run-".to_owned());
+        Ok(self.create(job, &suffix(&line.key, round)))
+    }
+
+    /// A new Job, whose transcript is the answer.
+    fn create(&self, job: Job, suffix: &str) -> Effect {
+        let uid = self.ambient.ids.uid();
+        match admit::create(job.into(), uid.clone(), suffix) {
+            Ok(object) => {
+                let name = object.metadata().name.clone();
+                Effect { ops: vec![Op::Create(object)], answer: Answer::Job { uid, name } }
+            }
+            Err(faults) => Effect::text(replies::faults(Asked::Run, &faults)),
+        }
+    }
+
+    pub(super) fn cancel_job(mut job: Job) -> Effect {
+        let text = replies::cancel(&job);
+        let conditions = &job.status.conditions;
+        let ended = conditions.is_true("Complete") || conditions.is_true("Failed");
+        if ended || job.spec.cancel {
+            return Effect::text(text);
+        }
+        job.spec.cancel = true;
+        let op = Op::Write { object: job.into(), part: Part::Desired, expect: Expect::SameVersion };
+        Effect::told(vec![op], text)
+    }
+
+    pub(super) async fn retry_job(&self, old: &Job, line: &Incoming) -> Result<Effect, Error> {
+        let base = retry_base(&old.metadata.name);
+        let mut n = 1;
+        let name = loop {
+            let name = retry_name(base, n);
+            if self.store.get(Kind::Job, &name).await?.is_none() {
+                break name;
+            }
+            n += 1;
+        };
+        let mut job = Job::new(name, old.spec.clone());
+        job.metadata.labels.clone_from(&old.metadata.labels);
+        job.spec.cancel = false;
+        job.spec.report = spec::report_to(&line.conversation);
+        Ok(self.create(job, ""))
+    }
+
+    pub(super) async fn jobs(&self) -> Result<Effect, Error> {
+        let mut jobs: Vec<Job> =
+            self.all(Kind::Job).await?.into_iter().filter_map(AnyObject::into_job).collect();
+        jobs.sort_by(|a, b| {
+            let key = |job: &Job| (job.metadata.creation_timestamp, job.metadata.uid.clone());
+            key(b).cmp(&key(a))
+        });
+        let more = jobs.len().saturating_sub(JOBS_SHOWN);
+        jobs.truncate(JOBS_SHOWN);
+        let line = self.waiting().await?;
+        let seen: Vec<Seen> = jobs
+            .into_iter()
+            .map(|job| {
+                let waiting = line.place(&job.metadata.uid);
+                Seen { job, waiting }
+            })
+            .collect();
+        Ok(Effect::text(replies::jobs(&seen, more, self.ambient.clock.now())))
+    }
+}
+
+/// A job's name without the `-retry-N` of earlier retries.
+fn retry_base(name: &str) -> &str {
+    match name.rsplit_once("-retry-") {
+        Some((base, n)) if !base.is_empty() && n.parse::<u32>().is_ok() => base,
+        _ => name,
+    }
+}
+
+/// The name of a job's n-th retry, a DNS label.
+fn retry_name(base: &str, n: u32) -> String {
+    let suffix = format!("-retry-{n}");
+    let room = 63 - suffix.len();
+    let base = &base[..base.len().min(room)];
+    format!("{}{suffix}", base.trim_end_matches('-'))
+}

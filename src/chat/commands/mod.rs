@@ -1,0 +1,231 @@
+//! Commands become one transaction each: a receipt, what was asked for, and the answer.
+//!
+//! Nothing here acts. `/od-run` writes a Job, `/od-start` an Agent, a message a turn, `/od-cancel`
+//! a field of a Job's spec or of a turn, and the loop does the rest. The receipt commits with its
+//! effect, and names are made from the request's key; so a line that is delivered twice, at
+//! whatever instant the server died, leaves one effect and one answer.
+//!
+//! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
+//! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
+//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`show`] only looks.
+
+mod approve;
+mod edit;
+mod find;
+mod jobs;
+mod show;
+mod spec;
+mod start;
+mod talk;
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub(super) use find::{approvals_of, sprites_of};
+
+use super::{
+    grammar::{self, Command, Line},
+    help,
+    outbox::delivery_id,
+    replies,
+};
+use crate::{
+    ambient::Ambient,
+    resource::Defaults,
+    store::{
+        Conversation, Cursor, Delivery, DeliveryState, Error, Op, Receipt, Store, Subject,
+        Transaction,
+    },
+};
+
+/// How often a write is tried again when somebody else wrote first.
+const TRIES: u32 = 8;
+/// The platform on which a shell is a fit default: whoever types there could type into one.
+const CONSOLE: &str = "console";
+
+/// A line that came in, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// The platform's key of this line, such as `console/REQUEST-ID`: the same for a redelivery.
+    pub key: String,
+    /// Where it was said, and where the answer goes.
+    pub conversation: Conversation,
+    /// Who said it, as the platform names them.
+    pub author: String,
+    /// What was said.
+    pub text: String,
+}
+
+impl Incoming {
+    fn is_console(&self) -> bool {
+        self.conversation.platform == CONSOLE
+    }
+}
+
+/// What became of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The delivery that answers it.
+    pub delivery: String,
+    /// Whether the line was taken before, and nothing was done now.
+    pub again: bool,
+}
+
+/// What a person need not say.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Which agent, which model, and where it may work.
+    pub defaults: Defaults,
+}
+
+/// Takes lines of chat.
+pub struct Commands {
+    store: Arc<dyn Store>,
+    ambient: Ambient,
+    settings: Settings,
+}
+
+/// What a line leads to: what to write, and the answer.
+struct Effect {
+    ops: Vec<Op>,
+    answer: Answer,
+}
+
+enum Answer {
+    /// A fixed text.
+    Text(String),
+    /// The transcript of a Job, which is made with it.
+    Job { uid: String, name: String },
+    /// The transcript of a turn, which is queued with it.
+    Turn { id: String },
+}
+
+impl Effect {
+    fn text(text: impl Into<String>) -> Self {
+        Self { ops: Vec::new(), answer: Answer::Text(text.into()) }
+    }
+
+    fn told(ops: Vec<Op>, text: impl Into<String>) -> Self {
+        Self { ops, answer: Answer::Text(text.into()) }
+    }
+}
+
+impl Commands {
+    /// Takes lines into a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, ambient: Ambient, settings: Settings) -> Self {
+        Self { store, ambient, settings }
+    }
+
+    /// Takes one line: answers once its effect and its answer are durable.
+    ///
+    /// # Errors
+    /// The store's, when nothing was done; the line may be sent again with the same key.
+    pub async fn handle(&self, line: &Incoming) -> Result<Taken, Error> {
+        if let Some(receipt) = self.store.receipt(&line.key).await? {
+            return Ok(Taken { delivery: delivery_of(&receipt.effect), again: true });
+        }
+        let mut round = 0;
+        loop {
+            let effect = self.effect(line, round).await?;
+            let delivery = self.answer(&effect.answer, &line.conversation);
+            let id = delivery.id.clone();
+            let receipt = Receipt { key: line.key.clone(), effect: format!("deliveries/{id}") };
+            let mut transaction =
+                Transaction::at(self.ambient.clock.now()).with(Op::Receipt(receipt));
+            transaction.ops.extend(effect.ops);
+            let transaction = transaction.with(Op::Delivery(delivery));
+            match self.ambient.step("chat.take", self.store.apply(transaction)).await {
+                Ok(_) => return Ok(Taken { delivery: id, again: false }),
+                Err(Error::Duplicate { effect, .. }) => {
+                    return Ok(Taken { delivery: delivery_of(&effect), again: true });
+                }
+                // Somebody else wrote first: look again at what is there now.
+                Err(
+                    Error::Conflict { .. }
+                    | Error::AlreadyExists { .. }
+                    | Error::NotFound { .. }
+                    | Error::Stale { .. },
+                ) if round < TRIES => {
+                    round += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn answer(&self, answer: &Answer, conversation: &Conversation) -> Delivery {
+        let (id, subject) = match answer {
+            Answer::Text(text) => (self.ambient.ids.uid(), Subject::Notice { text: text.clone() }),
+            Answer::Job { uid, name } => (
+                delivery_id(uid, conversation),
+                Subject::Job { uid: uid.clone(), name: name.clone() },
+            ),
+            Answer::Turn { id } => {
+                (delivery_id(id, conversation), Subject::Turn { id: id.clone() })
+            }
+        };
+        Delivery {
+            id,
+            version: 0,
+            conversation: conversation.clone(),
+            subject,
+            messages: Vec::new(),
+            shown: Cursor::default(),
+            hash: String::new(),
+            state: DeliveryState::Open,
+            note: String::new(),
+            created: self.ambient.clock.now(),
+        }
+    }
+
+    async fn effect(&self, line: &Incoming, round: u32) -> Result<Effect, Error> {
+        match grammar::parse(&line.text) {
+            Err(refusal) => Ok(Effect::text(refusal.to_string())),
+            Ok(Line::Plain(text)) => self.plain(&text, line).await,
+            Ok(Line::Command(command)) => self.command(command, line, round).await,
+        }
+    }
+
+    async fn command(
+        &self,
+        command: Command,
+        line: &Incoming,
+        round: u32,
+    ) -> Result<Effect, Error> {
+        match command {
+            Command::Start(start) => self.start(&start, line, round).await,
+            Command::Send { to, text } => self.send(&to, &text, line).await,
+            Command::Stop(target) => self.stop(target.as_ref(), line).await,
+            Command::List => self.list().await,
+            Command::Run(run) => self.run(&run, line, round).await,
+            Command::Jobs => self.jobs().await,
+            Command::Status(target) => self.status(&target).await,
+            Command::Logs(target) => self.logs(&target).await,
+            Command::Cancel(target) => self.cancel(&target, line).await,
+            Command::Retry { target, force } => self.retry(&target, force, line).await,
+            Command::Approve { target, words } => self.approve(&target, &words, line).await,
+            Command::Set { target, changes } => self.set(&target, &changes).await,
+            Command::Delete(target) => self.delete(&target).await,
+            Command::Help(None) => Ok(Effect::text(help::overview())),
+            Command::Help(Some(verb)) => Ok(Effect::text(help::on(verb))),
+            Command::Whoami => Ok(Effect::text(replies::whoami(&line.author, &line.conversation))),
+        }
+    }
+}
+
+fn delivery_of(effect: &str) -> String {
+    effect.strip_prefix("deliveries/").unwrap_or(effect).to_owned()
+}
+
+/// Five characters that name a run, always the same for the same request and round.
+fn suffix(key: &str, round: u32) -> String {
+    /// As in Kubernetes' generated names: no vowels, nothing that looks alike.
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let hash = Sha256::digest(format!("{key}\n{round}"));
+    hash.iter()
+        .take(5)
+        .map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]))
+        .collect()
+}

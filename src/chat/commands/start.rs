@@ -1,0 +1,121 @@
+//! `/od-start`: a new agent, or one that was stopped and goes on.
+
+use serde_json::Value;
+
+use super::{Commands, Effect, Incoming, spec, suffix};
+use crate::{
+    chat::{
+        changes::{Change, changes},
+        grammar::Start,
+        outbox::channel_of,
+        replies::{self, Asked, Hearing},
+        route::listens,
+    },
+    resource::{Agent, AgentSpec, AnyObject, Faults, admit},
+    store::{Conversation, Error, Expect, Op, Part},
+};
+
+impl Commands {
+    pub(super) async fn start(
+        &self,
+        start: &Start,
+        line: &Incoming,
+        round: u32,
+    ) -> Result<Effect, Error> {
+        if let Some(name) = &start.name
+            && let Some(agent) = self.get_agent(name).await?
+        {
+            return self.start_again(agent, start, line).await;
+        }
+        let defaults = &self.settings.defaults;
+        let spec = match spec::agent_spec(start, defaults, &line.conversation, line.is_console()) {
+            Ok(spec) => spec,
+            Err(bad) => return Ok(Effect::text(bad.to_string())),
+        };
+        if let Err(fault) = defaults.check_place(&json(&spec)) {
+            return Ok(Effect::text(replies::faults(Asked::Start, &fault.into())));
+        }
+        let base = spec::name_base(&spec);
+        let mut agent = Agent::new(start.name.clone().unwrap_or_default(), spec);
+        agent.metadata.generate_name = start.name.is_none().then(|| format!("{base}-"));
+        let uid = self.ambient.ids.uid();
+        let made = admit::create(agent.into(), uid, &suffix(&line.key, round));
+        Ok(match made.map(AnyObject::into_agent) {
+            Ok(Some(agent)) => {
+                let hearing = self.hearing(&agent, &line.conversation).await?;
+                let text = replies::started(&agent, hearing);
+                Effect::told(vec![Op::Create(agent.into())], text)
+            }
+            // It went in as an Agent.
+            Ok(None) => Effect::text(replies::faults(Asked::Start, &Faults(Vec::new()))),
+            Err(faults) => Effect::text(replies::faults(Asked::Start, &faults)),
+        })
+    }
+
+    /// An agent of this name is there: it goes on if it was stopped.
+    async fn start_again(
+        &self,
+        agent: Agent,
+        start: &Start,
+        line: &Incoming,
+    ) -> Result<Effect, Error> {
+        let name = &agent.metadata.name;
+        if agent.metadata.is_deleting() {
+            return Ok(Effect::text(replies::going(name)));
+        }
+        let defaults = &self.settings.defaults;
+        let mut wanted = match spec::with_start(&agent.spec, start, defaults) {
+            Ok(wanted) => wanted,
+            Err(bad) => return Ok(Effect::text(bad.to_string())),
+        };
+        if !agent.spec.suspend {
+            let hearing = self.hearing(&agent, &line.conversation).await?;
+            let text = replies::active(&agent, &differences(&agent.spec, &wanted), hearing);
+            return Ok(Effect::text(text));
+        }
+        if !listens(&wanted.channels, &line.conversation) {
+            wanted.channels.extend(channel_of(&line.conversation));
+        }
+        let differs = differences(&agent.spec, &wanted);
+        let moved = wanted.runtime != agent.spec.runtime || wanted.repo != agent.spec.repo;
+        if moved && let Err(fault) = defaults.check_place(&json(&wanted)) {
+            return Ok(Effect::text(replies::faults(Asked::Start, &fault.into())));
+        }
+        wanted.suspend = false;
+        let mut resumed = agent.clone();
+        resumed.spec = wanted;
+        let object: AnyObject = resumed.clone().into();
+        if let Err(faults) = admit::update(&agent.into(), &object) {
+            return Ok(Effect::text(replies::faults(Asked::Start, &faults)));
+        }
+        let hearing = self.hearing(&resumed, &line.conversation).await?;
+        let text = replies::resumed(&resumed, &differs, hearing);
+        let op = Op::Write { object, part: Part::Desired, expect: Expect::SameVersion };
+        Ok(Effect::told(vec![op], text))
+    }
+
+    /// Whether an agent hears what is said in a conversation, and who else does.
+    async fn hearing(&self, agent: &Agent, place: &Conversation) -> Result<Hearing, Error> {
+        if !listens(&agent.spec.channels, place) {
+            return Ok(Hearing::Elsewhere);
+        }
+        let others = self.agents().await?.into_iter().any(|other| {
+            other.metadata.name != agent.metadata.name
+                && !other.metadata.is_deleting()
+                && !other.spec.suspend
+                && listens(&other.spec.channels, place)
+        });
+        Ok(if others { Hearing::Among } else { Hearing::Alone })
+    }
+}
+
+fn json(spec: &AgentSpec) -> Value {
+    // Serialising a spec cannot fail: it is made of strings, numbers and maps of both.
+    serde_json::to_value(spec).unwrap_or_default()
+}
+
+/// What differs, save for whether it is stopped.
+fn differences(old: &AgentSpec, new: &AgentSpec) -> Vec<Change> {
+    let all = changes(&json(old), &json(new));
+    all.into_iter().filter(|change| change.path != "suspend").collect()
+}

@@ -1,0 +1,248 @@
+//! What a line of chat means: one grammar for every platform, pure.
+//!
+//! A command is a word `/od-…` (the slash may be missing, the case does not matter), then
+//! flags, then words or, for a run and a message, text. That text is the rest of the line byte
+//! for byte: nothing is tokenised, so apostrophes, newlines, quotes and double spaces survive.
+//! Only the flags in front of it are read word by word, and forgivingly: phones turn `--` into a
+//! long dash and straight quotes into curly ones.
+//!
+//! [`flags`] knows what stands in front, [`run`] and [`start`] what makes a Job or an Agent,
+//! [`assign`] what changes one; [`refusal`] says what is wrong with a line, and the mend.
+
+mod assign;
+mod flags;
+mod refusal;
+mod run;
+mod start;
+#[cfg(test)]
+mod tests;
+mod verb;
+
+pub use assign::{Assigned, Assignment};
+pub use flags::Flags;
+pub use refusal::Refusal;
+pub use run::{RUN_FLAGS, Run};
+pub use start::{START_FLAGS, Start};
+pub use verb::Verb;
+pub(crate) use verb::nearest;
+use verb::{NOT_BUILT, nearest_command};
+
+use crate::resource::Kind;
+
+/// What a line means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A command.
+    Command(Command),
+    /// No command: a message to whoever listens in this conversation.
+    Plain(String),
+}
+
+/// A command with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Begin a conversation with an agent, or go on with one that was stopped.
+    Start(Box<Start>),
+    /// Say something to an agent, from wherever.
+    Send {
+        /// The agent.
+        to: Target,
+        /// The message, byte for byte.
+        text: String,
+    },
+    /// Stop an agent; its session stays. None for all of this conversation.
+    Stop(Option<Target>),
+    /// List the agents.
+    List,
+    /// Run one task.
+    Run(Box<Run>),
+    /// List the last jobs.
+    Jobs,
+    /// Describe an agent or a job.
+    Status(Target),
+    /// Show the last lines of an agent or a job.
+    Logs(Target),
+    /// End what an agent or a job is at.
+    Cancel(Target),
+    /// Do what failed again.
+    Retry {
+        /// The agent or job.
+        target: Target,
+        /// Whether an agent gets a new session for that.
+        force: bool,
+    },
+    /// Answer what an agent asks for.
+    Approve {
+        /// The agent or job.
+        target: Target,
+        /// The answer, byte for byte; see [`super::answer`]. Empty for a plain yes.
+        words: String,
+    },
+    /// Change fields of a spec.
+    Set {
+        /// The agent or job.
+        target: Target,
+        /// The changes, in order.
+        changes: Vec<Assignment>,
+    },
+    /// Delete an agent or a job.
+    Delete(Target),
+    /// Help, on one command or all.
+    Help(Option<Verb>),
+    /// Say who the server takes the person for.
+    Whoami,
+}
+
+/// What a command is about: `NAME`, `agent/NAME` or `job/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The kind, where it was said; else an agent of that name goes before a job.
+    pub kind: Option<Kind>,
+    /// The name, in lower case: names are, and phones begin a line with a capital.
+    pub name: String,
+}
+
+impl Target {
+    /// Reads what people type, and what `kubectl` and the command line print.
+    fn read(word: &str) -> Self {
+        let (kind, name) = match word.split_once('/') {
+            Some((front, name)) => (Kind::find(front.split('.').next().unwrap_or(front)), name),
+            None => (None, word),
+        };
+        match kind {
+            Some(Kind::Sprite) | None => Self { kind: None, name: word.to_lowercase() },
+            Some(kind) => Self { kind: Some(kind), name: name.to_lowercase() },
+        }
+    }
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// What is wrong with it, and the mend.
+pub fn parse(text: &str) -> Result<Line, Refusal> {
+    let trimmed = text.trim_start();
+    let (word, rest) = first_word(trimmed);
+    let Some(name) = command_word(word) else { return Ok(Line::Plain(text.to_owned())) };
+    if let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.name() == name) {
+        return arguments(verb, rest).map(Line::Command);
+    }
+    if let Some(known) = NOT_BUILT.into_iter().find(|known| *known == name) {
+        return Err(Refusal::NotBuilt(known));
+    }
+    let nearest = nearest_command(&name);
+    Err(Refusal::UnknownCommand { word: name, nearest })
+}
+
+/// The lower-case name of a command, if the first word of a line means to be one: `/word`, or
+/// `od-word` without the slash. A path such as `/etc/hosts` is no command.
+fn command_word(word: &str) -> Option<String> {
+    let bare = word.strip_prefix('/');
+    let name = bare.unwrap_or(word).to_ascii_lowercase();
+    let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    (letters && starts && (bare.is_some() || name.starts_with("od-"))).then_some(name)
+}
+
+fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
+    match verb {
+        Verb::Start => start::start(rest).map(|start| Command::Start(Box::new(start))),
+        Verb::Send => send(rest),
+        Verb::Stop => stop(rest),
+        Verb::List => words::<0>(verb, rest).map(|_| Command::List),
+        Verb::Run => run::run(rest).map(|run| Command::Run(Box::new(run))),
+        Verb::Jobs => words::<0>(verb, rest).map(|_| Command::Jobs),
+        Verb::Whoami => words::<0>(verb, rest).map(|_| Command::Whoami),
+        Verb::Status => target(verb, rest).map(Command::Status),
+        Verb::Logs => target(verb, rest).map(Command::Logs),
+        Verb::Cancel => target(verb, rest).map(Command::Cancel),
+        Verb::Delete => target(verb, rest).map(Command::Delete),
+        Verb::Retry => retry(rest),
+        Verb::Approve => {
+            let (target, words) = target_and_rest(verb, rest)?;
+            Ok(Command::Approve { target, words: words.to_owned() })
+        }
+        Verb::Set => {
+            let (target, rest) = target_and_rest(verb, rest)?;
+            Ok(Command::Set { target, changes: assign::assignments(rest)? })
+        }
+        Verb::Help => help(rest),
+    }
+}
+
+/// The first word of a text, and what is behind it.
+fn first_word(text: &str) -> (&str, &str) {
+    text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()))
+}
+
+/// The message is what stands behind the one space (or line break) that ends the name.
+fn send(rest: &str) -> Result<Command, Refusal> {
+    let (to, rest) = target_and_rest(Verb::Send, rest)?;
+    let mut text = rest.chars();
+    text.next();
+    let text = text.as_str();
+    if text.trim().is_empty() {
+        return Err(Refusal::NoMessage);
+    }
+    Ok(Command::Send { to, text: text.to_owned() })
+}
+
+fn stop(rest: &str) -> Result<Command, Refusal> {
+    let words = words::<1>(Verb::Stop, rest)?;
+    match words.first() {
+        Some(word) if flags::is_flag(word, "all") => Ok(Command::Stop(None)),
+        _ => target(Verb::Stop, rest).map(|target| Command::Stop(Some(target))),
+    }
+}
+
+/// The flag may stand on either side of the name.
+fn retry(rest: &str) -> Result<Command, Refusal> {
+    let words = words::<2>(Verb::Retry, rest)?;
+    let (forces, names): (Vec<&str>, Vec<&str>) =
+        words.into_iter().partition(|word| flags::is_flag(word, "force"));
+    let target = target(Verb::Retry, &names.join(" "))?;
+    match forces.len() {
+        2.. => Err(Refusal::Twice("--force")),
+        count => Ok(Command::Retry { target, force: count == 1 }),
+    }
+}
+
+/// At most `N` words.
+fn words<const N: usize>(verb: Verb, rest: &str) -> Result<Vec<&str>, Refusal> {
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    match words.get(N) {
+        Some(_) => Err(Refusal::TooMuch { verb, extra: words[N..].join(" ") }),
+        None => Ok(words),
+    }
+}
+
+fn target(verb: Verb, rest: &str) -> Result<Target, Refusal> {
+    let words = words::<1>(verb, rest)?;
+    words.first().map(|word| Target::read(word)).ok_or(Refusal::NoName(verb))
+}
+
+/// The target, and what is behind it with the space in front.
+fn target_and_rest(verb: Verb, rest: &str) -> Result<(Target, &str), Refusal> {
+    let (word, rest) = first_word(rest.trim_start());
+    if word.is_empty() {
+        return Err(Refusal::NoName(verb));
+    }
+    Ok((Target::read(word), rest))
+}
+
+fn help(rest: &str) -> Result<Command, Refusal> {
+    let words = words::<1>(Verb::Help, rest)?;
+    let Some(word) = words.first() else { return Ok(Command::Help(None)) };
+    if let Some(verb) = Verb::find(word) {
+        return Ok(Command::Help(Some(verb)));
+    }
+    let name = word.trim_start_matches('/').to_ascii_lowercase();
+    let full = if name.starts_with("od-") { name } else { format!("od-{name}") };
+    match NOT_BUILT.into_iter().find(|known| *known == full) {
+        Some(known) => Err(Refusal::NotBuilt(known)),
+        None => {
+            let nearest = nearest_command(&full);
+            Err(Refusal::UnknownCommand { word: full, nearest })
+        }
+    }
+}

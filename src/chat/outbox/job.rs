@@ -1,0 +1,134 @@
+//! What a delivery shows of a Job: its transcript, over all attempts.
+
+use std::time::Duration;
+
+use super::{
+    GRACE, Outbox,
+    rendering::{Frames, Rendering, Stopped, fixed},
+};
+use crate::{
+    ambient::{between, later},
+    chat::{commands::sprites_of, platform::Capabilities, transcript::Transcript},
+    reconcile::Error,
+    resource::{AnyObject, Detail, Job, Kind},
+    store::{Cursor, Delivery},
+};
+
+/// How far a Job's output was read.
+struct Read {
+    /// Whether everything was read that there is at the moment.
+    at_end: bool,
+    /// Whether nothing can come behind it.
+    whole: bool,
+}
+
+impl Outbox {
+    pub(super) async fn job(&self, uid: &str) -> Result<Option<Job>, Error> {
+        Ok(self.store.get_by_uid(Kind::Job, uid).await?.and_then(AnyObject::into_job))
+    }
+
+    pub(super) async fn job_frames(
+        &self,
+        delivery: &Delivery,
+        job: &Job,
+        capabilities: &Capabilities,
+        rendering: &mut Option<Rendering>,
+    ) -> Result<Frames, Error> {
+        let rendering = rendering.get_or_insert_with(|| begin(job, capabilities));
+        rendering.stand(delivery.messages.len() - 1);
+        // The Job was read first: what it had printed when it ended is there to be read.
+        let conditions = &job.status.conditions;
+        let ended = conditions.is_true("Complete") || conditions.is_true("Failed");
+        let read = self.read_job(&delivery.id, job, rendering, ended).await?;
+        if !ended || !read.at_end {
+            return Ok(rendering.growing("", None));
+        }
+        let left = job
+            .status
+            .completion_time
+            .map_or(Duration::ZERO, |time| between(self.ambient.clock.now(), later(time, GRACE)));
+        if read.whole || left.is_zero() {
+            let end = rendering.transcript.end(job, read.whole);
+            Ok(rendering.whole(&end))
+        } else {
+            Ok(rendering.growing("", Some(left)))
+        }
+    }
+
+    /// Reads on, through the Job's sprites.
+    async fn read_job(
+        &self,
+        id: &str,
+        job: &Job,
+        rendering: &mut Rendering,
+        ended: bool,
+    ) -> Result<Read, Error> {
+        let sprites = sprites_of(&*self.store, &job.metadata.uid).await?;
+        for sprite in &sprites {
+            self.watch(&sprite.metadata.uid, id);
+        }
+        let first = match &rendering.sprite {
+            None => 0,
+            Some(uid) => {
+                let known = sprites.iter().position(|sprite| sprite.metadata.uid == *uid);
+                // A sprite that is gone was read to its end, or can be read no more.
+                known.unwrap_or(0)
+            }
+        };
+        for (at, sprite) in sprites.iter().enumerate().skip(first) {
+            let uid = &sprite.metadata.uid;
+            let is_last = at + 1 == sprites.len();
+            if rendering.sprite.as_ref() != Some(uid) {
+                if rendering.sprite.is_some() {
+                    let line = rendering.transcript.next_attempt(sprite.spec.attempt);
+                    rendering.append(&line);
+                }
+                rendering.turn_to(uid, Cursor::default());
+            }
+            // Looked at first, so that the end of what is read is not taken for the end of all.
+            let held = self.store.held(uid, None).await?;
+            let over = ended || !is_last;
+            match self.read(rendering, uid, |_| false, over).await? {
+                Stopped::Full | Stopped::Asked => return Ok(Read { at_end: false, whole: false }),
+                Stopped::AtEnd | Stopped::Here if is_last => {
+                    return Ok(Read { at_end: true, whole: held.finished || held.run == 0 });
+                }
+                Stopped::AtEnd | Stopped::Here => {}
+            }
+        }
+        Ok(Read { at_end: true, whole: true })
+    }
+
+    /// The Job was deleted: shows what is known, and says so.
+    pub(super) async fn gone_frames(
+        &self,
+        delivery: &Delivery,
+        name: &str,
+        capabilities: &Capabilities,
+        rendering: Option<&mut Rendering>,
+    ) -> Result<Frames, Error> {
+        let at = delivery.messages.len() - 1;
+        let Some(rendering) = rendering else {
+            // What stands there cannot be made again; so it stays, and a new message follows.
+            let first = if delivery.hash.is_empty() { at } else { at + 1 };
+            return Ok(fixed(first, &format!("{name} was deleted"), capabilities));
+        };
+        rendering.stand(at);
+        if let Some(uid) = rendering.sprite.clone()
+            && self.read(rendering, &uid, |_| false, true).await? == Stopped::Full
+        {
+            return Ok(rendering.growing("", None));
+        }
+        let end = rendering.transcript.deleted(name);
+        Ok(rendering.whole(&end))
+    }
+}
+
+fn begin(job: &Job, capabilities: &Capabilities) -> Rendering {
+    let detail = job.spec.report.as_ref().map_or(Detail::Stream, |report| report.detail);
+    let mut transcript = Transcript::new(capabilities.markup, detail);
+    let header = transcript.header(job);
+    let mut rendering = Rendering::new(transcript, capabilities);
+    rendering.append(&header);
+    rendering
+}

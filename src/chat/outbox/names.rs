@@ -1,0 +1,58 @@
+//! How deliveries and conversations are named.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    resource::{Channel, Place},
+    store::Conversation,
+};
+
+/// The id of the delivery that shows a Job or a turn in a conversation: always the same, and
+/// sorted by the time at which the Job or turn was made.
+#[must_use]
+pub fn delivery_id(uid: &str, conversation: &Conversation) -> String {
+    let digest = Sha256::new()
+        .chain_update(uid)
+        .chain_update([0])
+        .chain_update(&conversation.platform)
+        .chain_update([0])
+        .chain_update(&conversation.channel)
+        .chain_update([0])
+        .chain_update(conversation.thread.as_deref().unwrap_or_default())
+        .finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    if let Ok(own) = uuid::Uuid::parse_str(uid) {
+        bytes[..6].copy_from_slice(&own.as_bytes()[..6]);
+    }
+    uuid::Builder::from_bytes(bytes)
+        .with_version(uuid::Version::SortRand)
+        .with_variant(uuid::Variant::RFC4122)
+        .into_uuid()
+        .to_string()
+}
+
+/// The conversation that a spec's channel names.
+#[must_use]
+pub fn conversation_of(channel: &Channel) -> Conversation {
+    let place = channel.place();
+    Conversation {
+        platform: channel.platform().to_owned(),
+        channel: place.channel.clone(),
+        thread: place.thread.clone(),
+    }
+}
+
+/// How a spec names a conversation; none for a platform that specs do not know.
+#[must_use]
+pub fn channel_of(conversation: &Conversation) -> Option<Channel> {
+    let place =
+        Place { channel: conversation.channel.clone(), thread: conversation.thread.clone() };
+    Some(match conversation.platform.as_str() {
+        "console" => Channel::Console(place),
+        "slack" => Channel::Slack(place),
+        "discord" => Channel::Discord(place),
+        "teams" => Channel::Teams(place),
+        _ => return None,
+    })
+}

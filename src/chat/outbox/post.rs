@@ -1,0 +1,208 @@
+//! The hands: placeholders, edits, pace, order, and places that cannot be reached.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::{Outbox, rendering::Rendering};
+use crate::{
+    chat::platform::{self, Capabilities, Nonce, Platform},
+    reconcile::{Error, Next},
+    store::{Delivery, DeliveryState},
+};
+
+/// How many messages of one delivery are posted in one go, so that a long one lets others work.
+const MESSAGES: usize = 32;
+/// How often a delivery that waits for another looks again, should a bell be missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often a parked delivery looks again on a platform that does not say when it is back.
+const PARKED: Duration = Duration::from_secs(60);
+
+enum Posted {
+    Yes(Box<Delivery>),
+    No(Next),
+}
+
+impl Outbox {
+    /// Keeps a delivery until its place can be reached.
+    pub(super) async fn park(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
+        if delivery.state != DeliveryState::Parked || delivery.note != why {
+            delivery.state = DeliveryState::Parked;
+            delivery.note = why;
+            self.write("chat.park", delivery).await?;
+        }
+        Ok(Next::After(PARKED))
+    }
+
+    /// Ends a delivery that cannot be shown, with the reason.
+    async fn give_up(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
+        tracing::warn!(delivery = delivery.id, "not shown: {why}");
+        delivery.state = DeliveryState::Done;
+        delivery.note = why;
+        self.write("chat.give-up", delivery).await?;
+        Ok(Next::Done)
+    }
+
+    /// Brings one delivery up to date.
+    pub(super) async fn show(
+        &self,
+        mut delivery: Delivery,
+        platform: &dyn Platform,
+        rendering: &mut Option<Rendering>,
+    ) -> Result<Next, Error> {
+        let id = delivery.id.clone();
+        let capabilities = platform.capabilities();
+        if delivery.messages.is_empty() {
+            if self.must_wait(&delivery).await? {
+                self.memory().waiting.insert(id);
+                return Ok(Next::After(LOOK_AGAIN));
+            }
+            delivery = match self.post(delivery, platform).await? {
+                Posted::Yes(delivery) => *delivery,
+                Posted::No(next) => return Ok(next),
+            };
+        }
+        for _ in 0..MESSAGES {
+            let frames = self.frames(&delivery, &capabilities, rendering).await?;
+            let at = delivery.messages.len() - 1;
+            // A message that stands in front of what is to be shown is complete.
+            let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
+            let more = at + 1 < frames.first + frames.texts.len();
+            let last = frames.ended && !more;
+            if text.is_none() && last {
+                // What these messages showed cannot be made again; nothing more comes.
+                delivery.state = DeliveryState::Done;
+                delivery = self.write("chat.commit-shown", delivery).await?;
+            }
+            if let Some(text) = text {
+                let hash = hash(text, last);
+                if hash != delivery.hash {
+                    if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !last && !more) {
+                        return Ok(Next::After(wait));
+                    }
+                    let message = &delivery.messages[at];
+                    let edit = platform.edit(&delivery.conversation, message, text, last);
+                    match self.ambient.step("chat.edit", edit).await {
+                        Ok(()) => {}
+                        Err(platform::Error::Unreachable(why)) => {
+                            return self.park(delivery, why).await;
+                        }
+                        // Somebody took the message away, or the platform will never take this
+                        // text: what comes behind it can still be shown.
+                        Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
+                            tracing::warn!(delivery = id, "not edited: {error}");
+                            delivery.note = error.to_string();
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                    self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
+                    delivery.hash = hash;
+                    if !more {
+                        delivery.state =
+                            if last { DeliveryState::Done } else { DeliveryState::Open };
+                        delivery = self.write("chat.commit-shown", delivery).await?;
+                    }
+                } else if last && delivery.state != DeliveryState::Done {
+                    delivery.state = DeliveryState::Done;
+                    delivery = self.write("chat.commit-shown", delivery).await?;
+                } else if !more && delivery.state == DeliveryState::Parked {
+                    delivery.state = DeliveryState::Open;
+                    delivery.note.clear();
+                    delivery = self.write("chat.commit-shown", delivery).await?;
+                }
+            }
+            if last && delivery.state == DeliveryState::Done {
+                return Ok(Next::Done);
+            }
+            if !more {
+                return Ok(frames.again.map_or(Next::Done, Next::After));
+            }
+            if let Some(rendering) = rendering {
+                delivery.shown = rendering.cursor;
+            }
+            delivery = match self.post(delivery, platform).await? {
+                Posted::Yes(delivery) => *delivery,
+                Posted::No(next) => return Ok(next),
+            };
+        }
+        Ok(Next::After(Duration::ZERO))
+    }
+
+    /// How long to wait before the next edit, if at all.
+    fn pace(&self, id: &str, capabilities: &Capabilities) -> Option<Duration> {
+        let since = self.ambient.clock.elapsed().checked_sub(*self.memory().edited.get(id)?)?;
+        capabilities.pace.checked_sub(since).filter(|wait| !wait.is_zero())
+    }
+
+    /// Whether an earlier delivery to the same conversation has no placeholder yet.
+    async fn must_wait(&self, delivery: &Delivery) -> Result<bool, Error> {
+        let open = self.store.open_deliveries().await?;
+        Ok(open.iter().take_while(|earlier| earlier.id != delivery.id).any(|earlier| {
+            earlier.conversation == delivery.conversation && earlier.messages.is_empty()
+        }))
+    }
+
+    /// Posts the delivery's next message as a placeholder, and commits its id.
+    async fn post(&self, mut delivery: Delivery, platform: &dyn Platform) -> Result<Posted, Error> {
+        let nonce = Nonce { delivery: delivery.id.clone(), index: delivery.messages.len() };
+        let message = match self.place(&delivery, platform, &nonce).await {
+            Ok(message) => message,
+            Err(platform::Error::Unreachable(why)) => {
+                return self.park(delivery, why).await.map(Posted::No);
+            }
+            Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
+                return self.give_up(delivery, error.to_string()).await.map(Posted::No);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        delivery.messages.push(message);
+        delivery.hash.clear();
+        delivery.state = DeliveryState::Open;
+        delivery.note.clear();
+        let delivery = self.write("chat.commit-message", delivery).await?;
+        let mut memory = self.memory();
+        memory.suspects.remove(&delivery.id);
+        memory.posted.remove(&nonce.to_string());
+        drop(memory);
+        Ok(Posted::Yes(Box::new(delivery)))
+    }
+
+    /// The id of the message with this nonce: posted just now or before.
+    async fn place(
+        &self,
+        delivery: &Delivery,
+        platform: &dyn Platform,
+        nonce: &Nonce,
+    ) -> Result<String, platform::Error> {
+        let capabilities = platform.capabilities();
+        if let Some(message) = self.memory().posted.get(&nonce.to_string()) {
+            return Ok(message.clone());
+        }
+        // Until the answer is held, this post may have happened.
+        let suspect = !self.memory().suspects.insert(delivery.id.clone());
+        if suspect && capabilities.lookup {
+            let find = platform.find(&delivery.conversation, nonce);
+            if let Some(message) = self.ambient.step("chat.find", find).await? {
+                return Ok(message);
+            }
+        }
+        let post = platform.post(&delivery.conversation, capabilities.placeholder, nonce);
+        let message = match self.ambient.step("chat.post", post).await {
+            // Nothing happened, so nothing needs to be looked up.
+            Err(error @ (platform::Error::Unreachable(_) | platform::Error::RateLimited(_)))
+                if !suspect =>
+            {
+                self.memory().suspects.remove(&delivery.id);
+                return Err(error);
+            }
+            answer => answer?,
+        };
+        self.memory().posted.insert(nonce.to_string(), message.clone());
+        Ok(message)
+    }
+}
+
+fn hash(text: &str, last: bool) -> String {
+    let digest = Sha256::new().chain_update([u8::from(last)]).chain_update(text).finalize();
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

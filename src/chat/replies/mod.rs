@@ -1,0 +1,100 @@
+//! What commands answer: text from objects, pure. Written here once, for every platform.
+//!
+//! What must keep its columns stands between two lines of backticks; platforms that show text
+//! as it is leave those lines out ([`plain`]).
+
+mod agents;
+mod approvals;
+mod jobs;
+mod refusals;
+
+use std::time::Duration;
+
+pub(in crate::chat) use agents::*;
+pub(in crate::chat) use approvals::*;
+use jiff::Timestamp;
+pub(in crate::chat) use jobs::*;
+pub(in crate::chat) use refusals::*;
+
+use crate::store::Conversation;
+
+const FENCE: &str = "```";
+
+/// Puts text between fences; fences inside of it get a break that nobody sees.
+fn fenced(text: &str) -> String {
+    let text = text.replace(FENCE, "`\u{200B}`\u{200B}`");
+    format!("{FENCE}\n{}\n{FENCE}", text.trim_end_matches('\n'))
+}
+
+/// A reply for a platform that shows text as it is.
+pub(in crate::chat) fn plain(reply: &str) -> String {
+    let lines: Vec<&str> = reply.lines().filter(|line| *line != FENCE).collect();
+    lines.join("\n").replace("`\u{200B}`\u{200B}`", FENCE)
+}
+
+/// An age as `kubectl` shows it: one unit.
+fn age(length: Duration) -> String {
+    match length.as_secs() {
+        all @ 0..120 => format!("{all}s"),
+        all @ 120..7_200 => format!("{}m", all / 60),
+        all @ 7_200..172_800 => format!("{}h", all / 3_600),
+        all => format!("{}d", all / 86_400),
+    }
+}
+
+/// Rows with their columns below each other.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or_default());
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Millionths of a US dollar, for people.
+pub(in crate::chat) fn usd(micro: u64) -> String {
+    format!("${}.{:04}", micro / 1_000_000, micro % 1_000_000 / 100)
+}
+
+/// How long ago something was, for people.
+pub(in crate::chat) fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
+    then.map_or_else(String::new, |then| age(crate::ambient::between(then, now)))
+}
+
+/// Who speaks at a terminal that gives no name.
+pub(in crate::chat) const NAMELESS: &str = "you";
+
+/// The answer to `/od-whoami`.
+pub(in crate::chat) fn whoami(author: &str, place: &Conversation) -> String {
+    let thread =
+        place.thread.as_ref().map(|thread| format!(", thread {thread}")).unwrap_or_default();
+    // A terminal that gave no name.
+    let who = if author == NAMELESS { String::new() } else { format!("{author} ") };
+    format!(
+        "You are {who}on {}, in channel {}{thread}. Whoever holds this server's token may do \
+         everything here.",
+        place.platform, place.channel
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_who_they_are() {
+        let place =
+            Conversation { platform: "console".into(), channel: "main".into(), thread: None };
+        let thread = Conversation { thread: Some("t1".into()), ..place.clone() };
+        let told = [whoami("ada", &place), whoami(NAMELESS, &thread)];
+        insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn where_text_is_shown_as_it_is_a_reply_has_no_fences_of_its_own() {
+        let reply = logs("job/late", &["```two".to_owned()], false);
+        assert_eq!(plain(&reply), "```two");
+    }
+}

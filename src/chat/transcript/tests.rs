@@ -1,0 +1,160 @@
+use jiff::Timestamp;
+use proptest::prelude::*;
+use sprite_reporter::wire::{Chunk, Containment, Event, ExitReason, ProcessIdentity};
+
+use super::*;
+use crate::resource::{AgentCli, CommandCli, ConditionStatus, JobSpec};
+
+fn row(seq: u64, body: EventBody) -> OutputRow {
+    OutputRow { run: 1, event: Event { seq, at: Timestamp::UNIX_EPOCH, body } }
+}
+
+fn log(stream: Stream, bytes: &[u8]) -> EventBody {
+    EventBody::Log { stream, chunk: Chunk::pack(bytes, false) }
+}
+
+fn text(bytes: &str) -> EventBody {
+    EventBody::Text { turn: "task".into(), chunk: Chunk::pack(bytes.as_bytes(), false) }
+}
+
+fn job() -> Job {
+    let spec: JobSpec = serde_json::from_value(serde_json::json!({
+        "task": "true", "agent": {"command": {}}
+    }))
+    .expect("a job");
+    assert_eq!(spec.agent, AgentCli::Command(CommandCli::default()));
+    Job::new("run-x7k2p", spec)
+}
+
+fn ended(code: i32) -> Job {
+    let mut job = job();
+    let status = &mut job.status;
+    status.start_time = Some(Timestamp::UNIX_EPOCH);
+    status.completion_time = Timestamp::from_millisecond(420).ok();
+    status.exit_code = Some(code);
+    let (condition, phase) =
+        if code == 0 { ("Complete", "Succeeded") } else { ("Failed", "Failed") };
+    status.phase = phase.to_owned();
+    status.conditions.set(condition, ConditionStatus::True, phase, "", 1, Timestamp::UNIX_EPOCH);
+    job
+}
+
+fn everything() -> Vec<EventBody> {
+    let turn = || "task".to_owned();
+    vec![
+        EventBody::Hello {
+            wire: 1,
+            version: "0".into(),
+            process: ProcessIdentity { boot_id: "b".into(), pid: 1, start_time: 1 },
+            containment: Containment::default(),
+        },
+        log(Stream::System, b"cloning owner/project\n"),
+        EventBody::Session { id: "s".into() },
+        text("I will look at **it**."),
+        EventBody::Thought { turn: turn(), chunk: Chunk::pack(b"hm", false) },
+        EventBody::Tool {
+            turn: turn(),
+            id: "1".into(),
+            name: "Bash".into(),
+            title: "Bash: cargo\n test".into(),
+        },
+        EventBody::ToolEnded { turn: turn(), id: "1".into(), failed: true },
+        log(Stream::Stdout, b"plain \x1b[31mred\x1b[0m\n```\nodd"),
+        log(Stream::Stderr, b" end"),
+        EventBody::Retry { attempt: 2, of: 10, message: "overloaded".into(), delay_ms: 1_250 },
+        EventBody::Gap { through: 20, bytes: 4_711 },
+        EventBody::Approval {
+            kind: Default::default(),
+            rule: None,
+            questions: Vec::new(),
+            turn: turn(),
+            request: "r".into(),
+            tool: "Write".into(),
+            title: "a.txt".into(),
+            input: serde_json::Value::Null,
+        },
+        EventBody::Artifact {
+            name: "pull request".into(),
+            url: "https://example.com/1".into(),
+            kind: "pr".into(),
+        },
+        text("All done:\n- one\n"),
+        EventBody::Exit(Exit {
+            code: Some(3),
+            signal: None,
+            reason: ExitReason::Failed,
+            message: String::new(),
+        }),
+    ]
+}
+
+fn told(markup: Markup, detail: Detail) -> String {
+    let mut transcript = Transcript::new(markup, detail);
+    let mut all = transcript.header(&job());
+    for (n, body) in everything().into_iter().enumerate() {
+        all.push_str(&transcript.push(&row(n as u64 + 1, body)));
+    }
+    all.push_str(&transcript.clone().next_attempt(2));
+    all.push_str(&transcript.end(&ended(3), false));
+    all
+}
+
+#[test]
+fn a_transcript_reads_well_as_plain_text() {
+    insta::assert_snapshot!(told(Markup::Plain, Detail::Stream));
+}
+
+#[test]
+fn a_transcript_reads_well_as_markdown() {
+    insta::assert_snapshot!(told(Markup::Markdown, Detail::Stream));
+}
+
+#[test]
+fn with_detail_final_only_the_answer_is_told() {
+    insta::assert_snapshot!(told(Markup::Plain, Detail::Final));
+}
+
+#[test]
+fn the_last_line_says_how_it_ended() {
+    let mut jobs = vec![ended(0), ended(3)];
+    let mut timed_out = ended(137);
+    timed_out.status.phase = "TimedOut".into();
+    timed_out.status.message = "took longer than 10m".into();
+    jobs.push(timed_out);
+    let mut cancelled = ended(143);
+    cancelled.status.phase = "Cancelled".into();
+    jobs.push(cancelled);
+    let mut broken = ended(1);
+    broken.status.exit_code = None;
+    broken.status.message = "claude: no such binary; install it".into();
+    jobs.push(broken);
+    let lines: Vec<String> = jobs.iter().map(end_line).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+proptest! {
+    #[test]
+    fn plain_output_stands_there_byte_for_byte_however_it_was_torn(
+        text in "\\PC{0,20}\n?\\PC{0,20}", cuts in proptest::collection::vec(1_usize..7, 1..20),
+    ) {
+        let mut transcript = Transcript::new(Markup::Plain, Detail::Stream);
+        let mut rest = text.as_bytes();
+        let mut all = String::new();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() { break; }
+            let (part, more) = rest.split_at((*cut).min(rest.len()));
+            all.push_str(&transcript.push(&row(1, log(Stream::Stdout, part))));
+            rest = more;
+        }
+        prop_assert_eq!(all, text);
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_never_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let mut transcript = Transcript::new(Markup::Markdown, Detail::Stream);
+        let told = transcript.push(&row(1, log(Stream::Stdout, &bytes)));
+        let end = transcript.end(&ended(0), true);
+        prop_assert!(end.ends_with("succeeded (0.4 s)"));
+        prop_assert!(told.len() <= bytes.len() * 6 + 8);
+    }
+}

@@ -1,0 +1,233 @@
+//! What outlives a sprite, and when it goes.
+//!
+//! A worktree, a clone or a directory of an agent's own goes once its owner is gone and nothing in
+//! it stands there alone: no change that is not committed, no file that git does not know and was
+//! not told to ignore, no commit that no other branch and no remote has. Doubt counts as work.
+//! With the directory goes all that stands beside it, and the branch that was made for it.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    super::{Cleaned, Error},
+    DEFAULT_PATH, LocalRuntime,
+    places::{self, BESIDE, Note, Owner, REPOS},
+    removal,
+    reporter::Contained,
+    safe, workspace,
+};
+use crate::resource::Sprite;
+
+/// What git keeps while somebody is in the middle of something.
+const UNDER_WAY: [&str; 6] =
+    ["rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG"];
+
+fn transient(error: io::Error) -> Error {
+    Error::Transient(error.to_string())
+}
+
+impl LocalRuntime {
+    /// Removes what a sprite had for itself alone.
+    pub(super) async fn clean_places(&self, sprite: &Sprite) -> Result<Cleaned, Error> {
+        let owner = Owner::of(sprite)?;
+        let uid = &sprite.metadata.uid;
+        if owner.uid == uid {
+            return self.discard_places(uid).await;
+        }
+        if owner.stays {
+            return Ok(Cleaned::All);
+        }
+        let own = places::own(&self.config, sprite)?;
+        self.clone_of(uid, &own).remove().await
+    }
+
+    fn clone_of<'a>(&'a self, uid: &'a str, path: &'a Path) -> workspace::Clone<'a> {
+        workspace::Clone {
+            uid,
+            path,
+            search_path: self.search_path(),
+            data: &self.config.data,
+            reporter: &self.reporter,
+        }
+    }
+
+    fn search_path(&self) -> &str {
+        let path = self.config.environment.iter().find(|(name, _)| name == "PATH");
+        path.map_or(DEFAULT_PATH, |(_, value)| value)
+    }
+
+    /// Of whom something is kept.
+    pub(super) fn kept(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(&self.config.work) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(transient)?,
+        };
+        let mut uids = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(transient)?.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            let uid = match name.rsplit_once('.') {
+                Some((uid, ending)) if BESIDE.contains(&ending) => uid,
+                Some(_) => continue,
+                None => name,
+            };
+            if uid != REPOS {
+                uids.insert(uid.to_owned());
+            }
+        }
+        Ok(uids.into_iter().collect())
+    }
+
+    /// Removes what is kept of an owner, if nothing in it stands there alone.
+    pub(super) async fn discard_places(&self, uid: &str) -> Result<Cleaned, Error> {
+        let uid = safe(uid)?;
+        let work = &self.config.work;
+        let path = work.join(uid);
+        let beside = |ending: &str| work.join(format!("{uid}.{ending}"));
+        let note: Option<Note> = match fs::read(beside("tree")) {
+            Ok(json) => serde_json::from_slice(&json).ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(transient(error)),
+        };
+        let tree = note.as_ref().map(|note| Tree {
+            runtime: self,
+            uid,
+            path: &path,
+            note,
+            sandboxed: beside("home").exists(),
+        });
+        let kept = Cleaned::KeptWork { path: path.display().to_string() };
+        if path.exists() {
+            match &tree {
+                Some(tree) if path.join(".git").is_file() => {
+                    if tree.holds_work().await? {
+                        return Ok(kept);
+                    }
+                }
+                _ => {
+                    if self.clone_of(uid, &path).remove().await? != Cleaned::All {
+                        return Ok(kept);
+                    }
+                }
+            }
+        }
+        // Also what a removal left that did not finish.
+        removal::remove(&path).await.map_err(transient)?;
+        removal::remove_hidden(&work.join(format!(".tree-{uid}"))).await.map_err(transient)?;
+        if let Some(tree) = &tree {
+            tree.forget().await?;
+        }
+        // The note goes last: it leads here again after a crash.
+        for ending in BESIDE.iter().rev() {
+            let place = beside(ending);
+            if place.is_file() {
+                fs::remove_file(&place).map_err(transient)?;
+            } else {
+                removal::remove(&place).await.map_err(transient)?;
+            }
+        }
+        Ok(Cleaned::All)
+    }
+}
+
+/// A worktree whose owner is gone.
+struct Tree<'a> {
+    runtime: &'a LocalRuntime,
+    uid: &'a str,
+    path: &'a Path,
+    note: &'a Note,
+    sandboxed: bool,
+}
+
+impl Tree<'_> {
+    /// Whether something in it stands there alone. Doubt is a yes.
+    async fn holds_work(&self) -> Result<bool, Error> {
+        let own = fs::read_to_string(self.path.join(".git")).unwrap_or_default();
+        let Some(own) = own.strip_prefix("gitdir:").map(|own| self.path.join(own.trim())) else {
+            return Ok(true);
+        };
+        if UNDER_WAY.iter().any(|name| own.join(name).exists()) {
+            return Ok(true);
+        }
+        let status = ["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=none"];
+        match self.ask(self.path, &status).await {
+            Ok(answer) if answer.is_empty() => {}
+            _ => return Ok(true),
+        }
+        Ok(!self.is_elsewhere(self.path, "HEAD").await || !self.branch_is_elsewhere().await)
+    }
+
+    /// Whether another branch, a tag or a remote has all that a commit has.
+    async fn is_elsewhere(&self, place: &Path, commit: &str) -> bool {
+        let exclude = format!("--exclude={}", self.note.branch);
+        let question = [
+            "rev-list",
+            "--max-count=1",
+            commit,
+            "--not",
+            &exclude,
+            "--branches",
+            "--remotes",
+            "--tags",
+        ];
+        self.ask(place, &question).await.is_ok_and(|answer| answer.is_empty())
+    }
+
+    async fn branch_is_elsewhere(&self) -> bool {
+        match self.branch().await {
+            None => true,
+            Some(commit) => self.is_elsewhere(&self.note.of, &commit).await,
+        }
+    }
+
+    /// The commit of the branch that was made for it, if that is there.
+    async fn branch(&self) -> Option<String> {
+        let name = format!("refs/heads/{}", self.note.branch);
+        let question = ["rev-parse", "--verify", "--quiet", name.as_str()];
+        let answer = self.ask(&self.note.of, &question).await.ok()?;
+        let commit = String::from_utf8_lossy(&answer).trim().to_owned();
+        (!commit.is_empty()).then_some(commit)
+    }
+
+    /// Lets the repository forget the worktree that is gone, and its branch.
+    async fn forget(&self) -> Result<(), Error> {
+        let of = &self.note.of;
+        if !of.is_dir() {
+            return Ok(());
+        }
+        self.ask(of, &["worktree", "prune"]).await.map_err(transient)?;
+        if let Some(commit) = self.branch().await
+            && self.is_elsewhere(of, &commit).await
+        {
+            // Checked out by somebody else by now, or moved: then it is theirs.
+            let _ = self.ask(of, &["branch", "-D", "--", &self.note.branch]).await;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, place: &Path, question: &[&str]) -> io::Result<Vec<u8>> {
+        let asks_only = !matches!(question.first(), Some(&"worktree" | &"branch"));
+        let mut keep = vec![self.path.to_owned()];
+        // Where it lies among the server's data, the repository stays visible.
+        keep.extend(self.common());
+        let contained = Contained {
+            uid: self.uid,
+            hide: &self.runtime.config.data,
+            workdir: place,
+            keep: &keep,
+            read_only: self.sandboxed && asks_only,
+        };
+        let mut git =
+            self.runtime.reporter.contained(&contained).await.map_err(io::Error::other)?;
+        workspace::ask(&mut git, self.runtime.search_path(), question).await
+    }
+
+    /// The repository's own directory.
+    fn common(&self) -> Option<PathBuf> {
+        let of = &self.note.of;
+        of.ancestors().map(|it| it.join(".git")).find(|it| it.is_dir()).or_else(|| Some(of.clone()))
+    }
+}
