@@ -201,7 +201,10 @@ fn a_server_that_stops_leaves_agents_running_and_says_so() {
     while world.od(&["jobs"]).code != 0 {}
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let said = String::from_utf8(server.wait_with_output().unwrap().stderr).unwrap();
-    assert!(said.contains("one agent runs on"), "{said}");
+    assert!(
+        said.contains("; job run-") && said.contains(" runs on, and the next server"),
+        "{said}"
+    );
     let none = world.od(&["jobs"]);
     assert_eq!(none.code, 1);
     assert!(none.stderr.contains("start one with: open-dispatch serve"), "{}", none.stderr);

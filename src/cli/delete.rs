@@ -105,8 +105,7 @@ pub async fn cancel(args: CancelArgs) -> Result<u8, Error> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         match kind {
             Kind::Agent if place == 0 => {
-                let [turn @ ..] = &args.names[1..];
-                return cancel_turn(&client, &name, turn).await;
+                return cancel_turn(&client, &name, &args.names[1..]).await;
             }
             Kind::Job => {}
             _ => return Err(Error::Usage(format!("`{word}` is no job; name an agent first"))),

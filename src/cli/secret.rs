@@ -21,13 +21,11 @@ const LONGEST: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// The server's refusal, or why it cannot be reached.
-pub fn secret(command: SecretCommand) -> impl Future<Output = Result<u8, Error>> {
-    async {
-        match command {
-            SecretCommand::Set(args) => set(args).await,
-            SecretCommand::List(args) => list(args).await,
-            SecretCommand::Rm(args) => remove(args).await,
-        }
+pub async fn secret(command: SecretCommand) -> Result<u8, Error> {
+    match command {
+        SecretCommand::Set(args) => set(args).await,
+        SecretCommand::List(args) => list(args).await,
+        SecretCommand::Rm(args) => remove(args).await,
     }
 }
 

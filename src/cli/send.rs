@@ -61,7 +61,7 @@ pub async fn send(args: SendArgs) -> Result<u8, Error> {
     let turn = say(&client, &name, &text, files).await?;
     following.expect(&turn);
     tokio::select! {
-        code = following.to_the_end() => code,
+        code = following.finish() => code,
         _ = tokio::signal::ctrl_c() => {
             let n = number(&turn);
             out::note(format!(
@@ -169,7 +169,7 @@ impl<'a> Following<'a> {
         self.turn.id = turn["id"].as_str().unwrap_or_default().to_owned();
     }
 
-    async fn to_the_end(mut self) -> Result<u8, Error> {
+    async fn finish(mut self) -> Result<u8, Error> {
         let mut patience = Patience::new();
         let (client, agent, id) = (self.client, self.agent, self.turn.id.clone());
         let mut waiting = std::pin::pin!(ended(client, agent, &id));

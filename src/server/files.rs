@@ -50,6 +50,11 @@ impl Shelf {
         Self { files, brought: Mutex::default() }
     }
 
+    /// A file's size in bytes, if it is here.
+    pub(super) fn size(&self, id: &str) -> Option<u64> {
+        self.files.size(id)
+    }
+
     /// Counts one more file of a sprite, unless it has brought as many as it may.
     fn count(&self, uid: &str) -> bool {
         let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);

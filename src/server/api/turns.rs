@@ -98,7 +98,7 @@ pub(super) async fn add(
         return first_turn(&state, &receipt.effect).await;
     }
     can_hear(&agent)?;
-    let attachments = attachments(&state, said.attachments).await?;
+    let attachments = attachments(&state, said.attachments)?;
     let now = shared.ambient.clock.now();
     let author = said.author.filter(|author| !author.is_empty());
     let turn = Turn {
@@ -177,7 +177,7 @@ fn can_hear(agent: &Agent) -> Result<(), Problem> {
 }
 
 /// The files of a turn: with names that can be told apart, and nothing else in them.
-async fn attachments(state: &State, files: Vec<Attached>) -> Result<Vec<Attachment>, Problem> {
+fn attachments(state: &State, files: Vec<Attached>) -> Result<Vec<Attachment>, Problem> {
     let mut names = BTreeSet::new();
     let mut found = Vec::new();
     for file in files {
@@ -192,19 +192,13 @@ async fn attachments(state: &State, files: Vec<Attached>) -> Result<Vec<Attachme
             let message = format!("two files are called `{}`; rename one", file.name);
             return Err(Problem::bad_request(message));
         }
-        let Some(size) = size_of(state, &file.id).await else {
+        let Some(size) = state.0.files.get().and_then(|shelf| shelf.size(&file.id)) else {
             let message = format!("there is no file {}; upload it first with POST /files", file.id);
             return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
         };
         found.push(Attachment { id: file.id, name: file.name, size });
     }
     Ok(found)
-}
-
-/// A file's size in bytes, if it was uploaded.
-#[expect(clippy::unused_async, reason = "files are looked up on the disk")]
-async fn size_of(_: &State, _: &str) -> Option<u64> {
-    None
 }
 
 /// What a request led to when it came first.
