@@ -78,7 +78,7 @@ pub fn gemini(url: &str) -> Option<Desk> {
         // The fake model says the same letter for long.
         "model": {"name": "gemini-2.5-flash", "disableLoopDetection": true},
         // The terminal that it draws commands in needs minutes for a line of 20 MB.
-        "tools": {"shell": {"enableInteractiveShell": false}, "truncateToolOutputThreshold": 40_000},
+        "tools": {"shell": {"enableInteractiveShell": false}},
     });
     std::fs::write(home.join("settings.json"), settings.to_string()).expect("settings");
     desk.set("GEMINI_API_KEY", "test-key");
