@@ -168,6 +168,13 @@ async fn script(cli: Cli, model: FakeModel) {
     talk.dies().await;
     talk.phase("Asleep").await;
     talk.dies().await;
+    let asleep = |sprite: &Value| {
+        let conditions = sprite["status"]["conditions"].as_array();
+        conditions.is_some_and(|all| {
+            all.iter().any(|it| it["type"] == "Asleep" && it["status"] == "True")
+        })
+    };
+    talk.server.wait_for(&format!("sprites/{sprite}"), "asleep", asleep).await;
     assert_eq!(talk.server.reporters(), Vec::<u32>::new(), "nothing of it runs");
     let patch = json!({"spec": {"idleTimeout": "10m"}});
     talk.server.patch("agents/ann", patch).await;

@@ -287,11 +287,8 @@ mod tests {
     #[test]
     fn a_sprite_changes_only_in_running_and_once_in_stop() {
         let old = sprite(json!({}));
-        let asleep = sprite_of(json!({"spec": {"running": false}}));
-        assert_eq!(
-            asleep.unwrap_err().to_string(),
-            "spec.running: cannot be false; to sleep is not supported yet"
-        );
+        let asleep = sprite(json!({"spec": {"running": false}}));
+        assert_eq!(update(&old, &asleep), Ok(()));
         let stopped = sprite(json!({"spec": {"stop": "Cancelled"}}));
         assert_eq!(update(&old, &stopped), Ok(()));
         let other = sprite(json!({"spec": {"stop": "TimedOut", "attempt": 2, "task": "t"}}));
