@@ -120,7 +120,7 @@ async fn what_a_person_attaches_lies_there_when_the_agent_begins() {
     let text = "exec cat \"${OPEN_DISPATCH_ARTIFACTS%.out}\".files/*/note.txt";
     let turn = json!({
         "requestId": "r1", "text": text,
-        "attachments": [{"id": stored["id"], "name": "../note.txt"}],
+        "attachments": [{"id": stored["id"], "name": "note.txt"}],
     });
     let sent = api.ask(Method::POST, &format!("{API}/agents/bot/turns")).json(&turn);
     let sent = sent.send().await.unwrap();
