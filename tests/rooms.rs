@@ -46,7 +46,7 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
 /// what of it they may name.
 const NARROW: [(&str, &str, &[&str], &[&str]); 3] = [
     // The engine's doors for a controller, and none of its controllers.
-    ("chat", "reconcile", &["outbox.rs"], &["Controller", "Error", "Next", "Wake"]),
+    ("chat", "reconcile", &["outbox"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
     ("cli", "chat", &["chat/"], &["frames", "grammar"]),
     // The commands that bring a server up, or work on its data directory while none runs.
