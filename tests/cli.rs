@@ -302,7 +302,7 @@ fn wrong_words_exit_with_two() {
     for words in [
         &["fly"] as &[&str],
         &["run"],
-        &["run", "x", "--agent", "codex"],
+        &["run", "x", "--agent", "nobody"],
         &["run", "x", "--model", "m"],
         &["run", "x", "--timeout", "soon"],
         &["get"],

@@ -273,7 +273,7 @@ mod tests {
             ],
             Some("/a"),
         );
-        insta::assert_json_snapshot!(job.unwrap());
+        insta::with_settings!({sort_maps => true}, { insta::assert_json_snapshot!(job.unwrap()) });
     }
 
     #[test]
