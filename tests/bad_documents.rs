@@ -110,26 +110,38 @@ fn a_wrong_agent_is_said_with_the_members_that_there_are() {
         "task: t, agent: {claude: }",
         "task: t, agent: {claude: {model: 4.5}}",
         "task: t, agent: {claude: {model: ''}}",
+        "task: t, agent: {opencode: {model: ''}}",
+        "task: t, agent: {opencode: {model: claude-sonnet-4-5}}",
         "task: t, agent: {command: {shell: [sh, -c]}}",
     ]));
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_and_not_ignored() {
+fn a_budget_or_a_command_that_says_nothing_is_refused() {
     insta::assert_snapshot!(
         specs(&[
-            "task: t, agent: {opencode: {}}",
-            "task: t, agent: {codex: {}}",
-            "task: t, agent: {acp: {command: [gemini]}}",
-        ]) + &with(&[
+            "task: t, agent: {acp: {command: []}}",
+            "task: t, agent: {acp: {command: ['']}}",
+            "task: t, agent: {opencode: {model: sonnet}}",
+            "task: t, agent: {codex: {model: ''}}",
+        ]) + &agents_with(&[
+            "budget: {}",
+            "budget: {usd: 0}",
+            "budget: {turns: 0}",
+            "budget: {usd: -1, turns: 5}",
+            "turnTimeout: 0s",
+            "idleTimeout: 0s",
+        ])
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_and_not_ignored() {
+    insta::assert_snapshot!(
+        with(&[
             "runtime: {fly: {image: node}}",
             "report: {to: [{console: {channel: c}}, {slack: {channel: c}}, {discord: {channel: c}}, {teams: {channel: c}}]}",
-        ]) + &agents_with(&[
-            "channels: [{slack: {channel: C0}}]",
-            "budget: {usd: 5}",
-            "idleTimeout: 15m",
-            "turnTimeout: 30m",
-        ])
+        ]) + &agents_with(&["channels: [{slack: {channel: C0}}]"])
     );
 }
 

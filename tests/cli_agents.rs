@@ -1,6 +1,6 @@
 //! The command line's words for agents: the real program, a real server, and agents that are
 //! shells, so that an answer is what a command prints.
-
+#![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 #[path = "support/server.rs"]

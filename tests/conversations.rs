@@ -5,7 +5,6 @@
 #[path = "support/claude_binary.rs"]
 mod claude_binary;
 #[path = "support/fake_model/mod.rs"]
-#[expect(dead_code, reason = "each test file uses a part of the support")]
 mod fake_model;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]

@@ -48,6 +48,11 @@ impl Candidate for Gemini {
             key_mend: "check the key",
         }
     }
+
+    // What a command prints goes to the model whole, and 20 MB is more than it reads.
+    fn shortens_output(&self) -> bool {
+        false
+    }
 }
 
 mod codex {

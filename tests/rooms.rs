@@ -46,7 +46,7 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
 /// what of it they may name.
 const NARROW: [(&str, &str, &[&str], &[&str]); 3] = [
     // The engine's doors for a controller, and none of its controllers.
-    ("chat", "reconcile", &["outbox"], &["Controller", "Error", "Next", "Wake"]),
+    ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
     ("cli", "chat", &["chat/"], &["frames", "grammar"]),
     // The commands that bring a server up, or work on its data directory while none runs.
@@ -184,8 +184,11 @@ fn a_trespass_is_found_however_it_is_written() {
     assert_eq!(found("server", "a.rs", "use crate::runtime::Runtime;"), 1);
     assert_eq!(found("server", "a.rs", "use crate::{\n    store,\n    runtime::{A, B},\n};"), 2);
     assert_eq!(found("server", "a.rs", "fn f() { crate::reconcile::Engine::new() }"), 1);
-    assert_eq!(found("chat", "outbox.rs", "use crate::reconcile::{Controller, Wake as W};"), 0);
-    assert_eq!(found("chat", "outbox.rs", "use crate::reconcile::controllers::JobController;"), 1);
+    assert_eq!(found("chat", "outbox/mod.rs", "use crate::reconcile::{Controller, Wake as W};"), 0);
+    assert_eq!(
+        found("chat", "outbox/mod.rs", "use crate::reconcile::controllers::JobController;"),
+        1
+    );
     assert_eq!(found("chat", "console.rs", "use crate::reconcile::Controller;"), 1);
     assert_eq!(found("cli", "run.rs", "use crate::app::House;"), 1);
     assert_eq!(found("cli", "serve.rs", "use crate::{ambient::Ambient, app::{House, LogTo}};"), 0);

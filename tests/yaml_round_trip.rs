@@ -102,6 +102,25 @@ fn a_text_without_documents_has_no_objects() {
 }
 
 #[test]
+fn codex_and_any_acp_agent_are_taken() {
+    for agent in [
+        "{codex: {}}",
+        "{codex: {model: gpt-5.5, path: /opt/codex-acp}}",
+        "{acp: {command: [gemini, --acp]}}",
+        "{acp: {command: [gemini, --acp], model: gemini-2.5-flash}}",
+    ] {
+        for (kind, task) in [("Job", "task: t, "), ("Agent", "")] {
+            let text = format!(
+                "apiVersion: opendispatch.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: a}}\n\
+                 spec: {{{task}agent: {agent}}}\n"
+            );
+            let read = yaml::read(&text, None);
+            assert!(read.is_ok(), "{kind} {agent}: {}", read.unwrap_err());
+        }
+    }
+}
+
+#[test]
 fn anchors_and_merge_keys_are_followed() {
     let text = "
 apiVersion: opendispatch.dev/v1alpha1

@@ -211,7 +211,7 @@ pub enum EventBody {
     Retry {
         /// Which try comes next.
         attempt: u32,
-        /// The most tries.
+        /// The most tries; 0 where there is no bound.
         of: u32,
         /// The cause, for people.
         message: String,

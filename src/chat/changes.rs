@@ -39,9 +39,10 @@ fn collect(path: &str, old: &Value, new: &Value, found: &mut Vec<Change>) {
         Value::Null => Some(serde_json::Map::new()),
         _ => None,
     };
-    let is_leaf = !old.is_object() && !new.is_object();
+    let has_members = |value: &Value| value.as_object().is_some_and(|map| !map.is_empty());
+    let is_map = has_members(old) || has_members(new);
     match (members(old), members(new)) {
-        (Some(was), Some(is)) if !is_leaf && !(was.is_empty() && is.is_empty()) => {
+        (Some(was), Some(is)) if is_map => {
             let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
             names.sort();
             names.dedup();

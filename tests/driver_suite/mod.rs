@@ -27,6 +27,12 @@ pub trait Candidate {
 
     /// What the CLI can do.
     fn can(&self) -> Can;
+
+    /// Whether the CLI itself shortens what a tool prints before its model sees it. Where it does
+    /// not, the turn fails for want of room, and says so.
+    fn shortens_output(&self) -> bool {
+        true
+    }
 }
 
 /// What a CLI can do, and how it names things.

@@ -35,11 +35,17 @@ fn node() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join("node")).find(|node| node.is_file())
 }
 
+/// The agent's home.
+fn home(desk: &Desk) -> PathBuf {
+    let home = desk.spec.env.iter().find(|variable| variable.name == "HOME");
+    home.map(|variable| PathBuf::from(&variable.value)).expect("a home")
+}
+
 /// A desk at which Codex asks the model API at `url`, by way of its ACP adapter.
 pub fn codex(url: &str) -> Option<Desk> {
     let command = agent("@agentclientprotocol/codex-acp/dist/index.js")?;
     let mut desk = Desk::new(AgentSpec::Acp { command, model: None, instructions: None });
-    let home = desk.home().join(".codex");
+    let home = home(&desk).join(".codex");
     std::fs::create_dir_all(&home).expect("a directory");
     std::fs::write(home.join("config.toml"), codex_config(url)).expect("a configuration");
     desk.set("CODEX_HOME", &home.to_string_lossy());
@@ -63,13 +69,16 @@ pub fn gemini(url: &str) -> Option<Desk> {
     let mut command = agent("@google/gemini-cli/bundle/gemini.js")?;
     command.extend(["--acp", "--skip-trust"].map(str::to_owned));
     let mut desk = Desk::new(AgentSpec::Acp { command, model: None, instructions: None });
-    let home = desk.home().join(".gemini");
+    let home = home(&desk).join(".gemini");
     std::fs::create_dir_all(&home).expect("a directory");
     let settings = json!({
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": false},
         "general": {"disableAutoUpdate": true, "enableAutoUpdate": false},
-        "model": {"name": "gemini-2.5-flash"},
+        // The fake model says the same letter for long.
+        "model": {"name": "gemini-2.5-flash", "disableLoopDetection": true},
+        // The terminal that it draws commands in needs minutes for a line of 20 MB.
+        "tools": {"shell": {"enableInteractiveShell": false}},
     });
     std::fs::write(home.join("settings.json"), settings.to_string()).expect("settings");
     desk.set("GEMINI_API_KEY", "test-key");

@@ -85,11 +85,6 @@ impl Desk {
         self.dir.path().join("work").join(name)
     }
 
-    /// The agent's home.
-    pub fn home(&self) -> PathBuf {
-        self.dir.path().join("home")
-    }
-
     /// A command that says that it runs, in a file, and then runs for a minute.
     pub fn long_command(&self) -> String {
         let started = self.file("started");

@@ -152,8 +152,9 @@ impl Rendering {
         if !self.transcript.concerns(&row.event.body) {
             return;
         }
+        // Only a job's transcript may be silent until its end.
         let line = match text.is_empty() {
-            true => asked_line(self.transcript.name(), &row.event.body),
+            true => asked_line(self.transcript.name(), false, &row.event.body),
             false => String::new(),
         };
         self.asked = Some(Asked { run: row.run, request: request.clone(), line });

@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// What an agent asks for, with how to answer: a line, and one for each question and option.
-/// Nothing for any other event.
+/// Nothing for any other event. Only an agent can be allowed something for good.
 #[must_use]
-pub fn asked_line(name: &str, body: &EventBody) -> String {
+pub fn asked_line(name: &str, is_agent: bool, body: &EventBody) -> String {
     let EventBody::Approval { tool, title, kind, rule, questions, input, .. } = body else {
         return String::new();
     };
@@ -26,7 +26,7 @@ pub fn asked_line(name: &str, body: &EventBody) -> String {
     };
     match kind {
         ApprovalKind::Tool => {
-            let always = if rule.is_some() { "|always" } else { "" };
+            let always = if is_agent && rule.is_some() { "|always" } else { "" };
             let how = how(format!("/od-approve {name} yes|no{always}"));
             format!("? asks to use {tool}: {title}{how}")
         }

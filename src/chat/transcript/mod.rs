@@ -187,7 +187,8 @@ impl Transcript {
                 }
             }
             body @ EventBody::Approval { .. } => {
-                let text = asked_line(&self.name, body);
+                let is_agent = self.scope != Scope::Job;
+                let text = asked_line(&self.name, is_agent, body);
                 for line in text.lines() {
                     self.line(&mut out, line);
                 }
@@ -195,8 +196,9 @@ impl Transcript {
             EventBody::Retry { attempt, of, message, delay_ms } => self.line(
                 &mut out,
                 &format!(
-                    "! {}; try {attempt} of {of} in {}",
+                    "! {}; try {attempt}{} in {}",
                     one_line(message),
+                    if *of == 0 { String::new() } else { format!(" of {of}") },
                     seconds(Duration::from_millis(*delay_ms))
                 ),
             ),

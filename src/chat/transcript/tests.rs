@@ -1,9 +1,14 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sprite_reporter::wire::{Chunk, Containment, Event, ExitReason, ProcessIdentity};
+use sprite_reporter::wire::{
+    ApprovalKind, Chunk, Containment, Event, ExitReason, ProcessIdentity, Question,
+};
 
 use super::*;
-use crate::resource::{AgentCli, CommandCli, ConditionStatus, JobSpec};
+use crate::{
+    resource::{AgentCli, CommandCli, ConditionStatus, JobSpec},
+    store::{ApprovalState, Turn, TurnState},
+};
 
 fn row(seq: u64, body: EventBody) -> OutputRow {
     OutputRow { run: 1, event: Event { seq, at: Timestamp::UNIX_EPOCH, body } }
@@ -130,6 +135,81 @@ fn the_last_line_says_how_it_ended() {
     jobs.push(broken);
     let lines: Vec<String> = jobs.iter().map(end_line).collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+fn approval(kind: ApprovalKind, state: ApprovalState, by: &str) -> Approval {
+    let question = |text: &str, options: &[&str]| Question {
+        text: text.into(),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        many: false,
+    };
+    Approval {
+        sprite_uid: "s".into(),
+        run: 1,
+        request: "r".into(),
+        turn: "t".into(),
+        tool: "Bash".into(),
+        title: "Bash: cargo\ntest".into(),
+        input: serde_json::json!({"plan": "1. Read.\n2. Write.\n"}),
+        kind,
+        rule: Some("Bash(cargo:*)".into()),
+        questions: vec![question("Which?", &["Red", "Blue"]), question("Why?", &[])],
+        answers: [("Which?", "Red"), ("Why?", "so\nthere")]
+            .map(|(question, answer)| (question.to_owned(), answer.to_owned()))
+            .into(),
+        state,
+        by: by.into(),
+        message: "not\nnow".into(),
+        created: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn what_is_asked_and_what_became_of_it_read_well() {
+    use ApprovalState::{Allowed, Denied, Expired, Pending, Withdrawn};
+    let mut told = Vec::new();
+    for kind in [ApprovalKind::Tool, ApprovalKind::Plan, ApprovalKind::Question] {
+        let row = approval(kind, Pending, "");
+        let body = EventBody::Approval {
+            turn: row.turn.clone(),
+            request: row.request.clone(),
+            tool: row.tool.clone(),
+            title: row.title.clone(),
+            input: row.input.clone(),
+            kind,
+            rule: row.rule.clone(),
+            questions: row.questions.clone(),
+        };
+        told.push(asked_line("bot", true, &body));
+        for state in [Pending, Allowed, Denied, Expired, Withdrawn] {
+            told.push(resolved_line(&approval(kind, state, "ann")));
+        }
+    }
+    told.push(resolved_line(&approval(ApprovalKind::Tool, Allowed, "always (ann)")));
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn the_last_line_of_a_turn_says_how_it_ended_and_what_to_do() {
+    let turn = |state, message: &str, by: Option<&str>| {
+        let mut turn = Turn::queued("t", "a", "go", "ann", Timestamp::UNIX_EPOCH);
+        turn.state = state;
+        turn.message = message.into();
+        turn.cancelled_by = by.map(str::to_owned);
+        turn.started = Some(Timestamp::UNIX_EPOCH);
+        turn.ended = Timestamp::from_second(75).ok();
+        turn.usage.cost_micro_usd = 1_234_567;
+        turn_end_line("bot", &turn)
+    };
+    let told = [
+        turn(TurnState::Succeeded, "", None),
+        turn(TurnState::Failed, "its time of 30m was over", None),
+        turn(TurnState::Failed, "the budget of $5 is spent", None),
+        turn(TurnState::Cancelled, "", Some("ann")),
+        turn(TurnState::Cancelled, "bot was stopped", None),
+        turn(TurnState::Interrupted, "", None),
+    ];
+    insta::assert_snapshot!(told.join("\n"));
 }
 
 proptest! {

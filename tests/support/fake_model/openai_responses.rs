@@ -52,9 +52,7 @@ fn spoken(input: &Value) -> Vec<Spoken<'_>> {
         let role = item["role"].as_str().unwrap_or_default();
         match (item["type"].as_str().unwrap_or("message"), role) {
             ("message", "assistant") | ("function_call" | "custom_tool_call" | "reasoning", _) => {
-                if spoken.last() != Some(&Spoken::Model) {
-                    spoken.push(Spoken::Model);
-                }
+                spoken.push(Spoken::Model);
             }
             ("message", "user") => {
                 let pieces = item["content"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -67,6 +65,7 @@ fn spoken(input: &Value) -> Vec<Spoken<'_>> {
             _ => {}
         }
     }
+    spoken.dedup_by(|next, last| *next == Spoken::Model && *last == Spoken::Model);
     spoken
 }
 

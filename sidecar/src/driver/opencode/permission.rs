@@ -110,7 +110,9 @@ pub(super) fn rules(permissions: &Permissions) -> Option<String> {
         }
         let allowed = (pattern.to_owned(), "allow");
         match rules.iter_mut().find(|(known, _)| known == name) {
+            Some((_, patterns)) if pattern == "*" => *patterns = vec![allowed],
             Some((_, patterns)) => patterns.push(allowed),
+            None if pattern == "*" => rules.push((name.to_owned(), vec![allowed])),
             None => rules.push((name.to_owned(), vec![("*".to_owned(), "ask"), allowed])),
         }
     }

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{process::Child, sync::mpsc, task::JoinSet, time::timeout};
 
@@ -136,6 +137,15 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// A driver that is given up leaves no server behind.
+    fn drop(&mut self) {
+        if let Some(leader) = self.child.id() {
+            process::signal_group(leader, Signal::KILL);
+        }
+    }
+}
+
 async fn converse(
     lines: mpsc::Receiver<Vec<u8>>,
     terms: Terms,
@@ -207,14 +217,12 @@ async fn open(
 
 /// The session to go on with, or a new one; and the one that is not there any more.
 async fn find_session(client: &Client, terms: &Terms) -> Result<(String, Option<String>), String> {
-    if let Some(id) = &terms.session {
-        if is_session_id(id) {
-            let path = format!("/session/{id}");
-            match client.ask("GET", &path, None, ANSWERS_WITHIN).await? {
-                (StatusCode::NOT_FOUND, _) => {}
-                (status, _) if status.is_success() => return Ok((id.clone(), None)),
-                (status, answer) => return Err(http::refusal(status, &answer)),
-            }
+    if let Some(id) = terms.session.as_ref().filter(|id| is_session_id(id)) {
+        let path = format!("/session/{id}");
+        match client.ask("GET", &path, None, ANSWERS_WITHIN).await? {
+            (StatusCode::NOT_FOUND, _) => {}
+            (status, _) if status.is_success() => return Ok((id.clone(), None)),
+            (status, answer) => return Err(http::refusal(status, &answer)),
         }
     }
     let body = json!({"title": terms.title});

@@ -67,7 +67,7 @@ impl Scene {
         let (sender, orders) = mpsc::channel(ORDER_DEPTH);
         let life = Life::new(&run, desk, sender);
         life.stage.driving.store(true, Ordering::Relaxed);
-        Self { life, orders, directory: directory }
+        Self { life, orders, directory }
     }
 
     /// Takes a turn, and opens it as if the server held that.
