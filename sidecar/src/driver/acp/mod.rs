@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`pipes`](super::pipes) | lines in and out, of any length |
 //! | `protocol` | what a line says, read tolerantly |
+//! | `rest` | how long a session waits before it may be loaded again |
 //! | `opening` | from a process to a session, with the mode and model that were wanted |
 //! | `session` | what follows from a line: a machine without hands |
 //! | `turn` | what is said and done in one turn |
@@ -33,6 +34,7 @@ use self::{
 };
 use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, pipes};
 use crate::{
+    ambient,
     process::{self, Launch, Roster},
     wire::{Exit, ExitReason, RunSpec, Stream},
 };
@@ -43,6 +45,7 @@ mod opening;
 mod permission;
 mod protocol;
 mod questions;
+mod rest;
 mod rules;
 mod session;
 mod turn;
@@ -90,7 +93,8 @@ pub async fn drive(
         model: model.filter(|model| !model.trim().is_empty()),
         instructions,
     });
-    Hands::new(child, session, voice).run(orders).await
+    let rest = rest::needed(spec.session.as_deref(), &spec.env, ambient::now());
+    Hands::new(child, session, voice).run(orders, rest).await
 }
 
 /// What to start for a run. The environment is the spec's and nothing else.
@@ -137,6 +141,8 @@ enum Heard {
     Error(Vec<u8>),
     Ended(std::io::Result<ExitStatus>),
     Silence,
+    /// The session has rested.
+    Rested,
 }
 
 impl Hands {
@@ -155,9 +161,18 @@ impl Hands {
         }
     }
 
-    async fn run(mut self, mut orders: mpsc::Receiver<DriverOrder>) -> Exit {
-        let hello = self.session.begin();
-        self.perform(hello).await;
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<DriverOrder>,
+        rest: Option<Duration>,
+    ) -> Exit {
+        let mut is_resting = rest.is_some();
+        let rested = ending::silence(rest);
+        tokio::pin!(rested);
+        match rest {
+            Some(rest) => self.tell_rest(rest).await,
+            None => self.greet().await,
+        }
         let mut reads_output = true;
         let mut reads_orders = true;
         let status = loop {
@@ -173,6 +188,7 @@ impl Hands {
                 }
                 Some(line) = self.errors.recv() => Heard::Error(line),
                 status = self.child.wait() => Heard::Ended(status),
+                () = &mut rested, if is_resting => Heard::Rested,
                 () = ending::silence(patience) => Heard::Silence,
             };
             match heard {
@@ -185,6 +201,10 @@ impl Hands {
                 Heard::OutputEnded => reads_output = false,
                 Heard::Error(line) => self.last_words.keep(&line),
                 Heard::Ended(status) => break status.ok(),
+                Heard::Rested => {
+                    is_resting = false;
+                    self.greet().await;
+                }
                 Heard::Silence if self.input.is_some() => {
                     let effects = self.session.on_silence();
                     self.perform(effects).await;
@@ -194,6 +214,20 @@ impl Hands {
         };
         self.drain().await;
         self.conclude(status).await
+    }
+
+    async fn greet(&mut self) {
+        let hello = self.session.begin();
+        self.perform(hello).await;
+    }
+
+    async fn tell_rest(&self, rest: Duration) {
+        let line = format!(
+            "the session goes on in {} s: Gemini loses one that is loaded within the minute in \
+             which it was begun",
+            rest.as_secs() + 1,
+        );
+        self.log(&line).await;
     }
 
     async fn obey(&mut self, order: DriverOrder) {
