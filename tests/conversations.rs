@@ -9,6 +9,8 @@ mod fake_model;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod live;
+#[path = "support/opencode_binary.rs"]
+mod opencode_binary;
 
 use std::path::{Path, PathBuf};
 
@@ -97,6 +99,16 @@ impl Talk {
         self.server.wait_for("agents/ann", phase, is).await
     }
 
+    /// Waits until the model was asked with a prompt that holds this.
+    async fn is_asked(&self, what: &str) {
+        let asked = async {
+            while self.asked(what) == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(live::PATIENCE, asked).await.expect("the model is asked");
+    }
+
     /// How often the model was asked with a prompt that holds this.
     fn asked(&self, what: &str) -> usize {
         self.model.requests().iter().filter(|seen| seen.prompt.contains(what)).count()
@@ -118,6 +130,7 @@ async fn script(cli: Cli, model: FakeModel) {
     let second = talk.say("Count slowly. [[slow:400:50]]").await;
     talk.turn(&second, "Running").await;
     talk.dies().await;
+    talk.is_asked("Count slowly").await;
     let cancel = format!("agents/ann/turns/{second}/cancel");
     let (code, answer) = talk.server.post(&cancel, json!({"by": "bob"})).await;
     assert!(code < 300, "{code}: {answer}");
@@ -202,11 +215,15 @@ async fn script(cli: Cli, model: FakeModel) {
     assert_eq!(woken["status"]["turns"], json!({"queued": 0, "running": 0, "done": 5}));
 
     // It goes, and leaves nothing behind.
+    let sprite = talk.server.get(&format!("sprites/{sprite}")).await;
+    let uid = sprite["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    assert!(!Live::marked_processes(&uid).is_empty(), "its processes bear its id");
     talk.server.delete("agents/ann").await;
     talk.dies().await;
     let gone = |answer: &Value| answer["code"] == 404;
     talk.server.wait_for("agents/ann", "gone", gone).await;
     assert_eq!(talk.server.reporters(), Vec::<u32>::new());
+    assert_eq!(Live::marked_processes(&uid), []);
     println!("the server was killed {} times", talk.kills);
 }
 
@@ -229,4 +246,13 @@ async fn claude_code_keeps_a_conversation_through_every_death_of_the_server() {
         ],
     };
     script(cli, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opencode_keeps_a_conversation_through_every_death_of_the_server() {
+    let Some(binary) = opencode_binary::binary() else { return };
+    let model = FakeModel::start().await;
+    let mut env = opencode_binary::environment(model.url());
+    env.push(("PATH", path_with(&binary)));
+    script(Cli { agent: json!({"opencode": {}}), env }, model).await;
 }
