@@ -18,7 +18,7 @@ fn home(desk: &Desk) -> PathBuf {
 
 /// A desk at which Codex asks the model API at `url`, by way of its ACP adapter.
 pub fn codex(url: &str) -> Option<Desk> {
-    let command = codex_command()?;
+    let command = vec![codex_program()?.to_string_lossy().into_owned()];
     let mut desk = Desk::new(AgentSpec::Acp { command, model: None, instructions: None });
     let home = home(&desk).join(".codex");
     std::fs::create_dir_all(&home).expect("a directory");

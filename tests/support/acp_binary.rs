@@ -33,9 +33,10 @@ fn node() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join("node")).find(|node| node.is_file())
 }
 
-/// The command line of Codex by way of its ACP adapter.
-pub fn codex_command() -> Option<Vec<String>> {
-    agent("@agentclientprotocol/codex-acp/dist/index.js")
+/// Codex's ACP adapter, as it is called by whoever installed it. It finds node by itself.
+pub fn codex_program() -> Option<PathBuf> {
+    agent("@agentclientprotocol/codex-acp/dist/index.js")?;
+    Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/node_modules/.bin/codex-acp"))
 }
 
 /// The command line of Gemini.
