@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Clock as _, FreeSteps, ManualClock, SeededIds},
+    ambient::{Ambient, Clock as _, FreeSteps, ManualClock, SeededIds, Steps},
     resource::{
         API_VERSION, AgentCli, CommandCli, FINALIZER_RUNTIME, Kind, OwnerReference, PermissionMode,
         Permissions, RuntimeSpec, Sprite, SpriteSpec,
@@ -100,9 +100,14 @@ impl House {
 
     /// A server over this store.
     pub fn over(store: Arc<dyn Store>) -> Self {
+        Self::with_steps(store, Arc::new(FreeSteps))
+    }
+
+    /// A server over this store that takes these steps.
+    pub fn with_steps(store: Arc<dyn Store>, steps: Arc<dyn Steps>) -> Self {
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let ids = Arc::new(SeededIds::new(7));
-        let ambient = Ambient { clock: clock.clone(), ids, steps: Arc::new(FreeSteps) };
+        let ambient = Ambient { clock: clock.clone(), ids, steps };
         let tokens = SpriteTokens::new(b"the key of this test");
         let state = State::new(store.clone(), ambient, tokens.clone(), ACCESS.to_owned());
         let router = server::router(state.clone());
