@@ -6,11 +6,14 @@
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/conversation.rs"]
 mod conversation;
+#[path = "support/meddler.rs"]
+mod meddler;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use conversation::{Fake, World, exit, out, place, says};
 use jiff::Timestamp;
+use meddler::{Meddler, changes};
 use open_dispatch::{
     ambient::{FreeSteps, Mode, ScriptedSteps},
     reconcile::Controller,
@@ -326,6 +329,37 @@ async fn a_turn_of_an_agent_that_is_gone_has_an_outcome() {
     assert_eq!(shown(&world), "the agent was deleted, and nothing was done with that");
     assert_eq!(world.turn(&turn.id).await.state, TurnState::Queued);
     assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn nothing_is_queued_for_an_agent_that_is_stopped_in_that_very_moment() {
+    for line in ["go", "/od-send bot go", "/od-retry bot", "/od-retry bot --force"] {
+        for n in 0..3 {
+            let mut world = world();
+            let sprite = started(&mut world, "/od-start bot --agent claude").await;
+            let wrong = world.queued("main", "go").await;
+            world.begin(&wrong.id, &sprite).await;
+            world.finish(&wrong.id, &sprite, TurnState::Failed, "").await;
+            let (what, op) = changes(&*world.store).await.into_iter().nth(n).unwrap();
+            let meddler = Meddler::new(world.store.clone() as _, "chat.take", vec![op]);
+            let mut world = world.with_steps(meddler.clone() as _);
+            if what == "observed" {
+                world.queued("main", line).await;
+            } else {
+                let told = world.told(line).await;
+                let says = match (what, line) {
+                    ("suspended", _) => "bot is stopped",
+                    (_, "go") => "No agent listens here",
+                    _ => "bot is being deleted",
+                };
+                assert!(told.contains(says), "{line} {what}: {told}");
+            }
+            assert!(meddler.has_meddled());
+            let agent = wrong.agent_uid.clone();
+            let queued = world.store.open_turns(&agent).await.unwrap().len();
+            assert_eq!(queued, usize::from(what == "observed"), "{line} {what}");
+        }
+    }
 }
 
 /// A turn that the agent begins by itself, as ingest writes it.
