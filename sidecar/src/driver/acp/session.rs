@@ -76,7 +76,7 @@ pub(super) struct Terms {
     pub instructions: Option<String>,
     /// Makes a name for a request that a person is to answer. Agents count theirs from zero in
     /// each process, and an answer that comes late must not meet another request.
-    pub fresh: Box<dyn FnMut() -> String + Send>,
+    pub fresh: Box<dyn FnMut() -> String + Send + Sync>,
 }
 
 /// The machine.
