@@ -100,11 +100,16 @@ impl House {
 
     /// A server over this store.
     pub fn over(store: Arc<dyn Store>) -> Self {
+        Self::with(store, server::Extras::default())
+    }
+
+    /// A server over this store, with what other rooms lend.
+    pub fn with(store: Arc<dyn Store>, extras: server::Extras) -> Self {
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let ids = Arc::new(SeededIds::new(7));
         let ambient = Ambient { clock: clock.clone(), ids, steps: Arc::new(FreeSteps) };
         let tokens = SpriteTokens::new(b"the key of this test");
-        let state = State::new(store.clone(), ambient, tokens.clone(), ACCESS.to_owned());
+        let state = State::with(store.clone(), ambient, tokens.clone(), ACCESS.to_owned(), extras);
         let router = server::router(state.clone());
         Self { store, clock, tokens, state, router }
     }
