@@ -60,7 +60,7 @@ const FAILED_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read when the agent is gone but something of its tree holds the pipe.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// The same where the pipe is not silent.
-const DRAIN_MOST: Duration = Duration::from_secs(20);
+const DRAIN_MOST: Duration = Duration::from_secs(10);
 
 /// Why the agent cannot be started here, if it cannot.
 pub(super) fn absent(spec: &RunSpec, command: &[String]) -> Option<String> {
