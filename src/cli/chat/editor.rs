@@ -1,10 +1,11 @@
 //! The line editor of a terminal: history, completion, and printing above the prompt.
 
 use std::{
+    collections::HashSet,
     io::Write as _,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -14,7 +15,7 @@ use rustix::{
     termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
 };
 use rustyline::{
-    Config, Context, Editor, ExternalPrinter as _, Helper,
+    Config, Context, Editor, ExternalPrinter as _, Helper, Prompt,
     completion::Completer,
     error::ReadlineError,
     highlight::Highlighter,
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use super::{
     Input, Screen,
     address::{self, Addressed, AgentLine},
+    asks::Ask,
 };
 use crate::chat::grammar::{RUN_FLAGS, Verb};
 
@@ -75,6 +77,10 @@ struct Known {
     current: Option<String>,
     /// Whom the last line was for.
     spoken_to: Option<String>,
+    /// What was told to wait for an answer.
+    asked: Option<Ask>,
+    /// The requests that were answered here.
+    answered: HashSet<(String, String)>,
 }
 
 impl Words {
@@ -95,6 +101,12 @@ impl Words {
     /// Reads whom a line is for.
     pub(super) fn address(&self, line: &str) -> Addressed {
         let mut known = self.lock();
+        if let Some(answer) = known.asked.as_ref().and_then(|ask| ask.answer(line)) {
+            if let Some(ask) = known.asked.take() {
+                known.answered.insert((ask.agent, ask.request));
+            }
+            return Addressed::Say(answer);
+        }
         let Known { agents, current, .. } = &mut *known;
         let addressed = address::address(line, current, agents);
         if let Addressed::Say(said) = &addressed
@@ -113,15 +125,114 @@ impl Words {
         agent.busy.then(|| agent.name.clone())
     }
 
-    fn prompt(&self) -> String {
+    /// Learns that an agent is there and how it is, or that it is gone.
+    pub(super) fn know_agent(&self, agent: AgentLine, there: bool) {
+        let agents = &mut self.lock().agents;
+        let at = agents.iter().position(|known| known.name == agent.name);
+        match (at, there) {
+            (Some(at), true) => agents[at] = agent,
+            (Some(at), false) => drop(agents.remove(at)),
+            (None, true) => agents.push(agent),
+            (None, false) => {}
+        }
+    }
+
+    /// Learns of one more job, or of one less.
+    pub(super) fn know_job(&self, name: String, there: bool) {
+        let jobs = &mut self.lock().jobs;
+        jobs.retain(|known| *known != name);
+        if there {
+            jobs.push(name);
+        }
+    }
+
+    /// The agents that are spoken to and wait for an answer.
+    pub(super) fn waiting(&self) -> Vec<String> {
         let known = self.lock();
-        address::prompt(address::meant(known.current.as_deref(), &known.agents))
+        let mut names: Vec<String> = [known.current.as_deref(), known.spoken_to.as_deref()]
+            .into_iter()
+            .filter_map(|name| address::meant(name, &known.agents))
+            .filter(|agent| agent.waits)
+            .map(|agent| agent.name.clone())
+            .collect();
+        names.dedup();
+        names
+    }
+
+    /// Learns what waits for an answer, the most urgent first. What is to be told of it.
+    pub(super) fn know_asks(&self, asks: Vec<Ask>) -> Option<Ask> {
+        let mut known = self.lock();
+        let open = |ask: &Ask| {
+            let id = (ask.agent.clone(), ask.request.clone());
+            !known.answered.contains(&id)
+        };
+        if known.asked.as_ref().is_some_and(|asked| asks.contains(asked)) {
+            return None;
+        }
+        let next = asks.iter().find(|ask| open(ask)).cloned();
+        // What waits no more can be asked for anew under its id.
+        known.answered.retain(|(agent, request)| {
+            asks.iter().any(|ask| ask.agent == *agent && ask.request == *request)
+        });
+        known.asked = None;
+        next
+    }
+
+    /// From now on, a line may answer this: it was told.
+    pub(super) fn told(&self, ask: Ask) {
+        self.lock().asked = Some(ask);
+    }
+
+    pub(super) fn prompt(&self) -> String {
+        let known = self.lock();
+        let agent = address::meant(known.current.as_deref(), &known.agents);
+        let asks = agent.is_some_and(|agent| {
+            known.asked.as_ref().is_some_and(|asked| asked.agent == agent.name)
+        });
+        address::prompt(agent, asks)
     }
 
     fn names(&self) -> Vec<String> {
         let known = self.lock();
         let agents = known.agents.iter().map(|agent| agent.name.clone());
         agents.chain(known.jobs.iter().cloned()).collect()
+    }
+}
+
+/// What redraws the prompt when it is printed above it: nothing that can be seen.
+pub(super) const REDRAW: &str = "\x1b[A\n";
+
+/// A prompt that changes while it stands there. The editor borrows its text, and asks for its
+/// width once: so all texts have the same, and those that were shown stay until its line ends.
+struct LivePrompt<'a> {
+    words: &'a Words,
+    room: usize,
+    shown: Shown,
+}
+
+struct Shown {
+    text: String,
+    next: OnceLock<Box<Shown>>,
+}
+
+impl<'a> LivePrompt<'a> {
+    fn new(words: &'a Words) -> Self {
+        let text = words.prompt();
+        let room = text.chars().count();
+        Self { words, room, shown: Shown { text, next: OnceLock::new() } }
+    }
+}
+
+impl Prompt for LivePrompt<'_> {
+    fn raw(&self) -> &str {
+        let text = address::fitted(&self.words.prompt(), self.room);
+        let mut shown = &self.shown;
+        // As many as there are states.
+        while shown.text != text {
+            let new = || Box::new(Shown { text: text.clone(), next: OnceLock::new() });
+            shown = shown.next.get_or_init(new);
+        }
+        &shown.text
     }
 }
 
@@ -167,7 +278,7 @@ fn read(
     loop {
         empty.store(true, Ordering::Relaxed);
         let again = std::mem::take(&mut interrupted);
-        let input = match editor.readline(&words.prompt()) {
+        let input = match editor.readline(&LivePrompt::new(words)) {
             Ok(line) => Input::Line(line),
             // The first Ctrl-C on an empty line ends a turn that runs; the second leaves.
             Err(ReadlineError::Interrupted)
@@ -251,11 +362,9 @@ fn complete(line: &str, jobs: &[String]) -> (usize, Vec<String>) {
             _ if word.starts_with('-') && in_flags(&before[1..]) => matching(owned(&RUN_FLAGS)),
             _ => (start, Vec::new()),
         },
-        Some(Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry | Verb::Approve)
-            if before.len() == 1 =>
-        {
-            matching(jobs.to_vec())
-        }
+        Some(
+            Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry | Verb::Approve | Verb::Send,
+        ) if before.len() == 1 => matching(jobs.to_vec()),
         Some(Verb::Help) if before.len() == 1 => {
             matching(Verb::ALL.map(|verb| verb.name().to_owned()).to_vec())
         }

@@ -11,7 +11,9 @@
 //! that was asked is waited for.
 
 mod address;
+mod asks;
 mod editor;
+mod learn;
 mod markdown;
 mod paper;
 mod wire;
@@ -180,24 +182,7 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
         color: !options.no_color && !options.plain,
         markdown: !options.no_color && !options.plain,
     };
-    let learning = tokio::spawn(learn(options.clone(), Arc::clone(&words)));
-    let answer = converse(options, inputs, screen, style, words).await;
-    learning.abort();
-    answer
-}
-
-/// Keeps the names for completion fresh.
-async fn learn(options: Options, words: Arc<editor::Words>) {
-    const FRESH: Duration = Duration::from_secs(1);
-    loop {
-        if let Ok(jobs) = options.server.jobs().await {
-            words.know(jobs.into_iter().map(|job| job.name).collect());
-        }
-        if let Ok(agents) = options.server.agents().await {
-            words.know_agents(agents);
-        }
-        options.ambient.clock.sleep(FRESH).await;
-    }
+    converse(options, inputs, screen, style, words).await
 }
 
 /// What speaker and listener share.
@@ -253,6 +238,13 @@ async fn converse(
         paper: Mutex::new(Paper::new(style)),
     });
     let listening = listen(Arc::clone(&shared));
+    // Nobody is asked anything at a pipe, and it has no prompt.
+    let learning = async {
+        match style.whole_lines {
+            true => learn::learn(&shared, &words).await,
+            false => std::future::pending().await,
+        }
+    };
     let speaking = async {
         let mut asked: Vec<String> = Vec::new();
         // What was typed while a line waits for its server.
@@ -312,6 +304,7 @@ async fn converse(
     };
     tokio::select! {
         answer = listening => answer,
+        answer = learning => answer,
         answer = speaking => answer,
     }
 }
