@@ -13,6 +13,21 @@ pub(super) struct AgentLine {
     pub busy: bool,
     /// Whether something it asks for waits for an answer.
     pub waits: bool,
+    /// Whether it listens in this terminal's channel.
+    pub listens: bool,
+}
+
+/// A job, as far as a chat needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct JobLine {
+    /// Its name.
+    pub name: String,
+    /// Whether it is over.
+    pub ended: bool,
+    /// Whether something it asks for waits for an answer.
+    pub waits: bool,
+    /// Whether it reports to this terminal's channel.
+    pub reports: bool,
 }
 
 /// What becomes of a line.
@@ -69,12 +84,27 @@ pub(super) fn is_plain(line: &str) -> bool {
     !first.is_empty() && first != "/use" && !first.starts_with('@') && !is_command(first)
 }
 
-/// The agent that plain lines go to: the chosen one, else the only one.
+/// The agent that plain lines go to: the chosen one, else the only one that listens here, else the
+/// only one of these that works.
 pub(super) fn meant<'a>(current: Option<&str>, agents: &'a [AgentLine]) -> Option<&'a AgentLine> {
-    match (current, agents) {
-        (Some(name), _) => agents.iter().find(|agent| agent.name == name),
-        (None, [only]) => Some(only),
-        (None, _) => None,
+    if let Some(name) = current {
+        return agents.iter().find(|agent| agent.name == name);
+    }
+    let mut here: Vec<&AgentLine> = agents.iter().filter(|agent| agent.listens).collect();
+    if here.len() > 1 {
+        here.retain(|agent| agent.phase != "Suspended");
+    }
+    match here[..] {
+        [only] => Some(only),
+        _ => None,
+    }
+}
+
+/// Whether plain words can answer whoever asks: where they would go to somebody else, they do not.
+pub(super) fn words_answer(asks: &str, current: Option<&str>, agents: &[AgentLine]) -> bool {
+    match meant(current, agents) {
+        Some(agent) => agent.name == asks,
+        None => current.is_none() && !agents.iter().any(|agent| agent.listens),
     }
 }
 
@@ -121,6 +151,7 @@ mod tests {
             queued,
             busy: phase == "Busy",
             waits: false,
+            listens: true,
         }
     }
 
@@ -155,6 +186,34 @@ mod tests {
         assert_eq!(of(None, &agents[..1]), "api ○ idle          > ");
         assert_eq!(of(Some("gone"), &agents), "> ");
         assert_eq!(prompt(Some(&agents[1]), true), "web ? asks, 2 queued> ");
+    }
+
+    #[test]
+    fn plain_lines_are_for_the_only_one_that_listens_and_works() {
+        let mut agents =
+            [agent("api", "Idle", 0), agent("web", "Idle", 0), agent("old", "Idle", 0)];
+        let of = |agents: &[AgentLine]| meant(None, agents).map(|agent| agent.name.clone());
+        assert_eq!(of(&agents), None);
+        agents[0].listens = false;
+        assert_eq!(of(&agents), None);
+        agents[2].phase = "Suspended".into();
+        assert_eq!(of(&agents).as_deref(), Some("web"));
+        assert_eq!(of(&agents[..1]), None, "it listens elsewhere");
+        assert_eq!(of(&agents[2..]).as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn words_answer_nobody_but_whom_they_would_go_to() {
+        let mut agents = [agent("api", "Busy", 0), agent("web", "Busy", 0)];
+        assert!(!words_answer("web", None, &agents));
+        assert!(words_answer("web", Some("web"), &agents));
+        assert!(!words_answer("web", Some("api"), &agents));
+        assert!(!words_answer("run-a", Some("api"), &agents));
+        agents[0].listens = false;
+        assert!(words_answer("web", None, &agents));
+        assert!(!words_answer("run-a", None, &agents));
+        agents[1].listens = false;
+        assert!(words_answer("run-a", None, &agents), "nobody else would hear them");
     }
 
     #[test]

@@ -7,13 +7,13 @@
 use serde_json::Value;
 
 use super::address::is_plain;
-use crate::{chat::transcript::one_line, cli::out::harmless};
+use crate::cli::out::harmless;
 
 /// Something that waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// Who asks.
-    pub agent: String,
+    /// Who asks: an agent or a job.
+    pub name: String,
     /// Its id.
     pub request: String,
     /// What it wants, in one line.
@@ -28,8 +28,8 @@ pub(super) struct Ask {
 
 impl Ask {
     /// The ledger's row, if it waits.
-    pub(super) fn read(agent: &str, row: &Value) -> Option<Self> {
-        let text = |member: &str| row[member].as_str().map(|text| one_line(&harmless(text)));
+    pub(super) fn read(name: &str, row: &Value) -> Option<Self> {
+        let text = |member: &str| row[member].as_str().map(harmless);
         if row["state"] != "Pending" {
             return None;
         }
@@ -37,7 +37,7 @@ impl Ask {
         let wish = text("title").filter(|title| !title.is_empty()).unwrap_or(tool);
         let questions = row["questions"].as_array().map_or(0, Vec::len);
         Some(Self {
-            agent: agent.to_owned(),
+            name: name.to_owned(),
             // Without it, no answer could say what it is for.
             request: row["request"].as_str().filter(|id| is_word(id))?.to_owned(),
             wish,
@@ -47,41 +47,43 @@ impl Ask {
         })
     }
 
-    /// The line that tells how to answer.
-    pub(super) fn told(&self) -> String {
-        let Self { agent, wish, .. } = self;
+    /// The line that tells how to answer; `words` says whether plain words go to whoever asks.
+    pub(super) fn told(&self, words: bool) -> String {
+        let Self { name, wish, .. } = self;
         if self.is_question {
             let how = match self.questions {
-                0 | 1 => "the number of an option, or other words".to_owned(),
-                _ => "all of them in one line, as in 1: … 2: …".to_owned(),
+                _ if !words => format!("/od-approve {name} and the answer, or /use {name} first"),
+                0 | 1 => "the number of an option, or other words; n answers nothing".to_owned(),
+                _ => "all of them in one line, as in 1: … 2: …; n answers nothing".to_owned(),
             };
-            return format!("? {agent} waits for your answer: {how}; n answers nothing");
+            return format!("? {name} waits for your answer: {how}");
         }
         let always = match &self.rule {
             Some(rule) => format!(", a always ({rule})"),
             None => String::new(),
         };
-        format!("? {agent} waits for your answer to {wish}: y yes, n no, n and why{always}")
+        let why = if words { ", n and why" } else { "" };
+        format!("? {name} waits for your answer to {wish}: y yes, n no{why}{always}")
     }
 
-    /// What to say to the server if a line answers this.
-    pub(super) fn answer(&self, line: &str) -> Option<String> {
+    /// What to say to the server if a line answers this; `words` as above.
+    pub(super) fn answer(&self, line: &str, words: bool) -> Option<String> {
         let line = line.trim();
-        if !is_plain(line) {
+        if !is_plain(line) || (self.is_question && !words) {
             return None;
         }
         let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let bare = rest.trim().is_empty();
         let word = first.trim_end_matches([',', '.', '!', ':', ';']).to_lowercase();
-        let words = match word.as_str() {
+        let said = match word.as_str() {
             _ if self.is_question => line.to_owned(),
             "y" | "yes" if bare => "yes".to_owned(),
             "a" | "always" if bare => "always".to_owned(),
             "n" | "no" if bare => "no".to_owned(),
-            "n" | "no" => format!("no {}", rest.trim()),
+            "n" | "no" if words => format!("no {}", rest.trim()),
             _ => return None,
         };
-        Some(format!("/od-approve {} {} {words}", self.agent, self.request))
+        Some(format!("/od-approve {} {} {said}", self.name, self.request))
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_tool_takes_yes_no_and_always_and_leaves_all_else_as_it_is() {
-        let answer = |line: &str| tool().answer(line);
+        let answer = |line: &str| tool().answer(line, true);
         assert_eq!(answer("y").as_deref(), Some("/od-approve bot r1 yes"));
         assert_eq!(answer(" Yes. ").as_deref(), Some("/od-approve bot r1 yes"));
         assert_eq!(answer("a").as_deref(), Some("/od-approve bot r1 always"));
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_question_takes_numbers_and_words_but_no_commands() {
-        let answer = |line: &str| question(1).answer(line);
+        let answer = |line: &str| question(1).answer(line, true);
         assert_eq!(answer("2").as_deref(), Some("/od-approve bot r2 2"));
         assert_eq!(answer("the red one").as_deref(), Some("/od-approve bot r2 the red one"));
         assert_eq!(answer("n").as_deref(), Some("/od-approve bot r2 n"));
@@ -152,7 +154,12 @@ mod tests {
 
     #[test]
     fn how_to_answer_reads_well() {
-        let told = [tool().told(), question(1).told(), question(2).told()];
+        let told = [
+            tool().told(true),
+            question(1).told(true),
+            question(2).told(true),
+            question(2).told(false),
+        ];
         insta::assert_snapshot!(told.join("\n"));
     }
 }

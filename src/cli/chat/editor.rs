@@ -1,13 +1,13 @@
 //! The line editor of a terminal: history, completion, and printing above the prompt.
 
 use std::{
-    collections::HashSet,
     io::Write as _,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::{
@@ -15,7 +15,8 @@ use rustix::{
     termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
 };
 use rustyline::{
-    Config, Context, Editor, ExternalPrinter as _, Helper, Prompt,
+    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler,
+    ExternalPrinter as _, Helper, KeyCode, KeyEvent, Modifiers, Prompt, RepeatCount,
     completion::Completer,
     error::ReadlineError,
     highlight::Highlighter,
@@ -25,13 +26,19 @@ use rustyline::{
 };
 use tokio::sync::mpsc;
 
-use super::{
-    Input, Screen,
-    address::{self, Addressed, AgentLine},
-    asks::Ask,
+use super::{Input, Screen, address, words::Words};
+use crate::{
+    ambient::Clock,
+    chat::grammar::{RUN_FLAGS, Verb},
 };
-use crate::chat::grammar::{RUN_FLAGS, Verb};
 
+/// The longest line that is typed, in bytes: what draws it takes longer the longer it is. What is
+/// pasted in one piece, as terminals can say that it is, has no such end.
+const LONGEST: usize = 16 * 1024;
+/// How many lines wait to be said. No person types more; a paste does.
+pub(super) const WAITING: usize = 64;
+/// A line that comes quicker than this was pasted with the one before.
+const QUICK: Duration = Duration::from_millis(200);
 /// How many lines are remembered.
 const HISTORY: usize = 2_000;
 /// The agents that a run can name.
@@ -62,140 +69,6 @@ impl Drop for Borrowed {
         let _ = std::io::stdout().write_all(b"\n");
         let _ = std::io::stdout().flush();
         let _ = tcsetattr(stdin(), OptionalActions::Now, before);
-    }
-}
-
-/// The names that completion knows, and whom plain lines are for.
-#[derive(Debug, Default)]
-pub(super) struct Words(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    jobs: Vec<String>,
-    agents: Vec<AgentLine>,
-    /// Whom plain lines are for, if somebody was chosen.
-    current: Option<String>,
-    /// Whom the last line was for.
-    spoken_to: Option<String>,
-    /// What was told to wait for an answer.
-    asked: Option<Ask>,
-    /// The requests that were answered here.
-    answered: HashSet<(String, String)>,
-}
-
-impl Words {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Learns the jobs' names.
-    pub(super) fn know(&self, jobs: Vec<String>) {
-        self.lock().jobs = jobs;
-    }
-
-    /// Learns how the agents are.
-    pub(super) fn know_agents(&self, agents: Vec<AgentLine>) {
-        self.lock().agents = agents;
-    }
-
-    /// Reads whom a line is for.
-    pub(super) fn address(&self, line: &str) -> Addressed {
-        let mut known = self.lock();
-        if let Some(answer) = known.asked.as_ref().and_then(|ask| ask.answer(line)) {
-            if let Some(ask) = known.asked.take() {
-                known.answered.insert((ask.agent, ask.request));
-            }
-            return Addressed::Say(answer);
-        }
-        let Known { agents, current, .. } = &mut *known;
-        let addressed = address::address(line, current, agents);
-        if let Addressed::Say(said) = &addressed
-            && let Some(rest) = said.strip_prefix("/od-send ")
-        {
-            known.spoken_to = rest.split_whitespace().next().map(str::to_owned);
-        }
-        addressed
-    }
-
-    /// The agent that is spoken to, if a turn of it runs.
-    pub(super) fn busy(&self) -> Option<String> {
-        let known = self.lock();
-        let spoken_to = known.spoken_to.as_deref().or(known.current.as_deref());
-        let agent = address::meant(spoken_to, &known.agents)?;
-        agent.busy.then(|| agent.name.clone())
-    }
-
-    /// Learns that an agent is there and how it is, or that it is gone.
-    pub(super) fn know_agent(&self, agent: AgentLine, there: bool) {
-        let agents = &mut self.lock().agents;
-        let at = agents.iter().position(|known| known.name == agent.name);
-        match (at, there) {
-            (Some(at), true) => agents[at] = agent,
-            (Some(at), false) => drop(agents.remove(at)),
-            (None, true) => agents.push(agent),
-            (None, false) => {}
-        }
-    }
-
-    /// Learns of one more job, or of one less.
-    pub(super) fn know_job(&self, name: String, there: bool) {
-        let jobs = &mut self.lock().jobs;
-        jobs.retain(|known| *known != name);
-        if there {
-            jobs.push(name);
-        }
-    }
-
-    /// The agents that are spoken to and wait for an answer.
-    pub(super) fn waiting(&self) -> Vec<String> {
-        let known = self.lock();
-        let mut names: Vec<String> = [known.current.as_deref(), known.spoken_to.as_deref()]
-            .into_iter()
-            .filter_map(|name| address::meant(name, &known.agents))
-            .filter(|agent| agent.waits)
-            .map(|agent| agent.name.clone())
-            .collect();
-        names.dedup();
-        names
-    }
-
-    /// Learns what waits for an answer, the most urgent first. What is to be told of it.
-    pub(super) fn know_asks(&self, asks: Vec<Ask>) -> Option<Ask> {
-        let mut known = self.lock();
-        let open = |ask: &Ask| {
-            let id = (ask.agent.clone(), ask.request.clone());
-            !known.answered.contains(&id)
-        };
-        if known.asked.as_ref().is_some_and(|asked| asks.contains(asked)) {
-            return None;
-        }
-        let next = asks.iter().find(|ask| open(ask)).cloned();
-        // What waits no more can be asked for anew under its id.
-        known.answered.retain(|(agent, request)| {
-            asks.iter().any(|ask| ask.agent == *agent && ask.request == *request)
-        });
-        known.asked = None;
-        next
-    }
-
-    /// From now on, a line may answer this: it was told.
-    pub(super) fn told(&self, ask: Ask) {
-        self.lock().asked = Some(ask);
-    }
-
-    pub(super) fn prompt(&self) -> String {
-        let known = self.lock();
-        let agent = address::meant(known.current.as_deref(), &known.agents);
-        let asks = agent.is_some_and(|agent| {
-            known.asked.as_ref().is_some_and(|asked| asked.agent == agent.name)
-        });
-        address::prompt(agent, asks)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let known = self.lock();
-        let agents = known.agents.iter().map(|agent| agent.name.clone());
-        agents.chain(known.jobs.iter().cloned()).collect()
     }
 }
 
@@ -241,6 +114,7 @@ pub(super) fn start(
     history: Option<PathBuf>,
     words: Arc<Words>,
     inputs: mpsc::Sender<Input>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Screen, ReadlineError> {
     let config = Config::builder()
         .max_history_size(HISTORY)?
@@ -252,13 +126,15 @@ pub(super) fn start(
     let empty = Arc::new(AtomicBool::new(true));
     let prompts = Arc::clone(&words);
     editor.set_helper(Some(Help { words, empty: Arc::clone(&empty) }));
+    let bound = Bound { inputs: inputs.clone(), told: AtomicBool::new(false) };
+    editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(bound)));
     if let Some(path) = &history {
         // The first chat of all has no history.
         let _ = editor.load_history(path);
     }
     let mut printer = editor.create_external_printer()?;
     std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
-        read(&mut editor, &empty, &prompts, &inputs);
+        read(&mut editor, &empty, &prompts, &inputs, &*clock);
         if let Some(path) = history
             && let Err(error) = editor.history_mut().save(&path)
         {
@@ -273,13 +149,17 @@ fn read(
     empty: &AtomicBool,
     words: &Words,
     inputs: &mpsc::Sender<Input>,
+    clock: &dyn Clock,
 ) {
     let mut interrupted = false;
+    let mut flooded = false;
     loop {
         empty.store(true, Ordering::Relaxed);
         let again = std::mem::take(&mut interrupted);
+        let began = clock.elapsed();
         let input = match editor.readline(&LivePrompt::new(words)) {
-            Ok(line) => Input::Line(line),
+            // Read at once, so that the next prompt knows whom lines are for by now.
+            Ok(line) => words.heard(&line),
             // The first Ctrl-C on an empty line ends a turn that runs; the second leaves.
             Err(ReadlineError::Interrupted)
                 if !again && empty.load(Ordering::Relaxed) && words.busy().is_some() =>
@@ -292,10 +172,58 @@ fn read(
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => Input::Leave,
             Err(error) => Input::Broken(error.to_string()),
         };
-        let over = !matches!(input, Input::Line(_) | Input::Interrupt);
-        if inputs.blocking_send(input).is_err() || over {
+        let over = !matches!(input, Input::Line(_) | Input::Note(_) | Input::Interrupt);
+        let taken = if over || matches!(input, Input::Interrupt) {
+            inputs.blocking_send(input).is_ok()
+        } else {
+            flooded &= clock.elapsed().saturating_sub(began) < QUICK;
+            line_up(input, &mut flooded, inputs)
+        };
+        if over || !taken {
             return;
         }
+    }
+}
+
+/// Lets a line wait to be said, unless too many wait already: then all is left out that comes in
+/// one go with it. Whether anybody takes lines still.
+fn line_up(line: Input, flooded: &mut bool, inputs: &mpsc::Sender<Input>) -> bool {
+    // The last place is for saying so.
+    if !*flooded && inputs.capacity() <= 1 {
+        *flooded = true;
+        let told = format!("! more than {WAITING} lines at once; the rest of them is left out");
+        return inputs.blocking_send(Input::Note(told)).is_ok();
+    }
+    *flooded || inputs.blocking_send(line).is_ok()
+}
+
+/// Takes no more letters than a line can hold.
+struct Bound {
+    inputs: mpsc::Sender<Input>,
+    /// Whether that was told, of this line.
+    told: AtomicBool,
+}
+
+impl ConditionalEventHandler for Bound {
+    fn handle(&self, event: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
+        let is_text = matches!(
+            event.get(0),
+            Some(KeyEvent(KeyCode::Char(_), Modifiers::NONE | Modifiers::SHIFT))
+                | Some(KeyEvent(KeyCode::Tab, _))
+        );
+        if !is_text || at.line().len() < LONGEST {
+            self.told.fetch_and(!is_text, Ordering::Relaxed);
+            return None;
+        }
+        if !self.told.load(Ordering::Relaxed) {
+            let line = format!(
+                "! a line holds {} KiB; what is typed behind that is left out",
+                LONGEST / 1024
+            );
+            let told = self.inputs.try_send(Input::Note(line)).is_ok();
+            self.told.store(told, Ordering::Relaxed);
+        }
+        Some(Cmd::Noop)
     }
 }
 

@@ -10,7 +10,10 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::{address::AgentLine, asks::Ask};
+use super::{
+    address::{AgentLine, JobLine},
+    asks::Ask,
+};
 use crate::{
     ambient::Clock,
     chat::frames::{Frame, Heard, Printed, Said},
@@ -39,12 +42,6 @@ pub(super) enum Problem {
     Away(String),
     /// The server said no; the same call will never work.
     Refused(String),
-}
-
-/// A job, as far as a chat needs to know.
-pub(super) struct JobLine {
-    pub name: String,
-    pub ended: bool,
 }
 
 /// A list, and the revision at which it was one.
@@ -197,24 +194,26 @@ impl Server {
     }
 
     /// The agents that there are, some hundreds of them at most.
-    pub(super) async fn agents(&self) -> Result<Vec<AgentLine>, Problem> {
-        Ok(self.list("agents").await?.items.iter().filter_map(agent_line).collect())
+    pub(super) async fn agents(&self, channel: &str) -> Result<Vec<AgentLine>, Problem> {
+        let list = self.list("agents").await?;
+        Ok(list.items.iter().filter_map(|agent| agent_line(agent, channel)).collect())
     }
 
     /// The jobs that there are, some hundreds of them at most.
-    pub(super) async fn jobs(&self) -> Result<Vec<JobLine>, Problem> {
-        Ok(self.list("jobs").await?.items.iter().filter_map(job_line).collect())
+    pub(super) async fn jobs(&self, channel: &str) -> Result<Vec<JobLine>, Problem> {
+        let list = self.list("jobs").await?;
+        Ok(list.items.iter().filter_map(|job| job_line(job, channel)).collect())
     }
 
-    /// What an agent asks for and nobody has answered, the oldest first.
-    pub(super) async fn asks(&self, agent: &str) -> Result<Vec<Ask>, Problem> {
-        let path = format!("{}/{agent}/approvals", collection("agents"));
+    /// What an agent or a job asks for and nobody has answered, the oldest first.
+    pub(super) async fn asks(&self, plural: &str, name: &str) -> Result<Vec<Ask>, Problem> {
+        let path = format!("{}/{name}/approvals", collection(plural));
         let build = |request: RequestBuilder| request.timeout(ANSWER);
         let response = self.send(Method::GET, &path, build).await?;
         let list: Value =
             response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
         let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(items.iter().filter_map(|row| Ask::read(agent, row)).collect())
+        Ok(items.iter().filter_map(|row| Ask::read(name, row)).collect())
     }
 }
 
@@ -222,7 +221,7 @@ fn collection(plural: &str) -> String {
     format!("/apis/opendispatch.dev/v1alpha1/{plural}")
 }
 
-pub(super) fn agent_line(agent: &Value) -> Option<AgentLine> {
+pub(super) fn agent_line(agent: &Value, channel: &str) -> Option<AgentLine> {
     let status = &agent["status"];
     let turns = |member: &str| status["turns"][member].as_u64().unwrap_or_default();
     Some(AgentLine {
@@ -231,6 +230,16 @@ pub(super) fn agent_line(agent: &Value) -> Option<AgentLine> {
         queued: turns("queued"),
         busy: turns("running") > 0,
         waits: is_true(agent, "WaitingForApproval"),
+        listens: is_here(&agent["spec"]["channels"], channel),
+    })
+}
+
+pub(super) fn job_line(job: &Value, channel: &str) -> Option<JobLine> {
+    Some(JobLine {
+        name: job["metadata"]["name"].as_str()?.to_owned(),
+        ended: is_true(job, "Complete") || is_true(job, "Failed"),
+        waits: is_true(job, "WaitingForApproval"),
+        reports: is_here(&job["spec"]["report"]["to"], channel),
     })
 }
 
@@ -239,7 +248,8 @@ fn is_true(object: &Value, kind: &str) -> bool {
     conditions.unwrap_or_default().iter().any(|c| c["type"] == kind && c["status"] == "True")
 }
 
-pub(super) fn job_line(job: &Value) -> Option<JobLine> {
-    let ended = is_true(job, "Complete") || is_true(job, "Failed");
-    Some(JobLine { name: job["metadata"]["name"].as_str()?.to_owned(), ended })
+/// Whether one of some places in chats is this terminal's channel.
+fn is_here(places: &Value, channel: &str) -> bool {
+    let places = places.as_array().map(Vec::as_slice).unwrap_or_default();
+    places.iter().any(|place| place["console"]["channel"] == channel)
 }
