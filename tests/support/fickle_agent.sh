@@ -41,10 +41,11 @@ while IFS= read -r line; do
         *do:error*) refuse "$id" '{"code":-32603,"message":"Internal error","data":{"details":"429 Too Many Requests"}}' ;;
         *do:refusal*) answer "$id" '{"stopReason":"refusal"}' ;;
         *do:ask*) ask 1 ;;
+        *do:again*) ask 3 ;;
         *) chunk 'yes'; answer "$id" '{"stopReason":"end_turn"}' ;;
       esac ;;
     *'"id":"f1"'*) case $line in *-32601*) chunk 'refused'; answer "$prompt" '{"stopReason":"end_turn"}' ;; esac ;;
-    *'"id":"q1"'*) case $line in
+    *'"id":"q1"'*|*'"id":"q3"'*) case $line in
         *'"optionId":"reject_once"'*) chunk 'allowed'; answer "$prompt" '{"stopReason":"end_turn"}' ;;
         *'"optionId":"allow_once"'*) chunk 'denied'; answer "$prompt" '{"stopReason":"end_turn"}' ;;
       esac ;;

@@ -110,13 +110,13 @@ impl Outbox {
                 let sums = self.store.turn_sums(&turn.agent_uid).await?;
                 waiting_line(agent, ahead, &sums).unwrap_or_default()
             }
-            _ => at_it(delivery, name),
+            _ => at_it(delivery, name).trim_end().to_owned(),
         };
         let nothing = Rendering::new(
             Transcript::of_turn(capabilities.markup, name, &turn.id, false),
             capabilities,
         );
-        Ok(nothing.growing(&line, None))
+        Ok(nothing.growing(&whole_line(line), None))
     }
 }
 
@@ -124,7 +124,7 @@ impl Outbox {
 fn at_it(delivery: &Delivery, name: &str) -> String {
     match delivery.hash.is_empty() {
         true => String::new(),
-        false => format!("{name} is at it"),
+        false => whole_line(format!("{name} is at it")),
     }
 }
 
@@ -141,6 +141,12 @@ fn forgotten(
     let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
     let line = turn_end_line(name, turn);
     fixed(first, &format!("! what else was said is kept no longer\n{line}"), capabilities)
+}
+
+/// A line that stands for itself: what takes its place does not go on behind it. Where only whole
+/// lines are shown, it is one.
+fn whole_line(line: String) -> String {
+    if line.is_empty() { line } else { line + "\n" }
 }
 
 fn begin(turn: &Turn, agent: Option<&Agent>, capabilities: &Capabilities) -> Rendering {
