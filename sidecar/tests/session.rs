@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use sprite_reporter::wire::{
     Attachment, EventBody, ExitReason, InboxRow, Order, Stream, TurnOutcome,
 };
-use support::{Known, Stage, World, pause};
+use support::{Known, Server, Stage, World, pause};
 
 fn session() -> Stage {
     let mut stage = Stage::new("");
@@ -258,26 +258,81 @@ async fn a_turn_that_comes_to_a_full_disk_runs_once_and_is_not_lost() {
     stage.world.assert_whole();
 }
 
-#[tokio::test]
-async fn a_turn_whose_files_do_not_come_fails_and_is_not_prompted() {
+/// A session whose turns may have files.
+async fn with_files() -> (Stage, Server) {
     let mut stage = session();
     stage.spec.attachments = Some(stage.data.path().join("files").to_str().unwrap().into());
-    let _server = stage.serve().await;
+    let server = stage.serve().await;
     assert_eq!(stage.launch().await, "ok");
-    let missing = Attachment { id: "0".repeat(64), name: "notes.txt".into(), size: 3 };
-    stage.world.order(Order::Turn {
-        turn: "one".into(),
-        text: "echo never".into(),
-        attachments: vec![missing],
-        timeout_ms: None,
+    (stage, server)
+}
+
+fn turn_with_file(turn: &str, text: &str, id: &str, size: u64, time: Option<u64>) -> Order {
+    Order::Turn {
+        turn: turn.into(),
+        text: text.into(),
+        attachments: vec![Attachment { id: id.into(), name: "notes.txt".into(), size }],
+        timeout_ms: time,
         budget_micro_usd: None,
-    });
+    }
+}
+
+#[tokio::test]
+async fn a_turn_whose_files_do_not_come_fails_and_is_not_prompted() {
+    let (stage, _server) = with_files().await;
+    let refused = |status: u16| (status, br#"{"error":"it is not for you"}"#.to_vec());
+    let bad = [
+        ("a", None, 3, "404 Not Found: no turn names this file"),
+        ("b", Some(refused(403)), 3, "403 Forbidden: it is not for you"),
+        ("c", Some(refused(410)), 3, "410 Gone: it is not for you"),
+        ("d", Some(refused(413)), 3, "413 Payload Too Large: it is not for you"),
+        ("e", None, 33 * 1024 * 1024, "it is too large"),
+        ("f", Some((200, b"another".to_vec())), 3, "what came is another file"),
+    ];
+    for (id, answer, size, cause) in bad {
+        let id = id.repeat(64);
+        stage.world.known().files.extend(answer.map(|answer| (id.clone(), answer)));
+        stage.world.order(turn_with_file(&id, "echo never", &id, size, None));
+        let (outcome, message) = ended(&stage.world, &id).await;
+        assert_eq!(outcome, TurnOutcome::Failed, "{message}");
+        assert!(message.starts_with("notes.txt could not be fetched: "), "{message}");
+        assert!(message.contains(cause), "{message}");
+    }
     stage.world.order(Order::turn("two", "echo second"));
-    let (outcome, message) = ended(&stage.world, "one").await;
-    assert_eq!(outcome, TurnOutcome::Failed);
-    assert!(message.contains("notes.txt"), "{message}");
     assert_eq!(ended(&stage.world, "two").await.0, TurnOutcome::Succeeded);
     assert_eq!(stage.world.text(Stream::Stdout), "second\n");
+}
+
+#[tokio::test]
+async fn a_file_is_asked_for_until_the_server_has_it_or_the_turn_is_over() {
+    /// Of `words`, as every other program would say it.
+    const ID: &str = "dba36bffa5cab0f922d087a3aeb179f9d4e745df40b323e1b1471402848c8a3e";
+    let (stage, _server) = with_files().await;
+    let asked = async |times: usize| {
+        let so = |known: &Known| (known.asked_for_files >= times).then_some(());
+        stage.world.until("another try", so).await;
+    };
+    stage.world.known().files.insert(ID.into(), (503, Vec::new()));
+    stage.world.order(turn_with_file("cancelled", "echo never", ID, 5, None));
+    asked(2).await;
+    stage.world.order(cancel("cancelled"));
+    assert_eq!(ended(&stage.world, "cancelled").await.0, TurnOutcome::Cancelled);
+
+    stage.world.known().files.insert(ID.into(), (0, Vec::new()));
+    stage.world.order(turn_with_file("late", "echo never", ID, 5, Some(700)));
+    let (outcome, message) = ended(&stage.world, "late").await;
+    assert_eq!((outcome, message.contains("was over")), (TurnOutcome::Failed, true), "{message}");
+
+    let so_far = stage.world.known().asked_for_files;
+    stage.world.order(turn_with_file("patient", "cat <<end", ID, 5, None));
+    asked(so_far + 2).await;
+    stage.world.known().files.insert(ID.into(), (200, b"words".to_vec()));
+    assert_eq!(ended(&stage.world, "patient").await.0, TurnOutcome::Succeeded);
+    let place = stage.data.path().join("files/patient/notes.txt");
+    assert_eq!(fs::read_to_string(&place).unwrap(), "words");
+    let said = stage.world.text(Stream::Stdout);
+    assert!(said.contains(place.to_str().unwrap()), "it is told where it lies: {said}");
+    assert!(!said.contains("never"), "{said}");
 }
 
 #[tokio::test]

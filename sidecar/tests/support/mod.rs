@@ -1,7 +1,7 @@
 //! A server that can be down, slow, wrong and forgetful, and a real reporter against it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     convert::Infallible,
     fs,
     path::{Path, PathBuf},
@@ -71,6 +71,11 @@ pub struct Known {
     pub lines: Vec<String>,
     pub inbox_ack: u64,
     pub bodies: Vec<usize>,
+    /// What it says to whoever asks for a file: a status and bytes, by the file's id. It hangs up
+    /// where the status is 0; a file that is not here is not found.
+    pub files: HashMap<String, (u16, Vec<u8>)>,
+    /// How often it was asked for one.
+    pub asked_for_files: usize,
 }
 
 /// A server's memory, and a way to wait for it to change.
@@ -265,6 +270,20 @@ async fn answer(world: World, request: Request<Incoming>) -> Answer {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/webhooks/inbox") => Ok(inbox(world, request.uri().query().unwrap())),
         (&Method::POST, "/webhooks/events") => events(world, request).await,
+        (&Method::GET, path) if path.starts_with("/webhooks/files/") => {
+            let id = path.trim_start_matches("/webhooks/files/");
+            let found = world.known().files.get(id).cloned();
+            world.known().asked_for_files += 1;
+            world.ring();
+            match found {
+                Some((0, _)) => Err("hung up"),
+                Some((status, bytes)) => {
+                    let body = BoxBody::new(Full::new(Bytes::from(bytes)));
+                    Ok(Response::builder().status(status).body(body).unwrap())
+                }
+                None => Ok(json(404, r#"{"error":"no turn names this file"}"#)),
+            }
+        }
         other => panic!("nobody should ask for {other:?}"),
     }
 }
