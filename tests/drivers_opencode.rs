@@ -5,6 +5,8 @@ mod driver_suite;
 mod opencode;
 #[path = "opencode/rules.rs"]
 mod rules;
+#[path = "opencode/stream.rs"]
+mod stream;
 
 use driver_suite::{Can, Candidate, desk, desk::Desk, fake_model::FakeModel};
 use sprite_reporter::{
