@@ -2,6 +2,8 @@
 //! turns, a cancel, a queued message, an approval, a sleep and a wake.
 #![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 
+#[path = "support/acp_binary.rs"]
+mod acp_binary;
 #[path = "support/claude_binary.rs"]
 mod claude_binary;
 #[path = "support/fake_model/mod.rs"]
@@ -24,6 +26,8 @@ struct Cli {
     agent: Value,
     /// What the server's environment holds for it.
     env: Vec<(&'static str, String)>,
+    /// What lies in its user's home, by path.
+    home: Vec<(&'static str, String)>,
 }
 
 /// A conversation with one agent, and a server that dies after each step of it.
@@ -42,6 +46,11 @@ impl Talk {
         let stage = dir.path().to_owned();
         for name in ["data", "home", "work"] {
             std::fs::create_dir(stage.join(name)).expect("a directory");
+        }
+        for (path, text) in &cli.home {
+            let path = stage.join("home").join(path);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            std::fs::write(path, text).expect("a file");
         }
         let home = stage.join("home").to_string_lossy().into_owned();
         let roots = stage.to_string_lossy().into_owned();
@@ -244,6 +253,7 @@ async fn claude_code_keeps_a_conversation_through_every_death_of_the_server() {
             ("ANTHROPIC_BASE_URL", model.url().to_owned()),
             ("ANTHROPIC_API_KEY", "test-key".to_owned()),
         ],
+        home: Vec::new(),
     };
     script(cli, model).await;
 }
@@ -254,5 +264,33 @@ async fn opencode_keeps_a_conversation_through_every_death_of_the_server() {
     let model = FakeModel::start().await;
     let mut env = opencode_binary::environment(model.url());
     env.push(("PATH", path_with(&binary)));
-    script(Cli { agent: json!({"opencode": {}}), env }, model).await;
+    script(Cli { agent: json!({"opencode": {}}), env, home: Vec::new() }, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_keeps_a_conversation_through_every_death_of_the_server() {
+    let Some(program) = acp_binary::codex_program() else { return };
+    let model = FakeModel::start().await;
+    let cli = Cli {
+        agent: json!({"codex": {}}),
+        env: vec![("PATH", path_with(&program)), ("OPENAI_API_KEY", "test-key".to_owned())],
+        home: vec![(".codex/config.toml", acp_binary::codex_config(model.url()))],
+    };
+    script(cli, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gemini_keeps_a_conversation_through_every_death_of_the_server() {
+    let Some(command) = acp_binary::gemini_command() else { return };
+    let model = FakeModel::start().await;
+    let cli = Cli {
+        agent: json!({"acp": {"command": command}}),
+        env: vec![
+            ("GEMINI_API_KEY", "test-key".to_owned()),
+            ("GOOGLE_GEMINI_BASE_URL", model.url().to_owned()),
+            ("GEMINI_CLI_NO_RELAUNCH", "true".to_owned()),
+        ],
+        home: vec![(".gemini/settings.json", acp_binary::gemini_settings().to_string())],
+    };
+    script(cli, model).await;
 }

@@ -74,7 +74,8 @@ impl LocalRuntime {
                 Some(_) => continue,
                 None => name,
             };
-            if uid != REPOS {
+            // What we could not have made is not ours to remove.
+            if uid != REPOS && safe(uid).is_ok() {
                 uids.insert(uid.to_owned());
             }
         }
@@ -99,7 +100,10 @@ impl LocalRuntime {
             note,
             sandboxed: beside("home").exists(),
         });
-        let kept = Cleaned::KeptWork { path: path.display().to_string() };
+        let kept = Cleaned::KeptWork {
+            path: path.display().to_string(),
+            branch: note.as_ref().map(|note| note.branch.clone()),
+        };
         if path.exists() {
             match &tree {
                 Some(tree) if path.join(".git").is_file() => {
