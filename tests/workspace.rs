@@ -282,3 +282,24 @@ async fn a_sandbox_without_a_repository_has_a_directory_of_its_own() {
     let kept = stage.runtime.discard(OWNER).await.unwrap();
     assert!(matches!(kept, Cleaned::KeptWork { .. }));
 }
+
+#[tokio::test]
+async fn what_a_sandboxed_agent_planted_gets_no_further_when_its_places_go() {
+    for (workdir, before) in [(None, "git init -q"), (Some("~/project"), "rm .git; git init -q")] {
+        let stage = Stage::new();
+        stage.serve().await;
+        repository(&stage);
+        let out = stage.home.path().join("out");
+        let task = format!(
+            "{before}; git config filter.x.clean 'echo x > {out}; cat'
+             echo '* filter=x' > .gitattributes; echo a > a; git add -A 2> /dev/null
+             touch -d '1 hour ago' a .gitattributes",
+            out = out.display(),
+        );
+        let run = sprite(&stage, 1, Isolation::Sandbox, workdir, &task);
+        assert_eq!(lives(&stage, &run).await, (ExitReason::Completed, String::new()));
+        let kept = stage.runtime.discard(OWNER).await.unwrap();
+        assert!(matches!(kept, Cleaned::KeptWork { .. }), "{kept:?}");
+        assert!(!out.exists(), "{before}: its filter wrote outside of the sandbox");
+    }
+}

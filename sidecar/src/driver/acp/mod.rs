@@ -25,7 +25,7 @@
 
 use std::{process::ExitStatus, time::Duration};
 
-use tokio::{process::Child, sync::mpsc, time::timeout};
+use tokio::{process::Child, sync::mpsc};
 
 use self::{
     protocol::Line,
@@ -119,8 +119,8 @@ struct Hands {
     voice: Voice,
     /// Closed once the agent is to end.
     input: Option<mpsc::UnboundedSender<serde_json::Value>>,
-    output: mpsc::Receiver<Vec<u8>>,
-    errors: mpsc::Receiver<Vec<u8>>,
+    output: pipes::Lines,
+    errors: pipes::Lines,
     last_words: LastWords,
     /// Which processes there were when the turn began.
     roster: Option<Roster>,
@@ -270,10 +270,12 @@ impl Hands {
 
     /// Reads what the agent printed last.
     async fn drain(&mut self) {
-        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.output.recv()).await {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.output.recv()).await {
             self.read(&line).await;
         }
-        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.errors.recv()).await {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.errors.recv()).await {
             self.last_words.keep(&line);
         }
     }
