@@ -24,6 +24,8 @@ pub(super) struct Clone<'a> {
     pub(super) search_path: &'a str,
     /// The server's data.
     pub(super) data: &'a Path,
+    /// Whether an agent in a sandbox wrote to it.
+    pub(super) sandboxed: bool,
     /// Starts what must not see that.
     pub(super) reporter: &'a Reporter,
 }
@@ -54,7 +56,7 @@ impl Clone<'_> {
                 hide: self.data,
                 workdir: self.path,
                 keep: &[],
-                read_only: false,
+                read_only: self.sandboxed,
             };
             let mut git = self.reporter.contained(&contained).await?;
             match ask(&mut git, self.search_path, question).await {

@@ -26,7 +26,7 @@
 
 use std::{process::ExitStatus, time::Duration};
 
-use tokio::{process::Child, sync::mpsc, time::timeout};
+use tokio::{process::Child, sync::mpsc};
 use uuid::Uuid;
 
 use self::{
@@ -59,8 +59,6 @@ const END_GRACE: Duration = Duration::from_secs(30);
 const FAILED_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read when the agent is gone but something of its tree holds the pipe.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
-/// The same where the pipe is not silent.
-const DRAIN_MOST: Duration = Duration::from_secs(10);
 
 /// Why the agent cannot be started here, if it cannot.
 pub(super) fn absent(spec: &RunSpec, command: &[String]) -> Option<String> {
@@ -135,8 +133,8 @@ struct Hands {
     voice: Voice,
     /// Closed once the agent is to end.
     input: Option<mpsc::UnboundedSender<serde_json::Value>>,
-    output: mpsc::Receiver<Vec<u8>>,
-    errors: mpsc::Receiver<Vec<u8>>,
+    output: pipes::Lines,
+    errors: pipes::Lines,
     last_words: LastWords,
     /// Which processes there were when the turn began.
     roster: Option<Roster>,
@@ -324,15 +322,12 @@ impl Hands {
 
     /// Reads what the agent printed last.
     async fn drain(&mut self) {
-        let until = ambient::elapsed() + DRAIN_MOST;
-        while ambient::elapsed() < until
-            && let Ok(Some(line)) = timeout(DRAIN_GRACE, self.output.recv()).await
-        {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.output.recv()).await {
             self.read(&line).await;
         }
-        while ambient::elapsed() < until
-            && let Ok(Some(line)) = timeout(DRAIN_GRACE, self.errors.recv()).await
-        {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.errors.recv()).await {
             self.last_words.keep(&line);
         }
     }

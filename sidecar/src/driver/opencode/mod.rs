@@ -33,7 +33,7 @@ use self::{
     server::{News, Server},
     session::{Effect, Session},
 };
-use super::{DriverOrder, Said, Seat, Voice, last_words::LastWords};
+use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords};
 use crate::{
     ambient, process,
     wire::{EventBody, Exit, ExitReason, PermissionMode, RunSpec, Stream, TurnOutcome},
@@ -363,12 +363,14 @@ impl Hands {
 
     /// Reads what the server said last.
     async fn drain(&mut self) {
-        while let Ok(Some(news)) = timeout(DRAIN_GRACE, self.server.news.recv()).await {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(news) = rest.hear(self.server.news.recv()).await {
             if !matches!(news, News::Unusable(_)) {
                 self.hear(news).await;
             }
         }
-        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.server.errors.recv()).await {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.server.errors.recv()).await {
             self.last_words.keep(&line);
         }
     }

@@ -99,7 +99,7 @@ enum Wish {
 pub(super) struct Server {
     pub child: Child,
     pub news: mpsc::Receiver<News>,
-    pub errors: mpsc::Receiver<Vec<u8>>,
+    pub errors: pipes::Lines,
     wishes: mpsc::UnboundedSender<Wish>,
     /// Ends with the server.
     _talk: JoinSet<()>,
@@ -152,7 +152,7 @@ impl Drop for Server {
 }
 
 async fn converse(
-    lines: mpsc::Receiver<Vec<u8>>,
+    lines: pipes::Lines,
     terms: Terms,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
     news: mpsc::Sender<News>,
@@ -186,7 +186,7 @@ async fn converse(
 
 /// Waits until the server listens, and opens the session.
 async fn open(
-    mut lines: mpsc::Receiver<Vec<u8>>,
+    mut lines: pipes::Lines,
     terms: &Terms,
     news: &mpsc::Sender<News>,
     beside: &mut JoinSet<()>,
