@@ -1,5 +1,6 @@
 //! Agents in a terminal, as a person has them: the real program in a pseudo terminal, agents that
 //! are shells, and one that asks before it acts.
+#![expect(clippy::disallowed_methods, reason = "a person pauses in real time")]
 
 #[path = "support/server.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
@@ -203,4 +204,34 @@ fn what_an_agent_asks_for_is_answered_at_the_line() {
     // Nothing waits any more, so this is a message like others.
     terminal.types("y\r");
     terminal.shows(|line| line == "yes");
+}
+
+#[test]
+fn a_megabyte_without_a_line_break_is_cut_and_the_terminal_lives_on() {
+    let world = world(&["bot"]);
+    let terminal = chat(&world, "bot ○ idle");
+    terminal.types(&"x".repeat(1024 * 1024));
+    terminal.shows(|line| line == "! a line holds 16 KiB; what is typed behind that is left out");
+    terminal.types("\u{3}");
+    terminal.shows(|line| line.trim_end() == "bot ○ idle          >");
+    terminal.types("echo still $((40+2))\r");
+    terminal.shows(|line| line == "still 42");
+}
+
+#[test]
+fn thousands_of_lines_at_once_are_cut_and_the_terminal_lives_on() {
+    let world = World::new();
+    let terminal = chat(&world, "");
+    terminal.types(&"/od-whoami\r".repeat(3_000));
+    terminal.shows(|line| line == "! more than 64 lines at once; the rest of them is left out");
+    // Whoever types again is heard again.
+    let said = |line: &&String| line.starts_with("You are on console");
+    terminal.shows_all(|lines| lines.iter().filter(said).count() >= 64);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.types("/od-help od-whoami\r");
+    terminal.shows(|line| line.contains("/od-whoami") && !line.starts_with('>'));
+    let lines = terminal.lines();
+    assert!(lines.iter().filter(said).count() < 3_000);
+    let torn = |line: &&String| line.starts_with("No agent listens here");
+    assert_eq!(lines.iter().filter(torn).count(), 0, "no line lost its front");
 }

@@ -16,6 +16,7 @@ mod editor;
 mod learn;
 mod markdown;
 mod paper;
+mod table;
 mod wire;
 mod words;
 
