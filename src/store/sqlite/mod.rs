@@ -23,6 +23,7 @@ mod open;
 mod read;
 mod save;
 mod snapshot;
+mod trim;
 mod writer;
 
 use std::{
