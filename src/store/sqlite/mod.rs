@@ -18,6 +18,8 @@
 
 mod codec;
 mod compact;
+#[cfg(test)]
+mod indexes;
 mod load;
 mod open;
 mod read;
