@@ -100,6 +100,7 @@ conformance! {
     of_a_long_life_the_newest_output_stays_and_a_gap_tells_the_rest
     a_run_that_was_trimmed_has_still_ended_where_it_did
     what_a_turn_or_a_delivery_needs_stays_longer
+    of_a_long_life_the_newest_approvals_and_orders_stay
     a_grant_stands_until_it_is_revoked
     the_answers_to_a_question_stand_with_it
     a_changed_annotation_is_news_to_controllers

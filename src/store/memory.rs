@@ -8,13 +8,13 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sprite_reporter::wire::InboxRow;
+use sprite_reporter::wire::{InboxRow, Order};
 use tokio::sync::broadcast;
 
 use super::{
-    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState, Error, EventRow,
-    Grant, Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
-    retention, rules,
+    Applied, Approval, ApprovalState, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState,
+    Error, EventRow, Grant, Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn,
+    TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Needed, Shows},
 };
@@ -124,6 +124,51 @@ impl State {
         tables.grants.retain(|(uid, _), _| !lost(uid));
         tables.gone.retain(|_, at| !older(*at, retention::TOMBSTONES));
         self.trim(now);
+        self.drop_asked();
+    }
+
+    /// Drops what was asked and ordered long ago of sprites that live.
+    fn drop_asked(&mut self) {
+        let needed = self.needed();
+        let tables = &mut self.tables;
+        let keep = |uid: &str| match needed.contains_key(uid) {
+            true => retention::ASKED_NEEDED,
+            false => retention::ASKED,
+        };
+        let mut asked: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (key, approval) in tables.approvals.iter() {
+            let place = (approval.created.as_second(), key.1, key.2.as_str());
+            asked.entry(&key.0).or_default().push((place, key, approval.state));
+        }
+        let mut old = BTreeSet::new();
+        for (uid, mut rows) in asked {
+            rows.sort_by(|a, b| b.0.cmp(&a.0));
+            let beyond = rows.into_iter().skip(keep(uid));
+            let over = beyond.filter(|(_, _, state)| *state != ApprovalState::Pending);
+            old.extend(over.map(|(_, key, _)| key.clone()));
+        }
+        tables.approvals.retain(|key, _| !old.contains(key));
+        let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for ((uid, _), row) in tables.orders.iter() {
+            numbers.entry(uid).or_default().push(row.n);
+        }
+        let mut limits: BTreeMap<String, u64> = BTreeMap::new();
+        for (uid, mut numbers) in numbers {
+            numbers.sort_unstable_by(|a, b| b.cmp(a));
+            let acked = tables.inboxes.before(&uid.to_owned()).map_or(0, |inbox| inbox.acked);
+            let old = numbers.get(keep(uid)).copied().unwrap_or_default();
+            limits.insert(uid.to_owned(), old.min(acked));
+        }
+        let approvals = &tables.approvals;
+        tables.orders.retain(|(uid, _), row| {
+            let answers = match &row.order {
+                Order::Answer { request, .. } => {
+                    approvals.before(&(uid.clone(), row.run, request.clone())).is_some()
+                }
+                _ => false,
+            };
+            row.n > limits.get(uid).copied().unwrap_or_default() || answers
+        });
     }
 
     /// From where on output is needed.

@@ -10,9 +10,9 @@ use open_dispatch::{
     ambient::{Clock, ManualClock},
     resource::{AnyObject, Kind},
     store::{
-        Applied, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery, DeliveryState,
-        Error, Expect, Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store, Transaction,
-        Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
+        Applied, Approval, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery,
+        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store,
+        Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
     },
 };
 use serde_json::json;
@@ -1188,6 +1188,59 @@ pub async fn what_a_turn_or_a_delivery_needs_stays_longer(store: Subject) {
     store.compact(at(10)).await.unwrap();
     let (told, _, bytes) = left(&store, "s").await;
     assert!(told > 0 && bytes <= 18 * MIB, "{told} {bytes}");
+}
+
+pub async fn of_a_long_life_the_newest_approvals_and_orders_stay(store: Subject) {
+    let asked = |n: u64| {
+        let request = format!("r{n:03}");
+        let created = at(n);
+        let row = Op::AddApproval(Approval { created, ..approval("s", &request) });
+        let (allow, message, answers) = (true, String::new(), BTreeMap::new());
+        let key = format!("answer/1/{request}");
+        let order = Order::Answer { request: request.clone(), allow, message, answers };
+        let told = Op::Order { sprite_uid: "s".to_owned(), run: 1, key, order };
+        let resolved = Op::ResolveApproval {
+            sprite_uid: "s".to_owned(),
+            run: 1,
+            request,
+            state: ApprovalState::Allowed,
+            by: "ada".to_owned(),
+            message: String::new(),
+            answers: BTreeMap::new(),
+        };
+        if n == 7 { vec![row] } else { vec![row, resolved, told] }
+    };
+    for n in 0..300 {
+        apply(&store, asked(n)).await.unwrap();
+    }
+    let ack = |n| Op::InboxAck { sprite_uid: "s".to_owned(), n };
+    apply(&store, [ack(20)]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    let mut approvals: Vec<String> =
+        store.approvals("s").await.unwrap().into_iter().map(|row| row.request).collect();
+    approvals.sort();
+    let kept: Vec<String> = std::iter::once(7).chain(44..300).map(|n| format!("r{n:03}")).collect();
+    assert_eq!(approvals, kept, "the newest, and what is not answered");
+    let first = async || store.inbox("s", 0).await.unwrap().first().map(|row| row.n);
+    assert_eq!(first().await, Some(21), "what was not acknowledged stays");
+    let order = |key: String| {
+        let order = Order::Sleep {};
+        Op::Order { sprite_uid: "s".to_owned(), run: 1, key, order }
+    };
+    apply(&store, (0..50).map(|n| order(format!("more/{n}")))).await.unwrap();
+    apply(&store, [ack(349)]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    assert_eq!(first().await, Some(44), "an answer stays as long as its approval");
+    apply(&store, (0..250).map(|n| order(format!("most/{n}")))).await.unwrap();
+    apply(&store, [ack(599)]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    let numbers: Vec<u64> =
+        store.inbox("s", 0).await.unwrap().into_iter().map(|row| row.n).collect();
+    let kept: Vec<u64> = (44..=299).chain(344..=599).collect();
+    assert_eq!(numbers, kept, "of all else the newest");
+    apply(&store, [order("next".to_owned())]).await.unwrap();
+    let last = store.inbox("s", 0).await.unwrap().pop().unwrap();
+    assert_eq!(last.n, 600, "numbers go on");
 }
 
 pub async fn a_grant_stands_until_it_is_revoked(store: Subject) {

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{compact, trim};
+use super::{asked, compact, trim};
 use crate::{ambient::Ambient, store::sqlite::SqliteStore};
 
 /// What is asked at each look, at each report, or every minute; the same words as where it is
@@ -55,15 +55,16 @@ async fn what_is_asked_often_is_found_by_an_index_and_sorted_by_none() {
             assert!(found, "{sql}\n{step}");
         }
     }
-    for sql in [trim::OLDEST, trim::FIRST] {
+    for sql in [trim::OLDEST, trim::FIRST, asked::ORDERS] {
         for step in steps(&store, sql).await {
-            assert!(step.starts_with("SEARCH"), "{sql}\n{step}");
+            assert!(!step.starts_with("SCAN"), "{sql}\n{step}");
         }
     }
     for (sql, index) in [
         (trim::OPEN_TURNS, "turns_open"),
         (trim::OPEN_DELIVERIES, "deliveries_open"),
         (trim::BEGINS, "SEARCH output USING INDEX"),
+        (asked::APPROVALS, "SEARCH approvals USING INDEX"),
     ] {
         let steps = steps(&store, sql).await;
         assert!(steps.iter().any(|step| step.contains(index)), "{sql}\n{steps:?}");

@@ -16,6 +16,7 @@
 //!
 //! SQLite runs on threads of its own, one for each connection; no worker of tokio waits for it.
 
+mod asked;
 mod codec;
 mod compact;
 #[cfg(test)]

@@ -211,7 +211,7 @@ async fn events(connection: &mut SqliteConnection, id: i64, run: u32) -> Result<
 }
 
 /// From where on output is needed by turns that have not ended and deliveries that are not done.
-async fn needed(connection: &mut SqliteConnection) -> Result<Needed, Error> {
+pub(super) async fn needed(connection: &mut SqliteConnection) -> Result<Needed, Error> {
     let mut needed = Needed::new();
     let mut by_turn = |turn: &Turn| {
         if let (Some(uid), Some(began)) = (&turn.sprite_uid, turn.began) {

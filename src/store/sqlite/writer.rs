@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Shared, compact, failed,
+    Shared, asked, compact, failed,
     load::{self, Missing},
     save,
     trim::{self, Grown},
@@ -244,7 +244,10 @@ impl Writer {
         let result = match dropped {
             Ok(more) => {
                 let trimmed = trim::step(&mut self.connection, &mut self.grown, now).await;
-                trimmed.map(|trimmed| trimmed || more)
+                match trimmed.map(|trimmed| trimmed || more) {
+                    Ok(false) => asked::drop_old(&mut self.connection).await.map(|()| false),
+                    more => more,
+                }
             }
             Err(error) => Err(error),
         };
