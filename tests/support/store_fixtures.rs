@@ -11,7 +11,9 @@ use open_dispatch::{
     store::{Approval, ApprovalState, Conversation, Delivery, Op, Subject, Transaction, Turn},
 };
 use serde_json::json;
-use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream};
+use sprite_reporter::wire::{
+    Chunk, Containment, Event, EventBody, Exit, ExitReason, ProcessIdentity, Stream,
+};
 
 /// A time so many seconds after the start of all tests.
 pub fn at(seconds: u64) -> Timestamp {
@@ -108,6 +110,12 @@ pub fn event(seq: u64, body: EventBody) -> Event {
 pub fn log(seq: u64, text: &str) -> Event {
     let chunk = Chunk::pack(text.as_bytes(), false);
     event(seq, EventBody::Log { stream: Stream::Stdout, chunk })
+}
+
+pub fn hello(seq: u64) -> Event {
+    let process = ProcessIdentity { boot_id: String::new(), pid: 1, start_time: 1 };
+    let (version, containment) = ("1.0.0".to_owned(), Containment::default());
+    event(seq, EventBody::Hello { wire: 1, version, process, containment })
 }
 
 pub fn gap(seq: u64, through: u64) -> Event {
