@@ -174,7 +174,7 @@ fn sprite_of(owner: &str) -> Sprite {
         run: 1,
         stop: None,
     };
-    let mut sprite = Sprite::new(&format!("{owner}-1"), spec);
+    let mut sprite = Sprite::new(format!("{owner}-1"), spec);
     sprite.metadata.uid = format!("{owner}-1");
     sprite.metadata.owner_references = vec![OwnerReference {
         api_version: String::new(),
@@ -300,13 +300,13 @@ async fn crash_error_or_a_lost_answer_at_each_step_ends_in_the_same_state() {
     let steps = dry.passed();
     let discard = "keepsake.discard";
     assert_eq!(steps, [discard, discard, discard, "keepsake.tell", discard]);
-    for n in 0..steps.len() {
+    for (n, step) in steps.iter().enumerate() {
         for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
             let (store, shed) = world().await;
             let faulty = Arc::new(ScriptedSteps::new(Some((n, mode))));
             settle(&store, &shed, &faulty).await;
             assert!(faulty.has_fired(), "{n} {mode:?}");
-            assert_settled(&store, &shed, &format!("{mode:?} at {n}, {}", steps[n])).await;
+            assert_settled(&store, &shed, &format!("{mode:?} at {n}, {step}")).await;
         }
     }
 }
