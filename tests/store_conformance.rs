@@ -94,6 +94,7 @@ conformance! {
     a_turn_moves_only_from_where_it_stands
     a_wish_to_cancel_is_lost_to_nobody_who_read_before
     an_agents_turns_are_summed_up
+    a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come
     turns_that_have_not_ended_are_found_and_the_last_come_first
     old_turns_of_a_living_agent_go_and_their_sums_stay
     a_grant_stands_until_it_is_revoked

@@ -8,10 +8,7 @@ use jiff::Timestamp;
 use open_dispatch::{
     ambient::later,
     resource::{API_VERSION, AnyObject, Kind, OwnerReference},
-    store::{
-        Approval, ApprovalState, Conversation, Cursor, Delivery, DeliveryState, Op, Subject,
-        Transaction, Turn,
-    },
+    store::{Approval, ApprovalState, Conversation, Delivery, Op, Subject, Transaction, Turn},
 };
 use serde_json::json;
 use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream};
@@ -160,18 +157,8 @@ pub fn approval(sprite_uid: &str, request: &str) -> Approval {
 }
 
 pub fn delivery(id: &str) -> Delivery {
-    Delivery {
-        id: id.to_owned(),
-        version: 0,
-        conversation: conversation(),
-        subject: Subject::Notice { text: format!("notice {id}") },
-        messages: Vec::new(),
-        shown: Cursor::default(),
-        hash: String::new(),
-        state: DeliveryState::Open,
-        note: String::new(),
-        created: at(0),
-    }
+    let subject = Subject::Notice { text: format!("notice {id}") };
+    Delivery::open(id, conversation(), subject, at(0))
 }
 
 /// A transaction at a second.

@@ -1001,15 +1001,26 @@ pub async fn an_agents_turns_are_summed_up(store: Subject) {
         Op::MoveTurn { turn, from: vec![TurnState::Queued, TurnState::Sent, TurnState::Running] }
     };
     let first = [to("a", TurnState::Succeeded, 5, 70), to("b", TurnState::Running, 900, 60)];
-    apply(&store, first).await.unwrap();
-    apply(&store, [to("c", TurnState::Cancelled, 7, 65)]).await.unwrap();
+    store.apply(tx(100, first)).await.unwrap();
+    store.apply(tx(100, [to("c", TurnState::Cancelled, 7, 65)])).await.unwrap();
     let usage = Usage { cost_micro_usd: 12, input_tokens: 4, output_tokens: 6 };
     let sums = TurnSums { queued: 1, running: 1, done: 2, usage, last: Some(at(70)) };
     assert_eq!(store.turn_sums("x").await.unwrap(), sums, "only what has ended was spent");
-    apply(&store, [to("b", TurnState::Queued, 0, 70)]).await.unwrap();
+    store.apply(tx(100, [to("b", TurnState::Queued, 0, 70)])).await.unwrap();
     let sums = TurnSums { queued: 2, running: 0, ..sums };
     assert_eq!(store.turn_sums("x").await.unwrap(), sums);
     assert_eq!(store.turn_sums("y").await.unwrap().queued, 1);
+}
+
+pub async fn a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come(store: Subject) {
+    store.apply(tx(9000, [Op::AddTurn(turn("a", "x"))])).await.unwrap();
+    let ended = Turn { state: TurnState::Cancelled, ended: Some(at(9000)), ..turn("a", "x") };
+    let from = vec![TurnState::Queued];
+    store.apply(tx(9000, [Op::MoveTurn { turn: ended, from }])).await.unwrap();
+    assert_eq!(store.turn_sums("x").await.unwrap().last, Some(at(9000)));
+    let back = Turn { created: at(50), ..turn("b", "x") };
+    store.apply(tx(50, [Op::AddTurn(back)])).await.unwrap();
+    assert_eq!(store.turn_sums("x").await.unwrap().last, Some(at(50)));
 }
 
 pub async fn turns_that_have_not_ended_are_found_and_the_last_come_first(store: Subject) {

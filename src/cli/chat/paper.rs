@@ -113,7 +113,11 @@ impl Paper {
         if !self.labels.contains_key(delivery)
             && let Some(word) = text.split_whitespace().next()
         {
-            self.labels.insert(delivery.to_owned(), word.to_owned());
+            // What an agent says begins with whatever it likes.
+            let name = word.trim_end_matches(':');
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let label = if name.chars().all(is_name) { name } else { "" };
+            self.labels.insert(delivery.to_owned(), label.to_owned());
         }
         if last {
             if self.current.as_deref() == Some(delivery) {
@@ -143,7 +147,8 @@ impl Paper {
         }
         self.break_line(out);
         self.markdown.end();
-        if goes_on && let Some(label) = self.labels.get(delivery) {
+        if goes_on && let Some(label) = self.labels.get(delivery).filter(|label| !label.is_empty())
+        {
             out.push_str(&self.dim(&format!("[{label}]")));
             out.push('\n');
         }

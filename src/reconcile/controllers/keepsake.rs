@@ -25,10 +25,7 @@ use crate::{
     reconcile::{Controller, Error, Next, Wake},
     resource::{AnyObject, Kind},
     runtime::{self, Cleaned, Runtime},
-    store::{
-        Change, ChangeKind, Conversation, Cursor, Delivery, DeliveryState, Op, Receipt, Store,
-        Subject,
-    },
+    store::{Change, ChangeKind, Conversation, Delivery, Op, Receipt, Store, Subject},
 };
 
 /// How often it is looked, when nobody goes.
@@ -93,18 +90,8 @@ impl KeepsakeController {
     }
 
     fn notice(&self, conversation: Conversation, text: String) -> Delivery {
-        Delivery {
-            id: self.hands.ambient.ids.uid(),
-            version: 0,
-            conversation,
-            subject: Subject::Notice { text },
-            messages: Vec::new(),
-            shown: Cursor::default(),
-            hash: String::new(),
-            state: DeliveryState::Open,
-            note: String::new(),
-            created: self.hands.now(),
-        }
+        let (id, now) = (self.hands.ambient.ids.uid(), self.hands.now());
+        Delivery::open(id, conversation, Subject::Notice { text }, now)
     }
 }
 

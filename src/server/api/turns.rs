@@ -24,10 +24,7 @@ use super::{
 use crate::{
     resource::{Agent, Kind},
     server::{State, body, hub::Topic, status::Problem},
-    store::{
-        self, Conversation, Cursor, Delivery, DeliveryState, Op, Receipt, Subject, Transaction,
-        Turn,
-    },
+    store::{self, Conversation, Delivery, Op, Receipt, Subject, Transaction, Turn},
 };
 
 /// The largest request.
@@ -138,18 +135,8 @@ fn queue(
         .with(Op::unchanged(agent))
         .with(Op::AddTurn(turn.clone()));
     if let Some(conversation) = said.conversation.clone() {
-        transaction.ops.push(Op::Delivery(Delivery {
-            id: shared.ambient.ids.uid(),
-            version: 0,
-            conversation,
-            subject: Subject::Turn { id: turn.id.clone() },
-            messages: Vec::new(),
-            shown: Cursor::default(),
-            hash: String::new(),
-            state: DeliveryState::Open,
-            note: String::new(),
-            created: now,
-        }));
+        let (id, subject) = (shared.ambient.ids.uid(), Subject::Turn { id: turn.id.clone() });
+        transaction.ops.push(Op::Delivery(Delivery::open(id, conversation, subject, now)));
     }
     Ok((turn, transaction))
 }
