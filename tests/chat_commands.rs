@@ -334,6 +334,7 @@ impl Chat {
             state: ApprovalState::Pending,
             by: String::new(),
             message: String::new(),
+            resolved: None,
             created,
         }))
         .await;

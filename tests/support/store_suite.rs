@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
 use open_dispatch::{
     ambient::{Clock, ManualClock},
     resource::{AnyObject, Kind},
@@ -16,7 +17,7 @@ use open_dispatch::{
     },
 };
 use serde_json::json;
-use sprite_reporter::wire::{ExitReason, InboxRow, Order, Usage};
+use sprite_reporter::wire::{Event, EventBody, ExitReason, InboxRow, Order, Usage};
 use tokio::sync::Notify;
 
 use crate::fixtures::{
@@ -1132,6 +1133,32 @@ pub async fn an_approval_is_resolved_once(store: Subject) {
     apply(&store, [Op::AddApproval(approval("s", "q1"))]).await.unwrap();
     let row = store.approvals("s").await.unwrap().remove(0);
     assert_eq!((row.state, row.by.as_str()), (ApprovalState::Denied, "ann"));
+    assert_eq!(row.resolved, Some(Cursor::default()), "nothing was held yet");
+}
+
+pub async fn an_approval_keeps_how_much_was_held_when_it_was_resolved(store: Subject) {
+    apply(&store, [Op::AddApproval(approval("s", "q"))]).await.unwrap();
+    assert_eq!(store.approvals("s").await.unwrap()[0].resolved, None);
+    let event = |seq| Event { seq, at: Timestamp::UNIX_EPOCH, body: EventBody::Ready {} };
+    let output = |seqs: std::ops::RangeInclusive<u64>| Op::Output {
+        sprite_uid: "s".to_owned(),
+        run: 2,
+        events: seqs.map(event).collect(),
+    };
+    apply(&store, [output(1..=2)]).await.unwrap();
+    let resolve = Op::ResolveApproval {
+        sprite_uid: "s".to_owned(),
+        run: 1,
+        request: "q".to_owned(),
+        state: ApprovalState::Expired,
+        by: String::new(),
+        message: String::new(),
+        answers: BTreeMap::new(),
+    };
+    apply(&store, [output(3..=3), resolve]).await.unwrap();
+    apply(&store, [output(4..=4)]).await.unwrap();
+    let row = store.approvals("s").await.unwrap().remove(0);
+    assert_eq!(row.resolved, Some(Cursor { run: 2, seq: 3 }), "what commits with it is held, too");
 }
 
 pub async fn a_delivery_is_written_by_one_at_a_time(store: Subject) {
