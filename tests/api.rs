@@ -549,6 +549,7 @@ async fn what_an_agent_asks_for_is_listed_and_answered_once() {
         state: ApprovalState::Pending,
         by: String::new(),
         message: String::new(),
+        resolved: None,
         created: house.now(),
     };
     house.apply(vec![Op::AddApproval(asked)]).await;

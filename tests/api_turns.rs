@@ -265,6 +265,7 @@ fn approval(request: &str, rule: Option<&str>, questions: &[&str]) -> Approval {
         state: ApprovalState::Pending,
         by: String::new(),
         message: String::new(),
+        resolved: None,
         created: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
 }

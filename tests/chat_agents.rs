@@ -301,6 +301,7 @@ async fn what_is_allowed_for_good_can_be_taken_back() {
         state: ApprovalState::Pending,
         by: String::new(),
         message: String::new(),
+        resolved: None,
         created: Timestamp::UNIX_EPOCH,
     };
     world.apply(vec![Op::AddApproval(asked("ls", Some("Bash(ls:*)")))]).await;

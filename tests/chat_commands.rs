@@ -329,6 +329,7 @@ impl Chat {
             state: ApprovalState::Pending,
             by: String::new(),
             message: String::new(),
+            resolved: None,
             created,
         }))
         .await;

@@ -81,6 +81,7 @@ async fn ask(world: &World, sprite: &str, body: EventBody) {
         state: ApprovalState::Pending,
         by: String::new(),
         message: String::new(),
+        resolved: None,
         created: Timestamp::UNIX_EPOCH,
     };
     world.apply(vec![Op::AddApproval(row)]).await;
@@ -193,7 +194,7 @@ async fn a_turn_that_waits_says_why_and_for_how_many() {
 }
 
 #[tokio::test]
-async fn a_question_is_told_at_once_and_its_answer_stands_behind_it() {
+async fn a_question_is_told_at_once_and_its_answer_where_it_was_given() {
     for restart in [false, true] {
         let mut world = world();
         let sprite = started(&mut world, "/od-start bot --agent claude").await;
@@ -203,10 +204,10 @@ async fn a_question_is_told_at_once_and_its_answer_stands_behind_it() {
         world.settle().await;
         let question = "? asks to use Bash: ls - answer with /od-approve bot yes|no\n";
         assert_eq!(shown(&world), question);
-        // The agent goes on beside its question.
+        // The agent goes on beside its question, and nobody has to answer first to read it.
         world.print(&sprite, vec![says(&turn.id, "Beside.\n")]).await;
         world.settle().await;
-        assert_eq!(shown(&world), question);
+        assert_eq!(shown(&world), format!("{question}Beside.\n"));
         if restart {
             world.restart();
         }
@@ -215,8 +216,10 @@ async fn a_question_is_told_at_once_and_its_answer_stands_behind_it() {
             usize::from(!restart)
         );
         resolve(&world, &sprite, "r1", ApprovalState::Allowed, "ann").await;
+        world.print(&sprite, vec![says(&turn.id, "Behind.\n")]).await;
         world.settle().await;
-        assert_eq!(shown(&world), format!("{question}· allowed by ann\nBeside.\n"));
+        let told = format!("{question}Beside.\n· allowed by ann\nBehind.\n");
+        assert_eq!(shown(&world), told, "as a paper, it only grows");
         let choose = EventBody::Approval {
             turn: turn.id.clone(),
             request: "r2".into(),
@@ -241,6 +244,43 @@ async fn a_question_is_told_at_once_and_its_answer_stands_behind_it() {
         let (turn, notice) = (shown.replace("bot gets your answer", ""), shown.len());
         assert!(notice > turn.len(), "the answer to the answer stands there, too");
         insta::allow_duplicates! { insta::assert_snapshot!(turn) };
+    }
+}
+
+#[tokio::test]
+async fn where_an_answer_stands_does_not_depend_on_when_it_was_read() {
+    for schedule in 0..16_u32 {
+        let mut told = Vec::new();
+        for reads in [true, false] {
+            let mut world = world();
+            let sprite = started(&mut world, "/od-start bot --agent claude").await;
+            let turn = world.queued("main", "go").await;
+            world.begin(&turn.id, &sprite).await;
+            for step in 0..6 {
+                match step {
+                    0 => ask(&world, &sprite, asks(&turn.id, "r1")).await,
+                    1 => ask(&world, &sprite, asks(&turn.id, "r2")).await,
+                    3 => resolve(&world, &sprite, "r2", ApprovalState::Expired, "").await,
+                    5 => resolve(&world, &sprite, "r1", ApprovalState::Denied, "ann").await,
+                    n => world.print(&sprite, vec![says(&turn.id, &format!("Said {n}.\n"))]).await,
+                }
+                // The other world reads all of it at once, after a restart.
+                if reads && schedule & (1 << (step % 4)) != 0 {
+                    world.settle().await;
+                }
+            }
+            world.print(&sprite, vec![says(&turn.id, "Done.\n")]).await;
+            world.finish(&turn.id, &sprite, TurnState::Succeeded, "").await;
+            world.restart();
+            world.settle().await;
+            told.push(shown(&world));
+        }
+        assert_eq!(told[0], told[1], "schedule {schedule}");
+        let denied = told[0].find("denied by ann").unwrap();
+        let expired = told[0].find("expired after 1 h").unwrap();
+        let places = ["Said 2.", "Said 4.", "Done."].map(|said| told[0].find(said).unwrap());
+        let order = [places[0], expired, places[1], denied, places[2]];
+        assert!(order.is_sorted(), "{}", told[0]);
     }
 }
 

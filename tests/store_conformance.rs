@@ -105,6 +105,7 @@ conformance! {
     the_answers_to_a_question_stand_with_it
     a_changed_annotation_is_news_to_controllers
     an_approval_is_resolved_once
+    an_approval_keeps_how_much_was_held_when_it_was_resolved
     a_delivery_is_written_by_one_at_a_time
     events_count_up_and_come_oldest_first
     a_backoff_is_kept_until_it_is_forgotten

@@ -222,6 +222,7 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
         state: ApprovalState::Pending,
         by: String::new(),
         message: String::new(),
+        resolved: None,
         created: house.now(),
     };
     let answered = Op::ResolveApproval {

@@ -312,6 +312,7 @@ mod tests {
             state: ApprovalState::Pending,
             by: String::new(),
             message: String::new(),
+            resolved: None,
             created: Timestamp::UNIX_EPOCH,
         }
     }

@@ -222,6 +222,10 @@ pub struct Approval {
     /// What the one who resolved it tells the agent.
     #[serde(default)]
     pub message: String,
+    /// Up to where the sprite's output was held when it was resolved: who shows both puts what
+    /// became of it there, always at the same place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Cursor>,
     /// When it was asked.
     pub created: Timestamp,
 }

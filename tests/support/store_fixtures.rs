@@ -160,6 +160,7 @@ pub fn approval(sprite_uid: &str, request: &str) -> Approval {
         state: ApprovalState::Pending,
         by: String::new(),
         message: String::new(),
+        resolved: None,
         created: at(0),
     }
 }

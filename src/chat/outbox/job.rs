@@ -39,7 +39,7 @@ impl Outbox {
         // The Job was read first: what it had printed when it ended is there to be read.
         let conditions = &job.status.conditions;
         let ended = conditions.is_true("Complete") || conditions.is_true("Failed");
-        let read = self.read_job(&delivery.id, job, rendering, ended).await?;
+        let read = self.read_job(&delivery.id, job, rendering).await?;
         if !ended || !read.at_end {
             return Ok(rendering.growing("", None));
         }
@@ -48,6 +48,9 @@ impl Outbox {
             .completion_time
             .map_or(Duration::ZERO, |time| between(self.ambient.clock.now(), later(time, GRACE)));
         if read.whole || left.is_zero() {
+            if let Some(uid) = rendering.sprite.clone() {
+                self.end_questions(rendering, &uid).await?;
+            }
             let end = rendering.transcript.end(job, read.whole);
             Ok(rendering.whole(&end))
         } else {
@@ -61,7 +64,6 @@ impl Outbox {
         id: &str,
         job: &Job,
         rendering: &mut Rendering,
-        ended: bool,
     ) -> Result<Read, Error> {
         let sprites = sprites_of(&*self.store, &job.metadata.uid).await?;
         for sprite in &sprites {
@@ -87,13 +89,12 @@ impl Outbox {
             }
             // Looked at first, so that the end of what is read is not taken for the end of all.
             let held = self.store.held(uid, None).await?;
-            let over = ended || !is_last;
-            match self.read(rendering, uid, |_| false, over).await? {
-                Stopped::Full | Stopped::Asked => return Ok(Read { at_end: false, whole: false }),
+            match self.read(rendering, uid, |_| false).await? {
+                Stopped::Full => return Ok(Read { at_end: false, whole: false }),
                 Stopped::AtEnd | Stopped::Here if is_last => {
                     return Ok(Read { at_end: true, whole: held.finished || held.run == 0 });
                 }
-                Stopped::AtEnd | Stopped::Here => {}
+                Stopped::AtEnd | Stopped::Here => self.end_questions(rendering, uid).await?,
             }
         }
         Ok(Read { at_end: true, whole: true })
@@ -114,10 +115,11 @@ impl Outbox {
             return Ok(fixed(first, &format!("{name} was deleted"), capabilities));
         };
         rendering.stand(at);
-        if let Some(uid) = rendering.sprite.clone()
-            && self.read(rendering, &uid, |_| false, true).await? == Stopped::Full
-        {
-            return Ok(rendering.growing("", None));
+        if let Some(uid) = rendering.sprite.clone() {
+            if self.read(rendering, &uid, |_| false).await? == Stopped::Full {
+                return Ok(rendering.growing("", None));
+            }
+            self.end_questions(rendering, &uid).await?;
         }
         let end = rendering.transcript.deleted(name);
         Ok(rendering.whole(&end))

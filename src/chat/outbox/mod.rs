@@ -15,8 +15,9 @@
 //!   so answers stand in the order of the questions.
 //! - A place that cannot be reached parks its deliveries and no others.
 //!
-//! - Of what an agent asks, the question is shown at once, and what comes behind it once
-//!   somebody has answered; so that the answer always stands behind its question.
+//! - What an agent asks is shown at once, and so is what it says meanwhile. The answer stands
+//!   behind all that was held when it was given, which the ledger keeps; so it stands at the same
+//!   place for whoever renders it again, and what stands in a conversation only grows.
 //!
 //! What was rendered already is kept in memory, so that each event is read once. After a
 //! restart it is made again from the store, the same (see [`super::transcript`]).

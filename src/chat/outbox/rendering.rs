@@ -25,8 +25,8 @@ pub(super) struct Rendering {
     pub(super) cursor: Cursor,
     /// Whether all that belongs to it was read.
     pub(super) is_read: bool,
-    /// The question behind which was not read on, because nobody has answered it.
-    asked: Option<Asked>,
+    /// The questions of which it is not told yet what became of them, in their order.
+    asked: Vec<Asked>,
     /// Complete pieces that do not stand in the conversation yet.
     ready: VecDeque<String>,
     /// The number of the first of them.
@@ -37,7 +37,8 @@ pub(super) struct Rendering {
 
 /// A question that waits.
 struct Asked {
-    run: u32,
+    /// The place of the question itself.
+    at: Cursor,
     request: String,
     /// The question, for where the transcript does not show it before its end.
     line: String,
@@ -64,8 +65,6 @@ pub(super) enum Stopped {
     Here,
     /// Enough waits to be shown.
     Full,
-    /// A question has no answer.
-    Asked,
 }
 
 /// A text that stays as it is.
@@ -91,7 +90,7 @@ impl Rendering {
             sprite: None,
             cursor: Cursor::default(),
             is_read: false,
-            asked: None,
+            asked: Vec::new(),
             ready: VecDeque::new(),
             first: 0,
             standing: 0,
@@ -120,14 +119,16 @@ impl Rendering {
     pub(super) fn turn_to(&mut self, sprite: &str, from: Cursor) {
         self.sprite = Some(sprite.to_owned());
         self.cursor = from;
-        self.asked = None;
+        self.asked.clear();
     }
 
     /// What is to be shown, with nothing behind it yet. `now` is what stands at the end for the
     /// moment, as far as it fits there.
     pub(super) fn growing(&self, now: &str, again: Option<Duration>) -> Frames {
-        let asked = self.asked.as_ref().map(|asked| asked.line.as_str()).unwrap_or_default();
-        let now = if asked.is_empty() { now } else { asked };
+        let lines = self.asked.iter().map(|asked| asked.line.as_str());
+        let asked: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        let asked = asked.join("\n");
+        let now = if asked.is_empty() { now } else { &asked };
         let mut texts: Vec<String> = self.ready.iter().cloned().collect();
         // A second message would stay when this goes.
         let open: Vec<Piece> = self.splitter.preview(now);
@@ -159,70 +160,93 @@ impl Rendering {
             true => asked_line(self.transcript.name(), false, &row.event.body),
             false => String::new(),
         };
-        self.asked = Some(Asked { run: row.run, request: request.clone(), line });
+        self.asked.push(Asked { at: row.cursor(), request: request.clone(), line });
+    }
+
+    /// Tells what became of the questions that were resolved when no more than this was held.
+    fn tell_resolved(&mut self, ledger: &[Approval], upto: Cursor) {
+        let mut told: Vec<(Cursor, Option<&Approval>)> = Vec::new();
+        self.asked.retain(|asked| {
+            let row = asked.row(ledger);
+            let place = match row {
+                Some(row) if row.state == ApprovalState::Pending => return true,
+                // One that was resolved without that place being kept: right behind the question.
+                row => row.and_then(|row| row.resolved).unwrap_or(asked.at).max(asked.at),
+            };
+            if place <= upto {
+                told.push((place, row));
+            }
+            place > upto
+        });
+        told.sort_by_key(|(place, _)| *place);
+        for row in told.into_iter().filter_map(|(_, row)| row) {
+            let text = self.transcript.resolved(row);
+            self.append(&text);
+        }
+    }
+}
+
+impl Asked {
+    fn row<'a>(&self, ledger: &'a [Approval]) -> Option<&'a Approval> {
+        ledger.iter().find(|row| row.run == self.at.run && row.request == self.request)
     }
 }
 
 impl Outbox {
-    /// Reads a sprite's output on, from where it stands, as far as memory allows and no question
-    /// stops it. `until` says behind which event nothing more belongs to this; `over` that no
-    /// question waits any more, whatever the ledger says.
+    /// Reads a sprite's output on, from where it stands, as far as memory allows. `until` says
+    /// behind which event nothing more belongs to this.
+    ///
+    /// What became of a question stands behind all that was held when it was resolved. Output is
+    /// read before the ledger: whatever waits there still is resolved behind what was read.
     pub(super) async fn read(
         &self,
         rendering: &mut Rendering,
         sprite: &str,
         until: impl Fn(&OutputRow) -> bool,
-        over: bool,
     ) -> Result<Stopped, Error> {
         loop {
-            if !self.pass_question(rendering, sprite, over).await? {
-                return Ok(Stopped::Asked);
-            }
             if rendering.ready.len() >= PIECES {
                 return Ok(Stopped::Full);
             }
             let rows = self.store.output(sprite, rendering.cursor, PAGE).await?;
-            if rows.is_empty() {
-                return Ok(Stopped::AtEnd);
-            }
+            let is_question =
+                |row: &OutputRow| matches!(row.event.body, EventBody::Approval { .. });
+            let ledger = match rendering.asked.is_empty() && !rows.iter().any(is_question) {
+                true => Vec::new(),
+                false => self.store.approvals(sprite).await?,
+            };
             for row in &rows {
+                // All that lies in front of this event was held, and no more.
+                let place = row.cursor();
+                let before = Cursor { seq: place.seq.saturating_sub(1), ..place };
+                rendering.tell_resolved(&ledger, before);
                 rendering.take(row);
                 if until(row) {
                     return Ok(Stopped::Here);
                 }
-                // What stands behind a question waits for its answer.
-                if rendering.asked.is_some() {
-                    break;
-                }
+            }
+            rendering.tell_resolved(&ledger, rendering.cursor);
+            if rows.is_empty() {
+                return Ok(Stopped::AtEnd);
             }
         }
     }
 
-    /// Whether the question at which reading stopped, if there is one, is answered; then what
-    /// became of it is told.
-    async fn pass_question(
+    /// Nothing more is read of a sprite: tells what became of the questions that are left. Those
+    /// that wait will get no answer any more; their controller will say so, too.
+    pub(super) async fn end_questions(
         &self,
         rendering: &mut Rendering,
         sprite: &str,
-        over: bool,
-    ) -> Result<bool, Error> {
-        let Some(asked) = &rendering.asked else { return Ok(true) };
-        let ledger = self.store.approvals(sprite).await?;
-        let row =
-            ledger.into_iter().find(|row| row.run == asked.run && row.request == asked.request);
-        let row = match row {
-            Some(row) if row.state == ApprovalState::Pending && over => {
-                // Nobody waits for it any more; its controller will say so, too.
-                Some(Approval { state: ApprovalState::Withdrawn, ..row })
-            }
-            Some(row) if row.state == ApprovalState::Pending => return Ok(false),
-            row => row,
-        };
-        rendering.asked = None;
-        if let Some(row) = row {
-            let text = rendering.transcript.resolved(&row);
-            rendering.append(&text);
+    ) -> Result<(), Error> {
+        if rendering.asked.is_empty() {
+            return Ok(());
         }
-        Ok(true)
+        let mut ledger = self.store.approvals(sprite).await?;
+        for row in ledger.iter_mut().filter(|row| row.state == ApprovalState::Pending) {
+            row.state = ApprovalState::Withdrawn;
+        }
+        rendering.tell_resolved(&ledger, Cursor { run: u32::MAX, seq: u64::MAX });
+        Ok(())
     }
 }

@@ -64,10 +64,10 @@ impl Outbox {
         let over = turn.state.is_final();
         let stopped = match rendering.is_read {
             true => Stopped::Here,
-            false => self.read(rendering, &sprite, is_end, over).await?,
+            false => self.read(rendering, &sprite, is_end).await?,
         };
         rendering.is_read = stopped == Stopped::Here;
-        if !over || matches!(stopped, Stopped::Full | Stopped::Asked) {
+        if !over || stopped == Stopped::Full {
             let now = match rendering.is_blank() {
                 true => at_it(delivery, rendering.transcript.name()),
                 false => String::new(),
@@ -82,6 +82,7 @@ impl Outbox {
         if !whole && !left.is_zero() {
             return Ok(rendering.growing("", Some(left)));
         }
+        self.end_questions(rendering, &sprite).await?;
         let line = turn_end_line(rendering.transcript.name(), &turn);
         let end = rendering.transcript.end_of_turn(&line, whole);
         Ok(rendering.whole(&end))

@@ -143,6 +143,7 @@ mod tests {
             state: ApprovalState::Pending,
             by: "ann".into(),
             message: String::new(),
+            resolved: None,
             created: Timestamp::UNIX_EPOCH,
         }
     }

@@ -9,9 +9,9 @@
 //! What the agent says is Markdown itself. All else is one line each ([`lines`]), with a sign in
 //! front: `→` a tool, `·` the reporter, `!` a trouble, `?` a question, `+` something that was made.
 //!
-//! A question stands there when it is asked, and what became of it right behind, whenever that
-//! was ([`Transcript::resolved`]): whoever reads on waits for it. So a transcript that is made
-//! again has both at the same place.
+//! A question stands there when it is asked, and what became of it ([`Transcript::resolved`])
+//! behind what was said meanwhile: at the place that the ledger keeps. So a transcript that is
+//! made again has both at the same place.
 
 mod lines;
 #[cfg(test)]
@@ -224,8 +224,7 @@ impl Transcript {
         self.told(out)
     }
 
-    /// What became of a request, right behind the request itself; answers with the text that
-    /// this adds.
+    /// What became of a request; answers with the text that this adds.
     #[must_use]
     pub fn resolved(&mut self, approval: &Approval) -> String {
         let mut out = String::new();

@@ -160,6 +160,7 @@ fn approval(kind: ApprovalKind, state: ApprovalState, by: &str) -> Approval {
         state,
         by: by.into(),
         message: "not\nnow".into(),
+        resolved: None,
         created: Timestamp::UNIX_EPOCH,
     }
 }

@@ -337,10 +337,8 @@ mod tests {
     fn a_table_is_shown_before_whatever_ends_it() {
         let style = Style { whole_lines: true, color: true, markdown: true };
         let table = "| a | b |\n|---|---|\n| longer | c |";
-        let shown = format!(
-            "\u{1b}[1m| a      | b   |\u{1b}[0m\n\u{1b}[2m| ------ | --- |\u{1b}[0m\n\
-             | longer | c   |\n"
-        );
+        let shown = "\u{1b}[1m| a      | b   |\u{1b}[0m\n\u{1b}[2m| ------ | --- |\u{1b}[0m\n\
+                     | longer | c   |\n";
         assert_eq!(printed(style, &[edit("a.0", table, true)]), shown);
         let ours = format!("{table}\n· ours");
         let ended = printed(style, &[edit("a.0", &ours, true)]);

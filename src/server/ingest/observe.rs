@@ -108,6 +108,7 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                     state: ApprovalState::Pending,
                     by: String::new(),
                     message: String::new(),
+                    resolved: None,
                     created: context.now,
                 };
                 context.pending.push(approval.clone());

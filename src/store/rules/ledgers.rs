@@ -8,8 +8,8 @@ use super::{Appended, Draft};
 use crate::{
     resource::Kind,
     store::{
-        Approval, ApprovalState, BackoffRow, Bell, Delivery, Error, EventRow, Grant, Held, Receipt,
-        Turn, TurnState, TurnSums,
+        Approval, ApprovalState, BackoffRow, Bell, Cursor, Delivery, Error, EventRow, Grant, Held,
+        Receipt, Turn, TurnState, TurnSums,
         tables::{ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ReceiptLine},
     },
 };
@@ -129,6 +129,7 @@ impl<'t> Draft<'_, 't> {
                 state: ApprovalState::Pending,
                 by: String::new(),
                 message: String::new(),
+                resolved: None,
                 ..approval.clone()
             };
             self.tables.approvals.set(key, Some(pending));
@@ -148,7 +149,10 @@ impl<'t> Draft<'_, 't> {
             Some(old) if old.state == ApprovalState::Pending => {
                 let (by, message) = (by.to_owned(), message.to_owned());
                 let answers = answers.clone();
-                let new = Approval { state, by, message, answers, ..old.clone() };
+                let held = self.tables.runs.get(&key.0).copied().unwrap_or_default();
+                let resolved = (state != ApprovalState::Pending)
+                    .then_some(Cursor { run: held.run, seq: held.seq });
+                let new = Approval { state, by, message, answers, resolved, ..old.clone() };
                 if new != *old {
                     self.bells.push(Bell::Approvals(key.0.clone()));
                     self.tables.approvals.set(key, Some(new));

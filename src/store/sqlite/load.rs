@@ -108,6 +108,7 @@ impl Missing {
                 need(&mut self.approvals, &tables.approvals, key);
             }
             Op::ResolveApproval { sprite_uid, run, request, .. } => {
+                need(&mut self.runs, &tables.runs, sprite_uid.clone());
                 let key = (sprite_uid.clone(), *run, request.clone());
                 need(&mut self.approvals, &tables.approvals, key);
             }

@@ -234,6 +234,7 @@ mod tests {
             state,
             by: "ada".to_owned(),
             message: String::new(),
+            resolved: None,
             created: START,
         }
     }
