@@ -11,7 +11,8 @@ use std::{
 
 use open_dispatch::{
     resource::{
-        ExitReason, Isolation, Kind, LocalRuntime as LocalSpec, OwnerReference, RuntimeSpec, Sprite,
+        ExitReason, Isolation, Kind, LocalRuntime as LocalSpec, OwnerReference, Repo, RuntimeSpec,
+        Sprite,
     },
     runtime::{Cleaned, Runtime},
 };
@@ -281,4 +282,88 @@ async fn a_sandbox_without_a_repository_has_a_directory_of_its_own() {
     assert_eq!(lives(&stage, &run(2, "cat a")).await, (ExitReason::Completed, "1\n".into()));
     let kept = stage.runtime.discard(OWNER).await.unwrap();
     assert!(matches!(kept, Cleaned::KeptWork { .. }));
+}
+
+#[tokio::test]
+async fn what_a_sandboxed_agent_planted_gets_no_further_when_its_places_go() {
+    for (workdir, before) in [(None, "git init -q"), (Some("~/project"), "rm .git; git init -q")] {
+        let stage = Stage::new();
+        stage.serve().await;
+        repository(&stage);
+        let out = stage.home.path().join("out");
+        let task = format!(
+            "{before}; git config filter.x.clean 'echo x > {out}; cat'
+             echo '* filter=x' > .gitattributes; echo a > a; git add -A 2> /dev/null
+             touch -d '1 hour ago' a .gitattributes",
+            out = out.display(),
+        );
+        let run = sprite(&stage, 1, Isolation::Sandbox, workdir, &task);
+        assert_eq!(lives(&stage, &run).await, (ExitReason::Completed, String::new()));
+        let kept = stage.runtime.discard(OWNER).await.unwrap();
+        assert!(matches!(kept, Cleaned::KeptWork { .. }), "{kept:?}");
+        assert!(!out.exists(), "{before}: its filter wrote outside of the sandbox");
+    }
+}
+
+/// A shell's words that plant whatever git would run, once as settings and once as hooks.
+fn planted(scope: &str, hooks: &str, out: &Path) -> String {
+    let out = out.display();
+    format!(
+        "mkdir -p {hooks}; for hook in post-checkout reference-transaction; do
+           printf '#!/bin/sh\\necho $0 >> {out}\\n' > {hooks}/$hook; chmod +x {hooks}/$hook; done
+         git config {scope} core.hooksPath {hooks}
+         git config {scope} core.fsmonitor 'echo fsmonitor >> {out}; false'
+         git config {scope} filter.x.smudge 'echo filter >> {out}; cat'
+         git config {scope} core.sshCommand 'echo ssh >> {out}'"
+    )
+}
+
+#[tokio::test]
+async fn what_a_sandboxed_agent_planted_in_its_home_is_not_run_for_its_next_run() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let project = repository(&stage);
+    fs::write(project.join(".gitattributes"), "* filter=x\n").unwrap();
+    git(&project, &["add", "."]);
+    git(&project, &["commit", "-q", "-m", "attributes"]);
+    let out = stage.home.path().join("out");
+    let task =
+        format!("{}; rm -rf .git .gitattributes *", planted("--global", "$HOME/hooks", &out));
+    let run = |n, url: String, task: &str| {
+        let mut sprite = sprite(&stage, n, Isolation::Sandbox, None, task);
+        sprite.spec.repo = Some(Repo { url: Some(url), ..Repo::default() });
+        sprite
+    };
+    let first = run(1, project.display().to_string(), &task);
+    assert_eq!(lives(&stage, &first).await.0, ExitReason::Completed);
+    // Another address: a clone that is not there yet.
+    let second = run(2, format!("file://{}", project.display()), "cat file");
+    let (reason, _) = lives(&stage, &second).await;
+    assert_eq!(reason, ExitReason::Completed);
+    assert!(printed(&stage, &second).ends_with("first\n"), "it is made anew");
+    assert_eq!(fs::read_to_string(&out).unwrap_or_default(), "", "run outside of the sandbox");
+}
+
+#[tokio::test]
+async fn a_plain_directory_in_which_a_sandboxed_agent_planted_a_repository_stays_plain() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let notes = stage.home.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let out = stage.home.path().join("out");
+    let task = format!(
+        "git init -q; echo '* filter=x' > .gitattributes; git add .; git commit -qm planted; {}",
+        planted("--local", "$PWD/.git/hooks", &out)
+    );
+    let run = |n, task: &str| sprite(&stage, n, Isolation::Sandbox, Some("~/notes"), task);
+    assert_eq!(lives(&stage, &run(1, &task)).await, (ExitReason::Completed, String::new()));
+    let (reason, said) = lives(&stage, &run(2, "pwd")).await;
+    let place = format!("{}\n", fs::canonicalize(&notes).unwrap().display());
+    assert_eq!((reason, said), (ExitReason::Completed, place), "where it was before");
+    // Another agent that is sent there has a worktree of it, and git is kept in while it makes it.
+    let mut other = run(3, "ls .gitattributes");
+    other.metadata.owner_references[0].uid = "owner-2".into();
+    let (reason, said) = lives(&stage, &other).await;
+    assert_eq!((reason, said.as_str()), (ExitReason::Completed, ".gitattributes\n"));
+    assert_eq!(fs::read_to_string(&out).unwrap_or_default(), "", "run outside of the sandbox");
 }

@@ -511,6 +511,28 @@ async fn turns_come_by_inbox_and_each_is_answered_once() {
 }
 
 #[tokio::test]
+async fn a_turn_ends_although_what_it_left_running_prints_for_ever() {
+    let mut stage = Stage::new("");
+    stage.spec.task = None;
+    let _server = stage.serve().await;
+    assert_eq!(stage.launch().await, "ok");
+    let loud = "yes & i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done";
+    stage.world.order(Order::turn("loud", loud));
+    let outcome = stage
+        .world
+        .until("the end of the turn", |known| {
+            known.events.iter().find_map(|event| match &event.body {
+                EventBody::TurnEnded { outcome, .. } => Some(*outcome),
+                _ => None,
+            })
+        })
+        .await;
+    assert_eq!(outcome, TurnOutcome::Succeeded);
+    stage.world.order(Order::Stop { reason: ExitReason::Cancelled });
+    assert_eq!(stage.world.exit().await.reason, ExitReason::Cancelled);
+}
+
+#[tokio::test]
 async fn a_stop_by_inbox_ends_a_job_and_its_reason_stands() {
     let stage = Stage::new("echo begun; sleep 600");
     let _server = stage.serve().await;

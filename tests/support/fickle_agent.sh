@@ -30,6 +30,8 @@ while IFS= read -r line; do
       prompt=$id
       case $line in
         *do:die*) chunk 'so far'; echo 'boom: no more' >&2; exit 7 ;;
+        *do:mute*) chunk 'so far'; exec >&-; exec sleep 600 ;;
+        *do:haunt*) chunk 'so far'; (while sleep 0.2; do say 'boo'; done) & exit 7 ;;
         *do:hang*) chunk 'so far' ;;
         *do:noise*) say 'not JSON {'; say '[1,2]'; say '{"jsonrpc":"2.0","method":"_x/y","params":{}}'
           say '{"jsonrpc":"2.0","id":"f1","method":"fs/read_text_file","params":{"sessionId":"s1","path":"/x"}}' ;;

@@ -135,7 +135,8 @@ async fn say<R>(
     }
 }
 
-/// Reads what is in a pipe now, without waiting for its end.
+/// Reads what is in a pipe now, without waiting for its end. What comes into it from now on is of
+/// somebody who was left running, who may write for ever.
 async fn rest<R: std::os::fd::AsFd>(
     voice: &Voice,
     stream: Stream,
@@ -143,10 +144,14 @@ async fn rest<R: std::os::fd::AsFd>(
     bytes: &mut [u8],
 ) {
     let Some(source) = source else { return };
-    loop {
+    let waiting = rustix::io::ioctl_fionread(&source).unwrap_or_default();
+    let mut left = usize::try_from(waiting).unwrap_or(usize::MAX);
+    while left > 0 {
+        let most = left.min(bytes.len());
         // The pipe does not block: an empty one answers so, and that is its end for us.
-        match rustix::io::read(&source, &mut *bytes) {
+        match rustix::io::read(&source, &mut bytes[..most]) {
             Ok(length) if length > 0 => {
+                left -= length;
                 voice.say(Said::Log(stream, bytes[..length].to_vec())).await;
             }
             Err(rustix::io::Errno::INTR) => {}

@@ -4,7 +4,36 @@ use std::{process::ExitStatus, time::Duration};
 
 use tokio::time::timeout;
 
-use crate::wire::{Exit, ExitReason, TurnOutcome};
+use crate::{
+    ambient,
+    wire::{Exit, ExitReason, TurnOutcome},
+};
+
+/// How long what is left of a CLI that is gone is read in all.
+const REST: Duration = Duration::from_secs(10);
+
+/// What is still heard of a CLI that is gone. Something of its tree may hold its pipes, and be
+/// silent, or never fall silent: neither is waited for.
+pub(in crate::driver) struct Rest {
+    silence: Duration,
+    until: Duration,
+}
+
+impl Rest {
+    /// Begins to listen: until nothing was heard for so long, and not much longer in all.
+    pub(in crate::driver) fn new(silence: Duration) -> Self {
+        Self { silence, until: ambient::elapsed() + REST }
+    }
+
+    /// What is heard next; none at the end, or once it is not waited for any more.
+    pub(in crate::driver) async fn hear<T>(
+        &self,
+        next: impl Future<Output = Option<T>>,
+    ) -> Option<T> {
+        let left = self.until.checked_sub(ambient::elapsed())?;
+        timeout(self.silence.min(left), next).await.ok().flatten()
+    }
+}
 
 /// Whether the task has no end of its own.
 pub(in crate::driver) fn is_broken_off((outcome, _): &(TurnOutcome, String)) -> bool {

@@ -27,6 +27,9 @@ mod words;
 /// The turn id under which a job's single task runs.
 pub const TASK_TURN: &str = "task";
 
+/// The most bytes that are said at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// What a driver is given.
 pub struct Seat {
     /// What the run is to do.
@@ -89,8 +92,30 @@ impl Voice {
         Self(channel)
     }
 
-    /// Says something. Once the run is over nobody listens, and nothing happens.
+    /// Says something, what is long in pieces, so that what waits is never much. Once the run is
+    /// over nobody listens, and nothing happens.
     pub async fn say(&self, said: Said) {
+        match said {
+            Said::Event(_) => self.send(said).await,
+            Said::Log(stream, bytes) => {
+                for piece in pieces(&bytes) {
+                    self.send(Said::Log(stream, piece)).await;
+                }
+            }
+            Said::Text(turn, bytes) => {
+                for piece in pieces(&bytes) {
+                    self.send(Said::Text(turn.clone(), piece)).await;
+                }
+            }
+            Said::Thought(turn, bytes) => {
+                for piece in pieces(&bytes) {
+                    self.send(Said::Thought(turn.clone(), piece)).await;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, said: Said) {
         let _ = self.0.send(said).await;
     }
 
@@ -98,6 +123,22 @@ impl Voice {
     pub async fn event(&self, event: EventBody) {
         self.say(Said::Event(event)).await;
     }
+}
+
+/// Bytes in pieces of which none is long, cut between characters where they are text.
+fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let is_cut = |at: &usize| bytes.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+        let most = bytes.len().min(PIECE_BYTES);
+        // A character has at most four bytes; what is longer is no text.
+        let at = (most.saturating_sub(3)..=most).rev().find(is_cut).filter(|at| *at > 0);
+        let (piece, rest) = bytes.split_at(at.unwrap_or(most));
+        bytes = rest;
+        Some(piece.to_vec())
+    })
 }
 
 /// How a run ends whose CLI is not on this machine; none if it is here, or may come with the
@@ -125,6 +166,36 @@ pub async fn drive(seat: Seat) -> Exit {
         }
         AgentSpec::Acp { command, model, instructions } => {
             acp::drive(seat, command, model, instructions).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_long_is_said_in_pieces_that_are_text_by_themselves() {
+        let (sender, mut said) = mpsc::channel(64);
+        let text = "\u{20ac}".repeat(50_000);
+        Voice::new(sender).say(Said::Text("t".into(), text.clone().into_bytes())).await;
+        let mut heard = String::new();
+        while let Some(Said::Text(turn, piece)) = said.recv().await {
+            assert!(turn == "t" && piece.len() <= PIECE_BYTES);
+            heard.push_str(&String::from_utf8(piece).expect("whole characters"));
+        }
+        assert!(heard == text);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_the_whole(seed in prop::collection::vec(any::<u8>(), 1..40), times in 1..9000_usize) {
+            let bytes = seed.repeat(times);
+            let cut: Vec<_> = pieces(&bytes).collect();
+            prop_assert!(cut.iter().all(|piece| !piece.is_empty() && piece.len() <= PIECE_BYTES));
+            prop_assert!(cut.concat() == bytes);
         }
     }
 }

@@ -47,9 +47,15 @@ impl Outbox {
             (Some(sprite), Some(began)) => (sprite.clone(), began),
             _ => return self.unbegun(delivery, &turn, agent.as_ref(), capabilities).await,
         };
+        self.watch(&sprite, &delivery.id);
+        if rendering.is_none()
+            && turn.state.is_final()
+            && self.store.held(&sprite, None).await?.run == 0
+        {
+            return Ok(forgotten(delivery, &turn, agent.as_ref(), capabilities));
+        }
         let rendering = rendering.get_or_insert_with(|| begin(&turn, agent.as_ref(), capabilities));
         rendering.stand(at);
-        self.watch(&sprite, &delivery.id);
         if rendering.sprite.is_none() {
             rendering.turn_to(&sprite, began);
         }
@@ -120,6 +126,21 @@ fn at_it(delivery: &Delivery, name: &str) -> String {
         true => String::new(),
         false => whole_line(format!("{name} is at it")),
     }
+}
+
+/// A turn whose output is kept no longer: what stands there cannot be made again, so it stays,
+/// and the outcome follows.
+fn forgotten(
+    delivery: &Delivery,
+    turn: &Turn,
+    agent: Option<&Agent>,
+    capabilities: &Capabilities,
+) -> Frames {
+    let at = delivery.messages.len() - 1;
+    let first = if delivery.hash.is_empty() { at } else { at + 1 };
+    let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
+    let line = turn_end_line(name, turn);
+    fixed(first, &format!("! what else was said is kept no longer\n{line}"), capabilities)
 }
 
 /// A line that stands for itself: what takes its place does not go on behind it. Where only whole

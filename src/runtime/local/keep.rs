@@ -41,15 +41,22 @@ impl LocalRuntime {
             return Ok(Cleaned::All);
         }
         let own = places::own(&self.config, sprite)?;
-        self.clone_of(uid, &own).remove().await
+        // A sandbox never has a clone that is the attempt's alone.
+        self.clone_of(uid, &own, false).remove().await
     }
 
-    fn clone_of<'a>(&'a self, uid: &'a str, path: &'a Path) -> workspace::Clone<'a> {
+    fn clone_of<'a>(
+        &'a self,
+        uid: &'a str,
+        path: &'a Path,
+        sandboxed: bool,
+    ) -> workspace::Clone<'a> {
         workspace::Clone {
             uid,
             path,
             search_path: self.search_path(),
             data: &self.config.data,
+            sandboxed,
             reporter: &self.reporter,
         }
     }
@@ -74,7 +81,8 @@ impl LocalRuntime {
                 Some(_) => continue,
                 None => name,
             };
-            if uid != REPOS {
+            // What we could not have made is not ours to remove.
+            if uid != REPOS && safe(uid).is_ok() {
                 uids.insert(uid.to_owned());
             }
         }
@@ -92,14 +100,13 @@ impl LocalRuntime {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(transient(error)),
         };
-        let tree = note.as_ref().map(|note| Tree {
-            runtime: self,
-            uid,
-            path: &path,
-            note,
-            sandboxed: beside("home").exists(),
-        });
-        let kept = Cleaned::KeptWork { path: path.display().to_string() };
+        let sandboxed = beside("home").exists();
+        let tree =
+            note.as_ref().map(|note| Tree { runtime: self, uid, path: &path, note, sandboxed });
+        let kept = Cleaned::KeptWork {
+            path: path.display().to_string(),
+            branch: note.as_ref().map(|note| note.branch.clone()),
+        };
         if path.exists() {
             match &tree {
                 Some(tree) if path.join(".git").is_file() => {
@@ -108,7 +115,7 @@ impl LocalRuntime {
                     }
                 }
                 _ => {
-                    if self.clone_of(uid, &path).remove().await? != Cleaned::All {
+                    if self.clone_of(uid, &path, sandboxed).remove().await? != Cleaned::All {
                         return Ok(kept);
                     }
                 }

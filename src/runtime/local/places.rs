@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `UID` | the worktree, the clone or the plain directory that is its own |
 //! | `UID.tree` | of which repository the worktree is, and on which branch |
+//! | `UID.plain` | which directory it was given in its sandbox that was in no repository |
 //! | `UID.home` | its home, in a sandbox |
 //! | `UID.files` | files that came with its turns |
 //! | `UID.out`, `UID.told` | files that it made, and which of them were told |
@@ -28,7 +29,7 @@ use super::{super::Error, LocalConfig, repo_spec, safe, sandbox, text, workspace
 use crate::resource::{Isolation, Kind, RuntimeSpec, Sprite};
 
 /// The endings of what stands beside an owner's directory.
-pub(super) const BESIDE: [&str; 5] = ["tree", "home", "files", "out", "told"];
+pub(super) const BESIDE: [&str; 6] = ["tree", "plain", "home", "files", "out", "told"];
 /// Where clones are that worktrees share.
 pub(super) const REPOS: &str = "repos";
 /// How the branches of agents begin.
@@ -75,6 +76,9 @@ pub(super) struct Places {
     own: Option<PathBuf>,
     /// Where the note of the worktree stands.
     note: PathBuf,
+    /// A directory that was named and is in no repository, and where that is noted: what an agent
+    /// makes of it later changes nothing.
+    plain: Option<(PathBuf, PathBuf)>,
     /// Who commits, where nobody says.
     committer: String,
 }
@@ -112,6 +116,7 @@ pub(super) fn places(config: &LocalConfig, sprite: &Sprite) -> Result<Places, Er
         home: None,
         own: None,
         note: at("tree"),
+        plain: None,
         committer: owner.name.to_owned(),
     };
     let (named, has_repo) = (local.workdir.as_deref(), spec.repo.is_some());
@@ -144,12 +149,16 @@ pub(super) fn places(config: &LocalConfig, sprite: &Sprite) -> Result<Places, Er
         },
         Isolation::Sandbox => {
             match source {
-                Some(source) if has_repo || is_in_repository(&source) => {
-                    places.worktree = Some(tree(source)?);
-                }
                 Some(source) => {
-                    sandbox::check_workdir(config, &source)?;
-                    places.workdir = source;
+                    let plain = at("plain");
+                    let was_plain = || fs::read(&plain).is_ok_and(|it| it == bytes(&source));
+                    if has_repo || is_in_repository(&source) && !was_plain() {
+                        places.worktree = Some(tree(source)?);
+                    } else {
+                        sandbox::check_workdir(config, &source)?;
+                        places.plain = Some((plain, source.clone()));
+                        places.workdir = source;
+                    }
                 }
                 None => places.own = Some(places.workdir.clone()),
             }
@@ -176,6 +185,9 @@ impl Places {
         if let Some(WorktreeSpec { of, branch }) = &self.worktree {
             let note = Note { of: of.into(), branch: branch.clone() };
             write(&self.note, &serde_json::to_vec(&note)?)?;
+        }
+        if let Some((note, plain)) = &self.plain {
+            write(note, bytes(plain))?;
         }
         if let Some(home) = &self.home {
             let settings = home.join(".gitconfig");
@@ -205,6 +217,10 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(half, path)
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
 }
 
 /// Whether a directory is in a git repository.

@@ -24,6 +24,8 @@ pub(super) struct Clone<'a> {
     pub(super) search_path: &'a str,
     /// The server's data.
     pub(super) data: &'a Path,
+    /// Whether an agent in a sandbox wrote to it.
+    pub(super) sandboxed: bool,
     /// Starts what must not see that.
     pub(super) reporter: &'a Reporter,
 }
@@ -32,7 +34,8 @@ impl Clone<'_> {
     /// Removes it, unless there is work in it that stands nowhere else.
     pub(super) async fn remove(&self) -> Result<Cleaned, Error> {
         if self.path.exists() && self.holds_work().await? {
-            return Ok(Cleaned::KeptWork { path: self.path.display().to_string() });
+            let path = self.path.display().to_string();
+            return Ok(Cleaned::KeptWork { path, branch: None });
         }
         removal::remove(self.path).await.map_err(|error| Error::Transient(error.to_string()))?;
         Ok(Cleaned::All)
@@ -53,7 +56,7 @@ impl Clone<'_> {
                 hide: self.data,
                 workdir: self.path,
                 keep: &[],
-                read_only: false,
+                read_only: self.sandboxed,
             };
             let mut git = self.reporter.contained(&contained).await?;
             match ask(&mut git, self.search_path, question).await {

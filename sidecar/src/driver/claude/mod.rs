@@ -21,7 +21,7 @@
 
 use std::{process::ExitStatus, time::Duration};
 
-use tokio::{process::Child, sync::mpsc, time::timeout};
+use tokio::{process::Child, sync::mpsc};
 use uuid::Uuid;
 
 use self::{
@@ -112,8 +112,8 @@ struct Hands {
     voice: Voice,
     /// Closed once the CLI is to end.
     input: Option<mpsc::UnboundedSender<serde_json::Value>>,
-    output: mpsc::Receiver<Vec<u8>>,
-    errors: mpsc::Receiver<Vec<u8>>,
+    output: pipes::Lines,
+    errors: pipes::Lines,
     last_words: LastWords,
     is_stopped: bool,
 }
@@ -286,10 +286,12 @@ impl Hands {
 
     /// Reads what the CLI printed last.
     async fn drain(&mut self) {
-        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.output.recv()).await {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.output.recv()).await {
             self.read(&line).await;
         }
-        while let Ok(Some(line)) = timeout(DRAIN_GRACE, self.errors.recv()).await {
+        let rest = ending::Rest::new(DRAIN_GRACE);
+        while let Some(line) = rest.hear(self.errors.recv()).await {
             self.last_words.keep(&line);
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! Credentials reach git through its environment alone: they stand neither on a command line nor
 //! in a clone's configuration.
+//!
+//! Around an agent in a sandbox git is careful. What that one wrote could make git run programs:
+//! the settings of its home are not read, no hook is run, and in a repository that lies in nobody's
+//! hands but the agents' git works inside of a sandbox of its own, without the run's secrets.
 
 use std::{
     ffi::OsString,
@@ -17,13 +21,20 @@ use tokio::{
 
 use crate::{
     driver::{Said, Voice},
-    process::{self, Enclosure, Launch},
+    process::{self, Enclosure, Launch, Sandbox},
     wire::{RepoSpec, RunSpec, Stream},
 };
+
+/// What git is told where an agent in a sandbox could have planted something for it.
+const CAREFUL: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
 
 /// Git for one sprite.
 pub(super) struct Git<'a> {
     env: Vec<(OsString, OsString)>,
+    /// The same without what is secret, and without what opens a remote.
+    plain_env: Vec<(OsString, OsString)>,
+    /// Whether the agent is in a sandbox.
+    is_careful: bool,
     voice: &'a Voice,
     /// What is hidden from hooks and filters of a clone that is there already: an agent may have
     /// written them.
@@ -32,7 +43,18 @@ pub(super) struct Git<'a> {
 
 impl<'a> Git<'a> {
     pub(super) fn of(spec: &RunSpec, voice: &'a Voice) -> Self {
-        Self { env: environment(spec), voice, hide: spec.hide.iter().map(PathBuf::from).collect() }
+        let is_careful = spec.sandbox.is_some();
+        let plain = spec.env.iter().filter(|it| !it.secret);
+        let mut plain_env: Vec<_> =
+            plain.map(|it| (it.name.clone().into(), it.value.clone().into())).collect();
+        let mut env = environment(spec);
+        if is_careful {
+            for env in [&mut env, &mut plain_env] {
+                env.push(("GIT_CONFIG_GLOBAL".into(), "/dev/null".into()));
+            }
+        }
+        let hide = spec.hide.iter().map(PathBuf::from).collect();
+        Self { env, plain_env, is_careful, voice, hide }
     }
 
     /// Makes a clone, whole or not at all.
@@ -56,7 +78,7 @@ impl<'a> Git<'a> {
         // Nothing of an agent's is in a new clone, and it may lie right beside what is hidden.
         let as_told = (beside.display().to_string(), workdir.display().to_string());
         let done =
-            self.git(parent, arguments, Vec::new(), &[], Some(&as_told)).await.and_then(|()| {
+            self.git(parent, arguments, Place::new_clone(), Some(&as_told)).await.and_then(|()| {
                 // The place may be an empty directory, and renaming replaces only that.
                 std::fs::rename(&beside, workdir)
                     .map_err(|error| format!("{}: {error}", workdir.display()))
@@ -100,7 +122,27 @@ impl<'a> Git<'a> {
         args: Vec<OsString>,
         keep: &[PathBuf],
     ) -> Result<(), String> {
-        self.git(workdir, args, self.hide.clone(), keep, None).await
+        self.git(workdir, args, self.place(keep, None), None).await
+    }
+
+    /// As [`Git::run`], and inside of a sandbox where there is one. With the run's secrets only
+    /// where a remote is asked.
+    pub(super) async fn run_within(
+        &self,
+        workdir: &Path,
+        args: Vec<OsString>,
+        keep: &[PathBuf],
+        sandbox: Option<&Sandbox>,
+        asks_remote: bool,
+    ) -> Result<(), String> {
+        let place = Place { is_told_secrets: asks_remote, ..self.place(keep, sandbox) };
+        self.git(workdir, args, place, None).await
+    }
+
+    /// Around what git is run in a place that an agent may have written to.
+    fn place(&self, keep: &[PathBuf], sandbox: Option<&Sandbox>) -> Place {
+        let enclosure = Enclosure { keep: keep.to_vec(), sandbox: sandbox.cloned() };
+        Place { hide: self.hide.clone(), enclosure, is_told_secrets: sandbox.is_none() }
     }
 
     /// Asks git there: its first line; none where it answers no.
@@ -110,7 +152,7 @@ impl<'a> Git<'a> {
         args: &[&str],
     ) -> Result<Option<String>, String> {
         let args = args.iter().map(OsString::from).collect();
-        let (line, _) = self.quietly(workdir, args, &[]).await?;
+        let (line, _) = self.quietly(workdir, args, &[], None).await?;
         Ok(line)
     }
 
@@ -121,8 +163,9 @@ impl<'a> Git<'a> {
         workdir: &Path,
         args: Vec<OsString>,
         keep: &[PathBuf],
+        sandbox: Option<&Sandbox>,
     ) -> Result<(Option<String>, Option<String>), String> {
-        let mut child = self.start(workdir, args, self.hide.clone(), keep)?;
+        let mut child = self.start(workdir, args, self.place(keep, sandbox))?;
         drop(child.stdin.take());
         let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
         let line = String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned);
@@ -134,22 +177,17 @@ impl<'a> Git<'a> {
         Ok((None, Some(last_word(&said, output.status))))
     }
 
-    fn start(
-        &self,
-        workdir: &Path,
-        args: Vec<OsString>,
-        hide: Vec<PathBuf>,
-        keep: &[PathBuf],
-    ) -> Result<Child, String> {
+    fn start(&self, workdir: &Path, args: Vec<OsString>, place: Place) -> Result<Child, String> {
+        let careful = CAREFUL.iter().filter(|_| self.is_careful).map(OsString::from);
+        let env = if place.is_told_secrets { &self.env } else { &self.plain_env };
         let launch = Launch {
             program: "git".into(),
-            args,
-            env: self.env.clone(),
+            args: careful.chain(args).collect(),
+            env: env.clone(),
             workdir: PathBuf::from(workdir),
-            hide,
+            hide: place.hide,
         };
-        let enclosure = Enclosure { keep: keep.to_vec(), sandbox: None };
-        process::start_in(&launch, &enclosure).map_err(|error| error.to_string())
+        process::start_in(&launch, &place.enclosure).map_err(|error| error.to_string())
     }
 
     /// Runs git; what it says are system lines of the run, and its last word is the error. A place
@@ -158,11 +196,10 @@ impl<'a> Git<'a> {
         &self,
         workdir: &Path,
         args: Vec<OsString>,
-        hide: Vec<PathBuf>,
-        keep: &[PathBuf],
+        place: Place,
         as_told: Option<&(String, String)>,
     ) -> Result<(), String> {
-        let mut child = self.start(workdir, args, hide, keep)?;
+        let mut child = self.start(workdir, args, place)?;
         drop(child.stdin.take());
         let mut said = Vec::new();
         // Both are read to their end: git dies of a pipe that nobody reads.
@@ -187,6 +224,20 @@ impl<'a> Git<'a> {
         tokio::join!(words, rest);
         let status = child.wait().await.map_err(|error| error.to_string())?;
         if status.success() { Ok(()) } else { Err(last_word(&said, status)) }
+    }
+}
+
+/// What stands around one run of git.
+struct Place {
+    hide: Vec<PathBuf>,
+    enclosure: Enclosure,
+    is_told_secrets: bool,
+}
+
+impl Place {
+    /// Nothing: nobody's hand was there.
+    fn new_clone() -> Self {
+        Self { hide: Vec::new(), enclosure: Enclosure::default(), is_told_secrets: true }
     }
 }
 

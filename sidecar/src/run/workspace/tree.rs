@@ -12,6 +12,7 @@ use std::{
 
 use super::git::Git;
 use crate::{
+    process::Sandbox,
     steps::step,
     wire::{RepoSpec, RunSpec, WorktreeSpec},
 };
@@ -33,10 +34,10 @@ pub(super) async fn prepare(
 ) -> Result<Repository, String> {
     let (of, place) = (Path::new(&tree.of), Path::new(&spec.workdir));
     if place.join(".git").exists() {
-        return repository(git, of, place).await;
+        return repository(git, spec, of, place).await;
     }
     if let Some(repo) = &spec.repo {
-        source(git, of, repo, &spec.job_id).await?;
+        source(git, spec, of, repo).await?;
     }
     if !of.is_dir() {
         let of = of.display();
@@ -50,21 +51,52 @@ pub(super) async fn prepare(
         ));
     }
     add(git, spec, tree, of, place).await?;
-    repository(git, of, place).await
+    repository(git, spec, of, place).await
+}
+
+/// What keeps git while it works in a repository for an agent in a sandbox. One that was named may
+/// be another such agent's work, whose settings could make git run anything. Clones that the
+/// server made are not theirs to configure.
+fn around(spec: &RunSpec, of: &Path, write: &[PathBuf]) -> Option<Sandbox> {
+    let sandbox = spec.sandbox.as_ref()?;
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let place = real(of);
+    if spec.hide.iter().any(|data| place.starts_with(real(Path::new(data)))) {
+        return None;
+    }
+    let mut read: Vec<PathBuf> = sandbox.read.iter().map(PathBuf::from).collect();
+    read.push(place);
+    Some(Sandbox { write: write.to_vec(), read })
+}
+
+/// Where the repository is that a directory is in, of which git is only asked.
+async fn common(git: &Git<'_>, of: &Path) -> Result<Option<PathBuf>, String> {
+    let common = git.ask(of, &["rev-parse", "--git-common-dir"]).await?;
+    Ok(common.and_then(|common| fs::canonicalize(of.join(common)).ok()))
 }
 
 /// The clone that worktrees are made of, as fresh as its remote.
-async fn source(git: &Git<'_>, of: &Path, repo: &RepoSpec, job_id: &str) -> Result<(), String> {
+async fn source(git: &Git<'_>, spec: &RunSpec, of: &Path, repo: &RepoSpec) -> Result<(), String> {
     if !of.join(".git").exists() {
         let whole = RepoSpec { branch: None, ..repo.clone() };
-        match git.clone(of, &whole, job_id).await {
+        match git.clone(of, &whole, &spec.job_id).await {
             // Another agent's run was faster.
             Err(_) if of.join(".git").exists() => {}
             done => return done,
         }
     }
     let fetch = ["fetch", "--prune", "origin"].iter().map(OsString::from).collect();
-    git.run(of, fetch, &[]).await.map_err(|why| format!("{} could not be fetched: {why}", repo.url))
+    let write: Vec<PathBuf> = common(git, of).await?.into_iter().collect();
+    let sandbox = around(spec, of, &write);
+    let mend = match &sandbox {
+        Some(_) => {
+            "; for isolation sandbox git fetches without your keys: leave out repo or workdir"
+        }
+        None => "",
+    };
+    git.run_within(of, fetch, &[], sandbox.as_ref(), true)
+        .await
+        .map_err(|why| format!("{} could not be fetched: {why}{mend}", repo.url))
 }
 
 async fn add(
@@ -99,8 +131,11 @@ async fn add(
         _ => {}
     }
     let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let mut write: Vec<PathBuf> = common(git, of).await?.into_iter().collect();
+    let sandbox = around(spec, of, &write);
     // What a crash left in git's notes.
-    git.run(of, arguments(&["worktree", "prune"]), &[]).await.map_err(failed)?;
+    let prune = arguments(&["worktree", "prune"]);
+    git.run_within(of, prune, &[], sandbox.as_ref(), false).await.map_err(failed)?;
     let mut words = arguments(&["worktree", "add", "--quiet"]);
     let branch = format!("refs/heads/{}", tree.branch);
     let known = git.ask(of, &["rev-parse", "--verify", "--quiet", &branch]).await?.is_some();
@@ -113,7 +148,11 @@ async fn add(
     }
     // Git takes an empty directory; a hidden place could not be made otherwise.
     fs::create_dir_all(&beside).map_err(disk)?;
-    git.run(of, words, std::slice::from_ref(&beside)).await.map_err(failed)?;
+    write.push(beside.clone());
+    let sandbox = around(spec, of, &write);
+    git.run_within(of, words, std::slice::from_ref(&beside), sandbox.as_ref(), false)
+        .await
+        .map_err(failed)?;
     step("place worktree", || fs::rename(&beside, place)).map_err(disk)
 }
 
@@ -142,14 +181,17 @@ async fn base(git: &Git<'_>, of: &Path, repo: Option<&RepoSpec>) -> Result<Strin
 ///
 /// What stands in the worktree is the agent's to write, so it is not believed: which of the
 /// repository's notes is this worktree's is looked up among them.
-async fn repository(git: &Git<'_>, of: &Path, place: &Path) -> Result<Repository, String> {
+async fn repository(
+    git: &Git<'_>,
+    spec: &RunSpec,
+    of: &Path,
+    place: &Path,
+) -> Result<Repository, String> {
     let lost = |why: &str| {
         let place = place.display();
         format!("{place} is a worktree {why}; move it away, and it is made anew")
     };
-    let common = git.ask(of, &["rev-parse", "--git-common-dir"]).await?;
-    let common = common.and_then(|common| fs::canonicalize(of.join(common)).ok());
-    let common = common.ok_or_else(|| lost("whose repository is gone"))?;
+    let common = common(git, of).await?.ok_or_else(|| lost("whose repository is gone"))?;
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     let beside = place.with_file_name(format!(".tree-{name}"));
     let own = match (notes(&common, place).as_slice(), notes(&common, &beside).as_slice()) {
@@ -158,8 +200,10 @@ async fn repository(git: &Git<'_>, of: &Path, place: &Path) -> Result<Repository
             let mut words: Vec<OsString> =
                 ["worktree", "repair"].iter().map(OsString::from).collect();
             words.push(place.into());
-            let (_, failed) =
-                git.quietly(of, words, &[place.to_owned()]).await.map_err(|why| lost(&why))?;
+            let keep = [place.to_owned()];
+            let sandbox = around(spec, of, &[common.clone(), place.to_owned()]);
+            let mended = git.quietly(of, words, &keep, sandbox.as_ref()).await;
+            let (_, failed) = mended.map_err(|why| lost(&why))?;
             if let Some(why) = failed {
                 return Err(lost(&format!("that git could not mend ({why})")));
             }
