@@ -48,8 +48,13 @@ All settings, with their environment variables: docs/configuration.md")]
   open-dispatch chat --channel ops           another channel
   open-dispatch chat < lines                 says each line, and waits for what comes of it
 
-A terminal that does not mark what is pasted (bracketed paste) is very slow with large
-pastes, and Ctrl-C waits behind them: pipe such a text in.")]
+In a terminal, @NAME in front sends a line to that agent, and /use NAME all that
+follow. What an agent asks for is answered at the line: y, n, n and why, a for
+always, a number or words to a question. Ctrl-C ends the turn that runs, and once
+more leaves.
+
+A line that is typed holds 16 KiB, and 64 lines wait. What a terminal pastes beyond that
+without marking it (bracketed paste) is left out, and told: pipe such a text in.")]
     Chat(ChatArgs),
 
     /// Run one task as a Job
