@@ -19,7 +19,7 @@ use open_dispatch::{
         Approval, ApprovalState, Conversation, Op, Store, Subject, TurnState, memory::MemoryStore,
     },
 };
-use sprite_reporter::wire::ApprovalKind;
+use sprite_reporter::wire::{ApprovalKind, Attachment};
 
 fn world() -> World {
     World::new(Fake::with_lookup(true), Arc::new(FreeSteps))
@@ -354,6 +354,7 @@ async fn a_line_that_comes_again_does_nothing() {
             conversation: place("main"),
             author: "ada".into(),
             text: line.into(),
+            attachments: Vec::new(),
         };
         // The fifteenth's sister has the same text.
         let first = world.commands.handle(&incoming).await.unwrap();
@@ -411,6 +412,7 @@ async fn two_messages_at_the_same_instant_are_both_queued_in_the_order_of_their_
         conversation: place("main"),
         author: format!("person-{key}"),
         text: format!("message {key}"),
+        attachments: Vec::new(),
     };
     let lines: Vec<Incoming> = (0..20).map(line).collect();
     let taken = lines.iter().map(|line| world.commands.handle(line));
@@ -420,6 +422,37 @@ async fn two_messages_at_the_same_instant_are_both_queued_in_the_order_of_their_
     let turns = world.store.turns(&uid, 0, 100).await.unwrap();
     let numbers: Vec<u64> = turns.iter().map(|turn| turn.n).collect();
     assert_eq!(numbers, (1..=20).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn files_go_to_the_agent_with_the_message_and_are_never_dropped_in_silence() {
+    let mut world = world();
+    world.told("/od-start bot").await;
+    let file = Attachment { id: "ab".repeat(32), name: "shot.png".into(), size: 7 };
+    let line = |key: &str, text: &str| Incoming {
+        key: format!("console/{key}"),
+        conversation: place("main"),
+        author: "ada".into(),
+        text: text.into(),
+        attachments: vec![file.clone()],
+    };
+    let lines = ["what is this?", "", "/od-send bot look", "/od-run true", "/od-retry bot"];
+    let mut told = Vec::new();
+    for text in lines {
+        let taken = world.commands.handle(&line(text, text)).await.unwrap();
+        let subject = world.store.delivery(&taken.delivery).await.unwrap().unwrap().subject;
+        if let Subject::Notice { text } = subject {
+            told.push(text);
+        }
+    }
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|text| text.starts_with("Files go with a message")), "{told:?}");
+    let uid = world.agent("bot").await.metadata.uid;
+    let turns = world.store.turns(&uid, 0, 9).await.unwrap();
+    let texts: Vec<&str> = turns.iter().map(|turn| turn.text.as_str()).collect();
+    assert_eq!(texts, ["what is this?", "", "look"]);
+    assert!(turns.iter().all(|turn| turn.attachments == [file.clone()]));
+    assert_eq!(world.store.list(Kind::Job, None, 9).await.unwrap().items, []);
 }
 
 #[tokio::test]
@@ -436,7 +469,8 @@ async fn the_server_says_what_nobody_said_and_off_the_console_a_shell_is_no_defa
         let conversation =
             Conversation { platform: platform.into(), channel: "c".into(), thread: None };
         let (key, author) = ("k".to_owned(), "ada".to_owned());
-        let line = Incoming { key, conversation, author, text: text.into() };
+        let line =
+            Incoming { key, conversation, author, text: text.into(), attachments: Vec::new() };
         let taken = commands.handle(&line).await.unwrap();
         match store.delivery(&taken.delivery).await.unwrap().unwrap().subject {
             Subject::Notice { text } => text,

@@ -55,6 +55,7 @@ impl Chat {
             conversation: place(),
             author: "ada".into(),
             text: text.into(),
+            attachments: Vec::new(),
         }
     }
 

@@ -233,7 +233,7 @@ impl House {
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
             let settings = Settings { defaults: defaults.clone() };
             let commands = Commands::new(store.clone(), ambient.clone(), settings);
-            console::router(Arc::clone(hub), Arc::new(commands))
+            console::router(Arc::clone(hub), Arc::new(commands), Some(Arc::clone(&files)))
         });
 
         let mut engine = Engine::new(store.clone(), ambient.clone()).with_metrics(metrics.clone());

@@ -201,6 +201,7 @@ impl World {
             conversation: place(channel),
             author: "ada".into(),
             text: text.into(),
+            attachments: Vec::new(),
         };
         loop {
             match self.commands.handle(&line).await {

@@ -21,6 +21,7 @@ mod talk;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use sprite_reporter::wire::Attachment;
 
 pub(super) use find::{approvals_of, sprites_of};
 
@@ -55,6 +56,8 @@ pub struct Incoming {
     pub author: String,
     /// What was said.
     pub text: String,
+    /// Files that came with it. They go to an agent, with the message.
+    pub attachments: Vec<Attachment>,
 }
 
 impl Incoming {
@@ -194,6 +197,10 @@ impl Commands {
         line: &Incoming,
         round: u32,
     ) -> Result<Effect, Error> {
+        // What somebody attached is never dropped in silence.
+        if !line.attachments.is_empty() && !matches!(command, Command::Send { .. }) {
+            return Ok(Effect::text(replies::files_go_with_messages()));
+        }
         match command {
             Command::Start(start) => self.start(&start, line, round).await,
             Command::Send { to, text } => self.send(&to, &text, line).await,
