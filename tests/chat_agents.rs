@@ -19,7 +19,7 @@ use open_dispatch::{
         Approval, ApprovalState, Conversation, Op, Store, Subject, TurnState, memory::MemoryStore,
     },
 };
-use sprite_reporter::wire::ApprovalKind;
+use sprite_reporter::wire::{ApprovalKind, Attachment};
 
 fn world() -> World {
     World::new(Fake::with_lookup(true), Arc::new(FreeSteps))
@@ -413,6 +413,34 @@ async fn two_messages_at_the_same_instant_are_both_queued_in_the_order_of_their_
     let turns = world.store.turns(&uid, 0, 100).await.unwrap();
     let numbers: Vec<u64> = turns.iter().map(|turn| turn.n).collect();
     assert_eq!(numbers, (1..=20).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn files_go_to_the_agent_with_the_message_and_are_never_dropped_in_silence() {
+    let mut world = world();
+    world.told("/od-start bot").await;
+    let file = Attachment { id: "ab".repeat(32), name: "shot.png".into(), size: 7 };
+    let line = |key: &str, text: &str| Incoming {
+        attachments: vec![file.clone()],
+        ..Incoming::typed(format!("console/{key}"), place("main"), "ada", text)
+    };
+    let lines = ["what is this?", "", "/od-send bot look", "/od-run true", "/od-retry bot"];
+    let mut told = Vec::new();
+    for text in lines {
+        let taken = world.commands.handle(&line(text, text)).await.unwrap();
+        let subject = world.store.delivery(&taken.delivery).await.unwrap().unwrap().subject;
+        if let Subject::Notice { text } = subject {
+            told.push(text);
+        }
+    }
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|text| text.starts_with("Files go with a message")), "{told:?}");
+    let uid = world.agent("bot").await.metadata.uid;
+    let turns = world.store.turns(&uid, 0, 9).await.unwrap();
+    let texts: Vec<&str> = turns.iter().map(|turn| turn.text.as_str()).collect();
+    assert_eq!(texts, ["what is this?", "", "look"]);
+    assert!(turns.iter().all(|turn| turn.attachments == [file.clone()]));
+    assert_eq!(world.store.list(Kind::Job, None, 9).await.unwrap().items, []);
 }
 
 #[tokio::test]

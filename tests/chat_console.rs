@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use axum::{body::Body, http::Request};
 use jiff::Timestamp;
 use open_dispatch::{
     ambient::Ambient,
@@ -17,7 +18,9 @@ use open_dispatch::{
     resource::{
         API_VERSION, AnyObject, ConditionStatus, Job, Kind, OwnerReference, Sprite, SpriteSpec,
     },
-    store::{DeliveryState, Expect, Op, Part, Store, Transaction, memory::MemoryStore},
+    store::{
+        DeliveryState, Expect, Op, Part, Store, Transaction, files::Files, memory::MemoryStore,
+    },
 };
 use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream};
 use tokio::{
@@ -25,6 +28,7 @@ use tokio::{
     net::TcpListener,
     task::JoinHandle,
 };
+use tower::ServiceExt as _;
 use url::Url;
 
 /// What a terminal printed.
@@ -77,7 +81,7 @@ impl Life {
         let commands = Arc::new(Commands::new(store, ambient, Settings::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let router = console::router(Arc::clone(&hub), commands);
+        let router = console::router(Arc::clone(&hub), commands, None);
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, hub, engine, serving }
     }
@@ -379,11 +383,45 @@ async fn a_closed_console_lets_its_terminals_go() {
     let commands = Arc::new(Commands::new(store, ambient, Settings::default()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url: Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let router = console::router(Arc::clone(&hub), commands);
+    let router = console::router(Arc::clone(&hub), commands, None);
     let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let stream = http().get(url.join("/console/stream").unwrap()).send().await.unwrap();
     hub.close();
     let text = stream.text().await.unwrap();
     assert_eq!(text, "{\"op\":\"heartbeat\",\"n\":0}\n");
     serving.abort();
+}
+
+#[tokio::test]
+async fn a_line_names_files_that_were_uploaded_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
+    let stored = files.put_bytes("a picture".into(), 100).await.unwrap();
+    let store = MemoryStore::new();
+    let ambient = Ambient::real();
+    let hub = ConsoleHub::new(Arc::clone(&store) as _, Arc::clone(&ambient.clock));
+    let commands = Arc::new(Commands::new(Arc::clone(&store) as _, ambient, Settings::default()));
+    let with_files = console::router(Arc::clone(&hub), Arc::clone(&commands), Some(files));
+    let without = console::router(hub, commands, None);
+    let say = async |router: &axum::Router, key: &str, text: &str, id: &str, name: &str| {
+        let body = serde_json::json!({
+            "requestId": key, "text": text, "attachments": [{"id": id, "name": name}],
+        });
+        let request =
+            Request::post("/console/messages").body(Body::from(body.to_string())).unwrap();
+        router.clone().oneshot(request).await.unwrap().status().as_u16()
+    };
+    let id = stored.id.as_str();
+    assert_eq!(say(&with_files, "a", "/od-send bot x", id, "../a").await, 422);
+    assert_eq!(say(&with_files, "b", "/od-send bot x", &"0".repeat(64), "a").await, 404);
+    assert_eq!(say(&without, "c", "/od-send bot x", id, "a").await, 404);
+    assert_eq!(store.writes(), 0, "what is refused does nothing");
+    let line = serde_json::json!({"requestId": "d", "text": "/od-start bot"});
+    let request = Request::post("/console/messages").body(Body::from(line.to_string())).unwrap();
+    assert_eq!(with_files.clone().oneshot(request).await.unwrap().status().as_u16(), 202);
+    assert_eq!(say(&with_files, "e", "", id, "shot.png").await, 202);
+    let agent = store.get(Kind::Agent, "bot").await.unwrap().unwrap();
+    let turns = store.turns(&agent.metadata().uid, 0, 9).await.unwrap();
+    let attached = &turns[0].attachments[0];
+    assert_eq!((attached.id.as_str(), attached.name.as_str(), attached.size), (id, "shot.png", 9));
 }

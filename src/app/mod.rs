@@ -247,7 +247,7 @@ impl House {
         let settings = Settings { defaults: defaults.clone() };
         let commands = Arc::new(Commands::new(store.clone(), ambient.clone(), settings));
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
-            console::router(Arc::clone(hub), Arc::clone(&commands))
+            console::router(Arc::clone(hub), Arc::clone(&commands), Some(Arc::clone(&files)))
         });
 
         let mut engine = Engine::new(store.clone(), ambient.clone()).with_metrics(metrics.clone());

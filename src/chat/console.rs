@@ -50,7 +50,11 @@ use super::{
 };
 use crate::{
     ambient::Clock,
-    store::{Conversation, Store},
+    store::{
+        Conversation, Store,
+        attached::{NotAttached, attachments},
+        files::Files,
+    },
 };
 
 /// The platform's name in conversations.
@@ -381,16 +385,19 @@ impl Platform for ConsoleHub {
 struct Rooms {
     hub: Arc<ConsoleHub>,
     commands: Arc<Commands>,
+    files: Option<Arc<Files>>,
 }
 
 /// The console's routes: `POST /console/messages`, `POST /console/acks` and
 /// `GET /console/stream`. They carry no authentication of their own.
-pub fn router(hub: Arc<ConsoleHub>, commands: Arc<Commands>) -> Router {
+///
+/// `files` are those that a line can name as attached; without them, it can name none.
+pub fn router(hub: Arc<ConsoleHub>, commands: Arc<Commands>, files: Option<Arc<Files>>) -> Router {
     Router::new()
         .route("/console/messages", post(messages))
         .route("/console/acks", post(acks))
         .route("/console/stream", get(stream_frames))
-        .with_state(Rooms { hub, commands })
+        .with_state(Rooms { hub, commands, files })
 }
 
 /// An error as the API gives them: a Kubernetes `Status`.
@@ -431,15 +438,25 @@ async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
             return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
         }
     }
-    if said.text.trim().is_empty() {
+    if said.text.trim().is_empty() && said.attachments.is_empty() {
         let message = "text is empty; say something";
         return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
     }
+    let size = |id: &str| rooms.files.as_ref().and_then(|files| files.size(id));
+    let attachments = match attachments(said.attachments, size) {
+        Ok(attachments) => attachments,
+        Err(error @ NotAttached::NotFound(_)) => {
+            return failure(StatusCode::NOT_FOUND, "NotFound", error.to_string());
+        }
+        Err(error) => {
+            return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", error.to_string());
+        }
+    };
     let key = format!("{NAME}/{}", said.request_id);
     let place = Conversation { platform: NAME.to_owned(), channel: said.channel, thread: None };
     let author = said.author.filter(|author| is_token(author));
     let author = author.unwrap_or_else(|| NAMELESS.to_owned());
-    let line = Incoming::typed(key, place, author, said.text);
+    let line = Incoming { attachments, ..Incoming::typed(key, place, author, said.text) };
     match rooms.commands.handle(&line).await {
         Ok(taken) => {
             let heard = Heard { deliveries: vec![taken.delivery], again: taken.again };

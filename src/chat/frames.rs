@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::attached::NamedFile;
+
 /// The channel of a terminal that names none.
 pub const DEFAULT_CHANNEL: &str = "main";
 
@@ -63,6 +65,9 @@ pub struct Said {
     pub channel: String,
     /// The line.
     pub text: String,
+    /// Files that come with it; each was uploaded before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<NamedFile>,
     /// Who says it, for the record.
     #[serde(default)]
     pub author: Option<String>,

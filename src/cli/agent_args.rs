@@ -98,7 +98,7 @@ pub struct SendArgs {
     #[arg(short, long)]
     pub follow: bool,
     /// A file that comes with the message; may be given more than once
-    #[arg(long, value_name = "FILE")]
+    #[arg(long = "file", visible_alias = "attach", value_name = "PATH")]
     pub attach: Vec<PathBuf>,
     /// Where the server is.
     #[command(flatten)]

@@ -162,7 +162,7 @@ Then: open-dispatch send api-bot -f 'What does this project do?'")]
     #[command(after_help = "Examples:
   open-dispatch send -f api-bot Run the tests and fix what fails.
   open-dispatch send api-bot - < message.md
-  open-dispatch send --attach shot.png api-bot 'Why does it look like this?'
+  open-dispatch send --file shot.png api-bot 'Why does it look like this?'
 
 Flags stand in front of the message. Messages are answered in order, one at a time. Without -f it
 prints the turn's number and returns. With -f it prints the answer and exits with

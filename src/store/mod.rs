@@ -16,6 +16,7 @@
 //! [`Bell`] only says *that* something changed; whoever hears it reads again. A bell that was
 //! missed costs time, never truth.
 
+pub mod attached;
 pub mod data;
 pub mod files;
 mod ledger;

@@ -21,6 +21,7 @@ mod talk;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use sprite_reporter::wire::Attachment;
 
 pub(super) use find::{approvals_of, sprites_of};
 
@@ -54,6 +55,8 @@ pub struct Incoming {
     pub user: String,
     /// What was said.
     pub text: String,
+    /// Files that came with it. They go to an agent, with the message.
+    pub attachments: Vec<Attachment>,
     /// How it came.
     pub via: Via,
     /// What the platform needs for answering just this line, such as the id of a Discord
@@ -90,6 +93,7 @@ impl Incoming {
             user: author.clone(),
             author,
             text: text.into(),
+            attachments: Vec::new(),
             via: Via::Addressed,
             handle: None,
         }
@@ -225,6 +229,10 @@ impl Commands {
         line: &Incoming,
         round: u32,
     ) -> Result<Effect, Error> {
+        // What somebody attached is never dropped in silence.
+        if !line.attachments.is_empty() && !matches!(command, Command::Send { .. }) {
+            return Ok(Effect::text(replies::files_go_with_messages()));
+        }
         match command {
             Command::Start(start) => self.start(&start, line, round).await,
             Command::Send { to, text } => self.send(&to, &text, line).await,

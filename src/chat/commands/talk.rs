@@ -31,11 +31,19 @@ impl Commands {
                 suspended: agent.spec.suspend,
             })
             .collect();
+        let with_files = !line.attachments.is_empty();
         Ok(match route(&line.conversation, text, &listeners) {
             Route::To { name, text } => {
                 let agent = agents.iter().find(|agent| agent.metadata.name == name);
                 match agent {
                     Some(agent) => self.queue(agent, &text, line),
+                    None => Effect::text(help::nobody_listens()),
+                }
+            }
+            // Files speak for themselves.
+            Route::Empty(name) if with_files => {
+                match agents.iter().find(|agent| agent.metadata.name == name) {
+                    Some(agent) => self.queue(agent, "", line),
                     None => Effect::text(help::nobody_listens()),
                 }
             }
@@ -69,7 +77,7 @@ impl Commands {
         if agent.spec.suspend {
             return Effect::text(replies::asleep_for_good(name));
         }
-        let turn = self.turn(agent, text, line);
+        let turn = Turn { attachments: line.attachments.clone(), ..self.turn(agent, text, line) };
         let answer = Answer::Turn { id: turn.id.clone() };
         Effect { ops: vec![Op::unchanged(agent.clone()), Op::AddTurn(turn)], answer }
     }

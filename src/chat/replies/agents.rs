@@ -6,7 +6,7 @@ use super::{ago, aligned, fenced, usd};
 use crate::{
     chat::{changes::Change, transcript::one_line},
     resource::{Agent, AgentCli, Budget, Channel, ConditionStatus, Isolation, Repo, RuntimeSpec},
-    store::{Turn, TurnState, TurnSums},
+    store::{Turn, TurnState},
 };
 
 /// The most agents that a table shows.
@@ -184,69 +184,6 @@ pub(in crate::chat) fn deleted(full_name: &str, already: bool) -> String {
     }
 }
 
-/// The answer to any wish for an agent that is being deleted.
-pub(in crate::chat) fn going(name: &str) -> String {
-    format!("{name} is being deleted; /od-start {name} makes a new one once it is gone")
-}
-
-/// The answer to a message for an agent that was stopped.
-pub(in crate::chat) fn asleep_for_good(name: &str) -> String {
-    format!(
-        "{name} is stopped, so nothing was done with that; /od-start {name} goes on with its \
-         session, then say it again"
-    )
-}
-
-/// The answer to a message where all agents were stopped.
-pub(in crate::chat) fn all_asleep(names: &[String]) -> String {
-    format!(
-        "All agents that listen here are stopped, so nothing was done with that: {}. \
-         /od-start NAME goes on with one, then say it again",
-        names.join(", ")
-    )
-}
-
-/// The answer to a name without a message.
-pub(in crate::chat) fn nothing_said(name: &str) -> String {
-    format!("{name} is there; say what it shall do, as in {name}: run the tests")
-}
-
-/// The answer to a message that does not say for which agent it is.
-pub(in crate::chat) fn which(names: &[String]) -> String {
-    let first = names.first().map_or("NAME", String::as_str);
-    format!(
-        "Several agents listen here, and nobody got that: {}. Begin with the name of the one \
-         that you mean, as in {first}: run the tests",
-        names.join(", ")
-    )
-}
-
-/// The answer to `/od-cancel` of an agent; `behind` is how many more turns wait.
-pub(in crate::chat) fn cancelled(name: &str, turn: Option<&Turn>, behind: usize) -> String {
-    let Some(turn) = turn else {
-        return format!("{name} is at nothing that could be cancelled");
-    };
-    let what = one_line(&turn.text);
-    let front = match (&turn.cancelled_by, turn.state) {
-        (Some(by), _) => format!("{by} has cancelled that already: {what}"),
-        (None, TurnState::Queued) => format!("{name} will not begin with this: {what}"),
-        (None, _) => format!("{name} is interrupted: {what}"),
-    };
-    match behind {
-        0 => front,
-        1 => format!("{front}\n1 more message waits, and is next"),
-        more => format!("{front}\n{more} more messages wait, and are next"),
-    }
-}
-
-/// The answer to `/od-retry` of an agent where nothing failed.
-pub(in crate::chat) fn nothing_to_retry(name: &str, fresh: bool) -> String {
-    if fresh {
-        return format!("{name} begins a new session with the next message");
-    }
-    format!("{name} has no turn that failed or was cancelled, so there is nothing to do again")
-}
-
 /// What `/od-list` and `/od-status` know of an agent.
 pub(in crate::chat) struct Known {
     pub(in crate::chat) agent: Agent,
@@ -301,7 +238,7 @@ pub(in crate::chat) fn agents(agents: &[Known], now: Timestamp) -> String {
 }
 
 /// What an agent may spend, and what of it is spent.
-fn budget_of(agent: &Agent, budget: &Budget) -> String {
+pub(super) fn budget_of(agent: &Agent, budget: &Budget) -> String {
     let status = &agent.status;
     let mut parts = Vec::new();
     if let Some(limit) = &budget.usd {
@@ -311,65 +248,6 @@ fn budget_of(agent: &Agent, budget: &Budget) -> String {
         parts.push(format!("{} of {limit} turns", status.turns.done));
     }
     if parts.is_empty() { "no limit".to_owned() } else { parts.join(", ") }
-}
-
-/// Whether an agent has used what it may use.
-fn is_spent(budget: &Budget, sums: &TurnSums) -> bool {
-    let usd = budget.usd.as_ref().and_then(serde_json::Number::as_f64);
-    let micro = usd.map(|usd| (usd * 1e6).round());
-    // A cost of more than 2^53 millionths is a budget of nine billion dollars.
-    #[expect(clippy::cast_precision_loss, reason = "no cost comes near what is lost")]
-    let used = sums.usage.cost_micro_usd as f64;
-    micro.is_some_and(|limit| used >= limit) || budget.turns.is_some_and(|limit| sums.done >= limit)
-}
-
-/// Why a turn waits, in one line; nothing where it will begin at once. `ahead` is how many
-/// others come first.
-pub(in crate::chat) fn waiting_line(
-    agent: &Agent,
-    ahead: usize,
-    sums: &TurnSums,
-) -> Option<String> {
-    let name = &agent.metadata.name;
-    let conditions = &agent.status.conditions;
-    if ahead > 0 {
-        return Some(format!("{name}: queued behind {ahead}; /od-cancel {name} interrupts"));
-    }
-    if let Some(budget) = agent.spec.budget.as_ref().filter(|budget| is_spent(budget, sums)) {
-        let mut used = agent.clone();
-        used.status.cost.micro_usd = sums.usage.cost_micro_usd;
-        used.status.turns.done = sums.done;
-        let field = match budget.turns.is_some_and(|limit| sums.done >= limit) {
-            true => "budget.turns",
-            false => "budget.usd",
-        };
-        return Some(format!(
-            "{name}: its budget is spent ({}), so this waits; /od-set {name} {field}=N raises it",
-            budget_of(&used, budget)
-        ));
-    }
-    if let Some(stalled) =
-        conditions.get("Stalled").filter(|stalled| stalled.status == ConditionStatus::True)
-    {
-        let why = match stalled.message.is_empty() {
-            true => stalled.reason.clone(),
-            false => one_line(&stalled.message),
-        };
-        return Some(format!(
-            "{name}: cannot begin with this yet: {why}; it is tried again, and /od-status {name} \
-             tells more"
-        ));
-    }
-    let ready = conditions.get("Ready");
-    match ready.map_or("", |ready| ready.reason.as_str()) {
-        _ if conditions.is_true("Ready") => None,
-        _ if conditions.is_true("Asleep") => Some(format!("{name} wakes up")),
-        "Asleep" => Some(format!("{name} wakes up")),
-        "WaitingForSlot" => {
-            Some(format!("{name} waits for a free slot; /od-status {name} tells its place"))
-        }
-        _ => Some(format!("{name} starts")),
-    }
 }
 
 fn channel_of(channel: &Channel) -> String {
@@ -451,7 +329,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{chat::changes::changes, resource::merge::merge_patch};
+    use crate::{
+        chat::{changes::changes, replies::waiting_line},
+        resource::merge::merge_patch,
+        store::TurnSums,
+    };
 
     fn agent(name: &str, change: &Value) -> Agent {
         let mut spec = json!({"agent": {"claude": {"model": "opus"}}});
@@ -531,28 +413,6 @@ mod tests {
             deleted("agent/a", false),
             deleted("job/a", false),
             deleted("agent/a", true),
-        ];
-        insta::assert_snapshot!(told.join("\n-----\n"));
-    }
-
-    #[test]
-    fn replies_about_messages_read_well() {
-        let names = ["a", "b"].map(str::to_owned);
-        let running = turn("fix\nit", TurnState::Running);
-        let mut twice = running.clone();
-        twice.cancelled_by = Some("ann".into());
-        let told = [
-            going("a"),
-            asleep_for_good("a"),
-            all_asleep(&names),
-            nothing_said("a"),
-            which(&names),
-            cancelled("a", None, 0),
-            cancelled("a", Some(&running), 0),
-            cancelled("a", Some(&turn("next", TurnState::Queued)), 1),
-            cancelled("a", Some(&twice), 2),
-            nothing_to_retry("a", false),
-            nothing_to_retry("a", true),
         ];
         insta::assert_snapshot!(told.join("\n-----\n"));
     }

@@ -7,6 +7,7 @@ mod agents;
 mod approvals;
 mod jobs;
 mod refusals;
+mod talk;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub(in crate::chat) use approvals::*;
 use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
 pub(in crate::chat) use refusals::*;
+pub(in crate::chat) use talk::*;
 
 use crate::store::Conversation;
 

@@ -321,6 +321,7 @@ async fn say(shared: &Arc<Shared>, text: String) -> Result<Vec<String>, Error> {
         request_id: options.ambient.ids.uid(),
         channel: options.channel.clone(),
         text,
+        attachments: Vec::new(),
         author: None,
     };
     loop {

@@ -4,7 +4,7 @@
 //! gets the turn that it made. What moves a turn on is the Agent's controller and what its sprite
 //! reports; from here one can only be asked to end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -24,7 +24,10 @@ use super::{
 use crate::{
     resource::{Agent, Kind},
     server::{State, body, hub::Topic, status::Problem},
-    store::{self, Conversation, Delivery, Op, Receipt, Subject, Transaction, Turn},
+    store::{
+        self, Conversation, Delivery, Op, Receipt, Subject, Transaction, Turn,
+        attached::{NamedFile, NotAttached, attachments},
+    },
 };
 
 /// The largest request.
@@ -39,8 +42,6 @@ const PAGE: usize = 100;
 const MOST: usize = 1000;
 /// The longest that somebody can wait for a turn's end with one request.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The most files that come with a turn.
-const MAX_FILES: usize = 32;
 
 /// What somebody says.
 #[derive(Debug, Deserialize)]
@@ -53,15 +54,7 @@ struct Said {
     #[serde(default)]
     conversation: Option<Conversation>,
     #[serde(default)]
-    attachments: Vec<Attached>,
-}
-
-/// A file that was uploaded before.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Attached {
-    id: String,
-    name: String,
+    attachments: Vec<NamedFile>,
 }
 
 /// Who asks for a turn's end.
@@ -122,11 +115,12 @@ fn queue(
     said: &Said,
 ) -> Result<(Turn, Transaction), Problem> {
     let shared = &state.0;
+    let attachments = attached_files(state, said.attachments.clone())?;
     let now = shared.ambient.clock.now();
     let author = said.author.as_deref().filter(|author| !author.is_empty()).unwrap_or(API);
     let uid = &agent.metadata.uid;
     let turn = Turn {
-        attachments: attachments(state, &said.attachments)?,
+        attachments,
         conversation: said.conversation.clone(),
         ..Turn::queued(shared.ambient.ids.uid(), uid, said.text.clone(), author, now)
     };
@@ -153,9 +147,6 @@ fn check(said: &Said) -> Result<(), Problem> {
     if said.author.as_ref().is_some_and(|author| author.len() > MAX_AUTHOR) {
         return bad(format!("author is longer than {MAX_AUTHOR} bytes"));
     }
-    if said.attachments.len() > MAX_FILES {
-        return bad(format!("a turn takes {MAX_FILES} files at most; send the rest with another"));
-    }
     Ok(())
 }
 
@@ -177,29 +168,14 @@ fn can_hear(agent: &Agent) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The files of a turn: with names that can be told apart, and nothing else in them.
-fn attachments(state: &State, files: &[Attached]) -> Result<Vec<Attachment>, Problem> {
-    let mut names = BTreeSet::new();
-    let mut found = Vec::new();
-    for file in files {
-        let plain = !matches!(file.name.as_str(), "" | "." | "..")
-            && !file.name.contains(['/', '\\'])
-            && !file.name.chars().any(char::is_control);
-        if !plain {
-            let message = format!("`{}` is no name of a file; leave out its directory", file.name);
-            return Err(Problem::bad_request(message));
+fn attached_files(state: &State, files: Vec<NamedFile>) -> Result<Vec<Attachment>, Problem> {
+    let size = |id: &str| state.0.files.get().and_then(|shelf| shelf.size(id));
+    attachments(files, size).map_err(|error| match error {
+        NotAttached::NotFound(_) => {
+            Problem::new(StatusCode::NOT_FOUND, "NotFound", error.to_string())
         }
-        if !names.insert(file.name.clone()) {
-            let message = format!("two files are called `{}`; rename one", file.name);
-            return Err(Problem::bad_request(message));
-        }
-        let Some(size) = state.0.files.get().and_then(|shelf| shelf.size(&file.id)) else {
-            let message = format!("there is no file {}; upload it first with POST /files", file.id);
-            return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
-        };
-        found.push(Attachment { id: file.id.clone(), name: file.name.clone(), size });
-    }
-    Ok(found)
+        _ => Problem::bad_request(error.to_string()),
+    })
 }
 
 /// What a request led to when it came first.
