@@ -167,8 +167,6 @@ async fn a_budget_that_is_spent_within_a_turn_ends_it_there() {
     let message = ended["message"].as_str().expect("a message");
     assert!(message.starts_with("the budget of $") && message.contains("is spent"), "{message}");
     assert!(house.model.requests().len() < 6, "it went on: {}", house.model.requests().len());
-    let spent = house.agent().await["status"]["cost"]["usd"].clone();
-    assert!(spent.as_f64().is_some_and(|usd| (0.003..0.006).contains(&usd)), "{spent}");
 
     // What it may not do any more waits, and is done once it may.
     let third = house.say("[[anew]] go on").await;
