@@ -13,16 +13,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{
-    failure,
-    permission::{self, Decision},
-    protocol::{Answer, Event, Fault, Kind, Part, Request, Status, ToolState},
-    speech::Speech,
-};
+use self::{asks::Asked, turn::Turn};
+use super::failure;
 use crate::{
-    driver::{Said, TASK_TURN, words},
-    wire::{ApprovalKind, EventBody, PermissionMode, Question, Stream, TurnOutcome, Usage},
+    driver::{Said, TASK_TURN},
+    wire::{EventBody, PermissionMode, Stream, TurnOutcome, Usage},
 };
+
+mod asks;
+mod events;
+mod turn;
 
 /// What the hands are to do, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,35 +92,6 @@ pub(super) struct Session {
     /// The steps of turns that are over: what still comes of them begins nothing.
     old: BTreeSet<String>,
     task_end: Option<(TurnOutcome, String)>,
-}
-
-/// A turn that is open.
-#[derive(Default)]
-struct Turn {
-    id: String,
-    /// The id of the person's message; none in a turn that the agent began.
-    prompt: Option<String>,
-    /// Whether the person's message stands in the session.
-    is_begun: bool,
-    is_interrupting: bool,
-    is_idle: bool,
-    /// Whether the server was asked what it does since it was idle last.
-    is_checked: bool,
-    /// The model's steps, by their ids.
-    steps: BTreeMap<String, Answer>,
-    /// Steps of subagents, which count and are not heard.
-    nested: BTreeMap<String, Answer>,
-    speech: Speech,
-    /// The tool uses that were told of, and whether each has ended.
-    tools: BTreeMap<String, bool>,
-    fault: Option<Fault>,
-    told: Usage,
-}
-
-/// What a person is asked.
-enum Asked {
-    Permission,
-    Questions(Vec<Question>),
 }
 
 impl Session {
@@ -203,28 +174,6 @@ impl Session {
         effects
     }
 
-    /// A person has decided.
-    pub(super) fn answer(
-        &mut self,
-        request: String,
-        allow: bool,
-        words: &str,
-        answers: &BTreeMap<String, String>,
-    ) -> Vec<Effect> {
-        // An answer to what is not asked any more, or was answered before, has no effect.
-        let Some(asked) = self.asked.remove(&request) else { return Vec::new() };
-        vec![Effect::Call(match asked {
-            Asked::Permission => {
-                let refusal = (!allow).then(|| permission::refusal(words).to_owned());
-                Call::Permit { request, refusal }
-            }
-            Asked::Questions(questions) => {
-                let answers = replies(&questions, allow, words, answers);
-                Call::Reply { request, answers }
-            }
-        })]
-    }
-
     /// The server did not do what it was asked for.
     pub(super) fn refused(&mut self, call: &Call, why: &str) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -265,17 +214,6 @@ impl Session {
         }
     }
 
-    /// Of all that is asked only these requests still wait.
-    pub(super) fn only_wait(&mut self, requests: &BTreeSet<String>) -> Vec<Effect> {
-        let gone: Vec<_> =
-            self.asked.keys().filter(|request| !requests.contains(*request)).cloned().collect();
-        let mut effects = Vec::new();
-        for request in gone {
-            self.withdraw(request, &mut effects);
-        }
-        effects
-    }
-
     /// The server is gone: what was open ends with this message.
     pub(super) fn gone(&mut self, message: &str) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -303,257 +241,6 @@ impl Session {
     /// Whether a turn is open or waits.
     pub(super) fn has_turn(&self) -> bool {
         self.turn.is_some() || !self.waiting.is_empty()
-    }
-
-    /// The server says something.
-    pub(super) fn on_event(&mut self, event: Event) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        match event {
-            Event::Answer { session, answer } if session == self.id => {
-                self.on_step(answer, &mut effects);
-            }
-            Event::Answer { answer, .. } => {
-                if let Some(turn) = self.turn.as_mut().filter(|_| !answer.id.is_empty()) {
-                    turn.nested.insert(answer.id.clone(), answer);
-                    self.tell_usage(&mut effects);
-                }
-            }
-            Event::Prompted { message, .. } => {
-                if let Some(turn) = &mut self.turn
-                    && turn.prompt.as_ref() == Some(&message)
-                {
-                    turn.is_begun = true;
-                }
-            }
-            Event::Part { session, message, part } => {
-                self.on_part(session == self.id, &message, part, &mut effects);
-            }
-            Event::Delta { session, part, text, .. } if session == self.id => {
-                let said = self.turn.as_mut().and_then(|turn| turn.speech.delta(&part, &text));
-                if let Some((kind, text)) = said {
-                    self.utter(kind, Some(text), &mut effects);
-                }
-            }
-            Event::Status { session, status } if session == self.id => {
-                self.on_status(status, &mut effects);
-            }
-            Event::Failed { session, fault } if session == self.id => {
-                // A fault of the turn before may come late, and is none of this one.
-                if let Some(turn) = self.turn.as_mut().filter(|turn| turn.is_begun) {
-                    turn.fault.get_or_insert(fault);
-                }
-            }
-            Event::Asked(request) => self.on_request(request, &mut effects),
-            Event::Questioned { request, questions, input } => {
-                self.on_questions(request, questions, input, &mut effects);
-            }
-            Event::Settled { request } => self.withdraw(request, &mut effects),
-            Event::Delta { .. } | Event::Status { .. } | Event::Failed { .. } | Event::Other => {}
-        }
-        self.settle(&mut effects);
-        effects
-    }
-
-    fn on_step(&mut self, step: Answer, effects: &mut Vec<Effect>) {
-        if step.id.is_empty() || self.old.contains(&step.id) {
-            return;
-        }
-        if self.turn.is_none() {
-            if step.is_complete {
-                return;
-            }
-            let id = (self.terms.fresh)().to_string();
-            let origin = Some("agent".to_owned());
-            effects.push(say(EventBody::TurnAccepted { turn: id.clone(), origin }));
-            self.turn = Some(Turn { id, is_begun: true, ..Turn::default() });
-        }
-        let Some(turn) = &mut self.turn else { return };
-        let is_known = turn.steps.contains_key(&step.id);
-        let answers = turn.prompt.as_ref() == Some(&step.parent);
-        if step.is_complete && !is_known && !answers {
-            // Read anew after a gap: of a turn long ago.
-            return;
-        }
-        let is_new = turn.steps.insert(step.id.clone(), step).is_none();
-        turn.is_begun = true;
-        if is_new {
-            turn.is_idle = false;
-            if turn.is_interrupting {
-                effects.push(Effect::Call(Call::Abort));
-            }
-        }
-        self.tell_usage(effects);
-    }
-
-    fn on_part(&mut self, is_ours: bool, message: &str, part: Part, effects: &mut Vec<Effect>) {
-        let Some(turn) = &mut self.turn else { return };
-        match part {
-            // What a subagent says is said to the agent; what a person says is known.
-            Part::Said { id, kind, text, .. } if is_ours && turn.steps.contains_key(message) => {
-                let said = turn.speech.part(&id, kind, &text);
-                self.utter(kind, said, effects);
-            }
-            Part::Tool { .. } if is_ours && !turn.steps.contains_key(message) => {}
-            Part::Tool { call, name, state, input } => match state {
-                ToolState::Pending => {}
-                ToolState::Running => self.tool_begins(&call, name, &input, effects),
-                ToolState::Ended { failed } => {
-                    self.tool_begins(&call, name, &input, effects);
-                    self.tool_ends(call, failed, effects);
-                }
-            },
-            Part::Said { .. } | Part::Other => {}
-        }
-    }
-
-    fn tool_begins(
-        &mut self,
-        call: &str,
-        name: String,
-        input: &serde_json::Value,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(turn) = &mut self.turn else { return };
-        // A use is told of with its first state that is no mere intention, and ends once.
-        if turn.tools.contains_key(call) {
-            return;
-        }
-        turn.tools.insert(call.to_owned(), false);
-        let title = permission::tool_title(&name, input, &self.terms.workdir);
-        let turn = turn.id.clone();
-        effects.push(say(EventBody::Tool { turn, id: call.to_owned(), name, title }));
-    }
-
-    fn tool_ends(&mut self, call: String, failed: bool, effects: &mut Vec<Effect>) {
-        let Some(turn) = &mut self.turn else { return };
-        if let Some(has_ended @ false) = turn.tools.get_mut(&call) {
-            *has_ended = true;
-            effects.push(say(EventBody::ToolEnded { turn: turn.id.clone(), id: call, failed }));
-        }
-    }
-
-    fn utter(&self, kind: Kind, said: Option<String>, effects: &mut Vec<Effect>) {
-        let (Some(said), Some(turn)) = (said, &self.turn) else { return };
-        effects.push(Effect::Say(match kind {
-            Kind::Text => Said::Text(turn.id.clone(), said.into_bytes()),
-            Kind::Thought => Said::Thought(turn.id.clone(), said.into_bytes()),
-        }));
-    }
-
-    fn on_status(&mut self, status: Status, effects: &mut Vec<Effect>) {
-        let now = (self.terms.now_ms)();
-        let Some(turn) = &mut self.turn else { return };
-        match status {
-            Status::Idle => turn.is_idle = turn.is_begun,
-            Status::Busy => {
-                // An interrupt that came before the session worked was not heard.
-                if turn.is_interrupting && turn.is_idle {
-                    effects.push(Effect::Call(Call::Abort));
-                }
-                turn.is_idle = false;
-            }
-            Status::Retry { attempt, message, next_ms } => {
-                turn.is_idle = false;
-                let delay_ms = u64::try_from(next_ms.saturating_sub(now)).unwrap_or_default();
-                let message = failure::of_retry(&message);
-                // It is tried for ever.
-                effects.push(say(EventBody::Retry { attempt, of: 0, message, delay_ms }));
-            }
-        }
-        turn.is_checked &= turn.is_idle;
-    }
-
-    fn on_request(&mut self, request: Request, effects: &mut Vec<Effect>) {
-        if self.asked.contains_key(&request.id) {
-            return;
-        }
-        match permission::decide(self.terms.mode) {
-            Decision::Allow => {
-                effects.push(Effect::Call(Call::Permit { request: request.id, refusal: None }));
-            }
-            Decision::Deny(why) => {
-                let refusal = Some(why.to_owned());
-                effects.push(Effect::Call(Call::Permit { request: request.id, refusal }));
-            }
-            Decision::Ask => {
-                effects.push(say(EventBody::Approval {
-                    turn: self.turn_id(),
-                    request: request.id.clone(),
-                    tool: request.permission.clone(),
-                    title: permission::title(&request, &self.terms.workdir),
-                    input: words::fitting(&permission::input(&request)),
-                    kind: ApprovalKind::Tool,
-                    rule: permission::rule(&request),
-                    questions: Vec::new(),
-                }));
-                self.asked.insert(request.id, Asked::Permission);
-            }
-        }
-    }
-
-    fn on_questions(
-        &mut self,
-        request: String,
-        questions: Vec<Question>,
-        input: serde_json::Value,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.asked.contains_key(&request) {
-            return;
-        }
-        match permission::decide_on_questions(self.terms.mode, self.terms.is_job) {
-            Decision::Deny(why) => {
-                let answers = questions.iter().map(|_| vec![why.to_owned()]).collect();
-                effects.push(Effect::Call(Call::Reply { request, answers }));
-            }
-            Decision::Allow | Decision::Ask => {
-                let input = serde_json::json!({"questions": input});
-                effects.push(say(EventBody::Approval {
-                    turn: self.turn_id(),
-                    request: request.clone(),
-                    tool: "question".to_owned(),
-                    title: permission::tool_title("question", &input, &self.terms.workdir),
-                    input: words::fitting(&input),
-                    kind: ApprovalKind::Question,
-                    rule: None,
-                    questions: questions.clone(),
-                }));
-                self.asked.insert(request, Asked::Questions(questions));
-            }
-        }
-    }
-
-    fn turn_id(&self) -> String {
-        self.turn.as_ref().map(|turn| turn.id.clone()).unwrap_or_default()
-    }
-
-    fn withdraw(&mut self, request: String, effects: &mut Vec<Effect>) {
-        if self.asked.remove(&request).is_some() {
-            effects.push(say(EventBody::ApprovalWithdrawn { request }));
-        }
-    }
-
-    fn tell_usage(&mut self, effects: &mut Vec<Effect>) {
-        let Some(turn) = &mut self.turn else { return };
-        let usage = turn.usage();
-        if usage != turn.told {
-            turn.told = usage;
-            effects.push(say(EventBody::Usage { turn: turn.id.clone(), usage }));
-        }
-    }
-
-    /// Ends the turn if it is over. Where it may be and that is not clear, the server is asked.
-    fn settle(&mut self, effects: &mut Vec<Effect>) {
-        let Some(turn) = &mut self.turn else { return };
-        if !turn.is_begun || !turn.is_idle {
-            return;
-        }
-        let is_complete = turn.steps.values().all(|step| step.is_complete);
-        if is_complete && !turn.steps.is_empty() {
-            self.conclude(effects);
-        } else if !std::mem::replace(&mut turn.is_checked, true) {
-            effects.push(Effect::Call(Call::Check { turn: turn.id.clone() }));
-        }
     }
 
     fn conclude(&mut self, effects: &mut Vec<Effect>) {
@@ -588,54 +275,8 @@ impl Session {
     }
 }
 
-impl Turn {
-    fn usage(&self) -> Usage {
-        let steps = || self.steps.values().chain(self.nested.values());
-        Usage {
-            cost_micro_usd: (steps().map(|step| step.usd).sum::<f64>().max(0.0) * 1e6).round()
-                as u64,
-            input_tokens: steps().map(|step| step.input).sum(),
-            output_tokens: steps().map(|step| step.output).sum(),
-        }
-    }
-
-    fn verdict(&self) -> (TurnOutcome, String) {
-        let last = self.steps.values().next_back();
-        let fault = self.fault.as_ref().or_else(|| last.and_then(|step| step.fault.as_ref()));
-        let is_finished = last.is_some_and(|step| step.finish == "stop");
-        match fault {
-            Some(fault) if fault.is_abort() => (TurnOutcome::Cancelled, String::new()),
-            _ if self.is_interrupting && !is_finished => (TurnOutcome::Cancelled, String::new()),
-            Some(fault) => (TurnOutcome::Failed, failure::of_turn(fault)),
-            None if last.is_none() => (TurnOutcome::Failed, failure::NO_ANSWER.to_owned()),
-            None => (TurnOutcome::Succeeded, String::new()),
-        }
-    }
-}
-
 fn say(event: EventBody) -> Effect {
     Effect::Say(Said::Event(event))
-}
-
-/// A person's answers in the order of the questions. What was not answered is said to be so, in
-/// words that let the model go on.
-fn replies(
-    questions: &[Question],
-    allow: bool,
-    words: &str,
-    answers: &BTreeMap<String, String>,
-) -> Vec<Vec<String>> {
-    let one = |question: &Question| {
-        let given = answers.get(&question.text).map(|answer| answer.trim());
-        match given.filter(|answer| allow && !answer.is_empty()) {
-            Some(answer) if question.many && !question.options.iter().any(|it| it == answer) => {
-                answer.split(',').map(|part| part.trim().to_owned()).collect()
-            }
-            Some(answer) => vec![answer.to_owned()],
-            None => vec![permission::no_answer(words).to_owned()],
-        }
-    };
-    questions.iter().map(one).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{super::protocol::Event, asks::replies, *};
+use crate::wire::Question;
 
 /// A conversation at whose beginning it is the millisecond 1, with the ids 1, 2, 3...
 struct Talk {
