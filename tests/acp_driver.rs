@@ -58,6 +58,45 @@ async fn an_agent_that_dies_in_a_turn_ends_it_once_and_says_why() {
 }
 
 #[tokio::test]
+async fn an_agent_that_cannot_be_heard_any_more_is_given_up() {
+    let desk = fickle();
+    let mut run = desk.start();
+    run.prompt("t1", "do:mute").await;
+    let exit = run.exit().await;
+    assert_eq!(run.ends("t1"), [TurnOutcome::Interrupted]);
+    assert_eq!(exit.reason, ExitReason::Failed);
+    assert_eq!(exit.message, "fickle closed its output and runs on, so that it was given up");
+    desk.kill_tree().await;
+}
+
+#[tokio::test]
+async fn what_goes_on_printing_behind_a_dead_agent_does_not_keep_its_run() {
+    let desk = fickle();
+    let mut run = desk.start();
+    run.prompt("t1", "do:haunt").await;
+    let exit = run.exit().await;
+    assert_eq!(run.ends("t1"), [TurnOutcome::Interrupted]);
+    assert_eq!((exit.reason, exit.code), (ExitReason::Failed, Some(7)));
+    desk.kill_tree().await;
+}
+
+#[tokio::test]
+async fn an_agent_may_use_the_id_of_a_request_again() {
+    let mut desk = fickle();
+    desk.mode(PermissionMode::Ask);
+    let mut run = desk.start();
+    let mut names = Vec::new();
+    for turn in ["t1", "t2"] {
+        run.prompt(turn, "do:ask").await;
+        let (request, _) = run.approval().await;
+        run.answer(request.clone(), true, "").await;
+        assert_eq!(run.ended(turn).await.text, "allowed\n");
+        names.push(request);
+    }
+    assert_ne!(names[0], names[1], "two requests, by the names that the server knows");
+}
+
+#[tokio::test]
 async fn options_are_picked_by_kind_whatever_their_ids_are() {
     let mut desk = fickle();
     desk.mode(PermissionMode::Ask);

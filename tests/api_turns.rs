@@ -6,9 +6,12 @@
 #[path = "support/house.rs"]
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
+#[path = "support/meddler.rs"]
+mod meddler;
 
 use axum::http::{Method, StatusCode};
 use house::{ACCESS, API, House, batch, hello, log, read, uid};
+use meddler::{Meddler, changes};
 use open_dispatch::{
     resource::Kind,
     store::{Approval, ApprovalState, Expect, Op, Part, Turn, TurnState},
@@ -84,6 +87,56 @@ async fn two_requests_with_one_id_at_the_same_instant_make_one_turn() {
     assert_ne!(a.1["id"], c.1["id"]);
     let turns = house.store.turns(&uid, 0, 10).await.unwrap();
     assert_eq!(turns.iter().map(|turn| turn.n).collect::<Vec<_>>(), [1, 2]);
+}
+
+/// A server before which somebody else writes, once, as it takes a step.
+async fn meddled(house: &House, step: &'static str, op: Op) -> (House, std::sync::Arc<Meddler>) {
+    let meddler = Meddler::new(house.store.clone(), step, vec![op]);
+    (House::with_steps(house.store.clone(), meddler.clone()), meddler)
+}
+
+#[tokio::test]
+async fn nothing_is_queued_for_an_agent_that_is_stopped_in_that_very_moment() {
+    for (what, n) in [("suspended", 0), ("deleted", 1), ("observed", 2)] {
+        let house = House::new();
+        let uid = agent(&house, "bot").await;
+        let (name, op) = changes(&*house.store).await.into_iter().nth(n).unwrap();
+        assert_eq!(name, what);
+        let (house, meddler) = meddled(&house, "api.turn", op).await;
+        let answer = say(&house, "bot", json!({"requestId": "r", "text": "hello"})).await;
+        assert!(meddler.has_meddled());
+        let queued = house.store.turns(&uid, 0, 10).await.unwrap().len();
+        if what == "observed" {
+            assert_eq!((answer.0, queued), (StatusCode::CREATED, 1), "{}", answer.1);
+        } else {
+            assert_eq!(queued, 0, "{what}");
+            let refused = refusal(answer);
+            assert!(refused.starts_with("409 ") && refused.contains(what), "{refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_first_for_a_turns_end_stands_and_nothing_else_of_it_changes() {
+    for (by, state) in [(Some("first"), TurnState::Queued), (None, TurnState::Sent)] {
+        let house = House::new();
+        agent(&house, "bot").await;
+        let (_, turn) = say(&house, "bot", json!({"requestId": "r", "text": "hello"})).await;
+        let id = turn["id"].as_str().unwrap().to_owned();
+        let queued = house.store.turn(&id).await.unwrap().unwrap();
+        let sprite_uid = (state == TurnState::Sent).then(|| "s".to_owned());
+        let cancelled_by = by.map(str::to_owned);
+        let turn = Turn { state, sprite_uid: sprite_uid.clone(), cancelled_by, ..queued };
+        let op = Op::MoveTurn { turn, from: vec![TurnState::Queued] };
+        let (house, meddler) = meddled(&house, "api.cancel-turn", op).await;
+        let path = format!("agents/bot/turns/{id}/cancel");
+        let answer = house.call(Method::POST, &path, Some(&json!({"by": "second"}))).await;
+        assert!(meddler.has_meddled());
+        let turn = house.store.turn(&id).await.unwrap().unwrap();
+        assert_eq!(turn.cancelled_by.as_deref(), Some(by.unwrap_or("second")));
+        assert_eq!((turn.state, &turn.sprite_uid), (state, &sprite_uid));
+        assert_eq!(answer.json(), serde_json::to_value(&turn).unwrap());
+    }
 }
 
 #[tokio::test]

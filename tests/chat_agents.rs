@@ -348,12 +348,7 @@ const LINES: [&str; 15] = [
 async fn a_line_that_comes_again_does_nothing() {
     let mut world = world();
     for line in LINES.into_iter().chain(["/od-delete bot", "/od-approve bot", "/od-help"]) {
-        let incoming = Incoming {
-            key: format!("console/{line}"),
-            conversation: place("main"),
-            author: "ada".into(),
-            text: line.into(),
-        };
+        let incoming = Incoming::typed(format!("console/{line}"), place("main"), "ada", line);
         // The fifteenth's sister has the same text.
         let first = world.commands.handle(&incoming).await.unwrap();
         world.restart();
@@ -405,11 +400,9 @@ async fn a_fault_at_the_commit_of_any_line_leaves_one_effect_and_one_answer() {
 async fn two_messages_at_the_same_instant_are_both_queued_in_the_order_of_their_commits() {
     let mut world = world();
     world.told("/od-start bot").await;
-    let line = |key: usize| Incoming {
-        key: format!("console/{key}"),
-        conversation: place("main"),
-        author: format!("person-{key}"),
-        text: format!("message {key}"),
+    let line = |key: usize| {
+        let (author, text) = (format!("person-{key}"), format!("message {key}"));
+        Incoming::typed(format!("console/{key}"), place("main"), author, text)
     };
     let lines: Vec<Incoming> = (0..20).map(line).collect();
     let taken = lines.iter().map(|line| world.commands.handle(line));
@@ -434,8 +427,7 @@ async fn the_server_says_what_nobody_said_and_off_the_console_a_shell_is_no_defa
         let commands = Commands::new(Arc::clone(&store) as _, ambient, Settings { defaults });
         let conversation =
             Conversation { platform: platform.into(), channel: "c".into(), thread: None };
-        let (key, author) = ("k".to_owned(), "ada".to_owned());
-        let line = Incoming { key, conversation, author, text: text.into() };
+        let line = Incoming::typed("k", conversation, "ada", text);
         let taken = commands.handle(&line).await.unwrap();
         match store.delivery(&taken.delivery).await.unwrap().unwrap().subject {
             Subject::Notice { text } => text,

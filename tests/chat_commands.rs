@@ -50,12 +50,7 @@ impl Chat {
     }
 
     fn line(key: &str, text: &str) -> Incoming {
-        Incoming {
-            key: format!("console/{key}"),
-            conversation: place(),
-            author: "ada".into(),
-            text: text.into(),
-        }
+        Incoming::typed(format!("console/{key}"), place(), "ada", text)
     }
 
     /// Says a line, and gives the delivery that answers it.

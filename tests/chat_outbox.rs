@@ -308,18 +308,8 @@ async fn a_long_backlog_is_shown_whole_after_a_restart() {
 async fn a_notice_of_any_length_is_cut_and_not_lost() {
     let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
     let text = lines(0, 100);
-    let delivery = Delivery {
-        id: "d1".into(),
-        version: 0,
-        conversation: place("main"),
-        subject: Subject::Notice { text: text.clone() },
-        messages: Vec::new(),
-        shown: open_dispatch::store::Cursor::default(),
-        hash: String::new(),
-        state: DeliveryState::Open,
-        note: String::new(),
-        created: Timestamp::UNIX_EPOCH,
-    };
+    let subject = Subject::Notice { text: text.clone() };
+    let delivery = Delivery::open("d1", place("main"), subject, Timestamp::UNIX_EPOCH);
     world.apply(vec![Op::Delivery(delivery)]).await;
     world.settle().await;
     assert_eq!(world.platform.shown("main").concat(), text.trim_end());

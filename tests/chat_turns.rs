@@ -6,11 +6,14 @@
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/conversation.rs"]
 mod conversation;
+#[path = "support/meddler.rs"]
+mod meddler;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use conversation::{Fake, World, exit, out, place, says};
 use jiff::Timestamp;
+use meddler::{Meddler, changes};
 use open_dispatch::{
     ambient::{FreeSteps, Mode, ScriptedSteps},
     reconcile::Controller,
@@ -284,6 +287,34 @@ async fn an_interrupted_turn_waits_for_what_was_not_sent_and_says_that_it_is_mis
 }
 
 #[tokio::test]
+async fn a_turn_whose_output_is_kept_no_longer_still_shows_its_outcome() {
+    for words in [1, 60] {
+        let mut world = world();
+        let sprite = started(&mut world, "/od-start bot --agent claude").await;
+        let turn = world.queued("main", "go").await;
+        world.begin(&turn.id, &sprite).await;
+        world.print(&sprite, vec![says(&turn.id, &"word ".repeat(words))]).await;
+        world.settle().await;
+        // Nobody shows the end of the turn until its sprite is long gone.
+        world.finish(&turn.id, &sprite, TurnState::Succeeded, "").await;
+        let name = "bot-abcdef-1".to_owned();
+        let kind = Kind::Sprite;
+        world.apply(vec![Op::Delete { kind, name, uid: None, resource_version: None }]).await;
+        world.store.compact("2030-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
+        assert_eq!(world.store.held(&sprite, None).await.unwrap().run, 0, "the output is gone");
+        world.restart();
+        world.settle().await;
+        let shown = shown(&world);
+        let stood = "word ".repeat(words);
+        assert!(shown.starts_with(stood.trim_end()), "what stood there stays: {shown}");
+        let end = "! what else was said is kept no longer\nbot has answered ($0.0123, 3.0 s)";
+        assert!(shown.ends_with(end), "{shown}");
+        assert_eq!(world.platform.placeholders(), 0);
+        assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+    }
+}
+
+#[tokio::test]
 async fn a_turn_of_an_agent_that_is_gone_has_an_outcome() {
     let mut world = world();
     world.say("main", "start", "/od-start bot").await;
@@ -298,6 +329,37 @@ async fn a_turn_of_an_agent_that_is_gone_has_an_outcome() {
     assert_eq!(shown(&world), "the agent was deleted, and nothing was done with that");
     assert_eq!(world.turn(&turn.id).await.state, TurnState::Queued);
     assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn nothing_is_queued_for_an_agent_that_is_stopped_in_that_very_moment() {
+    for line in ["go", "/od-send bot go", "/od-retry bot", "/od-retry bot --force"] {
+        for n in 0..3 {
+            let mut world = world();
+            let sprite = started(&mut world, "/od-start bot --agent claude").await;
+            let wrong = world.queued("main", "go").await;
+            world.begin(&wrong.id, &sprite).await;
+            world.finish(&wrong.id, &sprite, TurnState::Failed, "").await;
+            let (what, op) = changes(&*world.store).await.into_iter().nth(n).unwrap();
+            let meddler = Meddler::new(world.store.clone() as _, "chat.take", vec![op]);
+            let mut world = world.with_steps(meddler.clone() as _);
+            if what == "observed" {
+                world.queued("main", line).await;
+            } else {
+                let told = world.told(line).await;
+                let says = match (what, line) {
+                    ("suspended", _) => "bot is stopped",
+                    (_, "go") => "No agent listens here",
+                    _ => "bot is being deleted",
+                };
+                assert!(told.contains(says), "{line} {what}: {told}");
+            }
+            assert!(meddler.has_meddled());
+            let agent = wrong.agent_uid.clone();
+            let queued = world.store.open_turns(&agent).await.unwrap().len();
+            assert_eq!(queued, usize::from(what == "observed"), "{line} {what}");
+        }
+    }
 }
 
 /// A turn that the agent begins by itself, as ingest writes it.

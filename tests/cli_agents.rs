@@ -204,3 +204,45 @@ fn names_that_mean_nobody_are_refused_with_the_mend() {
     }
     insta::assert_snapshot!(lines.join("\n"));
 }
+
+#[test]
+fn a_conversation_reads_as_a_transcript_afterwards() {
+    let world = world();
+    world.od(&["send", "-f", "bot", "echo one; echo two >&2"]);
+    world.od(&["send", "-f", "bot", "printf 'no end'; exit 3"]);
+    world.od(&["send", "bot", "sleep 1000"]);
+    until(&world, "a turn that runs", |turns| turns.len() == 3 && turns[2]["state"] == "Running");
+    world.od(&["cancel", "bot"]);
+    until(&world, "its end", |turns| turns[2]["state"] == "Cancelled");
+    let logs = world.od(&["logs", "agent/bot"]);
+    insta::assert_snapshot!(world.tame(&logs.whole()));
+}
+
+#[test]
+fn one_object_is_watched_by_its_name() {
+    let world = world();
+    world.od(&["start", "--agent", "command", "other", "."]);
+    let nobody = world.od(&["get", "agent", "nobody", "-w"]);
+    assert_eq!((nobody.code, nobody.text().as_str()), (1, ""), "{}", nobody.stderr);
+    let several = world.od(&["get", "agent", "bot", "other", "-w"]);
+    assert_eq!(several.code, 2);
+    assert!(several.stderr.contains("-w watches one object"), "{}", several.stderr);
+    let mut command = world.command(&["get", "agent/bot", "-w"]);
+    command.stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let mut next = || lines.next().unwrap().unwrap();
+    assert!(next().starts_with("NAME "));
+    assert!(next().starts_with("bot "));
+    world.od(&["stop", "other"]);
+    world.od(&["stop", "bot"]);
+    loop {
+        let line = next();
+        assert!(line.starts_with("bot "), "{line}");
+        if line.contains("Suspended") {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -34,7 +34,7 @@ fn the_environment_beats_dot_env_and_dot_env_beats_the_file() {
     fs::write(data.join("config.yaml"), file).unwrap();
     let layers = read(&cwd, &data, &[("CHAT_PROVIDER", "console")]).unwrap();
     let config = config(&layers, &data);
-    assert_eq!(config.chat.value, Chat::Console);
+    assert_eq!(config.chat.value, std::collections::BTreeSet::from([Chat::Console]));
     assert_eq!(config.chat.source, Source::Environment("CHAT_PROVIDER"));
     assert_eq!(config.max_sprites.value, 7);
     assert_eq!(config.max_sprites.source, Source::DotEnv("OPEN_DISPATCH_MAX_SPRITES"));

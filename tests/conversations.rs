@@ -2,6 +2,8 @@
 //! turns, a cancel, a queued message, an approval, a sleep and a wake.
 #![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 
+#[path = "support/acp_binary.rs"]
+mod acp_binary;
 #[path = "support/claude_binary.rs"]
 mod claude_binary;
 #[path = "support/fake_model/mod.rs"]
@@ -9,6 +11,8 @@ mod fake_model;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod live;
+#[path = "support/opencode_binary.rs"]
+mod opencode_binary;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +26,8 @@ struct Cli {
     agent: Value,
     /// What the server's environment holds for it.
     env: Vec<(&'static str, String)>,
+    /// What lies in its user's home, by path.
+    home: Vec<(&'static str, String)>,
 }
 
 /// A conversation with one agent, and a server that dies after each step of it.
@@ -40,6 +46,11 @@ impl Talk {
         let stage = dir.path().to_owned();
         for name in ["data", "home", "work"] {
             std::fs::create_dir(stage.join(name)).expect("a directory");
+        }
+        for (path, text) in &cli.home {
+            let path = stage.join("home").join(path);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            std::fs::write(path, text).expect("a file");
         }
         let home = stage.join("home").to_string_lossy().into_owned();
         let roots = stage.to_string_lossy().into_owned();
@@ -97,6 +108,16 @@ impl Talk {
         self.server.wait_for("agents/ann", phase, is).await
     }
 
+    /// Waits until the model was asked with a prompt that holds this.
+    async fn is_asked(&self, what: &str) {
+        let asked = async {
+            while self.asked(what) == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(live::PATIENCE, asked).await.expect("the model is asked");
+    }
+
     /// How often the model was asked with a prompt that holds this.
     fn asked(&self, what: &str) -> usize {
         self.model.requests().iter().filter(|seen| seen.prompt.contains(what)).count()
@@ -118,6 +139,7 @@ async fn script(cli: Cli, model: FakeModel) {
     let second = talk.say("Count slowly. [[slow:400:50]]").await;
     talk.turn(&second, "Running").await;
     talk.dies().await;
+    talk.is_asked("Count slowly").await;
     let cancel = format!("agents/ann/turns/{second}/cancel");
     let (code, answer) = talk.server.post(&cancel, json!({"by": "bob"})).await;
     assert!(code < 300, "{code}: {answer}");
@@ -202,11 +224,15 @@ async fn script(cli: Cli, model: FakeModel) {
     assert_eq!(woken["status"]["turns"], json!({"queued": 0, "running": 0, "done": 5}));
 
     // It goes, and leaves nothing behind.
+    let sprite = talk.server.get(&format!("sprites/{sprite}")).await;
+    let uid = sprite["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    assert!(!Live::marked_processes(&uid).is_empty(), "its processes bear its id");
     talk.server.delete("agents/ann").await;
     talk.dies().await;
     let gone = |answer: &Value| answer["code"] == 404;
     talk.server.wait_for("agents/ann", "gone", gone).await;
     assert_eq!(talk.server.reporters(), Vec::<u32>::new());
+    assert_eq!(Live::marked_processes(&uid), []);
     println!("the server was killed {} times", talk.kills);
 }
 
@@ -227,6 +253,44 @@ async fn claude_code_keeps_a_conversation_through_every_death_of_the_server() {
             ("ANTHROPIC_BASE_URL", model.url().to_owned()),
             ("ANTHROPIC_API_KEY", "test-key".to_owned()),
         ],
+        home: Vec::new(),
+    };
+    script(cli, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opencode_keeps_a_conversation_through_every_death_of_the_server() {
+    let Some(binary) = opencode_binary::binary() else { return };
+    let model = FakeModel::start().await;
+    let mut env = opencode_binary::environment(model.url());
+    env.push(("PATH", path_with(&binary)));
+    script(Cli { agent: json!({"opencode": {}}), env, home: Vec::new() }, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_keeps_a_conversation_through_every_death_of_the_server() {
+    let Some(program) = acp_binary::codex_program() else { return };
+    let model = FakeModel::start().await;
+    let cli = Cli {
+        agent: json!({"codex": {}}),
+        env: vec![("PATH", path_with(&program)), ("OPENAI_API_KEY", "test-key".to_owned())],
+        home: vec![(".codex/config.toml", acp_binary::codex_config(model.url()))],
+    };
+    script(cli, model).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gemini_keeps_a_conversation_through_every_death_of_the_server() {
+    let Some(command) = acp_binary::gemini_command() else { return };
+    let model = FakeModel::start().await;
+    let cli = Cli {
+        agent: json!({"acp": {"command": command}}),
+        env: vec![
+            ("GEMINI_API_KEY", "test-key".to_owned()),
+            ("GOOGLE_GEMINI_BASE_URL", model.url().to_owned()),
+            ("GEMINI_CLI_NO_RELAUNCH", "true".to_owned()),
+        ],
+        home: vec![(".gemini/settings.json", acp_binary::gemini_settings().to_string())],
     };
     script(cli, model).await;
 }

@@ -3,6 +3,10 @@
 mod driver_suite;
 #[path = "support/opencode.rs"]
 mod opencode;
+#[path = "opencode/rules.rs"]
+mod rules;
+#[path = "opencode/stream.rs"]
+mod stream;
 
 use driver_suite::{Can, Candidate, desk, desk::Desk, fake_model::FakeModel};
 use sprite_reporter::{

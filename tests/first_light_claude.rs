@@ -39,6 +39,7 @@ impl Place {
         let path = format!("{beside}:{}", std::env::var("PATH").expect("PATH"));
         let env = [
             ("HOME", at("home")),
+            ("OPEN_DISPATCH_ROOTS", "/".to_owned()),
             ("TMPDIR", at("tmp")),
             ("PATH", path),
             ("ANTHROPIC_BASE_URL", model.to_owned()),

@@ -94,8 +94,13 @@ conformance! {
     a_turn_moves_only_from_where_it_stands
     a_wish_to_cancel_is_lost_to_nobody_who_read_before
     an_agents_turns_are_summed_up
+    a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come
     turns_that_have_not_ended_are_found_and_the_last_come_first
     old_turns_of_a_living_agent_go_and_their_sums_stay
+    of_a_long_life_the_newest_output_stays_and_a_gap_tells_the_rest
+    a_run_that_was_trimmed_has_still_ended_where_it_did
+    what_a_turn_or_a_delivery_needs_stays_longer
+    of_a_long_life_the_newest_approvals_and_orders_stay
     a_grant_stands_until_it_is_revoked
     the_answers_to_a_question_stand_with_it
     a_changed_annotation_is_news_to_controllers

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 #[path = "support/house.rs"]
+#[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
 
 use std::{io::Write as _, sync::Arc, time::Duration};

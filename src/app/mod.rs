@@ -13,6 +13,7 @@
 //! print, and the next server takes them over.
 
 pub mod backup;
+mod ears;
 mod key;
 mod logging;
 mod sweep;
@@ -27,7 +28,10 @@ use std::{
 
 pub use logging::LogTo;
 use secrecy::ExposeSecret;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -85,6 +89,8 @@ pub struct Running {
     compacting: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     counting: JoinHandle<()>,
+    /// Who listens on chat platforms.
+    hearing: JoinSet<()>,
     ambient: Ambient,
     _house: House,
 }
@@ -111,6 +117,9 @@ pub enum Error {
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
+    /// A chat platform that cannot be served as the configuration says.
+    #[error("{0}")]
+    Chat(String),
     /// The engine cannot read what it is to begin with.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] crate::reconcile::Error),
@@ -195,6 +204,7 @@ impl House {
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
         let defaults = defaults(&self.config)?;
+        let ears = ears::ears(&self.config).map_err(Error::Chat)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
@@ -227,13 +237,17 @@ impl House {
         let files = Arc::new(files);
         state.keep_files(Arc::clone(&files));
 
-        let hub = (config.chat.value == Chat::Console)
+        let hub = config
+            .chat
+            .value
+            .contains(&Chat::Console)
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
-        let platforms = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>).collect();
+        let console = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>);
+        let platforms = console.chain(ears.iter().map(|ear| Arc::clone(ear).platform())).collect();
+        let settings = Settings { defaults: defaults.clone() };
+        let commands = Arc::new(Commands::new(store.clone(), ambient.clone(), settings));
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
-            let settings = Settings { defaults: defaults.clone() };
-            let commands = Commands::new(store.clone(), ambient.clone(), settings);
-            console::router(Arc::clone(hub), Arc::new(commands))
+            console::router(Arc::clone(hub), Arc::clone(&commands))
         });
 
         let mut engine = Engine::new(store.clone(), ambient.clone()).with_metrics(metrics.clone());
@@ -263,6 +277,7 @@ impl House {
             hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
         }
         state.readiness().up("engine");
+        let hearing = ears::listen(&ears, &commands, &state, &ambient, &stop);
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
         let sweeping = tokio::spawn(sweep(store.clone(), files, ambient.clone()));
         let counting = tokio::spawn(server::count_turns(store.clone(), metrics));
@@ -281,6 +296,7 @@ impl House {
             compacting,
             sweeping,
             counting,
+            hearing,
             ambient,
             _house: self,
         })
@@ -325,11 +341,13 @@ impl Running {
 
     /// Stops the server: no new work, the engine ends what it is at, streams end. Sprites run
     /// on.
-    pub async fn stop(self) -> Stopped {
+    pub async fn stop(mut self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
         self.sweeping.abort();
         self.counting.abort();
+        // What was not acknowledged comes again to the next server.
+        self.hearing.shutdown().await;
         tokio::select! {
             () = self.engine.stop() => {}
             () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {

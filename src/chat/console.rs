@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     commands::{Commands, Incoming},
     frames::{Frame, FrameOp, Heard, Printed, Said, default_channel},
-    platform::{Capabilities, Error, Markup, Nonce, Platform},
+    platform::{Capabilities, Content, Dialect, Error, Markup, Nonce, Platform, Post},
     replies::NAMELESS,
     split::Unit,
 };
@@ -342,6 +342,11 @@ impl Platform for ConsoleHub {
             // A message's id follows from its nonce, so posting again is finding.
             lookup: false,
             placeholder: "",
+            dialect: Dialect::Plain,
+            buttons: 0,
+            whispers: false,
+            max_file: 0,
+            max_messages: 0,
         }
     }
 
@@ -349,15 +354,10 @@ impl Platform for ConsoleHub {
         self.terminals().iter().any(|terminal| terminal.channel == conversation.channel)
     }
 
-    async fn post(
-        &self,
-        conversation: &Conversation,
-        text: &str,
-        nonce: &Nonce,
-    ) -> Result<String, Error> {
-        let id = nonce.to_string();
-        let op = FrameOp::Post { id: id.clone(), text: text.to_owned() };
-        self.show(&conversation.channel, &op).await?;
+    async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
+        let id = post.nonce.to_string();
+        let op = FrameOp::Post { id: id.clone(), text: post.text.to_owned() };
+        self.show(&post.conversation.channel, &op).await?;
         Ok(id)
     }
 
@@ -365,10 +365,10 @@ impl Platform for ConsoleHub {
         &self,
         conversation: &Conversation,
         message: &str,
-        text: &str,
+        content: &Content,
         last: bool,
     ) -> Result<(), Error> {
-        let op = FrameOp::Edit { id: message.to_owned(), text: text.to_owned(), last };
+        let op = FrameOp::Edit { id: message.to_owned(), text: content.text.clone(), last };
         self.show(&conversation.channel, &op).await
     }
 
@@ -435,19 +435,11 @@ async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
         let message = "text is empty; say something";
         return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
     }
-    let line = Incoming {
-        key: format!("{NAME}/{}", said.request_id),
-        conversation: Conversation {
-            platform: NAME.to_owned(),
-            channel: said.channel,
-            thread: None,
-        },
-        author: said
-            .author
-            .filter(|author| is_token(author))
-            .unwrap_or_else(|| NAMELESS.to_owned()),
-        text: said.text,
-    };
+    let key = format!("{NAME}/{}", said.request_id);
+    let place = Conversation { platform: NAME.to_owned(), channel: said.channel, thread: None };
+    let author = said.author.filter(|author| is_token(author));
+    let author = author.unwrap_or_else(|| NAMELESS.to_owned());
+    let line = Incoming::typed(key, place, author, said.text);
     match rooms.commands.handle(&line).await {
         Ok(taken) => {
             let heard = Heard { deliveries: vec![taken.delivery], again: taken.again };

@@ -23,6 +23,7 @@ pub mod answer;
 pub mod changes;
 pub mod commands;
 pub mod console;
+pub mod ear;
 pub mod frames;
 pub mod grammar;
 pub mod help;
@@ -33,6 +34,6 @@ pub mod route;
 pub mod split;
 pub mod transcript;
 
-pub use commands::{Commands, Incoming, Settings, Taken};
+pub use commands::{Commands, Incoming, Settings, Taken, Via};
 pub use console::ConsoleHub;
 pub use outbox::Outbox;

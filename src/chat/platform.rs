@@ -31,14 +31,10 @@ pub trait Platform: Send + Sync {
     ///
     /// # Errors
     /// Why it could not; [`Error::Ambiguous`] if it may have.
-    async fn post(
-        &self,
-        conversation: &Conversation,
-        text: &str,
-        nonce: &Nonce,
-    ) -> Result<String, Error>;
+    async fn post(&self, post: &Post<'_>) -> Result<String, Error>;
 
-    /// Makes a message show this text. `last` says that nothing more comes for this delivery.
+    /// Makes a message show this, and nothing else. `last` says that nothing more comes for this
+    /// delivery.
     ///
     /// # Errors
     /// Why it could not.
@@ -46,7 +42,7 @@ pub trait Platform: Send + Sync {
         &self,
         conversation: &Conversation,
         message: &str,
-        text: &str,
+        content: &Content,
         last: bool,
     ) -> Result<(), Error>;
 
@@ -60,6 +56,91 @@ pub trait Platform: Send + Sync {
         conversation: &Conversation,
         nonce: &Nonce,
     ) -> Result<Option<String>, Error>;
+
+    /// Shows something to one person alone, in one go. Asked only where
+    /// [`Capabilities::whispers`] says so.
+    ///
+    /// # Errors
+    /// Why it could not. After [`Error::Rejected`] it is posted for all to see.
+    async fn whisper(&self, _post: &Post<'_>, _to: &str, _content: &Content) -> Result<(), Error> {
+        Err(Error::Rejected(format!("{} cannot whisper", self.name())))
+    }
+
+    /// Posts a file and answers with the id of the message that shows it. Asked only where
+    /// [`Capabilities::max_file`] says that one so large fits.
+    ///
+    /// # Errors
+    /// Why it could not; [`Error::Ambiguous`] if it may have.
+    async fn upload(&self, _post: &Post<'_>, file: &Upload) -> Result<String, Error> {
+        Err(Error::Rejected(format!("{} takes no files, such as {}", self.name(), file.name)))
+    }
+}
+
+/// A message that is to be posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post<'a> {
+    /// Where.
+    pub conversation: &'a Conversation,
+    /// The line that it answers, as the platform named it in
+    /// [`Incoming::handle`](super::Incoming::handle).
+    pub reply_to: Option<&'a str>,
+    /// What it shows at first.
+    pub text: &'a str,
+    /// What names this post for ever.
+    pub nonce: &'a Nonce,
+}
+
+/// What a message shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// The text, as [`Capabilities::dialect`] writes it.
+    pub text: String,
+    /// The buttons below it, at most [`Capabilities::buttons`]. What they do can be typed, too,
+    /// and the text says how.
+    pub actions: Vec<Action>,
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), actions: Vec::new() }
+    }
+}
+
+/// A button. Pressing it says its line, in the name of whoever pressed it: who may, and whether
+/// it still means something, is decided then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// What stands on it: at most 40 characters.
+    pub label: String,
+    /// The line that it says: at most [`Action::MAX_LINE`] characters.
+    pub line: String,
+    /// How it looks.
+    pub tone: Tone,
+}
+
+impl Action {
+    /// The longest line, in characters: what Discord takes as a `custom_id`.
+    pub const MAX_LINE: usize = 100;
+}
+
+/// How a button looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Like any other.
+    Neutral,
+    /// It allows something.
+    Good,
+    /// It refuses or ends something.
+    Bad,
+}
+
+/// A file that is to be posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Its name, with an ending that says what it is.
+    pub name: String,
+    /// What is in it.
+    pub bytes: bytes::Bytes,
 }
 
 /// What a platform can do.
@@ -71,6 +152,8 @@ pub struct Capabilities {
     pub unit: Unit,
     /// How the platform shows text.
     pub markup: Markup,
+    /// Which Markdown it means by that.
+    pub dialect: Dialect,
     /// The shortest time between two edits of one message.
     pub pace: Duration,
     /// Whether a message can be found by its nonce.
@@ -78,6 +161,15 @@ pub struct Capabilities {
     /// What stands in a message before anything else does; platforms that refuse empty
     /// messages need some sign here.
     pub placeholder: &'static str,
+    /// The most buttons below one message; 0 where there are none.
+    pub buttons: usize,
+    /// Whether something can be shown to one person alone.
+    pub whispers: bool,
+    /// The most bytes of a file that it takes; 0 where it takes none.
+    pub max_file: u64,
+    /// How many messages one answer may fill before the rest becomes a file; 0 for as many as it
+    /// takes.
+    pub max_messages: usize,
 }
 
 /// How a platform shows text.
@@ -87,6 +179,20 @@ pub enum Markup {
     Plain,
     /// As Markdown: what an agent printed goes into fences.
     Markdown,
+}
+
+/// What a platform makes of Markdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Nothing is translated.
+    Plain,
+    /// Slack's `mrkdwn`: `*bold*`, `<url|text>`, no headings and no tables; `&`, `<` and `>` are
+    /// escaped.
+    Slack,
+    /// Discord's: headings to the third level, no tables.
+    Discord,
+    /// Teams': no headings, tables or images; a single line break is none.
+    Teams,
 }
 
 /// Names one post: the delivery, and which of its messages.

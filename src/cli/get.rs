@@ -47,16 +47,41 @@ pub async fn get(args: GetArgs) -> Result<u8, Error> {
                 return Err(Error::Usage(line.to_owned()));
             }
             if args.list.watch {
-                let line = "-w watches all objects of a kind; name none with it";
-                return Err(Error::Usage(line.to_owned()));
+                let [(kind, name)] = &objects[..] else {
+                    let line = "-w watches one object, or all of a kind";
+                    return Err(Error::Usage(line.to_owned()));
+                };
+                return watch_one(&client, *kind, name, &args).await;
             }
             show_objects(&client, &objects, &args).await
         }
     }
 }
 
-fn selector(args: &ListArgs) -> Vec<(&str, &str)> {
-    args.selector.iter().map(|selector| ("labelSelector", selector.as_str())).collect()
+/// Among the objects of a kind, those that are meant.
+#[derive(Clone, Copy)]
+struct Which<'a> {
+    args: &'a ListArgs,
+    /// As the API says that only one is, by its name.
+    field: Option<&'a str>,
+}
+
+impl<'a> Which<'a> {
+    fn query(self) -> Vec<(&'static str, &'a str)> {
+        let labels = self.args.selector.as_deref().map(|labels| ("labelSelector", labels));
+        labels.into_iter().chain(self.field.map(|field| ("fieldSelector", field))).collect()
+    }
+}
+
+/// Shows an object, and then what becomes of it: changes, its end, and another one of its name.
+async fn watch_one(client: &Client, kind: Kind, name: &str, args: &GetArgs) -> Result<u8, Error> {
+    match client.get(&member(kind, name), &[], AS_JSON).await {
+        Err(error) if error.is_not_found() && args.ignore_not_found => {}
+        answer => drop(answer?),
+    }
+    let field = format!("metadata.name={name}");
+    let which = Which { args: &args.list, field: Some(&field) };
+    show_which(client, &[kind], which, false).await
 }
 
 /// Shows all objects of some kinds.
@@ -69,9 +94,18 @@ async fn show_kinds(
     if args.watch && kinds.len() > 1 {
         return Err(Error::Usage("-w watches one kind at a time".to_owned()));
     }
-    match args.output {
-        None | Some(ListFormat::Wide) => tables(client, kinds, args, by_age).await?,
-        Some(format) => lists(client, kinds, args, format, by_age).await?,
+    show_which(client, kinds, Which { args, field: None }, by_age).await
+}
+
+async fn show_which(
+    client: &Client,
+    kinds: &[Kind],
+    which: Which<'_>,
+    by_age: bool,
+) -> Result<u8, Error> {
+    match which.args.output {
+        None | Some(ListFormat::Wide) => tables(client, kinds, which, by_age).await?,
+        Some(format) => lists(client, kinds, which, format, by_age).await?,
     }
     Ok(0)
 }
@@ -79,19 +113,19 @@ async fn show_kinds(
 async fn tables(
     client: &Client,
     kinds: &[Kind],
-    args: &ListArgs,
+    which: Which<'_>,
     by_age: bool,
 ) -> Result<(), Error> {
-    let wide = args.output == Some(ListFormat::Wide);
+    let wide = which.args.output == Some(ListFormat::Wide);
     let mut empty = true;
     for kind in kinds {
-        let answer = client.get(&collection(*kind), &selector(args), AS_TABLE).await?;
+        let answer = client.get(&collection(*kind), &which.query(), AS_TABLE).await?;
         let mut table = Table::read(&answer, wide);
         if by_age {
             table.sort_by_age();
         }
-        if args.watch {
-            return watch_table(client, *kind, args, table).await;
+        if which.args.watch {
+            return watch_table(client, *kind, which, table).await;
         }
         if table.is_empty() {
             continue;
@@ -115,10 +149,10 @@ async fn tables(
 async fn watch_table(
     client: &Client,
     kind: Kind,
-    args: &ListArgs,
+    which: Which<'_>,
     table: Table,
 ) -> Result<(), Error> {
-    let mut changes = Changes::new(client, kind, args, table.revision.clone(), AS_TABLE);
+    let mut changes = Changes::new(client, kind, which, table.revision.clone(), AS_TABLE);
     let mut widths = Vec::new();
     let mut header = true;
     let mut rows = table;
@@ -128,7 +162,7 @@ async fn watch_table(
             out::data(text)?;
             (header, widths) = (false, wider);
         }
-        rows = Table::read(&changes.next().await?, args.output == Some(ListFormat::Wide));
+        rows = Table::read(&changes.next().await?, which.args.output == Some(ListFormat::Wide));
     }
 }
 
@@ -136,7 +170,7 @@ async fn watch_table(
 struct Changes<'a> {
     client: &'a Client,
     kind: Kind,
-    args: &'a ListArgs,
+    which: Which<'a>,
     revision: String,
     accept: &'static str,
     watch: Option<Watch>,
@@ -147,12 +181,12 @@ impl<'a> Changes<'a> {
     fn new(
         client: &'a Client,
         kind: Kind,
-        args: &'a ListArgs,
+        which: Which<'a>,
         revision: String,
         accept: &'static str,
     ) -> Self {
         let patience = Patience::new();
-        Self { client, kind, args, revision, accept, watch: None, patience }
+        Self { client, kind, which, revision, accept, watch: None, patience }
     }
 
     async fn next(&mut self) -> Result<Value, Error> {
@@ -177,7 +211,7 @@ impl<'a> Changes<'a> {
         let watch = match &mut self.watch {
             Some(watch) => watch,
             None => {
-                let which = selector(self.args);
+                let which = self.which.query();
                 let watch =
                     Watch::open(self.client, self.kind, &which, &self.revision, self.accept)
                         .await?;
@@ -200,14 +234,14 @@ fn revision_of(object: &Value) -> String {
 async fn lists(
     client: &Client,
     kinds: &[Kind],
-    args: &ListArgs,
+    which: Which<'_>,
     format: ListFormat,
     by_age: bool,
 ) -> Result<(), Error> {
     let mut all = Vec::new();
     let mut first = Value::Null;
     for kind in kinds {
-        let mut list = client.get(&collection(*kind), &selector(args), AS_JSON).await?;
+        let mut list = client.get(&collection(*kind), &which.query(), AS_JSON).await?;
         if let Value::Array(items) = list["items"].take() {
             all.extend(items.into_iter().map(|item| with_kind(item, *kind)));
         }
@@ -229,8 +263,8 @@ async fn lists(
         ListFormat::Yaml => print_yaml(&all)?,
         _ => all.iter().try_for_each(|object| out::line(name_of(object)))?,
     }
-    if args.watch {
-        return watch_objects(client, kinds[0], args, format, revision).await;
+    if which.args.watch {
+        return watch_objects(client, kinds[0], which, format, revision).await;
     }
     Ok(())
 }
@@ -238,11 +272,11 @@ async fn lists(
 async fn watch_objects(
     client: &Client,
     kind: Kind,
-    args: &ListArgs,
+    which: Which<'_>,
     format: ListFormat,
     revision: String,
 ) -> Result<(), Error> {
-    let mut changes = Changes::new(client, kind, args, revision, AS_JSON);
+    let mut changes = Changes::new(client, kind, which, revision, AS_JSON);
     loop {
         let object = with_kind(changes.next().await?, kind);
         match format {

@@ -167,9 +167,7 @@ fn print(event: &Value, streams: Streams) -> Result<(), Error> {
         },
         Some("gap") => {
             let bytes = event["bytes"].as_u64().unwrap_or_default();
-            out::note(format!(
-                "[{bytes} bytes are missing here: they could not be kept until a server took them]"
-            ));
+            out::note(format!("[{bytes} bytes are missing here: there was no room to keep them]"));
             Ok(())
         }
         Some("tool") => {

@@ -14,11 +14,9 @@ use super::{
 };
 use crate::{
     ambient::Ambient,
-    resource::{API_VERSION, Kind},
+    resource::{API_VERSION, FRESH_SESSION_AFTER, Kind},
 };
 
-/// Up to which of an agent's sprites no session is resumed, and none waited for.
-const FRESH_SESSION_AFTER: &str = "opendispatch.dev/fresh-session-after";
 /// How many of the newest turns are looked through.
 const LOOK_BACK: &str = "100";
 

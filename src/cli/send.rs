@@ -259,7 +259,7 @@ impl Turning {
                 out::hint(format!("[{}] {}", text("name"), text("title")));
             }
             Some("gap") => out::note(format!(
-                "[{} bytes are missing here: they could not be kept until a server took them]",
+                "[{} bytes are missing here: there was no room to keep them]",
                 event["bytes"]
             )),
             Some("retry") => out::note(format!(

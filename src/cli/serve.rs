@@ -44,7 +44,7 @@ pub fn serve(args: ServeArgs) -> Result<u8, Error> {
     };
     let config = resolve(&flags, args.config)?;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let console = terminal && config.chat.value == Chat::Console;
+    let console = terminal && config.chat.value.contains(&Chat::Console);
     block_on(up(config, console.then(|| MAIN_CHANNEL.to_owned())))
 }
 

@@ -17,6 +17,7 @@ pub use layers::{CONFIG_FILE, DOT_ENV, Layers, Places};
 pub use view::{Line, view};
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -79,7 +80,8 @@ pub const SETTINGS: [Described; 14] = [
         variable: "CHAT_PROVIDER",
         key: "chat",
         default: "`console`",
-        what: "The chat platform: `console` or `none`.",
+        what: "The chat platforms, with commas between: `console`, `slack`, `discord`, `teams`; or \
+               `none`.",
     },
     Described {
         flag: "--max-sprites",
@@ -184,13 +186,33 @@ pub struct Setting<T> {
     pub source: Source,
 }
 
-/// A chat platform that this version has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A chat platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Chat {
     /// Terminals.
     Console,
-    /// None at all.
-    None,
+    /// Slack, by Socket Mode.
+    Slack,
+    /// Discord, by its gateway.
+    Discord,
+    /// Microsoft Teams, by a public listener.
+    Teams,
+}
+
+impl Chat {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Console, Self::Slack, Self::Discord, Self::Teams];
+
+    /// Its name, as it stands in settings and conversations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Teams => "teams",
+        }
+    }
 }
 
 /// How the log is written.
@@ -209,8 +231,8 @@ pub struct Config {
     pub data: Setting<PathBuf>,
     /// Where to listen. Port 0 takes any that is free.
     pub listen: Setting<SocketAddr>,
-    /// The chat platform.
-    pub chat: Setting<Chat>,
+    /// The chat platforms.
+    pub chat: Setting<BTreeSet<Chat>>,
     /// The most sprites that may live on this machine at once.
     pub max_sprites: Setting<usize>,
     /// What is logged, in the language of `tracing`'s filters.
@@ -270,14 +292,6 @@ pub enum Error {
         /// What to write instead.
         mend: &'static str,
     },
-    /// A platform that is planned.
-    #[error("{place} is `{value}`, which is not supported yet; use `console` or `none`")]
-    ChatNotYet {
-        /// The flag, variable or key.
-        place: String,
-        /// The platform.
-        value: String,
-    },
     /// A store that is planned.
     #[error(
         "OPEN_DISPATCH_STORE names a PostgreSQL database, which is not supported yet; name a \
@@ -319,7 +333,11 @@ impl Config {
         Ok(Self {
             data: data_dir(flags.data.clone(), |name| layers.variable(name))?,
             listen: listen(flags, layers)?,
-            chat: settle(pick(&flags.chat, "--chat", "CHAT_PROVIDER"), read_chat, Chat::Console)?,
+            chat: settle(
+                pick(&flags.chat, "--chat", "CHAT_PROVIDER"),
+                read_chat,
+                BTreeSet::from([Chat::Console]),
+            )?,
             max_sprites: settle(
                 pick(&flags.max_sprites, "--max-sprites", "OPEN_DISPATCH_MAX_SPRITES"),
                 read_max_sprites,
@@ -478,20 +496,23 @@ fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {
     }
 }
 
-fn read_chat(text: &str, place: &str) -> Result<Chat, Error> {
-    match text {
-        "console" => Ok(Chat::Console),
-        "none" => Ok(Chat::None),
-        "slack" | "teams" | "discord" => {
-            Err(Error::ChatNotYet { place: place.to_owned(), value: text.to_owned() })
-        }
-        _ => Err(Error::Unreadable {
-            place: place.to_owned(),
-            value: text.to_owned(),
-            what: "chat platform",
-            mend: "use `console` or `none`",
-        }),
+/// Reads names with commas between, or `none` alone.
+fn read_chat(text: &str, place: &str) -> Result<BTreeSet<Chat>, Error> {
+    if text.trim() == "none" {
+        return Ok(BTreeSet::new());
     }
+    let read = |word: &str| Chat::ALL.into_iter().find(|chat| chat.name() == word.trim());
+    text.split(',')
+        .map(|word| {
+            read(word).ok_or_else(|| Error::Unreadable {
+                place: place.to_owned(),
+                value: word.trim().to_owned(),
+                what: "chat platform",
+                mend: "use `console`, `slack`, `discord`, `teams`, several with commas between, or \
+                       `none`",
+            })
+        })
+        .collect()
 }
 
 fn read_max_sprites(text: &str, place: &str) -> Result<usize, Error> {
@@ -556,7 +577,7 @@ mod tests {
         let config = resolve(&Flags::default(), &[]).unwrap();
         assert_eq!(config.data.value, PathBuf::from("/home/a/.local/state/open-dispatch"));
         assert_eq!(config.listen.value.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.chat.value, Chat::Console);
+        assert_eq!(config.chat.value, BTreeSet::from([Chat::Console]));
         assert_eq!(config.max_sprites.value, 16);
         assert_eq!(config.store_dir(), config.data.value);
         assert_eq!(config.listen.source, Source::Default);
@@ -569,7 +590,7 @@ mod tests {
         let config = resolve(&flags, &variables).unwrap();
         assert_eq!(config.data, Setting { value: "/flag".into(), source: Source::Flag("--data") });
         let from = Source::Environment("CHAT_PROVIDER");
-        assert_eq!(config.chat, Setting { value: Chat::None, source: from });
+        assert_eq!(config.chat, Setting { value: BTreeSet::new(), source: from });
     }
 
     #[test]
@@ -602,7 +623,7 @@ mod tests {
             [
                 message(&flags("everywhere"), &[]),
                 message(&none, &[("WEBHOOK_PORT", "http")]),
-                message(&none, &[("CHAT_PROVIDER", "slack")]),
+                message(&none, &[("CHAT_PROVIDER", "console,slak")]),
                 message(&none, &[("CHAT_PROVIDER", "irc")]),
                 message(&none, &[("OPEN_DISPATCH_MAX_SPRITES", "0")]),
                 message(&none, &[("OPEN_DISPATCH_LOG_FORMAT", "xml")]),

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use super::{Chat, Config, KNOWN, Layers, LogFormat, Reader, SETTINGS, Setting, Source};
+use super::{Config, KNOWN, Layers, LogFormat, Reader, SETTINGS, Setting, Source};
 
 /// What stands for a secret's value.
 pub const MASK: &str = "********";
@@ -73,12 +73,9 @@ fn settled(config: &Config, layers: &Layers, variable: &str) -> (String, String)
             let source = layers.said("WEBHOOK_PORT").map_or(Source::Default, |said| said.1);
             (config.listen.value.port().to_string(), source.to_string())
         }
-        "CHAT_PROVIDER" => shown(&config.chat, |chat| {
-            match chat {
-                Chat::Console => "console",
-                Chat::None => "none",
-            }
-            .to_owned()
+        "CHAT_PROVIDER" => shown(&config.chat, |chats| {
+            let names: Vec<&str> = chats.iter().map(|chat| chat.name()).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(",") }
         }),
         "OPEN_DISPATCH_MAX_SPRITES" => shown(&config.max_sprites, ToString::to_string),
         "OPEN_DISPATCH_LOG_FORMAT" => shown(&config.log_format, |format| {

@@ -94,6 +94,14 @@ impl Conditions {
         }
     }
 
+    /// Takes what is said to have happened after `now` as having happened now: the clock was set
+    /// back since.
+    pub fn not_after(&mut self, now: Timestamp) {
+        for condition in &mut self.0 {
+            condition.last_transition_time = condition.last_transition_time.min(now);
+        }
+    }
+
     /// Takes a condition away.
     pub fn remove(&mut self, kind: &str) {
         self.0.retain(|condition| condition.kind != kind);

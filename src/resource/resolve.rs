@@ -239,6 +239,16 @@ impl Defaults {
         Err(Fault::new(PATH, message))
     }
 
+    /// As [`Defaults::check_place`], for a `spec` that takes the place of an `old` one: a place
+    /// that stays is not asked for again, whatever the roots are by now.
+    ///
+    /// # Errors
+    /// As [`Defaults::check_place`].
+    pub fn check_move(&self, old: &Value, spec: &Value) -> Result<(), Fault> {
+        let stays = ["runtime", "repo"].iter().all(|field| old.get(field) == spec.get(field));
+        if stays { Ok(()) } else { self.check_place(spec) }
+    }
+
     /// Whether a path lies within a root: as it is written, and where its links lead.
     fn allows(&self, place: &Path) -> bool {
         let within = |place: &Path, root: &dyn Fn(&Path) -> PathBuf| {

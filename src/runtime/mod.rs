@@ -113,6 +113,8 @@ pub enum Cleaned {
     KeptWork {
         /// Where.
         path: String,
+        /// The branch that was made for it, where it is a worktree.
+        branch: Option<String>,
     },
 }
 

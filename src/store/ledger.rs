@@ -310,8 +310,40 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Why it is parked, for people.
     pub note: String,
+    /// The line that it answers, as the platform names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Who alone is to see it, as the platform identifies them, where the platform can do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_for: Option<String>,
     /// When it was made.
     pub created: Timestamp,
+}
+
+impl Delivery {
+    /// A new delivery, of which nothing is shown yet.
+    #[must_use]
+    pub fn open(
+        id: impl Into<String>,
+        conversation: Conversation,
+        subject: Subject,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            version: 0,
+            conversation,
+            subject,
+            messages: Vec::new(),
+            shown: Cursor::default(),
+            hash: String::new(),
+            state: DeliveryState::Open,
+            note: String::new(),
+            reply_to: None,
+            only_for: None,
+            created: now,
+        }
+    }
 }
 
 /// What a delivery is about.

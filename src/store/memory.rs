@@ -1,20 +1,22 @@
 //! The store in memory: for tests, benchmarks, and as the measure of what the others do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sprite_reporter::wire::InboxRow;
+use sprite_reporter::wire::{InboxRow, Order};
 use tokio::sync::broadcast;
 
 use super::{
-    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState, Error, EventRow,
-    Grant, Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
-    retention, rules, tables::Tables,
+    Applied, Approval, ApprovalState, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState,
+    Error, EventRow, Grant, Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn,
+    TurnSums, retention, rules,
+    tables::Tables,
+    trim::{self, Gone, Needed, Shows},
 };
 use crate::{
     ambient::between,
@@ -121,6 +123,120 @@ impl State {
         tables.sums.retain(|uid, _| !lost(uid));
         tables.grants.retain(|(uid, _), _| !lost(uid));
         tables.gone.retain(|_, at| !older(*at, retention::TOMBSTONES));
+        self.trim(now);
+        self.drop_asked();
+    }
+
+    /// Drops what was asked and ordered long ago of sprites that live.
+    fn drop_asked(&mut self) {
+        let needed = self.needed();
+        let tables = &mut self.tables;
+        let keep = |uid: &str| match needed.contains_key(uid) {
+            true => retention::ASKED_NEEDED,
+            false => retention::ASKED,
+        };
+        let mut asked: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (key, approval) in tables.approvals.iter() {
+            let place = (approval.created.as_second(), key.1, key.2.as_str());
+            asked.entry(&key.0).or_default().push((place, key, approval.state));
+        }
+        let mut old = BTreeSet::new();
+        for (uid, mut rows) in asked {
+            rows.sort_by(|a, b| b.0.cmp(&a.0));
+            let beyond = rows.into_iter().skip(keep(uid));
+            let over = beyond.filter(|(_, _, state)| *state != ApprovalState::Pending);
+            old.extend(over.map(|(_, key, _)| key.clone()));
+        }
+        tables.approvals.retain(|key, _| !old.contains(key));
+        let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for ((uid, _), row) in tables.orders.iter() {
+            numbers.entry(uid).or_default().push(row.n);
+        }
+        let mut limits: BTreeMap<String, u64> = BTreeMap::new();
+        for (uid, mut numbers) in numbers {
+            numbers.sort_unstable_by(|a, b| b.cmp(a));
+            let acked = tables.inboxes.before(&uid.to_owned()).map_or(0, |inbox| inbox.acked);
+            let old = numbers.get(keep(uid)).copied().unwrap_or_default();
+            limits.insert(uid.to_owned(), old.min(acked));
+        }
+        let approvals = &tables.approvals;
+        tables.orders.retain(|(uid, _), row| {
+            let answers = match &row.order {
+                Order::Answer { request, .. } => {
+                    approvals.before(&(uid.clone(), row.run, request.clone())).is_some()
+                }
+                _ => false,
+            };
+            row.n > limits.get(uid).copied().unwrap_or_default() || answers
+        });
+    }
+
+    /// From where on output is needed.
+    fn needed(&self) -> Needed {
+        let mut needed = Needed::new();
+        let mut by_turn = |turn: &Turn| {
+            if let (Some(uid), Some(began)) = (&turn.sprite_uid, turn.began) {
+                trim::need(&mut needed, uid, began);
+            }
+        };
+        let turns = || self.tables.turns.iter().map(|(_, turn)| turn);
+        turns().filter(|turn| !turn.state.is_final()).for_each(&mut by_turn);
+        let mut jobs = BTreeSet::new();
+        for (_, line) in self.tables.deliveries.iter() {
+            match trim::shows(&line.delivery.subject, line.delivery.state) {
+                Shows::Nothing => {}
+                Shows::Job(uid) => drop(jobs.insert(uid)),
+                Shows::Turn(id) => {
+                    self.tables.turns.before(&id.to_owned()).into_iter().for_each(&mut by_turn);
+                }
+            }
+        }
+        for (_, object) in self.tables.objects.iter() {
+            let metadata = object.metadata();
+            if metadata.controller().is_some_and(|owner| jobs.contains(owner.uid.as_str())) {
+                trim::need(&mut needed, &metadata.uid, Cursor::default());
+            }
+        }
+        needed
+    }
+
+    /// Takes away what sprites have said long ago; see [`trim`].
+    fn trim(&mut self, now: Timestamp) {
+        let needed = self.needed();
+        for (uid, rows) in &mut self.output {
+            let size = |row: &OutputRow| {
+                u64::try_from(super::size_of_event(&row.event)).unwrap_or(u64::MAX)
+            };
+            let behind = |bytes: u64| {
+                let mut left = bytes;
+                let kept = rows.iter().rev().take_while(|row| {
+                    let more = left > 0;
+                    left = left.saturating_sub(size(row));
+                    more
+                });
+                rows.len() - kept.count()
+            };
+            let needed = needed
+                .get(uid)
+                .map_or(rows.len(), |behind| rows.partition_point(|row| row.cursor() <= *behind));
+            let end = behind(trim::KEEP).min(needed).max(behind(trim::KEEP_NEEDED));
+            let head: Vec<_> = rows.iter().take(2).map(|row| row.event.clone()).collect();
+            let told = trim::told_before(&head).unwrap_or_default();
+            if rows[..end].iter().map(size).fold(0, u64::saturating_add) < trim::WORTH {
+                continue;
+            }
+            let instead = (1..=end).rev().find_map(|end| {
+                let bytes = rows[..end].iter().map(size).fold(0, u64::saturating_add);
+                let last = rows[end - 1].clone();
+                let first = rows.iter().find(|row| row.run == last.run)?.event.clone();
+                let gone = Gone { first, last: last.event, bytes: bytes.saturating_add(told) };
+                let events = trim::instead(gone, now).filter(|_| bytes >= trim::WORTH)?;
+                Some((end, last.run, events))
+            });
+            if let Some((end, run, events)) = instead {
+                rows.splice(..end, events.into_iter().map(|event| OutputRow { run, event }));
+            }
+        }
     }
 }
 

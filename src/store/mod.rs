@@ -25,6 +25,7 @@ mod rules;
 pub mod sqlite;
 mod tables;
 mod transaction;
+mod trim;
 mod watch;
 
 use async_trait::async_trait;
@@ -100,7 +101,11 @@ pub trait Store: Send + Sync + 'static {
     /// Drops receipts older than 24 h, deliveries done for 24 h, events older than 1 h, history
     /// beyond both 5 minutes and 1,000 revisions, ended turns that are not among their Agent's
     /// newest 1,000 (their sums stay), and the ledgers of Sprites and Agents that have been gone
-    /// for 1 h. Called now and then; counts as maintenance, not as a write.
+    /// for 1 h. Of what a Sprite has said, at least the newest 16 MiB stay, and up to 64 MiB of what a
+    /// turn that has not ended or a delivery that is not done still needs; a gap tells what went. Of
+    /// its resolved approvals and acknowledged orders the newest 256 stay (1,024 where they may be
+    /// needed), and each answer as long as its approval.
+    /// Called now and then; counts as maintenance, not as a write.
     async fn compact(&self, now: jiff::Timestamp) -> Result<(), Error>;
 
     /// A receipt by its key.

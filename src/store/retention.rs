@@ -21,3 +21,7 @@ pub(super) const GONE_LEDGERS: Duration = Duration::from_hours(1);
 pub(super) const TURNS: u64 = 1000;
 /// The notes that an object is gone: long enough to sweep what came late.
 pub(super) const TOMBSTONES: Duration = Duration::from_hours(25);
+/// So many resolved approvals and acknowledged orders of a living Sprite are kept, the newest ones.
+pub(super) const ASKED: usize = 256;
+/// So many are kept where a turn or a delivery may still need them.
+pub(super) const ASKED_NEEDED: usize = 1024;

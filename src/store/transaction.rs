@@ -192,6 +192,16 @@ pub enum Op {
     Backoff(BackoffRow),
 }
 
+impl Op {
+    /// Lets the transaction pass only while an object is just what its author has read, and
+    /// changes nothing of it: where somebody wrote it meanwhile it is [`super::Error::Conflict`],
+    /// where it is gone [`super::Error::NotFound`].
+    #[must_use]
+    pub fn unchanged(object: impl Into<AnyObject>) -> Self {
+        Self::Write { object: object.into(), part: Part::Status, expect: Expect::SameVersion }
+    }
+}
+
 /// What a transaction did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {

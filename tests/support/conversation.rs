@@ -12,7 +12,7 @@ use open_dispatch::{
     ambient::{Ambient, Fault, ManualClock, SeededIds, Steps},
     chat::{
         Commands, Incoming, Outbox, Settings,
-        platform::{Capabilities, Error, Markup, Nonce, Platform},
+        platform::{Capabilities, Content, Dialect, Error, Markup, Nonce, Platform, Post},
         split::Unit,
     },
     reconcile::{self, Controller},
@@ -96,10 +96,16 @@ impl Platform for Fake {
             pace: Duration::ZERO,
             lookup: self.lookup,
             placeholder: "…",
+            dialect: Dialect::Plain,
+            buttons: 0,
+            whispers: false,
+            max_file: 0,
+            max_messages: 0,
         }
     }
 
-    async fn post(&self, place: &Conversation, text: &str, nonce: &Nonce) -> Result<String, Error> {
+    async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
+        let place = post.conversation;
         let mut state = self.state.lock().unwrap();
         state.calls += 1;
         if state.lost.contains(&place.channel) {
@@ -107,8 +113,8 @@ impl Platform for Fake {
         }
         state.messages.push(Message {
             channel: place.channel.clone(),
-            nonce: nonce.clone(),
-            text: text.to_owned(),
+            nonce: post.nonce.clone(),
+            text: post.text.to_owned(),
             last: false,
         });
         if std::mem::take(&mut state.ambiguous) {
@@ -121,9 +127,10 @@ impl Platform for Fake {
         &self,
         place: &Conversation,
         id: &str,
-        text: &str,
+        content: &Content,
         last: bool,
     ) -> Result<(), Error> {
+        let text = content.text.as_str();
         let mut state = self.state.lock().unwrap();
         state.calls += 1;
         if state.lost.contains(&place.channel) {
@@ -196,12 +203,7 @@ impl World {
 
     /// Takes a line, as a platform that sends it again until it is taken.
     pub async fn say(&mut self, channel: &str, key: &str, text: &str) -> String {
-        let line = Incoming {
-            key: format!("console/{key}"),
-            conversation: place(channel),
-            author: "ada".into(),
-            text: text.into(),
-        };
+        let line = Incoming::typed(format!("console/{key}"), place(channel), "ada", text);
         loop {
             match self.commands.handle(&line).await {
                 Ok(taken) => return taken.delivery,

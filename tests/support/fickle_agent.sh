@@ -30,6 +30,8 @@ while IFS= read -r line; do
       prompt=$id
       case $line in
         *do:die*) chunk 'so far'; echo 'boom: no more' >&2; exit 7 ;;
+        *do:mute*) chunk 'so far'; exec >&-; exec sleep 600 ;;
+        *do:haunt*) chunk 'so far'; (while sleep 0.2; do say 'boo'; done) & exit 7 ;;
         *do:hang*) chunk 'so far' ;;
         *do:noise*) say 'not JSON {'; say '[1,2]'; say '{"jsonrpc":"2.0","method":"_x/y","params":{}}'
           say '{"jsonrpc":"2.0","id":"f1","method":"fs/read_text_file","params":{"sessionId":"s1","path":"/x"}}' ;;
@@ -39,10 +41,11 @@ while IFS= read -r line; do
         *do:error*) refuse "$id" '{"code":-32603,"message":"Internal error","data":{"details":"429 Too Many Requests"}}' ;;
         *do:refusal*) answer "$id" '{"stopReason":"refusal"}' ;;
         *do:ask*) ask 1 ;;
+        *do:again*) ask 3 ;;
         *) chunk 'yes'; answer "$id" '{"stopReason":"end_turn"}' ;;
       esac ;;
     *'"id":"f1"'*) case $line in *-32601*) chunk 'refused'; answer "$prompt" '{"stopReason":"end_turn"}' ;; esac ;;
-    *'"id":"q1"'*) case $line in
+    *'"id":"q1"'*|*'"id":"q3"'*) case $line in
         *'"optionId":"reject_once"'*) chunk 'allowed'; answer "$prompt" '{"stopReason":"end_turn"}' ;;
         *'"optionId":"allow_once"'*) chunk 'denied'; answer "$prompt" '{"stopReason":"end_turn"}' ;;
       esac ;;

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Clock as _, FreeSteps, ManualClock, SeededIds},
+    ambient::{Ambient, Clock as _, FreeSteps, ManualClock, SeededIds, Steps},
     resource::{
         API_VERSION, AgentCli, CommandCli, FINALIZER_RUNTIME, Kind, OwnerReference, PermissionMode,
         Permissions, RuntimeSpec, Sprite, SpriteSpec,
@@ -100,11 +100,25 @@ impl House {
 
     /// A server over this store.
     pub fn over(store: Arc<dyn Store>) -> Self {
+        Self::with(store, server::Extras::default())
+    }
+
+    /// A server over this store, with what other rooms lend.
+    pub fn with(store: Arc<dyn Store>, extras: server::Extras) -> Self {
+        Self::new_over(store, Arc::new(FreeSteps), extras)
+    }
+
+    /// A server over this store that takes these steps.
+    pub fn with_steps(store: Arc<dyn Store>, steps: Arc<dyn Steps>) -> Self {
+        Self::new_over(store, steps, server::Extras::default())
+    }
+
+    fn new_over(store: Arc<dyn Store>, steps: Arc<dyn Steps>, extras: server::Extras) -> Self {
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let ids = Arc::new(SeededIds::new(7));
-        let ambient = Ambient { clock: clock.clone(), ids, steps: Arc::new(FreeSteps) };
+        let ambient = Ambient { clock: clock.clone(), ids, steps };
         let tokens = SpriteTokens::new(b"the key of this test");
-        let state = State::new(store.clone(), ambient, tokens.clone(), ACCESS.to_owned());
+        let state = State::with(store.clone(), ambient, tokens.clone(), ACCESS.to_owned(), extras);
         let router = server::router(state.clone());
         Self { store, clock, tokens, state, router }
     }

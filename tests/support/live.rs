@@ -73,6 +73,8 @@ impl Live {
             .args(["serve", "--chat", "none", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)
             .args(&self.args)
+            // Tests work where they like; those about roots say others.
+            .env("OPEN_DISPATCH_ROOTS", "/")
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -79,8 +79,8 @@ impl World {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.root.path().join("home"))
-            // Whatever CLIs this machine has.
-            .env("SPRITE_AGENT_TYPE", "command")
+            // Jobs work beside the home, and now and then elsewhere.
+            .env("OPEN_DISPATCH_ROOTS", "/")
             .env("OPEN_DISPATCH_DATA", self.data())
             // Whatever is installed on this machine: who names no agent means a shell.
             .env("SPRITE_AGENT_TYPE", "command")

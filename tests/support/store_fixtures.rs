@@ -8,13 +8,12 @@ use jiff::Timestamp;
 use open_dispatch::{
     ambient::later,
     resource::{API_VERSION, AnyObject, Kind, OwnerReference},
-    store::{
-        Approval, ApprovalState, Conversation, Cursor, Delivery, DeliveryState, Op, Subject,
-        Transaction, Turn,
-    },
+    store::{Approval, ApprovalState, Conversation, Delivery, Op, Subject, Transaction, Turn},
 };
 use serde_json::json;
-use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream};
+use sprite_reporter::wire::{
+    Chunk, Containment, Event, EventBody, Exit, ExitReason, ProcessIdentity, Stream,
+};
 
 /// A time so many seconds after the start of all tests.
 pub fn at(seconds: u64) -> Timestamp {
@@ -113,6 +112,12 @@ pub fn log(seq: u64, text: &str) -> Event {
     event(seq, EventBody::Log { stream: Stream::Stdout, chunk })
 }
 
+pub fn hello(seq: u64) -> Event {
+    let process = ProcessIdentity { boot_id: String::new(), pid: 1, start_time: 1 };
+    let (version, containment) = ("1.0.0".to_owned(), Containment::default());
+    event(seq, EventBody::Hello { wire: 1, version, process, containment })
+}
+
 pub fn gap(seq: u64, through: u64) -> Event {
     event(seq, EventBody::Gap { through, bytes: 1 })
 }
@@ -160,18 +165,8 @@ pub fn approval(sprite_uid: &str, request: &str) -> Approval {
 }
 
 pub fn delivery(id: &str) -> Delivery {
-    Delivery {
-        id: id.to_owned(),
-        version: 0,
-        conversation: conversation(),
-        subject: Subject::Notice { text: format!("notice {id}") },
-        messages: Vec::new(),
-        shown: Cursor::default(),
-        hash: String::new(),
-        state: DeliveryState::Open,
-        note: String::new(),
-        created: at(0),
-    }
+    let subject = Subject::Notice { text: format!("notice {id}") };
+    Delivery::open(id, conversation(), subject, at(0))
 }
 
 /// A transaction at a second.

@@ -10,18 +10,18 @@ use open_dispatch::{
     ambient::{Clock, ManualClock},
     resource::{AnyObject, Kind},
     store::{
-        Applied, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, DeliveryState, Error, Expect,
-        Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store, Transaction, Turn, TurnState,
-        TurnSums, WatchEvent, watch, watch_with,
+        Applied, Approval, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery,
+        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store,
+        Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
     },
 };
 use serde_json::json;
-use sprite_reporter::wire::{ExitReason, InboxRow, Order, Usage};
+use sprite_reporter::wire::{EventBody, ExitReason, InboxRow, Order, Usage};
 use tokio::sync::Notify;
 
 use crate::fixtures::{
-    agent, approval, at, delivery, exit, gap, job, log, output, owner_reference, phase, sprite,
-    turn, tx, with_finalizers, with_phase, with_spec,
+    agent, approval, at, delivery, exit, gap, hello, job, log, output, owner_reference, phase,
+    sprite, turn, tx, with_finalizers, with_phase, with_spec,
 };
 
 pub type Subject = Arc<dyn Store>;
@@ -1001,15 +1001,26 @@ pub async fn an_agents_turns_are_summed_up(store: Subject) {
         Op::MoveTurn { turn, from: vec![TurnState::Queued, TurnState::Sent, TurnState::Running] }
     };
     let first = [to("a", TurnState::Succeeded, 5, 70), to("b", TurnState::Running, 900, 60)];
-    apply(&store, first).await.unwrap();
-    apply(&store, [to("c", TurnState::Cancelled, 7, 65)]).await.unwrap();
+    store.apply(tx(100, first)).await.unwrap();
+    store.apply(tx(100, [to("c", TurnState::Cancelled, 7, 65)])).await.unwrap();
     let usage = Usage { cost_micro_usd: 12, input_tokens: 4, output_tokens: 6 };
     let sums = TurnSums { queued: 1, running: 1, done: 2, usage, last: Some(at(70)) };
     assert_eq!(store.turn_sums("x").await.unwrap(), sums, "only what has ended was spent");
-    apply(&store, [to("b", TurnState::Queued, 0, 70)]).await.unwrap();
+    store.apply(tx(100, [to("b", TurnState::Queued, 0, 70)])).await.unwrap();
     let sums = TurnSums { queued: 2, running: 0, ..sums };
     assert_eq!(store.turn_sums("x").await.unwrap(), sums);
     assert_eq!(store.turn_sums("y").await.unwrap().queued, 1);
+}
+
+pub async fn a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come(store: Subject) {
+    store.apply(tx(9000, [Op::AddTurn(turn("a", "x"))])).await.unwrap();
+    let ended = Turn { state: TurnState::Cancelled, ended: Some(at(9000)), ..turn("a", "x") };
+    let from = vec![TurnState::Queued];
+    store.apply(tx(9000, [Op::MoveTurn { turn: ended, from }])).await.unwrap();
+    assert_eq!(store.turn_sums("x").await.unwrap().last, Some(at(9000)));
+    let back = Turn { created: at(50), ..turn("b", "x") };
+    store.apply(tx(50, [Op::AddTurn(back)])).await.unwrap();
+    assert_eq!(store.turn_sums("x").await.unwrap().last, Some(at(50)));
 }
 
 pub async fn turns_that_have_not_ended_are_found_and_the_last_come_first(store: Subject) {
@@ -1055,6 +1066,181 @@ pub async fn old_turns_of_a_living_agent_go_and_their_sums_stay(store: Subject) 
     assert_eq!(store.turns("y", 0, 10).await.unwrap().len(), 1);
     apply(&store, [Op::AddTurn(turn("next", "x"))]).await.unwrap();
     assert_eq!(store.turn("next").await.unwrap().unwrap().n, 1101);
+}
+
+/// What is left of a sprite's output: the bytes that a gap tells, the run and number of the first
+/// event behind it, and how many bytes of text there are.
+async fn left(store: &Subject, uid: &str) -> (u64, Cursor, usize) {
+    let (mut told, mut first, mut bytes) = (0, Cursor::default(), 0);
+    let mut after = Cursor::default();
+    loop {
+        let rows = store.output(uid, after, 1 << 20).await.unwrap();
+        let Some(last) = rows.last() else { return (told, first, bytes) };
+        for row in &rows {
+            let follows = if row.run == after.run { after.seq + 1 } else { 1 };
+            assert!(row.event.seq == follows || after == Cursor::default(), "no holes: {row:?}");
+            after = row.cursor();
+            match &row.event.body {
+                EventBody::Gap { bytes, .. } => told += bytes,
+                EventBody::Log { chunk, .. } => {
+                    if bytes == 0 {
+                        first = Cursor { run: row.run, seq: row.event.seq };
+                    }
+                    bytes += chunk.bytes().len();
+                }
+                _ => {}
+            }
+        }
+        after = last.cursor();
+    }
+}
+
+/// A sprite says so many MiB in a run, in events of 32 KiB behind a hello.
+async fn speak(store: &Subject, uid: &str, run: u32, mib: u64) {
+    let text = "x".repeat(32 * 1024);
+    apply(store, [output(uid, run, vec![hello(1)])]).await.unwrap();
+    for n in 0..mib {
+        let events = (0..32).map(|k| log(2 + n * 32 + k, &text)).collect();
+        apply(store, [output(uid, run, events)]).await.unwrap();
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+pub async fn of_a_long_life_the_newest_output_stays_and_a_gap_tells_the_rest(store: Subject) {
+    speak(&store, "long", 1, 5).await;
+    apply(&store, [output("long", 1, vec![exit(2 + 5 * 32)])]).await.unwrap();
+    speak(&store, "long", 2, 16).await;
+    speak(&store, "short", 1, 3).await;
+    let writes = store.writes();
+    for _ in 0..2 {
+        store.compact(at(10)).await.unwrap();
+        let (told, first, bytes) = left(&store, "long").await;
+        assert!(told >= 4 * MIB as u64 && told < 8 * MIB as u64, "{told}");
+        assert!(bytes >= 16 * MIB - MIB && bytes <= 18 * MIB, "{bytes}");
+        assert!(first.run >= 1, "{first:?}");
+        let held = Held { run: 2, seq: 1 + 16 * 32, finished: false };
+        assert_eq!(store.held("long", None).await.unwrap(), held);
+        assert_eq!(left(&store, "short").await, (0, Cursor { run: 1, seq: 2 }, 3 * MIB));
+    }
+    assert_eq!(store.writes(), writes, "that is maintenance");
+    // The run goes on, and is trimmed again: one gap tells it all.
+    let text = "x".repeat(32 * 1024);
+    for n in 0..20 {
+        let events = (0..32).map(|k| log(2 + (16 + n) * 32 + k, &text)).collect();
+        apply(&store, [output("long", 2, events)]).await.unwrap();
+    }
+    store.compact(at(20)).await.unwrap();
+    let rows = store.output("long", Cursor::default(), 1).await.unwrap();
+    assert!(matches!(rows[0].event.body, EventBody::Hello { .. }), "{:?}", rows[0]);
+    assert_eq!(rows[0].run, 2, "of the first run nothing is left");
+    let (told, first, bytes) = left(&store, "long").await;
+    assert!(told >= 22 * MIB as u64, "{told}");
+    assert!(first.run == 2 && bytes <= 18 * MIB, "{first:?} {bytes}");
+    // Somebody who stands in the middle of what is missing hears it, too.
+    let middle = store.output("long", Cursor { run: 1, seq: 40 }, 300).await.unwrap();
+    assert!(middle.iter().any(|row| matches!(row.event.body, EventBody::Gap { .. })));
+    let middle = store.output("long", Cursor { run: 2, seq: 40 }, 1).await.unwrap();
+    assert!(matches!(middle[0].event.body, EventBody::Gap { .. }), "{:?}", middle[0]);
+}
+
+pub async fn a_run_that_was_trimmed_has_still_ended_where_it_did(store: Subject) {
+    speak(&store, "s", 1, 5).await;
+    apply(&store, [output("s", 1, vec![exit(2 + 5 * 32)])]).await.unwrap();
+    speak(&store, "s", 2, 15).await;
+    let before = store.held("s", Some(1)).await.unwrap();
+    assert!(before.finished);
+    store.compact(at(10)).await.unwrap();
+    let (told, first, _) = left(&store, "s").await;
+    assert!(told > 0 && first.run == 1, "{told} {first:?}");
+    assert_eq!(store.held("s", Some(1)).await.unwrap(), before);
+}
+
+pub async fn what_a_turn_or_a_delivery_needs_stays_longer(store: Subject) {
+    speak(&store, "s", 1, 24).await;
+    let began = Cursor { run: 1, seq: 10 };
+    let needs = |id: &str| Turn {
+        state: TurnState::Running,
+        sprite_uid: Some("s".to_owned()),
+        run: 1,
+        began: Some(began),
+        ..turn(id, "x")
+    };
+    let shown = Delivery {
+        subject: open_dispatch::store::Subject::Turn { id: "t".to_owned() },
+        ..delivery("d")
+    };
+    apply(&store, [Op::AddTurn(needs("t")), Op::Delivery(shown.clone())]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    assert_eq!(left(&store, "s").await.2, 24 * MIB, "the turn runs");
+    let ended = Turn { state: TurnState::Succeeded, ..needs("t") };
+    apply(&store, [Op::MoveTurn { turn: ended, from: vec![TurnState::Running] }]).await.unwrap();
+    let more = |n: u64| {
+        let text = "x".repeat(32 * 1024);
+        (0..64).map(|k| log(2 + (24 + 2 * n) * 32 + k, &text)).collect::<Vec<_>>()
+    };
+    apply(&store, [output("s", 1, more(0))]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    assert_eq!(left(&store, "s").await.2, 26 * MIB, "its answer is still to be shown");
+    let done = Delivery { version: 1, state: DeliveryState::Done, ..shown };
+    apply(&store, [Op::Delivery(done)]).await.unwrap();
+    apply(&store, [output("s", 1, more(1))]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    let (told, _, bytes) = left(&store, "s").await;
+    assert!(told > 0 && bytes <= 18 * MIB, "{told} {bytes}");
+}
+
+pub async fn of_a_long_life_the_newest_approvals_and_orders_stay(store: Subject) {
+    let asked = |n: u64| {
+        let request = format!("r{n:03}");
+        let created = at(n);
+        let row = Op::AddApproval(Approval { created, ..approval("s", &request) });
+        let (allow, message, answers) = (true, String::new(), BTreeMap::new());
+        let key = format!("answer/1/{request}");
+        let order = Order::Answer { request: request.clone(), allow, message, answers };
+        let told = Op::Order { sprite_uid: "s".to_owned(), run: 1, key, order };
+        let resolved = Op::ResolveApproval {
+            sprite_uid: "s".to_owned(),
+            run: 1,
+            request,
+            state: ApprovalState::Allowed,
+            by: "ada".to_owned(),
+            message: String::new(),
+            answers: BTreeMap::new(),
+        };
+        if n == 7 { vec![row] } else { vec![row, resolved, told] }
+    };
+    for n in 0..300 {
+        apply(&store, asked(n)).await.unwrap();
+    }
+    let ack = |n| Op::InboxAck { sprite_uid: "s".to_owned(), n };
+    apply(&store, [ack(20)]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    let mut approvals: Vec<String> =
+        store.approvals("s").await.unwrap().into_iter().map(|row| row.request).collect();
+    approvals.sort();
+    let kept: Vec<String> = std::iter::once(7).chain(44..300).map(|n| format!("r{n:03}")).collect();
+    assert_eq!(approvals, kept, "the newest, and what is not answered");
+    let first = async || store.inbox("s", 0).await.unwrap().first().map(|row| row.n);
+    assert_eq!(first().await, Some(21), "what was not acknowledged stays");
+    let order = |key: String| {
+        let order = Order::Sleep {};
+        Op::Order { sprite_uid: "s".to_owned(), run: 1, key, order }
+    };
+    apply(&store, (0..50).map(|n| order(format!("more/{n}")))).await.unwrap();
+    apply(&store, [ack(349)]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    assert_eq!(first().await, Some(44), "an answer stays as long as its approval");
+    apply(&store, (0..250).map(|n| order(format!("most/{n}")))).await.unwrap();
+    apply(&store, [ack(599)]).await.unwrap();
+    store.compact(at(10)).await.unwrap();
+    let numbers: Vec<u64> =
+        store.inbox("s", 0).await.unwrap().into_iter().map(|row| row.n).collect();
+    let kept: Vec<u64> = (44..=299).chain(344..=599).collect();
+    assert_eq!(numbers, kept, "of all else the newest");
+    apply(&store, [order("next".to_owned())]).await.unwrap();
+    let last = store.inbox("s", 0).await.unwrap().pop().unwrap();
+    assert_eq!(last.n, 600, "numbers go on");
 }
 
 pub async fn a_grant_stands_until_it_is_revoked(store: Subject) {

@@ -111,6 +111,11 @@ impl Terminal {
         self.until(|lines| lines.last().is_some_and(|line| wanted(line)));
     }
 
+    /// Waits until all lines of the screen together are as wanted.
+    pub fn shows_all(&self, wanted: impl Fn(&[String]) -> bool) {
+        self.until(wanted);
+    }
+
     fn until(&self, holds: impl Fn(&[String]) -> bool) {
         let bytes = self.printed.bytes.lock().unwrap();
         let missing = |bytes: &mut Vec<u8>| !holds(&lines(bytes));
@@ -140,7 +145,15 @@ impl Terminal {
 
     /// Waits for the program's end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        const LOOK: Duration = Duration::from_millis(20);
+        for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            let bytes = self.printed.bytes.lock().unwrap();
+            drop(self.printed.more.wait_timeout(bytes, LOOK).unwrap());
+        }
+        panic!("it does not end:\n{}", self.lines().join("\n"));
     }
 }
 

@@ -1,7 +1,5 @@
 //! `/od-set`, `/od-stop` and `/od-delete`: changes of specs, through the API's own gate.
 
-use serde_json::Value;
-
 use super::{Commands, Effect, Incoming, find::Found};
 use crate::{
     chat::{
@@ -144,10 +142,6 @@ fn assigned(
         decode(patched(&is_wrong)).map_err(|_| faults.clone())
     })?;
     admit::update(old, &new)?;
-    let moved = |json: &Value| (json["spec"]["runtime"].clone(), json["spec"]["repo"].clone());
-    let json = new.to_json();
-    if moved(&old.to_json()) != moved(&json) {
-        defaults.check_place(&json["spec"])?;
-    }
+    defaults.check_move(&old.to_json()["spec"], &new.to_json()["spec"])?;
     Ok(new)
 }

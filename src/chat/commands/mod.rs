@@ -33,10 +33,7 @@ use super::{
 use crate::{
     ambient::Ambient,
     resource::Defaults,
-    store::{
-        Conversation, Cursor, Delivery, DeliveryState, Error, Op, Receipt, Store, Subject,
-        Transaction,
-    },
+    store::{Conversation, Delivery, Error, Op, Receipt, Store, Subject, Transaction},
 };
 
 /// How often a write is tried again when somebody else wrote first.
@@ -51,13 +48,53 @@ pub struct Incoming {
     pub key: String,
     /// Where it was said, and where the answer goes.
     pub conversation: Conversation,
-    /// Who said it, as the platform names them.
+    /// Who said it, as people call them.
     pub author: String,
+    /// Who said it, as the platform identifies them: what access is decided by.
+    pub user: String,
     /// What was said.
     pub text: String,
+    /// How it came.
+    pub via: Via,
+    /// What the platform needs for answering just this line, such as the id of a Discord
+    /// interaction; comes back as [`Post::reply_to`](super::platform::Post::reply_to).
+    pub handle: Option<String>,
+}
+
+/// How a line came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// It was said to us: in a direct message, by mentioning us, at a terminal, or as the
+    /// platform's own command. It always gets an answer.
+    Addressed,
+    /// It was said among people, where we listen as well. It is for an agent that listens there,
+    /// or for nobody.
+    Overheard,
+    /// Somebody pressed a button of ours.
+    Pressed,
 }
 
 impl Incoming {
+    /// A line that somebody typed, to us.
+    #[must_use]
+    pub fn typed(
+        key: impl Into<String>,
+        conversation: Conversation,
+        author: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Self {
+        let author = author.into();
+        Self {
+            key: key.into(),
+            conversation,
+            user: author.clone(),
+            author,
+            text: text.into(),
+            via: Via::Addressed,
+            handle: None,
+        }
+    }
+
     fn is_console(&self) -> bool {
         self.conversation.platform == CONSOLE
     }
@@ -129,7 +166,7 @@ impl Commands {
         let mut round = 0;
         loop {
             let effect = self.effect(line, round).await?;
-            let delivery = self.answer(&effect.answer, &line.conversation);
+            let delivery = self.answer(&effect.answer, line);
             let id = delivery.id.clone();
             let receipt = Receipt { key: line.key.clone(), effect: format!("deliveries/{id}") };
             let mut transaction =
@@ -155,7 +192,8 @@ impl Commands {
         }
     }
 
-    fn answer(&self, answer: &Answer, conversation: &Conversation) -> Delivery {
+    fn answer(&self, answer: &Answer, line: &Incoming) -> Delivery {
+        let conversation = &line.conversation;
         let (id, subject) = match answer {
             Answer::Text(text) => (self.ambient.ids.uid(), Subject::Notice { text: text.clone() }),
             Answer::Job { uid, name } => (
@@ -166,17 +204,10 @@ impl Commands {
                 (delivery_id(id, conversation), Subject::Turn { id: id.clone() })
             }
         };
+        let now = self.ambient.clock.now();
         Delivery {
-            id,
-            version: 0,
-            conversation: conversation.clone(),
-            subject,
-            messages: Vec::new(),
-            shown: Cursor::default(),
-            hash: String::new(),
-            state: DeliveryState::Open,
-            note: String::new(),
-            created: self.ambient.clock.now(),
+            reply_to: line.handle.clone(),
+            ..Delivery::open(id, conversation.clone(), subject, now)
         }
     }
 

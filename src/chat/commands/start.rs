@@ -77,8 +77,7 @@ impl Commands {
             wanted.channels.extend(channel_of(&line.conversation));
         }
         let differs = differences(&agent.spec, &wanted);
-        let moved = wanted.runtime != agent.spec.runtime || wanted.repo != agent.spec.repo;
-        if moved && let Err(fault) = defaults.check_place(&json(&wanted)) {
+        if let Err(fault) = defaults.check_move(&json(&agent.spec), &json(&wanted)) {
             return Ok(Effect::text(replies::faults(Asked::Start, &fault.into())));
         }
         wanted.suspend = false;

@@ -1,7 +1,8 @@
 //! Messages: who gets them, and what becomes of a turn before and after the agent has it.
 //!
 //! A message is one transaction: receipt, turn, and the delivery that will show how the turn
-//! goes. Two messages at the same instant are queued in the order in which they commit.
+//! goes. Two messages at the same instant are queued in the order in which they commit. It holds only
+//! on top of the Agent that was read, so that no turn is queued for one that was stopped meanwhile.
 
 use super::{Answer, Commands, Effect, Incoming, find::Found};
 use crate::{
@@ -10,12 +11,10 @@ use crate::{
         help, replies,
         route::{Listener, Route, route},
     },
-    resource::Agent,
+    resource::{Agent, FRESH_SESSION_AFTER},
     store::{Error, Expect, Op, Part, Turn, TurnState},
 };
 
-/// Written on an Agent: no session of a sprite up to this incarnation is resumed.
-pub const FRESH_SESSION_AFTER: &str = "opendispatch.dev/fresh-session-after";
 /// How far back `/od-retry` looks for a turn that went wrong.
 const LOOK_BACK: usize = 50;
 
@@ -72,7 +71,7 @@ impl Commands {
         }
         let turn = self.turn(agent, text, line);
         let answer = Answer::Turn { id: turn.id.clone() };
-        Effect { ops: vec![Op::AddTurn(turn)], answer }
+        Effect { ops: vec![Op::unchanged(agent.clone()), Op::AddTurn(turn)], answer }
     }
 
     fn turn(&self, agent: &Agent, text: &str, line: &Incoming) -> Turn {
@@ -136,7 +135,7 @@ impl Commands {
         if agent.spec.suspend {
             return Ok(Effect::text(replies::asleep_for_good(name)));
         }
-        let mut ops = Vec::new();
+        let mut ops = vec![Op::unchanged(agent.clone())];
         if force {
             let mut fresh = agent.clone();
             let upto = agent.status.incarnation.to_string();

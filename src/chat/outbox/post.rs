@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Outbox, rendering::Rendering};
 use crate::{
-    chat::platform::{self, Capabilities, Nonce, Platform},
+    chat::platform::{self, Capabilities, Content, Nonce, Platform, Post},
     reconcile::{Error, Next},
     store::{Delivery, DeliveryState},
 };
@@ -75,13 +75,15 @@ impl Outbox {
                 delivery = self.write("chat.commit-shown", delivery).await?;
             }
             if let Some(text) = text {
-                let hash = hash(text, last);
+                let actions = if more { Vec::new() } else { frames.actions.clone() };
+                let content = Content { text: text.clone(), actions };
+                let hash = hash(&content, last);
                 if hash != delivery.hash {
                     if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !last && !more) {
                         return Ok(Next::After(wait));
                     }
                     let message = &delivery.messages[at];
-                    let edit = platform.edit(&delivery.conversation, message, text, last);
+                    let edit = platform.edit(&delivery.conversation, message, &content, last);
                     match self.ambient.step("chat.edit", edit).await {
                         Ok(()) => {}
                         Err(platform::Error::Unreachable(why)) => {
@@ -186,8 +188,13 @@ impl Outbox {
                 return Ok(message);
             }
         }
-        let post = platform.post(&delivery.conversation, capabilities.placeholder, nonce);
-        let message = match self.ambient.step("chat.post", post).await {
+        let post = Post {
+            conversation: &delivery.conversation,
+            reply_to: delivery.reply_to.as_deref(),
+            text: capabilities.placeholder,
+            nonce,
+        };
+        let message = match self.ambient.step("chat.post", platform.post(&post)).await {
             // Nothing happened, so nothing needs to be looked up.
             Err(error @ (platform::Error::Unreachable(_) | platform::Error::RateLimited(_)))
                 if !suspect =>
@@ -202,7 +209,11 @@ impl Outbox {
     }
 }
 
-fn hash(text: &str, last: bool) -> String {
-    let digest = Sha256::new().chain_update([u8::from(last)]).chain_update(text).finalize();
+fn hash(content: &Content, last: bool) -> String {
+    let mut digest = Sha256::new().chain_update([u8::from(last)]).chain_update(&content.text);
+    for action in &content.actions {
+        digest.update(format!("\0{}\0{}", action.label, action.line));
+    }
+    let digest = digest.finalize();
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use sprite_reporter::wire::EventBody;
 use super::{Outbox, PAGE, PIECES};
 use crate::{
     chat::{
-        platform::{Capabilities, Markup},
+        platform::{Action, Capabilities, Markup},
         replies,
         split::{Piece, Splitter},
         transcript::{Transcript, asked_line},
@@ -47,6 +47,8 @@ struct Asked {
 pub(super) struct Frames {
     pub(super) first: usize,
     pub(super) texts: Vec<String>,
+    /// The buttons below the last of them.
+    pub(super) actions: Vec<Action>,
     /// Whether nothing more will come.
     pub(super) ended: bool,
     /// When to look again, where time decides.
@@ -74,7 +76,7 @@ pub(super) fn fixed(first: usize, text: &str, capabilities: &Capabilities) -> Fr
     };
     let splitter = Splitter::new(capabilities.max_message, capabilities.unit, capabilities.markup);
     let texts = splitter.preview(&text).into_iter().map(|piece| piece.text).collect();
-    Frames { first, texts, ended: true, again: None }
+    Frames { first, texts, actions: Vec::new(), ended: true, again: None }
 }
 
 impl Rendering {
@@ -133,14 +135,14 @@ impl Rendering {
         if self.first == 0 && texts.len() == 1 && texts[0].is_empty() {
             texts.clear();
         }
-        Frames { first: self.first, texts, ended: false, again }
+        Frames { first: self.first, texts, actions: Vec::new(), ended: false, again }
     }
 
     /// What is to be shown, with its end.
     pub(super) fn whole(&self, end: &str) -> Frames {
         let mut texts: Vec<String> = self.ready.iter().cloned().collect();
         texts.extend(self.splitter.preview(end).into_iter().map(|piece| piece.text));
-        Frames { first: self.first, texts, ended: true, again: None }
+        Frames { first: self.first, texts, actions: Vec::new(), ended: true, again: None }
     }
 
     /// Takes one event over.

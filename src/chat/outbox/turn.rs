@@ -47,9 +47,15 @@ impl Outbox {
             (Some(sprite), Some(began)) => (sprite.clone(), began),
             _ => return self.unbegun(delivery, &turn, agent.as_ref(), capabilities).await,
         };
+        self.watch(&sprite, &delivery.id);
+        if rendering.is_none()
+            && turn.state.is_final()
+            && self.store.held(&sprite, None).await?.run == 0
+        {
+            return Ok(forgotten(delivery, &turn, agent.as_ref(), capabilities));
+        }
         let rendering = rendering.get_or_insert_with(|| begin(&turn, agent.as_ref(), capabilities));
         rendering.stand(at);
-        self.watch(&sprite, &delivery.id);
         if rendering.sprite.is_none() {
             rendering.turn_to(&sprite, began);
         }
@@ -104,13 +110,13 @@ impl Outbox {
                 let sums = self.store.turn_sums(&turn.agent_uid).await?;
                 waiting_line(agent, ahead, &sums).unwrap_or_default()
             }
-            _ => at_it(delivery, name),
+            _ => at_it(delivery, name).trim_end().to_owned(),
         };
         let nothing = Rendering::new(
             Transcript::of_turn(capabilities.markup, name, &turn.id, false),
             capabilities,
         );
-        Ok(nothing.growing(&line, None))
+        Ok(nothing.growing(&whole_line(line), None))
     }
 }
 
@@ -118,8 +124,29 @@ impl Outbox {
 fn at_it(delivery: &Delivery, name: &str) -> String {
     match delivery.hash.is_empty() {
         true => String::new(),
-        false => format!("{name} is at it"),
+        false => whole_line(format!("{name} is at it")),
     }
+}
+
+/// A turn whose output is kept no longer: what stands there cannot be made again, so it stays,
+/// and the outcome follows.
+fn forgotten(
+    delivery: &Delivery,
+    turn: &Turn,
+    agent: Option<&Agent>,
+    capabilities: &Capabilities,
+) -> Frames {
+    let at = delivery.messages.len() - 1;
+    let first = if delivery.hash.is_empty() { at } else { at + 1 };
+    let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
+    let line = turn_end_line(name, turn);
+    fixed(first, &format!("! what else was said is kept no longer\n{line}"), capabilities)
+}
+
+/// A line that stands for itself: what takes its place does not go on behind it. Where only whole
+/// lines are shown, it is one.
+fn whole_line(line: String) -> String {
+    if line.is_empty() { line } else { line + "\n" }
 }
 
 fn begin(turn: &Turn, agent: Option<&Agent>, capabilities: &Capabilities) -> Rendering {

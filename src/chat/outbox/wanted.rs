@@ -8,7 +8,7 @@ use crate::{
     ambient::between,
     reconcile::Error,
     resource::{Agent, AnyObject, Job, Kind},
-    store::{Conversation, Cursor, Delivery, DeliveryState, Subject, Turn},
+    store::{Conversation, Delivery, Subject, Turn},
 };
 
 /// How many of an agent's last turns are looked at for ones that it began by itself.
@@ -140,18 +140,7 @@ impl Outbox {
     }
 
     fn delivery(&self, id: String, conversation: Conversation, subject: Subject) -> Delivery {
-        Delivery {
-            id,
-            version: 0,
-            conversation,
-            subject,
-            messages: Vec::new(),
-            shown: Cursor::default(),
-            hash: String::new(),
-            state: DeliveryState::Open,
-            note: String::new(),
-            created: self.ambient.clock.now(),
-        }
+        Delivery::open(id, conversation, subject, self.ambient.clock.now())
     }
 }
 

@@ -208,8 +208,7 @@ impl Transcript {
             EventBody::Gap { bytes, .. } => self.line(
                 &mut out,
                 &format!(
-                    "! {bytes} bytes of output are missing here: they could not be kept until a server \
-                     took them"
+                    "! {bytes} bytes of output are missing here: there was no room to keep them"
                 ),
             ),
             EventBody::Exit(exit) => self.exit = Some(exit.clone()),

@@ -4,9 +4,10 @@ use std::{
     io::Write as _,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::{
@@ -14,7 +15,8 @@ use rustix::{
     termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
 };
 use rustyline::{
-    Config, Context, Editor, ExternalPrinter as _, Helper,
+    Cmd, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler,
+    ExternalPrinter as _, Helper, KeyCode, KeyEvent, Modifiers, Prompt, RepeatCount,
     completion::Completer,
     error::ReadlineError,
     highlight::Highlighter,
@@ -24,12 +26,19 @@ use rustyline::{
 };
 use tokio::sync::mpsc;
 
-use super::{
-    Input, Screen,
-    address::{self, Addressed, AgentLine},
+use super::{Input, Screen, address, words::Words};
+use crate::{
+    ambient::Clock,
+    chat::grammar::{RUN_FLAGS, Verb},
 };
-use crate::chat::grammar::{RUN_FLAGS, Verb};
 
+/// The longest line that is typed, in bytes: what draws it takes longer the longer it is. What is
+/// pasted in one piece, as terminals can say that it is, has no such end.
+const LONGEST: usize = 16 * 1024;
+/// How many lines wait to be said. No person types more; a paste does.
+pub(super) const WAITING: usize = 64;
+/// A line that comes quicker than this was pasted with the one before.
+const QUICK: Duration = Duration::from_millis(200);
 /// How many lines are remembered.
 const HISTORY: usize = 2_000;
 /// The agents that a run can name.
@@ -63,65 +72,40 @@ impl Drop for Borrowed {
     }
 }
 
-/// The names that completion knows, and whom plain lines are for.
-#[derive(Debug, Default)]
-pub(super) struct Words(Mutex<Known>);
+/// What redraws the prompt when it is printed above it: nothing that can be seen.
+pub(super) const REDRAW: &str = "\x1b[A\n";
 
-#[derive(Debug, Default)]
-struct Known {
-    jobs: Vec<String>,
-    agents: Vec<AgentLine>,
-    /// Whom plain lines are for, if somebody was chosen.
-    current: Option<String>,
-    /// Whom the last line was for.
-    spoken_to: Option<String>,
+/// A prompt that changes while it stands there. The editor borrows its text, and asks for its
+/// width once: so all texts have the same, and those that were shown stay until its line ends.
+struct LivePrompt<'a> {
+    words: &'a Words,
+    room: usize,
+    shown: Shown,
 }
 
-impl Words {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+struct Shown {
+    text: String,
+    next: OnceLock<Box<Shown>>,
+}
 
-    /// Learns the jobs' names.
-    pub(super) fn know(&self, jobs: Vec<String>) {
-        self.lock().jobs = jobs;
+impl<'a> LivePrompt<'a> {
+    fn new(words: &'a Words) -> Self {
+        let text = words.prompt();
+        let room = text.chars().count();
+        Self { words, room, shown: Shown { text, next: OnceLock::new() } }
     }
+}
 
-    /// Learns how the agents are.
-    pub(super) fn know_agents(&self, agents: Vec<AgentLine>) {
-        self.lock().agents = agents;
-    }
-
-    /// Reads whom a line is for.
-    pub(super) fn address(&self, line: &str) -> Addressed {
-        let mut known = self.lock();
-        let Known { agents, current, .. } = &mut *known;
-        let addressed = address::address(line, current, agents);
-        if let Addressed::Say(said) = &addressed
-            && let Some(rest) = said.strip_prefix("/od-send ")
-        {
-            known.spoken_to = rest.split_whitespace().next().map(str::to_owned);
+impl Prompt for LivePrompt<'_> {
+    fn raw(&self) -> &str {
+        let text = address::fitted(&self.words.prompt(), self.room);
+        let mut shown = &self.shown;
+        // As many as there are states.
+        while shown.text != text {
+            let new = || Box::new(Shown { text: text.clone(), next: OnceLock::new() });
+            shown = shown.next.get_or_init(new);
         }
-        addressed
-    }
-
-    /// The agent that is spoken to, if a turn of it runs.
-    pub(super) fn busy(&self) -> Option<String> {
-        let known = self.lock();
-        let spoken_to = known.spoken_to.as_deref().or(known.current.as_deref());
-        let agent = address::meant(spoken_to, &known.agents)?;
-        agent.busy.then(|| agent.name.clone())
-    }
-
-    fn prompt(&self) -> String {
-        let known = self.lock();
-        address::prompt(address::meant(known.current.as_deref(), &known.agents))
-    }
-
-    fn names(&self) -> Vec<String> {
-        let known = self.lock();
-        let agents = known.agents.iter().map(|agent| agent.name.clone());
-        agents.chain(known.jobs.iter().cloned()).collect()
+        &shown.text
     }
 }
 
@@ -130,6 +114,7 @@ pub(super) fn start(
     history: Option<PathBuf>,
     words: Arc<Words>,
     inputs: mpsc::Sender<Input>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Screen, ReadlineError> {
     let config = Config::builder()
         .max_history_size(HISTORY)?
@@ -141,13 +126,15 @@ pub(super) fn start(
     let empty = Arc::new(AtomicBool::new(true));
     let prompts = Arc::clone(&words);
     editor.set_helper(Some(Help { words, empty: Arc::clone(&empty) }));
+    let bound = Bound { inputs: inputs.clone(), told: AtomicBool::new(false) };
+    editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(bound)));
     if let Some(path) = &history {
         // The first chat of all has no history.
         let _ = editor.load_history(path);
     }
     let mut printer = editor.create_external_printer()?;
     std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
-        read(&mut editor, &empty, &prompts, &inputs);
+        read(&mut editor, &empty, &prompts, &inputs, &*clock);
         if let Some(path) = history
             && let Err(error) = editor.history_mut().save(&path)
         {
@@ -162,13 +149,17 @@ fn read(
     empty: &AtomicBool,
     words: &Words,
     inputs: &mpsc::Sender<Input>,
+    clock: &dyn Clock,
 ) {
     let mut interrupted = false;
+    let mut flooded = false;
     loop {
         empty.store(true, Ordering::Relaxed);
         let again = std::mem::take(&mut interrupted);
-        let input = match editor.readline(&words.prompt()) {
-            Ok(line) => Input::Line(line),
+        let began = clock.elapsed();
+        let input = match editor.readline(&LivePrompt::new(words)) {
+            // Read at once, so that the next prompt knows whom lines are for by now.
+            Ok(line) => words.heard(&line),
             // The first Ctrl-C on an empty line ends a turn that runs; the second leaves.
             Err(ReadlineError::Interrupted)
                 if !again && empty.load(Ordering::Relaxed) && words.busy().is_some() =>
@@ -181,10 +172,58 @@ fn read(
             Err(ReadlineError::Interrupted | ReadlineError::Eof) => Input::Leave,
             Err(error) => Input::Broken(error.to_string()),
         };
-        let over = !matches!(input, Input::Line(_) | Input::Interrupt);
-        if inputs.blocking_send(input).is_err() || over {
+        let over = !matches!(input, Input::Line(_) | Input::Note(_) | Input::Interrupt);
+        let taken = if over || matches!(input, Input::Interrupt) {
+            inputs.blocking_send(input).is_ok()
+        } else {
+            flooded &= clock.elapsed().saturating_sub(began) < QUICK;
+            line_up(input, &mut flooded, inputs)
+        };
+        if over || !taken {
             return;
         }
+    }
+}
+
+/// Lets a line wait to be said, unless too many wait already: then all is left out that comes in
+/// one go with it. Whether anybody takes lines still.
+fn line_up(line: Input, flooded: &mut bool, inputs: &mpsc::Sender<Input>) -> bool {
+    // The last place is for saying so.
+    if !*flooded && inputs.capacity() <= 1 {
+        *flooded = true;
+        let told = format!("! more than {WAITING} lines at once; the rest of them is left out");
+        return inputs.blocking_send(Input::Note(told)).is_ok();
+    }
+    *flooded || inputs.blocking_send(line).is_ok()
+}
+
+/// Takes no more letters than a line can hold.
+struct Bound {
+    inputs: mpsc::Sender<Input>,
+    /// Whether that was told, of this line.
+    told: AtomicBool,
+}
+
+impl ConditionalEventHandler for Bound {
+    fn handle(&self, event: &Event, _: RepeatCount, _: bool, at: &EventContext) -> Option<Cmd> {
+        let is_text = matches!(
+            event.get(0),
+            Some(KeyEvent(KeyCode::Char(_), Modifiers::NONE | Modifiers::SHIFT))
+                | Some(KeyEvent(KeyCode::Tab, _))
+        );
+        if !is_text || at.line().len() < LONGEST {
+            self.told.fetch_and(!is_text, Ordering::Relaxed);
+            return None;
+        }
+        if !self.told.load(Ordering::Relaxed) {
+            let line = format!(
+                "! a line holds {} KiB; what is typed behind that is left out",
+                LONGEST / 1024
+            );
+            let told = self.inputs.try_send(Input::Note(line)).is_ok();
+            self.told.store(told, Ordering::Relaxed);
+        }
+        Some(Cmd::Noop)
     }
 }
 
@@ -251,11 +290,9 @@ fn complete(line: &str, jobs: &[String]) -> (usize, Vec<String>) {
             _ if word.starts_with('-') && in_flags(&before[1..]) => matching(owned(&RUN_FLAGS)),
             _ => (start, Vec::new()),
         },
-        Some(Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry | Verb::Approve)
-            if before.len() == 1 =>
-        {
-            matching(jobs.to_vec())
-        }
+        Some(
+            Verb::Status | Verb::Logs | Verb::Cancel | Verb::Retry | Verb::Approve | Verb::Send,
+        ) if before.len() == 1 => matching(jobs.to_vec()),
         Some(Verb::Help) if before.len() == 1 => {
             matching(Verb::ALL.map(|verb| verb.name().to_owned()).to_vec())
         }

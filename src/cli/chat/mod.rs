@@ -11,10 +11,14 @@
 //! that was asked is waited for.
 
 mod address;
+mod asks;
 mod editor;
+mod learn;
 mod markdown;
 mod paper;
+mod table;
 mod wire;
+mod words;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -37,9 +41,9 @@ use crate::{
     ambient::Ambient,
     chat::frames::{Frame, FrameOp, Said},
 };
-use address::Addressed;
 use paper::{Paper, Style};
 use wire::Problem;
+use words::Words;
 
 /// How long to wait before asking again a server that did not answer.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -82,8 +86,10 @@ pub enum Error {
 /// What comes from the keyboard or the pipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Input {
-    /// A line.
+    /// A line, as it is to be said.
     Line(String),
+    /// Something to tell whoever typed.
+    Note(String),
     /// Nothing more comes, and the outcome of what was asked is waited for.
     End,
     /// The person wants what runs to end; where nothing runs, to leave.
@@ -135,6 +141,8 @@ pub async fn piped(
     mut output: impl Write + Send + 'static,
 ) -> Result<(), Error> {
     let (lines, inputs) = mpsc::channel(16);
+    let words = Arc::new(Words::default());
+    let names = Arc::clone(&words);
     let reader = tokio::spawn(async move {
         let mut input = input;
         loop {
@@ -143,11 +151,11 @@ pub async fn piped(
                 Ok(0) => Input::End,
                 Ok(_) => {
                     let text = String::from_utf8_lossy(&line);
-                    Input::Line(text.trim_end_matches(['\n', '\r']).to_owned())
+                    names.heard(text.trim_end_matches(['\n', '\r']))
                 }
                 Err(error) => Input::Broken(error.to_string()),
             };
-            let over = !matches!(read, Input::Line(_));
+            let over = !matches!(read, Input::Line(_) | Input::Note(_));
             if lines.send(read).await.is_err() || over {
                 return;
             }
@@ -158,46 +166,32 @@ pub async fn piped(
         output.flush()
     });
     let style = Style { whole_lines: false, color: false, markdown: false };
-    let answer = converse(options, inputs, screen, style, Arc::default()).await;
+    let answer = converse(options, inputs, screen, style, words).await;
     reader.abort();
     answer
 }
 
 async fn at_terminal(options: Options) -> Result<(), Error> {
-    let words = Arc::new(editor::Words::default());
-    let (lines, inputs) = mpsc::channel(16);
+    let words = Arc::new(Words::default());
+    // One more, for saying that no more wait.
+    let (lines, inputs) = mpsc::channel(editor::WAITING + 1);
     // In front of the first prompt.
     let mut terminal = std::io::stdout();
     terminal
         .write_all(banner(&options.channel, options.ends_server).as_bytes())
         .and_then(|()| terminal.flush())
         .map_err(Error::Output)?;
+    learn::first(&options, &words).await;
     let _borrowed = editor::Borrowed::terminal();
-    let screen = editor::start(options.history.clone(), Arc::clone(&words), lines)
+    let clock = Arc::clone(&options.ambient.clock);
+    let screen = editor::start(options.history.clone(), Arc::clone(&words), lines, clock)
         .map_err(|error| Error::Input(error.to_string()))?;
     let style = Style {
         whole_lines: true,
         color: !options.no_color && !options.plain,
         markdown: !options.no_color && !options.plain,
     };
-    let learning = tokio::spawn(learn(options.clone(), Arc::clone(&words)));
-    let answer = converse(options, inputs, screen, style, words).await;
-    learning.abort();
-    answer
-}
-
-/// Keeps the names for completion fresh.
-async fn learn(options: Options, words: Arc<editor::Words>) {
-    const FRESH: Duration = Duration::from_secs(1);
-    loop {
-        if let Ok(jobs) = options.server.jobs().await {
-            words.know(jobs.into_iter().map(|job| job.name).collect());
-        }
-        if let Ok(agents) = options.server.agents().await {
-            words.know_agents(agents);
-        }
-        options.ambient.clock.sleep(FRESH).await;
-    }
+    converse(options, inputs, screen, style, words).await
 }
 
 /// What speaker and listener share.
@@ -242,7 +236,7 @@ async fn converse(
     mut inputs: mpsc::Receiver<Input>,
     screen: Screen,
     style: Style,
-    words: Arc<editor::Words>,
+    words: Arc<Words>,
 ) -> Result<(), Error> {
     let shared = Arc::new(Shared {
         client: options.ambient.ids.uid(),
@@ -253,6 +247,13 @@ async fn converse(
         paper: Mutex::new(Paper::new(style)),
     });
     let listening = listen(Arc::clone(&shared));
+    // Nobody is asked anything at a pipe, and it has no prompt.
+    let learning = async {
+        match style.whole_lines {
+            true => learn::learn(&shared, &words).await,
+            false => std::future::pending().await,
+        }
+    };
     let speaking = async {
         let mut asked: Vec<String> = Vec::new();
         // What was typed while a line waits for its server.
@@ -272,14 +273,8 @@ async fn converse(
                     }
                     None => return leave(&shared).await,
                 },
+                Some(Input::Note(note)) => shared.note(&note).await?,
                 Some(Input::Line(line)) => {
-                    let line = match words.address(&line) {
-                        Addressed::Say(line) => line,
-                        Addressed::Turned(note) => {
-                            shared.note(&note).await?;
-                            continue;
-                        }
-                    };
                     let mut saying = pin!(say(&shared, line.clone()));
                     loop {
                         tokio::select! {
@@ -312,6 +307,7 @@ async fn converse(
     };
     tokio::select! {
         answer = listening => answer,
+        answer = learning => answer,
         answer = speaking => answer,
     }
 }
@@ -397,11 +393,12 @@ async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
 
 /// Says what keeps running.
 async fn leave(shared: &Arc<Shared>) -> Result<(), Error> {
-    let line = match shared.options.server.jobs().await {
+    let Options { server, channel, .. } = &shared.options;
+    let line = match server.jobs(channel).await {
         Ok(jobs) => {
             let jobs = jobs.into_iter().filter(|job| !job.ended);
             let jobs = jobs.map(|job| format!("job/{}", job.name));
-            let agents = shared.options.server.agents().await.unwrap_or_default();
+            let agents = server.agents(channel).await.unwrap_or_default();
             let agents = agents.into_iter().filter(|agent| agent.busy || agent.queued > 0);
             let agents = agents.map(|agent| format!("agent/{}", agent.name));
             keeps_running(&agents.chain(jobs).collect::<Vec<_>>())

@@ -113,7 +113,11 @@ impl Paper {
         if !self.labels.contains_key(delivery)
             && let Some(word) = text.split_whitespace().next()
         {
-            self.labels.insert(delivery.to_owned(), word.to_owned());
+            // What an agent says begins with whatever it likes.
+            let name = word.trim_end_matches(':');
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let label = if name.chars().all(is_name) { name } else { "" };
+            self.labels.insert(delivery.to_owned(), label.to_owned());
         }
         if last {
             if self.current.as_deref() == Some(delivery) {
@@ -130,7 +134,10 @@ impl Paper {
     /// What to print for a line that is not from the conversation.
     pub(super) fn note(&mut self, line: &str) -> String {
         let mut out = String::new();
-        self.break_line(&mut out);
+        // Where only whole lines are shown, what is held back goes on behind this.
+        if !self.style.whole_lines {
+            self.break_line(&mut out);
+        }
         out.push_str(line);
         out.push('\n');
         out
@@ -142,8 +149,9 @@ impl Paper {
             return;
         }
         self.break_line(out);
-        self.markdown.end();
-        if goes_on && let Some(label) = self.labels.get(delivery) {
+        self.markdown.end_fence();
+        if goes_on && let Some(label) = self.labels.get(delivery).filter(|label| !label.is_empty())
+        {
             out.push_str(&self.dim(&format!("[{label}]")));
             out.push('\n');
         }
@@ -151,6 +159,11 @@ impl Paper {
     }
 
     fn break_line(&mut self, out: &mut String) {
+        let table = self.markdown.end_table();
+        if !table.is_empty() {
+            out.push_str(&table);
+            self.at_start = true;
+        }
         if !self.held.is_empty() {
             out.push_str(&std::mem::take(&mut self.held));
             self.at_start = false;
@@ -193,21 +206,31 @@ impl Paper {
         if !self.style.color {
             return line.to_owned();
         }
+        if !self.style.markdown {
+            return self.paint_ours(text, ends).unwrap_or_else(|| text.to_owned()) + rest;
+        }
+        let Some(ours) = self.paint_ours(text, ends) else {
+            let mut shown = self.markdown.line(text);
+            if rest.is_empty() {
+                shown.pop();
+            }
+            return shown;
+        };
+        self.markdown.end_table() + &ours + rest
+    }
+
+    /// A line that is ours.
+    fn paint_ours(&self, text: &str, ends: bool) -> Option<String> {
         if ends && text.contains(" succeeded") {
-            return format!("\x1b[32m{text}\x1b[0m{rest}");
+            return Some(format!("\x1b[32m{text}\x1b[0m"));
         }
         if ends
             && [" failed", " timed out", " was cancelled"].iter().any(|word| text.contains(word))
         {
-            return format!("\x1b[31m{text}\x1b[0m{rest}");
+            return Some(format!("\x1b[31m{text}\x1b[0m"));
         }
-        if text.starts_with("→ ") || text.starts_with("· ") {
-            return format!("{}{rest}", self.dim(text));
-        }
-        if self.style.markdown {
-            return format!("{}{rest}", self.markdown.line(text));
-        }
-        line.to_owned()
+        let is_ours = text.starts_with("→ ") || text.starts_with("· ");
+        is_ours.then(|| self.dim(text))
     }
 }
 
@@ -308,5 +331,30 @@ mod tests {
             "run-a created\n\u{1b}[2m· cloning\u{1b}[0m\nplain failed\n\u{1b}[31mrun-a failed: \
              exit code 1\u{1b}[0m\n"
         );
+    }
+
+    #[test]
+    fn a_table_is_shown_before_whatever_ends_it() {
+        let style = Style { whole_lines: true, color: true, markdown: true };
+        let table = "| a | b |\n|---|---|\n| longer | c |";
+        let shown = format!(
+            "\u{1b}[1m| a      | b   |\u{1b}[0m\n\u{1b}[2m| ------ | --- |\u{1b}[0m\n\
+             | longer | c   |\n"
+        );
+        assert_eq!(printed(style, &[edit("a.0", table, true)]), shown);
+        let ours = format!("{table}\n· ours");
+        let ended = printed(style, &[edit("a.0", &ours, true)]);
+        assert_eq!(ended, format!("{shown}\u{1b}[2m· ours\u{1b}[0m\n"));
+        let ops = [edit("a.0", &format!("{table}\n"), false), edit("b.0", "other\n", false)];
+        assert_eq!(printed(style, &ops), format!("{shown}other\n"));
+    }
+
+    #[test]
+    fn a_note_does_not_tear_the_line_that_is_on_its_way() {
+        let mut paper = Paper::new(TERMINAL);
+        let mut shown = paper.show(&edit("a.0", "half a", false));
+        shown += &paper.note("· a note");
+        shown += &paper.show(&edit("a.0", "half a line\n", false));
+        assert_eq!(shown, "· a note\nhalf a line\n");
     }
 }

@@ -4,12 +4,16 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::TryStreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::address::AgentLine;
+use super::{
+    address::{AgentLine, JobLine},
+    asks::Ask,
+};
 use crate::{
     ambient::Clock,
     chat::frames::{Frame, Heard, Printed, Said},
@@ -40,10 +44,46 @@ pub(super) enum Problem {
     Refused(String),
 }
 
-/// A job, as far as a chat needs to know.
-pub(super) struct JobLine {
-    pub name: String,
-    pub ended: bool,
+/// A list, and the revision at which it was one.
+pub(super) struct List {
+    pub revision: String,
+    pub items: Vec<Value>,
+}
+
+/// Objects, as they change.
+pub(super) struct Changes(Pin<Box<dyn AsyncBufRead + Send>>);
+
+impl Changes {
+    /// Waits until something has changed: whether it is there, and how.
+    pub(super) async fn next(&mut self, clock: &dyn Clock) -> Result<(bool, Value), Problem> {
+        loop {
+            let mut event: Value = next_line(&mut self.0, clock).await?;
+            let object = event["object"].take();
+            match event["type"].as_str() {
+                Some("ADDED" | "MODIFIED") => return Ok((true, object)),
+                Some("DELETED") => return Ok((false, object)),
+                Some("ERROR") => return Err(Problem::Away("the watch must begin anew".into())),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn next_line<T: DeserializeOwned>(
+    stream: &mut Pin<Box<dyn AsyncBufRead + Send>>,
+    clock: &dyn Clock,
+) -> Result<T, Problem> {
+    let mut line = Vec::new();
+    let read = tokio::select! {
+        read = stream.read_until(b'\n', &mut line) => read,
+        () = clock.sleep(SILENCE) => return Err(Problem::Away("the stream is silent".into())),
+    };
+    match read {
+        Ok(0) => Err(Problem::Away("the stream ended".into())),
+        Ok(_) => serde_json::from_slice(&line)
+            .map_err(|error| Problem::Away(format!("a line cannot be read: {error}"))),
+        Err(error) => Err(Problem::Away(error.to_string())),
+    }
 }
 
 /// Frames, as they come.
@@ -51,17 +91,7 @@ pub(super) struct Frames(Pin<Box<dyn AsyncBufRead + Send>>);
 
 impl Frames {
     pub(super) async fn next(&mut self, clock: &dyn Clock) -> Result<Frame, Problem> {
-        let mut line = Vec::new();
-        let read = tokio::select! {
-            read = self.0.read_until(b'\n', &mut line) => read,
-            () = clock.sleep(SILENCE) => return Err(Problem::Away("the stream is silent".into())),
-        };
-        match read {
-            Ok(0) => Err(Problem::Away("the stream ended".into())),
-            Ok(_) => serde_json::from_slice(&line)
-                .map_err(|error| Problem::Away(format!("a frame cannot be read: {error}"))),
-            Err(error) => Err(Problem::Away(error.to_string())),
-        }
+        next_line(&mut self.0, clock).await
     }
 }
 
@@ -140,30 +170,58 @@ impl Server {
         self.send(Method::POST, "/console/acks", build).await.map(|_| ())
     }
 
-    /// The agents that there are, some hundreds of them at most.
-    pub(super) async fn agents(&self) -> Result<Vec<AgentLine>, Problem> {
-        let path = "/apis/opendispatch.dev/v1alpha1/agents";
+    /// All of some kind, as the API names them.
+    pub(super) async fn list(&self, plural: &str) -> Result<List, Problem> {
+        let path = collection(plural);
         let build = |request: RequestBuilder| request.timeout(ANSWER).query(&[("limit", "500")]);
-        let response = self.send(Method::GET, path, build).await?;
-        let list: Value =
+        let response = self.send(Method::GET, &path, build).await?;
+        let mut list: Value =
             response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
-        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(items.iter().filter_map(agent_line).collect())
+        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let Value::Array(items) = list["items"].take() else {
+            return Err(Problem::Away(format!("the list of {plural} has no items")));
+        };
+        Ok(List { revision, items })
+    }
+
+    /// What changes behind a revision of a list.
+    pub(super) async fn watch(&self, plural: &str, revision: &str) -> Result<Changes, Problem> {
+        let query = [("watch", "1"), ("resourceVersion", revision)];
+        let build = |request: RequestBuilder| request.query(&query);
+        let response = self.send(Method::GET, &collection(plural), build).await?;
+        let bytes = response.bytes_stream().map_err(std::io::Error::other);
+        Ok(Changes(Box::pin(StreamReader::new(bytes))))
+    }
+
+    /// The agents that there are, some hundreds of them at most.
+    pub(super) async fn agents(&self, channel: &str) -> Result<Vec<AgentLine>, Problem> {
+        let list = self.list("agents").await?;
+        Ok(list.items.iter().filter_map(|agent| agent_line(agent, channel)).collect())
     }
 
     /// The jobs that there are, some hundreds of them at most.
-    pub(super) async fn jobs(&self) -> Result<Vec<JobLine>, Problem> {
-        let path = "/apis/opendispatch.dev/v1alpha1/jobs";
-        let build = |request: RequestBuilder| request.timeout(ANSWER).query(&[("limit", "500")]);
-        let response = self.send(Method::GET, path, build).await?;
+    pub(super) async fn jobs(&self, channel: &str) -> Result<Vec<JobLine>, Problem> {
+        let list = self.list("jobs").await?;
+        Ok(list.items.iter().filter_map(|job| job_line(job, channel)).collect())
+    }
+
+    /// What an agent or a job asks for and nobody has answered, the oldest first.
+    pub(super) async fn asks(&self, plural: &str, name: &str) -> Result<Vec<Ask>, Problem> {
+        let path = format!("{}/{name}/approvals", collection(plural));
+        let build = |request: RequestBuilder| request.timeout(ANSWER);
+        let response = self.send(Method::GET, &path, build).await?;
         let list: Value =
             response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
         let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(items.iter().filter_map(job_line).collect())
+        Ok(items.iter().filter_map(|row| Ask::read(name, row)).collect())
     }
 }
 
-fn agent_line(agent: &Value) -> Option<AgentLine> {
+fn collection(plural: &str) -> String {
+    format!("/apis/opendispatch.dev/v1alpha1/{plural}")
+}
+
+pub(super) fn agent_line(agent: &Value, channel: &str) -> Option<AgentLine> {
     let status = &agent["status"];
     let turns = |member: &str| status["turns"][member].as_u64().unwrap_or_default();
     Some(AgentLine {
@@ -171,14 +229,27 @@ fn agent_line(agent: &Value) -> Option<AgentLine> {
         phase: status["phase"].as_str().unwrap_or("Pending").to_owned(),
         queued: turns("queued"),
         busy: turns("running") > 0,
+        waits: is_true(agent, "WaitingForApproval"),
+        listens: is_here(&agent["spec"]["channels"], channel),
     })
 }
 
-fn job_line(job: &Value) -> Option<JobLine> {
-    let conditions = job["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let ended = conditions.iter().any(|condition| {
-        matches!(condition["type"].as_str(), Some("Complete" | "Failed"))
-            && condition["status"] == "True"
-    });
-    Some(JobLine { name: job["metadata"]["name"].as_str()?.to_owned(), ended })
+pub(super) fn job_line(job: &Value, channel: &str) -> Option<JobLine> {
+    Some(JobLine {
+        name: job["metadata"]["name"].as_str()?.to_owned(),
+        ended: is_true(job, "Complete") || is_true(job, "Failed"),
+        waits: is_true(job, "WaitingForApproval"),
+        reports: is_here(&job["spec"]["report"]["to"], channel),
+    })
+}
+
+fn is_true(object: &Value, kind: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array().map(Vec::as_slice);
+    conditions.unwrap_or_default().iter().any(|c| c["type"] == kind && c["status"] == "True")
+}
+
+/// Whether one of some places in chats is this terminal's channel.
+fn is_here(places: &Value, channel: &str) -> bool {
+    let places = places.as_array().map(Vec::as_slice).unwrap_or_default();
+    places.iter().any(|place| place["console"]["channel"] == channel)
 }

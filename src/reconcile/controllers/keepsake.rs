@@ -6,7 +6,10 @@
 //! is kept was there before it was asked who is there, so nothing of anybody who is on the way in
 //! is taken for a leftover. If the store cannot be read whole, nothing is discarded.
 //!
-//! What holds work that stands nowhere else stays; that is told once, with the place.
+//! What holds work that stands nowhere else stays, and is looked at again each hour: once it is
+//! committed and merged, it goes. Where it lies is told once, in the conversation in which the owner
+//! was spoken to last, and in the server's log. The receipt of that commits with the notice; it is
+//! kept for longer than the turns of an owner that is gone, so that after it nobody is left to tell.
 
 use std::{
     collections::HashSet,
@@ -21,18 +24,20 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{AnyObject, Kind},
-    runtime::{Cleaned, Runtime},
-    store::{Change, ChangeKind, Store},
+    runtime::{self, Cleaned, Runtime},
+    store::{Change, ChangeKind, Conversation, Delivery, Op, Receipt, Store, Subject},
 };
 
 /// How often it is looked, when nobody goes.
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// How far back it is looked for where an owner was spoken to.
+const LOOK_BACK: usize = 100;
 
 /// Discards what belongs to nobody any more. Its keys are the runtimes' names.
 pub struct KeepsakeController {
     hands: Hands,
     runtimes: Vec<Arc<dyn Runtime>>,
-    /// The places that were told of.
+    /// The owners whose work was told of by this process.
     told: Mutex<HashSet<String>>,
 }
 
@@ -59,17 +64,45 @@ impl KeepsakeController {
         Ok(uids)
     }
 
-    fn tell(&self, runtime: &str, path: String) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains(&path) {
-            tracing::warn!(
-                runtime,
-                path,
-                "kept work at {path}: its owner is gone, and nobody has taken it"
-            );
-            told.insert(path);
+    /// Says once where the work of an owner lies.
+    async fn tell(&self, uid: &str, text: String) -> Result<(), Error> {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).contains(uid) {
+            return Ok(());
         }
+        let (store, key) = (&self.hands.store, format!("kept-work/{uid}"));
+        if store.receipt(&key).await?.is_none() {
+            tracing::warn!(uid, "{text}");
+            if let Some(conversation) = self.conversation(uid).await? {
+                let notice = self.notice(conversation, text);
+                let receipt = Receipt { key, effect: format!("deliveries/{}", notice.id) };
+                let ops = vec![Op::Receipt(receipt), Op::Delivery(notice)];
+                self.hands.commit("keepsake.tell", ops).await?;
+            }
+        }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned());
+        Ok(())
     }
+
+    /// Where an owner was spoken to last.
+    async fn conversation(&self, uid: &str) -> Result<Option<Conversation>, Error> {
+        let turns = self.hands.store.last_turns(uid, LOOK_BACK).await?;
+        Ok(turns.into_iter().find_map(|turn| turn.conversation))
+    }
+
+    fn notice(&self, conversation: Conversation, text: String) -> Delivery {
+        let (id, now) = (self.hands.ambient.ids.uid(), self.hands.now());
+        Delivery::open(id, conversation, Subject::Notice { text }, now)
+    }
+}
+
+/// What is said of work that was kept.
+fn words_of(path: &str, branch: Option<&str>) -> String {
+    let branch = branch.map(|branch| format!(" (branch {branch})")).unwrap_or_default();
+    format!(
+        "Kept {path}{branch}: it holds work that stands nowhere else, and whoever did it was \
+         deleted. It goes once all of it is committed and on another branch, or pushed; or remove it \
+         yourself"
+    )
 }
 
 #[async_trait]
@@ -99,18 +132,25 @@ impl Controller for KeepsakeController {
             return Ok(Next::After(LOOK_AGAIN));
         }
         let living = self.living().await?;
-        let mut failed = None;
+        let mut failed: Option<Error> = None;
         for uid in kept.iter().filter(|uid| !living.contains(*uid)) {
             let discard = runtime.discard(uid);
             match self.hands.ambient.step("keepsake.discard", discard).await {
                 Ok(Cleaned::All) => tracing::info!(runtime = key, uid, "removed what it left"),
-                Ok(Cleaned::KeptWork { path }) => self.tell(key, path),
-                // One that does not go holds up no other.
-                Err(error) => failed = Some(error),
+                Ok(Cleaned::KeptWork { path, branch }) => {
+                    let text = words_of(&path, branch.as_deref());
+                    failed = self.tell(uid, text).await.err().or(failed);
+                }
+                // One that does not go holds up no other, now or in an hour.
+                Err(runtime::Error::Terminal(error)) => {
+                    tracing::warn!(uid, error, "what it left cannot be removed");
+                }
+                Err(error @ runtime::Error::Fault(_)) => return Err(error.into()),
+                Err(error) => failed = Some(error.into()),
             }
         }
         match failed {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(error),
             None => Ok(Next::After(LOOK_AGAIN)),
         }
     }

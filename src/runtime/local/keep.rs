@@ -84,7 +84,8 @@ impl LocalRuntime {
                 Some(_) => continue,
                 None => name,
             };
-            if uid != REPOS {
+            // What we could not have made is not ours to remove.
+            if uid != REPOS && safe(uid).is_ok() {
                 uids.insert(uid.to_owned());
             }
         }
@@ -105,7 +106,10 @@ impl LocalRuntime {
         let sandboxed = beside("home").exists();
         let tree =
             note.as_ref().map(|note| Tree { runtime: self, uid, path: &path, note, sandboxed });
-        let kept = Cleaned::KeptWork { path: path.display().to_string() };
+        let kept = Cleaned::KeptWork {
+            path: path.display().to_string(),
+            branch: note.as_ref().map(|note| note.branch.clone()),
+        };
         if path.exists() {
             match &tree {
                 Some(tree) if path.join(".git").is_file() => {

@@ -34,7 +34,8 @@ impl Clone<'_> {
     /// Removes it, unless there is work in it that stands nowhere else.
     pub(super) async fn remove(&self) -> Result<Cleaned, Error> {
         if self.path.exists() && self.holds_work().await? {
-            return Ok(Cleaned::KeptWork { path: self.path.display().to_string() });
+            let path = self.path.display().to_string();
+            return Ok(Cleaned::KeptWork { path, branch: None });
         }
         removal::remove(self.path).await.map_err(|error| Error::Transient(error.to_string()))?;
         Ok(Cleaned::All)

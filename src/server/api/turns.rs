@@ -24,10 +24,7 @@ use super::{
 use crate::{
     resource::{Agent, Kind},
     server::{State, body, hub::Topic, status::Problem},
-    store::{
-        self, Conversation, Cursor, Delivery, DeliveryState, Op, Receipt, Subject, Transaction,
-        Turn,
-    },
+    store::{self, Conversation, Delivery, Op, Receipt, Subject, Transaction, Turn},
 };
 
 /// The largest request.
@@ -91,53 +88,57 @@ pub(super) async fn add(
         ))
     })?;
     check(&said)?;
-    let agent = agent(&state, &name).await?;
-    // By uid: a new agent of the same name has heard nothing yet.
-    let key = format!("api-turn/{}/{}", agent.metadata.uid, said.request_id);
-    if let Some(receipt) = shared.store.receipt(&key).await? {
-        return first_turn(&state, &receipt.effect).await;
+    for _ in 0..TRIES {
+        let agent = agent(&state, &name).await?;
+        // By uid: a new agent of the same name has heard nothing yet.
+        let key = format!("api-turn/{}/{}", agent.metadata.uid, said.request_id);
+        if let Some(receipt) = shared.store.receipt(&key).await? {
+            return first_turn(&state, &receipt.effect).await;
+        }
+        can_hear(&agent)?;
+        let (turn, transaction) = queue(&state, agent, key, &said)?;
+        match shared.ambient.step("api.turn", shared.store.apply(transaction)).await {
+            Ok(_) => {
+                let queued = shared.store.turn(&turn.id).await?.unwrap_or(turn);
+                return Ok((StatusCode::CREATED, Json(queued)).into_response());
+            }
+            // The same request won a race against itself.
+            Err(store::Error::Duplicate { effect, .. }) => {
+                return first_turn(&state, &effect).await;
+            }
+            // It has changed, or is gone; perhaps it takes no more messages.
+            Err(store::Error::Conflict { .. } | store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    can_hear(&agent)?;
-    let attachments = attachments(&state, said.attachments)?;
+    Err(too_busy("the agent changes too fast; try again with the same requestId"))
+}
+
+/// A new turn, and the transaction that queues it for an agent as it was read.
+fn queue(
+    state: &State,
+    agent: Agent,
+    key: String,
+    said: &Said,
+) -> Result<(Turn, Transaction), Problem> {
+    let shared = &state.0;
     let now = shared.ambient.clock.now();
-    let author = said.author.filter(|author| !author.is_empty());
+    let author = said.author.as_deref().filter(|author| !author.is_empty()).unwrap_or(API);
+    let uid = &agent.metadata.uid;
     let turn = Turn {
-        attachments,
+        attachments: attachments(state, &said.attachments)?,
         conversation: said.conversation.clone(),
-        ..Turn::queued(
-            shared.ambient.ids.uid(),
-            &agent.metadata.uid,
-            said.text,
-            author.unwrap_or_else(|| API.to_owned()),
-            now,
-        )
+        ..Turn::queued(shared.ambient.ids.uid(), uid, said.text.clone(), author, now)
     };
     let mut transaction = Transaction::at(now)
         .with(Op::Receipt(Receipt { key, effect: turn.id.clone() }))
+        .with(Op::unchanged(agent))
         .with(Op::AddTurn(turn.clone()));
-    if let Some(conversation) = said.conversation {
-        transaction.ops.push(Op::Delivery(Delivery {
-            id: shared.ambient.ids.uid(),
-            version: 0,
-            conversation,
-            subject: Subject::Turn { id: turn.id.clone() },
-            messages: Vec::new(),
-            shown: Cursor::default(),
-            hash: String::new(),
-            state: DeliveryState::Open,
-            note: String::new(),
-            created: now,
-        }));
+    if let Some(conversation) = said.conversation.clone() {
+        let (id, subject) = (shared.ambient.ids.uid(), Subject::Turn { id: turn.id.clone() });
+        transaction.ops.push(Op::Delivery(Delivery::open(id, conversation, subject, now)));
     }
-    match shared.ambient.step("api.turn", shared.store.apply(transaction)).await {
-        Ok(_) => {
-            let queued = shared.store.turn(&turn.id).await?.unwrap_or(turn);
-            Ok((StatusCode::CREATED, Json(queued)).into_response())
-        }
-        // The same request won a race against itself.
-        Err(store::Error::Duplicate { effect, .. }) => first_turn(&state, &effect).await,
-        Err(error) => Err(error.into()),
-    }
+    Ok((turn, transaction))
 }
 
 fn check(said: &Said) -> Result<(), Problem> {
@@ -177,7 +178,7 @@ fn can_hear(agent: &Agent) -> Result<(), Problem> {
 }
 
 /// The files of a turn: with names that can be told apart, and nothing else in them.
-fn attachments(state: &State, files: Vec<Attached>) -> Result<Vec<Attachment>, Problem> {
+fn attachments(state: &State, files: &[Attached]) -> Result<Vec<Attachment>, Problem> {
     let mut names = BTreeSet::new();
     let mut found = Vec::new();
     for file in files {
@@ -196,7 +197,7 @@ fn attachments(state: &State, files: Vec<Attached>) -> Result<Vec<Attachment>, P
             let message = format!("there is no file {}; upload it first with POST /files", file.id);
             return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
         };
-        found.push(Attachment { id: file.id, name: file.name, size });
+        found.push(Attachment { id: file.id.clone(), name: file.name.clone(), size });
     }
     Ok(found)
 }
@@ -335,7 +336,11 @@ pub(super) async fn cancel(
         let transaction = Transaction::at(shared.ambient.clock.now())
             .with(Op::MoveTurn { turn: turn.clone(), from });
         match shared.ambient.step("api.cancel-turn", shared.store.apply(transaction)).await {
-            Ok(_) => return Ok(Json(turn).into_response()),
+            Ok(_) => {
+                // Whoever asked first stands there.
+                let asked = shared.store.turn(&id).await?.unwrap_or(turn);
+                return Ok(Json(asked).into_response());
+            }
             // It has moved on meanwhile.
             Err(store::Error::Stale { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -1,4 +1,5 @@
-//! Writing: what editors want, checked whole, then committed or refused.
+//! Writing: what editors want, checked whole, then committed or refused. A work directory lies
+//! within the configured roots, as in chat: [`Defaults`](crate::resource::Defaults) says so.
 
 use axum::{
     Json,
@@ -44,6 +45,7 @@ pub(super) async fn create(
     let mut document = document(&state, request).await?;
     fill(&state, kind, &mut document, console)?;
     let wanted = typed(kind, document)?;
+    within_roots(&state, None, &wanted)?;
     let shared = &state.0;
     if let Some(key) = &receipt_key
         && let Some(receipt) = shared.store.receipt(key).await?
@@ -109,6 +111,21 @@ fn fill(state: &State, kind: Kind, document: &mut Value, console: bool) -> Resul
     defaults
         .fill(spec, console)
         .map_err(|fault| Problem::invalid(kind, &name, &Faults(vec![fault])))
+}
+
+/// Whether an Agent or a Job works where agents may work. What stays where it was is not asked
+/// for again, whatever the roots are by now.
+fn within_roots(state: &State, old: Option<&AnyObject>, new: &AnyObject) -> Result<(), Problem> {
+    let kind = new.kind();
+    let (Kind::Agent | Kind::Job, Some(defaults)) = (kind, &state.0.extras.defaults) else {
+        return Ok(());
+    };
+    let spec = &new.to_json()["spec"];
+    let checked = match old {
+        Some(old) => defaults.check_move(&old.to_json()["spec"], spec),
+        None => defaults.check_place(spec),
+    };
+    checked.map_err(|fault| Problem::invalid(kind, &new.metadata().name, &fault.into()))
 }
 
 pub(super) fn too_busy(message: &str) -> Problem {
@@ -259,6 +276,7 @@ async fn write(
     controllers_own(old, &wanted).map_err(|faults| invalid(&faults))?;
     if part == Part::Desired {
         admit::update(old, &wanted).map_err(|faults| invalid(&faults))?;
+        within_roots(state, Some(old), &wanted)?;
     }
     let mut merged = old.clone();
     match part {

@@ -78,10 +78,7 @@ impl<'t> Draft<'_, 't> {
         let n = self.tables.queues.get(&turn.agent_uid).copied().unwrap_or_default() + 1;
         self.tables.queues.set(turn.agent_uid.clone(), Some(n));
         self.tables.turns.set(turn.id.clone(), Some(Turn { n, ..turn.clone() }));
-        self.sum_up(&turn.agent_uid, |sums| {
-            count(sums, turn, 1);
-            sums.last = sums.last.max(last_of(turn));
-        });
+        self.sum_up(&turn.agent_uid, last_of(turn), |sums| count(sums, turn, 1));
         self.bells.push(Bell::Turns(turn.agent_uid.clone()));
         Ok(())
     }
@@ -98,10 +95,9 @@ impl<'t> Draft<'_, 't> {
         let new = Turn { n: old.n, agent_uid, cancelled_by, ..turn.clone() };
         if new != *old {
             let old = old.clone();
-            self.sum_up(&new.agent_uid, |sums| {
+            self.sum_up(&new.agent_uid, last_of(&new), |sums| {
                 count(sums, &old, -1);
                 count(sums, &new, 1);
-                sums.last = sums.last.max(last_of(&new));
             });
             self.bells.push(Bell::Turns(new.agent_uid.clone()));
             self.tables.turns.set(turn.id.clone(), Some(new));
@@ -109,10 +105,18 @@ impl<'t> Draft<'_, 't> {
         Ok(())
     }
 
-    fn sum_up(&mut self, agent_uid: &str, change: impl FnOnce(&mut TurnSums)) {
+    /// Changes an agent's sums. Something happened to a turn of it at `last`, or before: never
+    /// later than now, wherever the clock stood before.
+    fn sum_up(
+        &mut self,
+        agent_uid: &str,
+        last: jiff::Timestamp,
+        change: impl FnOnce(&mut TurnSums),
+    ) {
         let old = self.tables.sums.get(&agent_uid.to_owned()).copied().unwrap_or_default();
         let mut new = old;
         change(&mut new);
+        new.last = new.last.max(Some(last)).min(Some(self.now));
         if new != old {
             self.tables.sums.set(agent_uid.to_owned(), Some(new));
         }
@@ -228,8 +232,8 @@ impl<'t> Draft<'_, 't> {
 const LAST_SEQ: u64 = i64::MAX.unsigned_abs() - 1;
 
 /// When something last happened to a turn.
-fn last_of(turn: &Turn) -> Option<jiff::Timestamp> {
-    Some(turn.created).max(turn.started).max(turn.ended)
+fn last_of(turn: &Turn) -> jiff::Timestamp {
+    [turn.started, turn.ended].into_iter().flatten().fold(turn.created, jiff::Timestamp::max)
 }
 
 /// Adds a turn to the sums, or takes it away.

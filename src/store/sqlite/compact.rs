@@ -94,3 +94,9 @@ pub(super) async fn step(
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     Ok(more)
 }
+
+/// Every statement that drops something.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    LEDGERS.into_iter().chain([RECEIPTS, EVENTS, DELIVERIES, TURNS, HISTORY])
+}

@@ -16,13 +16,17 @@
 //!
 //! SQLite runs on threads of its own, one for each connection; no worker of tokio waits for it.
 
+mod asked;
 mod codec;
 mod compact;
+#[cfg(test)]
+mod indexes;
 mod load;
 mod open;
 mod read;
 mod save;
 mod snapshot;
+mod trim;
 mod writer;
 
 use std::{

@@ -10,13 +10,14 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Shared, compact, failed,
+    Shared, asked, compact, failed,
     load::{self, Missing},
     save,
+    trim::{self, Grown},
 };
 use crate::{
     ambient::Clock,
-    store::{Applied, Bell, Error, Transaction, rules, tables::Tables},
+    store::{Applied, Bell, Error, Transaction, rules, size_of_event, tables::Tables},
 };
 
 /// How many transactions may wait before `apply` waits, too.
@@ -52,7 +53,8 @@ pub(super) fn start(
     let (revision, made) = counters;
     let tables = Tables { revision, made, ..Tables::default() };
     let crowd = Crowd::default();
-    let writer = Writer { options, connection, tables, shared, clock, crowd };
+    let grown = Grown::default();
+    let writer = Writer { options, connection, tables, shared, clock, crowd, grown };
     tokio::spawn(writer.run(requests));
     sender
 }
@@ -65,6 +67,8 @@ struct Writer {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     crowd: Crowd,
+    /// Whose output may have to be trimmed.
+    grown: Grown,
 }
 
 /// Who is about to come: whoever writes all the time comes again once they are answered.
@@ -183,10 +187,12 @@ impl Writer {
         let mut batch = save::Batch::default();
         let mut bells = Vec::new();
         let mut writes = 0;
+        let mut grown = Vec::new();
         let mut results = Vec::with_capacity(group.len());
         for transaction in group {
             results.push(rules::commit(&mut self.tables, transaction).map(|outcome| {
                 writes += u64::from(outcome.applied.changed);
+                grown.extend(outcome.output.iter().map(|it| (it.sprite_uid, size_of(it.events))));
                 batch.add(transaction.now, outcome.changes, outcome.output);
                 bells.extend(outcome.bells);
                 outcome.applied
@@ -194,6 +200,9 @@ impl Writer {
         }
         batch.take_rows(&mut self.tables);
         save::save(&mut self.connection, batch).await.map_err(failed)?;
+        for (uid, bytes) in grown {
+            self.grown.add(uid, bytes);
+        }
 
         if self.tables.len() > CACHED_ROWS {
             self.forget((self.tables.revision, self.tables.made));
@@ -231,7 +240,17 @@ impl Writer {
 
     async fn compact(&mut self, now: Timestamp) -> Result<bool, Error> {
         let counters = (self.tables.revision, self.tables.made);
-        let result = compact::step(&mut self.connection, counters.0, now).await.map_err(failed);
+        let dropped = compact::step(&mut self.connection, counters.0, now).await.map_err(failed);
+        let result = match dropped {
+            Ok(more) => {
+                let trimmed = trim::step(&mut self.connection, &mut self.grown, now).await;
+                match trimmed.map(|trimmed| trimmed || more) {
+                    Ok(false) => asked::drop_old(&mut self.connection).await.map(|()| false),
+                    more => more,
+                }
+            }
+            Err(error) => Err(error),
+        };
         match result {
             Ok(_) => self.forget(counters),
             Err(_) => self.reset(counters).await,
@@ -255,4 +274,10 @@ impl Writer {
             let _ = old.close().await;
         }
     }
+}
+
+/// About how many bytes events have as they are kept.
+fn size_of(events: &[sprite_reporter::wire::Event]) -> u64 {
+    let size = events.iter().map(size_of_event).fold(0, usize::saturating_add);
+    u64::try_from(size).unwrap_or(u64::MAX)
 }

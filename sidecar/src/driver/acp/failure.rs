@@ -107,6 +107,11 @@ impl Agent {
         )
     }
 
+    /// That it runs but has closed its output, so that no answer of it can come.
+    pub(super) fn of_muteness(&self) -> String {
+        format!("{} closed its output and runs on, so that it was given up", self.name)
+    }
+
     /// Why the agent ended by itself, from its last words.
     pub(super) fn of_end(&self, how: &str, last_words: &str) -> String {
         match one_line(last_words, MESSAGE_CHARS).as_str() {
@@ -175,6 +180,7 @@ mod tests {
             agent.of_greeting(&Error::method_not_found()),
             agent.of_version("2"),
             agent.of_silence(),
+            agent.of_muteness(),
             agent.of_end("exit code 41", "Invalid auth method selected."),
             agent.of_end("signal 9", ""),
             of_start("codex-acp", &std::io::ErrorKind::NotFound.into()),

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`pipes`](super::pipes) | lines in and out, of any length |
 //! | `protocol` | what a line says, read tolerantly |
+//! | `rest` | how long a session waits before it may be loaded again |
 //! | `opening` | from a process to a session, with the mode and model that were wanted |
 //! | `session` | what follows from a line: a machine without hands |
 //! | `turn` | what is said and done in one turn |
@@ -26,6 +27,7 @@
 use std::{process::ExitStatus, time::Duration};
 
 use tokio::{process::Child, sync::mpsc};
+use uuid::Uuid;
 
 use self::{
     protocol::Line,
@@ -33,6 +35,7 @@ use self::{
 };
 use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, pipes};
 use crate::{
+    ambient,
     process::{self, Launch, Roster},
     wire::{Exit, ExitReason, RunSpec, Stream},
 };
@@ -43,6 +46,7 @@ mod opening;
 mod permission;
 mod protocol;
 mod questions;
+mod rest;
 mod rules;
 mod session;
 mod turn;
@@ -51,7 +55,7 @@ mod usage;
 /// How long an agent whose input is closed may be silent. After that it is left to the runner,
 /// which clears the process tree.
 const END_GRACE: Duration = Duration::from_secs(30);
-/// The same for an agent that could not be used.
+/// The same for an agent that could not be used, or has closed its output.
 const FAILED_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still read when the agent is gone but something of its tree holds the pipe.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
@@ -89,8 +93,10 @@ pub async fn drive(
         session: spec.session.clone(),
         model: model.filter(|model| !model.trim().is_empty()),
         instructions,
+        fresh: Box::new(fresh_name),
     });
-    Hands::new(child, session, voice).run(orders).await
+    let rest = rest::needed(spec.session.as_deref(), &spec.env, ambient::now());
+    Hands::new(child, session, voice).run(orders, rest).await
 }
 
 /// What to start for a run. The environment is the spec's and nothing else.
@@ -106,6 +112,14 @@ fn launch(spec: &RunSpec, command: &[String]) -> Launch {
 
 fn program(command: &[String]) -> &str {
     command.first().map(String::as_str).unwrap_or_default()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: the machine behind it takes names as given"
+)]
+fn fresh_name() -> String {
+    format!("ask_{:08x}", Uuid::new_v4().as_fields().0)
 }
 
 fn failed(reason: ExitReason, message: String) -> Exit {
@@ -125,6 +139,8 @@ struct Hands {
     /// Which processes there were when the turn began.
     roster: Option<Roster>,
     is_stopped: bool,
+    /// Whether it has closed its output by itself.
+    is_mute: bool,
     /// Why the agent could not be used.
     unusable: Option<String>,
 }
@@ -137,6 +153,8 @@ enum Heard {
     Error(Vec<u8>),
     Ended(std::io::Result<ExitStatus>),
     Silence,
+    /// The session has rested.
+    Rested,
 }
 
 impl Hands {
@@ -151,13 +169,23 @@ impl Hands {
             last_words: LastWords::default(),
             roster: None,
             is_stopped: false,
+            is_mute: false,
             unusable: None,
         }
     }
 
-    async fn run(mut self, mut orders: mpsc::Receiver<DriverOrder>) -> Exit {
-        let hello = self.session.begin();
-        self.perform(hello).await;
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<DriverOrder>,
+        rest: Option<Duration>,
+    ) -> Exit {
+        let mut is_resting = rest.is_some();
+        let rested = ending::silence(rest);
+        tokio::pin!(rested);
+        match rest {
+            Some(rest) => self.tell_rest(rest).await,
+            None => self.greet().await,
+        }
         let mut reads_output = true;
         let mut reads_orders = true;
         let status = loop {
@@ -173,6 +201,7 @@ impl Hands {
                 }
                 Some(line) = self.errors.recv() => Heard::Error(line),
                 status = self.child.wait() => Heard::Ended(status),
+                () = &mut rested, if is_resting => Heard::Rested,
                 () = ending::silence(patience) => Heard::Silence,
             };
             match heard {
@@ -182,9 +211,17 @@ impl Hands {
                 }
                 Heard::Order(Some(order)) => self.obey(order).await,
                 Heard::Output(line) => self.read(&line).await,
-                Heard::OutputEnded => reads_output = false,
+                Heard::OutputEnded => {
+                    reads_output = false;
+                    // What it would answer cannot be heard any more.
+                    self.is_mute = self.input.take().is_some();
+                }
                 Heard::Error(line) => self.last_words.keep(&line),
                 Heard::Ended(status) => break status.ok(),
+                Heard::Rested => {
+                    is_resting = false;
+                    self.greet().await;
+                }
                 Heard::Silence if self.input.is_some() => {
                     let effects = self.session.on_silence();
                     self.perform(effects).await;
@@ -194,6 +231,20 @@ impl Hands {
         };
         self.drain().await;
         self.conclude(status).await
+    }
+
+    async fn greet(&mut self) {
+        let hello = self.session.begin();
+        self.perform(hello).await;
+    }
+
+    async fn tell_rest(&self, rest: Duration) {
+        let line = format!(
+            "the session goes on in {} s: Gemini loses one that is loaded within the minute in \
+             which it was begun",
+            rest.as_secs() + 1,
+        );
+        self.log(&line).await;
     }
 
     async fn obey(&mut self, order: DriverOrder) {
@@ -261,10 +312,11 @@ impl Hands {
 
     /// How long silence is borne. A turn may be silent for as long as the runner allows.
     fn patience(&self) -> Option<Duration> {
-        match (&self.input, &self.unusable) {
+        let is_lost = self.is_mute || self.unusable.is_some();
+        match (&self.input, is_lost) {
             (Some(_), _) => self.session.patience(),
-            (None, None) => Some(END_GRACE),
-            (None, Some(_)) => Some(FAILED_GRACE),
+            (None, false) => Some(END_GRACE),
+            (None, true) => Some(FAILED_GRACE),
         }
     }
 
@@ -284,6 +336,7 @@ impl Hands {
         let message = match (&self.unusable, self.is_stopped) {
             (Some(why), _) => why.clone(),
             (None, true) => String::new(),
+            (None, false) if self.is_mute && status.is_none() => self.session.agent().of_muteness(),
             (None, false) => {
                 let how = ending::describe(status);
                 self.session.agent().of_end(&how, self.last_words.last())

@@ -6,32 +6,33 @@
 //! nothing that an agent says between two turns can end one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use agent_client_protocol_schema::v1::{
-    AGENT_METHOD_NAMES, ContentBlock, Error, NoticeSeverity, PermissionOption, PromptRequest,
-    RequestId, RequestPermissionRequest, SessionInfoUpdate, SessionNotification, SessionUpdate,
-    StopReason, TextContent, ToolKind,
+    AGENT_METHOD_NAMES, ContentBlock, Error, NoticeSeverity, PromptRequest, SessionInfoUpdate,
+    SessionNotification, SessionUpdate, StopReason, TextContent,
 };
 use serde_json::Value;
 
+use self::asks::Asked;
 use super::{
     failure::{Agent, said},
     opening::{Opening, Step, Wanted},
-    permission::{self, Decision, Wish},
     protocol::{self, Line},
-    questions::{self, Form},
-    rules,
     turn::{self, Turn},
     usage::Meter,
 };
 use crate::{
     driver::{Said, TASK_TURN, words},
-    wire::{ApprovalKind, EventBody, PermissionMode, Permissions, Stream, TurnOutcome, Usage},
+    wire::{EventBody, Permissions, Stream, TurnOutcome, Usage},
 };
+
+mod asks;
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
 
 /// How long an agent may be silent before it has a session: some fetch themselves first.
 const OPENING: Duration = Duration::from_secs(180);
@@ -39,6 +40,8 @@ const OPENING: Duration = Duration::from_secs(180);
 const SETTLED: Duration = Duration::from_millis(250);
 /// After how many lines a replayed history counts as over, silent or not.
 const MOST_REPLAYED: u32 = 10_000;
+/// How many notices are known, so that each is told once.
+const MOST_NOTICES: usize = 100;
 
 /// What the hands are to do, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +59,6 @@ pub(super) enum Effect {
 }
 
 /// What the conversation is about.
-#[derive(Debug, Clone)]
 pub(super) struct Terms {
     /// What the agent was started as.
     pub program: String,
@@ -72,6 +74,9 @@ pub(super) struct Terms {
     pub model: Option<String>,
     /// What is put in front of a session's first prompt.
     pub instructions: Option<String>,
+    /// Makes a name for a request that a person is to answer. Agents count theirs from zero in
+    /// each process, and an answer that comes late must not meet another request.
+    pub fresh: Box<dyn FnMut() -> String + Send + Sync>,
 }
 
 /// The machine.
@@ -84,8 +89,11 @@ pub(super) struct Session {
     waiting: VecDeque<(String, String)>,
     /// The turn that runs, and the id of its request.
     open: Option<(u64, Turn)>,
+    /// What waits for a person, by our names.
     asked: BTreeMap<String, Asked>,
     is_interrupting: bool,
+    /// What the agent gave notice of: some do so again in every turn.
+    notices: BTreeSet<String>,
     /// Whether text without a message's id is not the model's: so it is with Codex.
     holds_text: bool,
     meter: Meter,
@@ -100,16 +108,6 @@ enum Stage {
     Settling(u32),
     Open,
     Failed,
-}
-
-struct Asked {
-    id: RequestId,
-    what: What,
-}
-
-enum What {
-    Tool(Vec<PermissionOption>),
-    Form(Form),
 }
 
 impl Session {
@@ -129,6 +127,7 @@ impl Session {
             open: None,
             asked: BTreeMap::new(),
             is_interrupting: false,
+            notices: BTreeSet::new(),
             holds_text: false,
             meter: Meter::default(),
             task_end: None,
@@ -191,48 +190,20 @@ impl Session {
         effects
     }
 
-    /// A person has decided.
-    pub(super) fn answer(
-        &mut self,
-        request: &str,
-        allow: bool,
-        words: &str,
-        answers: &BTreeMap<String, String>,
-    ) -> Vec<Effect> {
-        // An answer to what is not asked any more, or was answered before, has no effect.
-        let Some(asked) = self.asked.remove(request) else { return Vec::new() };
-        match asked.what {
-            What::Form(form) => {
-                let filled = allow.then(|| form.filled(answers, words)).flatten();
-                let answer = filled.unwrap_or_else(questions::declined);
-                vec![write(protocol::answer(&asked.id, &answer))]
-            }
-            What::Tool(options) => {
-                let option = permission::option(&options, allow);
-                let mut effects = vec![write(protocol::permission(&asked.id, option))];
-                if !allow && !words.trim().is_empty() {
-                    let name = &self.opening.agent.name;
-                    let text = format!("{name} is told no, but its protocol carries no reason");
-                    effects.push(log(&text));
-                }
-                effects
-            }
-        }
-    }
-
     /// The agent is gone: what was open ends with this message.
     pub(super) fn gone(&mut self, message: &str) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let outcome = match (self.is_interrupting, self.stage) {
-            (true, _) => TurnOutcome::Cancelled,
-            (false, Stage::Failed) => TurnOutcome::Failed,
-            (false, _) => TurnOutcome::Interrupted,
+        let outcome = match self.stage {
+            Stage::Failed => TurnOutcome::Failed,
+            _ => TurnOutcome::Interrupted,
         };
-        let open = self.open.take().map(|(_, turn)| turn);
-        let waiting = std::mem::take(&mut self.waiting);
-        for turn in open.into_iter().chain(waiting.into_iter().map(|(turn, _)| Turn::new(turn))) {
+        if let Some((_, turn)) = self.open.take() {
+            let outcome = if self.is_interrupting { TurnOutcome::Cancelled } else { outcome };
             let usage = Usage { cost_micro_usd: self.meter.share(), ..Usage::default() };
             self.end(turn, outcome, message, usage, &mut effects);
+        }
+        for (turn, _) in std::mem::take(&mut self.waiting) {
+            self.end(Turn::new(turn), outcome, message, Usage::default(), &mut effects);
         }
         self.withdraw_all(&mut effects);
         effects
@@ -362,7 +333,10 @@ impl Session {
                 let text = format!("{} {description}", notice.title);
                 let text = words::one_line(&text, 1000);
                 // What is only nice to know would stand in every turn.
-                if matches!(notice.severity, NoticeSeverity::Warning | NoticeSeverity::Error) {
+                let matters =
+                    matches!(notice.severity, NoticeSeverity::Warning | NoticeSeverity::Error);
+                if matters && self.notices.len() < MOST_NOTICES && self.notices.insert(text.clone())
+                {
                     effects.push(log(&text));
                 }
                 return;
@@ -424,96 +398,6 @@ impl Session {
         let error = &codex["error"];
         if error["willRetry"] == true {
             effects.push(event(retry(error)));
-        }
-    }
-
-    fn on_ask(&mut self, id: RequestId, asked: RequestPermissionRequest, out: &mut Vec<Effect>) {
-        let tool_id = asked.tool_call.tool_call_id.0.to_string();
-        let mut said = Vec::new();
-        let Some((_, turn)) = self.open.as_mut().filter(|_| !self.is_interrupting) else {
-            out.push(write(protocol::permission(&id, None)));
-            return;
-        };
-        turn.on_tool_update(asked.tool_call, &mut said);
-        turn.tell_tool(&tool_id, &mut said);
-        out.extend(said.into_iter().map(Effect::Say));
-        let Some(call) = turn.tool(&tool_id) else { return };
-        let wish = Wish { kind: call.kind, subject: turn::subject(call), paths: turn::paths(call) };
-        let workdir = PathBuf::from(&self.terms.workdir);
-        match permission::decide(&self.terms.permissions, &workdir, &wish) {
-            Decision::Ask => {}
-            decided => {
-                let option = permission::option(&asked.options, decided == Decision::Allow);
-                out.push(write(protocol::permission(&id, option)));
-                return;
-            }
-        }
-        let is_plan = call.kind == ToolKind::SwitchMode;
-        let rule = permission::offers_always(&asked.options)
-            .then(|| rules::of(call.kind, wish.subject))
-            .flatten();
-        let request = key(&id);
-        out.push(event(EventBody::Approval {
-            turn: turn.id().to_owned(),
-            request: request.clone(),
-            tool: rules::word(call.kind).to_owned(),
-            title: turn::title(call),
-            input: turn::input(call),
-            kind: if is_plan { ApprovalKind::Plan } else { ApprovalKind::Tool },
-            rule,
-            questions: Vec::new(),
-        }));
-        self.asked.insert(request, Asked { id, what: What::Tool(asked.options) });
-    }
-
-    fn on_form(&mut self, id: RequestId, request: &Value, out: &mut Vec<Effect>) {
-        let Some((_, turn)) = self.open.as_ref().filter(|_| !self.is_interrupting) else {
-            out.push(write(protocol::answer(&id, &questions::cancelled())));
-            return;
-        };
-        // Nobody attends to a job that was not told to ask.
-        let mode = self.terms.permissions.mode;
-        let is_attended = match mode {
-            PermissionMode::Bypass => false,
-            PermissionMode::Plan => !self.terms.is_job,
-            PermissionMode::Ask | PermissionMode::AcceptEdits => true,
-        };
-        let Some(form) = Form::read(request).filter(|_| is_attended) else {
-            out.push(write(protocol::answer(&id, &questions::declined())));
-            return;
-        };
-        let title = request["message"].as_str().unwrap_or_default();
-        let asked = key(&id);
-        out.push(event(EventBody::Approval {
-            turn: turn.id().to_owned(),
-            request: asked.clone(),
-            tool: "question".to_owned(),
-            title: words::one_line(title, 160),
-            input: words::fitting(&request["requestedSchema"]),
-            kind: ApprovalKind::Question,
-            rule: None,
-            questions: form.questions(),
-        }));
-        self.asked.insert(asked, Asked { id, what: What::Form(form) });
-    }
-
-    /// Answers all that is asked with a cancellation, and says so.
-    fn withdraw_all(&mut self, effects: &mut Vec<Effect>) {
-        for (request, asked) in std::mem::take(&mut self.asked) {
-            effects.push(write(match asked.what {
-                What::Tool(_) => protocol::permission(&asked.id, None),
-                What::Form(_) => protocol::answer(&asked.id, &questions::cancelled()),
-            }));
-            effects.push(event(EventBody::ApprovalWithdrawn { request }));
-        }
-    }
-
-    /// The agent does not wait for an answer any more; it gets one all the same.
-    fn withdraw(&mut self, id: &RequestId, effects: &mut Vec<Effect>) {
-        let request = key(id);
-        if self.asked.remove(&request).is_some() {
-            effects.push(write(protocol::refuse(id, &Error::request_cancelled())));
-            effects.push(event(EventBody::ApprovalWithdrawn { request }));
         }
     }
 
@@ -581,14 +465,6 @@ impl Session {
     fn fresh(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
-    }
-}
-
-/// What a request of the agent is called towards the server.
-fn key(id: &RequestId) -> String {
-    match id {
-        RequestId::Str(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -172,6 +172,9 @@ impl Turn {
     fn end_tool(&mut self, id: &str, out: &mut Vec<Said>) {
         let Some(tool) = self.tools.get_mut(id).filter(|tool| !tool.is_ended) else { return };
         tool.is_ended = true;
+        // Nobody asks about it any more, and what it did may be large.
+        tool.call.content = Vec::new();
+        tool.call.raw_input = None;
         if !tool.is_told {
             return;
         }
@@ -300,3 +303,7 @@ pub(super) fn text_of(content: &ContentBlock) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use serde_json::{Map, Value, json};
 
-use super::{login, permission};
+use super::{login, permission, rules};
 use crate::{
     process::Launch,
     wire::{PermissionMode, RunSpec},
@@ -37,8 +37,9 @@ pub(super) fn launch(spec: &RunSpec, path: Option<&str>, password: &str) -> Laun
     if let Some(config) = settings(config) {
         set.push((CONFIG, config));
     }
-    if let Some(rules) = permission::rules(&spec.permissions) {
-        set.push((PERMISSION, rules));
+    if spec.permissions.mode != PermissionMode::Bypass {
+        let own = named(PERMISSION).map(|variable| variable.value.as_str());
+        set.push((PERMISSION, rules::variable(&permission::rules(&spec.permissions), own)));
     }
     if let Some(login) = login::by_environment(spec) {
         set.push((login::CONTENT, login));
@@ -75,7 +76,8 @@ pub(super) fn launch(spec: &RunSpec, path: Option<&str>, password: &str) -> Laun
 }
 
 /// Settings for a program on nobody's screen, below those of a person in the same variable; none
-/// where those cannot be read, so that they stay what they are.
+/// where those cannot be read, so that they stay what they are. What a person wrote is taken as
+/// it was written: the order of rules counts.
 fn settings(own: Option<&str>) -> Option<String> {
     // Snapshots are commits of the whole work directory at each step, and nobody could undo by
     // them here.
@@ -84,10 +86,13 @@ fn settings(own: Option<&str>) -> Option<String> {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-    if let Some(own) = own.filter(|own| !own.trim().is_empty()) {
-        settings.extend(serde_json::from_str::<Map<String, Value>>(own).ok()?);
-    }
-    Some(Value::Object(settings).to_string())
+    let Some(own) = own.filter(|own| !own.trim().is_empty()) else {
+        return Some(Value::Object(settings).to_string());
+    };
+    let named = serde_json::from_str::<Map<String, Value>>(own).ok()?;
+    settings.retain(|name, _| !named.contains_key(name));
+    let ours = Value::Object(settings).to_string();
+    Some(rules::joined(rules::inside(&ours)?, rules::inside(own)?))
 }
 
 /// From how many bytes on the server is begun anew between turns.
@@ -157,9 +162,23 @@ pub(super) mod tests {
         let mut spec = spec(&own);
         spec.permissions.mode = PermissionMode::Ask;
         let mut told = told(&launch(&spec, Some("/opt/opencode"), "secret"));
-        let rules = permission::rules(&spec.permissions).unwrap();
+        let rules = rules::variable(&permission::rules(&spec.permissions), None);
         told = told.replace(&rules, "RULES");
         insta::assert_snapshot!(told);
+    }
+
+    #[test]
+    fn a_persons_own_rules_stay_in_their_order_and_go_before_ours() {
+        let own = r#"{"permission":{"bash":{"git *":"allow","*":"deny"},"aa":"ask"}}"#;
+        assert!(settings(Some(own)).unwrap().ends_with(&own[1..]));
+        assert_eq!(settings(Some(" {} ")), settings(None));
+        let mut spec = spec(&[("OPENCODE_PERMISSION", r#"{"bash":{"rm *":"deny"}}"#)]);
+        spec.permissions.mode = PermissionMode::Ask;
+        let told = told(&launch(&spec, None, "secret"));
+        assert!(
+            told.contains(r#"OPENCODE_PERMISSION={"bash":{"rm *":"deny"},"* *":{"*":"ask"},"#),
+            "{told}"
+        );
     }
 
     #[test]

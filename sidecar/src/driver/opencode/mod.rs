@@ -17,7 +17,8 @@
 //! | `server` | the process, and the talk with it in order |
 //! | `protocol` | what an event says, read tolerantly |
 //! | `session` | what follows from it: a machine without hands |
-//! | `permission`, `speech`, `failure` | rules and answers, text, words on failures |
+//! | `permission`, `rules` | what the agent may do, and how that stands among a person's own rules |
+//! | `speech`, `failure` | text, words on failures |
 //!
 //! This module is the hands. A server that has grown too large is begun anew between turns; the
 //! session goes on in the next one. Its tools are in sessions of their own and outlive it when it
@@ -35,7 +36,7 @@ use self::{
 use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords};
 use crate::{
     ambient, process,
-    wire::{EventBody, Exit, ExitReason, RunSpec, Stream, TurnOutcome},
+    wire::{EventBody, Exit, ExitReason, PermissionMode, RunSpec, Stream, TurnOutcome},
 };
 
 mod failure;
@@ -44,6 +45,7 @@ mod launch;
 mod login;
 mod permission;
 mod protocol;
+mod rules;
 mod server;
 mod session;
 mod speech;
@@ -90,6 +92,8 @@ pub async fn drive(
         title: format!("Open Dispatch {}", spec.job_id),
         model,
         agent: permission::agent(spec.permissions.mode),
+        rules: permission::rules(&spec.permissions),
+        is_bypass: spec.permissions.mode == PermissionMode::Bypass,
         instructions: instructions.filter(|instructions| !instructions.is_empty()),
     };
     let launch = launch::launch(&spec, path.as_deref(), &terms.password);

@@ -1,13 +1,14 @@
-//! What the agent may do: the rules that OpenCode is started with, and what to answer when it
-//! asks.
+//! What the agent may do: the rules of the run's mode, and what to answer when OpenCode asks.
 //!
-//! OpenCode decides by a list of rules (a kind of permission, a pattern, an action), of which the
-//! last one that fits counts. Ours come behind the person's own, and say what the run's mode says.
 //! Rules of the spec are written as `NAME` or `NAME(PATTERN)`: `bash(cargo test *)`, `webfetch`.
+//! How ours stand among a person's own says [`rules`](super::rules).
 
 use serde_json::{Map, Value, json};
 
-use super::protocol::Request;
+use super::{
+    protocol::Request,
+    rules::{Action, Rule},
+};
 use crate::{
     driver::words::one_line,
     wire::{PermissionMode, Permissions},
@@ -76,47 +77,45 @@ pub(super) fn agent(mode: PermissionMode) -> Option<&'static str> {
     (mode == PermissionMode::Plan).then_some("plan")
 }
 
-/// The rules for the mode, as `OPENCODE_PERMISSION` takes them; none where the person's own
-/// rules are all there is, and everything that they ask about is allowed.
-pub(super) fn rules(permissions: &Permissions) -> Option<String> {
+/// The rules for the mode. Where it says nothing but yes, the person's own rules are all there is
+/// to ask about, and the answer is yes as well.
+pub(super) fn rules(permissions: &Permissions) -> Vec<Rule> {
+    use Action::{Allow, Ask, Deny};
     let mode = permissions.mode;
-    if mode == PermissionMode::Bypass {
-        return None;
-    }
     let edit = match mode {
-        PermissionMode::AcceptEdits => "allow",
-        PermissionMode::Plan => "deny",
-        PermissionMode::Ask | PermissionMode::Bypass => "ask",
+        PermissionMode::Bypass => return vec![Rule::new("*", "*", Allow)],
+        PermissionMode::AcceptEdits => Allow,
+        PermissionMode::Plan => Deny,
+        PermissionMode::Ask => Ask,
     };
     // Whatever is not named is asked about, tools of MCP servers among it. Reading is free but
     // for what holds secrets, as it is by OpenCode's own rules.
-    let mut rules: Vec<(String, Vec<(String, &str)>)> =
-        [("*", "ask"), ("bash", "ask"), ("edit", edit), ("external_directory", "ask")]
+    let free = ["glob", "grep", "list", "lsp", "question", "skill", "task", "todoread"];
+    let read = [("*", Allow), ("*.env", Ask), ("*.env.*", Ask), ("*.env.example", Allow)];
+    let mut rules: Vec<Rule> =
+        [("*", Ask), ("bash", Ask), ("edit", edit), ("external_directory", Ask)]
             .into_iter()
-            .chain(
-                ["glob", "grep", "list", "lsp", "question", "skill", "task", "todoread"]
-                    .map(|name| (name, "allow")),
-            )
-            .chain([("todowrite", "allow"), ("webfetch", "ask"), ("websearch", "ask")])
-            .map(|(name, action)| (name.to_owned(), vec![("*".to_owned(), action)]))
+            .chain(free.map(|name| (name, Allow)))
+            .chain([("todowrite", Allow), ("webfetch", Ask), ("websearch", Ask)])
+            .map(|(name, action)| Rule::new(name, "*", action))
+            .chain(read.map(|(pattern, action)| Rule::new("read", pattern, action)))
             .collect();
-    let read = [("*", "allow"), ("*.env", "ask"), ("*.env.*", "ask"), ("*.env.example", "allow")];
-    let read = read.map(|(pattern, action)| (pattern.to_owned(), action)).to_vec();
-    rules.push(("read".to_owned(), read));
     for rule in &permissions.allow {
         let Some((name, pattern)) = parse(rule) else { continue };
         if mode == PermissionMode::Plan && matches!(name, "edit" | "*") {
             continue;
         }
-        let allowed = (pattern.to_owned(), "allow");
-        match rules.iter_mut().find(|(known, _)| known == name) {
-            Some((_, patterns)) if pattern == "*" => *patterns = vec![allowed],
-            Some((_, patterns)) => patterns.push(allowed),
-            None if pattern == "*" => rules.push((name.to_owned(), vec![allowed])),
-            None => rules.push((name.to_owned(), vec![("*".to_owned(), "ask"), allowed])),
+        let first = rules.iter().position(|rule| rule.name == name);
+        if pattern == "*" {
+            rules.retain(|rule| rule.name != name);
+        } else if first.is_none() {
+            rules.push(Rule::new(name, "*", Ask));
         }
+        let behind = rules.iter().rposition(|rule| rule.name == name).map(|last| last + 1);
+        let at = behind.or(first).unwrap_or(rules.len());
+        rules.insert(at, Rule::new(name, pattern, Allow));
     }
-    Some(written(&rules))
+    rules
 }
 
 /// The rules of the spec that are none in OpenCode's language, and so would allow nothing.
@@ -135,18 +134,6 @@ fn parse(rule: &str) -> Option<(&str, &str)> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '*');
     let is_name = name.chars().all(fits) && !name.starts_with(|c: char| c.is_uppercase());
     (is_name && !name.is_empty() && !pattern.is_empty()).then_some((name, pattern))
-}
-
-/// The rules as JSON. The order counts, which maps of JSON need not keep.
-fn written(rules: &[(String, Vec<(String, &str)>)]) -> String {
-    let members = rules.iter().map(|(name, patterns)| {
-        let patterns: Vec<_> = patterns
-            .iter()
-            .map(|(pattern, action)| format!("{}:{}", json!(pattern), json!(action)))
-            .collect();
-        format!("{}:{{{}}}", json!(name), patterns.join(","))
-    });
-    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
 /// What stands for all requests like this one.
@@ -210,7 +197,7 @@ fn below<'a>(path: &'a str, workdir: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::rules::variable, *};
 
     fn permissions(mode: PermissionMode, allow: &[&str]) -> Permissions {
         Permissions { mode, allow: allow.iter().map(|&rule| rule.to_owned()).collect() }
@@ -220,9 +207,10 @@ mod tests {
     fn each_mode_has_its_rules() {
         let modes = [PermissionMode::Ask, PermissionMode::AcceptEdits, PermissionMode::Plan];
         let allow = ["bash(cargo test *)", "edit(docs/*)", "my_mcp_*", "webfetch"];
-        let rules = modes.map(|mode| rules(&permissions(mode, &allow)).unwrap());
+        let rules = modes.map(|mode| variable(&rules(&permissions(mode, &allow)), None));
         insta::assert_snapshot!(rules.join("\n").replace("},", "},\n  "));
-        assert_eq!(super::rules(&permissions(PermissionMode::Bypass, &allow)), None);
+        let all = super::rules(&permissions(PermissionMode::Bypass, &allow));
+        assert_eq!(all, [Rule::new("*", "*", Action::Allow)]);
     }
 
     #[test]

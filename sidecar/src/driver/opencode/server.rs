@@ -15,6 +15,7 @@ use tokio::{process::Child, sync::mpsc, task::JoinSet, time::timeout};
 use super::{
     http::{self, Client, Events},
     protocol::Event,
+    rules::{self, Rule},
     session::Call,
 };
 use crate::{
@@ -53,6 +54,10 @@ pub(super) struct Terms {
     pub agent: Option<&'static str>,
     /// Appended to the system prompt.
     pub instructions: Option<String>,
+    /// The rules of the run's mode.
+    pub rules: Vec<Rule>,
+    /// Whether the mode allows whatever the person's own rules do not deny.
+    pub is_bypass: bool,
 }
 
 /// What comes of the server.
@@ -221,16 +226,48 @@ async fn find_session(client: &Client, terms: &Terms) -> Result<(String, Option<
         let path = format!("/session/{id}");
         match client.ask("GET", &path, None, ANSWERS_WITHIN).await? {
             (StatusCode::NOT_FOUND, _) => {}
-            (status, _) if status.is_success() => return Ok((id.clone(), None)),
+            (status, answer) if status.is_success() => {
+                renew_rules(client, terms, id, &answer).await?;
+                return Ok((id.clone(), None));
+            }
             (status, answer) => return Err(http::refusal(status, &answer)),
         }
     }
-    let body = json!({"title": terms.title});
+    let mut body = json!({"title": terms.title});
+    if !terms.is_bypass {
+        body["permission"] = Rule::write(&session_rules(client, terms).await?);
+    }
     let made = client.demand("POST", "/session", Some(&body), ANSWERS_WITHIN).await?;
     match made["id"].as_str() {
         Some(id) => Ok((id.to_owned(), terms.session.clone())),
         None => Err("it made a session without an id".to_owned()),
     }
+}
+
+/// Lays the rules of this run behind those that the session has of the last one. In a session
+/// that never had any, the person's own are all there is where the mode says nothing but yes.
+async fn renew_rules(
+    client: &Client,
+    terms: &Terms,
+    id: &str,
+    session: &Value,
+) -> Result<(), String> {
+    let held = Rule::read(&session["permission"]).unwrap_or_default();
+    if held.is_empty() && terms.is_bypass {
+        return Ok(());
+    }
+    let rules = session_rules(client, terms).await?;
+    if held.ends_with(&rules) {
+        return Ok(());
+    }
+    let body = json!({"permission": Rule::write(&rules)});
+    client.demand("PATCH", &format!("/session/{id}"), Some(&body), ANSWERS_WITHIN).await.map(drop)
+}
+
+/// The rules that the session is to decide by.
+async fn session_rules(client: &Client, terms: &Terms) -> Result<Vec<Rule>, String> {
+    let agents = client.demand("GET", "/agent", None, ANSWERS_WITHIN).await?;
+    Ok(rules::kept(&terms.rules, &rules::of_agent(&agents, terms.agent)?))
 }
 
 /// Whether it is an id of OpenCode's, and not another CLI's. OpenCode fails on those.

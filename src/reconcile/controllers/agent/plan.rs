@@ -142,7 +142,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         Some(sprite) if !sprite.spec.running => Stand::FallingAsleep,
         Some(sprite) => Stand::Live { sprite, busy: queue.is_busy() },
         None if agent.spec.suspend => Stand::Suspended,
-        None => match pause_until(sprites, current) {
+        None => match pause_until(sprites, current, now) {
             Some((until, why)) if until > now => {
                 plan.again = Some(until);
                 Stand::BackingOff(why)
@@ -228,9 +228,13 @@ impl Life<'_, '_> {
         if !takes_turns(sprite) || self.queue.is_busy() || self.view.asks {
             return None;
         }
-        let idle = self.view.agent.spec.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT);
-        let since = sprite.status.hello_time.max(self.view.sums.last)?;
-        Some(later(since, idle.as_duration()))
+        let View { agent, sums, now, .. } = *self.view;
+        let idle = agent.spec.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT).as_duration();
+        let known = [sprite.status.hello_time, sums.last].into_iter().flatten();
+        // What is said of a time far to come was said before the clock was set back. Where nothing
+        // else is known it may sleep: the next turn wakes it.
+        let since = known.clone().filter(|since| *since <= later(now, idle)).max();
+        since.map(|since| later(since, idle)).or_else(|| known.max().map(|_| now))
     }
 }
 
@@ -306,7 +310,7 @@ fn gather(view: &View<'_>, fresh: u32) -> AgentStatus {
         input_tokens: sums.usage.input_tokens.max(status.cost.input_tokens),
         output_tokens: sums.usage.output_tokens.max(status.cost.output_tokens),
     };
-    status.last_activity_time = status.last_activity_time.max(sums.last);
+    status.last_activity_time = sums.last.or(status.last_activity_time);
     status
 }
 
@@ -349,6 +353,7 @@ fn is_made_of(sprite: &Sprite, template: &SpriteSpec) -> bool {
 fn pause_until(
     sprites: &[Sprite],
     current: impl Fn(&Sprite) -> bool,
+    now: Timestamp,
 ) -> Option<(Timestamp, String)> {
     let failed =
         |sprite: &&Sprite| ended_by_itself(sprite) && current(sprite) && !lived_well(sprite);
@@ -362,7 +367,9 @@ fn pause_until(
         Some(exit) => format!("its sprite ended by itself: {:?}", exit.reason),
         None => "its sprite was lost".to_owned(),
     };
-    Some((later(over_since(last)?, pause), why))
+    // An end that is still to come is one before the clock was set back: nobody waits for that.
+    let since = over_since(last).filter(|since| *since <= now)?;
+    Some((later(since, pause), why))
 }
 
 /// Whether nobody wanted its end. One that was to sleep, or ended for want of a server and of

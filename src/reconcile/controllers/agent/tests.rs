@@ -97,7 +97,8 @@ impl World {
                     sums.usage.cost_micro_usd += turn.usage.cost_micro_usd;
                 }
             }
-            sums.last = sums.last.max(Some(turn.created)).max(turn.started).max(turn.ended);
+            // The newest turn's: as in the store, it is no later than when it was written.
+            sums.last = Some(turn.created).max(turn.started).max(turn.ended);
         }
         sums
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ambient::{between, later},
-    reconcile::controllers::words,
+    reconcile::controllers::{attempt::is_over, words},
     resource::{Budget, ConditionStatus, ExitReason, FRESH_SESSION_AFTER, Span},
     store::{
         Turn,
@@ -337,6 +337,73 @@ fn a_spent_budget_keeps_turns_waiting_until_it_is_raised() {
     world.settle();
     assert_eq!(world.states(), [Succeeded, Sent]);
     assert_eq!(world.agent().status.conditions.get(words::BUDGET_SPENT), None);
+}
+
+impl World {
+    /// The wall clock is set back by an hour.
+    fn set_back(&mut self) {
+        let hour = jiff::SignedDuration::from_hours(1);
+        self.now = self.now.checked_sub(hour).expect("a time");
+        self.settle();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_disturbs_no_turn_and_loses_none() {
+    let mut world = ready();
+    world.say("a");
+    world.accept();
+    world.set_back();
+    assert_eq!(world.states(), [Running]);
+    world.say("b");
+    assert_eq!((world.states(), world.phase()), (vec![Running, Queued], "Busy".to_owned()));
+    world.end(Succeeded, 1);
+    assert_eq!(world.states(), [Succeeded, Sent]);
+    world.end(Succeeded, 1);
+    assert_eq!(
+        (world.states(), world.phase()),
+        (vec![Succeeded, Succeeded], "Idle".to_owned()),
+        "it stays warm, as after any turn"
+    );
+    world.pass(15 * 60);
+    assert_eq!(world.phase(), "Asleep");
+    world.asleep();
+    world.set_back();
+    assert_eq!(world.phase(), "Asleep");
+    world.say("c");
+    world.ready("s1");
+    world.settle();
+    assert_eq!(world.states(), [Succeeded, Succeeded, Sent], "a turn wakes it at once");
+}
+
+#[test]
+fn one_that_is_idle_while_the_clock_is_set_back_does_not_wait_until_it_has_caught_up() {
+    let mut world = ready();
+    world.say("a");
+    world.end(Succeeded, 1);
+    world.now = at(900);
+    world.settle();
+    assert_eq!(world.phase(), "Idle", "a little earlier is no reason to sleep");
+    assert_eq!(world.plan().again, Some(at(1000 + 15 * 60)));
+    world.set_back();
+    assert_eq!(world.phase(), "Asleep");
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_pause_longer() {
+    let mut world = ready();
+    world.say("a");
+    world.over(ExitReason::ReporterLost, "");
+    world.over(ExitReason::Failed, "no such model");
+    world.settle();
+    let lives = |world: &World| world.sprites.iter().any(|it| !is_over(it));
+    if lives(&world) {
+        world.over(ExitReason::Failed, "no such model");
+        world.settle();
+    }
+    assert!(!lives(&world), "it waits");
+    world.set_back();
+    assert!(lives(&world), "what is said of a time to come holds nobody up");
 }
 
 #[test]

@@ -374,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_denies_nothing_before_its_time_and_forgets_nothing() {
+        let asked = later(START, EXPIRY);
+        let mut pending = approval("r", ApprovalState::Pending);
+        pending.created = asked;
+        let at = |now| asks(&sprite(), &RUNNING, &[pending.clone()], &[], &[], now);
+        let back = at(START);
+        assert_eq!((back.resolutions.len(), back.again), (0, Some(later(asked, EXPIRY))));
+        assert!(back.waiting.is_some(), "it is still asked");
+        let expired = resolve(&pending, ApprovalState::Expired);
+        assert_eq!(at(later(asked, EXPIRY)).resolutions, [expired]);
+    }
+
+    #[test]
     fn the_oldest_request_is_told_while_it_waits_and_not_afterwards() {
         let mut newer = approval("a", ApprovalState::Pending);
         newer.created = later(START, Duration::from_secs(1));

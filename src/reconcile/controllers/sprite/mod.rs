@@ -191,7 +191,7 @@ impl SpriteController {
         let mut freed = sprite.clone();
         freed.metadata.finalizers.retain(|finalizer| finalizer != FINALIZER_RUNTIME);
         let mut ops = Vec::new();
-        if let Cleaned::KeptWork { path } = cleaned {
+        if let Cleaned::KeptWork { path, .. } = cleaned {
             let text = format!("{path} holds work that nobody has taken; it was kept");
             // A person looks at what they made: the Job.
             for owner in sprite.metadata.owner_references.iter().filter(|it| it.controller) {

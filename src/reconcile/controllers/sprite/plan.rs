@@ -147,6 +147,8 @@ pub(super) fn plan(
         again: None,
     };
     plan.status.observed_generation = sprite.metadata.generation;
+    // A clock that was set back must not make anybody wait until it has caught up.
+    plan.status.conditions.not_after(now);
     isolation(&mut plan.status, containment, sprite.metadata.generation, now);
     if !has_slept(sprite) {
         plan.status.conditions.remove(words::ASLEEP);
@@ -302,6 +304,9 @@ fn asleep(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     plan.status.local = None;
     let mut pen = pen(&mut plan.status, sprite, now);
     pen.yes(words::ASLEEP, words::ENDED, "");
+    // Where its process was seen gone before its exit was held, that was said of the run alone.
+    pen.conditions.remove(words::GONE);
+    pen.conditions.remove(words::DRAINED);
     pen.no(words::READY, words::ASLEEP, "");
     // The next run is another process, which needs a slot of its own.
     pen.no(words::PROVISIONED, words::ASLEEP, "");

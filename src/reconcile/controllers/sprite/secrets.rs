@@ -9,8 +9,8 @@ use crate::{
     store::Part,
 };
 
-/// How often it is looked for, in case nobody tells that it is there.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked for: a secret is a file or a variable, and nobody tells that it is there.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 impl SpriteController {
     /// Nothing was started: it waits until somebody sets the secret.

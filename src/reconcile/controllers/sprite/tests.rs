@@ -94,6 +94,67 @@ fn settled(sprite: &Sprite, observed: &Observed, now: Timestamp) -> (Sprite, Pla
 }
 
 #[test]
+fn one_whose_process_was_gone_before_its_sleep_was_heard_sleeps_and_wakes_like_any_other() {
+    let mut sprite = partner();
+    sprite.spec.running = false;
+    let nothing_left = Observed::Gone { exit: None };
+    let (mut sprite, waiting) = settled(&sprite, &nothing_left, START);
+    assert_eq!((waiting.hand, waiting.again), (None, Some(at(DRAIN))), "its exit may still come");
+    (sprite.status.slept, sprite.status.ready) = (1, false);
+    let (mut sprite, _) = settled(&sprite, &nothing_left, at(Duration::from_secs(1)));
+    let conditions = &sprite.status.conditions;
+    assert!(conditions.is_true(words::ASLEEP));
+    assert_eq!(conditions.get(words::GONE), None, "one that sleeps is not gone: it gets a slot");
+    assert_eq!(conditions.get(words::DRAINED), None);
+    assert_eq!(sprite.status.phase, "Asleep");
+    // Awake, its next run is not taken for gone since the first was, nor drained for long.
+    (sprite.spec.running, sprite.spec.run) = (true, 2);
+    let late = at(DRAIN * 10);
+    let (sprite, awake) = settled(&with(sprite, words::ADMITTED), &Observed::Absent, late);
+    assert_eq!(awake.hand, Some(Hand::Start));
+    let mut sprite = with(sprite, words::PROVISIONED);
+    sprite.status.run = 2;
+    let (_, gone) = settled(&sprite, &nothing_left, late);
+    assert_eq!(gone.again, Some(later(late, DRAIN)));
+}
+
+/// The wall clock, set back by an hour.
+fn set_back(now: Timestamp) -> Timestamp {
+    now.checked_sub(jiff::SignedDuration::from_hours(1)).expect("a time")
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_kill_and_no_end() {
+    let mut sprite = partner();
+    sprite.spec.stop = Some(ExitReason::Cancelled);
+    let (sprite, _) = settled(&sprite, &running(), START);
+    let now = set_back(START);
+    let (stopping, waiting) = settled(&sprite, &running(), now);
+    assert_eq!((waiting.hand, waiting.again), (None, Some(later(now, GRACE))), "the grace anew");
+    assert_eq!(plan(&stopping, &running(), None, later(now, GRACE)).hand, Some(Hand::Kill));
+    // The same while it is waited for its last words.
+    let nothing_left = Observed::Gone { exit: None };
+    let (sprite, _) = settled(&partner(), &nothing_left, START);
+    let (sprite, waiting) = settled(&sprite, &nothing_left, now);
+    assert_eq!((waiting.hand, waiting.again), (None, Some(later(now, DRAIN))));
+    let (lost, over) = settled(&sprite, &nothing_left, later(now, DRAIN));
+    assert_eq!(over.hand, Some(Hand::Clean));
+    assert_eq!(lost.status.exit.expect("recorded").reason, ExitReason::ReporterLost);
+}
+
+#[test]
+fn one_that_works_or_sleeps_while_the_clock_is_set_back_goes_on_so() {
+    for (sprite, observed) in [(partner(), running()), (asleep(), Observed::Gone { exit: None })] {
+        let (before, _) = settled(&sprite, &observed, START);
+        let (after, plan) = settled(&before, &observed, set_back(START));
+        assert_eq!((plan.hand, plan.order), (None, None));
+        assert_eq!(after.status.phase, before.status.phase);
+        let (_, again) = settled(&after, &observed, set_back(START));
+        assert_eq!(again.status, after.status, "written once");
+    }
+}
+
+#[test]
 fn only_an_admitted_sprite_is_started() {
     let (_, waiting) = settled(&sprite(), &Observed::Absent, START);
     assert_eq!((waiting.hand, waiting.again), (None, None));
