@@ -15,7 +15,7 @@ use open_dispatch::{
     ambient::Ambient,
     app::backup::{Error, backup, restore},
     resource::{AgentCli, AnyObject, CommandCli, Job, JobSpec, Kind, admit},
-    store::{Op, Store, Transaction, sqlite::SqliteStore},
+    store::{Op, Store, Transaction, data::DataDir, sqlite::SqliteStore},
 };
 
 fn job(n: usize) -> AnyObject {
@@ -137,6 +137,32 @@ async fn a_file_that_is_no_backup_changes_nothing() {
         .filter(|name| name.starts_with(".restore") || name.starts_with("before"))
         .collect();
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_restored_over_a_server_that_runs() {
+    let stage = tempfile::tempdir().unwrap();
+    let data = stage.path().join("data");
+    let held = DataDir::open(&data).unwrap();
+    let store = SqliteStore::open(&data, Ambient::real()).await.unwrap();
+    create(&store, 1).await;
+    let file = backed_up(&data).await;
+    create(&store, 2).await;
+    for force in [false, true] {
+        let refused = restore(&data, Cursor::new(&file), force, Timestamp::UNIX_EPOCH).unwrap_err();
+        let said = refused.to_string();
+        let holder = format!("is in use by process {}; stop it", std::process::id());
+        assert!(said.contains(&holder), "{said}");
+    }
+    assert_eq!(names(&data).await, ["job-1", "job-2"]);
+    // What a restore left that was killed is in nobody's way, and does not stay.
+    drop((store, held));
+    let left = data.join(".restore-1");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("key"), "half").unwrap();
+    restore(&data, Cursor::new(&file), true, Timestamp::UNIX_EPOCH).unwrap();
+    assert!(!left.exists());
+    assert_eq!(names(&data).await, ["job-1"]);
 }
 
 type Tar = tar::Builder<flate2::write::GzEncoder<Vec<u8>>>;

@@ -138,3 +138,24 @@ async fn what_was_acknowledged_survives_sigkill() {
         check(dir.path(), acked).await;
     }
 }
+
+#[tokio::test]
+async fn a_store_is_its_owners_alone_wherever_it_is() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    // A directory that others look into, and a file of an earlier version.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(dir.path().join("store.db"), "").unwrap();
+    fs::set_permissions(dir.path().join("store.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    let store = SqliteStore::open(dir.path(), Ambient::real()).await.unwrap();
+    store.apply(tx(0, [Op::Create(job("mine"))])).await.unwrap();
+    let mut seen = Vec::new();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        seen.push((entry.file_name().into_string().unwrap(), format!("{mode:o}")));
+    }
+    seen.sort();
+    let closed = ["store.db", "store.db-shm", "store.db-wal"];
+    assert_eq!(seen, closed.map(|name| (name.to_owned(), "600".to_owned())));
+}

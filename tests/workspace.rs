@@ -211,6 +211,39 @@ async fn worktrees_of_one_remote_share_a_clone() {
 }
 
 #[tokio::test]
+async fn a_shared_clone_goes_with_the_last_that_used_it_and_never_with_work() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let project = repository(&stage);
+    let clones = || {
+        let entries = fs::read_dir(stage.config.work.join("repos")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    for n in [1, 2] {
+        let mut sprite = sprite(&stage, n, Isolation::Worktree, None, "git log --format=%s");
+        let owner = &mut sprite.metadata.owner_references[0];
+        (owner.uid, owner.name) = (format!("owner-{n}"), format!("bot-{n}"));
+        sprite.spec.repo =
+            Some(Repo { url: Some(project.display().to_string()), ..Repo::default() });
+        assert_eq!(lives(&stage, &sprite).await.0, ExitReason::Completed);
+    }
+    let [shared] = clones().try_into().unwrap();
+    assert_eq!(stage.runtime.discard("owner-1").await.unwrap(), Cleaned::All);
+    assert_eq!(clones(), [shared.clone()], "the other agent's worktree is of it");
+    // A branch that the remote does not have.
+    git(&shared, &["switch", "-q", "-c", "mine"]);
+    git(&shared, &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    assert_eq!(stage.runtime.discard("owner-2").await.unwrap(), Cleaned::All);
+    assert_eq!(clones(), [shared.clone()], "somebody's commit is in it alone");
+    git(&shared, &["push", "-q", "origin", "mine"]);
+    let mut third = sprite(&stage, 3, Isolation::Worktree, None, "true");
+    third.spec.repo = Some(Repo { url: Some(project.display().to_string()), ..Repo::default() });
+    assert_eq!(lives(&stage, &third).await.0, ExitReason::Completed);
+    assert_eq!(stage.runtime.discard(OWNER).await.unwrap(), Cleaned::All);
+    assert_eq!(clones(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn a_sandbox_holds_and_leaves_room_to_work() {
     let stage = Stage::new();
     stage.serve().await;

@@ -32,6 +32,7 @@
 //! | [`spool`] | numbered events on disk until the server holds them |
 //! | [`report`] | batches up, orders down, over a server that comes and goes |
 //! | [`process`] | starting, watching and killing a process tree; platform twins |
+//! | [`worktrees`] | which of a repository's notes are a worktree's |
 //! | [`ambient`] | time and chance, read in one place |
 //! | [`steps`] | named effects, so that tests can let the reporter die at each |
 
@@ -47,3 +48,4 @@ pub mod shape;
 pub mod spool;
 pub mod steps;
 pub mod wire;
+pub mod worktrees;

@@ -32,6 +32,9 @@ const FILES: [&str; 5] = ["key", "key.print", "token", "config.yaml", ".env"];
 /// The directories of files that belong to it.
 const DIRECTORIES: [&str; 2] = ["secrets", "files"];
 
+/// How the name of the directory begins into which a backup is unpacked.
+const SCRATCH: &str = ".restore-";
+
 /// What a backup says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -200,7 +203,14 @@ pub fn restore(
     if root.join(STORE).exists() && !force {
         return Err(Error::Occupied(root.to_owned()));
     }
-    let scratch = root.join(format!(".restore-{}", std::process::id()));
+    // Nobody else restores here: what is left of another was broken off.
+    for entry in fs::read_dir(root).map_err(at(root))? {
+        let path = entry.map_err(at(root))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCRATCH)) {
+            fs::remove_dir_all(&path).map_err(at(&path))?;
+        }
+    }
+    let scratch = root.join(format!("{SCRATCH}{}", std::process::id()));
     let outcome = unpack(&scratch, input).and_then(|manifest| {
         let moved = put(&scratch, root, now)?;
         Ok(Restored { manifest, moved })

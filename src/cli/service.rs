@@ -21,6 +21,9 @@ const UNIT: &str = "open-dispatch.service";
 /// The service's name, as launchd knows it.
 const LABEL: &str = "dev.opendispatch.server";
 
+/// What launchctl answers where there is nothing to stop.
+const NOT_LOADED: [i32; 2] = [3, 113];
+
 /// Who keeps services up here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeper {
@@ -46,6 +49,8 @@ struct Terms<'a> {
 struct Plan {
     file: PathBuf,
     text: String,
+    /// What makes way for another try of the same, where one is installed already.
+    make_way: Vec<Vec<String>>,
     install: Vec<Vec<String>>,
     uninstall: Vec<Vec<String>>,
     hint: String,
@@ -155,7 +160,14 @@ fn systemd(terms: &Terms<'_>) -> Plan {
     Plan {
         file,
         text,
-        install: vec![control(&["daemon-reload"]), control(&["enable", "--now", UNIT])],
+        make_way: Vec::new(),
+        // A restart starts what does not run, and gives to what runs what was written anew; agents
+        // do not notice.
+        install: vec![
+            control(&["daemon-reload"]),
+            control(&["enable", UNIT]),
+            control(&["restart", UNIT]),
+        ],
         uninstall: vec![control(&["disable", "--now", UNIT]), control(&["daemon-reload"])],
         hint: format!("its log: {logs}{linger}"),
     }
@@ -222,9 +234,11 @@ fn launchd(terms: &Terms<'_>) -> Plan {
         log = string(&log.display().to_string()),
     );
     let place = file.display().to_string();
+    let bootout = vec![words(&["launchctl", "bootout", &format!("{domain}/{LABEL}")])];
     Plan {
+        make_way: bootout.clone(),
         install: vec![words(&["launchctl", "bootstrap", &domain, &place])],
-        uninstall: vec![words(&["launchctl", "bootout", &format!("{domain}/{LABEL}")])],
+        uninstall: bootout,
         hint: format!("its log: {}", log.display()),
         file,
         text,
@@ -253,6 +267,11 @@ fn do_install(plan: &Plan) -> Result<(), Error> {
     let failed = |error: io::Error| {
         Error::Serve(format!("{} cannot be written: {error}", plan.file.display()))
     };
+    if plan.file.exists() {
+        for command in &plan.make_way {
+            stop(command)?;
+        }
+    }
     if let Some(directory) = plan.file.parent() {
         fs::create_dir_all(directory).map_err(failed)?;
     }
@@ -267,12 +286,12 @@ fn do_install(plan: &Plan) -> Result<(), Error> {
 
 fn do_uninstall(plan: &Plan) -> Result<(), Error> {
     if !plan.file.exists() {
-        let place = plan.file.display();
-        return Err(Error::Serve(format!("there is no service to uninstall: {place} is missing")));
+        out::note(format!("no service is installed: {} is not there", plan.file.display()));
+        return Ok(());
     }
     // The file goes last: what is left half done can be done again.
     for command in &plan.uninstall {
-        start(command)?;
+        stop(command)?;
     }
     fs::remove_file(&plan.file).map_err(|error| {
         Error::Serve(format!("{} cannot be removed: {error}", plan.file.display()))
@@ -284,11 +303,26 @@ fn do_uninstall(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// Runs a command that has to do what it says.
 fn start(command: &[String]) -> Result<(), Error> {
+    spent(command, &[])
+}
+
+/// Runs a command that stops something, which may be stopped already.
+fn stop(command: &[String]) -> Result<(), Error> {
+    spent(command, &NOT_LOADED)
+}
+
+fn spent(command: &[String], fine: &[i32]) -> Result<(), Error> {
     let line = command.join(" ");
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
     match Command::new(program).args(arguments).status() {
         Ok(status) if status.success() => Ok(()),
+        Ok(status)
+            if program == "launchctl" && status.code().is_some_and(|it| fine.contains(&it)) =>
+        {
+            Ok(())
+        }
         Ok(status) => Err(Error::Serve(format!("`{line}` failed ({status}); run it by hand"))),
         Err(error) => Err(Error::Serve(format!(
             "`{line}` cannot be run: {error}; the file is there: let what keeps services up here \

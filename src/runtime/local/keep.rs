@@ -3,13 +3,16 @@
 //! A worktree, a clone or a directory of an agent's own goes once its owner is gone and nothing in
 //! it stands there alone: no change that is not committed, no file that git does not know and was
 //! not told to ignore, no commit that no other branch and no remote has. Doubt counts as work.
-//! With the directory goes all that stands beside it, and the branch that was made for it.
+//! With the directory goes all that stands beside it, the branch that was made for it, and the
+//! clone that only its worktree was of.
 
 use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
+
+use sprite_reporter::worktrees;
 
 use super::{
     super::{Cleaned, Error},
@@ -45,7 +48,7 @@ impl LocalRuntime {
         self.clone_of(uid, &own, false).remove().await
     }
 
-    fn clone_of<'a>(
+    pub(super) fn clone_of<'a>(
         &'a self,
         uid: &'a str,
         path: &'a Path,
@@ -136,6 +139,9 @@ impl LocalRuntime {
                 removal::remove(&place).await.map_err(transient)?;
             }
         }
+        if note.is_some() {
+            self.sweep_shared(uid).await?;
+        }
         Ok(Cleaned::All)
     }
 }
@@ -205,7 +211,14 @@ impl Tree<'_> {
         if !of.is_dir() {
             return Ok(());
         }
-        self.ask(of, &["worktree", "prune"]).await.map_err(transient)?;
+        let common = self.ask(of, &["rev-parse", "--git-common-dir"]).await.unwrap_or_default();
+        let common = of.join(String::from_utf8_lossy(&common).trim());
+        if common != *of {
+            let beside = self.path.with_file_name(format!(".tree-{}", self.uid));
+            for gone in [self.path, &beside] {
+                worktrees::forget(&common, gone).map_err(transient)?;
+            }
+        }
         if let Some(commit) = self.branch().await
             && self.is_elsewhere(of, &commit).await
         {
@@ -216,7 +229,7 @@ impl Tree<'_> {
     }
 
     async fn ask(&self, place: &Path, question: &[&str]) -> io::Result<Vec<u8>> {
-        let asks_only = !matches!(question.first(), Some(&"worktree" | &"branch"));
+        let asks_only = question.first() != Some(&"branch");
         let mut keep = vec![self.path.to_owned()];
         // Where it lies among the server's data, the repository stays visible.
         keep.extend(self.common());

@@ -21,6 +21,7 @@ mod removal;
 mod reporter;
 mod runs;
 mod sandbox;
+mod shared;
 mod variables;
 mod workspace;
 
@@ -114,6 +115,8 @@ pub struct LocalRuntime {
     reporter: Reporter,
     /// The sprites whose reporter's end somebody waits for.
     watched: Arc<Mutex<HashSet<String>>>,
+    /// Held while somebody notes what it is about to use, and while what nobody uses leaves.
+    settling: Arc<Mutex<()>>,
     wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
 }
@@ -128,6 +131,7 @@ impl LocalRuntime {
             runs: Runs::new(config.runs.clone()),
             config,
             watched: Arc::default(),
+            settling: Arc::default(),
             wake,
             wakes: Mutex::new(Some(wakes)),
         })
@@ -165,11 +169,15 @@ impl LocalRuntime {
             let places = places::places(&self.config, sprite)?;
             Some((self.run_spec(sprite, &places)?, places))
         };
+        let settling = self.settling.clone();
         // It waits for the disk, which is not for the server's workers.
         let placed = tokio::task::spawn_blocking(move || match spec {
             None => runs.discard(&uid).map(|()| Placed::Here(runs.of(&uid))),
             Some((spec, places)) => {
-                places.make()?;
+                {
+                    let _held = settling.lock().unwrap_or_else(PoisonError::into_inner);
+                    places.make()?;
+                }
                 runs.place(&uid, &spec)
             }
         })

@@ -42,7 +42,7 @@ impl Clone<'_> {
     }
 
     /// Whether something is uncommitted, unpushed or stashed. Doubt is a yes.
-    async fn holds_work(&self) -> Result<bool, Error> {
+    pub(super) async fn holds_work(&self) -> Result<bool, Error> {
         if !self.path.join(".git").exists() {
             return Ok(self.path.read_dir().is_ok_and(|mut entries| entries.next().is_some()));
         }

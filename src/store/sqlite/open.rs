@@ -1,6 +1,11 @@
 //! Opening: the file, its schema, the id of the installation.
 
-use std::path::Path;
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use sqlx::{
     ConnectOptions as _, SqliteConnection, SqlitePool,
@@ -46,6 +51,7 @@ pub(super) async fn open(
         };
         Error::Unavailable(format!("{}: {why}; {mend}", path.display()))
     };
+    close(path).map_err(|error| unusable(sqlx::Error::Io(error)))?;
     let options = writer_options(path, options);
     let mut connection = options.connect().await.map_err(unusable)?;
     migrate(&mut connection, path).await?;
@@ -61,6 +67,29 @@ pub(super) async fn open(
         .await
         .map_err(unusable)?;
     Ok(Opened { options, connection, readers, installation, revision, made })
+}
+
+/// Makes the file, if it is missing, and closes it to other users, with what stands beside it:
+/// all that was ever said to an agent is in there. What SQLite makes beside it later takes over its
+/// mode.
+fn close(path: &Path) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let beside = ["-wal", "-shm"].map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    });
+    for file in [path.to_owned()].iter().chain(&beside) {
+        match fs::metadata(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            meta if meta.as_ref().is_ok_and(|it| it.permissions().mode() & 0o077 == 0) => {}
+            meta => {
+                meta?;
+                fs::set_permissions(file, Permissions::from_mode(0o600))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn base_options(path: &Path) -> SqliteConnectOptions {

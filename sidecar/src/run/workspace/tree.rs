@@ -15,6 +15,7 @@ use crate::{
     process::Sandbox,
     steps::step,
     wire::{RepoSpec, RunSpec, WorktreeSpec},
+    worktrees::{self, notes},
 };
 
 /// The repository behind a worktree.
@@ -132,10 +133,12 @@ async fn add(
     }
     let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
     let mut write: Vec<PathBuf> = common(git, of).await?.into_iter().collect();
-    let sandbox = around(spec, of, &write);
-    // What a crash left in git's notes.
-    let prune = arguments(&["worktree", "prune"]);
-    git.run_within(of, prune, &[], sandbox.as_ref(), false).await.map_err(failed)?;
+    // What a crash left in git's notes of this very worktree.
+    for common in &write {
+        for gone in [place, &beside] {
+            worktrees::forget(common, gone).map_err(|error| failed(error.to_string()))?;
+        }
+    }
     let mut words = arguments(&["worktree", "add", "--quiet"]);
     let branch = format!("refs/heads/{}", tree.branch);
     let known = git.ask(of, &["rev-parse", "--verify", "--quiet", &branch]).await?.is_some();
@@ -218,19 +221,4 @@ async fn repository(
     } else {
         Err(lost("that was turned to another repository"))
     }
-}
-
-/// A repository's notes that say that their worktree lies at a place.
-fn notes(common: &Path, place: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
-    let here = |note: &PathBuf| {
-        let back = fs::read_to_string(note.join("gitdir")).unwrap_or_default();
-        let back = PathBuf::from(back.trim());
-        // The directory may be gone, or be reached in another way.
-        let parent = |path: &Path| path.parent().and_then(|it| fs::canonicalize(it).ok());
-        back.parent().is_some_and(|tree| {
-            tree.file_name() == place.file_name() && parent(tree) == parent(place)
-        })
-    };
-    entries.map(|entry| entry.path()).filter(here).collect()
 }
