@@ -2,12 +2,10 @@
 //! it makes and names is told before the turn's end.
 
 #![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 #[path = "support/claude_binary.rs"]
 mod claude_binary;
 #[path = "support/fake_model/mod.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
 mod fake_model;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
