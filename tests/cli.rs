@@ -308,7 +308,7 @@ fn wrong_words_exit_with_two() {
         &["get"],
         &["delete"],
         &["delete", "jobs"],
-        &["serve", "--chat", "slack"],
+        &["serve", "--chat", "slak"],
         &["serve", "--listen", "everywhere"],
         &["jobs", "--server", "nowhere"],
     ] {

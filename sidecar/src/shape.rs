@@ -119,18 +119,28 @@ impl Shaper {
     }
 
     fn event(&mut self, mut body: EventBody, events: &mut Vec<EventBody>) {
-        if let EventBody::TurnEnded { turn, .. } = &body {
-            let turn = cut(turn.clone(), MAX_ID_BYTES);
-            // A turn that prints is a process of its own: its streams end with it.
-            let of_turn = [
-                Channel::Log(Stream::Stdout),
-                Channel::Log(Stream::Stderr),
-                Channel::Thought(turn.clone()),
-                Channel::Text(turn),
-            ];
-            for (channel, seam) in self.seams.extract_if(.., |(open, _)| of_turn.contains(open)) {
-                close(&channel, seam, events);
+        // What comes of a turn behind this is read below it, so nothing in front of it may wait.
+        let over = match &body {
+            EventBody::TurnEnded { turn, .. } => {
+                let turn = cut(turn.clone(), MAX_ID_BYTES);
+                // A turn that prints is a process of its own: its streams end with it.
+                vec![
+                    Channel::Log(Stream::Stdout),
+                    Channel::Log(Stream::Stderr),
+                    Channel::Thought(turn.clone()),
+                    Channel::Text(turn),
+                ]
             }
+            EventBody::Tool { turn, .. }
+            | EventBody::ToolEnded { turn, .. }
+            | EventBody::Approval { turn, .. } => {
+                let turn = cut(turn.clone(), MAX_ID_BYTES);
+                vec![Channel::Thought(turn.clone()), Channel::Text(turn)]
+            }
+            _ => Vec::new(),
+        };
+        for (channel, seam) in self.seams.extract_if(.., |(open, _)| over.contains(open)) {
+            close(&channel, seam, events);
         }
         self.clean(&mut body);
         events.push(body);
@@ -469,6 +479,21 @@ mod tests {
         assert_eq!(events.pop(), Some(ended));
         let printed: Vec<u8> = chunks(&events).iter().flat_map(Chunk::bytes).collect();
         assert_eq!(printed, b"yes\xE2");
+        assert_eq!(shaper.finish(), []);
+    }
+
+    #[test]
+    fn what_an_agent_says_is_whole_before_what_it_does_is_told() {
+        let ended = EventBody::ToolEnded { turn: "t".into(), id: "1".into(), failed: true };
+        let mut shaper = Shaper::new(Secrets::new(["deadly"]));
+        let mut said = shaper.take([Said::Text("t".into(), b"allowed".to_vec())]);
+        said.extend(shaper.take([Said::Event(ended.clone())]));
+        said.extend(shaper.take([Said::Text("t".into(), b"eadly".to_vec())]));
+        let text = |event: &EventBody| match event {
+            EventBody::Text { chunk, .. } => chunk.text.clone().unwrap_or_default(),
+            _ => "|".to_owned(),
+        };
+        assert_eq!(said.iter().map(text).collect::<String>(), "allowed|eadly");
         assert_eq!(shaper.finish(), []);
     }
 
