@@ -110,7 +110,7 @@ async fn a_step_of_another_build_is_told_with_the_mend() {
 async fn a_missing_directory_is_told_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let error = open(&dir.path().join("absent")).await.err().unwrap();
-    insta::assert_snapshot!(text(&error, dir.path()), @"the store cannot be used: DIR/absent/store.db: unable to open database file; mend that, or choose another directory with --data");
+    insta::assert_snapshot!(text(&error, dir.path()), @"the store cannot be used: DIR/absent/store.db: No such file or directory (os error 2); mend that, or choose another directory with --data");
 }
 
 /// Fills a store of few pages, and returns it with the number of the last line that it took.

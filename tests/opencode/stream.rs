@@ -50,12 +50,13 @@ impl Relay {
         else {
             panic!("OpenCode at a path")
         };
-        // It tells the driver the relay's address instead of the server's.
+        // It tells the driver the relay's address instead of the server's, and is the server: what
+        // ends it ends that.
         let script = format!(
-            "#!/bin/sh\n\"{path}\" \"$@\" | while IFS= read -r line; do case $line in\n\
+            "#!/usr/bin/env bash\nexec \"{path}\" \"$@\" > >(while IFS= read -r line; do case $line in\n\
              *listening*) echo \"${{line##*:}}\" >\"{real}\"; \
              echo \"listening on http://127.0.0.1:{port}\";;\n\
-             *) echo \"$line\";; esac; done\n",
+             *) echo \"$line\";; esac; done)\n",
             real = real.display(),
         );
         std::fs::write(&program, script).expect("a program");

@@ -42,8 +42,7 @@ pub(super) async fn open(
     ambient: &Ambient,
     options: Options,
 ) -> Result<Opened, Error> {
-    let unusable = |error: sqlx::Error| {
-        let why = message(&error);
+    let unavailable = |why: String| {
         let mend = if ["not a database", "malformed"].iter().any(|word| why.contains(word)) {
             "put a copy of it in its place, or move it away to begin anew"
         } else {
@@ -51,7 +50,8 @@ pub(super) async fn open(
         };
         Error::Unavailable(format!("{}: {why}; {mend}", path.display()))
     };
-    close(path).map_err(|error| unusable(sqlx::Error::Io(error)))?;
+    let unusable = |error: sqlx::Error| unavailable(message(&error));
+    close(path).map_err(|error| unavailable(error.to_string()))?;
     let options = writer_options(path, options);
     let mut connection = options.connect().await.map_err(unusable)?;
     migrate(&mut connection, path).await?;

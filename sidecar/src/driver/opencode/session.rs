@@ -89,6 +89,9 @@ pub(super) struct Session {
     /// Prompts that came while a turn was open, with their turns.
     waiting: VecDeque<(String, String)>,
     asked: BTreeMap<String, Asked>,
+    /// The requests that were answered: what stood when the stream broke may be told once more
+    /// behind the answer, and nobody is asked twice.
+    answered: BTreeSet<String>,
     /// The steps of turns that are over: what still comes of them begins nothing.
     old: BTreeSet<String>,
     task_end: Option<(TurnOutcome, String)>,
@@ -103,6 +106,7 @@ impl Session {
             turn: None,
             waiting: VecDeque::new(),
             asked: BTreeMap::new(),
+            answered: BTreeSet::new(),
             old: BTreeSet::new(),
             task_end: None,
         }
@@ -187,7 +191,10 @@ impl Session {
             (Call::Check { turn }, Some(open)) if open.id == *turn => {
                 effects.push(Effect::Call(call.clone()));
             }
-            // What was answered may not be waited for any more.
+            // It may not be waited for any more. If it is, it is told again, and asked again.
+            (Call::Permit { request, .. } | Call::Reply { request, .. }, _) => {
+                self.answered.remove(request);
+            }
             _ => {}
         }
         effects

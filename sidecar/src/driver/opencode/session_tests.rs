@@ -357,6 +357,22 @@ fn after_a_gap_only_what_still_waits_is_asked() {
 }
 
 #[test]
+fn what_was_answered_is_not_asked_again_unless_the_answer_did_not_arrive() {
+    let mut talk = Talk::new(PermissionMode::Ask, false);
+    let message = talk.prompts("t1");
+    talk.person(&message).step("msg_a", &message, None);
+    let ask = json!({"id": "per_1", "sessionID": "ses_ours", "permission": "bash"});
+    talk.hears("permission.asked", ask.clone());
+    talk.does(|session| session.answer("per_1".into(), true, "", &BTreeMap::new()));
+    let Some(Effect::Call(call)) = talk.effects.last().cloned() else { panic!("a call") };
+    // Read before the answer came, told behind it.
+    talk.hears("permission.asked", ask.clone());
+    assert_eq!(talk.told().matches("\"approval\"").count(), 1);
+    talk.does(|session| session.refused(&call, "it went away")).hears("permission.asked", ask);
+    assert_eq!(talk.told().matches("\"approval\"").count(), 2);
+}
+
+#[test]
 fn ids_of_messages_begin_with_the_time_as_opencodes_do() {
     let mut talk = Talk::new(PermissionMode::Bypass, false);
     talk.session.terms.now_ms = Box::new(|| 1_795_227_900_368);

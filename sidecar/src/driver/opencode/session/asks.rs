@@ -31,6 +31,7 @@ impl Session {
     ) -> Vec<Effect> {
         // An answer to what is not asked any more, or was answered before, has no effect.
         let Some(asked) = self.asked.remove(&request) else { return Vec::new() };
+        self.answered.insert(request.clone());
         vec![Effect::Call(match asked {
             Asked::Permission => {
                 let refusal = (!allow).then(|| permission::refusal(words).to_owned());
@@ -55,7 +56,7 @@ impl Session {
     }
 
     pub(super) fn on_request(&mut self, request: Request, effects: &mut Vec<Effect>) {
-        if self.asked.contains_key(&request.id) {
+        if self.asked.contains_key(&request.id) || self.answered.contains(&request.id) {
             return;
         }
         match permission::decide(self.terms.mode) {
@@ -89,7 +90,7 @@ impl Session {
         input: serde_json::Value,
         effects: &mut Vec<Effect>,
     ) {
-        if self.asked.contains_key(&request) {
+        if self.asked.contains_key(&request) || self.answered.contains(&request) {
             return;
         }
         match permission::decide_on_questions(self.terms.mode, self.terms.is_job) {
