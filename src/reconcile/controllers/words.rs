@@ -2,6 +2,8 @@
 
 /// A Sprite has a slot of its runtime.
 pub const ADMITTED: &str = "Admitted";
+/// Somebody waits for the slot of a Sprite whose agent has nothing to do: it may sleep.
+pub const SLOT_WANTED: &str = "SlotWanted";
 /// A Sprite's process or machine was made.
 pub const PROVISIONED: &str = "Provisioned";
 /// The agent cannot see what is the server's.

@@ -19,9 +19,12 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    super::attempt::{
-        is_asleep, is_over, is_stopping, is_unknown, new_sprite, over_since, sprite_name,
-        takes_turns,
+    super::{
+        attempt::{
+            is_asleep, is_over, is_stopping, is_unknown, new_sprite, over_since, sprite_name,
+            takes_turns,
+        },
+        words,
     },
     budget::{Purse, purse},
     stand::{Stand, dress},
@@ -223,12 +226,16 @@ impl Life<'_, '_> {
         }
     }
 
-    /// When a Sprite that takes turns has gone without one for long enough.
+    /// When a Sprite that takes turns has gone without one for long enough; at once, if another one
+    /// waits for its slot.
     fn tired_at(&self, sprite: &Sprite) -> Option<Timestamp> {
         if !takes_turns(sprite) || self.queue.is_busy() || self.view.asks {
             return None;
         }
         let View { agent, sums, now, .. } = *self.view;
+        if sprite.status.conditions.is_true(words::SLOT_WANTED) {
+            return Some(now);
+        }
         let idle = agent.spec.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT).as_duration();
         let known = [sprite.status.hello_time, sums.last].into_iter().flatten();
         // What is said of a time far to come was said before the clock was set back. Where nothing

@@ -318,6 +318,31 @@ fn one_that_ended_for_want_of_a_server_is_replaced_when_a_turn_comes() {
 }
 
 #[test]
+fn an_agent_whose_slot_is_wanted_sleeps_as_soon_as_it_has_nothing_to_do() {
+    let mut world = ready();
+    world.say("a");
+    world.accept();
+    let wants = |world: &mut World| {
+        let sprite = world.sprites.last_mut().expect("a sprite");
+        let (status, now) = (ConditionStatus::True, world.now);
+        sprite.status.conditions.set(words::SLOT_WANTED, status, "Test", "", 1, now);
+        world.settle();
+    };
+    wants(&mut world);
+    assert_eq!(world.phase(), "Busy", "what it is at goes on");
+    world.say("b");
+    world.end(Succeeded, 1);
+    assert_eq!(world.states(), [Succeeded, Sent], "and what waits comes first");
+    world.end(Succeeded, 1);
+    assert_eq!(world.phase(), "Asleep");
+    world.asleep();
+    world.say("c");
+    world.ready("s1");
+    world.settle();
+    assert_eq!(world.states(), [Succeeded, Succeeded, Sent], "a turn wakes it");
+}
+
+#[test]
 fn a_spent_budget_keeps_turns_waiting_until_it_is_raised() {
     let mut world = ready();
     world.agent().spec.budget = Some(Budget { usd: Some(1.into()), turns: None });

@@ -311,6 +311,7 @@ fn asleep(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     // The next run is another process, which needs a slot of its own.
     pen.no(words::PROVISIONED, words::ASLEEP, "");
     pen.no(words::ADMITTED, words::ASLEEP, "");
+    pen.conditions.remove(words::SLOT_WANTED);
     pen.conditions.remove(words::STALLED);
     pen.conditions.remove(words::STOPPING);
 }
