@@ -453,7 +453,11 @@ async fn the_server_says_what_nobody_said_and_off_the_console_a_shell_is_no_defa
             ids: Arc::new(SeededIds::new(7)),
             steps: Arc::new(FreeSteps),
         };
-        let commands = Commands::new(Arc::clone(&store) as _, ambient, Settings { defaults });
+        let commands = Commands::new(
+            Arc::clone(&store) as _,
+            ambient,
+            Settings { defaults, ..Settings::default() },
+        );
         let conversation =
             Conversation { platform: platform.into(), channel: "c".into(), thread: None };
         let line = Incoming::typed("k", conversation, "ada", text);

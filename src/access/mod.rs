@@ -118,13 +118,11 @@ pub fn standing(known: Known<'_>, user: &str, place: &Conversation) -> Option<St
     if person.as_ref().is_some_and(|person| known.admins.contains(person)) {
         return Some(Standing { role: Role::Admin, source: Source::Configuration });
     }
-    let theirs = |row: &&Access| Some(&row.principal) == person.as_ref() || row.principal == channel;
+    let theirs =
+        |row: &&Access| Some(&row.principal) == person.as_ref() || row.principal == channel;
     // Of two equal roles the person's own is the one that is told.
-    let best = known
-        .rows
-        .iter()
-        .filter(theirs)
-        .max_by_key(|row| (row.role, !row.principal.is_channel))?;
+    let best =
+        known.rows.iter().filter(theirs).max_by_key(|row| (row.role, !row.principal.is_channel))?;
     Some(Standing { role: best.role, source: Source::Row(best.clone()) })
 }
 
@@ -155,6 +153,7 @@ mod tests {
             role,
             name: String::new(),
             by: "ada".into(),
+            pairing: None,
             created: Timestamp::UNIX_EPOCH,
         }
     }

@@ -6,6 +6,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::store::Role;
+
 /// Nothing that looks like something else when it is read out: no vowels, no 0, 1, 3.
 const LETTERS: &[u8; 24] = b"BCDFGHJKMNPQRTVWXZ245678";
 /// How many of them make a code: more than 10^11 codes.
@@ -33,6 +35,18 @@ pub fn read(typed: &str) -> Option<String> {
     let code: String = letters.take(LENGTH + 1).map(|c| c.to_ascii_uppercase()).collect();
     let fits = code.len() == LENGTH && code.bytes().all(|byte| LETTERS.contains(&byte));
     fits.then_some(code)
+}
+
+/// What somebody is told once they were let in.
+#[must_use]
+pub fn welcome(role: Role) -> String {
+    let may = match role {
+        Role::Viewer => "You may look: /od-list, /od-jobs, /od-status NAME, /od-logs NAME.",
+        Role::User => "You may look, and talk with agents: just say it where one listens.",
+        Role::Operator => "You may look, talk with agents, and command them: try /od-start.",
+        Role::Admin => "You may do everything here.",
+    };
+    format!("You were let in, as {role}. {may} /od-help lists all commands.")
 }
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ mod tests {
                 quote("bob", false, "  "),
             ]),
             fenced(&[quote("bob", false, &long)]).replace(&"x".repeat(LONGEST), "…"),
-            fenced(&vec![quote("bob", false, "hi"); MOST + 2]).replace("From \"bob\" (NOT TRUSTED):\n| hi\n", "."),
+            fenced(&vec![quote("bob", false, "hi"); MOST + 2])
+                .replace("From \"bob\" (NOT TRUSTED):\n| hi\n", "."),
         ];
         insta::assert_snapshot!(told.join("=====\n"));
         assert_eq!(fenced(&[]), "");
@@ -128,8 +129,10 @@ mod tests {
             Just(END.to_owned()),
             Just("From \"Ada\" (trusted):".to_owned()),
             Just("| ".to_owned()),
-            prop::sample::select(vec!["\n", "\r\n", "\r", "\u{85}", "\u{2028}", "\u{b}", "\u{202e}"])
-                .prop_map(ToOwned::to_owned),
+            prop::sample::select(vec![
+                "\n", "\r\n", "\r", "\u{85}", "\u{2028}", "\u{b}", "\u{202e}"
+            ])
+            .prop_map(ToOwned::to_owned),
             "\\PC{0,10}",
             any::<char>().prop_map(String::from),
         ];

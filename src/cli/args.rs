@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+pub use super::access_args::{
+    AccessCommand, ApprovePairingArgs, AuditArgs, GrantRoleArgs, ListAccessArgs, RevokeRoleArgs,
+};
 pub use super::agent_args::{
     AgentName, AgentsArgs, DownArgs, RetryArgs, SecretArgs, SecretCommand, SecretListArgs,
     SendArgs, SetArgs, StartArgs, StopArgs, TurnsArgs, TurnsFormat, WorkArgs,
@@ -213,6 +216,10 @@ text.")]
     /// Set, list and remove secrets, which specs name and never hold
     #[command(subcommand)]
     Secret(SecretCommand),
+
+    /// Say who may do what from chat, and see who asked for what
+    #[command(subcommand)]
+    Access(AccessCommand),
 
     /// Stop every agent and job, and check that nothing is left
     #[command(after_help = "Examples:

@@ -169,6 +169,9 @@ pub struct Access {
     pub name: String,
     /// Who gave it.
     pub by: String,
+    /// The pairing code by which they were let in, so that approving it again is seen to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairing: Option<String>,
     /// When.
     pub created: Timestamp,
 }

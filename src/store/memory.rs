@@ -12,9 +12,9 @@ use sprite_reporter::wire::{InboxRow, Order};
 use tokio::sync::broadcast;
 
 use super::{
-    Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState,
-    Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision, Store, Transaction, Turn,
-    TurnSums, retention, rules,
+    Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery,
+    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision,
+    Store, Transaction, Turn, TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Needed, Shows},
 };

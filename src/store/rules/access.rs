@@ -29,13 +29,13 @@ impl Draft<'_, '_> {
     pub(super) fn open_pairing(&mut self, pairing: &Pairing) -> Result<(), Error> {
         let mut waiting = self.waiting();
         waiting.retain(|other| other.is_open(self.now));
-        let same = |other: &Pairing| {
-            other.principal == pairing.principal || other.code == pairing.code
-        };
+        let same =
+            |other: &Pairing| other.principal == pairing.principal || other.code == pairing.code;
         if waiting.iter().any(same) || waiting.len() >= MOST_PAIRINGS {
             return Err(Error::Stale { what: "the list of those who wait to be let in".into() });
         }
         waiting.push(pairing.clone());
+        waiting.sort_by(|a, b| (a.created, &a.code).cmp(&(b.created, &b.code)));
         self.tables.pairings.set((), Some(waiting));
         Ok(())
     }

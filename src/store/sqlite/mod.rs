@@ -44,8 +44,9 @@ use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Pairing,
-    Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
+    Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error,
+    EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision, Store, Transaction,
+    Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     resource::{AnyObject, Kind},
     store::{
-        Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Listing,
-        OutputRow, Pairing, Receipt, Revision, Turn, TurnSums, size_of_event,
+        Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant,
+        Held, Listing, OutputRow, Pairing, Receipt, Revision, Turn, TurnSums, size_of_event,
     },
 };
 
