@@ -24,6 +24,7 @@ pub mod client;
 pub mod config;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
 pub mod down;
 pub mod error;
 mod files;
@@ -94,6 +95,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Set(args) => block_on(set::set(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
+        Command::Doctor(args) => block_on(doctor::doctor(args)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
         Command::Service(command) => service::run(command),
