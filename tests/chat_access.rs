@@ -312,7 +312,7 @@ async fn a_namesake_has_no_part_in_a_role() {
 
 #[tokio::test]
 async fn all_means_this_channel_unless_an_admin_says_everywhere() {
-    let mut chat = Chat::with_agent().await;
+    let chat = Chat::with_agent().await;
     chat.admit("slack:U1", Role::Operator).await;
     let elsewhere = |text: &str| Incoming {
         user: "U1".into(),

@@ -143,6 +143,8 @@ const BOT_MEND: &str = "copy the bot token from the app's page, OAuth & Permissi
 const APP_MEND: &str = "make an app-level token with the scope connections:write on the app's \
                         page, Basic Information (docs/slack.md)";
 
+const LATER: &str = "try again later; see https://slack-status.com";
+
 fn slack_error(answer: &Answer) -> String {
     match answer.body["error"].as_str() {
         Some(error) => format!("Slack says {error}"),
@@ -154,7 +156,8 @@ fn slack_error(answer: &Answer) -> String {
 fn slack_bot(answer: &Answer) -> Check {
     const NAME: &str = "slack bot";
     if answer.body["ok"] != true {
-        return Check::fails(NAME, slack_error(answer), BOT_MEND);
+        let mend = if answer.body["error"].is_string() { BOT_MEND } else { LATER };
+        return Check::fails(NAME, slack_error(answer), mend);
     }
     let text = |member: &str| answer.body[member].as_str().unwrap_or("?").to_owned();
     let who = format!("it is {} in {}", text("user"), text("team"));
@@ -178,6 +181,7 @@ fn slack_app(answer: &Answer) -> Check {
         Some("not_allowed_token_type" | "missing_scope" | "no_permission") => APP_MEND,
         Some("connection_limit_exceeded") => "close other servers with the same app",
         Some("ratelimited") => "try again in a minute",
+        None => LATER,
         _ => "turn Socket Mode on, and make an app-level token anew (docs/slack.md)",
     };
     Check::fails(NAME, slack_error(answer), mend)
