@@ -10,18 +10,20 @@
 //! | [`metrics`] | counters and what is read off for `/metrics` | nobody |
 //! | [`config`] | what the server is told: flags, environment, defaults | nobody |
 //! | [`secrets`] | values that specs name and never hold | nobody |
+//! | [`access`] | who may do what: pure decisions | `store`, for its rows |
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |
 //! | [`runtime`] | where sprites live | `resource`, `secrets` |
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime`, `metrics` |
 //! | [`token`] | what sprites and clients show when they speak | nobody |
-//! | [`server`] | HTTP: webhooks, the API, streams | `resource`, `secrets`, `store`, `token`, `metrics` |
-//! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
+//! | [`server`] | HTTP: webhooks, the API, streams | `access`, `resource`, `secrets`, `store`, `token`, `metrics` |
+//! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `access`, `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
 //! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
 //! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app` |
 //!
 //! `ambient` is handed to everybody. `tests/rooms.rs` holds this table against the sources;
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
 
+pub mod access;
 pub mod ambient;
 pub mod app;
 pub mod chat;

@@ -16,7 +16,8 @@ use open_dispatch::{
     chat::{Commands, Incoming, Settings},
     resource::{AgentCli, ClaudeCli, Defaults, Kind, yaml},
     store::{
-        Approval, ApprovalState, Conversation, Op, Store, Subject, TurnState, memory::MemoryStore,
+        Approval, ApprovalState, Conversation, Op, Principal, Store, Subject, TurnState,
+        memory::MemoryStore,
     },
 };
 use sprite_reporter::wire::{ApprovalKind, Attachment};
@@ -453,7 +454,11 @@ async fn the_server_says_what_nobody_said_and_off_the_console_a_shell_is_no_defa
             ids: Arc::new(SeededIds::new(7)),
             steps: Arc::new(FreeSteps),
         };
-        let commands = Commands::new(Arc::clone(&store) as _, ambient, Settings { defaults });
+        let commands = Commands::new(
+            Arc::clone(&store) as _,
+            ambient,
+            Settings { defaults, admins: vec![Principal::user("elsewhere", "ada")] },
+        );
         let conversation =
             Conversation { platform: platform.into(), channel: "c".into(), thread: None };
         let line = Incoming::typed("k", conversation, "ada", text);

@@ -12,7 +12,8 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 14] = [
+    ("access", &["store"]),
     ("ambient", &[]),
     (
         "app",
@@ -29,7 +30,7 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
             "token",
         ],
     ),
-    ("chat", &["reconcile", "resource", "store"]),
+    ("chat", &["access", "reconcile", "resource", "store"]),
     ("cli", &["app", "chat", "config", "resource"]),
     ("config", &[]),
     ("metrics", &[]),
@@ -37,7 +38,7 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("resource", &[]),
     ("runtime", &["resource", "secrets"]),
     ("secrets", &[]),
-    ("server", &["metrics", "resource", "secrets", "store", "token"]),
+    ("server", &["access", "metrics", "resource", "secrets", "store", "token"]),
     ("store", &["resource"]),
     ("token", &[]),
 ];

@@ -102,6 +102,10 @@ conformance! {
     what_a_turn_or_a_delivery_needs_stays_longer
     of_a_long_life_the_newest_approvals_and_orders_stay
     a_grant_stands_until_it_is_revoked
+    a_role_stands_until_it_is_taken_and_guards_what_is_done_by_it
+    strangers_wait_once_each_for_an_hour_and_few_at_a_time
+    what_people_asked_for_is_numbered_and_goes_with_time
+    the_audit_keeps_its_newest_rows
     the_answers_to_a_question_stand_with_it
     a_changed_annotation_is_news_to_controllers
     an_approval_is_resolved_once

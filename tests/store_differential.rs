@@ -16,9 +16,9 @@ use open_dispatch::{
     ambient::Ambient,
     resource::{AnyObject, Kind},
     store::{
-        Applied, ApprovalState, BackoffRow, Cursor, Delivery, DeliveryState, Error, Expect, Grant,
-        Op, Part, Receipt, Store, Transaction, Turn, TurnState, memory::MemoryStore,
-        sqlite::SqliteStore,
+        Access, Applied, ApprovalState, AuditRow, BackoffRow, Cursor, Delivery, DeliveryState,
+        Error, Expect, Grant, Op, Outcome, Pairing, Part, Principal, Receipt, Role, Store,
+        Transaction, Turn, TurnState, memory::MemoryStore, sqlite::SqliteStore,
     },
 };
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ops = prop::collection::vec((0..21_u8, 0..4_u8, any::<u8>()), 1..5);
+    let ops = prop::collection::vec((0..26_u8, 0..4_u8, any::<u8>()), 1..5);
     prop_oneof![
         20 => (prop::bool::weighted(0.1), ops).prop_map(|(alone, ops)| Step::Transaction { alone, ops }),
         1 => (0..30_u8).prop_map(Step::Compact),
@@ -132,6 +132,39 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             created: at(u64::from(how)),
         }),
         19 => Op::RevokeGrant { agent_uid: uid, id: (how / 64).to_string() },
+        20 | 21 => {
+            let access = Access {
+                principal: Principal::user("slack", format!("U{which}")),
+                role: Role::ALL[usize::from(how % 4)],
+                name: String::new(),
+                by: "somebody".to_owned(),
+                pairing: None,
+                created: at(0),
+            };
+            match how / 64 {
+                0 => Op::Expel(access.principal),
+                1 => Op::StillAdmitted(access),
+                _ => Op::Admit(access),
+            }
+        }
+        22 | 23 if how & 1 == 0 => Op::ClosePairing { code: format!("C{which}") },
+        22 | 23 => Op::OpenPairing(Pairing {
+            code: format!("C{which}"),
+            principal: Principal::user("slack", format!("U{}", how / 64)),
+            name,
+            conversation: delivery("d").conversation,
+            created: at(u64::from(how)),
+            expires: at(u64::from(how) * 600),
+        }),
+        24 => Op::Audit(AuditRow {
+            n: 0,
+            at: at(u64::from(how)),
+            who: uid,
+            name,
+            place: String::new(),
+            what: how.to_string(),
+            outcome: Outcome::Allowed,
+        }),
         _ => Op::Backoff(BackoffRow {
             controller: kind.name().to_owned(),
             name,
@@ -228,6 +261,9 @@ async fn everything(store: &dyn Store) -> Vec<String> {
         all.push(format!("{:?}", store.last_turns(uid, 3).await));
         all.push(format!("{:?}", store.turn_sums(uid).await));
         all.push(format!("{:?}", store.grants(uid).await));
+        all.push(format!("{:?}", store.access().await));
+        all.push(format!("{:?}", store.pairings().await));
+        all.push(format!("{:?}", store.audit(None, 999).await));
         all.push(format!("{:?}", store.approvals(uid).await));
         all.push(format!("{:?}", store.events(uid).await));
     }

@@ -54,7 +54,7 @@ use crate::{
     },
     secrets::Secrets,
     server,
-    store::{Store, data::DataDir, files::Files, sqlite::SqliteStore},
+    store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
 
@@ -120,6 +120,14 @@ pub enum Error {
     /// A chat platform that cannot be served as the configuration says.
     #[error("{0}")]
     Chat(String),
+    /// The configuration names an admin who is nobody.
+    #[error("{place}: {fault}")]
+    Admin {
+        /// The variable or key.
+        place: String,
+        /// What is wrong.
+        fault: String,
+    },
     /// The engine cannot read what it is to begin with.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] crate::reconcile::Error),
@@ -204,6 +212,7 @@ impl House {
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
         let defaults = defaults(&self.config)?;
+        let admins = admins(&self.config)?;
         let ears = ears::ears(&self.config).map_err(Error::Chat)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
@@ -223,6 +232,7 @@ impl House {
             defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
             secrets: Some(secrets),
+            admins: admins.clone(),
         };
         let state = server::State::with(
             store.clone(),
@@ -244,7 +254,7 @@ impl House {
             .then(|| ConsoleHub::new(store.clone(), ambient.clock.clone()));
         let console = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>);
         let platforms = console.chain(ears.iter().map(|ear| Arc::clone(ear).platform())).collect();
-        let settings = Settings { defaults: defaults.clone() };
+        let settings = Settings { defaults: defaults.clone(), admins };
         let commands = Arc::new(Commands::new(store.clone(), ambient.clone(), settings));
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
             console::router(Arc::clone(hub), Arc::clone(&commands), Some(Arc::clone(&files)))
@@ -373,6 +383,21 @@ impl Running {
 }
 
 /// What holds where a spec is silent.
+/// The admins that the configuration names.
+fn admins(config: &Config) -> Result<Vec<Principal>, Error> {
+    let read = |text: &String| {
+        let fault = match text.parse::<Principal>() {
+            Ok(principal) if !principal.is_channel => return Ok(principal),
+            Ok(_) => format!(
+                "`{text}` is a channel; name people, and give a channel its role with open-dispatch access grant"
+            ),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::Admin { place: config.admins.source.to_string(), fault })
+    };
+    config.admins.value.iter().map(read).collect()
+}
+
 fn defaults(config: &Config) -> Result<Defaults, Error> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
     let variable = |name: &str| match name {

@@ -11,7 +11,7 @@ pub fn usage(verb: Verb) -> &'static str {
              [--timeout T] [--permissions MODE] [--isolation I] [--instructions \"…\"] [PATH]"
         }
         Verb::Send => "/od-send NAME <message>",
-        Verb::Stop => "/od-stop NAME|--all",
+        Verb::Stop => "/od-stop NAME|--all [everywhere]",
         Verb::List => "/od-list",
         Verb::Run => {
             "/od-run [--name N] [--agent A] [--model M] [--workdir PATH] [--repo O/R] [--branch B] \
@@ -86,7 +86,8 @@ fn details(verb: Verb) -> String {
              just say it, with the agent's name in front if several listen."
             .to_owned(),
         Verb::Stop => "What it is at is cancelled. /od-start NAME goes on with its session. --all \
-             stops the agents that listen in this conversation."
+             stops the agents that listen in this channel; --all everywhere stops all that there \
+             are, which takes an admin."
             .to_owned(),
         Verb::List => "Their phase, where they work, how many messages wait, what they cost, and \
              when they last did something."
@@ -142,7 +143,10 @@ fn details(verb: Verb) -> String {
             .to_owned(),
         Verb::Help => "As in /od-help run.".to_owned(),
         Verb::Whoami => {
-            "The platform, the channel, and the name by which this server knows you.".to_owned()
+            "The platform, the channel, the id by which this server knows you, your role, and who \
+             gave it: a viewer may look, a user may talk with agents, an operator may command them \
+             and answer what they ask for, an admin may do everything."
+                .to_owned()
         }
     }
 }
@@ -158,6 +162,7 @@ pub fn overview() -> String {
             Verb::Approve => "/od-approve NAME yes|no",
             Verb::Set => "/od-set NAME FIELD=VALUE",
             Verb::Retry => "/od-retry NAME",
+            Verb::Stop => "/od-stop NAME|--all",
             _ => usage(verb),
         };
         text.push_str(&format!("{call:<25}{}\n", summary(verb)));

@@ -34,6 +34,7 @@ pub mod route;
 pub mod split;
 pub mod transcript;
 
+pub use crate::access::Quoted;
 pub use commands::{Commands, Incoming, Settings, Taken, Via};
 pub use console::ConsoleHub;
 pub use outbox::Outbox;

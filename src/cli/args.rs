@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+pub use super::access_args::{
+    AccessCommand, ApprovePairingArgs, AuditArgs, GrantRoleArgs, ListAccessArgs, RevokeRoleArgs,
+};
 pub use super::agent_args::{
     AgentName, AgentsArgs, DownArgs, RetryArgs, SecretArgs, SecretCommand, SecretListArgs,
     SendArgs, SetArgs, StartArgs, StopArgs, TurnsArgs, TurnsFormat, WorkArgs,
@@ -214,6 +217,10 @@ text.")]
     #[command(subcommand)]
     Secret(SecretCommand),
 
+    /// Say who may do what from chat, and see who asked for what
+    #[command(subcommand)]
+    Access(AccessCommand),
+
     /// Stop every agent and job, and check that nothing is left
     #[command(after_help = "Examples:
   open-dispatch down
@@ -222,6 +229,17 @@ text.")]
 Agents are stopped, jobs are cancelled, and then it waits until the last process is gone. The server
 itself runs on; Ctrl-C or SIGTERM ends it. It exits with 1 where something is left.")]
     Down(DownArgs),
+
+    /// Check this machine and the chat platforms, and say the mend for each fault
+    #[command(after_help = "Examples:
+  open-dispatch doctor
+  open-dispatch doctor --data ./d
+  open-dispatch doctor -o json
+
+Looks at the data directory, the port, the server, git, the sandbox and the agent CLIs, and asks
+each chat platform that CHAT_PROVIDER names one thing that changes nothing, to see whether its
+tokens work. No server needs to run. It exits with 1 if anything FAILS.")]
+    Doctor(DoctorArgs),
 
     /// Show what the server is told, and from where
     #[command(subcommand)]
@@ -315,6 +333,20 @@ pub enum ConfigCommand {
 /// `config view`.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigViewArgs {
+    /// The data directory, as for serve
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The configuration file, as for serve
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The form: text or json
+    #[arg(short, long, value_enum, default_value_t = ConfigForm::Text)]
+    pub output: ConfigForm,
+}
+
+/// `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
     /// The data directory, as for serve
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

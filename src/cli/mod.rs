@@ -11,6 +11,8 @@
 //! `endpoint` and `token` in its data directory or by an address; the command's own file asks,
 //! and prints; [`error`] turns what went wrong into one line and an exit code.
 
+pub mod access;
+mod access_args;
 pub mod agent_args;
 mod agents;
 pub mod apply;
@@ -22,6 +24,7 @@ pub mod client;
 pub mod config;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
 pub mod down;
 pub mod error;
 mod files;
@@ -91,6 +94,8 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Retry(args) => block_on(retry::retry(args)),
         Command::Set(args) => block_on(set::set(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
+        Command::Access(command) => block_on(access::access(command)),
+        Command::Doctor(args) => block_on(doctor::doctor(args)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
         Command::Service(command) => service::run(command),

@@ -46,7 +46,7 @@ pub struct Described {
 }
 
 /// Every setting, in the order in which the documentation lists them.
-pub const SETTINGS: [Described; 14] = [
+pub const SETTINGS: [Described; 15] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
@@ -133,6 +133,14 @@ pub const SETTINGS: [Described; 14] = [
         key: "roots",
         default: "the home of the user who runs the server",
         what: "The directories within which agents may work, separated by colons.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_ADMINS",
+        key: "admins",
+        default: "nobody",
+        what: "The first admins: who may do everything from chat, each as `PLATFORM:USER` with the \
+               platform's own id, separated by commas.",
     },
     Described {
         flag: "",
@@ -247,6 +255,8 @@ pub struct Config {
     pub pass_env: Setting<Vec<String>>,
     /// Where agents may work; the home where none is named.
     pub roots: Setting<Vec<PathBuf>>,
+    /// Who may do everything from chat, as they were written.
+    pub admins: Setting<Vec<String>>,
     /// The agent of who names none, as it is called in specs.
     pub agent: Setting<Option<String>>,
     /// OpenCode's model where a spec names none.
@@ -365,6 +375,11 @@ impl Config {
                 Vec::new(),
             )?,
             roots: settle(layers.said("OPEN_DISPATCH_ROOTS"), read_roots, Vec::new())?,
+            admins: settle(
+                layers.said("OPEN_DISPATCH_ADMINS"),
+                |text, _| Ok(names(text)),
+                Vec::new(),
+            )?,
             agent: settle(layers.said("SPRITE_AGENT_TYPE"), read_agent, None)?,
             opencode_model: settle(layers.said("OPENCODE_MODEL"), text, None)?,
             environment: layers.variables(),

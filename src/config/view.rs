@@ -91,6 +91,7 @@ fn settled(config: &Config, layers: &Layers, variable: &str) -> (String, String)
             let set = secret.as_ref().is_some_and(|secret| !secret.expose_secret().is_empty());
             if set { MASK.to_owned() } else { String::new() }
         }),
+        "OPEN_DISPATCH_ADMINS" => shown(&config.admins, |names| names.join(",")),
         "OPEN_DISPATCH_PASS_ENV" => shown(&config.pass_env, |names| names.join(",")),
         "OPEN_DISPATCH_ROOTS" => shown(&config.roots, |roots| {
             let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();

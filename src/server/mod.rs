@@ -44,7 +44,7 @@ use crate::{
     metrics::Metrics,
     resource::resolve::Defaults,
     secrets::Secrets,
-    store::{Store, files::Files},
+    store::{Principal, Store, files::Files},
     token::SpriteTokens,
 };
 
@@ -57,6 +57,8 @@ pub struct Extras {
     pub metrics: Metrics,
     /// The installation's secrets.
     pub secrets: Option<Secrets>,
+    /// Who is an admin without being let in.
+    pub admins: Vec<Principal>,
 }
 
 /// What all requests share; cheap to clone.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Principal;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,6 +95,9 @@ pub struct Turn {
     pub attachments: Vec<Attachment>,
     /// Who said it.
     pub author: String,
+    /// Who said it, as their platform identifies them; none for the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Principal>,
     /// Where it was said, and where the answer goes.
     pub conversation: Option<Conversation>,
     /// `agent` where the CLI began the turn by itself.
@@ -142,6 +146,7 @@ impl Turn {
             text: text.into(),
             attachments: Vec::new(),
             author: author.into(),
+            user: None,
             conversation: None,
             origin: None,
             state: TurnState::Queued,

@@ -12,9 +12,9 @@ use sprite_reporter::wire::{InboxRow, Order};
 use tokio::sync::broadcast;
 
 use super::{
-    Applied, Approval, ApprovalState, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState,
-    Error, EventRow, Grant, Held, Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn,
-    TurnSums, retention, rules,
+    Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery,
+    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision,
+    Store, Transaction, Turn, TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Needed, Shows},
 };
@@ -122,6 +122,10 @@ impl State {
         tables.queues.retain(|uid, _| !lost(uid));
         tables.sums.retain(|uid, _| !lost(uid));
         tables.grants.retain(|(uid, _), _| !lost(uid));
+        let last = tables.audited.before(&()).copied().unwrap_or_default();
+        tables.audit.retain(|n, row| {
+            *n == last || (!older(row.at, retention::AUDIT) && n + retention::AUDIT_ROWS > last)
+        });
         tables.gone.retain(|_, at| !older(*at, retention::TOMBSTONES));
         self.trim(now);
         self.drop_asked();
@@ -411,6 +415,26 @@ impl Store for MemoryStore {
             .collect();
         grants.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(grants)
+    }
+
+    async fn access(&self) -> Result<Vec<Access>, Error> {
+        Ok(self.read().tables.access.iter().map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn pairings(&self) -> Result<Vec<Pairing>, Error> {
+        Ok(self.read().tables.pairings.before(&()).cloned().unwrap_or_default())
+    }
+
+    async fn audit(&self, after: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Error> {
+        let state = self.read();
+        let start = after.map_or(0, |n| n.saturating_add(1));
+        let rows = state.tables.audit.from(&start);
+        let mut rows: Vec<AuditRow> = rows.map(|(_, row)| row.clone()).collect();
+        match after {
+            Some(_) => rows.truncate(limit),
+            None => drop(rows.drain(..rows.len().saturating_sub(limit))),
+        }
+        Ok(rows)
     }
 
     async fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {

@@ -16,6 +16,7 @@
 //! [`Bell`] only says *that* something changed; whoever hears it reads again. A bell that was
 //! missed costs time, never truth.
 
+mod access;
 pub mod attached;
 pub mod data;
 pub mod files;
@@ -33,6 +34,10 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::resource::{AnyObject, Kind};
+pub use access::{
+    Access, AuditRow, BadPrincipal, BadRole, MOST_PAIRINGS, Outcome, PAIRING_EXPIRY, Pairing,
+    Principal, Role,
+};
 use ledger::size_of_event;
 pub use ledger::{
     Approval, ApprovalState, BackoffRow, Conversation, Cursor, Delivery, DeliveryState, EventRow,
@@ -105,7 +110,8 @@ pub trait Store: Send + Sync + 'static {
     /// for 1 h. Of what a Sprite has said, at least the newest 16 MiB stay, and up to 64 MiB of what a
     /// turn that has not ended or a delivery that is not done still needs; a gap tells what went. Of
     /// its resolved approvals and acknowledged orders the newest 256 stay (1,024 where they may be
-    /// needed), and each answer as long as its approval.
+    /// needed), and each answer as long as its approval. What people asked for stays for 90 days, and
+    /// of that the newest 100,000 rows.
     /// Called now and then; counts as maintenance, not as a write.
     async fn compact(&self, now: jiff::Timestamp) -> Result<(), Error>;
 
@@ -148,6 +154,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// What an agent was allowed once and for all, oldest first.
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error>;
+
+    /// Who has which role, by principal; the admins that the configuration names are not among
+    /// them.
+    async fn access(&self) -> Result<Vec<Access>, Error>;
+
+    /// Who waits to be let in, the oldest first; those that expired may be among them.
+    async fn pairings(&self) -> Result<Vec<Pairing>, Error>;
+
+    /// What people asked for, the oldest first, at most `limit` rows: from behind row `after`, or
+    /// the newest.
+    async fn audit(&self, after: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Error>;
 
     /// One turn.
     async fn turn(&self, id: &str) -> Result<Option<Turn>, Error>;

@@ -19,6 +19,10 @@ pub(super) const GONE_LEDGERS: Duration = Duration::from_hours(1);
 /// So many turns of a living Agent are kept, by number; older ones go once they have ended. The
 /// sums keep counting them.
 pub(super) const TURNS: u64 = 1000;
+/// What people asked for; the newest row stays, since the next one is numbered from it.
+pub(super) const AUDIT: Duration = Duration::from_hours(90 * 24);
+/// So many rows of that are kept at most.
+pub(super) const AUDIT_ROWS: u64 = 100_000;
 /// The notes that an object is gone: long enough to sweep what came late.
 pub(super) const TOMBSTONES: Duration = Duration::from_hours(25);
 /// So many resolved approvals and acknowledged orders of a living Sprite are kept, the newest ones.

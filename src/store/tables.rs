@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use sprite_reporter::wire::InboxRow;
 
-use super::{Approval, BackoffRow, Delivery, EventRow, Grant, Held, Revision, Turn, TurnSums};
+use super::{
+    Access, Approval, AuditRow, BackoffRow, Delivery, EventRow, Grant, Held, Pairing, Revision,
+    Turn, TurnSums,
+};
 use crate::resource::{AnyObject, Kind};
 
 /// Rows of one sort under their keys.
@@ -215,6 +218,14 @@ tables! {
     sums: String => TurnSums,
     /// Grants by (agent uid, id).
     grants: (String, String) => Grant,
+    /// Who has which role, by principal.
+    access: String => Access,
+    /// Those who wait to be let in: one short list.
+    pairings: () => Vec<Pairing>,
+    /// What people asked for, by number.
+    audit: u64 => AuditRow,
+    /// The last number drawn for that.
+    audited: () => u64,
     /// Approvals.
     approvals: ApprovalKey => Approval,
     /// Deliveries by id.

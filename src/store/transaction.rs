@@ -7,7 +7,8 @@ use serde_json::Value;
 use sprite_reporter::wire::{Event, Order};
 
 use super::{
-    Approval, ApprovalState, BackoffRow, Delivery, Grant, Receipt, Revision, Turn, TurnState,
+    Access, Approval, ApprovalState, AuditRow, BackoffRow, Delivery, Grant, Pairing, Principal,
+    Receipt, Revision, Turn, TurnState,
 };
 use crate::resource::{AnyObject, Kind};
 
@@ -169,6 +170,24 @@ pub enum Op {
         /// The grant's id.
         id: String,
     },
+    /// Gives somebody a role, in place of the one they had.
+    Admit(Access),
+    /// Takes somebody's role; no effect if they have none.
+    Expel(Principal),
+    /// Lets the transaction pass only while this row stands as it was read, else
+    /// [`super::Error::Stale`]: so that nothing is done by a role that was taken meanwhile.
+    StillAdmitted(Access),
+    /// Adds a stranger to those who wait; [`super::Error::Stale`] where they wait already, or the
+    /// code is taken, or too many wait. Those whose time is over make room.
+    OpenPairing(Pairing),
+    /// Removes one who waits; [`super::Error::Stale`] where the code names nobody, or its time is
+    /// over.
+    ClosePairing {
+        /// The code.
+        code: String,
+    },
+    /// Notes what somebody asked for; the store draws its number.
+    Audit(AuditRow),
     /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a
     /// new row has version 1.

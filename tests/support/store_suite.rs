@@ -11,9 +11,11 @@ use open_dispatch::{
     ambient::{Clock, ManualClock},
     resource::{AnyObject, Kind},
     store::{
-        Applied, Approval, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery,
-        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store,
-        Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
+        Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, ChangeKind, Cursor,
+        Delivery, DeliveryState, Error, Expect, Grant, Held, MOST_PAIRINGS, Op,
+        Outcome as AuditOutcome, OutputRow, PAIRING_EXPIRY, Pairing, Part, Principal, Receipt,
+        Revision, Role, Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch,
+        watch_with,
     },
 };
 use serde_json::json;
@@ -1264,6 +1266,133 @@ pub async fn a_grant_stands_until_it_is_revoked(store: Subject) {
     assert!(!apply(&store, [revoke]).await.unwrap().changed);
     assert_eq!(store.grants("x").await.unwrap(), [newer]);
     assert_eq!(store.grants("y").await.unwrap(), [other]);
+}
+
+fn role(principal: &str, role: Role) -> Access {
+    Access {
+        principal: principal.parse().unwrap(),
+        role,
+        name: String::new(),
+        by: "ann".to_owned(),
+        pairing: None,
+        created: at(1),
+    }
+}
+
+pub async fn a_role_stands_until_it_is_taken_and_guards_what_is_done_by_it(store: Subject) {
+    let (one, place) = (role("slack:U1", Role::User), role("slack:channel:C1", Role::Viewer));
+    let raised = Access { role: Role::Admin, ..one.clone() };
+    let admit = [place.clone(), one.clone()].map(Op::Admit);
+    assert!(apply(&store, admit).await.unwrap().changed);
+    assert!(!apply(&store, [Op::Admit(one.clone())]).await.unwrap().changed);
+    assert_eq!(store.access().await.unwrap(), [one.clone(), place.clone()], "by principal");
+    assert!(!apply(&store, [Op::StillAdmitted(one.clone())]).await.unwrap().changed);
+
+    apply(&store, [Op::Admit(raised.clone())]).await.unwrap();
+    let guarded = [Op::Create(job("a")), Op::StillAdmitted(one.clone())];
+    let stale = apply(&store, guarded.clone()).await;
+    assert!(matches!(stale, Err(Error::Stale { .. })), "{stale:?}");
+    assert_eq!(store.get(Kind::Job, "a").await.unwrap(), None);
+
+    let expel = Op::Expel(one.principal.clone());
+    assert!(apply(&store, [expel.clone()]).await.unwrap().changed);
+    assert!(!apply(&store, [expel]).await.unwrap().changed);
+    let stale = apply(&store, [Op::StillAdmitted(raised)]).await;
+    assert!(matches!(stale, Err(Error::Stale { .. })), "{stale:?}");
+    assert_eq!(store.access().await.unwrap(), [place]);
+}
+
+fn waiting(code: &str, user: &str, seconds: u64) -> Pairing {
+    Pairing {
+        code: code.to_owned(),
+        principal: Principal::user("slack", user),
+        name: "bob".to_owned(),
+        conversation: delivery("d").conversation,
+        created: at(seconds),
+        expires: at(seconds) + PAIRING_EXPIRY,
+    }
+}
+
+pub async fn strangers_wait_once_each_for_an_hour_and_few_at_a_time(store: Subject) {
+    let open = |pairing: &Pairing, seconds| {
+        let (store, op) = (&store, Op::OpenPairing(pairing.clone()));
+        async move { store.apply(tx(seconds, [op])).await.map(|applied| applied.changed) }
+    };
+    let close = |code: &str, seconds| {
+        let (store, op) = (&store, Op::ClosePairing { code: code.to_owned() });
+        async move { store.apply(tx(seconds, [op])).await.map(|applied| applied.changed) }
+    };
+    let (one, two) = (waiting("A", "U1", 1), waiting("B", "U2", 2));
+    assert_eq!(open(&two, 2).await, Ok(true));
+    assert_eq!(open(&one, 2).await, Ok(true));
+    assert!(open(&waiting("C", "U1", 3), 3).await.is_err(), "they wait already");
+    assert!(open(&waiting("A", "U3", 3), 3).await.is_err(), "the code is taken");
+    assert_eq!(store.pairings().await.unwrap(), [one, two.clone()], "the oldest first");
+    assert_eq!(close("A", 3).await, Ok(true));
+    assert!(close("A", 3).await.is_err());
+    assert_eq!(store.pairings().await.unwrap(), [two]);
+    assert!(close("B", 2 + 3600).await.is_err(), "its time is over");
+
+    for n in 1..MOST_PAIRINGS {
+        let name = format!("X{n}");
+        assert_eq!(open(&waiting(&name, &name, 10), 10).await, Ok(true), "{n}");
+    }
+    let late = waiting("Z", "U9", 20);
+    assert!(open(&late, 20).await.is_err(), "too many wait");
+    assert_eq!(open(&waiting("Z", "U9", 3602), 3602).await, Ok(true), "the first has made room");
+    assert_eq!(open(&waiting("Y", "U1", 9000), 9000).await, Ok(true));
+    assert_eq!(store.pairings().await.unwrap(), [waiting("Y", "U1", 9000)], "so have all");
+}
+
+fn asked(what: &str, seconds: u64) -> Op {
+    Op::Audit(AuditRow {
+        n: 99,
+        at: at(seconds),
+        who: "slack:U1".to_owned(),
+        name: "bob".to_owned(),
+        place: "slack/C1".to_owned(),
+        what: what.to_owned(),
+        outcome: AuditOutcome::Allowed,
+    })
+}
+
+async fn audit(store: &Subject, after: Option<u64>, limit: usize) -> Vec<(u64, String)> {
+    let rows = store.audit(after, limit).await.unwrap();
+    rows.into_iter().map(|row| (row.n, row.what)).collect()
+}
+
+pub async fn what_people_asked_for_is_numbered_and_goes_with_time(store: Subject) {
+    let told = |rows: &[(u64, &str)]| -> Vec<(u64, String)> {
+        rows.iter().map(|(n, what)| (*n, (*what).to_owned())).collect()
+    };
+    apply(&store, [asked("a", 1), asked("b", 2)]).await.unwrap();
+    let failed = [asked("lost", 2), Op::Create(job("a")), Op::Create(job("a"))];
+    apply(&store, failed).await.unwrap_err();
+    apply(&store, [asked("c", 3)]).await.unwrap();
+    assert_eq!(audit(&store, None, 2).await, told(&[(2, "b"), (3, "c")]), "the newest");
+    assert_eq!(audit(&store, Some(0), 2).await, told(&[(1, "a"), (2, "b")]));
+    assert_eq!(audit(&store, Some(2), 9).await, told(&[(3, "c")]));
+    assert_eq!(audit(&store, Some(3), 9).await, []);
+
+    let days = |days: u64| at(3 + days * 24 * 3600);
+    store.compact(days(89)).await.unwrap();
+    assert_eq!(audit(&store, None, 9).await.len(), 3);
+    store.compact(days(91)).await.unwrap();
+    assert_eq!(audit(&store, None, 9).await, told(&[(3, "c")]), "the newest row stays");
+    apply(&store, [asked("d", 9_000_000)]).await.unwrap();
+    assert_eq!(audit(&store, None, 1).await, told(&[(4, "d")]), "no number comes twice");
+}
+
+pub async fn the_audit_keeps_its_newest_rows(store: Subject) {
+    const MANY: u64 = 100_000;
+    for begin in (0..MANY + 2_000).step_by(2_000) {
+        let rows = (begin..begin + 2_000).map(|n| asked(&n.to_string(), 1));
+        apply(&store, rows).await.unwrap();
+    }
+    store.compact(at(2)).await.unwrap();
+    let first = audit(&store, Some(0), 1).await;
+    assert_eq!(first, [(2_001, "2000".to_owned())]);
+    assert_eq!(audit(&store, None, 1).await[0].0, MANY + 2_000);
 }
 
 pub async fn the_answers_to_a_question_stand_with_it(store: Subject) {

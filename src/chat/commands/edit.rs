@@ -4,7 +4,7 @@ use super::{Commands, Effect, Incoming, find::Found};
 use crate::{
     chat::{
         changes::changes,
-        grammar::{Assigned, Assignment, Target},
+        grammar::{Assigned, Assignment, Stop, Target},
         replies::{self, Asked},
         route::listens,
     },
@@ -48,12 +48,12 @@ impl Commands {
         Ok(Effect::told(vec![op], text))
     }
 
-    pub(super) async fn stop(
-        &self,
-        target: Option<&Target>,
-        line: &Incoming,
-    ) -> Result<Effect, Error> {
-        let Some(target) = target else { return self.stop_all(line).await };
+    pub(super) async fn stop(&self, stop: &Stop, line: &Incoming) -> Result<Effect, Error> {
+        let target = match stop {
+            Stop::One(target) => target,
+            Stop::Here => return self.stop_all(Some(line)).await,
+            Stop::Everywhere => return self.stop_all(None).await,
+        };
         let mend = |name: &str| format!("/od-cancel job/{name} ends it");
         Ok(match self.find_agent(target, mend).await? {
             Ok(agent) if agent.metadata.is_deleting() => {
@@ -70,21 +70,25 @@ impl Commands {
         })
     }
 
-    /// Stops all agents that listen in this conversation's channel.
-    async fn stop_all(&self, line: &Incoming) -> Result<Effect, Error> {
-        let here: Vec<Agent> = self
+    /// Stops all agents that listen in a conversation's channel; or all that there are.
+    async fn stop_all(&self, here: Option<&Incoming>) -> Result<Effect, Error> {
+        let all: Vec<Agent> = self
             .agents()
             .await?
             .into_iter()
             .filter(|agent| {
                 !agent.spec.suspend
                     && !agent.metadata.is_deleting()
-                    && listens(&agent.spec.channels, &line.conversation)
+                    && here.is_none_or(|line| listens(&agent.spec.channels, &line.conversation))
             })
             .collect();
-        let names: Vec<String> = here.iter().map(|agent| agent.metadata.name.clone()).collect();
-        let ops = here.into_iter().map(suspend).collect();
-        Ok(Effect::told(ops, replies::stopped_all(&names)))
+        let names: Vec<String> = all.iter().map(|agent| agent.metadata.name.clone()).collect();
+        let ops = all.into_iter().map(suspend).collect();
+        let text = match here {
+            Some(_) => replies::stopped_all(&names),
+            None => replies::stopped_everywhere(&names),
+        };
+        Ok(Effect::told(ops, text))
     }
 
     pub(super) async fn delete(&self, target: &Target) -> Result<Effect, Error> {

@@ -12,6 +12,7 @@
 mod approve;
 mod edit;
 mod find;
+mod gate;
 mod jobs;
 mod show;
 mod spec;
@@ -26,15 +27,18 @@ use sprite_reporter::wire::Attachment;
 pub(super) use find::{approvals_of, sprites_of};
 
 use super::{
-    grammar::{self, Command, Line},
+    grammar::{self, Command, Line, Refusal},
     help,
     outbox::delivery_id,
     replies,
 };
 use crate::{
+    access::{Quoted, Right, Standing},
     ambient::Ambient,
     resource::Defaults,
-    store::{Conversation, Delivery, Error, Op, Receipt, Store, Subject, Transaction},
+    store::{
+        Access, Conversation, Delivery, Error, Op, Principal, Receipt, Store, Subject, Transaction,
+    },
 };
 
 /// How often a write is tried again when somebody else wrote first.
@@ -57,6 +61,9 @@ pub struct Incoming {
     pub text: String,
     /// Files that came with it. They go to an agent, with the message.
     pub attachments: Vec<Attachment>,
+    /// What others said around it, such as earlier in its thread, or what it replies to; oldest
+    /// first. Goes to an agent in front of the message, as text that is quoted.
+    pub context: Vec<Quoted>,
     /// How it came.
     pub via: Via,
     /// What the platform needs for answering just this line, such as the id of a Discord
@@ -94,9 +101,15 @@ impl Incoming {
             author,
             text: text.into(),
             attachments: Vec::new(),
+            context: Vec::new(),
             via: Via::Addressed,
             handle: None,
         }
+    }
+
+    /// Who said it, as access knows people.
+    fn principal(&self) -> Principal {
+        Principal::user(&self.conversation.platform, &self.user)
     }
 
     fn is_console(&self) -> bool {
@@ -107,7 +120,8 @@ impl Incoming {
 /// What became of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// The delivery that answers it.
+    /// The delivery that answers it; empty for a line that gets no answer, such as what strangers
+    /// say among each other, which leaves no trace.
     pub delivery: String,
     /// Whether the line was taken before, and nothing was done now.
     pub again: bool,
@@ -118,6 +132,8 @@ pub struct Taken {
 pub struct Settings {
     /// Which agent, which model, and where it may work.
     pub defaults: Defaults,
+    /// Who is an admin without being let in.
+    pub admins: Vec<Principal>,
 }
 
 /// Takes lines of chat.
@@ -140,9 +156,21 @@ enum Answer {
     Job { uid: String, name: String },
     /// The transcript of a turn, which is queued with it.
     Turn { id: String },
+    /// A fixed text for whoever asked alone: they may not.
+    Refused(String),
+    /// Nothing at all: the line leaves no trace.
+    Nothing,
 }
 
 impl Effect {
+    fn nothing() -> Self {
+        Self { ops: Vec::new(), answer: Answer::Nothing }
+    }
+
+    fn refused(text: impl Into<String>) -> Self {
+        Self { ops: Vec::new(), answer: Answer::Refused(text.into()) }
+    }
+
     fn text(text: impl Into<String>) -> Self {
         Self { ops: Vec::new(), answer: Answer::Text(text.into()) }
     }
@@ -167,10 +195,13 @@ impl Commands {
         if let Some(receipt) = self.store.receipt(&line.key).await? {
             return Ok(Taken { delivery: delivery_of(&receipt.effect), again: true });
         }
+        let parsed = grammar::parse(&line.text);
         let mut round = 0;
         loop {
-            let effect = self.effect(line, round).await?;
-            let delivery = self.answer(&effect.answer, line);
+            let effect = self.effect(&parsed, line, round).await?;
+            let Some(delivery) = self.answer(&effect.answer, line) else {
+                return Ok(Taken { delivery: String::new(), again: false });
+            };
             let id = delivery.id.clone();
             let receipt = Receipt { key: line.key.clone(), effect: format!("deliveries/{id}") };
             let mut transaction =
@@ -196,10 +227,13 @@ impl Commands {
         }
     }
 
-    fn answer(&self, answer: &Answer, line: &Incoming) -> Delivery {
+    fn answer(&self, answer: &Answer, line: &Incoming) -> Option<Delivery> {
         let conversation = &line.conversation;
         let (id, subject) = match answer {
-            Answer::Text(text) => (self.ambient.ids.uid(), Subject::Notice { text: text.clone() }),
+            Answer::Nothing => return None,
+            Answer::Text(text) | Answer::Refused(text) => {
+                (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
+            }
             Answer::Job { uid, name } => (
                 delivery_id(uid, conversation),
                 Subject::Job { uid: uid.clone(), name: name.clone() },
@@ -209,47 +243,67 @@ impl Commands {
             }
         };
         let now = self.ambient.clock.now();
-        Delivery {
+        let refused = matches!(answer, Answer::Refused(_));
+        Some(Delivery {
             reply_to: line.handle.clone(),
+            only_for: refused.then(|| line.user.clone()),
             ..Delivery::open(id, conversation.clone(), subject, now)
-        }
+        })
     }
 
-    async fn effect(&self, line: &Incoming, round: u32) -> Result<Effect, Error> {
-        match grammar::parse(&line.text) {
-            Err(refusal) => Ok(Effect::text(refusal.to_string())),
-            Ok(Line::Plain(text)) => self.plain(&text, line).await,
-            Ok(Line::Command(command)) => self.command(command, line, round).await,
-        }
-    }
-
-    async fn command(
+    /// What a line leads to for somebody who may say it.
+    async fn meant(
         &self,
-        command: Command,
+        parsed: &Result<Line, Refusal>,
         line: &Incoming,
         round: u32,
+        standing: &Standing,
+        rows: &[Access],
     ) -> Result<Effect, Error> {
+        let command = match parsed {
+            Err(refusal) => return Ok(Effect::text(refusal.to_string())),
+            Ok(Line::Plain(text)) => return self.plain(text, line).await,
+            Ok(Line::Command(command)) => command,
+        };
         // What somebody attached is never dropped in silence.
         if !line.attachments.is_empty() && !matches!(command, Command::Send { .. }) {
             return Ok(Effect::text(replies::files_go_with_messages()));
         }
+        self.command(command, line, round, standing, rows).await
+    }
+
+    async fn command(
+        &self,
+        command: &Command,
+        line: &Incoming,
+        round: u32,
+        standing: &Standing,
+        rows: &[Access],
+    ) -> Result<Effect, Error> {
         match command {
-            Command::Start(start) => self.start(&start, line, round).await,
-            Command::Send { to, text } => self.send(&to, &text, line).await,
-            Command::Stop(target) => self.stop(target.as_ref(), line).await,
+            Command::Start(start) => self.start(start, line, round).await,
+            Command::Send { to, text } => self.send(to, text, line).await,
+            Command::Stop(stop) => self.stop(stop, line).await,
             Command::List => self.list().await,
-            Command::Run(run) => self.run(&run, line, round).await,
+            Command::Run(run) => self.run(run, line, round).await,
             Command::Jobs => self.jobs().await,
-            Command::Status(target) => self.status(&target).await,
-            Command::Logs(target) => self.logs(&target).await,
-            Command::Cancel(target) => self.cancel(&target, line).await,
-            Command::Retry { target, force } => self.retry(&target, force, line).await,
-            Command::Approve { target, words } => self.approve(&target, &words, line).await,
-            Command::Set { target, changes } => self.set(&target, &changes).await,
-            Command::Delete(target) => self.delete(&target).await,
+            Command::Status(target) => self.status(target).await,
+            Command::Logs(target) => self.logs(target).await,
+            Command::Retry { target, force } => self.retry(target, *force, line).await,
+            Command::Approve { target, words } => self.approve(target, words, line).await,
+            Command::Set { target, changes } => self.set(target, changes).await,
+            Command::Delete(target) => self.delete(target).await,
             Command::Help(None) => Ok(Effect::text(help::overview())),
-            Command::Help(Some(verb)) => Ok(Effect::text(help::on(verb))),
-            Command::Whoami => Ok(Effect::text(replies::whoami(&line.author, &line.conversation))),
+            Command::Help(Some(verb)) => Ok(Effect::text(help::on(*verb))),
+            Command::Whoami => Ok(Self::whoami(line, standing)),
+            Command::Cancel(target) => {
+                let only_own = standing.role < Right::Command.needs();
+                let cancelled = self.cancel(target, only_own, line).await?;
+                Ok(cancelled.unwrap_or_else(|| {
+                    let what = "cancelling what others said";
+                    Effect::refused(self.refusal(line, standing, what, Right::Command, rows))
+                }))
+            }
         }
     }
 }

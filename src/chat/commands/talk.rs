@@ -6,6 +6,7 @@
 
 use super::{Answer, Commands, Effect, Incoming, find::Found};
 use crate::{
+    access::quote::fenced,
     chat::{
         grammar::Target,
         help, replies,
@@ -77,7 +78,8 @@ impl Commands {
         if agent.spec.suspend {
             return Effect::text(replies::asleep_for_good(name));
         }
-        let turn = Turn { attachments: line.attachments.clone(), ..self.turn(agent, text, line) };
+        let text = format!("{}{text}", fenced(&line.context));
+        let turn = Turn { attachments: line.attachments.clone(), ..self.turn(agent, &text, line) };
         let answer = Answer::Turn { id: turn.id.clone() };
         Effect { ops: vec![Op::unchanged(agent.clone()), Op::AddTurn(turn)], answer }
     }
@@ -85,35 +87,50 @@ impl Commands {
     fn turn(&self, agent: &Agent, text: &str, line: &Incoming) -> Turn {
         let (id, now) = (self.ambient.ids.uid(), self.ambient.clock.now());
         let turn = Turn::queued(id, &agent.metadata.uid, text, &line.author, now);
-        Turn { conversation: Some(line.conversation.clone()), ..turn }
+        Turn { user: Some(line.principal()), conversation: Some(line.conversation.clone()), ..turn }
     }
 
-    pub(super) async fn cancel(&self, target: &Target, line: &Incoming) -> Result<Effect, Error> {
-        Ok(match self.find(target).await? {
-            Ok(Found::Agent(agent)) => self.cancel_turn(&agent, line).await?,
+    /// Cancels; with `only_own`, nothing but what the person said themselves. None where they may
+    /// not.
+    pub(super) async fn cancel(
+        &self,
+        target: &Target,
+        only_own: bool,
+        line: &Incoming,
+    ) -> Result<Option<Effect>, Error> {
+        Ok(Some(match self.find(target).await? {
+            Ok(Found::Agent(agent)) => return self.cancel_turn(&agent, only_own, line).await,
+            Ok(Found::Job(_)) if only_own => return Ok(None),
             Ok(Found::Job(job)) => Self::cancel_job(job),
             Err(answer) => answer,
-        })
+        }))
     }
 
     /// Cancels what an agent is at; if it is at nothing, what it would begin with next.
-    async fn cancel_turn(&self, agent: &Agent, line: &Incoming) -> Result<Effect, Error> {
+    async fn cancel_turn(
+        &self,
+        agent: &Agent,
+        only_own: bool,
+        line: &Incoming,
+    ) -> Result<Option<Effect>, Error> {
         let name = &agent.metadata.name;
         let open = self.store.open_turns(&agent.metadata.uid).await?;
-        let Some(turn) =
-            open.iter().find(|turn| turn.state != TurnState::Queued).or_else(|| open.first())
-        else {
-            return Ok(Effect::text(replies::cancelled(name, None, 0)));
+        let me = line.principal();
+        let theirs = |turn: &&Turn| !only_own || turn.user.as_ref() == Some(&me);
+        let at_it = open.iter().find(|turn| turn.state != TurnState::Queued && theirs(turn));
+        let Some(turn) = at_it.or_else(|| open.iter().find(theirs)) else {
+            let nothing = Effect::text(replies::cancelled(name, None, 0));
+            return Ok(open.is_empty().then_some(nothing));
         };
         let behind = open.iter().filter(|other| other.n > turn.n).count();
         let text = replies::cancelled(name, Some(turn), behind);
         if turn.cancelled_by.is_some() {
-            return Ok(Effect::text(text));
+            return Ok(Some(Effect::text(text)));
         }
         let moved = Turn { cancelled_by: Some(line.author.clone()), ..turn.clone() };
         // Should it have moved on meanwhile, this looks again.
         let op = Op::MoveTurn { turn: moved, from: vec![turn.state] };
-        Ok(Effect::told(vec![op], text))
+        Ok(Some(Effect::told(vec![op], text)))
     }
 
     pub(super) async fn retry(

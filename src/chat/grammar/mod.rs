@@ -50,8 +50,8 @@ pub enum Command {
         /// The message, byte for byte.
         text: String,
     },
-    /// Stop an agent; its session stays. None for all of this conversation.
-    Stop(Option<Target>),
+    /// Stop agents; their sessions stay.
+    Stop(Stop),
     /// List the agents.
     List,
     /// Run one task.
@@ -91,6 +91,41 @@ pub enum Command {
     Help(Option<Verb>),
     /// Say who the server takes the person for.
     Whoami,
+}
+
+/// Which agents are to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// This one.
+    One(Target),
+    /// All that listen in this conversation's channel.
+    Here,
+    /// All that there are.
+    Everywhere,
+}
+
+impl Command {
+    /// The command's name in the grammar.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Start(_) => Verb::Start,
+            Self::Send { .. } => Verb::Send,
+            Self::Stop(_) => Verb::Stop,
+            Self::List => Verb::List,
+            Self::Run(_) => Verb::Run,
+            Self::Jobs => Verb::Jobs,
+            Self::Status(_) => Verb::Status,
+            Self::Logs(_) => Verb::Logs,
+            Self::Cancel(_) => Verb::Cancel,
+            Self::Retry { .. } => Verb::Retry,
+            Self::Approve { .. } => Verb::Approve,
+            Self::Set { .. } => Verb::Set,
+            Self::Delete(_) => Verb::Delete,
+            Self::Help(_) => Verb::Help,
+            Self::Whoami => Verb::Whoami,
+        }
+    }
 }
 
 /// What a command is about: `NAME`, `agent/NAME` or `job/NAME`.
@@ -188,10 +223,15 @@ fn send(rest: &str) -> Result<Command, Refusal> {
 }
 
 fn stop(rest: &str) -> Result<Command, Refusal> {
-    let words = words::<1>(Verb::Stop, rest)?;
-    match words.first() {
-        Some(word) if flags::is_flag(word, "all") => Ok(Command::Stop(None)),
-        _ => target(Verb::Stop, rest).map(|target| Command::Stop(Some(target))),
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    match words.as_slice() {
+        [all] if flags::is_flag(all, "all") => Ok(Command::Stop(Stop::Here)),
+        [all, everywhere]
+            if flags::is_flag(all, "all") && everywhere.eq_ignore_ascii_case("everywhere") =>
+        {
+            Ok(Command::Stop(Stop::Everywhere))
+        }
+        _ => target(Verb::Stop, rest).map(|target| Command::Stop(Stop::One(target))),
     }
 }
 

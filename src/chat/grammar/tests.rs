@@ -81,9 +81,13 @@ fn a_command_needs_no_slash_and_any_case_will_do() {
 #[test]
 fn what_is_one_word_and_a_flag_is_read_in_any_order() {
     let stop = |target| Ok(Line::Command(Command::Stop(target)));
-    assert_eq!(parse("/od-stop —all"), stop(None));
-    assert_eq!(parse("/od-stop --All"), stop(None));
-    assert_eq!(parse("/od-stop all"), stop(Some(named("all"))));
+    assert_eq!(parse("/od-stop —all"), stop(Stop::Here));
+    assert_eq!(parse("/od-stop --All"), stop(Stop::Here));
+    assert_eq!(parse("/od-stop all"), stop(Stop::One(named("all"))));
+    assert_eq!(parse("/od-stop --all everywhere"), stop(Stop::Everywhere));
+    assert_eq!(parse("/od-stop —all Everywhere"), stop(Stop::Everywhere));
+    let stray = Refusal::TooMuch { verb: Verb::Stop, extra: "here".into() };
+    assert_eq!(parse("/od-stop --all here"), Err(stray));
     let retry = |force| Ok(Line::Command(Command::Retry { target: named("a"), force }));
     assert_eq!(parse("/od-retry a"), retry(false));
     assert_eq!(parse("/od-retry a --force"), retry(true));

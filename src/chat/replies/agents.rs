@@ -169,6 +169,14 @@ pub(in crate::chat) fn stopped_all(names: &[String]) -> String {
     }
 }
 
+/// The answer to `/od-stop --all everywhere`.
+pub(in crate::chat) fn stopped_everywhere(names: &[String]) -> String {
+    match names {
+        [] => "No agent works that could be stopped; /od-list lists all agents".to_owned(),
+        _ => stopped_all(names),
+    }
+}
+
 /// The answer to `/od-delete`; `already` says that it was asked for before.
 pub(in crate::chat) fn deleted(full_name: &str, already: bool) -> String {
     let name = full_name.split_once('/').map_or(full_name, |(_, name)| name);

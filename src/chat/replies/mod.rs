@@ -3,6 +3,7 @@
 //! What must keep its columns stands between two lines of backticks; platforms that show text
 //! as it is leave those lines out ([`plain`]).
 
+mod access;
 mod agents;
 mod approvals;
 mod jobs;
@@ -11,14 +12,13 @@ mod talk;
 
 use std::time::Duration;
 
+pub(in crate::chat) use access::*;
 pub(in crate::chat) use agents::*;
 pub(in crate::chat) use approvals::*;
 use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
 pub(in crate::chat) use refusals::*;
 pub(in crate::chat) use talk::*;
-
-use crate::store::Conversation;
 
 const FENCE: &str = "```";
 
@@ -68,31 +68,9 @@ pub(in crate::chat) fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
 /// Who speaks at a terminal that gives no name.
 pub(in crate::chat) const NAMELESS: &str = "you";
 
-/// The answer to `/od-whoami`.
-pub(in crate::chat) fn whoami(author: &str, place: &Conversation) -> String {
-    let thread =
-        place.thread.as_ref().map(|thread| format!(", thread {thread}")).unwrap_or_default();
-    // A terminal that gave no name.
-    let who = if author == NAMELESS { String::new() } else { format!("{author} ") };
-    format!(
-        "You are {who}on {}, in channel {}{thread}. Whoever holds this server's token may do \
-         everything here.",
-        place.platform, place.channel
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_person_is_told_who_they_are() {
-        let place =
-            Conversation { platform: "console".into(), channel: "main".into(), thread: None };
-        let thread = Conversation { thread: Some("t1".into()), ..place.clone() };
-        let told = [whoami("ada", &place), whoami(NAMELESS, &thread)];
-        insta::assert_snapshot!(told.join("\n"));
-    }
 
     #[test]
     fn where_text_is_shown_as_it_is_a_reply_has_no_fences_of_its_own() {

@@ -5,6 +5,7 @@
 //! committed with compare-and-set. A client that names a `resourceVersion` writes only on top of
 //! that one; for one that names none, we read again and try again.
 
+mod access;
 mod approvals;
 mod discovery;
 mod grants;
@@ -36,6 +37,14 @@ pub(super) fn router() -> Router<State> {
         .route(PREFIX, routing::get(discovery::resources))
         .route(&at("/secrets"), routing::get(secrets::list))
         .route(&at("/secrets/{name}"), routing::put(secrets::put).delete(secrets::remove))
+        .route(&at("/access"), routing::get(access::list))
+        .route(&at("/access/pairings"), routing::get(access::pairings))
+        .route(&at("/access/pairings/{code}/approve"), routing::post(access::approve))
+        .route(
+            &at("/access/grants/{principal}"),
+            routing::put(access::grant).delete(access::revoke),
+        )
+        .route(&at("/audit"), routing::get(access::audit))
         .route(&at("/{plural}"), routing::get(read::list).post(write::create))
         .route(
             &at("/{plural}/{name}"),

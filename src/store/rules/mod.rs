@@ -5,6 +5,7 @@
 //! revision, once, however many operations touched it. The first operation that fails takes
 //! all of them back.
 
+mod access;
 mod ledgers;
 mod objects;
 
@@ -120,6 +121,21 @@ impl<'a, 't> Draft<'a, 't> {
             }
             Op::RevokeGrant { agent_uid, id } => {
                 self.revoke_grant(agent_uid, id);
+                Ok(())
+            }
+            Op::Admit(access) => {
+                self.admit(access);
+                Ok(())
+            }
+            Op::Expel(principal) => {
+                self.expel(principal);
+                Ok(())
+            }
+            Op::StillAdmitted(access) => self.still_admitted(access),
+            Op::OpenPairing(pairing) => self.open_pairing(pairing),
+            Op::ClosePairing { code } => self.close_pairing(code),
+            Op::Audit(row) => {
+                self.audit(row);
                 Ok(())
             }
             Op::Delivery(delivery) => self.delivery(delivery),

@@ -53,6 +53,11 @@ const HISTORY: &str = "DELETE FROM history WHERE revision IN \
         (SELECT revision FROM history WHERE revision <= ?3 AND at < ?1 \
          ORDER BY revision DESC LIMIT 1) \
      ORDER BY revision LIMIT ?2)";
+/// What people asked for, up to the last but one. A number's distance from the newest is its age.
+const AUDIT: &str = "DELETE FROM audit WHERE n IN \
+    (SELECT n FROM audit WHERE at < ?1 AND n < (SELECT max(n) FROM audit) LIMIT ?2)";
+const AUDIT_ROWS: &str = "DELETE FROM audit WHERE n IN \
+    (SELECT n FROM audit WHERE n <= (SELECT max(n) FROM audit) - ?1 LIMIT ?2)";
 const TOMBSTONES: &str = "DELETE FROM gone WHERE at < ?1";
 
 /// Takes one piece away in a transaction of its own; tells whether there is more.
@@ -69,6 +74,7 @@ pub(super) async fn step(
         (RECEIPTS, before(retention::RECEIPTS)),
         (EVENTS, before(retention::EVENTS)),
         (DELIVERIES, before(retention::DONE_DELIVERIES)),
+        (AUDIT, before(retention::AUDIT)),
     ];
     let mut more = false;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
@@ -76,9 +82,11 @@ pub(super) async fn step(
         let result = sqlx::query(sql).bind(time).bind(PIECE).execute(&mut *connection).await?;
         more |= result.rows_affected() >= PIECE.unsigned_abs();
     }
-    let keep = integer(retention::TURNS);
-    let result = sqlx::query(TURNS).bind(keep).bind(PIECE).execute(&mut *connection).await?;
-    more |= result.rows_affected() >= PIECE.unsigned_abs();
+    for (sql, keep) in [(TURNS, retention::TURNS), (AUDIT_ROWS, retention::AUDIT_ROWS)] {
+        let drop = sqlx::query(sql).bind(integer(keep)).bind(PIECE);
+        let result = drop.execute(&mut *connection).await?;
+        more |= result.rows_affected() >= PIECE.unsigned_abs();
+    }
     let result = sqlx::query(HISTORY)
         .bind(before(retention::HISTORY))
         .bind(PIECE)
@@ -98,5 +106,5 @@ pub(super) async fn step(
 /// Every statement that drops something.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    LEDGERS.into_iter().chain([RECEIPTS, EVENTS, DELIVERIES, TURNS, HISTORY])
+    LEDGERS.into_iter().chain([RECEIPTS, EVENTS, DELIVERIES, TURNS, HISTORY, AUDIT, AUDIT_ROWS])
 }

@@ -10,7 +10,7 @@ use super::{
     failed,
 };
 use crate::store::{
-    Error, Held, Op, Transaction,
+    Error, Held, Op, Pairing, Transaction,
     tables::{
         ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ObjectKey, ReceiptLine, Table,
         Tables,
@@ -30,6 +30,9 @@ pub(super) struct Missing {
     queues: BTreeSet<String>,
     sums: BTreeSet<String>,
     grants: BTreeSet<(String, String)>,
+    access: BTreeSet<String>,
+    pairings: BTreeSet<()>,
+    audited: BTreeSet<()>,
     approvals: BTreeSet<ApprovalKey>,
     deliveries: BTreeSet<String>,
     events: BTreeSet<EventKey>,
@@ -112,6 +115,16 @@ impl Missing {
                 let key = (sprite_uid.clone(), *run, request.clone());
                 need(&mut self.approvals, &tables.approvals, key);
             }
+            Op::Admit(access) | Op::StillAdmitted(access) => {
+                need(&mut self.access, &tables.access, access.principal.to_string());
+            }
+            Op::Expel(principal) => {
+                need(&mut self.access, &tables.access, principal.to_string());
+            }
+            Op::OpenPairing(_) | Op::ClosePairing { .. } => {
+                need(&mut self.pairings, &tables.pairings, ());
+            }
+            Op::Audit(_) => need(&mut self.audited, &tables.audited, ()),
             Op::Delivery(delivery) => {
                 need(&mut self.deliveries, &tables.deliveries, delivery.id.clone());
             }
@@ -196,6 +209,19 @@ pub(super) async fn load(
         need(&mut sums, &tables.sums, turn.agent_uid.clone());
     }
     load_sums(&mut loader, sums, missing.grants, tables).await?;
+    load_access(&mut loader, missing.access, tables).await?;
+    if !missing.pairings.is_empty() {
+        let rows = sqlx::query("SELECT body FROM pairings").fetch_all(&mut *loader.connection);
+        let rows = rows.await.map_err(failed)?;
+        let all: Result<Vec<Pairing>, Error> =
+            rows.iter().map(|row| decode(row.get::<&str, _>(0))).collect();
+        tables.pairings.learn((), Some(all?));
+    }
+    if !missing.audited.is_empty() {
+        let last = sqlx::query_scalar("SELECT coalesce(max(n), 0) FROM audit");
+        let last: i64 = last.fetch_one(&mut *loader.connection).await.map_err(failed)?;
+        tables.audited.learn((), Some(natural(last)));
+    }
     loader
         .load(
             missing.approvals,
@@ -298,6 +324,22 @@ async fn load_sums(
              ON g.agent_uid = k.value ->> 0 AND g.id = k.value ->> 1",
             &mut tables.grants,
             |row| Ok(((row.get(0), row.get(1)), decode(row.get(2))?)),
+        )
+        .await
+}
+
+async fn load_access(
+    loader: &mut Loader<'_>,
+    principals: BTreeSet<String>,
+    tables: &mut Tables,
+) -> Result<(), Error> {
+    loader
+        .load(
+            principals,
+            "SELECT a.principal, a.body \
+             FROM json_each(?1) k CROSS JOIN access a ON a.principal = k.value",
+            &mut tables.access,
+            |row| Ok((row.get(0), decode(row.get(1))?)),
         )
         .await
 }

@@ -44,8 +44,9 @@ use sqlx::SqlitePool;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Grant, Held,
-    Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
+    Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error,
+    EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision, Store, Transaction,
+    Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,
@@ -269,6 +270,18 @@ impl Store for SqliteStore {
 
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {
         read::grants(&self.readers, agent_uid).await
+    }
+
+    async fn access(&self) -> Result<Vec<Access>, Error> {
+        read::access(&self.readers).await
+    }
+
+    async fn pairings(&self) -> Result<Vec<Pairing>, Error> {
+        read::pairings(&self.readers).await
+    }
+
+    async fn audit(&self, after: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Error> {
+        read::audit(&self.readers, after, limit).await
     }
 
     async fn turn(&self, id: &str) -> Result<Option<Turn>, Error> {

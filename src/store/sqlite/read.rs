@@ -11,8 +11,8 @@ use super::{
 use crate::{
     resource::{AnyObject, Kind},
     store::{
-        Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Listing,
-        OutputRow, Receipt, Revision, Turn, TurnSums, size_of_event,
+        Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant,
+        Held, Listing, OutputRow, Pairing, Receipt, Revision, Turn, TurnSums, size_of_event,
     },
 };
 
@@ -294,6 +294,32 @@ pub(super) async fn grants(readers: &SqlitePool, agent_uid: &str) -> Result<Vec<
     let mut grants: Vec<Grant> = bodies(rows.bind(agent_uid).fetch_all(readers).await)?;
     grants.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     Ok(grants)
+}
+
+pub(super) async fn access(readers: &SqlitePool) -> Result<Vec<Access>, Error> {
+    bodies(sqlx::query("SELECT body FROM access ORDER BY principal").fetch_all(readers).await)
+}
+
+pub(super) async fn pairings(readers: &SqlitePool) -> Result<Vec<Pairing>, Error> {
+    let rows = sqlx::query("SELECT body FROM pairings").fetch_all(readers).await;
+    let mut pairings: Vec<Pairing> = bodies(rows)?;
+    pairings.sort_by(|a, b| (a.created, &a.code).cmp(&(b.created, &b.code)));
+    Ok(pairings)
+}
+
+pub(super) async fn audit(
+    readers: &SqlitePool,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<AuditRow>, Error> {
+    let Some(after) = after else {
+        let newest = sqlx::query("SELECT body FROM audit ORDER BY n DESC LIMIT ?1");
+        let mut rows: Vec<AuditRow> = bodies(newest.bind(up_to(limit)).fetch_all(readers).await)?;
+        rows.reverse();
+        return Ok(rows);
+    };
+    let rows = sqlx::query("SELECT body FROM audit WHERE n > ?1 ORDER BY n LIMIT ?2");
+    bodies(rows.bind(integer(after)).bind(up_to(limit)).fetch_all(readers).await)
 }
 
 pub(super) async fn turn(readers: &SqlitePool, id: &str) -> Result<Option<Turn>, Error> {

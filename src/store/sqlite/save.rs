@@ -110,10 +110,12 @@ impl Batch {
     /// Takes the rows that the group left in the tables.
     pub(super) fn take_rows(&mut self, tables: &mut Tables) {
         self.take_objects(&mut tables.objects);
-        // Names follow from the objects, runs from the output, queues from the turns.
+        // Names follow from the objects, runs from the output, queues from the turns, and the
+        // audit's last number from the audit.
         tables.names.take_dirty();
         tables.runs.take_dirty();
         tables.queues.take_dirty();
+        tables.audited.take_dirty();
         self.take_ledgers(tables);
         let history = std::mem::take(&mut self.history);
         self.insert(&HISTORY, history);
@@ -198,8 +200,40 @@ impl Batch {
         self.take(&TURN_SUMS, &mut tables.sums, |uid, sums, cells| {
             cells.extend([uid.into(), encode(sums).into()]);
         });
+        self.take(&AUDIT, &mut tables.audit, |n, row, cells| {
+            cells.extend([n.into(), row.at.into(), encode(row).into()]);
+        });
+        self.take_access(tables);
         self.take_grants(tables);
         self.take_backoffs(tables);
+    }
+
+    fn take_access(&mut self, tables: &mut Tables) {
+        let dirty = tables.access.take_dirty();
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            dirty.into_iter().partition(|key| tables.access.before(key).is_some());
+        if !gone.is_empty() {
+            const EXPEL: &str =
+                "DELETE FROM access WHERE principal IN (SELECT value FROM json_each(?1))";
+            self.deletes.push((EXPEL, encode(&gone)));
+        }
+        let rows = kept.into_iter().flat_map(|key| {
+            let body = tables.access.before(&key).map(encode).unwrap_or_default();
+            [key.into(), body.into()]
+        });
+        let cells = rows.collect();
+        self.insert(&ACCESS, cells);
+        if !tables.pairings.take_dirty().is_empty() {
+            const ALL: &str = "DELETE FROM pairings WHERE code <> ?1";
+            // No code is empty.
+            self.deletes.push((ALL, String::new()));
+            let waiting = tables.pairings.before(&()).map(Vec::as_slice).unwrap_or_default();
+            let cells = waiting
+                .iter()
+                .flat_map(|pairing| [pairing.code.as_str().into(), encode(pairing).into()])
+                .collect();
+            self.insert(&PAIRINGS, cells);
+        }
     }
 
     fn take_grants(&mut self, tables: &mut Tables) {
@@ -327,6 +361,15 @@ static TURN_SUMS: Insert = Insert {
 };
 static GRANTS: Insert =
     Insert { head: "INSERT INTO grants (agent_uid, id, body) VALUES ", columns: 3, tail: "" };
+static ACCESS: Insert = Insert {
+    head: "INSERT INTO access (principal, body) VALUES ",
+    columns: 2,
+    tail: " ON CONFLICT (principal) DO UPDATE SET body = excluded.body",
+};
+static PAIRINGS: Insert =
+    Insert { head: "INSERT INTO pairings (code, body) VALUES ", columns: 2, tail: "" };
+static AUDIT: Insert =
+    Insert { head: "INSERT INTO audit (n, at, body) VALUES ", columns: 3, tail: "" };
 static APPROVALS: Insert = Insert {
     head: "INSERT INTO approvals (sprite_uid, run, request, body) VALUES ",
     columns: 4,

@@ -1,0 +1,228 @@
+//! Access: who may do what from chat, who waits to be let in, and what people asked for.
+//!
+//! Whoever shows the server's token is an admin. Each change commits together with the row of the
+//! audit that tells of it.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State as Shared},
+    http::{StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::params::Params;
+use crate::{
+    access::pairing,
+    server::{State, body, status::Problem},
+    store::{
+        Access, AuditRow, Delivery, Error, Op, Outcome, Pairing, Principal, Role, Subject,
+        Transaction,
+    },
+};
+
+/// The largest body.
+const MAX_BODY: usize = 64 * 1024;
+/// So many rows of the audit are told where nothing is said.
+const LIMIT: u64 = 100;
+/// So many are told at most.
+const MOST: u64 = 1_000;
+/// Who acts where a request names nobody.
+const API: &str = "api";
+
+/// What a change says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    role: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
+}
+
+/// `GET /access`: who has which role, the admins of the configuration first.
+pub(super) async fn list(Shared(state): Shared<State>) -> Result<Response, Problem> {
+    let rows = state.0.store.access().await?;
+    let named = state.0.extras.admins.iter().map(
+        |principal| json!({"principal": principal, "role": Role::Admin, "from": "configuration"}),
+    );
+    let items: Vec<Value> = named.chain(rows.iter().map(shown)).collect();
+    Ok(Json(json!({"items": items})).into_response())
+}
+
+/// `GET /access/pairings`: who waits to be let in, the oldest first.
+pub(super) async fn pairings(Shared(state): Shared<State>) -> Result<Response, Problem> {
+    let now = state.0.ambient.clock.now();
+    let waiting = state.0.store.pairings().await?;
+    let items: Vec<&Pairing> = waiting.iter().filter(|pairing| pairing.is_open(now)).collect();
+    Ok(Json(json!({"items": items})).into_response())
+}
+
+/// `POST /access/pairings/{code}/approve`: lets a stranger in, as `{"role": "user"}` says or, where
+/// nothing is said, as a user. The same code again answers with what was done.
+pub(super) async fn approve(
+    Shared(state): Shared<State>,
+    Path(typed): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    let wish = wish(&state, request).await?;
+    let role = wish.role.as_deref().map_or(Ok(Role::User), str::parse).map_err(invalid)?;
+    let unknown = || {
+        let message = format!(
+            "nobody waits with the code \"{typed}\"; a code holds for an hour, and GET \
+             access/pairings lists those that wait"
+        );
+        Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
+    };
+    let code = pairing::read(&typed).ok_or_else(unknown)?;
+    let rows = shared.store.access().await?;
+    let waiting = shared.store.pairings().await?;
+    let now = shared.ambient.clock.now();
+    let done = rows.iter().find(|row| row.pairing.as_ref() == Some(&code));
+    let found = waiting.into_iter().find(|pairing| pairing.code == code && pairing.is_open(now));
+    let Some(found) = found else {
+        return done.map(|row| Json(shown(row)).into_response()).ok_or_else(unknown);
+    };
+    // Whoever got a role meanwhile keeps it where it is the higher one.
+    let held = rows.iter().find(|row| row.principal == found.principal).map(|row| row.role);
+    let by = by(wish.by);
+    let row = Access {
+        role: held.map_or(role, |held| held.max(role)),
+        principal: found.principal.clone(),
+        name: found.name.clone(),
+        by: by.clone(),
+        pairing: Some(code.clone()),
+        created: now,
+    };
+    let what = format!("approve {} as {}", row.principal, row.role);
+    let welcome = Delivery {
+        only_for: Some(found.principal.id.clone()),
+        ..Delivery::open(
+            shared.ambient.ids.uid(),
+            found.conversation,
+            Subject::Notice { text: pairing::welcome(row.role) },
+            now,
+        )
+    };
+    let ops = vec![
+        Op::ClosePairing { code },
+        Op::Admit(row.clone()),
+        noted(&state, by, what),
+        Op::Delivery(welcome),
+    ];
+    let apply = shared.store.apply(Transaction { ops, now });
+    match shared.ambient.step("api.approve-pairing", apply).await {
+        Ok(_) => Ok(Json(shown(&row)).into_response()),
+        Err(Error::Stale { .. }) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `PUT /access/grants/{principal}`: gives somebody a role, as `{"role": "operator"}` says; 201
+/// where they had none.
+pub(super) async fn grant(
+    Shared(state): Shared<State>,
+    Path(typed): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    let principal: Principal = typed.parse().map_err(invalid)?;
+    let wish = wish(&state, request).await?;
+    let role = wish.role.as_deref().unwrap_or_default().parse::<Role>().map_err(invalid)?;
+    let rows = shared.store.access().await?;
+    let held = rows.into_iter().find(|row| row.principal == principal);
+    if let Some(held) = held.as_ref().filter(|held| held.role == role) {
+        return Ok(Json(shown(held)).into_response());
+    }
+    let by = by(wish.by);
+    let now = shared.ambient.clock.now();
+    let known = held.as_ref().map(|held| held.name.clone());
+    let name = wish.name.filter(|name| !name.is_empty()).or(known).unwrap_or_default();
+    let what = format!("grant {principal} {role}");
+    let row = Access { principal, role, name, by: by.clone(), pairing: None, created: now };
+    let ops = vec![Op::Admit(row.clone()), noted(&state, by, what)];
+    let apply = shared.store.apply(Transaction { ops, now });
+    shared.ambient.step("api.grant-role", apply).await?;
+    let code = if held.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((code, Json(shown(&row))).into_response())
+}
+
+/// `DELETE /access/grants/{principal}`: takes somebody's role; answers with what it was.
+pub(super) async fn revoke(
+    Shared(state): Shared<State>,
+    Path(typed): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    let principal: Principal = typed.parse().map_err(invalid)?;
+    let wish = wish(&state, request).await?;
+    let rows = shared.store.access().await?;
+    let Some(held) = rows.into_iter().find(|row| row.principal == principal) else {
+        let message = if shared.extras.admins.contains(&principal) {
+            format!(
+                "{principal} is an admin by the server's configuration; take them out of \
+                     OPEN_DISPATCH_ADMINS, or of admins in the configuration file"
+            )
+        } else {
+            format!("{principal} has no role")
+        };
+        return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
+    };
+    let note = noted(&state, by(wish.by), format!("revoke {principal} {}", held.role));
+    let now = shared.ambient.clock.now();
+    let ops = vec![Op::Expel(principal), note];
+    let apply = shared.store.apply(Transaction { ops, now });
+    shared.ambient.step("api.revoke-role", apply).await?;
+    Ok(Json(shown(&held)).into_response())
+}
+
+/// `GET /audit?limit&after`: what people asked for, the oldest first; from behind row `after`, or
+/// the newest.
+pub(super) async fn audit(Shared(state): Shared<State>, uri: Uri) -> Result<Response, Problem> {
+    let params = Params::of(&uri);
+    let limit = params.number("limit")?.unwrap_or(LIMIT).clamp(1, MOST);
+    let after = params.number("after")?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let items = state.0.store.audit(after, limit).await?;
+    Ok(Json(json!({"items": items})).into_response())
+}
+
+fn shown(row: &Access) -> Value {
+    let mut shown = json!(row);
+    shown["from"] = "grant".into();
+    shown
+}
+
+async fn wish(state: &State, request: Request) -> Result<Wish, Problem> {
+    let bytes = body::read(request.into_body(), MAX_BODY, &*state.0.ambient.clock).await?;
+    if bytes.is_empty() {
+        return Ok(Wish { role: None, name: None, by: None });
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::bad_request(format!(r#"the body is {{"role": "user"}}: {error}"#))
+    })
+}
+
+fn by(said: Option<String>) -> String {
+    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    if said.is_empty() { API.to_owned() } else { said.chars().take(80).collect() }
+}
+
+fn invalid(error: impl std::error::Error) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", error.to_string())
+}
+
+fn noted(state: &State, name: String, what: String) -> Op {
+    Op::Audit(AuditRow {
+        n: 0,
+        at: state.0.ambient.clock.now(),
+        who: API.to_owned(),
+        name,
+        place: String::new(),
+        what: format!("access {what}"),
+        outcome: Outcome::Allowed,
+    })
+}
