@@ -7,12 +7,14 @@
 //!
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
-//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`show`] only looks.
+//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
+//! that several could be meant by, [`show`] only looks.
 
 mod approve;
 mod edit;
 mod find;
 mod jobs;
+mod pick;
 mod show;
 mod spec;
 mod start;
@@ -26,7 +28,7 @@ use sprite_reporter::wire::Attachment;
 pub(super) use find::{approvals_of, sprites_of};
 
 use super::{
-    grammar::{self, Command, Line},
+    grammar::{self, Command, Line, Refusal},
     help,
     outbox::delivery_id,
     replies,
@@ -40,7 +42,7 @@ use crate::{
 /// How often a write is tried again when somebody else wrote first.
 const TRIES: u32 = 8;
 /// The platform on which a shell is a fit default: whoever types there could type into one.
-const CONSOLE: &str = "console";
+pub(super) const CONSOLE: &str = "console";
 
 /// A line that came in, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +109,7 @@ impl Incoming {
 /// What became of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// The delivery that answers it.
+    /// The delivery that answers it; empty where nobody is told anything.
     pub delivery: String,
     /// Whether the line was taken before, and nothing was done now.
     pub again: bool,
@@ -136,6 +138,14 @@ struct Effect {
 enum Answer {
     /// A fixed text.
     Text(String),
+    /// A fixed text that concerns nobody but the one who asked.
+    Private(String),
+    /// Nobody is told anything: it was not for us.
+    Nothing,
+    /// Asks for which of these agents it is.
+    Choice { text: String, names: Vec<String> },
+    /// A delivery that is there, as it is from now on.
+    Standing(Box<Delivery>),
     /// The transcript of a Job, which is made with it.
     Job { uid: String, name: String },
     /// The transcript of a turn, which is queued with it.
@@ -145,6 +155,14 @@ enum Answer {
 impl Effect {
     fn text(text: impl Into<String>) -> Self {
         Self { ops: Vec::new(), answer: Answer::Text(text.into()) }
+    }
+
+    fn private(text: impl Into<String>) -> Self {
+        Self { ops: Vec::new(), answer: Answer::Private(text.into()) }
+    }
+
+    fn nothing() -> Self {
+        Self { ops: Vec::new(), answer: Answer::Nothing }
     }
 
     fn told(ops: Vec<Op>, text: impl Into<String>) -> Self {
@@ -170,7 +188,9 @@ impl Commands {
         let mut round = 0;
         loop {
             let effect = self.effect(line, round).await?;
-            let delivery = self.answer(&effect.answer, line);
+            let Some(delivery) = self.answer(&effect.answer, line) else {
+                return Ok(Taken { delivery: String::new(), again: false });
+            };
             let id = delivery.id.clone();
             let receipt = Receipt { key: line.key.clone(), effect: format!("deliveries/{id}") };
             let mut transaction =
@@ -179,7 +199,7 @@ impl Commands {
             let transaction = transaction.with(Op::Delivery(delivery));
             match self.ambient.step("chat.take", self.store.apply(transaction)).await {
                 Ok(_) => return Ok(Taken { delivery: id, again: false }),
-                Err(Error::Duplicate { effect, .. }) => {
+                Err(Error::Duplicate { key, effect }) if key == line.key => {
                     return Ok(Taken { delivery: delivery_of(&effect), again: true });
                 }
                 // Somebody else wrote first: look again at what is there now.
@@ -187,7 +207,8 @@ impl Commands {
                     Error::Conflict { .. }
                     | Error::AlreadyExists { .. }
                     | Error::NotFound { .. }
-                    | Error::Stale { .. },
+                    | Error::Stale { .. }
+                    | Error::Duplicate { .. },
                 ) if round < TRIES => {
                     round += 1;
                 }
@@ -196,10 +217,24 @@ impl Commands {
         }
     }
 
-    fn answer(&self, answer: &Answer, line: &Incoming) -> Delivery {
+    fn answer(&self, answer: &Answer, line: &Incoming) -> Option<Delivery> {
         let conversation = &line.conversation;
         let (id, subject) = match answer {
-            Answer::Text(text) => (self.ambient.ids.uid(), Subject::Notice { text: text.clone() }),
+            Answer::Nothing => return None,
+            Answer::Standing(delivery) => return Some((**delivery).clone()),
+            Answer::Text(text) | Answer::Private(text) => {
+                (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
+            }
+            Answer::Choice { text, names } => {
+                let subject = Subject::Choice {
+                    text: text.clone(),
+                    names: names.clone(),
+                    author: line.author.clone(),
+                    user: line.user.clone(),
+                    attachments: line.attachments.clone(),
+                };
+                (self.ambient.ids.uid(), subject)
+            }
             Answer::Job { uid, name } => (
                 delivery_id(uid, conversation),
                 Subject::Job { uid: uid.clone(), name: name.clone() },
@@ -208,16 +243,29 @@ impl Commands {
                 (delivery_id(id, conversation), Subject::Turn { id: id.clone() })
             }
         };
+        // What a press did shows where the button stood; the words are for whoever pressed.
+        let is_private = match answer {
+            Answer::Private(_) => true,
+            Answer::Text(_) => line.via == Via::Pressed,
+            _ => false,
+        };
         let now = self.ambient.clock.now();
-        Delivery {
+        Some(Delivery {
             reply_to: line.handle.clone(),
+            only_for: is_private.then(|| line.user.clone()),
             ..Delivery::open(id, conversation.clone(), subject, now)
-        }
+        })
     }
 
     async fn effect(&self, line: &Incoming, round: u32) -> Result<Effect, Error> {
         match grammar::parse(&line.text) {
-            Err(refusal) => Ok(Effect::text(refusal.to_string())),
+            // Other programs have commands, too.
+            Err(Refusal::UnknownCommand { word, .. })
+                if line.via == Via::Overheard && !word.starts_with("od-") =>
+            {
+                Ok(Effect::nothing())
+            }
+            Err(refusal) => Ok(Effect::private(refusal.to_string())),
             Ok(Line::Plain(text)) => self.plain(&text, line).await,
             Ok(Line::Command(command)) => self.command(command, line, round).await,
         }
@@ -231,7 +279,7 @@ impl Commands {
     ) -> Result<Effect, Error> {
         // What somebody attached is never dropped in silence.
         if !line.attachments.is_empty() && !matches!(command, Command::Send { .. }) {
-            return Ok(Effect::text(replies::files_go_with_messages()));
+            return Ok(Effect::private(replies::files_go_with_messages()));
         }
         match command {
             Command::Start(start) => self.start(&start, line, round).await,
@@ -242,14 +290,19 @@ impl Commands {
             Command::Jobs => self.jobs().await,
             Command::Status(target) => self.status(&target).await,
             Command::Logs(target) => self.logs(&target).await,
-            Command::Cancel(target) => self.cancel(&target, line).await,
-            Command::Retry { target, force } => self.retry(&target, force, line).await,
+            Command::Cancel { target, which } => self.cancel(&target, which.as_ref(), line).await,
+            Command::Retry { target, force, which } => {
+                self.retry(&target, force, which.as_ref(), line).await
+            }
+            Command::Pick { delivery, n } => self.pick(&delivery, n, line).await,
             Command::Approve { target, words } => self.approve(&target, &words, line).await,
             Command::Set { target, changes } => self.set(&target, &changes).await,
             Command::Delete(target) => self.delete(&target).await,
-            Command::Help(None) => Ok(Effect::text(help::overview())),
-            Command::Help(Some(verb)) => Ok(Effect::text(help::on(verb))),
-            Command::Whoami => Ok(Effect::text(replies::whoami(&line.author, &line.conversation))),
+            Command::Help(None) => Ok(Effect::private(help::overview())),
+            Command::Help(Some(verb)) => Ok(Effect::private(help::on(verb))),
+            Command::Whoami => {
+                Ok(Effect::private(replies::whoami(&line.author, &line.conversation)))
+            }
         }
     }
 }

@@ -84,7 +84,8 @@ fn what_is_one_word_and_a_flag_is_read_in_any_order() {
     assert_eq!(parse("/od-stop —all"), stop(None));
     assert_eq!(parse("/od-stop --All"), stop(None));
     assert_eq!(parse("/od-stop all"), stop(Some(named("all"))));
-    let retry = |force| Ok(Line::Command(Command::Retry { target: named("a"), force }));
+    let retry =
+        |force| Ok(Line::Command(Command::Retry { target: named("a"), force, which: None }));
     assert_eq!(parse("/od-retry a"), retry(false));
     assert_eq!(parse("/od-retry a --force"), retry(true));
     assert_eq!(parse("/od-retry –force a"), retry(true));

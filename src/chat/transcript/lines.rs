@@ -147,6 +147,14 @@ pub fn seconds(length: Duration) -> String {
     }
 }
 
+/// Tools that were used one after the other, in one line: the last one, and how many there were.
+pub(super) fn tools_line(name: &str, count: usize, last: &str) -> String {
+    match count {
+        1 => format!("→ {last}"),
+        _ => format!("→ {last} ({count} tools in a row; /od-logs {name} shows them)"),
+    }
+}
+
 /// The first line of a job's transcript.
 pub(super) fn header(job: &Job) -> String {
     let spec = &job.spec;
