@@ -302,6 +302,8 @@ impl Writer {
             Dialect::Slack | Dialect::Teams => escaped(words),
             _ => words.replace("<@", "<\u{200B}@").replace("<#", "<\u{200B}#"),
         };
+        // In prose a platform would take them for the beginning of code.
+        words = words.replace("```", "``\u{200B}`").replace("~~~", "~~\u{200B}~");
         for name in ["everyone", "here", "channel"] {
             words = words.replace(&format!("@{name}"), &format!("@{GAP}{name}"));
         }

@@ -105,17 +105,6 @@ fn dialects() -> impl Strategy<Value = Dialect> {
     proptest::sample::select(ALL.to_vec())
 }
 
-/// What stands outside of code.
-fn prose(text: &str) -> String {
-    let mut is_code = false;
-    let lines = text.lines().filter(|line| {
-        let is_fence = line.starts_with("```");
-        is_code ^= is_fence;
-        !is_code && !is_fence
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 proptest! {
     #[test]
     fn how_it_came_makes_no_difference_and_what_came_out_stays(
@@ -156,15 +145,14 @@ proptest! {
 
     #[test]
     fn nobody_is_called(text in words(), dialect in dialects()) {
+        // Within code a platform calls nobody.
+        let text = text.replace(['`', '~'], "");
         let out = translate(dialect, &text);
-        let prose = prose(&out);
-        for call in ["@everyone", "@here", "<!", "<@"] {
-            // Within code that stands in a line, a platform calls nobody.
-            let spans = prose.split('`').step_by(2).any(|part| part.contains(call));
-            prop_assert!(!spans || prose.contains('`'), "{call} in {prose}");
+        for call in ["@everyone", "@here", "<@"] {
+            prop_assert!(!out.contains(call), "{call} in {out}");
         }
         if dialect == Dialect::Slack {
-            prop_assert!(!out.contains("<!") && !out.contains("<@"), "{out}");
+            prop_assert!(!out.contains("<!"), "{out}");
         }
     }
 

@@ -307,9 +307,9 @@ mod tests {
                 prop_assert!(most == 0 || now.texts.len() <= most + 1);
                 before = now.texts[..complete].to_vec();
             }
-            let whole = pages.whole("the end", "the end", "bot");
+            let whole = pages.whole("END", "END", "bot");
             prop_assert_eq!(&before[..], &whole.texts[..before.len()]);
-            prop_assert!(whole.texts.last().is_some_and(|text| text.contains("the end")));
+            prop_assert!(whole.texts.last().is_some_and(|text| text.contains("END")));
         }
     }
 }

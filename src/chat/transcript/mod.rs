@@ -20,9 +20,9 @@ mod tests;
 use std::{collections::HashMap, time::Duration};
 
 pub use lines::{
-    asked_line, end_line, exit_words, one_line, resolved_line, seconds, turn_end_line,
+    asked_line, end_line, exit_words, one_line, resolved_line, seconds, tool_line, turn_end_line,
 };
-use lines::{header, tools_line};
+use lines::{header, tool_title, tools_line};
 use sprite_reporter::wire::{EventBody, Exit, Stream};
 
 use super::platform::Markup;
@@ -211,13 +211,9 @@ impl Transcript {
             EventBody::Text { chunk, .. } => self.bytes(&mut out, Block::Text, &chunk.bytes()),
             EventBody::Tool { id, name, title, .. } => {
                 self.tools.insert(id.clone(), name.clone());
-                let title = one_line(title);
-                // Some CLIs begin the title with the name.
-                let prefix = format!("{name}: ");
-                let title = title.strip_prefix(&prefix).unwrap_or(&title);
-                let line = match title.is_empty() || title == name {
-                    true => name.clone(),
-                    false => format!("{name}: {}", self.quoted(title)),
+                let line = match tool_title(name, title) {
+                    title if title.is_empty() => name.clone(),
+                    title => format!("{name}: {}", self.quoted(&title)),
                 };
                 self.tool(&mut out, line);
             }

@@ -6,6 +6,7 @@
 //! that one; for one that names none, we read again and try again.
 
 mod approvals;
+mod deliveries;
 mod discovery;
 mod grants;
 mod log;
@@ -36,6 +37,7 @@ pub(super) fn router() -> Router<State> {
         .route(PREFIX, routing::get(discovery::resources))
         .route(&at("/secrets"), routing::get(secrets::list))
         .route(&at("/secrets/{name}"), routing::put(secrets::put).delete(secrets::remove))
+        .route(&at("/deliveries"), routing::get(deliveries::list))
         .route(&at("/{plural}"), routing::get(read::list).post(write::create))
         .route(
             &at("/{plural}/{name}"),
