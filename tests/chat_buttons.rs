@@ -290,6 +290,7 @@ async fn a_channel_whose_agent_was_stopped_or_deleted_is_told_once() {
         revision: world.store.revision().await.unwrap(),
         kind: open_dispatch::store::ChangeKind::Modified,
         object: agent.clone().into(),
+        desired: true,
     };
     use open_dispatch::reconcile::Controller as _;
     let uid = agent.metadata.uid.clone();

@@ -50,6 +50,8 @@ pub struct State {
     pub limited: usize,
     /// Whether whispers are refused.
     pub loud: bool,
+    /// Whether files are refused.
+    pub no_files: bool,
     /// What was whispered: to whom, and what.
     pub whispers: Vec<(String, String)>,
 }
@@ -212,6 +214,9 @@ impl Platform for Fake {
     async fn upload(&self, post: &Post<'_>, file: &Upload) -> Result<String, Error> {
         let mut state = self.state.lock().unwrap();
         Self::called(&mut state, post.conversation)?;
+        if state.no_files {
+            return Err(Error::Rejected("no files here".into()));
+        }
         state.messages.push(Message {
             channel: post.conversation.channel.clone(),
             nonce: post.nonce.clone(),

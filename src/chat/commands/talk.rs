@@ -60,6 +60,8 @@ impl Commands {
             Route::Suspended(name) => Effect::private(replies::asleep_for_good(&name)),
             Route::Empty(name) => Effect::private(replies::nothing_said(&name)),
             Route::AllSuspended(names) => Effect::private(replies::all_asleep(&names)),
+            // A terminal has no buttons.
+            Route::Which(names) if line.is_console() => Effect::private(replies::which(&names)),
             Route::Which(names) => {
                 let answer = Answer::Choice { text: text.to_owned(), names };
                 Effect { ops: Vec::new(), answer }

@@ -21,6 +21,8 @@ const PARKED: Duration = Duration::from_secs(60);
 enum Posted {
     Yes(Box<Delivery>),
     No(Next),
+    /// The platform will not take the file.
+    NoFile(Box<Delivery>, String),
 }
 
 impl Outbox {
@@ -71,6 +73,7 @@ impl Outbox {
             delivery = match self.post(delivery, platform, None).await? {
                 Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
+                Posted::NoFile(delivery, why) => return self.give_up(*delivery, why).await,
             };
         }
         for _ in 0..MESSAGES {
@@ -143,9 +146,34 @@ impl Outbox {
             delivery = match self.post(delivery, platform, file).await? {
                 Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
+                Posted::NoFile(delivery, why) => {
+                    let text = text.map_or("", String::as_str);
+                    return self.without_file(*delivery, platform, text, why).await;
+                }
             };
         }
         Ok(Next::After(Duration::ZERO))
+    }
+
+    /// The platform took no file: the last message says so, and where all of it is.
+    async fn without_file(
+        &self,
+        delivery: Delivery,
+        platform: &dyn Platform,
+        text: &str,
+        why: String,
+    ) -> Result<Next, Error> {
+        let text =
+            format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it");
+        if let Some(message) = delivery.messages.last() {
+            let content = Content::from(text.as_str());
+            let edit = platform.edit(&delivery.conversation, message, &content, true);
+            match self.ambient.step("chat.edit", edit).await {
+                Ok(()) | Err(platform::Error::Gone(_) | platform::Error::Rejected(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.give_up(delivery, why).await
     }
 
     /// How long to wait before the next edit, if at all.
@@ -174,6 +202,11 @@ impl Outbox {
             Ok(message) => message,
             Err(platform::Error::Unreachable(why)) => {
                 return self.park(delivery, why).await.map(Posted::No);
+            }
+            Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_)))
+                if file.is_some() =>
+            {
+                return Ok(Posted::NoFile(Box::new(delivery), error.to_string()));
             }
             Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
                 return self.give_up(delivery, error.to_string()).await.map(Posted::No);

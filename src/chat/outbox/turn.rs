@@ -138,9 +138,13 @@ impl Outbox {
             }
             _ => String::new(),
         };
-        // What stood there before, such as why it waits, holds no more.
+        // What stood there before, such as why it waits, holds no more; and there is nothing to
+        // press.
         let line = match line.is_empty() {
-            true => at_it(delivery, name).trim_end().to_owned(),
+            true => {
+                actions.clear();
+                at_it(delivery, name).trim_end().to_owned()
+            }
             false => line,
         };
         let nothing = Rendering::new(
@@ -148,10 +152,6 @@ impl Outbox {
             capabilities,
         );
         let frames = nothing.growing(&whole_line(line), None);
-        // One that begins at once has nothing to say, and nothing to press.
-        if frames.texts.is_empty() {
-            actions.clear();
-        }
         Ok(frames.with(actions))
     }
 
@@ -184,7 +184,9 @@ impl Outbox {
         };
         let steps = silent.as_secs() / SILENCE.as_secs();
         let again = SILENCE * u32::try_from(steps + 1).unwrap_or(u32::MAX);
-        let at_it = between(started, self.ambient.clock.now()).as_secs();
+        // As it was at the step, however often it is looked at within.
+        let since = silent.saturating_sub(SILENCE * u32::try_from(steps).unwrap_or(u32::MAX));
+        let at_it = between(started, self.ambient.clock.now()).saturating_sub(since).as_secs();
         let at_it = Duration::from_secs(at_it / 5 * 5);
         (format!("· working for {}", seconds(at_it)), Some(again.saturating_sub(silent)))
     }

@@ -139,6 +139,10 @@ impl Transcript {
     /// the other, and these lines.
     #[must_use]
     pub fn for_now(&self, lines: &str) -> String {
+        // What was said is not shown yet.
+        if self.detail == Detail::Final {
+            return lines.to_owned();
+        }
         let mut copy = self.clone();
         let mut out = String::new();
         if copy.run_of_tools.count > 0 {
