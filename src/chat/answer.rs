@@ -3,13 +3,15 @@
 //! To a request for a tool, or a plan, the answer is yes (also where nothing is said), no, or
 //! always; words behind a no are told to the agent. To a question it is an option's number or
 //! text, or any other text; to several, `1: … 2: …`. The id of a request picks it among several;
-//! else the oldest that waits is meant. In doubt nothing is answered: a word that is no id, where
+//! else the oldest that waits is meant. A button names its request by a [`Tag`], and the option of a
+//! question behind it. In doubt nothing is answered: a word that is no id, where
 //! an id may stand, must not allow what somebody else asked for.
 
 use std::collections::BTreeMap;
 
 use sprite_reporter::wire::{ApprovalKind, Question};
 
+use super::tag::Tag;
 use crate::store::{Approval, ApprovalState};
 
 /// What an answer means.
@@ -43,6 +45,9 @@ pub enum NoAnswer {
     /// No request has this id.
     #[error("{1} has made no request {0}; leave it out to answer the oldest that waits")]
     NoRequest(String, String),
+    /// No request has this tag any more.
+    #[error("{0} asks for that no more, and what became of it is kept no longer")]
+    LongAgo(String),
     /// It cannot be allowed once and for all.
     #[error("only this one request can be allowed, nothing like it for good; say yes")]
     NoRule,
@@ -81,6 +86,17 @@ pub fn meant<'a>(
         let mut named = approvals.iter().filter(move |approval| approval.request == id);
         named.clone().find(pending).or_else(|| named.next_back())
     };
+    // The tag of a request stands in front, or behind yes, no or always.
+    let tagged = match (Tag::read(first), Word::of(first).and_then(|_| Tag::read(second))) {
+        (Some(tag), _) => Some((tag, behind.to_owned())),
+        (None, Some(tag)) => Some((tag, format!("{first} {last}"))),
+        (None, None) => None,
+    };
+    if let Some((tag, said)) = tagged {
+        let mut named = approvals.iter().filter(|approval| tag.names_request(approval));
+        let approval = named.next_back().ok_or_else(|| NoAnswer::LongAgo(name.to_owned()))?;
+        return answered(name, approval, said.trim(), tag.option);
+    }
     // The id of a request stands in front, or behind yes, no or always.
     let word = Word::of(first);
     let (approval, said) = match (by_id(first), word) {
@@ -100,12 +116,30 @@ pub fn meant<'a>(
             None => return Ok(Meant::NothingWaits(approvals.last())),
         },
     };
+    answered(name, approval, said.trim(), None)
+}
+
+/// What is said to one request; `option` is the number of a question's option that was pressed.
+fn answered<'a>(
+    name: &str,
+    approval: &'a Approval,
+    said: &str,
+    option: Option<usize>,
+) -> Result<Meant<'a>, NoAnswer> {
     if approval.state != ApprovalState::Pending {
         return Ok(Meant::Answered(approval));
     }
-    match approval.kind {
-        ApprovalKind::Question => question(name, said.trim(), approval),
-        ApprovalKind::Tool | ApprovalKind::Plan => yes_or_no(name, said.trim(), approval),
+    match (approval.kind, option, approval.questions.as_slice()) {
+        // By its number alone: an option may be called like another one's number.
+        (ApprovalKind::Question, Some(number), [only]) => {
+            let option = number.checked_sub(1).and_then(|at| only.options.get(at));
+            let missing = NoAnswer::NoOption { number, options: only.options.len() };
+            let answers = [(only.text.clone(), option.ok_or(missing)?.clone())].into();
+            let message = String::new();
+            Ok(Meant::Resolve { approval, allow: true, always: false, message, answers })
+        }
+        (ApprovalKind::Question, ..) => question(name, said, approval),
+        (ApprovalKind::Tool | ApprovalKind::Plan, ..) => yes_or_no(name, said, approval),
     }
 }
 
@@ -381,6 +415,27 @@ mod tests {
             "2",
         ];
         insta::assert_snapshot!(all(&lines, &approvals));
+    }
+
+    #[test]
+    fn a_button_answers_its_own_request_and_no_other() {
+        let mut approvals = [tool("r0"), tool("r1"), tool("r2")];
+        approvals[0].state = ApprovalState::Expired;
+        let tag = |request| Tag::of_request("s", 1, request).to_string();
+        let yes = |request| told(&format!("yes {}", tag(request)), &approvals);
+        assert_eq!(yes("r2"), "r2 yes \"\" {}");
+        assert_eq!(yes("r0"), "r0 was answered");
+        assert_eq!(yes("r9"), NoAnswer::LongAgo("bot".into()).to_string());
+        let told_no = told(&format!("no {} too late", tag("r2")), &approvals);
+        assert_eq!(told_no, "r2 no \"too late\" {}");
+        // Not even where a question waits, whose answer may be any words.
+        let asks = [questions(&[("Which?", &["2", "1"])])];
+        let other = Tag::of_request("s", 2, "q1").to_string();
+        assert_eq!(told(&format!("{other} 1"), &asks), NoAnswer::LongAgo("bot".into()).to_string());
+        let second = Tag::of_request("s", 1, "q1").with_option(2).to_string();
+        assert_eq!(told(&second, &asks), "q1 yes \"\" {\"Which?\": \"1\"}");
+        let third = Tag::of_request("s", 1, "q1").with_option(3).to_string();
+        assert_eq!(told(&third, &asks), "there is no option 3; the options are 1 to 2");
     }
 
     #[test]

@@ -20,9 +20,11 @@
 //! become something else. Once the Job has ended and all output is shown, the delivery is done.
 
 pub mod answer;
+pub mod buttons;
 pub mod changes;
 pub mod commands;
 pub mod console;
+pub mod dialect;
 pub mod ear;
 pub mod frames;
 pub mod grammar;
@@ -32,6 +34,7 @@ pub mod platform;
 mod replies;
 pub mod route;
 pub mod split;
+pub mod tag;
 pub mod transcript;
 
 pub use crate::access::Quoted;

@@ -64,12 +64,12 @@ impl Piece {
 
 /// A fence that stands open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Fence {
+pub(super) struct Fence {
     /// The line that opened it, without its line break.
     opener: String,
     /// The character that fences are made of here, and how many of it.
-    mark: char,
-    length: usize,
+    pub(super) mark: char,
+    pub(super) length: usize,
 }
 
 impl Fence {
@@ -79,7 +79,7 @@ impl Fence {
 }
 
 /// The fence that a line opens or could close, with what stands behind the marks.
-fn fence_line(line: &str) -> Option<(Fence, &str)> {
+pub(super) fn fence_line(line: &str) -> Option<(Fence, &str)> {
     let inner = line.trim_start_matches(' ');
     if line.len() - inner.len() > 3 {
         return None;
@@ -165,6 +165,12 @@ impl Splitter {
     #[must_use]
     pub fn new(limit: usize, unit: Unit, markup: Markup) -> Self {
         Self { limit: limit.max(64), unit, markup, open: String::new(), fence: None, closed: 0 }
+    }
+
+    /// An empty one with the same limits.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::new(self.limit, self.unit, self.markup)
     }
 
     /// How many pieces have closed.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::{AgentsArgs, GetArgs, JobsArgs, ListArgs, ListFormat, ObjectFormat},
-    client::{AS_JSON, AS_TABLE, Client, collection, member},
+    client::{AS_JSON, AS_TABLE, Client, api, collection, member},
     error::Error,
     object::{name_of, print_json, print_object, to_yaml},
     out,
@@ -14,6 +14,9 @@ use super::{
     watch::{Change, Watch},
 };
 use crate::resource::Kind;
+
+/// The one ledger that is shown like a kind.
+const DELIVERIES: &str = "deliveries";
 
 /// Runs `jobs`.
 ///
@@ -39,6 +42,9 @@ pub async fn agents(args: AgentsArgs) -> Result<u8, Error> {
 /// The server's refusal, or why it cannot be reached.
 pub async fn get(args: GetArgs) -> Result<u8, Error> {
     let client = Client::find(&args.list.server)?;
+    if args.what == [DELIVERIES] {
+        return deliveries(&client, &args.list).await;
+    }
     match target::read(&args.what)? {
         Targets::Kinds(kinds) => show_kinds(&client, &kinds, &args.list, false).await,
         Targets::Objects(objects) => {
@@ -56,6 +62,34 @@ pub async fn get(args: GetArgs) -> Result<u8, Error> {
             show_objects(&client, &objects, &args).await
         }
     }
+}
+
+/// Shows what chat must still be told: rows of a ledger, which are no objects.
+async fn deliveries(client: &Client, args: &ListArgs) -> Result<u8, Error> {
+    if args.watch || args.selector.is_some() {
+        let line = "deliveries are no objects: they have no labels, and cannot be watched";
+        return Err(Error::Usage(line.to_owned()));
+    }
+    let path = api(DELIVERIES);
+    match args.output {
+        None | Some(ListFormat::Wide) => {
+            let table = Table::read(&client.get(&path, &[], AS_TABLE).await?, true);
+            if table.is_empty() {
+                out::note("No resources found");
+            } else {
+                table::print(&table)?;
+            }
+        }
+        Some(ListFormat::Yaml) => out::data(to_yaml(&client.get(&path, &[], AS_JSON).await?)?)?,
+        Some(ListFormat::Name) => {
+            let list = client.get(&path, &[], AS_JSON).await?;
+            for item in list["items"].as_array().into_iter().flatten() {
+                out::line(item["id"].as_str().unwrap_or_default())?;
+            }
+        }
+        Some(_) => print_json(&client.get(&path, &[], AS_JSON).await?)?,
+    }
+    Ok(0)
 }
 
 /// Among the objects of a kind, those that are meant.

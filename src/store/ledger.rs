@@ -371,6 +371,21 @@ pub enum Subject {
         /// The Job's name, for when the Job is gone.
         name: String,
     },
+    /// A message that several agents could be meant by: asks for whom it is. The choice makes it
+    /// the chosen agent's turn, and this delivery that turn's.
+    Choice {
+        /// The message.
+        text: String,
+        /// The agents, in the order in which they are offered.
+        names: Vec<String>,
+        /// Who said it, as people call them.
+        author: String,
+        /// Who said it, as the platform identifies them.
+        user: String,
+        /// Files that came with it.
+        #[serde(default)]
+        attachments: Vec<Attachment>,
+    },
     /// One turn's transcript.
     Turn {
         /// The turn's id.

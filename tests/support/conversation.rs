@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use open_dispatch::{
     ambient::{Ambient, Fault, ManualClock, SeededIds, Steps},
     chat::{
-        Commands, Incoming, Outbox, Settings,
-        platform::{Capabilities, Content, Dialect, Error, Markup, Nonce, Platform, Post},
+        Commands, Incoming, Outbox, Settings, Via,
+        platform::{
+            Action, Capabilities, Content, Dialect, Error, Markup, Nonce, Platform, Post, Upload,
+        },
         split::Unit,
     },
     reconcile::{self, Controller},
@@ -33,6 +35,8 @@ use sprite_reporter::wire::{
 #[derive(Default)]
 pub struct Fake {
     lookup: bool,
+    /// Where it is a platform for people, and not a console.
+    chat: Option<Capabilities>,
     pub state: Mutex<State>,
 }
 
@@ -42,6 +46,14 @@ pub struct State {
     calls: usize,
     lost: BTreeSet<String>,
     pub ambiguous: bool,
+    /// How many calls from now on are too many.
+    pub limited: usize,
+    /// Whether whispers are refused.
+    pub loud: bool,
+    /// Whether files are refused.
+    pub no_files: bool,
+    /// What was whispered: to whom, and what.
+    pub whispers: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +61,57 @@ pub struct Message {
     channel: String,
     pub nonce: Nonce,
     pub text: String,
+    pub buttons: Vec<Action>,
+    pub file: Option<Upload>,
     last: bool,
 }
 
 impl Fake {
     pub fn with_lookup(lookup: bool) -> Arc<Self> {
-        Arc::new(Self { lookup, state: Mutex::default() })
+        Arc::new(Self { lookup, ..Self::default() })
+    }
+
+    /// A platform for people: small messages, buttons, whispers, files.
+    pub fn for_people(change: impl FnOnce(&mut Capabilities)) -> Arc<Self> {
+        let mut capabilities = Capabilities {
+            max_message: 100,
+            unit: Unit::CodePoints,
+            markup: Markup::Markdown,
+            dialect: Dialect::Discord,
+            pace: Duration::ZERO,
+            lookup: true,
+            placeholder: "…",
+            buttons: 5,
+            whispers: true,
+            max_file: 1_000_000,
+            max_messages: 3,
+        };
+        change(&mut capabilities);
+        Arc::new(Self { lookup: true, chat: Some(capabilities), ..Self::default() })
+    }
+
+    /// The labels below a channel's messages, and their lines.
+    pub fn buttons(&self, channel: &str) -> Vec<(String, String)> {
+        let state = self.state.lock().unwrap();
+        let of_channel = state.messages.iter().filter(|message| message.channel == channel);
+        let buttons = of_channel.flat_map(|message| &message.buttons);
+        buttons.map(|action| (action.label.clone(), action.line.clone())).collect()
+    }
+
+    pub fn labels(&self, channel: &str) -> Vec<String> {
+        self.buttons(channel).into_iter().map(|(label, _)| label).collect()
+    }
+
+    fn called(state: &mut State, place: &Conversation) -> Result<(), Error> {
+        state.calls += 1;
+        if state.limited > 0 {
+            state.limited -= 1;
+            return Err(Error::RateLimited(Duration::from_secs(1)));
+        }
+        if state.lost.contains(&place.channel) {
+            return Err(Error::Unreachable("the line is down".into()));
+        }
+        Ok(())
     }
 
     pub fn calls(&self) -> usize {
@@ -85,11 +142,11 @@ impl Fake {
 #[async_trait]
 impl Platform for Fake {
     fn name(&self) -> &'static str {
-        "console"
+        if self.chat.is_some() { "discord" } else { "console" }
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
+        self.chat.unwrap_or(Capabilities {
             max_message: 100,
             unit: Unit::CodePoints,
             markup: Markup::Plain,
@@ -101,20 +158,19 @@ impl Platform for Fake {
             whispers: false,
             max_file: 0,
             max_messages: 0,
-        }
+        })
     }
 
     async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
         let place = post.conversation;
         let mut state = self.state.lock().unwrap();
-        state.calls += 1;
-        if state.lost.contains(&place.channel) {
-            return Err(Error::Unreachable("the line is down".into()));
-        }
+        Self::called(&mut state, place)?;
         state.messages.push(Message {
             channel: place.channel.clone(),
             nonce: post.nonce.clone(),
             text: post.text.to_owned(),
+            buttons: Vec::new(),
+            file: None,
             last: false,
         });
         if std::mem::take(&mut state.ambiguous) {
@@ -132,16 +188,47 @@ impl Platform for Fake {
     ) -> Result<(), Error> {
         let text = content.text.as_str();
         let mut state = self.state.lock().unwrap();
-        state.calls += 1;
-        if state.lost.contains(&place.channel) {
-            return Err(Error::Unreachable("the line is down".into()));
-        }
+        Self::called(&mut state, place)?;
         let message = &mut state.messages[id.parse::<usize>().unwrap()];
         // An edit whose answer was lost comes again, with the same text.
-        assert!(!message.last || message.text == text, "a final message became {text:?}");
+        assert!(
+            !message.last || message.text == text || self.chat.is_some(),
+            "a final message became {text:?}"
+        );
         text.clone_into(&mut message.text);
+        message.buttons.clone_from(&content.actions);
         message.last = last;
         Ok(())
+    }
+
+    async fn whisper(&self, post: &Post<'_>, to: &str, content: &Content) -> Result<(), Error> {
+        let mut state = self.state.lock().unwrap();
+        Self::called(&mut state, post.conversation)?;
+        if state.loud {
+            return Err(Error::Rejected("nobody can be whispered to here".into()));
+        }
+        state.whispers.push((to.to_owned(), content.text.clone()));
+        Ok(())
+    }
+
+    async fn upload(&self, post: &Post<'_>, file: &Upload) -> Result<String, Error> {
+        let mut state = self.state.lock().unwrap();
+        Self::called(&mut state, post.conversation)?;
+        if state.no_files {
+            return Err(Error::Rejected("no files here".into()));
+        }
+        state.messages.push(Message {
+            channel: post.conversation.channel.clone(),
+            nonce: post.nonce.clone(),
+            text: String::new(),
+            buttons: Vec::new(),
+            file: Some(file.clone()),
+            last: true,
+        });
+        if std::mem::take(&mut state.ambiguous) {
+            return Err(Error::Ambiguous("the answer was lost".into()));
+        }
+        Ok((state.messages.len() - 1).to_string())
     }
 
     async fn find(&self, _: &Conversation, nonce: &Nonce) -> Result<Option<String>, Error> {
@@ -203,7 +290,22 @@ impl World {
 
     /// Takes a line, as a platform that sends it again until it is taken.
     pub async fn say(&mut self, channel: &str, key: &str, text: &str) -> String {
-        let line = Incoming::typed(format!("console/{key}"), place(channel), "ada", text);
+        self.heard(channel, key, "ada", text, Via::Addressed).await
+    }
+
+    /// The same by anybody, however it came.
+    pub async fn heard(
+        &mut self,
+        channel: &str,
+        key: &str,
+        who: &str,
+        text: &str,
+        via: Via,
+    ) -> String {
+        let platform = self.platform.name();
+        let place = Conversation { platform: platform.into(), ..place(channel) };
+        let line = Incoming::typed(format!("{platform}/{key}"), place, who, text);
+        let line = Incoming { via, ..line };
         loop {
             match self.commands.handle(&line).await {
                 Ok(taken) => return taken.delivery,
@@ -230,6 +332,7 @@ impl World {
                     Err(
                         reconcile::Error::Fault(_)
                         | reconcile::Error::Transient(_)
+                        | reconcile::Error::RateLimited(_)
                         | reconcile::Error::Conflict,
                     ) => failed = true,
                     Err(error) => panic!("{error}"),
@@ -240,6 +343,22 @@ impl World {
             }
         }
         panic!("the outbox does not settle");
+    }
+
+    /// Presses a button that stands in a channel, and lets what follows happen.
+    pub async fn press(&mut self, channel: &str, who: &str, label: &str) -> String {
+        let buttons = self.platform.buttons(channel);
+        let found = buttons.into_iter().find(|(found, _)| found == label);
+        let (_, line) = found.unwrap_or_else(|| panic!("there is no button {label}"));
+        self.press_line(channel, who, &line).await
+    }
+
+    /// Says what a button says that may be gone by now.
+    pub async fn press_line(&mut self, channel: &str, who: &str, line: &str) -> String {
+        let key = format!("press/{}", self.store.writes());
+        let delivery = self.heard(channel, &key, who, line, Via::Pressed).await;
+        self.settle().await;
+        delivery
     }
 
     pub async fn apply(&self, ops: Vec<Op>) {

@@ -43,11 +43,11 @@ impl Commands {
             }
         }
         Ok(match meant(name, words, &approvals) {
-            Err(no_answer) => Effect::text(no_answer.to_string()),
-            Ok(Meant::Answered(approval)) => Effect::text(replies::answered(name, approval)),
-            Ok(Meant::NothingWaits(last)) => Effect::text(replies::nothing_waits(name, last)),
+            Err(no_answer) => Effect::private(no_answer.to_string()),
+            Ok(Meant::Answered(approval)) => Effect::private(replies::answered(name, approval)),
+            Ok(Meant::NothingWaits(last)) => Effect::private(replies::nothing_waits(name, last)),
             Ok(Meant::Resolve { always: true, .. }) if !is_agent => {
-                Effect::text(replies::no_grants_for_jobs(name))
+                Effect::private(replies::no_grants_for_jobs(name))
             }
             Ok(Meant::Resolve { approval, allow, always, message, answers }) => {
                 let text = replies::approved(name, approval, allow, always, &message);
@@ -84,7 +84,7 @@ impl Commands {
         };
         let [grant] = named.as_slice() else {
             let now = self.ambient.clock.now();
-            return Ok(Effect::text(replies::which_grant(name, &all, now)));
+            return Ok(Effect::private(replies::which_grant(name, &all, now)));
         };
         let op = Op::RevokeGrant { agent_uid: agent_uid.to_owned(), id: grant.id.clone() };
         Ok(Effect::told(vec![op], replies::revoked(name, grant)))

@@ -32,7 +32,7 @@ impl Commands {
         }
         let new = match assigned(&old, assignments, &self.settings.defaults) {
             Ok(new) => new,
-            Err(faults) => return Ok(Effect::text(replies::faults(Asked::Set, &faults))),
+            Err(faults) => return Ok(Effect::private(replies::faults(Asked::Set, &faults))),
         };
         let changes = changes(&old.to_json()["spec"], &new.to_json()["spec"]);
         let restarts = matches!(found, Found::Agent(_))
@@ -57,7 +57,7 @@ impl Commands {
         let mend = |name: &str| format!("/od-cancel job/{name} ends it");
         Ok(match self.find_agent(target, mend).await? {
             Ok(agent) if agent.metadata.is_deleting() => {
-                Effect::text(replies::going(&agent.metadata.name))
+                Effect::private(replies::going(&agent.metadata.name))
             }
             Ok(agent) => {
                 let text = replies::stopped(&agent);

@@ -69,7 +69,7 @@ impl Commands {
             Ok(Found::Agent(agent)) => Ok(agent),
             Ok(Found::Job(job)) => {
                 let name = &job.metadata.name;
-                Err(Effect::text(replies::not_an_agent(name, &mend(name))))
+                Err(Effect::private(replies::not_an_agent(name, &mend(name))))
             }
             Err(answer) if target.kind == Some(Kind::Job) => Err(answer),
             // Whoever is wanted is an agent.
@@ -91,7 +91,7 @@ impl Commands {
             }
         }
         let nearest = nearest(name, names.iter().map(String::as_str));
-        Ok(Effect::text(replies::nobody_named(kind, name, nearest)))
+        Ok(Effect::private(replies::nobody_named(kind, name, nearest)))
     }
 
     pub(super) async fn agents(&self) -> Result<Vec<Agent>, Error> {

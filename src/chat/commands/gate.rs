@@ -171,8 +171,8 @@ fn right(command: &Command) -> Right {
         | Command::Logs(_)
         | Command::Help(_)
         | Command::Whoami => Right::Read,
-        Command::Send { .. } => Right::Talk,
-        Command::Cancel(_) => Right::CancelOwn,
+        Command::Send { .. } | Command::Pick { .. } => Right::Talk,
+        Command::Cancel { .. } => Right::CancelOwn,
         Command::Stop(Stop::Everywhere) => Right::Admin,
         Command::Start(_)
         | Command::Run(_)
@@ -195,6 +195,7 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
     let verb = command.verb().name().trim_start_matches("od-");
     let about = match command {
         Command::List | Command::Jobs | Command::Help(_) | Command::Whoami => return verb.into(),
+        Command::Pick { .. } => return "pick".into(),
         Command::Start(start) => start.name.clone().unwrap_or_default(),
         Command::Run(run) => run.name.clone().unwrap_or_default(),
         Command::Stop(Stop::Here) => "--all".to_owned(),
@@ -203,7 +204,7 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
         | Command::Send { to: target, .. }
         | Command::Status(target)
         | Command::Logs(target)
-        | Command::Cancel(target)
+        | Command::Cancel { target, .. }
         | Command::Retry { target, .. }
         | Command::Approve { target, .. }
         | Command::Delete(target) => named(target),

@@ -5,6 +5,7 @@ use crate::{
     chat::{
         grammar::Run,
         replies::{self, Asked, Seen},
+        tag::Tag,
     },
     resource::{AnyObject, Job, Kind, admit},
     store::{Error, Expect, Op, Part},
@@ -23,17 +24,17 @@ impl Commands {
         let defaults = &self.settings.defaults;
         let spec = match spec::job_spec(run, defaults, &line.conversation, line.is_console()) {
             Ok(spec) => spec,
-            Err(bad) => return Ok(Effect::text(bad.to_string())),
+            Err(bad) => return Ok(Effect::private(bad.to_string())),
         };
         // Serialising a spec cannot fail: it is made of strings, numbers and maps of both.
         let json = serde_json::to_value(&spec).unwrap_or_default();
         if let Err(fault) = defaults.check_place(&json) {
-            return Ok(Effect::text(replies::faults(Asked::Run, &fault.into())));
+            return Ok(Effect::private(replies::faults(Asked::Run, &fault.into())));
         }
         if let Some(name) = &run.name
             && self.store.get(Kind::Job, name).await?.is_some()
         {
-            return Ok(Effect::text(replies::job_exists(name)));
+            return Ok(Effect::private(replies::job_exists(name)));
         }
         let mut job = Job::new(run.name.clone().unwrap_or_default(), spec);
         job.metadata.generate_name = run.name.is_none().then(|| "run-".to_owned());
@@ -48,7 +49,7 @@ impl Commands {
                 let name = object.metadata().name.clone();
                 Effect { ops: vec![Op::Create(object)], answer: Answer::Job { uid, name } }
             }
-            Err(faults) => Effect::text(replies::faults(Asked::Run, &faults)),
+            Err(faults) => Effect::private(replies::faults(Asked::Run, &faults)),
         }
     }
 
@@ -64,7 +65,23 @@ impl Commands {
         Effect::told(vec![op], text)
     }
 
-    pub(super) async fn retry_job(&self, old: &Job, line: &Incoming) -> Result<Effect, Error> {
+    pub(super) async fn retry_job(
+        &self,
+        old: &Job,
+        which: Option<&Tag>,
+        line: &Incoming,
+    ) -> Result<Effect, Error> {
+        let mut once = None;
+        if let Some(tag) = which {
+            let (name, uid) = (&old.metadata.name, &old.metadata.uid);
+            if !tag.names(&Tag::of_id(uid)) {
+                return Ok(Effect::private(replies::is_over(name, None)));
+            }
+            once = self.once("retried", uid).await?;
+            if once.is_none() {
+                return Ok(Effect::private(replies::retried_already(name, &old.spec.task)));
+            }
+        }
         let base = retry_base(&old.metadata.name);
         let mut n = 1;
         let name = loop {
@@ -78,7 +95,9 @@ impl Commands {
         job.metadata.labels.clone_from(&old.metadata.labels);
         job.spec.cancel = false;
         job.spec.report = spec::report_to(&line.conversation);
-        Ok(self.create(job, ""))
+        let mut effect = self.create(job, "");
+        effect.ops.extend(once.map(Op::Receipt));
+        Ok(effect)
     }
 
     pub(super) async fn jobs(&self) -> Result<Effect, Error> {

@@ -7,13 +7,15 @@
 //!
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
-//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`show`] only looks.
+//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
+//! that several could be meant by, [`show`] only looks.
 
 mod approve;
 mod edit;
 mod find;
 mod gate;
 mod jobs;
+mod pick;
 mod show;
 mod spec;
 mod start;
@@ -44,7 +46,7 @@ use crate::{
 /// How often a write is tried again when somebody else wrote first.
 const TRIES: u32 = 8;
 /// The platform on which a shell is a fit default: whoever types there could type into one.
-const CONSOLE: &str = "console";
+pub(super) const CONSOLE: &str = "console";
 
 /// A line that came in, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,14 +154,20 @@ struct Effect {
 enum Answer {
     /// A fixed text.
     Text(String),
+    /// A fixed text that concerns nobody but the one who asked.
+    Private(String),
+    /// Nobody is told anything: it was not for us.
+    Nothing,
+    /// Asks for which of these agents it is.
+    Choice { text: String, names: Vec<String> },
+    /// A delivery that is there, as it is from now on.
+    Standing(Box<Delivery>),
     /// The transcript of a Job, which is made with it.
     Job { uid: String, name: String },
     /// The transcript of a turn, which is queued with it.
     Turn { id: String },
     /// A fixed text for whoever asked alone: they may not.
     Refused(String),
-    /// Nothing at all: the line leaves no trace.
-    Nothing,
 }
 
 impl Effect {
@@ -173,6 +181,10 @@ impl Effect {
 
     fn text(text: impl Into<String>) -> Self {
         Self { ops: Vec::new(), answer: Answer::Text(text.into()) }
+    }
+
+    fn private(text: impl Into<String>) -> Self {
+        Self { ops: Vec::new(), answer: Answer::Private(text.into()) }
     }
 
     fn told(ops: Vec<Op>, text: impl Into<String>) -> Self {
@@ -210,7 +222,7 @@ impl Commands {
             let transaction = transaction.with(Op::Delivery(delivery));
             match self.ambient.step("chat.take", self.store.apply(transaction)).await {
                 Ok(_) => return Ok(Taken { delivery: id, again: false }),
-                Err(Error::Duplicate { effect, .. }) => {
+                Err(Error::Duplicate { key, effect }) if key == line.key => {
                     return Ok(Taken { delivery: delivery_of(&effect), again: true });
                 }
                 // Somebody else wrote first: look again at what is there now.
@@ -218,7 +230,8 @@ impl Commands {
                     Error::Conflict { .. }
                     | Error::AlreadyExists { .. }
                     | Error::NotFound { .. }
-                    | Error::Stale { .. },
+                    | Error::Stale { .. }
+                    | Error::Duplicate { .. },
                 ) if round < TRIES => {
                     round += 1;
                 }
@@ -231,8 +244,19 @@ impl Commands {
         let conversation = &line.conversation;
         let (id, subject) = match answer {
             Answer::Nothing => return None,
-            Answer::Text(text) | Answer::Refused(text) => {
+            Answer::Standing(delivery) => return Some((**delivery).clone()),
+            Answer::Text(text) | Answer::Private(text) | Answer::Refused(text) => {
                 (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
+            }
+            Answer::Choice { text, names } => {
+                let subject = Subject::Choice {
+                    text: text.clone(),
+                    names: names.clone(),
+                    author: line.author.clone(),
+                    user: line.user.clone(),
+                    attachments: line.attachments.clone(),
+                };
+                (self.ambient.ids.uid(), subject)
             }
             Answer::Job { uid, name } => (
                 delivery_id(uid, conversation),
@@ -242,11 +266,16 @@ impl Commands {
                 (delivery_id(id, conversation), Subject::Turn { id: id.clone() })
             }
         };
+        // What a press did shows where the button stood; the words are for whoever pressed.
+        let is_private = match answer {
+            Answer::Private(_) | Answer::Refused(_) => true,
+            Answer::Text(_) => line.via == Via::Pressed,
+            _ => false,
+        };
         let now = self.ambient.clock.now();
-        let refused = matches!(answer, Answer::Refused(_));
         Some(Delivery {
             reply_to: line.handle.clone(),
-            only_for: refused.then(|| line.user.clone()),
+            only_for: is_private.then(|| line.user.clone()),
             ..Delivery::open(id, conversation.clone(), subject, now)
         })
     }
@@ -261,13 +290,19 @@ impl Commands {
         rows: &[Access],
     ) -> Result<Effect, Error> {
         let command = match parsed {
-            Err(refusal) => return Ok(Effect::text(refusal.to_string())),
+            // Other programs have commands, too.
+            Err(Refusal::UnknownCommand { word, .. })
+                if line.via == Via::Overheard && !word.starts_with("od-") =>
+            {
+                return Ok(Effect::nothing());
+            }
+            Err(refusal) => return Ok(Effect::private(refusal.to_string())),
             Ok(Line::Plain(text)) => return self.plain(text, line).await,
             Ok(Line::Command(command)) => command,
         };
         // What somebody attached is never dropped in silence.
         if !line.attachments.is_empty() && !matches!(command, Command::Send { .. }) {
-            return Ok(Effect::text(replies::files_go_with_messages()));
+            return Ok(Effect::private(replies::files_go_with_messages()));
         }
         self.command(command, line, round, standing, rows).await
     }
@@ -289,16 +324,19 @@ impl Commands {
             Command::Jobs => self.jobs().await,
             Command::Status(target) => self.status(target).await,
             Command::Logs(target) => self.logs(target).await,
-            Command::Retry { target, force } => self.retry(target, *force, line).await,
+            Command::Retry { target, force, which } => {
+                self.retry(target, *force, which.as_ref(), line).await
+            }
+            Command::Pick { delivery, n } => self.pick(delivery, *n, line).await,
             Command::Approve { target, words } => self.approve(target, words, line).await,
             Command::Set { target, changes } => self.set(target, changes).await,
             Command::Delete(target) => self.delete(target).await,
-            Command::Help(None) => Ok(Effect::text(help::overview())),
-            Command::Help(Some(verb)) => Ok(Effect::text(help::on(*verb))),
+            Command::Help(None) => Ok(Effect::private(help::overview())),
+            Command::Help(Some(verb)) => Ok(Effect::private(help::on(*verb))),
             Command::Whoami => Ok(Self::whoami(line, standing)),
-            Command::Cancel(target) => {
+            Command::Cancel { target, which } => {
                 let only_own = standing.role < Right::Command.needs();
-                let cancelled = self.cancel(target, only_own, line).await?;
+                let cancelled = self.cancel(target, which.as_ref(), only_own, line).await?;
                 Ok(cancelled.unwrap_or_else(|| {
                     let what = "cancelling what others said";
                     Effect::refused(self.refusal(line, standing, what, Right::Command, rows))

@@ -9,6 +9,7 @@ use crate::{
     chat::{
         grammar::Target,
         replies::{self, Known, Seen},
+        transcript::tool_line,
     },
     store::{Cursor, Error},
 };
@@ -98,7 +99,11 @@ impl Commands {
                     EventBody::Log { stream: Stream::Stdout | Stream::Stderr, chunk }
                     | EventBody::Text { chunk, .. } => tail.push(&chunk.bytes()),
                     // What the agent says next is another paragraph.
-                    EventBody::Tool { .. } | EventBody::TurnEnded { .. } => tail.break_line(),
+                    EventBody::Tool { name, title, .. } => {
+                        tail.break_line();
+                        tail.push(format!("{}\n", tool_line(name, title)).as_bytes());
+                    }
+                    EventBody::TurnEnded { .. } => tail.break_line(),
                     _ => {}
                 }
             }

@@ -30,10 +30,10 @@ impl Commands {
         let defaults = &self.settings.defaults;
         let spec = match spec::agent_spec(start, defaults, &line.conversation, line.is_console()) {
             Ok(spec) => spec,
-            Err(bad) => return Ok(Effect::text(bad.to_string())),
+            Err(bad) => return Ok(Effect::private(bad.to_string())),
         };
         if let Err(fault) = defaults.check_place(&json(&spec)) {
-            return Ok(Effect::text(replies::faults(Asked::Start, &fault.into())));
+            return Ok(Effect::private(replies::faults(Asked::Start, &fault.into())));
         }
         let base = spec::name_base(&spec);
         let mut agent = Agent::new(start.name.clone().unwrap_or_default(), spec);
@@ -47,8 +47,8 @@ impl Commands {
                 Effect::told(vec![Op::Create(agent.into())], text)
             }
             // It went in as an Agent.
-            Ok(None) => Effect::text(replies::faults(Asked::Start, &Faults(Vec::new()))),
-            Err(faults) => Effect::text(replies::faults(Asked::Start, &faults)),
+            Ok(None) => Effect::private(replies::faults(Asked::Start, &Faults(Vec::new()))),
+            Err(faults) => Effect::private(replies::faults(Asked::Start, &faults)),
         })
     }
 
@@ -61,12 +61,12 @@ impl Commands {
     ) -> Result<Effect, Error> {
         let name = &agent.metadata.name;
         if agent.metadata.is_deleting() {
-            return Ok(Effect::text(replies::going(name)));
+            return Ok(Effect::private(replies::going(name)));
         }
         let defaults = &self.settings.defaults;
         let mut wanted = match spec::with_start(&agent.spec, start, defaults) {
             Ok(wanted) => wanted,
-            Err(bad) => return Ok(Effect::text(bad.to_string())),
+            Err(bad) => return Ok(Effect::private(bad.to_string())),
         };
         if !agent.spec.suspend {
             let hearing = self.hearing(&agent, &line.conversation).await?;
@@ -78,14 +78,14 @@ impl Commands {
         }
         let differs = differences(&agent.spec, &wanted);
         if let Err(fault) = defaults.check_move(&json(&agent.spec), &json(&wanted)) {
-            return Ok(Effect::text(replies::faults(Asked::Start, &fault.into())));
+            return Ok(Effect::private(replies::faults(Asked::Start, &fault.into())));
         }
         wanted.suspend = false;
         let mut resumed = agent.clone();
         resumed.spec = wanted;
         let object: AnyObject = resumed.clone().into();
         if let Err(faults) = admit::update(&agent.into(), &object) {
-            return Ok(Effect::text(replies::faults(Asked::Start, &faults)));
+            return Ok(Effect::private(replies::faults(Asked::Start, &faults)));
         }
         let hearing = self.hearing(&resumed, &line.conversation).await?;
         let text = replies::resumed(&resumed, &differs, hearing);

@@ -4,20 +4,25 @@
 //! goes. Two messages at the same instant are queued in the order in which they commit. It holds only
 //! on top of the Agent that was read, so that no turn is queued for one that was stopped meanwhile.
 
-use super::{Answer, Commands, Effect, Incoming, find::Found};
+use super::{Answer, Commands, Effect, Incoming, Via, find::Found};
 use crate::{
     access::quote::fenced,
     chat::{
         grammar::Target,
-        help, replies,
-        route::{Listener, Route, route},
+        help,
+        outbox::delivery_id,
+        replies,
+        route::{Listener, Route, listens, route},
+        tag::Tag,
     },
     resource::{Agent, FRESH_SESSION_AFTER},
-    store::{Error, Expect, Op, Part, Turn, TurnState},
+    store::{Delivery, DeliveryState, Error, Expect, Op, Part, Receipt, Turn, TurnState},
 };
 
 /// How far back `/od-retry` looks for a turn that went wrong.
 const LOOK_BACK: usize = 50;
+/// How far back a button's turn is looked for: as many as are kept.
+const TAGGED: usize = 1_000;
 
 impl Commands {
     /// A line that is no command.
@@ -38,22 +43,59 @@ impl Commands {
                 let agent = agents.iter().find(|agent| agent.metadata.name == name);
                 match agent {
                     Some(agent) => self.queue(agent, &text, line),
-                    None => Effect::text(help::nobody_listens()),
+                    None => Effect::private(help::nobody_listens()),
                 }
             }
             // Files speak for themselves.
             Route::Empty(name) if with_files => {
                 match agents.iter().find(|agent| agent.metadata.name == name) {
                     Some(agent) => self.queue(agent, "", line),
-                    None => Effect::text(help::nobody_listens()),
+                    None => Effect::private(help::nobody_listens()),
                 }
             }
-            Route::Suspended(name) => Effect::text(replies::asleep_for_good(&name)),
-            Route::Empty(name) => Effect::text(replies::nothing_said(&name)),
-            Route::AllSuspended(names) => Effect::text(replies::all_asleep(&names)),
-            Route::Which(names) => Effect::text(replies::which(&names)),
-            Route::Nobody => Effect::text(help::nobody_listens()),
+            Route::Suspended(_) | Route::AllSuspended(_) | Route::Empty(_) | Route::Nobody
+                if line.via == Via::Overheard =>
+            {
+                self.overheard(&agents, line).await?
+            }
+            Route::Suspended(name) => Effect::private(replies::asleep_for_good(&name)),
+            Route::Empty(name) => Effect::private(replies::nothing_said(&name)),
+            Route::AllSuspended(names) => Effect::private(replies::all_asleep(&names)),
+            // A terminal has no buttons.
+            Route::Which(names) if line.is_console() => Effect::private(replies::which(&names)),
+            Route::Which(names) => {
+                let answer = Answer::Choice { text: text.to_owned(), names };
+                Effect { ops: Vec::new(), answer }
+            }
+            Route::Nobody => Effect::private(help::nobody_listens()),
         })
+    }
+
+    /// Something that people said to each other, where no agent works: nobody is told anything,
+    /// save how to go on with an agent that was stopped here, once for each time that it was.
+    async fn overheard(&self, agents: &[Agent], line: &Incoming) -> Result<Effect, Error> {
+        let place = &line.conversation;
+        let stopped: Vec<&Agent> = agents
+            .iter()
+            .filter(|agent| !agent.metadata.is_deleting() && listens(&agent.spec.channels, place))
+            .collect();
+        if stopped.is_empty() || stopped.iter().any(|agent| !agent.spec.suspend) {
+            return Ok(Effect::nothing());
+        }
+        let mut key = format!("told/{}/{}", place.platform, place.channel);
+        for agent in &stopped {
+            key.push_str(&format!("/{}.{}", agent.metadata.uid, agent.metadata.generation));
+        }
+        if self.store.receipt(&key).await?.is_some() {
+            return Ok(Effect::nothing());
+        }
+        let names: Vec<String> = stopped.iter().map(|agent| agent.metadata.name.clone()).collect();
+        let text = match names.as_slice() {
+            [name] => replies::asleep_for_good(name),
+            _ => replies::all_asleep(&names),
+        };
+        let receipt = Receipt { key, effect: "deliveries/told".to_owned() };
+        Ok(Effect::told(vec![Op::Receipt(receipt)], text))
     }
 
     pub(super) async fn send(
@@ -70,13 +112,13 @@ impl Commands {
     }
 
     /// A new turn for an agent, if it takes any.
-    fn queue(&self, agent: &Agent, text: &str, line: &Incoming) -> Effect {
+    pub(super) fn queue(&self, agent: &Agent, text: &str, line: &Incoming) -> Effect {
         let name = &agent.metadata.name;
         if agent.metadata.is_deleting() {
-            return Effect::text(replies::going(name));
+            return Effect::private(replies::going(name));
         }
         if agent.spec.suspend {
-            return Effect::text(replies::asleep_for_good(name));
+            return Effect::private(replies::asleep_for_good(name));
         }
         let text = format!("{}{text}", fenced(&line.context));
         let turn = Turn { attachments: line.attachments.clone(), ..self.turn(agent, &text, line) };
@@ -95,11 +137,14 @@ impl Commands {
     pub(super) async fn cancel(
         &self,
         target: &Target,
+        which: Option<&Tag>,
         only_own: bool,
         line: &Incoming,
     ) -> Result<Option<Effect>, Error> {
         Ok(Some(match self.find(target).await? {
-            Ok(Found::Agent(agent)) => return self.cancel_turn(&agent, only_own, line).await,
+            Ok(Found::Agent(agent)) => {
+                return self.cancel_turn(&agent, which, only_own, line).await;
+            }
             Ok(Found::Job(_)) if only_own => return Ok(None),
             Ok(Found::Job(job)) => Self::cancel_job(job),
             Err(answer) => answer,
@@ -110,6 +155,7 @@ impl Commands {
     async fn cancel_turn(
         &self,
         agent: &Agent,
+        which: Option<&Tag>,
         only_own: bool,
         line: &Incoming,
     ) -> Result<Option<Effect>, Error> {
@@ -117,11 +163,25 @@ impl Commands {
         let open = self.store.open_turns(&agent.metadata.uid).await?;
         let me = line.principal();
         let theirs = |turn: &&Turn| !only_own || turn.user.as_ref() == Some(&me);
-        let at_it = open.iter().find(|turn| turn.state != TurnState::Queued && theirs(turn));
-        let Some(turn) = at_it.or_else(|| open.iter().find(theirs)) else {
+        let meant = match which {
+            Some(tag) => open.iter().find(|turn| tag.names(&Tag::of_id(&turn.id))),
+            None => {
+                let at_it =
+                    open.iter().find(|turn| turn.state != TurnState::Queued && theirs(turn));
+                at_it.or_else(|| open.iter().find(theirs))
+            }
+        };
+        let Some(turn) = meant else {
+            if let Some(tag) = which {
+                let over = self.turn_of(agent, tag).await?;
+                return Ok(Some(Effect::private(replies::is_over(name, over.as_ref()))));
+            }
             let nothing = Effect::text(replies::cancelled(name, None, 0));
             return Ok(open.is_empty().then_some(nothing));
         };
+        if !theirs(&turn) {
+            return Ok(None);
+        }
         let behind = open.iter().filter(|other| other.n > turn.n).count();
         let text = replies::cancelled(name, Some(turn), behind);
         if turn.cancelled_by.is_some() {
@@ -137,11 +197,12 @@ impl Commands {
         &self,
         target: &Target,
         force: bool,
+        which: Option<&Tag>,
         line: &Incoming,
     ) -> Result<Effect, Error> {
         Ok(match self.find(target).await? {
-            Ok(Found::Agent(agent)) => self.retry_turn(&agent, force, line).await?,
-            Ok(Found::Job(job)) => self.retry_job(&job, line).await?,
+            Ok(Found::Agent(agent)) => self.retry_turn(&agent, force, which, line).await?,
+            Ok(Found::Job(job)) => self.retry_job(&job, which, line).await?,
             Err(answer) => answer,
         })
     }
@@ -151,14 +212,15 @@ impl Commands {
         &self,
         agent: &Agent,
         force: bool,
+        which: Option<&Tag>,
         line: &Incoming,
     ) -> Result<Effect, Error> {
         let name = &agent.metadata.name;
         if agent.metadata.is_deleting() {
-            return Ok(Effect::text(replies::going(name)));
+            return Ok(Effect::private(replies::going(name)));
         }
         if agent.spec.suspend {
-            return Ok(Effect::text(replies::asleep_for_good(name)));
+            return Ok(Effect::private(replies::asleep_for_good(name)));
         }
         let mut ops = vec![Op::unchanged(agent.clone())];
         if force {
@@ -168,21 +230,60 @@ impl Commands {
             let (object, part) = (fresh.into(), Part::Desired);
             ops.push(Op::Write { object, part, expect: Expect::SameVersion });
         }
-        let last = self.store.last_turns(&agent.metadata.uid, LOOK_BACK).await?;
-        let wrong = last.into_iter().find(|turn| {
-            turn.origin.is_none()
-                && matches!(
-                    turn.state,
-                    TurnState::Interrupted | TurnState::Failed | TurnState::Cancelled
-                )
-        });
-        let Some(wrong) = wrong else {
-            return Ok(Effect::told(ops, replies::nothing_to_retry(name, force)));
+        let wrong = match which {
+            Some(tag) => self.turn_of(agent, tag).await?,
+            None => {
+                let last = self.store.last_turns(&agent.metadata.uid, LOOK_BACK).await?;
+                last.into_iter().find(|turn| turn.origin.is_none() && went_wrong(turn))
+            }
         };
+        let wrong = match (wrong, which) {
+            (Some(turn), _) if went_wrong(&turn) => turn,
+            (over, Some(_)) => return Ok(Effect::private(replies::is_over(name, over.as_ref()))),
+            (_, None) => return Ok(Effect::told(ops, replies::nothing_to_retry(name, force))),
+        };
+        if which.is_some() {
+            let Some(receipt) = self.once("retried", &wrong.id).await? else {
+                return Ok(Effect::private(replies::retried_already(name, &wrong.text)));
+            };
+            ops.push(Op::Receipt(receipt));
+            ops.extend(self.shown_again(&wrong, line).await?);
+        }
         let turn =
             Turn { attachments: wrong.attachments.clone(), ..self.turn(agent, &wrong.text, line) };
         let answer = Answer::Turn { id: turn.id.clone() };
         ops.push(Op::AddTurn(turn));
         Ok(Effect { ops, answer })
     }
+
+    /// The turn that a tag names, among those that are kept.
+    async fn turn_of(&self, agent: &Agent, tag: &Tag) -> Result<Option<Turn>, Error> {
+        let last = self.store.last_turns(&agent.metadata.uid, TAGGED).await?;
+        Ok(last.into_iter().find(|turn| tag.names(&Tag::of_id(&turn.id))))
+    }
+
+    /// A receipt that lets a press of a button do something once; none where one did.
+    pub(super) async fn once(&self, what: &str, id: &str) -> Result<Option<Receipt>, Error> {
+        let key = format!("{what}/{id}");
+        let taken = self.store.receipt(&key).await?.is_some();
+        Ok((!taken).then(|| Receipt { key, effect: format!("{what}/{id}") }))
+    }
+
+    /// Has the message of a turn that is done again shown once more, without its button.
+    async fn shown_again(&self, turn: &Turn, line: &Incoming) -> Result<Option<Op>, Error> {
+        let place = turn.conversation.as_ref().unwrap_or(&line.conversation);
+        let delivery = self.store.delivery(&delivery_id(&turn.id, place)).await?;
+        let mut done = delivery.filter(|delivery| delivery.state == DeliveryState::Done);
+        // What is kept no longer cannot be shown again.
+        if let Some(sprite) = &turn.sprite_uid
+            && self.store.held(sprite, None).await?.run == 0
+        {
+            done = None;
+        }
+        Ok(done.map(|delivery| Op::Delivery(Delivery { state: DeliveryState::Open, ..delivery })))
+    }
+}
+
+fn went_wrong(turn: &Turn) -> bool {
+    matches!(turn.state, TurnState::Interrupted | TurnState::Failed | TurnState::Cancelled)
 }

@@ -27,7 +27,11 @@ pub use verb::Verb;
 pub(crate) use verb::nearest;
 use verb::{NOT_BUILT, nearest_command};
 
-use crate::resource::Kind;
+use crate::{chat::tag::Tag, resource::Kind};
+
+/// The command that stands behind buttons which ask whom a message is for. Nobody types it, so
+/// help does not have it.
+pub const PICK: &str = "od-pick";
 
 /// What a line means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,13 +67,20 @@ pub enum Command {
     /// Show the last lines of an agent or a job.
     Logs(Target),
     /// End what an agent or a job is at.
-    Cancel(Target),
+    Cancel {
+        /// The agent or job.
+        target: Target,
+        /// The very turn, as a button names it.
+        which: Option<Tag>,
+    },
     /// Do what failed again.
     Retry {
         /// The agent or job.
         target: Target,
         /// Whether an agent gets a new session for that.
         force: bool,
+        /// The very turn or job, as a button names it: done again at most once.
+        which: Option<Tag>,
     },
     /// Answer what an agent asks for.
     Approve {
@@ -77,6 +88,13 @@ pub enum Command {
         target: Target,
         /// The answer, byte for byte; see [`super::answer`]. Empty for a plain yes.
         words: String,
+    },
+    /// Say whom a message is for that several agents could have been meant by.
+    Pick {
+        /// The delivery that asks.
+        delivery: String,
+        /// Which agent, from 1 on.
+        n: usize,
     },
     /// Change fields of a spec.
     Set {
@@ -110,14 +128,15 @@ impl Command {
     pub fn verb(&self) -> Verb {
         match self {
             Self::Start(_) => Verb::Start,
-            Self::Send { .. } => Verb::Send,
+            // A pick says a message after all.
+            Self::Send { .. } | Self::Pick { .. } => Verb::Send,
             Self::Stop(_) => Verb::Stop,
             Self::List => Verb::List,
             Self::Run(_) => Verb::Run,
             Self::Jobs => Verb::Jobs,
             Self::Status(_) => Verb::Status,
             Self::Logs(_) => Verb::Logs,
-            Self::Cancel(_) => Verb::Cancel,
+            Self::Cancel { .. } => Verb::Cancel,
             Self::Retry { .. } => Verb::Retry,
             Self::Approve { .. } => Verb::Approve,
             Self::Set { .. } => Verb::Set,
@@ -162,6 +181,9 @@ pub fn parse(text: &str) -> Result<Line, Refusal> {
     if let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.name() == name) {
         return arguments(verb, rest).map(Line::Command);
     }
+    if name == PICK {
+        return pick(rest).map(Line::Command);
+    }
     if let Some(known) = NOT_BUILT.into_iter().find(|known| *known == name) {
         return Err(Refusal::NotBuilt(known));
     }
@@ -190,7 +212,7 @@ fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
         Verb::Whoami => words::<0>(verb, rest).map(|_| Command::Whoami),
         Verb::Status => target(verb, rest).map(Command::Status),
         Verb::Logs => target(verb, rest).map(Command::Logs),
-        Verb::Cancel => target(verb, rest).map(Command::Cancel),
+        Verb::Cancel => cancel(rest),
         Verb::Delete => target(verb, rest).map(Command::Delete),
         Verb::Retry => retry(rest),
         Verb::Approve => {
@@ -235,15 +257,40 @@ fn stop(rest: &str) -> Result<Command, Refusal> {
     }
 }
 
+fn cancel(rest: &str) -> Result<Command, Refusal> {
+    let (words, which) = tagged::<1>(Verb::Cancel, rest)?;
+    Ok(Command::Cancel { target: target(Verb::Cancel, &words.join(" "))?, which })
+}
+
+fn pick(rest: &str) -> Result<Command, Refusal> {
+    let mut words = rest.split_whitespace();
+    match (words.next(), words.next().and_then(|n| n.parse().ok()), words.next()) {
+        (Some(delivery), Some(n), None) => Ok(Command::Pick { delivery: delivery.to_owned(), n }),
+        _ => Err(Refusal::Pick),
+    }
+}
+
+/// At most `N` words, and the tag behind them.
+fn tagged<const N: usize>(verb: Verb, rest: &str) -> Result<(Vec<&str>, Option<Tag>), Refusal> {
+    let last = rest.split_whitespace().next_back().unwrap_or_default();
+    match Tag::read(last) {
+        Some(tag) => {
+            let front = rest.trim_end().strip_suffix(last).unwrap_or(rest);
+            Ok((words::<N>(verb, front)?, Some(tag)))
+        }
+        None => Ok((words::<N>(verb, rest)?, None)),
+    }
+}
+
 /// The flag may stand on either side of the name.
 fn retry(rest: &str) -> Result<Command, Refusal> {
-    let words = words::<2>(Verb::Retry, rest)?;
+    let (words, which) = tagged::<2>(Verb::Retry, rest)?;
     let (forces, names): (Vec<&str>, Vec<&str>) =
         words.into_iter().partition(|word| flags::is_flag(word, "force"));
     let target = target(Verb::Retry, &names.join(" "))?;
     match forces.len() {
         2.. => Err(Refusal::Twice("--force")),
-        count => Ok(Command::Retry { target, force: count == 1 }),
+        count => Ok(Command::Retry { target, force: count == 1, which }),
     }
 }
 

@@ -68,6 +68,9 @@ pub enum Refusal {
     /// A runtime that is not built.
     #[error("--runtime fly is not supported yet; this version has local")]
     RuntimeNotBuilt,
+    /// A choice that no button makes.
+    #[error("/od-pick belongs to buttons; begin your message with the name of the agent instead")]
+    Pick,
     /// A change of nothing.
     #[error("there is no change; write field=value, as in /od-set api-bot budget.usd=5")]
     NoChange,

@@ -88,7 +88,8 @@ fn what_is_one_word_and_a_flag_is_read_in_any_order() {
     assert_eq!(parse("/od-stop —all Everywhere"), stop(Stop::Everywhere));
     let stray = Refusal::TooMuch { verb: Verb::Stop, extra: "here".into() };
     assert_eq!(parse("/od-stop --all here"), Err(stray));
-    let retry = |force| Ok(Line::Command(Command::Retry { target: named("a"), force }));
+    let retry =
+        |force| Ok(Line::Command(Command::Retry { target: named("a"), force, which: None }));
     assert_eq!(parse("/od-retry a"), retry(false));
     assert_eq!(parse("/od-retry a --force"), retry(true));
     assert_eq!(parse("/od-retry –force a"), retry(true));

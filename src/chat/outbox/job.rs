@@ -8,7 +8,12 @@ use super::{
 };
 use crate::{
     ambient::{between, later},
-    chat::{commands::sprites_of, platform::Capabilities, transcript::Transcript},
+    chat::{
+        buttons::{About, of_wrong},
+        commands::sprites_of,
+        platform::Capabilities,
+        transcript::Transcript,
+    },
     reconcile::Error,
     resource::{AnyObject, Detail, Job, Kind},
     store::{Cursor, Delivery},
@@ -52,7 +57,14 @@ impl Outbox {
                 self.end_questions(rendering, &uid).await?;
             }
             let end = rendering.transcript.end(job, read.whole);
-            Ok(rendering.whole(&end))
+            let line = rendering.transcript.blank().end(job, read.whole);
+            let frames = rendering.whole(&end, &line);
+            let succeeded = job.status.phase == "Succeeded" || conditions.is_true("Complete");
+            if succeeded || self.was_retried(&job.metadata.uid).await? {
+                return Ok(frames);
+            }
+            let about = About { kind: Kind::Job, name: &job.metadata.name };
+            Ok(frames.with(of_wrong(about, &job.metadata.uid)))
         } else {
             Ok(rendering.growing("", Some(left)))
         }
@@ -122,7 +134,8 @@ impl Outbox {
             self.end_questions(rendering, &uid).await?;
         }
         let end = rendering.transcript.deleted(name);
-        Ok(rendering.whole(&end))
+        let line = rendering.transcript.blank().deleted(name);
+        Ok(rendering.whole(&end, &line))
     }
 }
 

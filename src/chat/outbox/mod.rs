@@ -22,16 +22,25 @@
 //! What was rendered already is kept in memory, so that each event is read once. After a
 //! restart it is made again from the store, the same (see [`super::transcript`]).
 //!
-//! [`post`] moves messages, [`rendering`] holds what is to stand in them, [`job`] and [`turn`]
-//! render what a delivery is about, [`wanted`] makes the deliveries that nobody's command made:
+//! - What is for one person alone is whispered where the platform can, in one go.
+//! - Past the most messages that a platform's reader should scroll through, the rest is a file:
+//!   posted like any message, under a nonce, its id committed.
+//!
+//! [`post`] moves messages and [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
+//! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
+//! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
 
+mod choice;
+mod farewell;
 mod job;
 mod names;
+mod pages;
 mod post;
 mod rendering;
 mod turn;
 mod wanted;
+mod whisper;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -40,6 +49,8 @@ use std::{
 };
 
 use async_trait::async_trait;
+pub use choice::CHOICE_TIME;
+use farewell::Gone;
 pub use names::{channel_of, conversation_of, delivery_id};
 use rendering::{Frames, Rendering, fixed};
 use wanted::Wanted;
@@ -82,6 +93,8 @@ struct Memory {
     posted: HashMap<String, String>,
     /// Deliveries that Jobs ask for, by id.
     wanted: HashMap<String, Wanted>,
+    /// Agents that go or are gone, by uid, with their names and where they listened.
+    gone: HashMap<String, Gone>,
     /// The deliveries that show a Job, an Agent's turn or a Sprite's output, by its uid.
     watchers: HashMap<String, BTreeSet<String>>,
     /// Deliveries that wait for an earlier one.
@@ -131,6 +144,11 @@ impl Outbox {
         self.memory().watchers.entry(uid.to_owned()).or_default().insert(id.to_owned());
     }
 
+    /// Whether a turn or job was done again by its button.
+    async fn was_retried(&self, id: &str) -> Result<bool, Error> {
+        Ok(self.store.receipt(&format!("retried/{id}")).await?.is_some())
+    }
+
     /// The deliveries that show something of an object.
     fn watchers(&self, uid: &str) -> Vec<(String, Wake)> {
         let memory = self.memory();
@@ -156,6 +174,7 @@ impl Outbox {
                     }
                 }
             }
+            Subject::Choice { names, .. } => Ok(self.choice_frames(delivery, names, capabilities)),
             Subject::Turn { id } => self.turn_frames(delivery, id, capabilities, rendering).await,
         }
     }
@@ -199,7 +218,14 @@ impl Controller for Outbox {
                 let owner = sprite.metadata.controller();
                 owner.map_or_else(Vec::new, |owner| self.watchers(&owner.uid))
             }
-            AnyObject::Agent(agent) => self.watchers(&agent.metadata.uid),
+            AnyObject::Agent(agent) => {
+                let mut keys = self.watchers(&agent.metadata.uid);
+                let is_gone = change.kind == ChangeKind::Deleted || agent.metadata.is_deleting();
+                if is_gone && let Some(key) = self.leaves(agent) {
+                    keys.push((key, Wake::Observation));
+                }
+                keys
+            }
         }
     }
 
@@ -240,6 +266,10 @@ impl Controller for Outbox {
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         if let Some(agent) = wanted::agent_of_key(key) {
             self.create_for_turns(agent).await?;
+            return Ok(Next::Done);
+        }
+        if let Some(uid) = farewell::uid_of_key(key) {
+            self.tell_gone(uid).await?;
             return Ok(Next::Done);
         }
         let Some(delivery) = self.store.delivery(key).await? else {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Outbox, rendering::Rendering};
+use super::{Outbox, rendering::Rendering, whisper::Whispered};
 use crate::{
-    chat::platform::{self, Capabilities, Content, Nonce, Platform, Post},
+    chat::platform::{self, Capabilities, Content, Nonce, Platform, Post, Upload},
     reconcile::{Error, Next},
     store::{Delivery, DeliveryState},
 };
@@ -21,6 +21,8 @@ const PARKED: Duration = Duration::from_secs(60);
 enum Posted {
     Yes(Box<Delivery>),
     No(Next),
+    /// The platform will not take the file.
+    NoFile(Box<Delivery>, String),
 }
 
 impl Outbox {
@@ -35,7 +37,7 @@ impl Outbox {
     }
 
     /// Ends a delivery that cannot be shown, with the reason.
-    async fn give_up(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
+    pub(super) async fn give_up(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
         tracing::warn!(delivery = delivery.id, "not shown: {why}");
         delivery.state = DeliveryState::Done;
         delivery.note = why;
@@ -52,14 +54,26 @@ impl Outbox {
     ) -> Result<Next, Error> {
         let id = delivery.id.clone();
         let capabilities = platform.capabilities();
+        let is_aside = delivery.only_for.is_some() && capabilities.whispers;
+        if is_aside {
+            if delivery.messages.is_empty() && self.must_wait(&delivery).await? {
+                self.memory().waiting.insert(id);
+                return Ok(Next::After(LOOK_AGAIN));
+            }
+            delivery = match self.whisper(delivery, platform, &capabilities).await? {
+                Whispered::Yes(next) => return Ok(next),
+                Whispered::No(delivery) => *delivery,
+            };
+        }
         if delivery.messages.is_empty() {
             if self.must_wait(&delivery).await? {
                 self.memory().waiting.insert(id);
                 return Ok(Next::After(LOOK_AGAIN));
             }
-            delivery = match self.post(delivery, platform).await? {
+            delivery = match self.post(delivery, platform, None).await? {
                 Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
+                Posted::NoFile(delivery, why) => return self.give_up(*delivery, why).await,
             };
         }
         for _ in 0..MESSAGES {
@@ -67,23 +81,29 @@ impl Outbox {
             let at = delivery.messages.len() - 1;
             // A message that stands in front of what is to be shown is complete.
             let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
-            let more = at + 1 < frames.first + frames.texts.len();
-            let last = frames.ended && !more;
+            let end = frames.first + frames.texts.len();
+            let more = at + 1 < end;
+            // The file is the last that comes; it needs no edit.
+            let has_file = frames.file.is_some() && at + 1 == end;
+            let last = frames.ended && !more && !has_file;
             if text.is_none() && last {
                 // What these messages showed cannot be made again; nothing more comes.
                 delivery.state = DeliveryState::Done;
                 delivery = self.write("chat.commit-shown", delivery).await?;
             }
             if let Some(text) = text {
-                let actions = if more { Vec::new() } else { frames.actions.clone() };
+                let mut actions = if more { Vec::new() } else { frames.actions.clone() };
+                actions.truncate(capabilities.buttons);
                 let content = Content { text: text.clone(), actions };
-                let hash = hash(&content, last);
+                let is_final = last || has_file;
+                let hash = hash(&content, is_final);
                 if hash != delivery.hash {
-                    if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !last && !more) {
+                    if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !is_final && !more)
+                    {
                         return Ok(Next::After(wait));
                     }
                     let message = &delivery.messages[at];
-                    let edit = platform.edit(&delivery.conversation, message, &content, last);
+                    let edit = platform.edit(&delivery.conversation, message, &content, is_final);
                     match self.ambient.step("chat.edit", edit).await {
                         Ok(()) => {}
                         Err(platform::Error::Unreachable(why)) => {
@@ -116,18 +136,44 @@ impl Outbox {
             if last && delivery.state == DeliveryState::Done {
                 return Ok(Next::Done);
             }
-            if !more {
+            if !more && !has_file {
                 return Ok(frames.again.map_or(Next::Done, Next::After));
             }
             if let Some(rendering) = rendering {
                 delivery.shown = rendering.cursor;
             }
-            delivery = match self.post(delivery, platform).await? {
+            let file = frames.file.as_ref().filter(|_| has_file);
+            delivery = match self.post(delivery, platform, file).await? {
                 Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
+                Posted::NoFile(delivery, why) => {
+                    let text = text.map_or("", String::as_str);
+                    return self.without_file(*delivery, platform, text, why).await;
+                }
             };
         }
         Ok(Next::After(Duration::ZERO))
+    }
+
+    /// The platform took no file: the last message says so, and where all of it is.
+    async fn without_file(
+        &self,
+        delivery: Delivery,
+        platform: &dyn Platform,
+        text: &str,
+        why: String,
+    ) -> Result<Next, Error> {
+        let text =
+            format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it");
+        if let Some(message) = delivery.messages.last() {
+            let content = Content::from(text.as_str());
+            let edit = platform.edit(&delivery.conversation, message, &content, true);
+            match self.ambient.step("chat.edit", edit).await {
+                Ok(()) | Err(platform::Error::Gone(_) | platform::Error::Rejected(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.give_up(delivery, why).await
     }
 
     /// How long to wait before the next edit, if at all.
@@ -144,13 +190,23 @@ impl Outbox {
         }))
     }
 
-    /// Posts the delivery's next message as a placeholder, and commits its id.
-    async fn post(&self, mut delivery: Delivery, platform: &dyn Platform) -> Result<Posted, Error> {
+    /// Posts the delivery's next message, as a placeholder or a file, and commits its id.
+    async fn post(
+        &self,
+        mut delivery: Delivery,
+        platform: &dyn Platform,
+        file: Option<&Upload>,
+    ) -> Result<Posted, Error> {
         let nonce = Nonce { delivery: delivery.id.clone(), index: delivery.messages.len() };
-        let message = match self.place(&delivery, platform, &nonce).await {
+        let message = match self.place(&delivery, platform, &nonce, file).await {
             Ok(message) => message,
             Err(platform::Error::Unreachable(why)) => {
                 return self.park(delivery, why).await.map(Posted::No);
+            }
+            Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_)))
+                if file.is_some() =>
+            {
+                return Ok(Posted::NoFile(Box::new(delivery), error.to_string()));
             }
             Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
                 return self.give_up(delivery, error.to_string()).await.map(Posted::No);
@@ -175,6 +231,7 @@ impl Outbox {
         delivery: &Delivery,
         platform: &dyn Platform,
         nonce: &Nonce,
+        file: Option<&Upload>,
     ) -> Result<String, platform::Error> {
         let capabilities = platform.capabilities();
         if let Some(message) = self.memory().posted.get(&nonce.to_string()) {
@@ -194,7 +251,11 @@ impl Outbox {
             text: capabilities.placeholder,
             nonce,
         };
-        let message = match self.ambient.step("chat.post", platform.post(&post)).await {
+        let answer = match file {
+            Some(file) => self.ambient.step("chat.upload", platform.upload(&post, file)).await,
+            None => self.ambient.step("chat.post", platform.post(&post)).await,
+        };
+        let message = match answer {
             // Nothing happened, so nothing needs to be looked up.
             Err(error @ (platform::Error::Unreachable(_) | platform::Error::RateLimited(_)))
                 if !suspect =>

@@ -1,25 +1,29 @@
 //! What is to stand in a delivery's messages, as far as it was read.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use sprite_reporter::wire::EventBody;
 
-use super::{Outbox, PAGE, PIECES};
+use super::{Outbox, PAGE, PIECES, pages::Pages};
 use crate::{
     chat::{
-        platform::{Action, Capabilities, Markup},
+        buttons::{self, About, Waiting},
+        dialect::translate,
+        platform::{Action, Capabilities, Markup, Upload},
         replies,
-        split::{Piece, Splitter},
+        split::Splitter,
+        tag::Tag,
         transcript::{Transcript, asked_line},
     },
     reconcile::Error,
+    resource::Kind,
     store::{Approval, ApprovalState, Cursor, OutputRow},
 };
 
 /// A transcript as far as it was read.
 pub(super) struct Rendering {
     pub(super) transcript: Transcript,
-    splitter: Splitter,
+    pages: Pages,
     /// The sprite that is read, and how far.
     pub(super) sprite: Option<String>,
     pub(super) cursor: Cursor,
@@ -27,12 +31,8 @@ pub(super) struct Rendering {
     pub(super) is_read: bool,
     /// The questions of which it is not told yet what became of them, in their order.
     asked: Vec<Asked>,
-    /// Complete pieces that do not stand in the conversation yet.
-    ready: VecDeque<String>,
-    /// The number of the first of them.
-    first: usize,
-    /// The number of the message that is still edited: those in front of it are complete.
-    standing: usize,
+    /// When something was last heard, on the clock that never runs back.
+    pub(super) heard: Option<Duration>,
 }
 
 /// A question that waits.
@@ -42,12 +42,16 @@ struct Asked {
     request: String,
     /// The question, for where the transcript does not show it before its end.
     line: String,
+    /// What its buttons are made of, while the ledger says that it waits.
+    waiting: Option<Waiting>,
 }
 
 /// What is to stand in the messages from number `first` on.
 pub(super) struct Frames {
     pub(super) first: usize,
     pub(super) texts: Vec<String>,
+    /// What comes behind them as a file.
+    pub(super) file: Option<Upload>,
     /// The buttons below the last of them.
     pub(super) actions: Vec<Action>,
     /// Whether nothing more will come.
@@ -71,48 +75,62 @@ pub(super) enum Stopped {
 pub(super) fn fixed(first: usize, text: &str, capabilities: &Capabilities) -> Frames {
     let text = match capabilities.markup {
         Markup::Plain => replies::plain(text),
-        Markup::Markdown => text.to_owned(),
+        Markup::Markdown => translate(capabilities.dialect, text),
     };
     let splitter = Splitter::new(capabilities.max_message, capabilities.unit, capabilities.markup);
     let texts = splitter.preview(&text).into_iter().map(|piece| piece.text).collect();
-    Frames { first, texts, actions: Vec::new(), ended: true, again: None }
+    Frames { first, texts, ..Frames::default() }
+}
+
+impl Frames {
+    /// The same with these buttons below its last message.
+    pub(super) fn with(self, actions: Vec<Action>) -> Self {
+        Self { actions, ..self }
+    }
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            texts: Vec::new(),
+            file: None,
+            actions: Vec::new(),
+            ended: true,
+            again: None,
+        }
+    }
 }
 
 impl Rendering {
     pub(super) fn new(transcript: Transcript, capabilities: &Capabilities) -> Self {
         Self {
             transcript,
-            splitter: Splitter::new(
-                capabilities.max_message,
-                capabilities.unit,
-                capabilities.markup,
-            ),
+            pages: Pages::new(capabilities),
             sprite: None,
             cursor: Cursor::default(),
             is_read: false,
             asked: Vec::new(),
-            ready: VecDeque::new(),
-            first: 0,
-            standing: 0,
+            heard: None,
         }
     }
 
     pub(super) fn append(&mut self, text: &str) {
-        self.ready.extend(self.splitter.push(text).into_iter().map(|piece| piece.text));
-        self.stand(self.standing);
+        self.pages.append(text);
     }
 
-    /// Forgets the pieces in front of a message: they stand in the conversation, complete.
     pub(super) fn stand(&mut self, index: usize) {
-        self.standing = index;
-        while self.first < index && self.ready.pop_front().is_some() {
-            self.first += 1;
-        }
+        self.pages.stand(index);
     }
 
     /// Whether there is nothing to be shown yet.
     pub(super) fn is_blank(&self) -> bool {
-        self.first == 0 && self.ready.is_empty() && self.splitter.current().text.is_empty()
+        self.pages.is_blank() && self.transcript.for_now("").is_empty()
+    }
+
+    /// Whether somebody's answer is waited for.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Begins with another sprite, or with another place in its output.
@@ -129,21 +147,23 @@ impl Rendering {
         let asked: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
         let asked = asked.join("\n");
         let now = if asked.is_empty() { now } else { &asked };
-        let mut texts: Vec<String> = self.ready.iter().cloned().collect();
-        // A second message would stay when this goes.
-        let open: Vec<Piece> = self.splitter.preview(now);
-        texts.extend(open.into_iter().take(1).map(|piece| piece.text));
-        if self.first == 0 && texts.len() == 1 && texts[0].is_empty() {
-            texts.clear();
-        }
-        Frames { first: self.first, texts, actions: Vec::new(), ended: false, again }
+        let now = self.transcript.for_now(now);
+        let laid = self.pages.growing(&now, self.transcript.name());
+        let waiting: Vec<Waiting> =
+            self.asked.iter().filter_map(|asked| asked.waiting.clone()).collect();
+        let actions = buttons::of_waiting(self.about(), &waiting);
+        Frames { first: laid.first, texts: laid.texts, file: None, actions, ended: false, again }
     }
 
-    /// What is to be shown, with its end.
-    pub(super) fn whole(&self, end: &str) -> Frames {
-        let mut texts: Vec<String> = self.ready.iter().cloned().collect();
-        texts.extend(self.splitter.preview(end).into_iter().map(|piece| piece.text));
-        Frames { first: self.first, texts, actions: Vec::new(), ended: true, again: None }
+    /// What is to be shown, with its end; `line` is the end without what closes open blocks.
+    pub(super) fn whole(&self, end: &str, line: &str) -> Frames {
+        let laid = self.pages.whole(end, line, self.transcript.name());
+        Frames { first: laid.first, texts: laid.texts, file: laid.file, ..Frames::default() }
+    }
+
+    fn about(&self) -> About<'_> {
+        let kind = if self.transcript.is_of_job() { Kind::Job } else { Kind::Agent };
+        About { kind, name: self.transcript.name() }
     }
 
     /// Takes one event over.
@@ -160,14 +180,22 @@ impl Rendering {
             true => asked_line(self.transcript.name(), false, &row.event.body),
             false => String::new(),
         };
-        self.asked.push(Asked { at: row.cursor(), request: request.clone(), line });
+        self.asked.push(Asked { at: row.cursor(), request: request.clone(), line, waiting: None });
     }
 
     /// Tells what became of the questions that were resolved when no more than this was held.
     fn tell_resolved(&mut self, ledger: &[Approval], upto: Cursor) {
         let mut told: Vec<(Cursor, Option<&Approval>)> = Vec::new();
-        self.asked.retain(|asked| {
+        self.asked.retain_mut(|asked| {
             let row = asked.row(ledger);
+            asked.waiting =
+                row.filter(|row| row.state == ApprovalState::Pending).map(|row| Waiting {
+                    tag: Tag::of_request(&row.sprite_uid, row.run, &row.request),
+                    kind: row.kind,
+                    has_rule: row.rule.is_some(),
+                    questions: row.questions.clone(),
+                    wish: replies::wish(row),
+                });
             let place = match row {
                 Some(row) if row.state == ApprovalState::Pending => return true,
                 // One that was resolved without that place being kept: right behind the question.
@@ -205,7 +233,7 @@ impl Outbox {
         until: impl Fn(&OutputRow) -> bool,
     ) -> Result<Stopped, Error> {
         loop {
-            if rendering.ready.len() >= PIECES {
+            if rendering.pages.waiting() >= PIECES {
                 return Ok(Stopped::Full);
             }
             let rows = self.store.output(sprite, rendering.cursor, PAGE).await?;

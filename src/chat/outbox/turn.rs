@@ -14,9 +14,10 @@ use super::{
 use crate::{
     ambient::{between, later},
     chat::{
-        platform::Capabilities,
+        buttons::{About, of_queued, of_wrong},
+        platform::{Capabilities, Markup},
         replies::waiting_line,
-        transcript::{Transcript, turn_end_line},
+        transcript::{Transcript, seconds, turn_end_line},
     },
     reconcile::Error,
     resource::{Agent, AgentCli, AnyObject, Kind},
@@ -25,6 +26,8 @@ use crate::{
 
 /// How an agent is called that is gone, with its name.
 const NAMELESS: &str = "the agent";
+/// How long an agent is silent before that is told, and how often that is told anew.
+const SILENCE: Duration = Duration::from_secs(15);
 
 impl Outbox {
     pub(super) async fn turn_frames(
@@ -52,7 +55,8 @@ impl Outbox {
             && turn.state.is_final()
             && self.store.held(&sprite, None).await?.run == 0
         {
-            return Ok(forgotten(delivery, &turn, agent.as_ref(), capabilities));
+            let frames = forgotten(delivery, &turn, agent.as_ref(), capabilities);
+            return self.with_retry(frames, &turn, agent.as_ref()).await;
         }
         let rendering = rendering.get_or_insert_with(|| begin(&turn, agent.as_ref(), capabilities));
         rendering.stand(at);
@@ -62,17 +66,30 @@ impl Outbox {
         let held = self.store.held(&sprite, Some(began.run)).await?;
         let is_end = |row: &OutputRow| ends(row, id, began);
         let over = turn.state.is_final();
+        let before = rendering.cursor;
         let stopped = match rendering.is_read {
             true => Stopped::Here,
             false => self.read(rendering, &sprite, is_end).await?,
         };
         rendering.is_read = stopped == Stopped::Here;
         if !over || stopped == Stopped::Full {
-            let now = match rendering.is_blank() {
+            let mut now = match rendering.is_blank() {
                 true => at_it(delivery, rendering.transcript.name()),
                 false => String::new(),
             };
-            return Ok(rendering.growing(&now, None));
+            let mut again = None;
+            let is_chat = capabilities.markup == Markup::Markdown;
+            if is_chat && !over && stopped == Stopped::AtEnd && !rendering.is_asking() {
+                if rendering.cursor != before {
+                    rendering.heard = Some(self.ambient.clock.elapsed());
+                }
+                let (line, look) = self.silence(rendering, &turn);
+                if !line.is_empty() {
+                    now = line;
+                }
+                again = look;
+            }
+            return Ok(rendering.growing(&now, again));
         }
         // An outcome that no event told, of a sprite that may still send what it said.
         let whole = stopped == Stopped::Here || held.finished;
@@ -85,7 +102,9 @@ impl Outbox {
         self.end_questions(rendering, &sprite).await?;
         let line = turn_end_line(rendering.transcript.name(), &turn);
         let end = rendering.transcript.end_of_turn(&line, whole);
-        Ok(rendering.whole(&end))
+        let line = rendering.transcript.blank().end_of_turn(&line, whole);
+        let frames = rendering.whole(&end, &line);
+        self.with_retry(frames, &turn, agent.as_ref()).await
     }
 
     /// A turn that no agent has begun with: why, or how it ended all the same.
@@ -98,26 +117,78 @@ impl Outbox {
     ) -> Result<Frames, Error> {
         let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
         if turn.state.is_final() {
-            return Ok(fixed(0, &turn_end_line(name, turn), capabilities));
+            let frames = fixed(0, &turn_end_line(name, turn), capabilities);
+            return self.with_retry(frames, turn, agent).await;
         }
         let Some(agent) = agent else {
             let text = "the agent was deleted, and nothing was done with that";
             return Ok(fixed(0, text, capabilities));
         };
+        let mut actions = Vec::new();
         let line = match turn.state {
             TurnState::Queued => {
                 let open = self.store.open_turns(&turn.agent_uid).await?;
                 let ahead = open.iter().filter(|other| other.n < turn.n).count();
+                let at = open
+                    .iter()
+                    .find(|other| other.state != TurnState::Queued && other.cancelled_by.is_none());
+                actions = of_queued(name, &turn.id, at.map(|other| other.id.as_str()));
                 let sums = self.store.turn_sums(&turn.agent_uid).await?;
                 waiting_line(agent, ahead, &sums).unwrap_or_default()
             }
-            _ => at_it(delivery, name).trim_end().to_owned(),
+            _ => String::new(),
+        };
+        // What stood there before, such as why it waits, holds no more; and there is nothing to
+        // press.
+        let line = match line.is_empty() {
+            true => {
+                actions.clear();
+                at_it(delivery, name).trim_end().to_owned()
+            }
+            false => line,
         };
         let nothing = Rendering::new(
             Transcript::of_turn(capabilities.markup, name, &turn.id, false),
             capabilities,
         );
-        Ok(nothing.growing(&whole_line(line), None))
+        let frames = nothing.growing(&whole_line(line), None);
+        Ok(frames.with(actions))
+    }
+
+    /// What went wrong can be said again: once, by the button.
+    async fn with_retry(
+        &self,
+        frames: Frames,
+        turn: &Turn,
+        agent: Option<&Agent>,
+    ) -> Result<Frames, Error> {
+        let wrong = [TurnState::Failed, TurnState::Interrupted, TurnState::Cancelled];
+        let Some(agent) = agent.filter(|_| wrong.contains(&turn.state) && turn.origin.is_none())
+        else {
+            return Ok(frames);
+        };
+        if self.was_retried(&turn.id).await? {
+            return Ok(frames);
+        }
+        let about = About { kind: Kind::Agent, name: &agent.metadata.name };
+        Ok(frames.with(of_wrong(about, &turn.id)))
+    }
+
+    /// How long an agent has been at it, where it is silent: in steps, so that little is edited.
+    fn silence(&self, rendering: &mut Rendering, turn: &Turn) -> (String, Option<Duration>) {
+        let elapsed = self.ambient.clock.elapsed();
+        let heard = *rendering.heard.get_or_insert(elapsed);
+        let silent = elapsed.saturating_sub(heard);
+        let Some(started) = turn.started.filter(|_| silent >= SILENCE) else {
+            return (String::new(), Some(SILENCE.saturating_sub(silent)));
+        };
+        let steps = silent.as_secs() / SILENCE.as_secs();
+        let again = SILENCE * u32::try_from(steps + 1).unwrap_or(u32::MAX);
+        // As it was at the step, however often it is looked at within.
+        let since = silent.saturating_sub(SILENCE * u32::try_from(steps).unwrap_or(u32::MAX));
+        let at_it = between(started, self.ambient.clock.now()).saturating_sub(since).as_secs();
+        let at_it = Duration::from_secs(at_it / 5 * 5);
+        (format!("· working for {}", seconds(at_it)), Some(again.saturating_sub(silent)))
     }
 }
 

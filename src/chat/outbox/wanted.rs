@@ -83,7 +83,11 @@ impl Outbox {
                                 keys.extend(self.wanted_by(&job, true));
                             }
                         }
-                        AnyObject::Agent(agent) => keys.push(turns_key(&agent.metadata.uid)),
+                        AnyObject::Agent(agent) => {
+                            keys.push(turns_key(&agent.metadata.uid));
+                            let going = agent.metadata.is_deleting();
+                            keys.extend(going.then(|| self.leaves(&agent)).flatten());
+                        }
                         AnyObject::Sprite(_) => {}
                     }
                 }

@@ -62,6 +62,58 @@ pub(in crate::chat) fn cancelled(name: &str, turn: Option<&Turn>, behind: usize)
     }
 }
 
+/// The answer to a button about a turn or job that is over, or kept no longer.
+pub(in crate::chat) fn is_over(name: &str, turn: Option<&Turn>) -> String {
+    let Some(turn) = turn else {
+        return format!("{name}: that is over, and what became of it is kept no longer");
+    };
+    let what = one_line(&turn.text);
+    match (turn.state, &turn.cancelled_by) {
+        (TurnState::Succeeded, _) => format!("{name} has answered that already: {what}"),
+        (TurnState::Cancelled, Some(by)) => format!("{by} has cancelled that already: {what}"),
+        (TurnState::Cancelled, None) => format!("{name}: that was cancelled already: {what}"),
+        (TurnState::Failed, _) => format!("{name} has failed with that already: {what}"),
+        (TurnState::Interrupted, _) => format!("{name} was interrupted at that already: {what}"),
+        _ => format!("{name} is not done with that: {what}"),
+    }
+}
+
+/// The answer to the second press of Retry.
+pub(in crate::chat) fn retried_already(name: &str, text: &str) -> String {
+    format!(
+        "That is done again already, so nothing was done now: {}; /od-retry {name} does the last \
+         one again that went wrong",
+        one_line(text)
+    )
+}
+
+/// The answer to a choice that was made already.
+pub(in crate::chat) fn chosen_already(text: &str, name: &str) -> String {
+    format!("{name} got that already: {}", one_line(text))
+}
+
+/// What takes the place of a choice that nobody made in time; and the answer to a late one.
+pub(in crate::chat) fn not_chosen(names: &[String]) -> String {
+    let first = names.first().map_or("NAME", String::as_str);
+    format!(
+        "Nobody said for whom this was, so nobody got it. Say it again, with the name in front, as \
+         in {first}: run the tests"
+    )
+}
+
+/// The answer to a choice that is none.
+pub(in crate::chat) fn no_such_choice() -> String {
+    "That button belongs to a message that is kept no longer; say it again".to_owned()
+}
+
+/// What is told once where an agent listened that was deleted.
+pub(in crate::chat) fn nobody_left(name: &str) -> String {
+    format!(
+        "{name} was deleted, and no agent listens here any more; /od-start begins a conversation \
+         with another, /od-list lists those that there are"
+    )
+}
+
 /// The answer to `/od-retry` of an agent where nothing failed.
 pub(in crate::chat) fn nothing_to_retry(name: &str, fresh: bool) -> String {
     if fresh {
@@ -165,6 +217,15 @@ mod tests {
             nothing_to_retry("a", false),
             nothing_to_retry("a", true),
             files_go_with_messages(),
+            is_over("a", None),
+            is_over("a", Some(&turn("fix", TurnState::Succeeded))),
+            is_over("a", Some(&Turn { state: TurnState::Cancelled, ..twice.clone() })),
+            is_over("a", Some(&turn("fix", TurnState::Interrupted))),
+            retried_already("a", "fix\nit"),
+            chosen_already("fix", "a"),
+            not_chosen(&names),
+            no_such_choice(),
+            nobody_left("a"),
         ];
         insta::assert_snapshot!(told.join("\n-----\n"));
     }

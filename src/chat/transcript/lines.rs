@@ -147,6 +147,30 @@ pub fn seconds(length: Duration) -> String {
     }
 }
 
+/// A tool that was used, in one line.
+#[must_use]
+pub fn tool_line(name: &str, title: &str) -> String {
+    match tool_title(name, title) {
+        title if title.is_empty() => format!("→ {name}"),
+        title => format!("→ {name}: {title}"),
+    }
+}
+
+/// What a tool does, without its name, with which some CLIs begin; empty where there is no more.
+pub(super) fn tool_title(name: &str, title: &str) -> String {
+    let title = one_line(title);
+    let title = title.strip_prefix(&format!("{name}: ")).unwrap_or(&title);
+    if title == name { String::new() } else { title.to_owned() }
+}
+
+/// Tools that were used one after the other, in one line: the last one, and how many there were.
+pub(super) fn tools_line(name: &str, count: usize, last: &str) -> String {
+    match count {
+        1 => format!("→ {last}"),
+        _ => format!("→ {last} ({count} tools in a row; /od-logs {name} shows them)"),
+    }
+}
+
 /// The first line of a job's transcript.
 pub(super) fn header(job: &Job) -> String {
     let spec = &job.spec;

@@ -19,10 +19,10 @@ mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
-use lines::header;
 pub use lines::{
-    asked_line, end_line, exit_words, one_line, resolved_line, seconds, turn_end_line,
+    asked_line, end_line, exit_words, one_line, resolved_line, seconds, tool_line, turn_end_line,
 };
+use lines::{header, tool_title, tools_line};
 use sprite_reporter::wire::{EventBody, Exit, Stream};
 
 use super::platform::Markup;
@@ -76,6 +76,17 @@ pub struct Transcript {
     exit: Option<Exit>,
     /// The name of the job, once the header was told, or of the agent.
     name: String,
+    /// Where Markdown is shown: tools that were used one after the other and stand in one line
+    /// once something else comes.
+    run_of_tools: Tools,
+}
+
+/// Tools that were used one after the other.
+#[derive(Debug, Clone, Default)]
+struct Tools {
+    count: usize,
+    /// The last one's line.
+    last: String,
 }
 
 /// With [`Detail::Final`], about the most that is kept of what was printed, in bytes.
@@ -97,6 +108,7 @@ impl Transcript {
             answer: String::new(),
             exit: None,
             name: String::new(),
+            run_of_tools: Tools::default(),
         }
     }
 
@@ -115,6 +127,39 @@ impl Transcript {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether this is a job's.
+    #[must_use]
+    pub fn is_of_job(&self) -> bool {
+        self.scope == Scope::Job
+    }
+
+    /// What stands at the end for the moment, and changes still: the tools that are used one after
+    /// the other, and these lines.
+    #[must_use]
+    pub fn for_now(&self, lines: &str) -> String {
+        // What was said is not shown yet.
+        if self.detail == Detail::Final {
+            return lines.to_owned();
+        }
+        let mut copy = self.clone();
+        let mut out = String::new();
+        if copy.run_of_tools.count > 0 {
+            copy.settle(&mut out);
+        }
+        for line in lines.lines() {
+            copy.line(&mut out, line);
+        }
+        out
+    }
+
+    /// The same with nothing of what was said: for an end that stands alone.
+    #[must_use]
+    pub fn blank(&self) -> Self {
+        let mut copy = Self::new(self.markup, Detail::Stream);
+        copy.name.clone_from(&self.name);
+        copy
     }
 
     /// Whether an event is this transcript's own.
@@ -170,15 +215,11 @@ impl Transcript {
             EventBody::Text { chunk, .. } => self.bytes(&mut out, Block::Text, &chunk.bytes()),
             EventBody::Tool { id, name, title, .. } => {
                 self.tools.insert(id.clone(), name.clone());
-                let title = one_line(title);
-                // Some CLIs begin the title with the name.
-                let prefix = format!("{name}: ");
-                let title = title.strip_prefix(&prefix).unwrap_or(&title);
-                if title.is_empty() || title == name {
-                    self.line(&mut out, &format!("→ {name}"));
-                } else {
-                    self.line(&mut out, &format!("→ {name}: {title}"));
-                }
+                let line = match tool_title(name, title) {
+                    title if title.is_empty() => name.clone(),
+                    title => format!("{name}: {}", self.quoted(&title)),
+                };
+                self.tool(&mut out, line);
             }
             EventBody::ToolEnded { id, failed, .. } => {
                 let name = self.tools.remove(id).unwrap_or_else(|| "the tool".to_owned());
@@ -330,6 +371,7 @@ impl Transcript {
 
     fn forget_answer(&mut self) {
         self.answer.clear();
+        self.run_of_tools = Tools::default();
         self.torn.clear();
         self.block = Block::Line;
         self.at_start = true;
@@ -362,8 +404,34 @@ impl Transcript {
         }
     }
 
+    /// A title that is no Markdown where Markdown is shown.
+    fn quoted(&self, title: &str) -> String {
+        match self.markup {
+            Markup::Plain => title.to_owned(),
+            Markup::Markdown => format!("`{}`", title.replace('`', "ˋ")),
+        }
+    }
+
+    /// A tool is used. In chat, those that follow each other share a line.
+    fn tool(&mut self, out: &mut String, line: String) {
+        if self.markup == Markup::Plain {
+            return self.line(out, &format!("→ {line}"));
+        }
+        if self.run_of_tools.count == 0 {
+            self.settle(out);
+        }
+        self.run_of_tools.count += 1;
+        self.run_of_tools.last = line;
+    }
+
     /// Ends what stands there, so that a line can begin.
     fn settle(&mut self, out: &mut String) {
+        let tools = std::mem::take(&mut self.run_of_tools);
+        if tools.count > 0 {
+            let line = tools_line(&self.name, tools.count, &tools.last);
+            self.put(out, &line);
+            self.put(out, "\n");
+        }
         if !self.torn.is_empty() {
             self.torn.clear();
             self.put(out, "\u{FFFD}");
@@ -388,7 +456,7 @@ impl Transcript {
         if bytes.is_empty() {
             return;
         }
-        if self.block != block {
+        if self.block != block || self.run_of_tools.count > 0 {
             self.settle(out);
             if block == Block::Log && self.markup == Markup::Markdown {
                 self.put(out, "```\n");

@@ -7,6 +7,7 @@
 
 mod access;
 mod approvals;
+mod deliveries;
 mod discovery;
 mod grants;
 mod log;
@@ -45,6 +46,7 @@ pub(super) fn router() -> Router<State> {
             routing::put(access::grant).delete(access::revoke),
         )
         .route(&at("/audit"), routing::get(access::audit))
+        .route(&at("/deliveries"), routing::get(deliveries::list))
         .route(&at("/{plural}"), routing::get(read::list).post(write::create))
         .route(
             &at("/{plural}/{name}"),

@@ -1,0 +1,96 @@
+//! What chat must still be told, and why it is not told yet.
+
+use axum::{
+    Json,
+    extract::State as Shared,
+    http::HeaderMap,
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+
+use super::params::wants_table;
+use crate::{
+    resource::{AnyObject, Kind, table::age},
+    server::{State, status::Problem},
+    store::{Conversation, DeliveryState, Store, Subject},
+};
+
+/// The columns of the table.
+const COLUMNS: [&str; 5] = ["CONVERSATION", "ABOUT", "STATE", "NOTE", "AGE"];
+/// How much of a text says what a delivery is about, in characters.
+const MOST: usize = 40;
+
+/// `GET /deliveries`: what is not shown to its end, the oldest first; as a table or as it is kept.
+pub(super) async fn list(
+    Shared(state): Shared<State>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    let open = shared.store.open_deliveries().await?;
+    if !wants_table(&headers) {
+        let answer = json!({"kind": "DeliveryList", "items": open});
+        return Ok(Json(answer).into_response());
+    }
+    let now = shared.ambient.clock.now();
+    let mut rows: Vec<Value> = Vec::new();
+    for delivery in open {
+        let state = match delivery.state {
+            DeliveryState::Open => "Open",
+            DeliveryState::Parked => "Parked",
+            DeliveryState::Done => "Done",
+        };
+        let about = about(&*shared.store, &delivery.subject).await?;
+        let place = place(&delivery.conversation);
+        let age = age(delivery.created, now);
+        rows.push(json!({
+            "cells": [place, about, state, delivery.note, age],
+            "object": {"metadata": {"name": delivery.id, "creationTimestamp": delivery.created}},
+        }));
+    }
+    let columns: Vec<Value> = COLUMNS
+        .iter()
+        .map(|name| {
+            json!({
+                "name": name, "type": "string", "format": "", "description": "", "priority": 0,
+            })
+        })
+        .collect();
+    let table = json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {},
+        "columnDefinitions": columns,
+        "rows": rows,
+    });
+    Ok(Json(table).into_response())
+}
+
+fn place(place: &Conversation) -> String {
+    let thread = place.thread.as_ref().map(|thread| format!("/{thread}")).unwrap_or_default();
+    format!("{}/{}{thread}", place.platform, place.channel)
+}
+
+async fn about(store: &dyn Store, subject: &Subject) -> Result<String, Problem> {
+    Ok(match subject {
+        Subject::Job { name, .. } => format!("job/{name}"),
+        Subject::Choice { names, .. } => format!("for one of {}", names.join(", ")),
+        Subject::Notice { text } => {
+            let line = text.lines().next().unwrap_or_default();
+            match line.char_indices().nth(MOST) {
+                Some((at, _)) => format!("{}…", &line[..at]),
+                None => line.to_owned(),
+            }
+        }
+        Subject::Turn { id } => {
+            let agent = match store.turn(id).await? {
+                Some(turn) => store.get_by_uid(Kind::Agent, &turn.agent_uid).await?,
+                None => None,
+            };
+            let agent = agent.and_then(AnyObject::into_agent);
+            agent.map_or_else(
+                || "a deleted agent".to_owned(),
+                |agent| format!("agent/{}", agent.metadata.name),
+            )
+        }
+    })
+}

@@ -1,0 +1,331 @@
+//! A button does what it says to the very thing that it stands below, once; and what is pressed too
+//! late, twice or by somebody else is told what became of it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/conversation.rs"]
+mod conversation;
+
+use std::sync::Arc;
+
+use conversation::{Fake, World, says};
+use jiff::Timestamp;
+use open_dispatch::{
+    ambient::FreeSteps,
+    chat::Via,
+    store::{Approval, ApprovalState, Delivery, Op, Store, Subject, TurnState},
+};
+use sprite_reporter::wire::{ApprovalKind, EventBody, Question};
+
+fn world() -> World {
+    World::new(Fake::for_people(|can| can.max_message = 2_000), Arc::new(FreeSteps))
+}
+
+async fn started(world: &mut World, names: &[&str]) -> Vec<String> {
+    let mut sprites = Vec::new();
+    for name in names {
+        let line = format!("/od-start {name} --agent claude");
+        world.heard("main", &format!("start/{name}"), "ada", &line, Via::Addressed).await;
+        world.settle().await;
+        sprites.push(world.agent_sprite(name).await);
+        world.condition(name, "Ready", true, "AgentReady", "").await;
+    }
+    sprites
+}
+
+/// An agent that is at a turn; its sprite, and the turn.
+async fn at_work(world: &mut World) -> (String, String) {
+    let sprite = started(world, &["bot"]).await.remove(0);
+    let turn = world.queued("main", "go on").await.id;
+    world.begin(&turn, &sprite).await;
+    world.print(&sprite, vec![says(&turn, "I will.\n")]).await;
+    world.settle().await;
+    (sprite, turn)
+}
+
+async fn ask(world: &mut World, sprite: &str, turn: &str, request: &str, kind: ApprovalKind) {
+    let rule = (kind == ApprovalKind::Tool).then(|| "Bash(ls:*)".to_owned());
+    let question = Question {
+        text: "Which?".into(),
+        options: ["2", "1"].map(str::to_owned).to_vec(),
+        many: false,
+    };
+    let questions = if kind == ApprovalKind::Question { vec![question] } else { Vec::new() };
+    let body = EventBody::Approval {
+        turn: turn.into(),
+        request: request.into(),
+        tool: "Bash".into(),
+        title: format!("Bash: ls {request}"),
+        input: serde_json::Value::Null,
+        kind,
+        rule: rule.clone(),
+        questions: questions.clone(),
+    };
+    world.print(sprite, vec![body]).await;
+    let row = Approval {
+        sprite_uid: sprite.into(),
+        run: 1,
+        request: request.into(),
+        turn: turn.into(),
+        tool: "Bash".into(),
+        title: format!("Bash: ls {request}"),
+        input: serde_json::Value::Null,
+        kind,
+        rule,
+        questions,
+        answers: Default::default(),
+        state: ApprovalState::Pending,
+        by: String::new(),
+        message: String::new(),
+        resolved: None,
+        created: Timestamp::UNIX_EPOCH,
+    };
+    world.apply(vec![Op::AddApproval(row)]).await;
+    world.settle().await;
+}
+
+async fn state(world: &World, sprite: &str, request: &str) -> (ApprovalState, String) {
+    let all = world.store.approvals(sprite).await.unwrap();
+    let row = all.into_iter().find(|row| row.request == request).unwrap();
+    (row.state, row.by)
+}
+
+async fn delivery(world: &World, id: &str) -> Delivery {
+    world.store.delivery(id).await.unwrap().unwrap()
+}
+
+fn last_whisper(world: &World) -> (String, String) {
+    world.platform.state.lock().unwrap().whispers.last().cloned().unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_answered_by_its_button_once_and_its_buttons_go() {
+    let mut world = world();
+    let (sprite, turn) = at_work(&mut world).await;
+    ask(&mut world, &sprite, &turn, "r1", ApprovalKind::Tool).await;
+    assert_eq!(world.platform.labels("main"), ["Once", "Always for bot", "No"]);
+    let always = world.platform.buttons("main")[1].1.clone();
+    // The server starts anew: the same buttons.
+    let before = world.platform.buttons("main");
+    world.restart();
+    world.settle().await;
+    assert_eq!(world.platform.buttons("main"), before);
+
+    world.press("main", "ben", "No").await;
+    assert_eq!(state(&world, &sprite, "r1").await, (ApprovalState::Denied, "ben".into()));
+    assert_eq!(world.platform.labels("main"), Vec::<String>::new());
+    let (to, words) = last_whisper(&world);
+    assert_eq!((to.as_str(), words.as_str()), ("ben", "bot is told no: Bash: ls r1"));
+
+    world.press_line("main", "cat", &always).await;
+    assert_eq!(state(&world, &sprite, "r1").await, (ApprovalState::Denied, "ben".into()));
+    let (to, words) = last_whisper(&world);
+    assert_eq!(to, "cat");
+    assert_eq!(words, "ben has told bot no already: Bash: ls r1");
+    let agent = world.agent("bot").await;
+    assert!(world.store.grants(&agent.metadata.uid).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_press_never_answers_another_request_than_its_own() {
+    let mut world = world();
+    let (sprite, turn) = at_work(&mut world).await;
+    ask(&mut world, &sprite, &turn, "r1", ApprovalKind::Tool).await;
+    let first = world.platform.buttons("main")[0].1.clone();
+    ask(&mut world, &sprite, &turn, "r2", ApprovalKind::Tool).await;
+    assert_eq!(
+        world.platform.labels("main"),
+        [
+            "Once (1 of 2): Bash: ls r1",
+            "Always for bot (1 of 2): Bash: ls r1",
+            "No (1 of 2): Bash: ls r1"
+        ]
+    );
+    let expired = Op::ResolveApproval {
+        sprite_uid: sprite.clone(),
+        run: 1,
+        request: "r1".into(),
+        state: ApprovalState::Expired,
+        by: String::new(),
+        message: String::new(),
+        answers: Default::default(),
+    };
+    world.apply(vec![expired]).await;
+    world.settle().await;
+    assert_eq!(world.platform.labels("main"), ["Once", "Always for bot", "No"]);
+    world.press_line("main", "ben", &first).await;
+    assert_eq!(last_whisper(&world).1, "Nobody answered bot in time, so it was no: Bash: ls r1");
+    assert_eq!(state(&world, &sprite, "r2").await.0, ApprovalState::Pending);
+    world.press("main", "ben", "Once").await;
+    assert_eq!(state(&world, &sprite, "r2").await.0, ApprovalState::Allowed);
+}
+
+#[tokio::test]
+async fn an_option_is_chosen_by_its_place_and_not_by_what_it_is_called() {
+    let mut world = world();
+    let (sprite, turn) = at_work(&mut world).await;
+    ask(&mut world, &sprite, &turn, "q", ApprovalKind::Question).await;
+    assert_eq!(world.platform.labels("main"), ["2", "1"]);
+    world.press("main", "ben", "2").await;
+    let all = world.store.approvals(&sprite).await.unwrap();
+    assert_eq!(all[0].answers.get("Which?").map(String::as_str), Some("2"));
+}
+
+#[tokio::test]
+async fn who_waits_can_interrupt_or_be_cancelled_and_a_late_press_changes_nothing() {
+    let mut world = world();
+    let (sprite, running) = at_work(&mut world).await;
+    let waiting = world.queued("main", "then this").await.id;
+    world.settle().await;
+    assert_eq!(world.platform.labels("main"), ["Interrupt", "Cancel"]);
+    let buttons = world.platform.buttons("main");
+
+    world.press("main", "ben", "Interrupt").await;
+    assert_eq!(world.turn(&running).await.cancelled_by.as_deref(), Some("ben"));
+    assert_eq!(world.turn(&waiting).await.cancelled_by, None);
+    assert_eq!(world.platform.labels("main"), ["Cancel"]);
+
+    world.finish(&running, &sprite, TurnState::Succeeded, "").await;
+    world.begin(&waiting, &sprite).await;
+    world.settle().await;
+    assert_eq!(world.platform.labels("main"), Vec::<String>::new());
+    world.press_line("main", "cat", &buttons[0].1).await;
+    assert_eq!(last_whisper(&world).1, "bot has answered that already: go on");
+    assert_eq!(world.turn(&waiting).await.cancelled_by, None, "another turn runs by now");
+}
+
+#[tokio::test]
+async fn what_failed_is_said_again_once_and_then_has_no_button() {
+    let mut world = world();
+    let (sprite, turn) = at_work(&mut world).await;
+    world.finish(&turn, &sprite, TurnState::Failed, "it broke").await;
+    world.settle().await;
+    assert_eq!(world.platform.labels("main"), ["Retry"]);
+    let line = world.platform.buttons("main")[0].1.clone();
+    world.press("main", "ben", "Retry").await;
+    let agent = world.agent("bot").await;
+    assert_eq!(world.store.open_turns(&agent.metadata.uid).await.unwrap().len(), 1);
+    assert_eq!(world.platform.labels("main"), Vec::<String>::new());
+    world.press_line("main", "cat", &line).await;
+    assert_eq!(world.store.open_turns(&agent.metadata.uid).await.unwrap().len(), 1);
+    assert!(last_whisper(&world).1.starts_with("That is done again already"));
+}
+
+#[tokio::test]
+async fn a_message_that_two_could_be_meant_by_goes_to_the_one_that_is_pressed() {
+    let mut world = world();
+    started(&mut world, &["api", "web"]).await;
+    let id = world.heard("main", "plain", "ada", "run the tests", Via::Overheard).await;
+    world.settle().await;
+    assert_eq!(world.platform.labels("main"), ["api", "web"]);
+    let buttons = world.platform.buttons("main");
+    let messages = delivery(&world, &id).await.messages;
+
+    let pressed = world.press("main", "ben", "web").await;
+    assert_eq!(pressed, id, "the delivery that asked becomes the turn's");
+    let Subject::Turn { id: turn } = delivery(&world, &id).await.subject else {
+        panic!("it is no turn's")
+    };
+    let turn = world.turn(&turn).await;
+    let web = world.agent("web").await;
+    assert_eq!((turn.agent_uid, turn.author.as_str()), (web.metadata.uid, "ada"));
+    assert_eq!(turn.text, "run the tests");
+    assert_eq!(world.platform.labels("main"), Vec::<String>::new());
+    assert_eq!(delivery(&world, &id).await.messages, messages);
+
+    world.press_line("main", "cat", &buttons[0].1).await;
+    assert_eq!(last_whisper(&world).1, "web got that already: run the tests");
+    let api = world.agent("api").await;
+    assert!(world.store.open_turns(&api.metadata.uid).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_choice_that_nobody_makes_ends_by_itself() {
+    let mut world = world();
+    started(&mut world, &["api", "web"]).await;
+    let id = world.heard("main", "plain", "ada", "run the tests", Via::Addressed).await;
+    world.settle().await;
+    let buttons = world.platform.buttons("main");
+    world.clock.advance(std::time::Duration::from_secs(3_601));
+    world.settle().await;
+    assert_eq!(world.platform.labels("main"), Vec::<String>::new());
+    let shown = world.platform.shown("main");
+    assert!(shown.last().unwrap().starts_with("Nobody said for whom this was"), "{shown:?}");
+    world.press_line("main", "ben", &buttons[0].1).await;
+    let still = matches!(delivery(&world, &id).await.subject, Subject::Choice { .. });
+    assert!(still, "nothing was changed");
+}
+
+#[tokio::test]
+async fn what_people_say_to_each_other_gets_no_answer_where_nobody_listens() {
+    let mut world = world();
+    let calls = world.platform.calls();
+    for (n, text) in ["good morning", "/shrug", "see /etc/hosts"].into_iter().enumerate() {
+        let id = world.heard("main", &format!("o{n}"), "ada", text, Via::Overheard).await;
+        assert_eq!(id, "");
+    }
+    world.settle().await;
+    assert_eq!(world.platform.calls(), calls);
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_channel_whose_agent_was_stopped_or_deleted_is_told_once() {
+    let mut world = world();
+    started(&mut world, &["bot"]).await;
+    world.heard("main", "stop", "ada", "/od-stop bot", Via::Addressed).await;
+    world.settle().await;
+    let before = world.platform.shown("main").len();
+    for n in 0..3 {
+        world.heard("main", &format!("o{n}"), "ada", "hello?", Via::Overheard).await;
+        world.settle().await;
+    }
+    let shown = world.platform.shown("main");
+    assert_eq!(shown.len(), before + 1, "{shown:?}");
+    assert!(shown[before].contains("/od-start bot goes on with its session"), "{shown:?}");
+    let mut agent = world.agent("bot").await;
+    agent.metadata.deletion_timestamp = Timestamp::from_second(1).ok();
+    let change = open_dispatch::store::Change {
+        revision: world.store.revision().await.unwrap(),
+        kind: open_dispatch::store::ChangeKind::Modified,
+        object: agent.clone().into(),
+        desired: true,
+    };
+    use open_dispatch::reconcile::Controller as _;
+    let uid = agent.metadata.uid.clone();
+    let delete = Op::Delete {
+        kind: open_dispatch::resource::Kind::Agent,
+        name: "bot".into(),
+        uid: Some(uid),
+        resource_version: None,
+    };
+    world.apply(vec![delete]).await;
+    for _ in 0..2 {
+        for (key, _) in world.outbox.concerns(&change) {
+            world.outbox.reconcile(&key).await.unwrap();
+        }
+        world.settle().await;
+    }
+    let shown = world.platform.shown("main");
+    assert_eq!(shown.len(), before + 2, "{shown:?}");
+    assert!(shown[before + 1].starts_with("bot was deleted"), "{shown:?}");
+}
+
+#[tokio::test]
+async fn refusals_and_help_are_whispered_and_where_that_is_refused_said_aloud() {
+    let mut world = world();
+    world.heard("main", "1", "ben", "/od-stat bot", Via::Addressed).await;
+    world.settle().await;
+    assert_eq!(world.platform.shown("main"), Vec::<String>::new());
+    let (to, words) = last_whisper(&world);
+    assert_eq!(
+        (to.as_str(), words.as_str()),
+        ("ben", "/od-stat is no command; did you mean /od-start?")
+    );
+    world.platform.state.lock().unwrap().loud = true;
+    world.heard("main", "2", "ben", "/od-whoami", Via::Addressed).await;
+    world.settle().await;
+    assert!(world.platform.shown("main")[0].starts_with("You are ben on discord"));
+    assert_eq!(world.platform.placeholders(), 0);
+}

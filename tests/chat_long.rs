@@ -1,0 +1,213 @@
+//! Long answers, silent agents, busy tools, and platforms that ask for patience.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/conversation.rs"]
+mod conversation;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use conversation::{Fake, World, exit, lines, out, says};
+use open_dispatch::{
+    ambient::{FreeSteps, Mode, ScriptedSteps},
+    chat::Via,
+    reconcile::{Controller, Error, Next},
+    store::{Store, TurnState},
+};
+use sprite_reporter::wire::EventBody;
+
+async fn started(world: &mut World) -> String {
+    world.heard("main", "start", "ada", "/od-start bot --agent claude", Via::Addressed).await;
+    world.settle().await;
+    let sprite = world.agent_sprite("bot").await;
+    world.condition("bot", "Ready", true, "AgentReady", "").await;
+    sprite
+}
+
+fn tool(turn: &str, n: usize) -> EventBody {
+    let (turn, id) = (turn.to_owned(), format!("t{n}"));
+    EventBody::Tool { turn, id, name: "Read".into(), title: format!("Read: file{n}.rs") }
+}
+
+/// A job that prints more than three messages, and ends.
+async fn long_job(world: &mut World) {
+    world
+        .heard("main", "1", "ada", "/od-run --agent command --name job1 count", Via::Addressed)
+        .await;
+    world.settle().await;
+    let job = world.only_job().await;
+    let sprite = world.sprite(&job, 1).await;
+    world.print(&sprite, vec![out(&lines(0, 60))]).await;
+    world.settle().await;
+    world.print(&sprite, vec![out(&lines(60, 80)), exit(0)]).await;
+    world.end("job1", 0).await;
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn past_three_messages_the_whole_output_is_a_file_once_whatever_happens() {
+    let mut steps = BTreeSet::new();
+    for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
+        for n in 0.. {
+            let scripted = Arc::new(ScriptedSteps::new(Some((n, mode))));
+            let mut world = World::new(Fake::for_people(|_| {}), Arc::clone(&scripted) as _);
+            long_job(&mut world).await;
+            let passed = scripted.passed();
+            let place = format!("{mode:?} at {n} ({:?})", passed.get(n));
+            let state = world.platform.state.lock().unwrap();
+            let files: Vec<_> = state.messages.iter().filter_map(|m| m.file.clone()).collect();
+            let texts: Vec<&str> = state.messages.iter().map(|m| m.text.as_str()).collect();
+            assert_eq!(files.len(), 1, "{place}: {texts:?}");
+            assert_eq!(files[0].name, "job1.md", "{place}");
+            let file = String::from_utf8(files[0].bytes.to_vec()).unwrap();
+            assert!(file.contains(&lines(0, 80)), "{place}: {file}");
+            assert_eq!(texts.len(), 5, "three pages, the end, and the file; {place}: {texts:?}");
+            assert!(
+                texts[0].contains("line 0\n") && texts[3].starts_with("job1 succeeded"),
+                "{place}"
+            );
+            drop(state);
+            assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new(), "{place}");
+            if n >= passed.len() {
+                break;
+            }
+            steps.extend(passed);
+        }
+    }
+    assert!(steps.contains("chat.upload"), "{steps:?}");
+}
+
+#[tokio::test]
+async fn a_file_whose_answer_was_lost_is_looked_up_and_not_sent_again() {
+    let mut world = World::new(Fake::for_people(|can| can.max_messages = 1), Arc::new(FreeSteps));
+    world
+        .heard("main", "1", "ada", "/od-run --agent command --name job1 count", Via::Addressed)
+        .await;
+    world.settle().await;
+    let job = world.only_job().await;
+    let sprite = world.sprite(&job, 1).await;
+    world.print(&sprite, vec![out(&lines(0, 60))]).await;
+    world.settle().await;
+    world.platform.state.lock().unwrap().ambiguous = true;
+    world.print(&sprite, vec![exit(0)]).await;
+    world.end("job1", 0).await;
+    world.settle().await;
+    let state = world.platform.state.lock().unwrap();
+    assert_eq!(state.messages.iter().filter(|message| message.file.is_some()).count(), 1);
+}
+
+#[tokio::test]
+async fn where_the_file_is_refused_the_last_message_says_what_is_missing() {
+    let mut world = World::new(Fake::for_people(|can| can.max_message = 200), Arc::new(FreeSteps));
+    world.platform.state.lock().unwrap().no_files = true;
+    long_job(&mut world).await;
+    let shown = world.platform.shown("main");
+    let last = shown.last().unwrap();
+    assert!(last.starts_with("job1 succeeded"), "{last}");
+    assert!(last.ends_with("could not be sent as a file; open-dispatch logs has it"), "{last}");
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_silent_agent_shows_how_long_it_works_and_not_too_often() {
+    let mut world = World::new(Fake::for_people(|_| {}), Arc::new(FreeSteps));
+    let sprite = started(&mut world).await;
+    let turn = world.queued("main", "think").await;
+    world.begin(&turn.id, &sprite).await;
+    world.print(&sprite, vec![says(&turn.id, "Let me see")]).await;
+    world.settle().await;
+    let delivery = world.store.open_deliveries().await.unwrap().remove(0).id;
+    assert_eq!(world.platform.shown("main")[1], "Let me see");
+    let mut edits = 0;
+    for _ in 0..40 {
+        let before = world.platform.calls();
+        let next = world.outbox.reconcile(&delivery).await.unwrap();
+        assert!(matches!(next, Next::After(wait) if wait <= Duration::from_secs(15)), "{next:?}");
+        edits += world.platform.calls() - before;
+        world.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(world.platform.shown("main")[1], "Let me see\n· working for 30 s\n");
+    assert!(edits <= 3, "{edits} edits in 40 s");
+    world.print(&sprite, vec![says(&turn.id, ".\nDone.\n")]).await;
+    world.settle().await;
+    assert_eq!(world.platform.shown("main")[1], "Let me see.\nDone.\n");
+}
+
+#[tokio::test]
+async fn tools_that_follow_each_other_share_a_line() {
+    let mut world = World::new(Fake::for_people(|can| can.max_message = 500), Arc::new(FreeSteps));
+    let sprite = started(&mut world).await;
+    let turn = world.queued("main", "read").await;
+    world.begin(&turn.id, &sprite).await;
+    world.print(&sprite, vec![tool(&turn.id, 1)]).await;
+    world.settle().await;
+    assert_eq!(world.platform.shown("main")[1], "→ Read: `file1.rs`\n");
+    world.print(&sprite, vec![tool(&turn.id, 2), tool(&turn.id, 3)]).await;
+    world.settle().await;
+    let line = "→ Read: `file3.rs` (3 tools in a row; /od-logs bot shows them)\n";
+    assert_eq!(world.platform.shown("main")[1], line);
+    world.print(&sprite, vec![says(&turn.id, "All read.\n"), tool(&turn.id, 4)]).await;
+    world.settle().await;
+    let shown = world.platform.shown("main")[1].clone();
+    assert_eq!(shown, format!("{line}All read.\n→ Read: `file4.rs`\n"));
+    world.restart();
+    world.settle().await;
+    assert_eq!(world.platform.shown("main")[1], shown);
+    let logs = world.told("/od-logs bot").await;
+    for n in 1..=4 {
+        assert!(logs.contains(&format!("→ Read: file{n}.rs")), "{logs}");
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_refusals_keeps_the_order_and_the_last_frame_arrives() {
+    for storm in 1..25 {
+        let mut world =
+            World::new(Fake::for_people(|can| can.max_message = 500), Arc::new(FreeSteps));
+        let sprite = started(&mut world).await;
+        let turn = world.queued("main", "hi").await;
+        world.begin(&turn.id, &sprite).await;
+        world.platform.state.lock().unwrap().limited = storm;
+        world.print(&sprite, vec![says(&turn.id, "one ")]).await;
+        world.heard("main", "list", "ada", "/od-list", Via::Addressed).await;
+        world.heard("far", "jobs", "ada", "/od-jobs", Via::Addressed).await;
+        for (key, _) in world.outbox.keys().await.unwrap() {
+            match world.outbox.reconcile(&key).await {
+                Ok(_) | Err(Error::RateLimited(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        world.print(&sprite, vec![says(&turn.id, "two")]).await;
+        world.finish(&turn.id, &sprite, TurnState::Succeeded, "").await;
+        world.settle().await;
+        let shown = world.platform.shown("main");
+        assert_eq!(shown.len(), 3, "{shown:?}");
+        assert!(shown[1].starts_with("one two\nbot has answered"), "{shown:?}");
+        assert!(shown[2].contains("NAME"), "{shown:?}");
+        assert_eq!(world.platform.placeholders(), 0);
+        assert_eq!(world.platform.shown("far").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_conversation_holds_up_its_own_and_no_other() {
+    let mut world = World::new(Fake::for_people(|_| {}), Arc::new(FreeSteps));
+    world.platform.lose("dead", true);
+    for n in 0..20 {
+        world.heard("dead", &format!("d{n}"), "ada", "/od-jobs", Via::Addressed).await;
+    }
+    world.heard("alive", "a", "ada", "/od-jobs", Via::Addressed).await;
+    for _ in 0..3 {
+        let before = world.platform.calls();
+        for (key, _) in world.outbox.keys().await.unwrap() {
+            world.outbox.reconcile(&key).await.unwrap();
+        }
+        let calls = world.platform.calls() - before;
+        assert!(calls <= 6, "only the first in line tries: {calls} calls");
+    }
+    assert_eq!(world.platform.shown("alive").len(), 1);
+    world.platform.lose("dead", false);
+    world.settle().await;
+    assert_eq!(world.platform.shown("dead").len(), 20);
+}

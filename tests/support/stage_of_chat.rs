@@ -1,0 +1,43 @@
+//! What a chat platform is to the conformance suite: a stage on which people say and press things,
+//! and on which it can be looked at what stands there.
+
+use async_trait::async_trait;
+
+/// A chat platform, or a fake that speaks its wire, with people on it.
+#[async_trait]
+pub trait Stage: Send + Sync {
+    /// The platform's name, as it stands in conversations.
+    fn name(&self) -> &'static str;
+
+    /// The server's environment that makes it talk to the fake.
+    fn env(&self) -> Vec<(String, String)>;
+
+    /// A person says a line to us (slash command or mention or DM as the platform has it) in a
+    /// channel; the platform's id of what was said.
+    async fn say(&self, who: &str, channel: &str, text: &str) -> String;
+
+    /// A person says a line to us, with a file.
+    async fn say_with_file(&self, who: &str, channel: &str, text: &str, name: &str, bytes: &[u8]);
+
+    /// What stands in a channel now, in order: text of each message of ours, its buttons (label,
+    /// line), its files.
+    async fn shown(&self, channel: &str) -> Vec<Shown>;
+
+    /// A person presses a button below a message.
+    async fn press(&self, who: &str, channel: &str, message: &str, label: &str);
+}
+
+/// A message of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The platform's id.
+    pub id: String,
+    /// Its text, as it stands there.
+    pub text: String,
+    /// The labels of its buttons.
+    pub buttons: Vec<String>,
+    /// Its files, with their names.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Who alone sees it.
+    pub only_for: Option<String>,
+}
