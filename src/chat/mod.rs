@@ -31,6 +31,7 @@ pub mod outbox;
 pub mod platform;
 mod replies;
 pub mod route;
+pub mod slack;
 pub mod split;
 pub mod transcript;
 

@@ -37,6 +37,7 @@ pub mod send;
 pub mod serve;
 pub mod service;
 mod set;
+mod slack;
 mod spec;
 mod start;
 mod table;
@@ -93,6 +94,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
+        Command::Slack(command) => slack::run(command),
         Command::Service(command) => service::run(command),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => backup::restore(args),
