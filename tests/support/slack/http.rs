@@ -140,9 +140,7 @@ fn done(shared: &Shared, method: &str, arguments: &Value) -> Response {
         "chat.postMessage" => post_message(shared, arguments, None),
         "chat.postEphemeral" => post_message(shared, arguments, arguments["user"].as_str()),
         "chat.update" => update(&mut shared.world(), arguments),
-        "conversations.history" | "conversations.replies" => {
-            history(&shared.world(), arguments)
-        }
+        "conversations.history" | "conversations.replies" => history(&shared.world(), arguments),
         "files.getUploadURLExternal" => {
             let mut world = shared.world();
             let length = arguments["length"].as_str().and_then(|it| it.parse::<u64>().ok());
@@ -223,9 +221,8 @@ fn update(world: &mut World, arguments: &Value) -> Response {
     let text = arguments["text"].as_str().unwrap_or_default();
     let (channel, ts) = (arguments["channel"].as_str(), arguments["ts"].as_str());
     let messages = channel.and_then(|channel| world.channels.get_mut(channel));
-    let message = messages.and_then(|messages| {
-        messages.iter_mut().find(|message| Some(message.ts.as_str()) == ts)
-    });
+    let message = messages
+        .and_then(|messages| messages.iter_mut().find(|message| Some(message.ts.as_str()) == ts));
     let Some(message) = message else { return no("message_not_found") };
     if message.user != BOT || message.only_for.is_some() {
         return no("cant_update_message");
@@ -303,9 +300,8 @@ fn complete(shared: &Shared, arguments: &Value) -> Response {
     let listed = arguments["files"].as_array().cloned().unwrap_or_default();
     let ids: Vec<String> =
         listed.iter().filter_map(|file| Some(file["id"].as_str()?.to_owned())).collect();
-    let whole = |id: &String| {
-        shared.world().files.get(id).is_some_and(|file| !file.bytes.is_empty())
-    };
+    let whole =
+        |id: &String| shared.world().files.get(id).is_some_and(|file| !file.bytes.is_empty());
     if ids.is_empty() || !ids.iter().all(whole) {
         return no("file_not_found");
     }
@@ -326,11 +322,27 @@ fn complete(shared: &Shared, arguments: &Value) -> Response {
     yes(json!({ "files": files }))
 }
 
-async fn upload(State(shared): App, Path(id): Path<String>, bytes: Bytes) -> StatusCode {
+/// A file comes as it is, or as the only part of a form: the official client sends it so.
+fn part(headers: &HeaderMap, bytes: &[u8]) -> Vec<u8> {
+    let sort = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let boundary = sort.and_then(|it| it.strip_prefix("multipart/form-data; boundary="));
+    let Some(boundary) = boundary else { return bytes.to_vec() };
+    let find = |what: &str| bytes.windows(what.len()).position(|it| it == what.as_bytes());
+    let start = find("\r\n\r\n").map_or(0, |at| at + 4);
+    let end = find(&format!("\r\n--{boundary}--")).unwrap_or(bytes.len());
+    bytes[start..end].to_vec()
+}
+
+async fn upload(
+    State(shared): App,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> StatusCode {
     let mut world = shared.world();
     match world.files.get_mut(&id) {
         Some(file) => {
-            file.bytes = bytes.to_vec();
+            file.bytes = part(&headers, &bytes);
             StatusCode::OK
         }
         None => StatusCode::NOT_FOUND,

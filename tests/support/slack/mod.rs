@@ -6,6 +6,8 @@
 //! `@slack/bolt` in `tests/chat_slack.rs`.
 
 mod http;
+#[path = "rig.rs"]
+pub mod rig;
 mod socket;
 mod stage;
 
@@ -202,11 +204,14 @@ impl FakeSlack {
             }
         };
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            let world = self.world();
-            let channels = &world.channels;
-            let calls: Vec<_> =
-                world.calls.iter().map(|call| format!("{} {}", call.method, call.status)).collect();
-            panic!("it never came that {what}: {channels:#?}\n{calls:?}");
+            // Not under the lock, which would take the fake down with it.
+            let told = {
+                let world = self.world();
+                let call = |call: &Call| format!("{} {}", call.method, call.status);
+                let calls: Vec<_> = world.calls.iter().map(call).collect();
+                format!("{:#?}\n{calls:?}", world.channels)
+            };
+            panic!("it never came that {what}: {told}");
         }
     }
 
