@@ -305,7 +305,10 @@ impl FakeSlack {
         let message = self.write(who, channel, None, &format!("<@{BOT}> {text}"));
         let mut mention = message.clone();
         mention["type"] = json!("app_mention");
-        mention.as_object_mut().unwrap().remove("channel_type");
+        // So that nothing but the message's own identity makes them one.
+        for only_there in ["channel_type", "client_msg_id"] {
+            mention.as_object_mut().unwrap().remove(only_there);
+        }
         self.event(mention, 1);
         self.event(message, 1)
     }
