@@ -10,9 +10,11 @@ use crate::{
     chat::{
         Commands,
         ear::{Ear, Hearing},
+        slack::{self, Slack},
     },
     config::{Chat, Config},
     server::State,
+    store::files::Files,
 };
 
 /// How often it is looked whether people are heard.
@@ -22,13 +24,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What the configuration does not say, with the mend.
-pub(super) fn ears(config: &Config) -> Result<Vec<Arc<dyn Ear>>, String> {
-    let ears = Vec::new();
+pub(super) fn ears(
+    config: &Config,
+    files: &Arc<Files>,
+    ambient: &Ambient,
+) -> Result<Vec<Arc<dyn Ear>>, String> {
+    let mut ears: Vec<Arc<dyn Ear>> = Vec::new();
     for chat in &config.chat.value {
         match chat {
             // It is asked over HTTP, and is always there.
             Chat::Console => {}
-            Chat::Slack | Chat::Discord | Chat::Teams => {
+            Chat::Slack => {
+                let settings = slack::Settings::from_environment(&config.environment)
+                    .map_err(|error| error.to_string())?;
+                let (files, tempo) = (Arc::clone(files), slack::Tempo::default());
+                ears.push(Slack::new(settings, files, ambient.clone(), tempo)?);
+            }
+            Chat::Discord | Chat::Teams => {
                 return Err(format!(
                     "CHAT_PROVIDER names {}, which is not supported yet; use `console` or `none`",
                     chat.name()

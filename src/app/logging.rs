@@ -21,11 +21,12 @@ pub enum LogTo {
 
 /// Lets the log go where it shall. Whoever comes second in a process changes nothing.
 pub(super) fn start(config: &Config, to: LogTo, file: &Path) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log.value).map_err(|error| Error::LogFilter {
-        place: config.log.source.to_string(),
-        filter: config.log.value.clone(),
-        why: error.to_string(),
-    })?;
+    let filter =
+        EnvFilter::try_new(filter_text(&config.log.value)).map_err(|error| Error::LogFilter {
+            place: config.log.source.to_string(),
+            filter: config.log.value.clone(),
+            why: error.to_string(),
+        })?;
     match to {
         LogTo::Stderr => install(filter, config.log_format.value, io::stderr, true),
         LogTo::File => {
@@ -42,6 +43,13 @@ pub(super) fn start(config: &Config, to: LogTo, file: &Path) -> Result<(), Error
     Ok(())
 }
 
+/// The filter, with what would log secrets switched off: the client of Slack writes the addresses
+/// of sockets, which open them, and whole frames. Whoever names it means it.
+fn filter_text(said: &str) -> String {
+    const TELLS_ALL: &str = "slack_morphism";
+    if said.contains(TELLS_ALL) { said.to_owned() } else { format!("{said},{TELLS_ALL}=off") }
+}
+
 fn install<W>(filter: EnvFilter, format: LogFormat, writer: W, colours: bool)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -52,4 +60,22 @@ where
         LogFormat::Text => builder.with_ansi(colours).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_log_secrets_is_off_unless_it_is_named() {
+        for (said, used) in [
+            ("info", "info,slack_morphism=off"),
+            ("trace,open_dispatch=debug", "trace,open_dispatch=debug,slack_morphism=off"),
+            ("slack_morphism=debug", "slack_morphism=debug"),
+            ("", ",slack_morphism=off"),
+        ] {
+            assert_eq!(filter_text(said), used);
+            EnvFilter::try_new(used).unwrap();
+        }
+    }
 }

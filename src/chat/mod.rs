@@ -33,6 +33,7 @@ pub mod outbox;
 pub mod platform;
 mod replies;
 pub mod route;
+pub mod slack;
 pub mod split;
 pub mod tag;
 pub mod transcript;

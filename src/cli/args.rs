@@ -245,6 +245,10 @@ tokens work. No server needs to run. It exits with 1 if anything FAILS.")]
     #[command(subcommand)]
     Config(ConfigCommand),
 
+    /// Show what a Slack app is made from
+    #[command(subcommand)]
+    Slack(SlackCommand),
+
     /// Let the system start the server, and keep it up
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -328,6 +332,29 @@ pub enum ConfigCommand {
     View(ConfigViewArgs),
     /// The JSON Schema of the configuration file
     Schema,
+}
+
+/// `slack`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  open-dispatch slack manifest          the app's manifest, to paste into Slack's page
+  open-dispatch slack manifest --link   the address that opens that page with it filled in
+
+docs/slack.md goes on from there.")]
+pub enum SlackCommand {
+    /// The manifest of the app: its commands, its scopes and the events that it hears
+    Manifest(SlackManifestArgs),
+}
+
+/// `slack manifest`.
+#[derive(Debug, Clone, Args)]
+pub struct SlackManifestArgs {
+    /// What the app and its bot are called
+    #[arg(long, value_name = "NAME", default_value = "open-dispatch")]
+    pub name: String,
+    /// Print the address of Slack's page, with the manifest filled in
+    #[arg(long)]
+    pub link: bool,
 }
 
 /// `config view`.

@@ -40,6 +40,7 @@ pub mod send;
 pub mod serve;
 pub mod service;
 mod set;
+mod slack;
 mod spec;
 mod start;
 mod table;
@@ -98,6 +99,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Doctor(args) => block_on(doctor::doctor(args)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
+        Command::Slack(command) => slack::run(command),
         Command::Service(command) => service::run(command),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => backup::restore(args),

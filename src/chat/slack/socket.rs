@@ -1,0 +1,427 @@
+//! The sockets: dialled, watched, and dialled again, never faster than Slack bears.
+//!
+//! `slack-morphism` holds the connections: it asks for an address, dials, pings, and notices a
+//! connection that went silent. What it brings comes here as text, and here it is decided what is
+//! acknowledged and when a connection is dialled anew; for left to itself it would dial a
+//! workspace that has switched Socket Mode off again and again, without a pause.
+//!
+//! Before the sockets are dialled, and whenever all of them have been down for long, both tokens
+//! are tried: what is wrong with them is told in words, with the mend. What a person must mend is
+//! looked at again once a minute.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use slack_morphism::{
+    SlackClientSocketModeConfig, SlackSocketModeClientListener, SlackSocketModeWssClientId,
+    clients_manager::{SlackSocketModeClientsManager, SlackSocketModeClientsManagerFactory as _},
+    errors::SlackClientError,
+    listener::SlackClientEventsListenerEnvironment,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Slack,
+    api::{Failure, REINSTALL, With},
+    envelope::{Frame, Me, read},
+    lock,
+    pace::Pace,
+};
+use crate::chat::{Commands, ear::Hearing};
+
+/// How fast connections are tried and given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tempo {
+    /// How many connections are held.
+    pub connections: u32,
+    /// How often a connection is pinged, in whole seconds.
+    pub ping: Duration,
+    /// After how many pings without an answer a connection is dead.
+    pub pings: u32,
+    /// How long to wait after a connection could not be made, in whole seconds.
+    pub retry: Duration,
+    /// What each renewed connection costs; a few may be renewed at once.
+    pub dial: Duration,
+    /// How long no connection may stand before the tokens are tried again.
+    pub give_up: Duration,
+    /// How long to wait before looking again whether a person has mended what they must.
+    pub look_again: Duration,
+}
+
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            connections: 2,
+            ping: Duration::from_secs(10),
+            pings: 3,
+            retry: Duration::from_secs(10),
+            dial: Duration::from_secs(10),
+            give_up: Duration::from_secs(60),
+            look_again: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How many connections may be renewed at once.
+const BURST: u32 = 4;
+
+/// What is known of the connections.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    me: Me,
+    open: HashSet<SlackSocketModeWssClientId>,
+    /// When the last frame came, by the clock.
+    last_frame: Option<Duration>,
+    /// What a person must mend.
+    never: Option<String>,
+    /// Why not now.
+    now: String,
+}
+
+impl Health {
+    pub(super) fn me(&self) -> Me {
+        lock(&self.0).me.clone()
+    }
+
+    /// Whether people are heard at a time of the clock.
+    pub(super) fn hearing(&self, now: Duration) -> Hearing {
+        let inner = lock(&self.0);
+        if let Some(mend) = &inner.never {
+            return Hearing::Never(mend.clone());
+        }
+        if !inner.open.is_empty() {
+            return Hearing::Yes;
+        }
+        let why = if inner.now.is_empty() { "Slack is being dialled" } else { &inner.now };
+        Hearing::NotNow(match inner.last_frame {
+            Some(last) => {
+                let silent = now.saturating_sub(last).as_secs();
+                format!("{why}; the last frame came {silent} s ago")
+            }
+            None => why.to_owned(),
+        })
+    }
+
+    fn not_now(&self, why: impl Into<String>) {
+        let mut inner = lock(&self.0);
+        inner.now = why.into();
+        inner.never = None;
+    }
+
+    fn never(&self, mend: impl Into<String>) {
+        let mend = mend.into();
+        let mut inner = lock(&self.0);
+        if inner.never.as_ref() != Some(&mend) {
+            tracing::error!("Slack: {mend}");
+        }
+        inner.never = Some(mend);
+    }
+}
+
+/// What happened to a connection.
+#[derive(Debug)]
+enum Event {
+    /// It stands.
+    Up(SlackSocketModeWssClientId),
+    /// It is down or about to be: why, where Slack said.
+    Down(SlackSocketModeWssClientId, Option<String>),
+}
+
+/// What to do about a connection that is down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// Dial it again.
+    Again,
+    /// Dial it again, later, and say why.
+    Later(String),
+    /// Leave it until a person has mended this.
+    Never(String),
+}
+
+/// What a reason of Slack's means.
+fn verdict(reason: Option<&str>) -> Verdict {
+    match reason {
+        Some("link_disabled") => Verdict::Never(
+            "Socket Mode is switched off for this app; switch it on on the app's page, under \
+             Socket Mode"
+                .to_owned(),
+        ),
+        Some("too_many_websockets") => Verdict::Later(
+            "Slack says too_many_websockets: other servers use the same app; stop them, or make \
+             an app for each"
+                .to_owned(),
+        ),
+        _ => Verdict::Again,
+    }
+}
+
+/// What a refused token means.
+fn trouble(variable: &str, failure: &Failure) -> Result<(String, Duration), String> {
+    let short = Duration::from_secs(5);
+    match failure {
+        Failure::Said(word) if matches!(word.as_str(), "internal_error" | "fatal_error") => {
+            Ok((format!("Slack says {word}"), short))
+        }
+        Failure::Said(word) if variable == "SLACK_APP_TOKEN" => Err(format!(
+            "Slack does not take SLACK_APP_TOKEN ({word}); make a new app-level token with the \
+             scope connections:write on the app's page, Basic Information"
+        )),
+        Failure::Said(word) => Err(format!("Slack does not take {variable} ({word}); {REINSTALL}")),
+        Failure::Wait(wait) => Ok((failure.to_string(), *wait)),
+        Failure::Unreachable(_) | Failure::Unclear(_) => Ok((failure.to_string(), short)),
+    }
+}
+
+/// Hears people until `stop`.
+pub(super) async fn listen(slack: Arc<Slack>, commands: Arc<Commands>, stop: CancellationToken) {
+    let clock = Arc::clone(&slack.ambient.clock);
+    let mut dials = Pace::new(slack.tempo.dial, BURST);
+    while !stop.is_cancelled() {
+        let wait = match introduce(&slack).await {
+            Ok(me) => {
+                lock(&slack.health.0).me = me;
+                let mended = tokio::select! {
+                    mended = hear(&slack, &commands, &mut dials) => mended,
+                    () = stop.cancelled() => return,
+                };
+                if mended { dials.reserve(&(), clock.elapsed()) } else { slack.tempo.look_again }
+            }
+            Err(wait) => wait,
+        };
+        tokio::select! {
+            () = clock.sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Tries both tokens, and learns who we are; or says how long to wait.
+async fn introduce(slack: &Slack) -> Result<Me, Duration> {
+    let told = |variable: &str, failure: Failure| match trouble(variable, &failure) {
+        Ok((why, wait)) => {
+            tracing::warn!("{why}");
+            slack.health.not_now(why);
+            wait.max(slack.tempo.retry)
+        }
+        Err(mend) => {
+            slack.health.never(mend);
+            slack.tempo.look_again
+        }
+    };
+    let who = slack.api.post(With::Bot, "auth.test", &json!({})).await;
+    let who = who.map_err(|failure| told("SLACK_BOT_TOKEN", failure))?;
+    let open = slack.api.post(With::App, "apps.connections.open", &json!({})).await;
+    open.map_err(|failure| told("SLACK_APP_TOKEN", failure))?;
+    let word = |name: &str| who.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    slack.health.not_now("Slack is being dialled");
+    Ok(Me { team: word("team_id"), user: word("user_id"), bot: word("bot_id") })
+}
+
+/// Holds connections until none has stood for long; or until a person must mend something, which
+/// is then told: false.
+async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>) -> bool {
+    let (events, mut happened) = mpsc::unbounded_channel();
+    let listener = Arc::new(Listener {
+        slack: Arc::downgrade(slack),
+        commands: Arc::clone(commands),
+        events,
+        closed: AtomicBool::new(false),
+    });
+    let held = match Held::open(slack, Arc::clone(&listener)).await {
+        Ok(held) => held,
+        Err(error) => {
+            slack.health.not_now(format!("the sockets to Slack cannot be opened: {error}"));
+            return true;
+        }
+    };
+    let clock = Arc::clone(&slack.ambient.clock);
+    let mut later: HashMap<SlackSocketModeWssClientId, Duration> = HashMap::new();
+    let mut lonely = clock.elapsed();
+    loop {
+        let now = clock.elapsed();
+        let due = later.values().min().map_or(slack.tempo.give_up, |at| at.saturating_sub(now));
+        let event = tokio::select! {
+            event = happened.recv() => event,
+            () = clock.sleep(due.min(slack.tempo.give_up)) => None,
+        };
+        let now = clock.elapsed();
+        match event {
+            Some(Event::Up(id)) => {
+                lock(&slack.health.0).open.insert(id);
+            }
+            Some(Event::Down(id, reason)) => {
+                lock(&slack.health.0).open.remove(&id);
+                let reason = reason.as_deref();
+                tracing::debug!(reason, "a socket to Slack is down");
+                let mut wait = dials.reserve(&(), now);
+                match verdict(reason) {
+                    Verdict::Again => {
+                        slack.health.not_now("the sockets to Slack are down and dialled again");
+                    }
+                    Verdict::Later(why) => {
+                        tracing::warn!("{why}");
+                        slack.health.not_now(why);
+                        wait = wait.max(slack.tempo.dial * BURST);
+                    }
+                    Verdict::Never(mend) => {
+                        slack.health.never(mend);
+                        return false;
+                    }
+                }
+                later.entry(id).or_insert(now + wait);
+            }
+            None => {}
+        }
+        let due: Vec<_> =
+            later.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            later.remove(&id);
+            held.manager.restart_client(&id).await;
+        }
+        if !lock(&slack.health.0).open.is_empty() {
+            lonely = now;
+        } else if now.saturating_sub(lonely) >= slack.tempo.give_up && later.is_empty() {
+            return true;
+        }
+    }
+}
+
+/// Connections, which go when this goes.
+struct Held {
+    manager: Arc<dyn SlackSocketModeClientsManager + Send + Sync>,
+    listener: Arc<Listener>,
+    slack: Arc<Slack>,
+}
+
+impl Held {
+    async fn open(slack: &Arc<Slack>, listener: Arc<Listener>) -> Result<Self, SlackClientError> {
+        let (client, connector, token) = slack.api.client();
+        let tempo = slack.tempo;
+        let config = SlackClientSocketModeConfig {
+            max_connections_count: tempo.connections,
+            debug_connections: false,
+            initial_backoff_in_seconds: 1,
+            reconnect_timeout_in_seconds: tempo.retry.as_secs().max(1),
+            ping_interval_in_seconds: tempo.ping.as_secs().max(1),
+            ping_failure_threshold_times: u64::from(tempo.pings),
+        };
+        let environment = Arc::new(SlackClientEventsListenerEnvironment::new(client));
+        let manager = connector.new_clients_manager(environment);
+        let held = Self { manager, listener, slack: Arc::clone(slack) };
+        let ear: Arc<dyn SlackSocketModeClientListener + Send + Sync> = held.listener.clone();
+        held.manager.register_new_token(&config, token, ear).await?;
+        held.manager.start().await;
+        Ok(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // From here on nothing is acknowledged: it comes again to whoever listens next.
+        self.listener.closed.store(true, Ordering::SeqCst);
+        lock(&self.slack.health.0).open.clear();
+        let manager = Arc::clone(&self.manager);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { manager.shutdown().await });
+        }
+    }
+}
+
+/// What the connections talk to.
+struct Listener {
+    /// Weak, for the connections outlive a server by a little.
+    slack: Weak<Slack>,
+    commands: Arc<Commands>,
+    events: mpsc::UnboundedSender<Event>,
+    closed: AtomicBool,
+}
+
+#[async_trait]
+impl SlackSocketModeClientListener for Listener {
+    async fn on_message(&self, id: &SlackSocketModeWssClientId, frame: String) -> Option<String> {
+        let slack = self.slack.upgrade()?;
+        if self.closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        lock(&slack.health.0).last_frame = Some(slack.ambient.clock.elapsed());
+        match read(&frame, &slack.me()) {
+            Frame::Hello => {
+                let _ = self.events.send(Event::Up(id.clone()));
+                None
+            }
+            Frame::Disconnect(reason) => {
+                let _ = self.events.send(Event::Down(id.clone(), Some(reason)));
+                None
+            }
+            Frame::Envelope { id, heard } => {
+                let durable = match heard {
+                    Some(heard) => slack.take(*heard, &self.commands).await,
+                    None => true,
+                };
+                let held = durable && !self.closed.load(Ordering::SeqCst);
+                held.then(|| json!({ "envelope_id": id }).to_string())
+            }
+            Frame::Other => None,
+        }
+    }
+
+    async fn on_error(&self, _error: Box<dyn std::error::Error + Send + Sync>) {
+        // The error may hold the address, which is a secret. What follows from it comes to
+        // `on_disconnect`.
+        tracing::debug!("a socket to Slack failed");
+    }
+
+    async fn on_disconnect(&self, id: &SlackSocketModeWssClientId) {
+        let _ = self.events.send(Event::Down(id.clone(), None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_must_mend_is_told_with_the_mend() {
+        let said = |word: &str| Failure::Said(word.to_owned());
+        let told = [
+            format!("{:?}", verdict(Some("link_disabled"))),
+            format!("{:?}", verdict(Some("too_many_websockets"))),
+            format!("{:?}", verdict(Some("refresh_requested"))),
+            format!("{:?}", verdict(None)),
+            format!("{:?}", trouble("SLACK_APP_TOKEN", &said("invalid_auth"))),
+            format!("{:?}", trouble("SLACK_BOT_TOKEN", &said("account_inactive"))),
+            format!("{:?}", trouble("SLACK_BOT_TOKEN", &Failure::Wait(Duration::from_secs(30)))),
+            format!("{:?}", trouble("SLACK_BOT_TOKEN", &Failure::Unreachable("no way".into()))),
+        ];
+        insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn health_tells_how_long_nothing_came() {
+        let health = Health::default();
+        let at = |seconds| Duration::from_secs(seconds);
+        let id = SlackSocketModeWssClientId { initial_index: 0, token_index: 0, reconnected: 0 };
+        assert_eq!(health.hearing(at(1)), Hearing::NotNow("Slack is being dialled".into()));
+        lock(&health.0).open.insert(id.clone());
+        lock(&health.0).last_frame = Some(at(2));
+        assert_eq!(health.hearing(at(100)), Hearing::Yes);
+        lock(&health.0).open.remove(&id);
+        health.not_now("down");
+        let told = Hearing::NotNow("down; the last frame came 40 s ago".into());
+        assert_eq!(health.hearing(at(42)), told);
+        health.never("mend it");
+        assert_eq!(health.hearing(at(42)), Hearing::Never("mend it".into()));
+    }
+}
