@@ -9,10 +9,12 @@ use crate::{
     ambient::Ambient,
     chat::{
         Commands,
+        discord::{Discord, settings::Settings as DiscordSettings},
         ear::{Ear, Hearing},
     },
     config::{Chat, Config},
     server::State,
+    store::files::Files,
 };
 
 /// How often it is looked whether people are heard.
@@ -22,13 +24,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What the configuration does not say, with the mend.
-pub(super) fn ears(config: &Config) -> Result<Vec<Arc<dyn Ear>>, String> {
-    let ears = Vec::new();
+pub(super) fn ears(
+    config: &Config,
+    files: &Arc<Files>,
+    ambient: &Ambient,
+) -> Result<Vec<Arc<dyn Ear>>, String> {
+    let mut ears: Vec<Arc<dyn Ear>> = Vec::new();
     for chat in &config.chat.value {
         match chat {
             // It is asked over HTTP, and is always there.
             Chat::Console => {}
-            Chat::Slack | Chat::Discord | Chat::Teams => {
+            Chat::Discord => {
+                let settings = DiscordSettings::read(&config.environment);
+                let settings = settings.map_err(|error| error.to_string())?;
+                let clock = Arc::clone(&ambient.clock);
+                ears.push(Discord::new(settings, Arc::clone(files), clock)?);
+            }
+            Chat::Slack | Chat::Teams => {
                 return Err(format!(
                     "CHAT_PROVIDER names {}, which is not supported yet; use `console` or `none`",
                     chat.name()

@@ -23,6 +23,7 @@ pub mod answer;
 pub mod changes;
 pub mod commands;
 pub mod console;
+pub mod discord;
 pub mod ear;
 pub mod frames;
 pub mod grammar;
