@@ -6,6 +6,8 @@
 
 #[path = "support/discord/mod.rs"]
 mod discord;
+#[path = "support/server.rs"]
+mod server;
 #[path = "support/stage_of_chat.rs"]
 mod stage_of_chat;
 
@@ -351,4 +353,31 @@ async fn where_no_gateway_is_named_nobody_else_is_asked() {
     fake.fault(|faults| faults.no_gateway = false);
     life.until(|hearing| *hearing == Hearing::Yes).await;
     life.end().await;
+}
+
+/// The real server, killed while an answer streams: the channel ends with the whole answer, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_in_mid_stream_leaves_the_whole_answer_once() {
+    let fake = Fake::open().await;
+    let mut world = server::World::empty();
+    let env: Vec<String> =
+        fake.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    world.write(".env", env.join("\n"));
+    world.serve(&[]);
+    let task = "for i in 1 2 3 4 5 6; do echo \"line-$i.\"; sleep 1; done";
+    fake.uses("ann", "dev", "od-run", &[text("task", task), text("agent", "command")]).await;
+    fake.reads("dev", "line-2.").await;
+    world.kill_server();
+    world.serve(&[]);
+    fake.reads("dev", "line-6.").await;
+    fake.until("the end stands there", |fake| {
+        fake.ours("dev").last().filter(|it| it.text.contains("succeeded")).cloned()
+    })
+    .await;
+    let ours = fake.ours("dev");
+    let whole: String = ours.iter().map(|it| it.text.as_str()).collect();
+    for n in 1..=6 {
+        assert_eq!(whole.matches(&format!("line-{n}.")).count(), 1, "{whole}");
+    }
+    assert_eq!(ours.len(), 1, "{ours:#?}");
 }

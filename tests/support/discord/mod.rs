@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
 /// The bot's token.
-pub const TOKEN: &str = "bot-token.for-tests.only";
+pub const TOKEN: &str = "a-token.for-tests.only";
 /// The application's id, and the bot's user.
 pub const APP: &str = "900";
 /// The one guild.

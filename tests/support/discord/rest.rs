@@ -48,6 +48,8 @@ async fn answer(
     };
     fake.state().calls.push(format!("{method} {path}"));
     fake.ring();
+    // Clients may encode `@original`.
+    let path = path.replace("%40", "@");
     let parts: Vec<&str> = path.split('/').collect();
     let by_token = matches!(parts.as_slice(), ["interactions" | "webhooks", ..]);
     let says = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -181,7 +183,7 @@ fn post(fake: &Discord, channel: &str, body: &Value, file: Option<(String, Vec<u
                 channel: channel.to_owned(),
                 author: ME.to_owned(),
                 text: body["content"].as_str().unwrap_or_default().to_owned(),
-                components: body["components"].clone(),
+                components: components(body).unwrap_or_else(|| json!([])),
                 files: file.into_iter().collect(),
                 nonce: nonce.clone(),
                 only_for: None,
@@ -214,8 +216,13 @@ fn edit(fake: &Discord, id: &str, body: &Value) -> Response {
     let Some(message) = state.messages.iter_mut().find(|message| message.id == id) else {
         return refused(404, 10_008, "Unknown Message");
     };
-    message.text = body["content"].as_str().unwrap_or_default().to_owned();
-    message.components = body["components"].clone();
+    if let Some(text) = body["content"].as_str() {
+        message.text = text.to_owned();
+    }
+    // What an edit does not name stays.
+    if let Some(components) = components(body) {
+        message.components = components;
+    }
     message.edits += 1;
     let message = message.clone();
     drop(state);
@@ -285,7 +292,7 @@ fn followup(fake: &Discord, token: &str, body: &Value) -> Response {
         channel: interaction.channel,
         author: ME.to_owned(),
         text: body["content"].as_str().unwrap_or_default().to_owned(),
-        components: body["components"].clone(),
+        components: components(body).unwrap_or_else(|| json!([])),
         files: Vec::new(),
         nonce: None,
         only_for: ephemeral.then_some(interaction.who),
@@ -294,6 +301,10 @@ fn followup(fake: &Discord, token: &str, body: &Value) -> Response {
     };
     fake.state().messages.push(message.clone());
     reply(200, fake.shown(&message))
+}
+
+fn components(body: &Value) -> Option<Value> {
+    body["components"].is_array().then(|| body["components"].clone())
 }
 
 /// The JSON of a call, and its file.
