@@ -1,7 +1,6 @@
 //! Discord, over its own wire: every line is taken once and answered once, whatever becomes of
 //! the socket, the calls and the interaction meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(dead_code, reason = "the support is shared with other tests")]
 
 #[path = "support/discord/mod.rs"]
@@ -125,15 +124,35 @@ async fn a_lost_session_is_begun_anew_with_compressed_events() {
 }
 
 #[tokio::test]
-async fn a_socket_that_falls_silent_is_given_up() {
+async fn a_socket_that_falls_silent_is_given_up_and_what_was_said_is_looked_up() {
     let fake = Fake::open().await;
     fake.heartbeat(300);
     let store = MemoryStore::new();
     let life = Life::begin(&fake, &store).await;
+    fake.say("ann", "dev", &format!("<@{ME}> od-help list")).await;
+    fake.reads("dev", "od-list").await;
     fake.mute();
+    // Said to nobody, and never sent to the session that begins.
+    fake.say("ann", "dev", &format!("<@{ME}> od-whoami")).await;
     fake.until("a new session began", |fake| (fake.sessions().0 > 1).then_some(())).await;
+    fake.reads("dev", "You are").await;
     fake.uses("ann", "dev", "od-list", &[]).await;
     fake.reads("dev", "no agents").await;
+    let whoami = fake.ours("dev").into_iter().filter(|it| it.text.contains("You are"));
+    assert_eq!(whoami.count(), 1);
+    life.end().await;
+}
+
+#[tokio::test]
+async fn a_post_that_discord_forgot_is_known_by_what_the_socket_showed() {
+    let (fake, _store, life) = begin().await;
+    fake.fault(|faults| {
+        faults.lost_answers = 1;
+        faults.forget_nonces = true;
+    });
+    fake.say("ann", "dev", &format!("<@{ME}> od-list")).await;
+    fake.reads("dev", "no agents").await;
+    assert_eq!(fake.ours("dev").len(), 1);
     life.end().await;
 }
 

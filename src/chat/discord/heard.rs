@@ -1,5 +1,6 @@
 //! What Discord's events mean to us. Pure.
 
+use serde_json::Value;
 use serenity::all::{
     Attachment, ChannelType, CommandDataOptionValue, CommandInteraction, ComponentInteraction,
     Event, Interaction, Message, Nonce, PartialChannel, User,
@@ -114,6 +115,15 @@ pub(super) fn heard(event: Event) -> Option<Heard> {
             }
             _ => None,
         },
+        _ => None,
+    }
+}
+
+/// A message that was looked up, where it is a person's.
+pub(super) fn looked_up(looked_up: Value, direct: bool) -> Option<Said> {
+    let looked_up: Message = serde_json::from_value(looked_up).ok()?;
+    match message(looked_up)? {
+        Heard::Said(said) => Some(Said { direct, ..said }),
         _ => None,
     }
 }

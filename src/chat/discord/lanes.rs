@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use super::{
-    Discord,
-    heard::{FileAt, Pressed, Said, Used, conversation, without_mention},
+    Discord, Last,
+    heard::{FileAt, Pressed, Said, Used, conversation, looked_up, without_mention},
     mouth::{handle_of_message, shorten},
     options,
     rest::{self, Failure},
@@ -37,6 +37,8 @@ const LANES: usize = 32;
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// How often a channel is asked about before it is taken for one that is no thread.
 const TRIES: u32 = 5;
+/// How many messages are looked up that were missed in a channel; the most that Discord gives.
+const MISSED: usize = 100;
 /// How many channels are remembered.
 const CHANNELS: usize = 4_096;
 
@@ -46,6 +48,8 @@ pub(super) enum Work {
     Said(Said),
     /// A command, and its first answer on the way.
     Used(Used, JoinHandle<()>),
+    /// What was said in a channel behind a message, while nobody listened.
+    Missed(String, Last),
     /// A button, and its first answer on the way.
     Pressed(Pressed, JoinHandle<()>),
 }
@@ -87,6 +91,7 @@ impl Discord {
     async fn work(&self, work: Work, commands: &Commands) {
         match work {
             Work::Said(said) => self.said(said, commands).await,
+            Work::Missed(channel, last) => self.missed(&channel, last, commands).await,
             Work::Used(used, opened) => {
                 let _ = opened.await;
                 self.used(used, commands).await;
@@ -137,6 +142,36 @@ impl Discord {
             ..Incoming::typed(key, place, said.who.name, text)
         };
         self.handle(line, commands).await;
+    }
+
+    /// Takes what was missed, the oldest first.
+    async fn missed(&self, channel: &str, last: Last, commands: &Commands) {
+        let path = format!("channels/{channel}/messages?after={}&limit={MISSED}", last.message);
+        let call = rest::get("GET channels/messages", channel, path);
+        let mut wait = AGAIN.0;
+        for _ in 0..TRIES {
+            match self.rest.call(&call).await {
+                Ok(messages) => {
+                    let all = messages.as_array().cloned().unwrap_or_default().into_iter();
+                    let mut said: Vec<Said> =
+                        all.filter_map(|message| looked_up(message, last.direct)).collect();
+                    said.sort_by_key(|said| said.id.parse::<u64>().unwrap_or_default());
+                    for said in said {
+                        self.note(&said);
+                        self.said(said, commands).await;
+                    }
+                    return;
+                }
+                Err(Failure::Other(platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
+                    return;
+                }
+                Err(_) => {
+                    self.clock.sleep(wait).await;
+                    wait *= 4;
+                }
+            }
+        }
+        tracing::warn!(channel, "what was said while nobody listened could not be looked up");
     }
 
     async fn used(&self, used: Used, commands: &Commands) {

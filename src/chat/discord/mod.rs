@@ -14,6 +14,10 @@
 //! them ([`lanes`]); a slow file holds up its own channel. A line that the store does not take is
 //! tried until it does, for Discord sends no line again.
 //!
+//! **What was missed.** Discord holds what happens for a session that is resumed. Where one cannot
+//! be, the messages since are looked up, in the channels where something was said before, and taken
+//! in front of what comes next; what was taken already is known by its key.
+//!
 //! **Threads.** A thread is a channel of its own to Discord; to us it is a thread of its parent,
 //! so that an agent of the channel can be told from one of the thread.
 
@@ -61,6 +65,8 @@ use crate::{ambient::Clock, store::files::Files};
 pub const NAME: &str = "discord";
 /// How many of our own messages are remembered by their nonces.
 const OWN: usize = 1_000;
+/// In how many channels is looked for what was missed.
+const CHANNELS: usize = 64;
 /// How many names Discord shows of those that may be meant.
 const CHOICES: usize = 25;
 /// The wait before the first new try, and the longest.
@@ -84,6 +90,15 @@ pub struct Discord {
     own: Mutex<Own>,
     /// The parents of channels that are threads, and none for those that are not.
     parents: Mutex<HashMap<String, Option<String>>>,
+    /// Where something was said, and the last of it.
+    last: Mutex<HashMap<String, Last>>,
+}
+
+/// The last message that was heard in a channel.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    message: u64,
+    direct: bool,
 }
 
 /// What the gateway told us of ourselves.
@@ -115,6 +130,7 @@ impl Discord {
             interactions: Mutex::default(),
             own: Mutex::default(),
             parents: Mutex::default(),
+            last: Mutex::default(),
         }))
     }
 
@@ -124,6 +140,26 @@ impl Discord {
 
     fn own(&self) -> MutexGuard<'_, Own> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<String, Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something was said, for looking up what comes behind it.
+    fn note(&self, said: &heard::Said) {
+        let Ok(message) = said.id.parse::<u64>() else { return };
+        let mut all = self.last();
+        // Where much is said in many places, the channels of long ago are let go.
+        if all.len() >= CHANNELS && !all.contains_key(&said.channel) {
+            let oldest = all.iter().min_by_key(|(_, last)| last.message);
+            if let Some(oldest) = oldest.map(|(channel, _)| channel.clone()) {
+                all.remove(&oldest);
+            }
+        }
+        let new = Last { message, direct: said.direct };
+        let last = all.entry(said.channel.clone()).or_insert(new);
+        last.message = last.message.max(message);
     }
 
     fn hear(&self, hearing: Hearing) {
@@ -229,7 +265,15 @@ impl Discord {
     fn take(self: &Arc<Self>, event: Event, lanes: &Lanes, commands: &Arc<Commands>) {
         match heard::heard(event) {
             None => {}
-            Some(Heard::Ready(me)) => self.own().me = Some(me),
+            Some(Heard::Ready(me)) => {
+                // A session that begins anew does not bring what was said since the last one.
+                let is_first = self.own().me.replace(me).is_none();
+                if !is_first {
+                    for (channel, last) in self.last().iter() {
+                        lanes.put(channel, Work::Missed(channel.clone(), *last));
+                    }
+                }
+            }
             Some(Heard::Ours { author, nonce, message }) => {
                 let mut own = self.own();
                 if own.me.as_ref() == Some(&author) {
@@ -241,6 +285,7 @@ impl Discord {
             }
             Some(Heard::Said(said)) => {
                 let channel = said.channel.clone();
+                self.note(&said);
                 lanes.put(&channel, Work::Said(said));
             }
             Some(Heard::Used(used)) => {

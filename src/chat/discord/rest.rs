@@ -105,7 +105,7 @@ impl Failure {
             10_003 => gone("the channel"),
             10_008 => gone("the message"),
             50_001 => {
-                gone("the channel for us (give the bot View Channel and Send Messages there; it)")
+                gone("our way into the channel (give the bot View Channel and Send Messages there)")
             }
             50_007 => rejected("this person takes no direct messages from us".to_owned()),
             50_013 => rejected(

@@ -75,6 +75,8 @@ pub struct Faults {
     pub zlib: bool,
     /// Resuming is refused.
     pub forget_sessions: bool,
+    /// A post with a nonce that was there before is made once more.
+    pub forget_nonces: bool,
     /// Channels that are there no more.
     pub gone: HashSet<String>,
 }
@@ -326,8 +328,9 @@ impl Discord {
         let files: Vec<Value> = message.files.iter().enumerate().map(|(n, (name, bytes))| {
             json!({"id": (n + 1).to_string(), "filename": name, "size": bytes.len(), "url": "", "proxy_url": ""})
         }).collect();
+        let author = if message.author == ME { bot() } else { user(&message.author) };
         json!({
-            "id": message.id, "channel_id": message.channel, "author": bot(),
+            "id": message.id, "channel_id": message.channel, "author": author,
             "content": message.text, "timestamp": "2026-01-01T00:00:00.000Z",
             "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": [],
             "mention_roles": [], "attachments": files, "embeds": [], "pinned": false, "type": 0,

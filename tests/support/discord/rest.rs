@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Discord, ME, Message, TOKEN, about};
+use super::{Discord, GUILD, ME, Message, TOKEN, about};
 
 pub(super) async fn serve(fake: Discord, listener: TcpListener) {
     let router = Router::new().fallback(answer).with_state(fake);
@@ -73,7 +73,8 @@ async fn answer(
         }
     }
     let (body, file) = read(&headers, &body);
-    let answer = route(&fake, &method, &parts, &body, file);
+    let query = uri.query().unwrap_or_default();
+    let answer = route(&fake, &method, &parts, query, &body, file);
     fake.ring();
     answer
 }
@@ -82,6 +83,7 @@ fn route(
     fake: &Discord,
     method: &Method,
     parts: &[&str],
+    query: &str,
     body: &Value,
     file: Option<(String, Vec<u8>)>,
 ) -> Response {
@@ -109,7 +111,11 @@ fn route(
         }
         // As Discord does, without the nonces: they are lost once a message was sent.
         ("GET", ["channels", channel, "messages"]) => {
-            let all = fake.all().into_iter().rev().filter(|message| message.channel == *channel);
+            let after = query.split('&').find_map(|part| part.strip_prefix("after="));
+            let after: u64 = after.and_then(|after| after.parse().ok()).unwrap_or_default();
+            let number = |message: &Message| message.id.parse::<u64>().unwrap();
+            let all = fake.all().into_iter().rev().filter(|message| number(message) > after);
+            let all = all.filter(|message| message.channel == *channel);
             reply(200, all.take(100).map(|message| fake.shown(&message)).collect())
         }
         ("POST", ["channels", channel, "messages"]) => post(fake, channel, body, file),
@@ -174,7 +180,8 @@ fn post(fake: &Discord, channel: &str, body: &Value, file: Option<(String, Vec<u
     }
     let nonce = body["nonce"].as_str().map(ToOwned::to_owned);
     let same = |message: &Message| nonce.is_some() && message.nonce == nonce;
-    let known = fake.all().into_iter().find(same).filter(|_| body["enforce_nonce"] == true);
+    let enforced = body["enforce_nonce"] == true && !fake.state().faults.forget_nonces;
+    let known = fake.all().into_iter().find(same).filter(|_| enforced);
     let message = match known {
         Some(message) => message,
         None => {
@@ -191,6 +198,11 @@ fn post(fake: &Discord, channel: &str, body: &Value, file: Option<(String, Vec<u
                 edits: 0,
             };
             fake.state().messages.push(message.clone());
+            // The bot hears itself, with its nonce.
+            let mut event = fake.shown(&message);
+            event["nonce"] = nonce.clone().into();
+            event["guild_id"] = GUILD.into();
+            fake.dispatch("MESSAGE_CREATE", &event);
             message
         }
     };
