@@ -9,6 +9,7 @@ use crate::{
     ambient::Ambient,
     chat::{
         Commands,
+        discord::{Discord, settings::Settings as DiscordSettings},
         ear::{Ear, Hearing},
         slack::{self, Slack},
     },
@@ -40,7 +41,13 @@ pub(super) fn ears(
                 let (files, tempo) = (Arc::clone(files), slack::Tempo::default());
                 ears.push(Slack::new(settings, files, ambient.clone(), tempo)?);
             }
-            Chat::Discord | Chat::Teams => {
+            Chat::Discord => {
+                let settings = DiscordSettings::read(&config.environment);
+                let settings = settings.map_err(|error| error.to_string())?;
+                let clock = Arc::clone(&ambient.clock);
+                ears.push(Discord::new(settings, Arc::clone(files), clock)?);
+            }
+            Chat::Teams => {
                 return Err(format!(
                     "CHAT_PROVIDER names {}, which is not supported yet; use `console` or `none`",
                     chat.name()

@@ -25,6 +25,7 @@ pub mod changes;
 pub mod commands;
 pub mod console;
 pub mod dialect;
+pub mod discord;
 pub mod ear;
 pub mod frames;
 pub mod grammar;

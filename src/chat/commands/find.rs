@@ -77,6 +77,26 @@ impl Commands {
         })
     }
 
+    /// The names of agents and of jobs that have this in them, whatever the case: those that begin
+    /// with it first, agents before jobs, at most so many. For platforms that offer names.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn names_like(&self, begun: &str, most: usize) -> Result<Vec<String>, Error> {
+        let begun = begun.trim().to_lowercase();
+        let mut names: Vec<(bool, String)> = Vec::new();
+        for kind in [Kind::Agent, Kind::Job] {
+            for object in self.all(kind).await? {
+                let name = &object.metadata().name;
+                if name.contains(&begun) && !names.iter().any(|(_, known)| known == name) {
+                    names.push((!name.starts_with(&begun), name.clone()));
+                }
+            }
+        }
+        names.sort_by_key(|(is_inside, _)| *is_inside);
+        Ok(names.into_iter().map(|(_, name)| name).take(most).collect())
+    }
+
     pub(super) async fn get_agent(&self, name: &str) -> Result<Option<Agent>, Error> {
         Ok(self.store.get(Kind::Agent, name).await?.and_then(AnyObject::into_agent))
     }

@@ -1,0 +1,408 @@
+//! Discord: commands, mentions, buttons and files in, messages out.
+//!
+//! **Two connections.** [`gateway`] holds the socket on which people are heard; [`rest`] makes all
+//! calls, and knows the pace. Neither goes anywhere but where [`settings`] says.
+//!
+//! **The life of a command.** An interaction comes over the socket. Its first answer ("thinking")
+//! goes out at once, since Discord waits 3 s for it; then the line it means ([`options`]) is taken
+//! under the interaction's id, so that one that comes three times has one effect. The outbox posts
+//! its placeholder, which fills the place that Discord keeps ([`mouth`]), and edits it from there
+//! on. The interaction's token is kept in memory for a quarter of an hour ([`interactions`]);
+//! after that, or after a restart, messages are posted and edited as the bot, like any others.
+//!
+//! **Order.** Lines of a channel are taken one after the other, in the order in which Discord sent
+//! them ([`lanes`]); a slow file holds up its own channel. A line that the store does not take is
+//! tried until it does, for Discord sends no line again.
+//!
+//! **What was missed.** Discord holds what happens for a session that is resumed. Where one cannot
+//! be, the messages since are looked up, in the channels where something was said before, and taken
+//! in front of what comes next; what was taken already is known by its key.
+//!
+//! **Threads.** A thread is a channel of its own to Discord; to us it is a thread of its parent,
+//! so that an agent of the channel can be told from one of the thread.
+
+mod form;
+mod gateway;
+mod heard;
+mod interactions;
+mod lanes;
+mod mouth;
+mod options;
+mod pace;
+mod rest;
+pub mod settings;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde_json::{Value, json};
+use serenity::all::Event;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    gateway::{Ended, Gateway},
+    heard::{Filling, Heard},
+    interactions::{Interactions, Opened},
+    lanes::{Lanes, Work},
+    rest::{Failure, Rest},
+    settings::Settings,
+};
+use super::{
+    Commands,
+    ear::{Ear, Hearing},
+    grammar::Verb,
+    platform::{self, Platform},
+};
+use crate::{ambient::Clock, store::files::Files};
+
+/// The platform's name in conversations.
+pub const NAME: &str = "discord";
+/// How many of our own messages are remembered by their nonces.
+const OWN: usize = 1_000;
+/// In how many channels is looked for what was missed.
+const CHANNELS: usize = 64;
+/// How many names Discord shows of those that may be meant.
+const CHOICES: usize = 25;
+/// The wait before the first new try, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The wait after Discord refused us. A session costs one of 1,000 in a day.
+const REFUSED: Duration = Duration::from_secs(300);
+
+const NO_TOKEN: &str = "Discord refuses the bot's token; reset it on the application's page Bot at \
+                        https://discord.com/developers and set DISCORD_BOT_TOKEN anew";
+const NO_INTENTS: &str = "Discord refuses our intents; switch on Message Content Intent on the \
+                          application's page Bot at https://discord.com/developers";
+
+/// Discord, as ear and mouth.
+pub struct Discord {
+    settings: Settings,
+    rest: Rest,
+    files: Arc<Files>,
+    clock: Arc<dyn Clock>,
+    hearing: Mutex<Hearing>,
+    interactions: Mutex<Interactions>,
+    own: Mutex<Own>,
+    /// The parents of channels that are threads, and none for those that are not.
+    parents: Mutex<HashMap<String, Option<String>>>,
+    /// Where something was said, and the last of it.
+    last: Mutex<HashMap<String, Last>>,
+}
+
+/// The last message that was heard in a channel.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    message: u64,
+    direct: bool,
+}
+
+/// What the gateway told us of ourselves.
+#[derive(Default)]
+struct Own {
+    me: Option<String>,
+    /// The ids of our messages, by their nonces.
+    nonces: HashMap<String, String>,
+}
+
+impl Discord {
+    /// Discord as the settings say; nothing is asked yet.
+    ///
+    /// # Errors
+    /// A system without what HTTPS needs.
+    pub fn new(
+        settings: Settings,
+        files: Arc<Files>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, String> {
+        let (api, token) = (settings.api.clone(), settings.token.clone());
+        let rest = Rest::new(api, settings.is_discords, token, Arc::clone(&clock))?;
+        Ok(Arc::new(Self {
+            settings,
+            rest,
+            files,
+            clock,
+            hearing: Mutex::new(Hearing::NotNow("not connected to Discord yet".to_owned())),
+            interactions: Mutex::default(),
+            own: Mutex::default(),
+            parents: Mutex::default(),
+            last: Mutex::default(),
+        }))
+    }
+
+    fn interactions(&self) -> MutexGuard<'_, Interactions> {
+        self.interactions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<String, Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something was said, for looking up what comes behind it.
+    fn note(&self, said: &heard::Said) {
+        let Ok(message) = said.id.parse::<u64>() else { return };
+        let mut all = self.last();
+        // Where much is said in many places, the channels of long ago are let go.
+        if all.len() >= CHANNELS && !all.contains_key(&said.channel) {
+            let oldest = all.iter().min_by_key(|(_, last)| last.message);
+            if let Some(oldest) = oldest.map(|(channel, _)| channel.clone()) {
+                all.remove(&oldest);
+            }
+        }
+        let new = Last { message, direct: said.direct };
+        let last = all.entry(said.channel.clone()).or_insert(new);
+        last.message = last.message.max(message);
+    }
+
+    fn hear(&self, hearing: Hearing) {
+        let mut now = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now != hearing {
+            match &hearing {
+                Hearing::Yes => tracing::info!("people are heard on Discord"),
+                Hearing::NotNow(why) => tracing::info!("nobody is heard on Discord: {why}"),
+                Hearing::Never(why) => tracing::error!("nobody is heard on Discord: {why}"),
+            }
+            *now = hearing;
+        }
+    }
+
+    /// The gateway's address. It is asked for here, and nowhere else: whoever gets none must not
+    /// go to Discord's own when another was named.
+    async fn gateway_url(&self) -> Result<String, Failure> {
+        let answer =
+            self.rest.call(&rest::get("GET gateway/bot", "", "gateway/bot".to_owned())).await?;
+        let url = answer["url"].as_str().filter(|url| url.starts_with("ws")).map(ToOwned::to_owned);
+        url.ok_or_else(|| {
+            let why = "it named no gateway; look at what DISCORD_API_URL leads to".to_owned();
+            Failure::Other(platform::Error::Unreachable(why))
+        })
+    }
+
+    /// Registers the commands: all of them at once, so that doing it again changes nothing.
+    async fn register(&self) -> Result<(), Failure> {
+        let application = &self.settings.application;
+        let path = match &self.settings.guild {
+            Some(guild) => format!("applications/{application}/guilds/{guild}/commands"),
+            None => format!("applications/{application}/commands"),
+        };
+        let all = options::commands();
+        let call = rest::send(Method::PUT, "PUT applications/commands", application, path, all);
+        self.rest.call(&call).await.map(drop)
+    }
+
+    /// Registers the commands, until it is done or will never be. People can be heard meanwhile.
+    async fn register_at_last(self: Arc<Self>) {
+        let mut wait = AGAIN.0;
+        loop {
+            match self.register().await {
+                Ok(()) => return,
+                Err(Failure::Other(
+                    error @ (platform::Error::Rejected(_) | platform::Error::Gone(_)),
+                )) => {
+                    tracing::error!(
+                        "Discord does not take our commands: {error}; look whether \
+                         DISCORD_CLIENT_ID and DISCORD_GUILD_ID are right, and whether the bot was \
+                         invited with the scope applications.commands"
+                    );
+                    return;
+                }
+                Err(failure) => {
+                    let error = platform::Error::from(failure);
+                    tracing::warn!("the commands are not registered with Discord yet: {error}");
+                }
+            }
+            self.clock.sleep(wait).await;
+            wait = (wait * 2).min(AGAIN.1);
+        }
+    }
+
+    /// Holds one connection until it is lost for good.
+    async fn connect(
+        self: &Arc<Self>,
+        lanes: &Lanes,
+        commands: &Arc<Commands>,
+        stop: &CancellationToken,
+    ) -> Ended {
+        let url = match self.gateway_url().await {
+            Ok(url) => url,
+            Err(Failure::Token) => return Ended::Token,
+            Err(failure) => return Ended::Lost(platform::Error::from(failure).to_string()),
+        };
+        let gateway =
+            Gateway { url, token: self.settings.token.clone(), clock: Arc::clone(&self.clock) };
+        let (events, mut coming) = mpsc::unbounded_channel();
+        let (up, mut is_up) = watch::channel(false);
+        let holding = gateway.hold(events, up, stop.clone());
+        tokio::pin!(holding);
+        loop {
+            tokio::select! {
+                // What came is taken before it is looked whether more will come.
+                biased;
+                Some(event) = coming.recv() => self.take(event, lanes, commands),
+                Ok(()) = is_up.changed() => self.hear(match *is_up.borrow_and_update() {
+                    true => Hearing::Yes,
+                    false => Hearing::NotNow("the connection to Discord is being mended".to_owned()),
+                }),
+                ended = &mut holding => {
+                    while let Ok(event) = coming.try_recv() {
+                        self.take(event, lanes, commands);
+                    }
+                    return ended;
+                }
+            }
+        }
+    }
+
+    /// Takes an event: quickly, since others wait behind it.
+    fn take(self: &Arc<Self>, event: Event, lanes: &Lanes, commands: &Arc<Commands>) {
+        match heard::heard(event) {
+            None => {}
+            Some(Heard::Ready(me)) => {
+                // A session that begins anew does not bring what was said since the last one.
+                let is_first = self.own().me.replace(me).is_none();
+                if !is_first {
+                    for (channel, last) in self.last().iter() {
+                        lanes.put(channel, Work::Missed(channel.clone(), *last));
+                    }
+                }
+            }
+            Some(Heard::Ours { author, nonce, message }) => {
+                let mut own = self.own();
+                if own.me.as_ref() == Some(&author) {
+                    if own.nonces.len() >= OWN {
+                        own.nonces.clear();
+                    }
+                    own.nonces.insert(nonce, message);
+                }
+            }
+            Some(Heard::Said(said)) => {
+                let channel = said.channel.clone();
+                self.note(&said);
+                lanes.put(&channel, Work::Said(said));
+            }
+            Some(Heard::Used(used)) => {
+                // Their answers are about whoever asks.
+                let alone = matches!(used.verb, Some(Verb::Help | Verb::Whoami));
+                let (how, kind) = match alone {
+                    true => (Opened::ThinkingAlone, 5),
+                    false => (Opened::Thinking, 5),
+                };
+                let data = alone.then(|| json!({"flags": 64}));
+                let opened = self.open(&used.id, &used.token, kind, data, how);
+                let channel = used.place.thread.clone().unwrap_or(used.place.channel.clone());
+                lanes.put(&channel, Work::Used(used, opened));
+            }
+            Some(Heard::Pressed(pressed)) => {
+                let opened = self.open(&pressed.id, &pressed.token, 6, None, Opened::Pressed);
+                let channel = pressed.place.thread.clone().unwrap_or(pressed.place.channel.clone());
+                lanes.put(&channel, Work::Pressed(pressed, opened));
+            }
+            Some(Heard::Filling(filling)) => {
+                tokio::spawn(Arc::clone(self).complete(filling, Arc::clone(commands)));
+            }
+        }
+    }
+
+    /// Gives the first answer to an interaction, at once, beside all else.
+    fn open(
+        self: &Arc<Self>,
+        id: &str,
+        token: &str,
+        kind: u8,
+        data: Option<Value>,
+        how: Opened,
+    ) -> tokio::task::JoinHandle<()> {
+        let this = Arc::clone(self);
+        let (id, token) = (id.to_owned(), token.to_owned());
+        tokio::spawn(async move {
+            match this.rest.call(&rest::callback(&id, &token, kind, data)).await {
+                Ok(_) => this.interactions().keep(&id, &token, how, this.clock.elapsed()),
+                // It came to us again, or its answer was lost: it is open.
+                Err(Failure::Answered) => {
+                    let mut interactions = this.interactions();
+                    if interactions.get(&id, this.clock.elapsed()).is_none() {
+                        interactions.keep(&id, &token, how, this.clock.elapsed());
+                    }
+                }
+                Err(Failure::Other(platform::Error::Ambiguous(why))) => {
+                    tracing::warn!("whether Discord knows that we think is not known: {why}");
+                    this.interactions().keep(&id, &token, how, this.clock.elapsed());
+                }
+                // The line is taken all the same, and answered by a message of its own.
+                Err(failure) => {
+                    let error = platform::Error::from(failure);
+                    tracing::warn!("an interaction could not be answered in time: {error}");
+                }
+            }
+        })
+    }
+
+    /// Offers the names that begin like this, or have it in them.
+    async fn complete(self: Arc<Self>, filling: Filling, commands: Arc<Commands>) {
+        let names = match commands.names_like(&filling.begun, CHOICES).await {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::warn!("names could not be offered: {error}");
+                return;
+            }
+        };
+        let choices: Vec<Value> =
+            names.into_iter().map(|name| json!({"name": name, "value": name})).collect();
+        let data = Some(json!({"choices": choices}));
+        // A person types on; an answer that comes too late is for nobody.
+        let _ = self.rest.call(&rest::callback(&filling.id, &filling.token, 8, data)).await;
+    }
+}
+
+#[async_trait]
+impl Ear for Discord {
+    fn platform(self: Arc<Self>) -> Arc<dyn Platform> {
+        self
+    }
+
+    fn hearing(&self) -> Hearing {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn listen(self: Arc<Self>, commands: Arc<Commands>, stop: CancellationToken) {
+        let lanes = Lanes::new(&self, &commands);
+        let registering = tokio::spawn(Arc::clone(&self).register_at_last());
+        let mut wait = AGAIN.0;
+        while !stop.is_cancelled() {
+            let began = self.clock.elapsed();
+            let ended = self.connect(&lanes, &commands, &stop).await;
+            if self.clock.elapsed().saturating_sub(began) > AGAIN.1 {
+                wait = AGAIN.0;
+            }
+            let pause = match ended {
+                Ended::Stopped => break,
+                Ended::Token => {
+                    self.hear(Hearing::Never(NO_TOKEN.to_owned()));
+                    REFUSED
+                }
+                Ended::Intents => {
+                    self.hear(Hearing::Never(NO_INTENTS.to_owned()));
+                    REFUSED
+                }
+                Ended::Lost(why) => {
+                    self.hear(Hearing::NotNow(why));
+                    wait = (wait * 2).min(AGAIN.1);
+                    wait / 2
+                }
+            };
+            tokio::select! {
+                () = self.clock.sleep(pause) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        registering.abort();
+    }
+}
