@@ -10,9 +10,11 @@ use crate::{
     chat::{
         Commands,
         ear::{Ear, Hearing},
+        teams::{self, Teams},
     },
     config::{Chat, Config},
     server::State,
+    store::{Store, files::Files},
 };
 
 /// How often it is looked whether people are heard.
@@ -22,13 +24,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What the configuration does not say, with the mend.
-pub(super) fn ears(config: &Config) -> Result<Vec<Arc<dyn Ear>>, String> {
-    let ears = Vec::new();
+pub(super) fn ears(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    files: &Arc<Files>,
+    ambient: &Ambient,
+) -> Result<Vec<Arc<dyn Ear>>, String> {
+    let mut ears: Vec<Arc<dyn Ear>> = Vec::new();
     for chat in &config.chat.value {
         match chat {
             // It is asked over HTTP, and is always there.
             Chat::Console => {}
-            Chat::Slack | Chat::Discord | Chat::Teams => {
+            Chat::Teams => {
+                let settings = teams::Settings::from_environment(&config.environment);
+                let settings = settings.map_err(|error| error.to_string())?;
+                let (store, files) = (Arc::clone(store), Arc::clone(files));
+                ears.push(Teams::new(settings, store, files, ambient.clone())?);
+            }
+            Chat::Slack | Chat::Discord => {
                 return Err(format!(
                     "CHAT_PROVIDER names {}, which is not supported yet; use `console` or `none`",
                     chat.name()

@@ -204,7 +204,6 @@ impl House {
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
         let defaults = defaults(&self.config)?;
-        let ears = ears::ears(&self.config).map_err(Error::Chat)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
@@ -236,6 +235,7 @@ impl House {
             .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
         let files = Arc::new(files);
         state.keep_files(Arc::clone(&files));
+        let ears = ears::ears(config, &store, &files, &ambient).map_err(Error::Chat)?;
 
         let hub = config
             .chat

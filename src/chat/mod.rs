@@ -32,6 +32,7 @@ pub mod platform;
 mod replies;
 pub mod route;
 pub mod split;
+pub mod teams;
 pub mod transcript;
 
 pub use commands::{Commands, Incoming, Settings, Taken, Via};

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use sprite_reporter::wire::InboxRow;
 
-use super::{Approval, BackoffRow, Delivery, EventRow, Grant, Held, Revision, Turn, TurnSums};
+use super::{
+    Approval, BackoffRow, Delivery, EventRow, Grant, Held, Place, Revision, Turn, TurnSums,
+};
 use crate::resource::{AnyObject, Kind};
 
 /// Rows of one sort under their keys.
@@ -219,6 +221,8 @@ tables! {
     approvals: ApprovalKey => Approval,
     /// Deliveries by id.
     deliveries: String => DeliveryLine,
+    /// Places by (platform, channel).
+    places: (String, String) => Place,
     /// Events.
     events: EventKey => EventLine,
     /// Backoffs by (controller, name).

@@ -45,7 +45,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Grant, Held,
-    Listing, OutputRow, Receipt, Revision, Store, Transaction, Turn, TurnSums,
+    Listing, OutputRow, Place, Receipt, Revision, Store, Transaction, Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,
@@ -265,6 +265,10 @@ impl Store for SqliteStore {
 
     async fn turn_sums(&self, agent_uid: &str) -> Result<TurnSums, Error> {
         read::turn_sums(&self.readers, agent_uid).await
+    }
+
+    async fn place(&self, platform: &str, channel: &str) -> Result<Option<Place>, Error> {
+        read::place(&self.readers, platform, channel).await
     }
 
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {

@@ -12,7 +12,7 @@ use crate::{
     resource::{AnyObject, Kind},
     store::{
         Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Listing,
-        OutputRow, Receipt, Revision, Turn, TurnSums, size_of_event,
+        OutputRow, Place, Receipt, Revision, Turn, TurnSums, size_of_event,
     },
 };
 
@@ -294,6 +294,15 @@ pub(super) async fn grants(readers: &SqlitePool, agent_uid: &str) -> Result<Vec<
     let mut grants: Vec<Grant> = bodies(rows.bind(agent_uid).fetch_all(readers).await)?;
     grants.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     Ok(grants)
+}
+
+pub(super) async fn place(
+    readers: &SqlitePool,
+    platform: &str,
+    channel: &str,
+) -> Result<Option<Place>, Error> {
+    let row = sqlx::query("SELECT body FROM places WHERE platform = ?1 AND channel = ?2");
+    body(row.bind(platform).bind(channel).fetch_optional(readers).await)
 }
 
 pub(super) async fn turn(readers: &SqlitePool, id: &str) -> Result<Option<Turn>, Error> {

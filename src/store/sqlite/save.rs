@@ -198,6 +198,9 @@ impl Batch {
         self.take(&TURN_SUMS, &mut tables.sums, |uid, sums, cells| {
             cells.extend([uid.into(), encode(sums).into()]);
         });
+        self.take(&PLACES, &mut tables.places, |(platform, channel), place, cells| {
+            cells.extend([platform.into(), channel.into(), encode(place).into()]);
+        });
         self.take_grants(tables);
         self.take_backoffs(tables);
     }
@@ -327,6 +330,11 @@ static TURN_SUMS: Insert = Insert {
 };
 static GRANTS: Insert =
     Insert { head: "INSERT INTO grants (agent_uid, id, body) VALUES ", columns: 3, tail: "" };
+static PLACES: Insert = Insert {
+    head: "INSERT INTO places (platform, channel, body) VALUES ",
+    columns: 3,
+    tail: " ON CONFLICT (platform, channel) DO UPDATE SET body = excluded.body",
+};
 static APPROVALS: Insert = Insert {
     head: "INSERT INTO approvals (sprite_uid, run, request, body) VALUES ",
     columns: 4,
