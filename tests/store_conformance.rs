@@ -102,6 +102,7 @@ conformance! {
     what_a_turn_or_a_delivery_needs_stays_longer
     of_a_long_life_the_newest_approvals_and_orders_stay
     a_grant_stands_until_it_is_revoked
+    a_place_is_what_was_written_last
     the_answers_to_a_question_stand_with_it
     a_changed_annotation_is_news_to_controllers
     an_approval_is_resolved_once

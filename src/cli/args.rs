@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 pub use super::agent_args::{
     AgentName, AgentsArgs, DownArgs, RetryArgs, SecretArgs, SecretCommand, SecretListArgs,
-    SendArgs, SetArgs, StartArgs, StopArgs, TurnsArgs, TurnsFormat, WorkArgs,
+    SendArgs, SetArgs, StartArgs, StopArgs, TeamsCommand, TeamsPackageArgs, TurnsArgs, TurnsFormat,
+    WorkArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -213,6 +214,10 @@ text.")]
     /// Set, list and remove secrets, which specs name and never hold
     #[command(subcommand)]
     Secret(SecretCommand),
+
+    /// What belongs to Microsoft Teams
+    #[command(subcommand)]
+    Teams(TeamsCommand),
 
     /// Stop every agent and job, and check that nothing is left
     #[command(after_help = "Examples:

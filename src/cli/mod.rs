@@ -41,6 +41,7 @@ mod spec;
 mod start;
 mod table;
 mod target;
+mod teams;
 mod transcript;
 mod turns;
 mod watch;
@@ -91,6 +92,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Retry(args) => block_on(retry::retry(args)),
         Command::Set(args) => block_on(set::set(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
+        Command::Teams(command) => teams::run(command),
         Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
         Command::Service(command) => service::run(command),

@@ -70,8 +70,10 @@ impl Live {
             .open(self.data.with_extension("log"))
             .expect("a log file beside the data directory");
         let child = Command::new(env!("CARGO_BIN_EXE_open-dispatch"))
-            .args(["serve", "--chat", "none", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)
+            // Unless the test names its own.
+            .env("CHAT_PROVIDER", "none")
             .args(&self.args)
             // Tests work where they like; those about roots say others.
             .env("OPEN_DISPATCH_ROOTS", "/")

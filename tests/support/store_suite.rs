@@ -12,8 +12,8 @@ use open_dispatch::{
     resource::{AnyObject, Kind},
     store::{
         Applied, Approval, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery,
-        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Receipt, Revision, Store,
-        Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
+        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Place, Receipt, Revision,
+        Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
     },
 };
 use serde_json::json;
@@ -1264,6 +1264,22 @@ pub async fn a_grant_stands_until_it_is_revoked(store: Subject) {
     assert!(!apply(&store, [revoke]).await.unwrap().changed);
     assert_eq!(store.grants("x").await.unwrap(), [newer]);
     assert_eq!(store.grants("y").await.unwrap(), [other]);
+}
+
+pub async fn a_place_is_what_was_written_last(store: Subject) {
+    let place = |platform: &str, channel: &str, url: &str| Place {
+        platform: platform.to_owned(),
+        channel: channel.to_owned(),
+        facts: serde_json::json!({"url": url}),
+    };
+    let (first, other) = (place("teams", "a", "one"), place("teams", "b", "two"));
+    apply(&store, [first.clone(), other.clone()].map(Op::Place)).await.unwrap();
+    assert!(!apply(&store, [Op::Place(first)]).await.unwrap().changed);
+    let newer = place("teams", "a", "three");
+    assert!(apply(&store, [Op::Place(newer.clone())]).await.unwrap().changed);
+    assert_eq!(store.place("teams", "a").await.unwrap(), Some(newer));
+    assert_eq!(store.place("teams", "b").await.unwrap(), Some(other));
+    assert_eq!(store.place("slack", "a").await.unwrap(), None);
 }
 
 pub async fn the_answers_to_a_question_stand_with_it(store: Subject) {
