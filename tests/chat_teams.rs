@@ -331,8 +331,8 @@ async fn a_file_that_came_with_a_line_is_fetched_with_it() {
     fake.say_with_file("Ada", DM, "/od-run --agent command cat notes.txt", "notes.txt", b"seven")
         .await;
     // A Job takes no files; that it is said shows that the file was there.
-    fake.shows(DM, "file").await;
-    assert!(!fake.shows(DM, "file").await.text.contains("did not arrive"));
+    fake.shows(DM, "Files go with").await;
+    assert!(!fake.shows(DM, "Files go with").await.text.contains("did not arrive"));
     server.end().await;
 }
 
