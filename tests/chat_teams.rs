@@ -7,7 +7,6 @@
 #[expect(dead_code, reason = "the conformance suite uses all of it")]
 mod stage_of_chat;
 #[path = "support/teams/mod.rs"]
-#[expect(dead_code, reason = "each test file uses a part of the support")]
 mod teams;
 
 use std::sync::Arc;
@@ -88,18 +87,20 @@ const DM: &str = "a:1-with-ada";
 async fn what_is_said_is_answered_where_it_was_said() {
     let (fake, store) = (Fake::start().await, store());
     let server = Server::start(&fake, &store).await;
-    let asked = fake.say("Ada", DM, "/od-help").await;
+    let said = fake.say("Ada", DM, "/od-help").await;
     let answer = fake.shows(DM, "od-run").await;
-    assert_eq!(answer.reply_to.as_deref(), Some(asked.as_str()));
+    assert_eq!(answer.reply_to.as_deref(), Some(said.as_str()));
     let thread = "19:general@thread.tacv2;messageid=1690000000000";
     fake.say("Ada", thread, "od-help").await;
     assert_eq!(fake.shows(thread, "od-run").await.conversation, thread);
     all_shown(&fake, &store).await;
     assert_eq!(whole(&fake, DM).len(), 1);
     assert_eq!(server.teams.hearing(), Hearing::Yes);
-    let state = fake.state();
-    assert!(state.tokens == 1 && state.metadata == 1 && state.keys == 1, "fetched once and kept");
-    drop(state);
+    let asked = {
+        let state = fake.state();
+        (state.tokens, state.metadata, state.keys)
+    };
+    assert_eq!(asked, (1, 1, 1), "fetched once and kept");
     server.end().await;
 }
 
@@ -230,9 +231,11 @@ async fn too_many_calls_wait_and_a_token_that_lost_its_worth_is_replaced() {
     fake.shows(DM, "od-run").await;
     all_shown(&fake, &store).await;
     assert_eq!(fake.shown(DM).len(), 1);
-    let state = fake.state();
-    assert_eq!((state.tokens, state.posts, state.edits), (2, 3, 3));
-    drop(state);
+    let asked = {
+        let state = fake.state();
+        (state.tokens, state.posts, state.edits)
+    };
+    assert_eq!(asked, (2, 3, 3));
     server.end().await;
 }
 
@@ -359,6 +362,7 @@ async fn what_is_no_activity_gets_an_answer_that_says_so() {
 
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
+#[expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 mod live;
 
 /// A real server that talks to the fake.

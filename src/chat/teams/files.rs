@@ -47,7 +47,7 @@ impl Teams {
         let below = |drive: &&str| {
             host == *drive || host.strip_suffix(drive).is_some_and(|front| front.ends_with('.'))
         };
-        let of_drive = file.url.scheme() == "https" && DRIVES.iter().any(|drive| below(drive));
+        let of_drive = file.url.scheme() == "https" && DRIVES.iter().any(below);
         let mut ask = self.http.get(file.url.clone());
         if file.ours {
             if !hosts.allow(&file.url) {
