@@ -106,6 +106,7 @@ conformance! {
     strangers_wait_once_each_for_an_hour_and_few_at_a_time
     what_people_asked_for_is_numbered_and_goes_with_time
     the_audit_keeps_its_newest_rows
+    a_place_is_what_was_written_last
     the_answers_to_a_question_stand_with_it
     a_changed_annotation_is_news_to_controllers
     an_approval_is_resolved_once

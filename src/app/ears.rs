@@ -16,6 +16,11 @@ use crate::{
     config::{Chat, Config},
     server::State,
     store::files::Files,
+        teams::{self, Teams},
+    },
+    config::{Chat, Config},
+    server::State,
+    store::{Store, files::Files},
 };
 
 /// How often it is looked whether people are heard.
@@ -27,6 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the configuration does not say, with the mend.
 pub(super) fn ears(
     config: &Config,
+    store: &Arc<dyn Store>,
     files: &Arc<Files>,
     ambient: &Ambient,
 ) -> Result<Vec<Arc<dyn Ear>>, String> {
@@ -48,6 +54,13 @@ pub(super) fn ears(
                 ears.push(Discord::new(settings, Arc::clone(files), clock)?);
             }
             Chat::Teams => {
+            Chat::Teams => {
+                let settings = teams::Settings::from_environment(&config.environment);
+                let settings = settings.map_err(|error| error.to_string())?;
+                let (store, files) = (Arc::clone(store), Arc::clone(files));
+                ears.push(Teams::new(settings, store, files, ambient.clone())?);
+            }
+            Chat::Slack | Chat::Discord => {
                 return Err(format!(
                     "CHAT_PROVIDER names {}, which is not supported yet; use `console` or `none`",
                     chat.name()

@@ -246,6 +246,7 @@ impl House {
         );
 
         state.keep_files(Arc::clone(&files));
+        let ears = ears::ears(config, &store, &files, &ambient).map_err(Error::Chat)?;
 
         let hub = config
             .chat

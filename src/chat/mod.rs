@@ -37,6 +37,7 @@ pub mod route;
 pub mod slack;
 pub mod split;
 pub mod tag;
+pub mod teams;
 pub mod transcript;
 
 pub use crate::access::Quoted;

@@ -198,6 +198,29 @@ pub enum SecretCommand {
     Rm(SecretArgs),
 }
 
+/// `teams` and what it does.
+#[derive(Debug, Clone, Subcommand)]
+#[command(after_help = "Examples:
+  open-dispatch teams package --app-id 00000000-0000-0000-0000-000000000000
+  open-dispatch teams package --out ~/open-dispatch.zip      with MICROSOFT_APP_ID set
+
+How to set up Teams, step by step: docs/teams.md")]
+pub enum TeamsCommand {
+    /// Make the app package that is uploaded to Teams
+    Package(TeamsPackageArgs),
+}
+
+/// `teams package`.
+#[derive(Debug, Clone, Args)]
+pub struct TeamsPackageArgs {
+    /// The Azure Bot's Microsoft App ID
+    #[arg(long, value_name = "ID", env = "MICROSOFT_APP_ID", hide_env_values = true)]
+    pub app_id: Option<String>,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "open-dispatch-teams.zip")]
+    pub out: std::path::PathBuf,
+}
+
 /// `secret set` and `secret rm`.
 #[derive(Debug, Clone, Args)]
 pub struct SecretArgs {

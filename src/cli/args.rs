@@ -8,7 +8,8 @@ pub use super::access_args::{
 };
 pub use super::agent_args::{
     AgentName, AgentsArgs, DownArgs, RetryArgs, SecretArgs, SecretCommand, SecretListArgs,
-    SendArgs, SetArgs, StartArgs, StopArgs, TurnsArgs, TurnsFormat, WorkArgs,
+    SendArgs, SetArgs, StartArgs, StopArgs, TeamsCommand, TeamsPackageArgs, TurnsArgs, TurnsFormat,
+    WorkArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -220,6 +221,9 @@ text.")]
     /// Say who may do what from chat, and see who asked for what
     #[command(subcommand)]
     Access(AccessCommand),
+    /// What belongs to Microsoft Teams
+    #[command(subcommand)]
+    Teams(TeamsCommand),
 
     /// Stop every agent and job, and check that nothing is left
     #[command(after_help = "Examples:

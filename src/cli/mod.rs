@@ -45,6 +45,7 @@ mod spec;
 mod start;
 mod table;
 mod target;
+mod teams;
 mod transcript;
 mod turns;
 mod watch;
@@ -97,6 +98,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
+        Command::Teams(command) => teams::run(command),
         Command::Down(args) => block_on(down::down(args)),
         Command::Config(command) => config::run(command),
         Command::Slack(command) => slack::run(command),

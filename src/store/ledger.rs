@@ -296,6 +296,18 @@ pub struct Conversation {
     pub thread: Option<String>,
 }
 
+/// What a platform needs to know of a channel before it can say something there, kept over
+/// restarts: the platform's own facts, which only it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The platform: `teams`, ...
+    pub platform: String,
+    /// The platform's id of the channel.
+    pub channel: String,
+    /// What it needs to know.
+    pub facts: Value,
+}
+
 /// Something that a chat must still be told, and how far that is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

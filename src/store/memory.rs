@@ -15,6 +15,9 @@ use super::{
     Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery,
     DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision,
     Store, Transaction, Turn, TurnSums, retention, rules,
+    Applied, Approval, ApprovalState, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState,
+    Error, EventRow, Grant, Held, Listing, OutputRow, Place, Receipt, Revision, Store, Transaction,
+    Turn, TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Needed, Shows},
 };
@@ -402,6 +405,11 @@ impl Store for MemoryStore {
 
     async fn turn_sums(&self, agent_uid: &str) -> Result<TurnSums, Error> {
         Ok(self.read().tables.sums.get(&agent_uid.to_owned()).copied().unwrap_or_default())
+    }
+
+    async fn place(&self, platform: &str, channel: &str) -> Result<Option<Place>, Error> {
+        let key = (platform.to_owned(), channel.to_owned());
+        Ok(self.read().tables.places.get(&key).cloned())
     }
 
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {

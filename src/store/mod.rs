@@ -41,7 +41,7 @@ pub use access::{
 use ledger::size_of_event;
 pub use ledger::{
     Approval, ApprovalState, BackoffRow, Conversation, Cursor, Delivery, DeliveryState, EventRow,
-    Grant, Held, OutputRow, Receipt, Subject, Turn, TurnState, TurnSums,
+    Grant, Held, OutputRow, Place, Receipt, Subject, Turn, TurnState, TurnSums,
 };
 pub use transaction::{Applied, Expect, Op, Part, Transaction};
 pub use watch::{WatchEvent, watch, watch_with};
@@ -174,6 +174,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// One delivery.
     async fn delivery(&self, id: &str) -> Result<Option<Delivery>, Error>;
+
+    /// What a platform keeps of a channel.
+    async fn place(&self, platform: &str, channel: &str) -> Result<Option<Place>, Error>;
 
     /// All deliveries that are not done, in the order in which they were made.
     async fn open_deliveries(&self) -> Result<Vec<Delivery>, Error>;

@@ -14,6 +14,7 @@ use sprite_reporter::wire::InboxRow;
 use super::{
     Access, Approval, AuditRow, BackoffRow, Delivery, EventRow, Grant, Held, Pairing, Revision,
     Turn, TurnSums,
+    Approval, BackoffRow, Delivery, EventRow, Grant, Held, Place, Revision, Turn, TurnSums,
 };
 use crate::resource::{AnyObject, Kind};
 
@@ -230,6 +231,8 @@ tables! {
     approvals: ApprovalKey => Approval,
     /// Deliveries by id.
     deliveries: String => DeliveryLine,
+    /// Places by (platform, channel).
+    places: (String, String) => Place,
     /// Events.
     events: EventKey => EventLine,
     /// Backoffs by (controller, name).

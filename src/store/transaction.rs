@@ -9,6 +9,7 @@ use sprite_reporter::wire::{Event, Order};
 use super::{
     Access, Approval, ApprovalState, AuditRow, BackoffRow, Delivery, Grant, Pairing, Principal,
     Receipt, Revision, Turn, TurnState,
+    Approval, ApprovalState, BackoffRow, Delivery, Grant, Place, Receipt, Revision, Turn, TurnState,
 };
 use crate::resource::{AnyObject, Kind};
 
@@ -192,6 +193,8 @@ pub enum Op {
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a
     /// new row has version 1.
     Delivery(Delivery),
+    /// Keeps what a platform needs to know of a channel, in place of what it knew before.
+    Place(Place),
     /// Writes what an object's events show: one row per (object, reason, note), counted up.
     Event {
         /// The object's kind.

@@ -77,7 +77,11 @@ impl Live {
         }
         let child = command
             .args(["--listen", "127.0.0.1:0", "--data"])
+        let child = Command::new(env!("CARGO_BIN_EXE_open-dispatch"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)
+            // Unless the test names its own.
+            .env("CHAT_PROVIDER", "none")
             .args(&self.args)
             // Tests work where they like; those about roots say others.
             .env("OPEN_DISPATCH_ROOTS", "/")

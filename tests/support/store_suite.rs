@@ -16,6 +16,9 @@ use open_dispatch::{
         Outcome as AuditOutcome, OutputRow, PAIRING_EXPIRY, Pairing, Part, Principal, Receipt,
         Revision, Role, Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch,
         watch_with,
+        Applied, Approval, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery,
+        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Place, Receipt, Revision,
+        Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
     },
 };
 use serde_json::json;
@@ -1393,6 +1396,20 @@ pub async fn the_audit_keeps_its_newest_rows(store: Subject) {
     let first = audit(&store, Some(0), 1).await;
     assert_eq!(first, [(2_001, "2000".to_owned())]);
     assert_eq!(audit(&store, None, 1).await[0].0, MANY + 2_000);
+pub async fn a_place_is_what_was_written_last(store: Subject) {
+    let place = |platform: &str, channel: &str, url: &str| Place {
+        platform: platform.to_owned(),
+        channel: channel.to_owned(),
+        facts: serde_json::json!({"url": url}),
+    };
+    let (first, other) = (place("teams", "a", "one"), place("teams", "b", "two"));
+    apply(&store, [first.clone(), other.clone()].map(Op::Place)).await.unwrap();
+    assert!(!apply(&store, [Op::Place(first)]).await.unwrap().changed);
+    let newer = place("teams", "a", "three");
+    assert!(apply(&store, [Op::Place(newer.clone())]).await.unwrap().changed);
+    assert_eq!(store.place("teams", "a").await.unwrap(), Some(newer));
+    assert_eq!(store.place("teams", "b").await.unwrap(), Some(other));
+    assert_eq!(store.place("slack", "a").await.unwrap(), None);
 }
 
 pub async fn the_answers_to_a_question_stand_with_it(store: Subject) {

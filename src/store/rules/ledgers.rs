@@ -9,7 +9,7 @@ use crate::{
     resource::Kind,
     store::{
         Approval, ApprovalState, BackoffRow, Bell, Cursor, Delivery, Error, EventRow, Grant, Held,
-        Receipt, Turn, TurnState, TurnSums,
+        Place, Receipt, Turn, TurnState, TurnSums,
         tables::{ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ReceiptLine},
     },
 };
@@ -168,6 +168,13 @@ impl<'t> Draft<'_, 't> {
         if self.tables.grants.get(&key).is_none() {
             self.tables.grants.set(key, Some(grant.clone()));
             self.bells.push(Bell::Turns(grant.agent_uid.clone()));
+        }
+    }
+
+    pub(super) fn place(&mut self, place: &Place) {
+        let key = (place.platform.clone(), place.channel.clone());
+        if self.tables.places.get(&key) != Some(place) {
+            self.tables.places.set(key, Some(place.clone()));
         }
     }
 

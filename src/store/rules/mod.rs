@@ -139,6 +139,10 @@ impl<'a, 't> Draft<'a, 't> {
                 Ok(())
             }
             Op::Delivery(delivery) => self.delivery(delivery),
+            Op::Place(place) => {
+                self.place(place);
+                Ok(())
+            }
             Op::Event { kind, name, uid, warning, reason, note } => {
                 self.event((uid.clone(), reason.clone(), note.clone()), *kind, name, *warning);
                 Ok(())

@@ -7,7 +7,7 @@ use crate::{ambient::Ambient, store::sqlite::SqliteStore};
 
 /// What is asked at each look, at each report, or every minute; the same words as where it is
 /// asked. All parameters are unbound here, which changes no plan.
-const ASKED: [&str; 18] = [
+const ASKED: [&str; 19] = [
     "SELECT body FROM objects WHERE kind = ?1 AND name = ?2",
     "SELECT body FROM objects WHERE kind = ?1 AND uid = ?2",
     "SELECT body FROM objects WHERE kind = ?1 AND name > ?2 ORDER BY name LIMIT ?3",
@@ -28,6 +28,7 @@ const ASKED: [&str; 18] = [
     "SELECT body FROM turns WHERE agent_uid = ?1 ORDER BY n DESC LIMIT ?2",
     "SELECT body FROM turn_sums WHERE agent_uid = ?1",
     "SELECT body FROM grants WHERE agent_uid = ?1",
+    "SELECT body FROM places WHERE platform = ?1 AND channel = ?2",
     "SELECT body FROM approvals WHERE sprite_uid = ?1 ORDER BY run, request",
     "SELECT body FROM deliveries WHERE done = 0 ORDER BY made",
     "SELECT coalesce(max(n), 0) FROM turns WHERE agent_uid = ?1",

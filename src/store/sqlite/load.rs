@@ -35,6 +35,7 @@ pub(super) struct Missing {
     audited: BTreeSet<()>,
     approvals: BTreeSet<ApprovalKey>,
     deliveries: BTreeSet<String>,
+    places: BTreeSet<(String, String)>,
     events: BTreeSet<EventKey>,
     backoffs: BTreeSet<(String, String)>,
 }
@@ -104,6 +105,10 @@ impl Missing {
             }
             Op::RevokeGrant { agent_uid, id } => {
                 need(&mut self.grants, &tables.grants, (agent_uid.clone(), id.clone()));
+            }
+            Op::Place(place) => {
+                let key = (place.platform.clone(), place.channel.clone());
+                need(&mut self.places, &tables.places, key);
             }
             Op::AddApproval(approval) => {
                 let request = approval.request.clone();
@@ -231,6 +236,15 @@ pub(super) async fn load(
                 AND a.request = k.value ->> 2",
             &mut tables.approvals,
             |row| Ok(((row.get(0), row.get(1), row.get(2)), decode(row.get(3))?)),
+        )
+        .await?;
+    loader
+        .load(
+            missing.places,
+            "SELECT p.platform, p.channel, p.body FROM json_each(?1) k CROSS JOIN places p \
+             ON p.platform = k.value ->> 0 AND p.channel = k.value ->> 1",
+            &mut tables.places,
+            |row| Ok(((row.get(0), row.get(1)), decode(row.get(2))?)),
         )
         .await?;
     loader

@@ -47,6 +47,8 @@ use super::{
     Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error,
     EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision, Store, Transaction,
     Turn, TurnSums,
+    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Grant, Held,
+    Listing, OutputRow, Place, Receipt, Revision, Store, Transaction, Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,
@@ -266,6 +268,10 @@ impl Store for SqliteStore {
 
     async fn turn_sums(&self, agent_uid: &str) -> Result<TurnSums, Error> {
         read::turn_sums(&self.readers, agent_uid).await
+    }
+
+    async fn place(&self, platform: &str, channel: &str) -> Result<Option<Place>, Error> {
+        read::place(&self.readers, platform, channel).await
     }
 
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {

@@ -13,6 +13,8 @@ use crate::{
     store::{
         Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant,
         Held, Listing, OutputRow, Pairing, Receipt, Revision, Turn, TurnSums, size_of_event,
+        Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Listing,
+        OutputRow, Place, Receipt, Revision, Turn, TurnSums, size_of_event,
     },
 };
 
@@ -320,6 +322,13 @@ pub(super) async fn audit(
     };
     let rows = sqlx::query("SELECT body FROM audit WHERE n > ?1 ORDER BY n LIMIT ?2");
     bodies(rows.bind(integer(after)).bind(up_to(limit)).fetch_all(readers).await)
+pub(super) async fn place(
+    readers: &SqlitePool,
+    platform: &str,
+    channel: &str,
+) -> Result<Option<Place>, Error> {
+    let row = sqlx::query("SELECT body FROM places WHERE platform = ?1 AND channel = ?2");
+    body(row.bind(platform).bind(channel).fetch_optional(readers).await)
 }
 
 pub(super) async fn turn(readers: &SqlitePool, id: &str) -> Result<Option<Turn>, Error> {

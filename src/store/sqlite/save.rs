@@ -204,6 +204,9 @@ impl Batch {
             cells.extend([n.into(), row.at.into(), encode(row).into()]);
         });
         self.take_access(tables);
+        self.take(&PLACES, &mut tables.places, |(platform, channel), place, cells| {
+            cells.extend([platform.into(), channel.into(), encode(place).into()]);
+        });
         self.take_grants(tables);
         self.take_backoffs(tables);
     }
@@ -370,6 +373,11 @@ static PAIRINGS: Insert =
     Insert { head: "INSERT INTO pairings (code, body) VALUES ", columns: 2, tail: "" };
 static AUDIT: Insert =
     Insert { head: "INSERT INTO audit (n, at, body) VALUES ", columns: 3, tail: "" };
+static PLACES: Insert = Insert {
+    head: "INSERT INTO places (platform, channel, body) VALUES ",
+    columns: 3,
+    tail: " ON CONFLICT (platform, channel) DO UPDATE SET body = excluded.body",
+};
 static APPROVALS: Insert = Insert {
     head: "INSERT INTO approvals (sprite_uid, run, request, body) VALUES ",
     columns: 4,

@@ -1,0 +1,425 @@
+//! Microsoft Teams, against a fake of the channel on loopback: nobody gets in who may not, nothing
+//! is taken or shown twice, and what could not be said at once is said later.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/stage_of_chat.rs"]
+#[expect(dead_code, reason = "the conformance suite uses all of it")]
+mod stage_of_chat;
+#[path = "support/teams/mod.rs"]
+mod teams;
+
+use std::sync::Arc;
+
+use open_dispatch::{
+    ambient::Ambient,
+    chat::{
+        Commands, Outbox, Settings,
+        ear::{Ear, Hearing},
+        platform::{Action, Content, Nonce, Platform as _, Post, Tone},
+        teams::{Settings as TeamsSettings, Teams},
+    },
+    reconcile::{Engine, EngineHandle},
+    store::{
+        Conversation, DeliveryState, Op, Store, Transaction, files::Files, memory::MemoryStore,
+    },
+};
+use serde_json::{Value, json};
+use stage_of_chat::Stage as _;
+use teams::{Fake, Fault, PASSWORD, TENANT, jwt::Signer, jwt::Token};
+use tokio_util::sync::CancellationToken;
+
+/// A server in this process, without its HTTP: ear, commands, engine and outbox.
+struct Server {
+    teams: Arc<Teams>,
+    engine: EngineHandle,
+    stop: CancellationToken,
+    listening: tokio::task::JoinHandle<()>,
+    _files: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(fake: &Fake, store: &Arc<MemoryStore>) -> Self {
+        Self::start_with(&fake.environment(), store).await
+    }
+
+    async fn start_with(environment: &[(String, String)], store: &Arc<MemoryStore>) -> Self {
+        let store = Arc::clone(store) as Arc<dyn Store>;
+        let ambient = Ambient::real();
+        let dir = tempfile::tempdir().unwrap();
+        let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
+        let settings = TeamsSettings::from_environment(environment).unwrap();
+        let teams = Teams::new(settings, Arc::clone(&store), files, ambient.clone()).unwrap();
+        let mut engine = Engine::new(Arc::clone(&store), ambient.clone());
+        let platforms = vec![Arc::clone(&teams).platform()];
+        engine.add(Arc::new(Outbox::new(Arc::clone(&store), ambient.clone(), platforms)));
+        let engine = engine.start().await.unwrap();
+        let commands = Arc::new(Commands::new(store, ambient, Settings::default()));
+        let stop = CancellationToken::new();
+        let listening = tokio::spawn(Arc::clone(&teams).listen(commands, stop.clone()));
+        Self { teams, engine, stop, listening, _files: dir }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.listening.await.unwrap();
+        self.engine.stop().await;
+    }
+}
+
+fn store() -> Arc<MemoryStore> {
+    MemoryStore::new()
+}
+
+/// Waits until no delivery is open.
+async fn all_shown(fake: &Fake, store: &MemoryStore) {
+    fake.until("all is shown", async || store.open_deliveries().await.unwrap().is_empty()).await;
+}
+
+fn whole(fake: &Fake, conversation: &str) -> Vec<String> {
+    let shown = fake.shown(conversation).into_iter().map(|message| message.text);
+    shown.filter(|text| text != "…").collect()
+}
+
+const DM: &str = "a:1-with-ada";
+
+#[tokio::test]
+async fn what_is_said_is_answered_where_it_was_said() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let said = fake.say("Ada", DM, "/od-help").await;
+    let answer = fake.shows(DM, "od-run").await;
+    assert_eq!(answer.reply_to.as_deref(), Some(said.as_str()));
+    let thread = "19:general@thread.tacv2;messageid=1690000000000";
+    fake.say("Ada", thread, "od-help").await;
+    assert_eq!(fake.shows(thread, "od-run").await.conversation, thread);
+    all_shown(&fake, &store).await;
+    assert_eq!(whole(&fake, DM).len(), 1);
+    assert_eq!(server.teams.hearing(), Hearing::Yes);
+    let asked = {
+        let state = fake.state();
+        (state.tokens, state.metadata, state.keys)
+    };
+    assert_eq!(asked, (1, 1, 1), "fetched once and kept");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn nobody_gets_in_whose_token_is_not_the_channels_for_this_activity() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let url = fake.service_url();
+    let good = || Token::good(&url);
+    let header = |name: &str, value: Value| {
+        let mut token = good();
+        token.header[name] = value;
+        token
+    };
+    let stranger = Token { signer: Signer::Stranger, ..good() };
+    let cases: Vec<(&str, u16, Option<String>)> = vec![
+        ("valid", 200, Some(good().sign())),
+        ("no header", 401, None),
+        ("no token", 401, Some("nonsense".into())),
+        ("wrong audience", 401, Some(good().claim("aud", "another-app").sign())),
+        ("wrong issuer", 401, Some(good().claim("iss", "https://sts.windows.net/x/").sign())),
+        ("wrong key", 401, Some(stranger.sign())),
+        ("unknown key", 401, Some(header("kid", "made-up".into()).sign())),
+        ("HS256", 401, Some(header("alg", "HS256".into()).sign())),
+        ("no algorithm", 401, Some(header("alg", "none".into()).sign())),
+        (
+            "service URL differs",
+            401,
+            Some(good().claim("serviceurl", "https://evil.example/").sign()),
+        ),
+        ("no service URL", 401, Some(good().claim("serviceurl", Value::Null).sign())),
+        ("expired 4 minutes ago", 200, Some(good().expired(240).sign())),
+        ("expired 6 minutes ago", 401, Some(good().expired(360).sign())),
+        ("no end", 401, Some(good().claim("exp", Value::Null).sign())),
+        (
+            "slash at the end",
+            200,
+            Some(good().claim("serviceurl", url.trim_end_matches('/')).sign()),
+        ),
+    ];
+    fake.until("the door opens", async || fake.deliver_with(&json!({}), None).await.0 == 401).await;
+    for (n, (case, wanted, token)) in cases.iter().enumerate() {
+        let activity = fake.said("Ada", &format!("a:case-{n}"), "/od-help");
+        let (status, body) = fake.deliver_with(&activity, token.as_deref()).await;
+        assert_eq!(status, *wanted, "{case}: {body}");
+    }
+    let mut stranger = fake.said("Eve", "a:eve", "/od-help");
+    stranger["channelData"]["tenant"]["id"] = "0cc00000-0000-4000-8000-000000000003".into();
+    assert_eq!(fake.deliver(&stranger).await.0, 403, "another tenant");
+    let mut elsewhere = fake.said("Eve", "a:eve", "/od-help");
+    elsewhere["channelId"] = "webchat".into();
+    assert_eq!(fake.deliver(&elsewhere).await.0, 401, "a channel that the key is not endorsed for");
+    // Two made-up key names, and still the keys were asked for once.
+    assert_eq!(fake.state().keys, 1);
+    fake.shows("a:case-14", "od-run").await;
+    all_shown(&fake, &store).await;
+    let answered: Vec<usize> =
+        (0..cases.len()).filter(|n| !whole(&fake, &format!("a:case-{n}")).is_empty()).collect();
+    assert_eq!(answered, [0, 11, 14], "who was refused was not answered");
+    assert!(whole(&fake, "a:eve").is_empty());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_lost_its_endorsement_signs_for_nobody() {
+    let (fake, store) = (Fake::start().await, store());
+    fake.state().endorsements = vec!["webchat".to_owned()];
+    let server = Server::start(&fake, &store).await;
+    let activity = fake.said("Ada", DM, "/od-help");
+    fake.until("it is refused", async || fake.deliver(&activity).await.0 == 401).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_activity_that_comes_again_is_answered_once() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let activity = fake.said("Ada", DM, "/od-help");
+    let token = Token::good(&fake.service_url()).sign();
+    fake.until("it is taken", async || fake.deliver_with(&activity, Some(&token)).await.0 == 200)
+        .await;
+    // The channel's retry, and a replay of the very same request, also after a restart.
+    let twice = tokio::join!(
+        fake.deliver_with(&activity, Some(&token)),
+        fake.deliver_with(&activity, Some(&token))
+    );
+    assert_eq!((twice.0.0, twice.1.0), (200, 200));
+    fake.shows(DM, "od-run").await;
+    server.end().await;
+    let server = Server::start(&fake, &store).await;
+    fake.deliver_surely(&activity).await;
+    all_shown(&fake, &store).await;
+    assert_eq!(fake.shown(DM).len(), 1);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_button_says_its_line_and_is_answered_at_once() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    all_shown(&fake, &store).await;
+    let conversation =
+        Conversation { platform: "teams".to_owned(), channel: DM.to_owned(), thread: None };
+    let nonce = Nonce { delivery: "by-hand".to_owned(), index: 0 };
+    let post = Post { conversation: &conversation, reply_to: None, text: "…", nonce: &nonce };
+    let id = server.teams.post(&post).await.unwrap();
+    let action = Action { label: "List".to_owned(), line: "/od-list".to_owned(), tone: Tone::Good };
+    let content = Content { text: "Press.".to_owned(), actions: vec![action] };
+    server.teams.edit(&conversation, &id, &content, true).await.unwrap();
+    let message = fake.shows(DM, "Press.").await;
+    let answer = fake.press("Ada", &message, "List").await;
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    fake.shows(DM, "no agents").await;
+    // A message without buttons has none any more.
+    server.teams.edit(&conversation, &id, &Content::from("Pressed."), true).await.unwrap();
+    assert!(fake.shows(DM, "Pressed.").await.buttons().is_empty());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn too_many_calls_wait_and_a_token_that_lost_its_worth_is_replaced() {
+    let (fake, store) = (Fake::start().await, store());
+    fake.state().post_faults.extend([Fault::RateLimit(1), Fault::TokenRevoked]);
+    fake.state().edit_faults.extend([Fault::RateLimit(1), Fault::Status(502)]);
+    let server = Server::start(&fake, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    fake.shows(DM, "od-run").await;
+    all_shown(&fake, &store).await;
+    assert_eq!(fake.shown(DM).len(), 1);
+    let asked = {
+        let state = fake.state();
+        (state.tokens, state.posts, state.edits)
+    };
+    assert_eq!(asked, (2, 3, 3));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_post_that_was_done_and_answered_late_leaves_one_answer_and_at_most_a_bare_placeholder() {
+    let (fake, store) = (Fake::start().await, store());
+    fake.state().post_faults.push_back(Fault::DoneBut504);
+    let server = Server::start(&fake, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    fake.shows(DM, "od-run").await;
+    all_shown(&fake, &store).await;
+    assert_eq!(whole(&fake, DM).len(), 1);
+    assert_eq!(fake.shown(DM).len(), 2);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_gone_ends_its_own_delivery_and_no_other() {
+    let (fake, store) = (Fake::start().await, store());
+    fake.state().post_faults.push_back(Fault::Status(403));
+    let server = Server::start(&fake, &store).await;
+    fake.say("Ada", "a:removed", "/od-help").await;
+    all_shown(&fake, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    fake.shows(DM, "od-run").await;
+    assert!(fake.shown("a:removed").is_empty());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn it_speaks_first_after_a_restart() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    all_shown(&fake, &store).await;
+    server.end().await;
+    let server = Server::start(&fake, &store).await;
+    for channel in [DM, "19:never-heard-of@thread.tacv2"] {
+        let place = Conversation {
+            platform: "teams".to_owned(),
+            channel: channel.to_owned(),
+            thread: None,
+        };
+        let delivery = open_dispatch::store::Delivery::open(
+            format!("first-{channel}"),
+            place,
+            open_dispatch::store::Subject::Notice { text: "I speak first.".to_owned() },
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+        );
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        store.apply(Transaction::at(now).with(Op::Delivery(delivery))).await.unwrap();
+        fake.shows(channel, "I speak first.").await;
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn where_nobody_ever_spoke_a_delivery_waits_and_says_why() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let place = Conversation { platform: "teams".to_owned(), channel: DM.to_owned(), thread: None };
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let subject = open_dispatch::store::Subject::Notice { text: "Hello?".to_owned() };
+    let delivery = open_dispatch::store::Delivery::open("early".to_owned(), place, subject, now);
+    store.apply(Transaction::at(now).with(Op::Delivery(delivery))).await.unwrap();
+    fake.until("it is parked", async || {
+        let delivery = store.delivery("early").await.unwrap().unwrap();
+        delivery.state == DeliveryState::Parked && delivery.note.contains("say something to it")
+    })
+    .await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_told_with_its_mend_and_shows_nowhere() {
+    let (fake, store) = (Fake::start().await, store());
+    let wrong = "a-wrong-secret-of-the-app";
+    let environment: Vec<_> = fake
+        .environment()
+        .into_iter()
+        .map(|(name, value)| (name, if value == PASSWORD { wrong.to_owned() } else { value }))
+        .collect();
+    let server = Server::start_with(&environment, &store).await;
+    fake.until("it is told", async || matches!(server.teams.hearing(), Hearing::Never(_))).await;
+    let Hearing::Never(why) = server.teams.hearing() else { panic!() };
+    assert!(why.contains("MICROSOFT_APP_PASSWORD") && why.contains("AADSTS7000215"), "{why}");
+    assert!(!why.contains(wrong) && !why.contains(TENANT), "{why}");
+    assert!(fake.state().tokens > 0, "the fake was asked, and nobody else");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_came_with_a_line_is_fetched_with_it() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    fake.say_with_file("Ada", DM, "/od-run --agent command cat notes.txt", "notes.txt", b"seven")
+        .await;
+    // A Job takes no files; that it is said shows that the file was there.
+    fake.shows(DM, "Files go with").await;
+    assert!(!fake.shows(DM, "Files go with").await.text.contains("did not arrive"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_activity_gets_an_answer_that_says_so() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let big = fake.said("Ada", DM, &"x".repeat(2 << 20));
+    fake.until("it is refused", async || fake.deliver(&big).await.0 == 413).await;
+    assert_eq!(fake.deliver(&json!("no object")).await.0, 400);
+    let mut invoke = fake.said("Ada", DM, "");
+    invoke["type"] = "invoke".into();
+    invoke["name"] = "task/fetch".into();
+    assert_eq!(fake.deliver(&invoke).await.0, 501);
+    let joined = json!({"type": "conversationUpdate", "membersAdded": [{"id": "28:us"}]});
+    let mut update = fake.said("Ada", DM, "");
+    for (name, value) in joined.as_object().unwrap() {
+        update[name] = value.clone();
+    }
+    assert_eq!(fake.deliver(&update).await.0, 200);
+    assert!(fake.shown(DM).is_empty());
+    server.end().await;
+}
+
+#[path = "support/live.rs"]
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
+mod live;
+
+/// A real server that talks to the fake.
+async fn real(fake: &Fake, data: &std::path::Path) -> live::Live {
+    let environment = fake.environment();
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    live::Live::start(data, &[], &environment).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_nine_in_the_middle_of_an_answer_ends_with_the_whole_answer_once() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let fake = Fake::start().await;
+    let mut server = real(&fake, &data).await;
+    let task = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line-$i-; sleep 0.1; done";
+    let activity = fake.said("Ada", DM, &format!("/od-run --agent command {task}"));
+    fake.deliver_surely(&activity).await;
+    fake.shows(DM, "line-1-").await;
+    server.kill_nine();
+    // The channel did not get its answer, it thinks, and says it again to the next server.
+    server.up().await;
+    fake.deliver_surely(&activity).await;
+    let answer = fake.shows(DM, "line-60-").await;
+    assert!(answer.edits > 1, "it was streamed: {answer:?}");
+    fake.until("the answer ends", async || {
+        let all: Vec<String> = fake.shown(DM).into_iter().map(|message| message.text).collect();
+        (1..=60).all(|n| all.concat().matches(&format!("line-{n}-")).count() == 1)
+    })
+    .await;
+    let jobs = server.get("jobs").await;
+    assert_eq!(jobs["items"].as_array().unwrap().len(), 1, "one line, one Job");
+    assert_eq!(whole(&fake, DM).len(), 1, "{:#?}", fake.shown(DM));
+    // What opens doors stands in no log.
+    let log = server.log();
+    assert!(!log.contains(PASSWORD) && !log.contains("first-token"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_reports_to_a_channel_after_a_restart_without_being_spoken_to() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let fake = Fake::start().await;
+    let mut server = real(&fake, &data).await;
+    fake.say("Ada", DM, "/od-help").await;
+    fake.shows(DM, "od-run").await;
+    server.kill_nine();
+    server.up().await;
+    let spec = json!({
+        "task": "echo done-and-told",
+        "agent": {"command": {}},
+        "runtime": {"local": {"workdir": home.path()}},
+        "report": {"to": [{"teams": {"channel": DM}}]},
+    });
+    server.create_job("request-1", "nightly", spec).await;
+    fake.shows(DM, "done-and-told").await;
+}

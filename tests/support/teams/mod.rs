@@ -1,0 +1,292 @@
+//! A fake of Microsoft Teams on loopback: it makes access tokens, names its signing keys, keeps
+//! what stands in conversations, and says activities to the bot as the channel does.
+//!
+//! It speaks the Bot Framework's own wire, and is held against Microsoft's client from npm by
+//! `tests/chat_teams_certified.rs`. Faults are switched on one by one and strike the next call.
+
+#![expect(clippy::unwrap_used, reason = "a fake that cannot go on has failed its test")]
+
+pub mod jwt;
+pub mod rest;
+pub mod stage;
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// The bot's app.
+pub const APP_ID: &str = "0aa00000-0000-4000-8000-000000000001";
+/// Its secret.
+pub const PASSWORD: &str = "the-secret-of-the-fake-app";
+/// The tenant.
+pub const TENANT: &str = "0bb00000-0000-4000-8000-000000000002";
+/// How long a test waits for a state before it calls the promise broken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What goes wrong at the next call of the connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 429, with so many seconds in `Retry-After`.
+    RateLimit(u64),
+    /// The call is done, and answered with 504.
+    DoneBut504,
+    /// The call is not done, and answered with this status.
+    Status(u16),
+    /// The access token is not taken any more.
+    TokenRevoked,
+}
+
+/// A message of the bot's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub id: String,
+    pub conversation: String,
+    pub text: String,
+    pub card: Option<Value>,
+    pub reply_to: Option<String>,
+    pub edits: usize,
+}
+
+impl Message {
+    /// Its buttons: label and data.
+    pub fn buttons(&self) -> Vec<(String, Value)> {
+        let actions = self.card.as_ref().and_then(|card| card["actions"].as_array());
+        let button =
+            |action: &Value| (action["title"].as_str().unwrap().to_owned(), action["data"].clone());
+        actions.into_iter().flatten().map(button).collect()
+    }
+}
+
+/// What the fake knows.
+#[derive(Default)]
+pub struct State {
+    pub messages: Vec<Message>,
+    /// Faults of the next posts, and of the next edits.
+    pub post_faults: VecDeque<Fault>,
+    pub edit_faults: VecDeque<Fault>,
+    /// How often each thing was asked for.
+    pub tokens: usize,
+    pub metadata: usize,
+    pub keys: usize,
+    pub posts: usize,
+    pub edits: usize,
+    /// The token that is taken.
+    pub token: String,
+    /// Which keys are named; all of them are endorsed for these channels.
+    pub endorsements: Vec<String>,
+    /// Files that people sent.
+    pub files: Vec<(String, Vec<u8>)>,
+    next: u64,
+}
+
+impl State {
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+/// The fake.
+pub struct Fake {
+    pub address: SocketAddr,
+    pub bot: SocketAddr,
+    state: Arc<Mutex<State>>,
+    http: reqwest::Client,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Fake {
+    /// A fake, and a port for the bot that nobody uses.
+    pub async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bot = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let state = State {
+            endorsements: vec!["msteams".to_owned()],
+            token: "first-token".to_owned(),
+            ..State::default()
+        };
+        let state = Arc::new(Mutex::new(state));
+        let router = rest::router(Arc::clone(&state), address);
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { address, bot, state, http, serving }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Where the connector is: what activities call `serviceUrl`.
+    pub fn service_url(&self) -> String {
+        format!("http://{}/connector/", self.address)
+    }
+
+    /// The environment in which a server asks this fake, and nobody else.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let base = format!("http://{}", self.address);
+        [
+            ("CHAT_PROVIDER", "teams".to_owned()),
+            ("MICROSOFT_APP_ID", APP_ID.to_owned()),
+            ("MICROSOFT_APP_PASSWORD", PASSWORD.to_owned()),
+            ("MICROSOFT_APP_TENANT_ID", TENANT.to_owned()),
+            ("PORT", self.bot.to_string()),
+            ("TEAMS_LOGIN_URL", format!("{base}/login")),
+            ("TEAMS_OPENID_URL", format!("{base}/openid")),
+            ("TEAMS_SERVICE_HOSTS", base),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// An activity as Teams makes it: somebody says something. A conversation that begins with
+    /// `a:` is with them alone; elsewhere the bot is mentioned.
+    pub fn said(&self, who: &str, conversation: &str, text: &str) -> Value {
+        let id = format!("17000000{:05}", self.state().number());
+        let kind = match conversation {
+            it if it.starts_with("a:") => "personal",
+            it if it.contains("@thread.tacv2") => "channel",
+            _ => "groupChat",
+        };
+        let mention = kind != "personal";
+        json!({
+            "type": "message",
+            "id": id,
+            "timestamp": "2026-01-01T00:00:00.000Z",
+            "serviceUrl": self.service_url(),
+            "channelId": "msteams",
+            "from": {"id": format!("29:{who}"), "name": who, "aadObjectId": format!("aad-{who}")},
+            "recipient": {"id": format!("28:{APP_ID}"), "name": "Dispatch"},
+            "conversation": {
+                "id": conversation,
+                "conversationType": kind,
+                "tenantId": TENANT,
+                "isGroup": mention,
+            },
+            "textFormat": "plain",
+            "text": if mention { format!("<at>Dispatch</at>&nbsp;{}", escape(text)) } else { escape(text) },
+            "entities": if mention {
+                json!([{
+                    "type": "mention",
+                    "text": "<at>Dispatch</at>",
+                    "mentioned": {"id": format!("28:{APP_ID}"), "name": "Dispatch"},
+                }])
+            } else {
+                json!([{"type": "clientInfo", "locale": "en-US", "platform": "Windows"}])
+            },
+            "channelData": {"tenant": {"id": TENANT}},
+            "locale": "en-US",
+        })
+    }
+
+    /// Delivers an activity once, with this token: the status and the body.
+    pub async fn deliver_with(&self, activity: &Value, token: Option<&str>) -> (u16, Value) {
+        let ask = self.http.post(format!("http://{}/api/messages", self.bot)).json(activity);
+        let ask = match token {
+            Some(token) => ask.header("authorization", format!("Bearer {token}")),
+            None => ask,
+        };
+        match ask.send().await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                (status, answer.json().await.unwrap_or_default())
+            }
+            Err(_) => (0, Value::Null),
+        }
+    }
+
+    /// Delivers an activity once, with a token that is right.
+    pub async fn deliver(&self, activity: &Value) -> (u16, Value) {
+        let token = jwt::Token::good(&self.service_url()).sign();
+        self.deliver_with(activity, Some(&token)).await
+    }
+
+    /// Delivers an activity as the channel does: again until it is taken.
+    #[expect(clippy::disallowed_methods, reason = "a fake of a server lives in real time")]
+    pub async fn deliver_surely(&self, activity: &Value) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (status, body) = self.deliver(activity).await;
+            if matches!(status, 200..=299) {
+                return body;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not taken: {status} {body}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Somebody says something: the activity's id, once the bot has taken it.
+    pub async fn say(&self, who: &str, conversation: &str, text: &str) -> String {
+        let activity = self.said(who, conversation, text);
+        self.deliver_surely(&activity).await;
+        activity["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Somebody presses a button: what the bot answered.
+    pub async fn press(&self, who: &str, message: &Message, label: &str) -> Value {
+        let buttons = message.buttons();
+        let button = buttons.iter().find(|(title, _)| title == label);
+        let (_, data) = button.unwrap_or_else(|| panic!("no button {label} in {message:?}"));
+        let mut activity = self.said(who, &message.conversation, "");
+        let number = self.state().number();
+        activity["type"] = "invoke".into();
+        activity["id"] = format!("f:{number}").into();
+        activity["name"] = "adaptiveCard/action".into();
+        activity["replyToId"] = message.id.clone().into();
+        activity["value"] = json!({
+            "action": {"type": "Action.Execute", "title": label, "verb": "od", "data": data},
+            "trigger": "manual",
+        });
+        for member in ["text", "entities", "textFormat"] {
+            activity.as_object_mut().unwrap().remove(member);
+        }
+        self.deliver_surely(&activity).await
+    }
+
+    /// What stands in a conversation, its threads included.
+    pub fn shown(&self, conversation: &str) -> Vec<Message> {
+        let here = |message: &&Message| {
+            message.conversation == conversation
+                || message.conversation.starts_with(&format!("{conversation};messageid="))
+        };
+        self.state().messages.iter().filter(here).cloned().collect()
+    }
+
+    /// Waits until a conversation shows a text; answers with its message.
+    pub async fn shows(&self, conversation: &str, text: &str) -> Message {
+        let find = || self.shown(conversation).into_iter().find(|it| it.text.contains(text));
+        self.until(&format!("{conversation} shows {text:?}"), async || find().is_some()).await;
+        find().unwrap()
+    }
+
+    /// Waits until something holds.
+    #[expect(clippy::disallowed_methods, reason = "a fake of a server lives in real time")]
+    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !holds().await {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "never came: {what}; there stand {:#?}",
+                self.state().messages
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

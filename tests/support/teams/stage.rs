@@ -1,0 +1,52 @@
+//! The fake as a stage for the conformance suite: each channel is a group chat of its own, or a
+//! personal one where its id begins with `a:`.
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::{Fake, Message};
+use crate::stage_of_chat::{Shown, Stage};
+
+#[async_trait]
+impl Stage for Fake {
+    fn name(&self) -> &'static str {
+        "teams"
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
+        self.environment()
+    }
+
+    async fn say(&self, who: &str, channel: &str, text: &str) -> String {
+        Fake::say(self, who, channel, text).await
+    }
+
+    async fn say_with_file(&self, who: &str, channel: &str, text: &str, name: &str, bytes: &[u8]) {
+        self.state().files.push((name.to_owned(), bytes.to_vec()));
+        let mut activity = self.said(who, channel, text);
+        let url = format!("http://{}/files/{name}", self.address);
+        activity["attachments"] = json!([{
+            "contentType": "application/vnd.microsoft.teams.file.download.info",
+            "name": name,
+            "contentUrl": "https://contoso.sharepoint.example/personal/file",
+            "content": {"downloadUrl": url, "uniqueId": "1", "fileType": "txt"},
+        }]);
+        self.deliver_surely(&activity).await;
+    }
+
+    async fn shown(&self, channel: &str) -> Vec<Shown> {
+        let shown = |message: Message| Shown {
+            buttons: message.buttons().into_iter().map(|(label, _)| label).collect(),
+            id: message.id,
+            text: message.text,
+            files: Vec::new(),
+            only_for: None,
+        };
+        Fake::shown(self, channel).into_iter().map(shown).collect()
+    }
+
+    async fn press(&self, who: &str, channel: &str, message: &str, label: &str) {
+        let found = Fake::shown(self, channel).into_iter().find(|it| it.id == message);
+        Fake::press(self, who, &found.unwrap(), label).await;
+    }
+}
