@@ -12,10 +12,6 @@ use crate::{
         discord::{Discord, settings::Settings as DiscordSettings},
         ear::{Ear, Hearing},
         slack::{self, Slack},
-    },
-    config::{Chat, Config},
-    server::State,
-    store::files::Files,
         teams::{self, Teams},
     },
     config::{Chat, Config},
@@ -54,17 +50,10 @@ pub(super) fn ears(
                 ears.push(Discord::new(settings, Arc::clone(files), clock)?);
             }
             Chat::Teams => {
-            Chat::Teams => {
                 let settings = teams::Settings::from_environment(&config.environment);
                 let settings = settings.map_err(|error| error.to_string())?;
                 let (store, files) = (Arc::clone(store), Arc::clone(files));
                 ears.push(Teams::new(settings, store, files, ambient.clone())?);
-            }
-            Chat::Slack | Chat::Discord => {
-                return Err(format!(
-                    "CHAT_PROVIDER names {}, which is not supported yet; use `console` or `none`",
-                    chat.name()
-                ));
             }
         }
     }

@@ -213,10 +213,6 @@ impl House {
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
         let defaults = defaults(&self.config)?;
         let admins = admins(&self.config)?;
-        let files = Files::open(self.data.files_dir())
-            .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
-        let files = Arc::new(files);
-        let ears = ears::ears(&self.config, &files, &ambient).map_err(Error::Chat)?;
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
@@ -245,6 +241,9 @@ impl House {
             extras,
         );
 
+        let files = Files::open(self.data.files_dir())
+            .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
+        let files = Arc::new(files);
         state.keep_files(Arc::clone(&files));
         let ears = ears::ears(config, &store, &files, &ambient).map_err(Error::Chat)?;
 

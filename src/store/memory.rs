@@ -13,11 +13,8 @@ use tokio::sync::broadcast;
 
 use super::{
     Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery,
-    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision,
-    Store, Transaction, Turn, TurnSums, retention, rules,
-    Applied, Approval, ApprovalState, BackoffRow, Bell, Change, Cursor, Delivery, DeliveryState,
-    Error, EventRow, Grant, Held, Listing, OutputRow, Place, Receipt, Revision, Store, Transaction,
-    Turn, TurnSums, retention, rules,
+    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Place, Receipt,
+    Revision, Store, Transaction, Turn, TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Needed, Shows},
 };

@@ -12,9 +12,8 @@ use jiff::Timestamp;
 use sprite_reporter::wire::InboxRow;
 
 use super::{
-    Access, Approval, AuditRow, BackoffRow, Delivery, EventRow, Grant, Held, Pairing, Revision,
-    Turn, TurnSums,
-    Approval, BackoffRow, Delivery, EventRow, Grant, Held, Place, Revision, Turn, TurnSums,
+    Access, Approval, AuditRow, BackoffRow, Delivery, EventRow, Grant, Held, Pairing, Place,
+    Revision, Turn, TurnSums,
 };
 use crate::resource::{AnyObject, Kind};
 

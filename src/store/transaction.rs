@@ -7,9 +7,8 @@ use serde_json::Value;
 use sprite_reporter::wire::{Event, Order};
 
 use super::{
-    Access, Approval, ApprovalState, AuditRow, BackoffRow, Delivery, Grant, Pairing, Principal,
-    Receipt, Revision, Turn, TurnState,
-    Approval, ApprovalState, BackoffRow, Delivery, Grant, Place, Receipt, Revision, Turn, TurnState,
+    Access, Approval, ApprovalState, AuditRow, BackoffRow, Delivery, Grant, Pairing, Place,
+    Principal, Receipt, Revision, Turn, TurnState,
 };
 use crate::resource::{AnyObject, Kind};
 

@@ -69,14 +69,6 @@ impl Live {
             .append(true)
             .open(self.data.with_extension("log"))
             .expect("a log file beside the data directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_open-dispatch"));
-        command.arg("serve");
-        // A test about a platform names it.
-        if !self.env.iter().any(|(name, _)| name == "CHAT_PROVIDER") {
-            command.args(["--chat", "none"]);
-        }
-        let child = command
-            .args(["--listen", "127.0.0.1:0", "--data"])
         let child = Command::new(env!("CARGO_BIN_EXE_open-dispatch"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)

@@ -7,15 +7,6 @@ use async_trait::async_trait;
 #[async_trait]
 pub trait Stage: Send + Sync {
     /// The platform's name, as it stands in conversations.
-//! What a fake platform lets the conformance suite do: act as a person, and look at what stands
-//! there.
-
-use async_trait::async_trait;
-
-/// A platform's fake, as a stage.
-#[async_trait]
-pub trait Stage: Send + Sync {
-    /// The platform's name.
     fn name(&self) -> &'static str;
 
     /// The server's environment that makes it talk to the fake.
@@ -46,27 +37,6 @@ pub struct Shown {
     /// The labels of its buttons.
     pub buttons: Vec<String>,
     /// Its files, with their names.
-    /// The same, with a file.
-    async fn say_with_file(&self, who: &str, channel: &str, text: &str, name: &str, bytes: &[u8]);
-
-    /// What stands in a channel now, in order: text of each message of ours, its buttons, its
-    /// files.
-    async fn shown(&self, channel: &str) -> Vec<Shown>;
-
-    /// A person presses a button of a message.
-    async fn press(&self, who: &str, channel: &str, message: &str, label: &str);
-}
-
-/// A message of ours as a person sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// The platform's id.
-    pub id: String,
-    /// Its text.
-    pub text: String,
-    /// The labels of its buttons.
-    pub buttons: Vec<String>,
-    /// Its files: name and bytes.
     pub files: Vec<(String, Vec<u8>)>,
     /// Who alone sees it.
     pub only_for: Option<String>,

@@ -13,12 +13,9 @@ use open_dispatch::{
     store::{
         Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, ChangeKind, Cursor,
         Delivery, DeliveryState, Error, Expect, Grant, Held, MOST_PAIRINGS, Op,
-        Outcome as AuditOutcome, OutputRow, PAIRING_EXPIRY, Pairing, Part, Principal, Receipt,
-        Revision, Role, Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch,
+        Outcome as AuditOutcome, OutputRow, PAIRING_EXPIRY, Pairing, Part, Place, Principal,
+        Receipt, Revision, Role, Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch,
         watch_with,
-        Applied, Approval, ApprovalState, BackoffRow, Bell, ChangeKind, Cursor, Delivery,
-        DeliveryState, Error, Expect, Grant, Held, Op, OutputRow, Part, Place, Receipt, Revision,
-        Store, Transaction, Turn, TurnState, TurnSums, WatchEvent, watch, watch_with,
     },
 };
 use serde_json::json;
@@ -1396,6 +1393,8 @@ pub async fn the_audit_keeps_its_newest_rows(store: Subject) {
     let first = audit(&store, Some(0), 1).await;
     assert_eq!(first, [(2_001, "2000".to_owned())]);
     assert_eq!(audit(&store, None, 1).await[0].0, MANY + 2_000);
+}
+
 pub async fn a_place_is_what_was_written_last(store: Subject) {
     let place = |platform: &str, channel: &str, url: &str| Place {
         platform: platform.to_owned(),

@@ -45,10 +45,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error,
-    EventRow, Grant, Held, Listing, OutputRow, Pairing, Receipt, Revision, Store, Transaction,
-    Turn, TurnSums,
-    Applied, Approval, BackoffRow, Bell, Change, Cursor, Delivery, Error, EventRow, Grant, Held,
-    Listing, OutputRow, Place, Receipt, Revision, Store, Transaction, Turn, TurnSums,
+    EventRow, Grant, Held, Listing, OutputRow, Pairing, Place, Receipt, Revision, Store,
+    Transaction, Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,

@@ -12,9 +12,7 @@ use crate::{
     resource::{AnyObject, Kind},
     store::{
         Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant,
-        Held, Listing, OutputRow, Pairing, Receipt, Revision, Turn, TurnSums, size_of_event,
-        Approval, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant, Held, Listing,
-        OutputRow, Place, Receipt, Revision, Turn, TurnSums, size_of_event,
+        Held, Listing, OutputRow, Pairing, Place, Receipt, Revision, Turn, TurnSums, size_of_event,
     },
 };
 
@@ -322,6 +320,8 @@ pub(super) async fn audit(
     };
     let rows = sqlx::query("SELECT body FROM audit WHERE n > ?1 ORDER BY n LIMIT ?2");
     bodies(rows.bind(integer(after)).bind(up_to(limit)).fetch_all(readers).await)
+}
+
 pub(super) async fn place(
     readers: &SqlitePool,
     platform: &str,
