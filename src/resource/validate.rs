@@ -48,6 +48,8 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         rules.command_has_no_prompt();
     }
     rules.budget();
+    rules.channels(&["report", "to"]);
+    rules.channels(&["channels"]);
     rules.nul(spec, "spec");
 }
 
@@ -403,6 +405,19 @@ impl<'a> Rules<'a> {
         {
             let message = "means nothing to the command agent, which never asks; leave it out";
             self.say(node, "spec.permissions.allow", message);
+        }
+    }
+
+    fn channels(&mut self, keys: &[&str]) {
+        let channels = self.spec.at(keys).map(Node::items).unwrap_or_default();
+        for (n, channel) in channels.iter().enumerate() {
+            for platform in ["slack", "discord", "teams"] {
+                if let Some(node) = channel.get(platform) {
+                    let message = "is not supported yet; this version has console";
+                    let path = format!("spec.{}[{n}].{platform}", keys.join("."));
+                    self.say(node, &path, message);
+                }
+            }
         }
     }
 }
