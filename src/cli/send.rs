@@ -25,7 +25,6 @@ use super::{
 use crate::{
     ambient::{Ambient, Clock as _, SystemClock},
     resource::Kind,
-    store::files::MAX_FILE_BYTES,
 };
 
 /// Exit code: its end is not known to be its own.
@@ -34,6 +33,8 @@ const NO_END: u8 = 125;
 const WAIT: &str = "20";
 /// The longest message, in bytes; the server has the last word.
 const LONGEST: u64 = 1024 * 1024;
+/// The largest file, in bytes; the server has the last word here, too.
+const LARGEST: u64 = 32 * 1024 * 1024;
 /// How long to wait where the server answers early, as one that shuts down does.
 const REST: Duration = Duration::from_millis(200);
 
@@ -95,7 +96,7 @@ async fn upload(client: &Client, path: &Path) -> Result<Value, Error> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
         Error::Usage(format!("`{}` has no name that can be sent", path.display()))
     })?;
-    let bytes = within_limit(path, MAX_FILE_BYTES)?;
+    let bytes = within_limit(path, LARGEST)?;
     let stored = client.send_bytes(Method::POST, "/files", &[("name", name)], bytes).await?;
     Ok(json!({"id": stored["id"], "name": name}))
 }
@@ -385,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_file_without_an_end_is_not_read_to_it() {
-        let error = within_limit(Path::new("/dev/zero"), MAX_FILE_BYTES).expect_err("too large");
+        let error = within_limit(Path::new("/dev/zero"), LARGEST).expect_err("too large");
         assert_eq!(error.to_string(), "/dev/zero has more than the 32 MiB that a file may have");
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("note");
