@@ -164,8 +164,8 @@ Then: open-dispatch send api-bot -f 'What does this project do?'")]
   open-dispatch send api-bot - < message.md
   open-dispatch send --file shot.png api-bot 'Why does it look like this?'
 
-Flags stand in front of the message. Messages are answered in order, one at a time. Without -f it
-prints the turn's number and returns. With -f it prints the answer and exits with
+Flags stand in front of the message. Messages are answered in order, one at a time.
+Without -f it prints the turn's number and returns. With -f it prints the answer and exits with
   0     the agent answered
   1     it failed
   125   its sprite went away; open-dispatch retry says it again
@@ -206,8 +206,8 @@ What such an agent was still to do is cancelled.")]
   open-dispatch set api-bot permissions.mode=acceptEdits budget.usd=5
   open-dispatch set api-bot instructions=    takes it away
 
-Fields are named as in the spec, with dots; model, mode and branch are known alone. What is no JSON is
-text.")]
+Fields are named as in the spec, with dots; model, mode and branch are known alone. What is
+no JSON is text.")]
     Set(SetArgs),
 
     /// Set, list and remove secrets, which specs name and never hold

@@ -159,6 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn no_line_that_is_broken_by_hand_is_broken_again() {
+        let mut cli = Cli::command();
+        for command in cli.get_subcommands_mut() {
+            let by_hand = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let shown = command.render_help().to_string();
+            for line in by_hand.lines().filter(|line| !line.trim().is_empty()) {
+                let is_whole = shown.lines().any(|it| it.trim_end() == line.trim_end());
+                assert!(is_whole, "{}: this is too wide: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn every_command_has_an_example() {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

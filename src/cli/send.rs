@@ -33,6 +33,8 @@ const NO_END: u8 = 125;
 const WAIT: &str = "20";
 /// The longest message, in bytes; the server has the last word.
 const LONGEST: u64 = 1024 * 1024;
+/// The largest file, in bytes; the server has the last word here, too.
+const LARGEST: u64 = 32 * 1024 * 1024;
 /// How long to wait where the server answers early, as one that shuts down does.
 const REST: Duration = Duration::from_millis(200);
 
@@ -94,10 +96,25 @@ async fn upload(client: &Client, path: &Path) -> Result<Value, Error> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
         Error::Usage(format!("`{}` has no name that can be sent", path.display()))
     })?;
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let bytes = within_limit(path, LARGEST)?;
     let stored = client.send_bytes(Method::POST, "/files", &[("name", name)], bytes).await?;
     Ok(json!({"id": stored["id"], "name": name}))
+}
+
+/// What is in a file, unless that is more than the server takes: then it is not read to its end.
+fn within_limit(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::File { path: path.to_path_buf(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match u64::try_from(bytes.len()).is_ok_and(|size| size <= limit) {
+        true => Ok(bytes),
+        false => Err(Error::Usage(format!(
+            "{} has more than the {} MiB that a file may have",
+            path.display(),
+            limit / (1024 * 1024)
+        ))),
+    }
 }
 
 /// Says something to an agent; each try bears the same request id.
@@ -365,6 +382,17 @@ mod tests {
             {"text": "Which\u{1b}[2J?", "options": ["red", "blue"]}, {"text": "Why?"},
         ]});
         insta::assert_snapshot!([tool, plan, question].map(|it| asks("bot", &it)).join("\n\n"));
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_to_it() {
+        let error = within_limit(Path::new("/dev/zero"), LARGEST).expect_err("too large");
+        assert_eq!(error.to_string(), "/dev/zero has more than the 32 MiB that a file may have");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("note");
+        std::fs::write(&path, "hello").expect("it is written");
+        assert_eq!(within_limit(&path, 5).expect("it fits"), b"hello");
+        assert!(within_limit(&path, 4).is_err());
     }
 
     #[test]

@@ -306,8 +306,12 @@ pub struct Delivery {
     /// The platform's ids of the messages that stand there, oldest first. The last one is
     /// still edited; the others are final.
     pub messages: Vec<String>,
-    /// The output that the final messages show: the last message begins behind it.
+    /// The output that the messages show, as of the last write: what is behind it is not shown, or
+    /// is shown in part.
     pub shown: Cursor,
+    /// The sprite whose output that is; none where nothing of it is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_of: Option<String>,
     /// A hash of what stands in the last message; empty for a bare placeholder.
     pub hash: String,
     /// Where it stands.
@@ -340,6 +344,7 @@ impl Delivery {
             subject,
             messages: Vec::new(),
             shown: Cursor::default(),
+            shown_of: None,
             hash: String::new(),
             state: DeliveryState::Open,
             note: String::new(),

@@ -20,12 +20,14 @@
 //!   place for whoever renders it again, and what stands in a conversation only grows.
 //!
 //! What was rendered already is kept in memory, so that each event is read once. After a
-//! restart it is made again from the store, the same (see [`super::transcript`]).
+//! restart it is made again from the store, the same (see [`super::transcript`]); where the store
+//! keeps that no longer, what stands there stays, and the rest follows (see [`again`]).
 //!
 //! [`post`] moves messages, [`rendering`] holds what is to stand in them, [`job`] and [`turn`]
 //! render what a delivery is about, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
 
+mod again;
 mod job;
 mod names;
 mod post;

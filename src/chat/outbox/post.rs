@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Outbox, rendering::Rendering};
+use super::{Outbox, again::free_message, rendering::Rendering};
 use crate::{
     chat::platform::{self, Capabilities, Content, Nonce, Platform, Post},
     reconcile::{Error, Next},
@@ -69,6 +69,15 @@ impl Outbox {
             let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
             let more = at + 1 < frames.first + frames.texts.len();
             let last = frames.ended && !more;
+            if text.is_none()
+                && last
+                && let Some(rendering) = rendering
+                && rendering.begins() < free_message(&delivery)
+            {
+                // Less came of it than stands there. So that stays, and the end follows.
+                rendering.begin_at(free_message(&delivery));
+                continue;
+            }
             if text.is_none() && last {
                 // What these messages showed cannot be made again; nothing more comes.
                 delivery.state = DeliveryState::Done;
@@ -100,6 +109,9 @@ impl Outbox {
                     self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
                     delivery.hash = hash;
                     if !more {
+                        if let Some(rendering) = rendering {
+                            delivery.shows(rendering, at);
+                        }
                         delivery.state =
                             if last { DeliveryState::Done } else { DeliveryState::Open };
                         delivery = self.write("chat.commit-shown", delivery).await?;
@@ -120,7 +132,7 @@ impl Outbox {
                 return Ok(frames.again.map_or(Next::Done, Next::After));
             }
             if let Some(rendering) = rendering {
-                delivery.shown = rendering.cursor;
+                delivery.shows(rendering, at);
             }
             delivery = match self.post(delivery, platform).await? {
                 Posted::Yes(delivery) => *delivery,
@@ -206,6 +218,17 @@ impl Outbox {
         };
         self.memory().posted.insert(nonce.to_string(), message.clone());
         Ok(message)
+    }
+}
+
+impl Delivery {
+    /// Notes what is shown once a message stands. The end of all is read again: it says that there
+    /// is nothing more.
+    fn shows(&mut self, rendering: &Rendering, message: usize) {
+        if !rendering.is_read {
+            let place = rendering.shown_by(message);
+            (self.shown, self.shown_of) = (place.cursor, place.sprite);
+        }
     }
 }
 

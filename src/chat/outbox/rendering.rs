@@ -27,12 +27,22 @@ pub(super) struct Rendering {
     pub(super) is_read: bool,
     /// The questions of which it is not told yet what became of them, in their order.
     asked: Vec<Asked>,
-    /// Complete pieces that do not stand in the conversation yet.
-    ready: VecDeque<String>,
+    /// Complete pieces that do not stand in the conversation yet, each with a place in the output
+    /// that it shows or those in front of it.
+    ready: VecDeque<(String, Place)>,
+    /// The number of the first message that this makes; those in front of it were made by another.
+    begins: usize,
     /// The number of the first of them.
     first: usize,
     /// The number of the message that is still edited: those in front of it are complete.
     standing: usize,
+}
+
+/// A place in the output of a sprite.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    pub(super) sprite: Option<String>,
+    pub(super) cursor: Cursor,
 }
 
 /// A question that waits.
@@ -92,14 +102,40 @@ impl Rendering {
             is_read: false,
             asked: Vec::new(),
             ready: VecDeque::new(),
+            begins: 0,
             first: 0,
             standing: 0,
         }
     }
 
     pub(super) fn append(&mut self, text: &str) {
-        self.ready.extend(self.splitter.push(text).into_iter().map(|piece| piece.text));
+        for piece in self.splitter.push(text) {
+            self.ready.push_back((piece.text, self.read_to()));
+        }
         self.stand(self.standing);
+    }
+
+    /// Begins with a message; what stood in it and before is not made again.
+    pub(super) fn begin_at(&mut self, index: usize) {
+        self.ready.clear();
+        (self.begins, self.first) = (index, index);
+        self.stand(index);
+    }
+
+    /// The number of the first message that this makes.
+    pub(super) fn begins(&self) -> usize {
+        self.begins
+    }
+
+    /// How far all is read.
+    fn read_to(&self) -> Place {
+        Place { sprite: self.sprite.clone(), cursor: self.cursor }
+    }
+
+    /// How far all is shown once a message stands.
+    pub(super) fn shown_by(&self, index: usize) -> Place {
+        let piece = index.checked_sub(self.first).and_then(|at| self.ready.get(at));
+        piece.map_or_else(|| self.read_to(), |(_, place)| place.clone())
     }
 
     /// Forgets the pieces in front of a message: they stand in the conversation, complete.
@@ -129,11 +165,11 @@ impl Rendering {
         let asked: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
         let asked = asked.join("\n");
         let now = if asked.is_empty() { now } else { &asked };
-        let mut texts: Vec<String> = self.ready.iter().cloned().collect();
+        let mut texts: Vec<String> = self.ready.iter().map(|(text, _)| text.clone()).collect();
         // A second message would stay when this goes.
         let open: Vec<Piece> = self.splitter.preview(now);
         texts.extend(open.into_iter().take(1).map(|piece| piece.text));
-        if self.first == 0 && texts.len() == 1 && texts[0].is_empty() {
+        if self.first == self.begins && texts.len() == 1 && texts[0].is_empty() {
             texts.clear();
         }
         Frames { first: self.first, texts, actions: Vec::new(), ended: false, again }
@@ -141,7 +177,7 @@ impl Rendering {
 
     /// What is to be shown, with its end.
     pub(super) fn whole(&self, end: &str) -> Frames {
-        let mut texts: Vec<String> = self.ready.iter().cloned().collect();
+        let mut texts: Vec<String> = self.ready.iter().map(|(text, _)| text.clone()).collect();
         texts.extend(self.splitter.preview(end).into_iter().map(|piece| piece.text));
         Frames { first: self.first, texts, actions: Vec::new(), ended: true, again: None }
     }

@@ -374,8 +374,9 @@ fn pause_until(
         Some(exit) => format!("its sprite ended by itself: {:?}", exit.reason),
         None => "its sprite was lost".to_owned(),
     };
-    // An end that is still to come is one before the clock was set back: nobody waits for that.
-    let since = over_since(last).filter(|since| *since <= now)?;
+    // A clock that was set back must not make anybody wait until it has caught up, and a pause is
+    // one all the same.
+    let since = over_since(last)?.min(now);
     Some((later(since, pause), why))
 }
 
