@@ -308,7 +308,7 @@ fn wrong_words_exit_with_two() {
         &["get"],
         &["delete"],
         &["delete", "jobs"],
-        &["serve", "--chat", "slak"],
+        &["serve", "--chat", "slack"],
         &["serve", "--listen", "everywhere"],
         &["jobs", "--server", "nowhere"],
     ] {

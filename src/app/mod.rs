@@ -117,9 +117,6 @@ pub enum Error {
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
-    /// A chat platform that cannot be served as the configuration says.
-    #[error("{0}")]
-    Chat(String),
     /// The engine cannot read what it is to begin with.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] crate::reconcile::Error),
@@ -204,7 +201,7 @@ impl House {
     /// What is in the way.
     pub async fn start(self, ambient: Ambient) -> Result<Running, Error> {
         let defaults = defaults(&self.config)?;
-        let ears = ears::ears(&self.config).map_err(Error::Chat)?;
+        let ears = ears::ears();
         let (listener, address) = listen(self.config.listen.value).await?;
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);

@@ -16,7 +16,7 @@ pub struct File {
     /// Where the server listens: an address, a port, or both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// The chat platforms, with commas between: `console`, `slack`, `discord`, `teams`; or `none`.
+    /// The chat platform: `console` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
     /// How many sprites may live on this machine at once.

@@ -45,7 +45,7 @@ pub const KNOWN: &[Known] = &[
         false,
         Server,
         "console",
-        "The chat platforms: console, slack, discord, teams, or none.",
+        "The chat platform: console or none.",
     ),
     known("WEBHOOK_PORT", false, Server, "8080", "The port of the server, on loopback."),
     known("OPEN_DISPATCH_LISTEN", false, Server, "127.0.0.1:8080", "Where the server listens."),

@@ -80,8 +80,7 @@ pub const SETTINGS: [Described; 14] = [
         variable: "CHAT_PROVIDER",
         key: "chat",
         default: "`console`",
-        what: "The chat platforms, with commas between: `console`, `slack`, `discord`, `teams`; or \
-               `none`.",
+        what: "The chat platform: `console` or `none`.",
     },
     Described {
         flag: "--max-sprites",
@@ -291,6 +290,14 @@ pub enum Error {
         what: &'static str,
         /// What to write instead.
         mend: &'static str,
+    },
+    /// A platform that is planned.
+    #[error("{place} is `{value}`, which is not supported yet; use `console` or `none`")]
+    ChatNotYet {
+        /// The flag, variable or key.
+        place: String,
+        /// The platform.
+        value: String,
     },
     /// A store that is planned.
     #[error(
@@ -503,14 +510,18 @@ fn read_chat(text: &str, place: &str) -> Result<BTreeSet<Chat>, Error> {
     }
     let read = |word: &str| Chat::ALL.into_iter().find(|chat| chat.name() == word.trim());
     text.split(',')
-        .map(|word| {
-            read(word).ok_or_else(|| Error::Unreadable {
+        .map(|word| match read(word) {
+            Some(Chat::Console) => Ok(Chat::Console),
+            Some(planned) => {
+                let value = planned.name().to_owned();
+                Err(Error::ChatNotYet { place: place.to_owned(), value })
+            }
+            None => Err(Error::Unreadable {
                 place: place.to_owned(),
                 value: word.trim().to_owned(),
                 what: "chat platform",
-                mend: "use `console`, `slack`, `discord`, `teams`, several with commas between, or \
-                       `none`",
-            })
+                mend: "use `console` or `none`",
+            }),
         })
         .collect()
 }
@@ -623,7 +634,7 @@ mod tests {
             [
                 message(&flags("everywhere"), &[]),
                 message(&none, &[("WEBHOOK_PORT", "http")]),
-                message(&none, &[("CHAT_PROVIDER", "console,slak")]),
+                message(&none, &[("CHAT_PROVIDER", "console,slack")]),
                 message(&none, &[("CHAT_PROVIDER", "irc")]),
                 message(&none, &[("OPEN_DISPATCH_MAX_SPRITES", "0")]),
                 message(&none, &[("OPEN_DISPATCH_LOG_FORMAT", "xml")]),
