@@ -11,8 +11,8 @@ use std::{
 
 use open_dispatch::{
     resource::{
-        ExitReason, Isolation, Kind, LocalRuntime as LocalSpec, OwnerReference, Repo, RuntimeSpec,
-        Sprite,
+        EnvEntry, ExitReason, Isolation, Kind, LocalRuntime as LocalSpec, OwnerReference, Repo,
+        RuntimeSpec, Sprite,
     },
     runtime::{Cleaned, Runtime},
 };
@@ -347,9 +347,24 @@ fn planted(scope: &str, hooks: &str, out: &Path) -> String {
          git config {scope} core.hooksPath {hooks}
          git config {scope} core.fsmonitor 'echo fsmonitor >> {out}; false'
          git config {scope} filter.x.smudge 'echo filter >> {out}; cat'
-         git config {scope} core.sshCommand 'echo ssh >> {out}'"
+         {}",
+        promised(scope, &format!("echo ssh >> {out}"))
     )
 }
+
+/// A shell's words that let git fetch what is missing by way of this command.
+fn promised(scope: &str, command: &str) -> String {
+    format!(
+        "git config {scope} core.sshCommand '{command}'
+         git config {scope} remote.origin.url ssh://localhost/nowhere
+         git config {scope} remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
+         git config {scope} remote.origin.promisor true
+         git config {scope} remote.origin.partialclonefilter blob:none"
+    )
+}
+
+/// A commit that no repository has.
+const MISSING: &str = "0123456789012345678901234567890123456789";
 
 #[tokio::test]
 async fn what_a_sandboxed_agent_planted_in_its_home_is_not_run_for_its_next_run() {
@@ -399,4 +414,50 @@ async fn a_plain_directory_in_which_a_sandboxed_agent_planted_a_repository_stays
     let (reason, said) = lives(&stage, &other).await;
     assert_eq!((reason, said.as_str()), (ExitReason::Completed, ".gitattributes\n"));
     assert_eq!(fs::read_to_string(&out).unwrap_or_default(), "", "run outside of the sandbox");
+}
+
+/// The `n`th sandboxed run in `~/notes`, by an agent of its own.
+fn in_notes(stage: &Stage, n: u32, task: &str) -> Sprite {
+    let mut sprite = sprite(stage, n, Isolation::Sandbox, Some("~/notes"), task);
+    sprite.metadata.owner_references[0].uid = format!("owner-{n}");
+    let secret = Some("deploy-key".to_owned());
+    sprite.spec.env = vec![EnvEntry { name: "KEY".into(), value: None, from_secret: secret }];
+    sprite
+}
+
+#[tokio::test]
+async fn git_that_is_only_asked_fetches_nothing_for_what_a_sandboxed_agent_planted() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let notes = stage.home.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let out = stage.home.path().join("out");
+    let evil = format!("env > {}/env; echo ssh >> {}", notes.display(), out.display());
+    let task = format!("git init -q; {}; echo {MISSING} > .git/HEAD", promised("--local", &evil));
+    let planted = in_notes(&stage, 1, &task);
+    assert_eq!(lives(&stage, &planted).await, (ExitReason::Completed, String::new()));
+    let (reason, said) = lives(&stage, &in_notes(&stage, 2, "true")).await;
+    assert_eq!(reason, ExitReason::WorkspaceFailed, "{said}");
+    assert!(said.contains("there is no commit yet"), "{said}");
+    for trace in [out, notes.join("env")] {
+        assert!(!trace.exists(), "{} was written", trace.display());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_when_it_is_asked_whether_work_is_left() {
+    let stage = Stage::new();
+    stage.serve().await;
+    repository(&stage);
+    let out = stage.home.path().join("out");
+    let task = format!(
+        "{}; echo {MISSING} > $(git rev-parse --git-dir)/HEAD",
+        promised("--local", &format!("echo ssh >> {}", out.display()))
+    );
+    let run = sprite(&stage, 1, Isolation::Worktree, Some("~/project"), &task);
+    let (reason, said) = lives(&stage, &run).await;
+    assert_eq!(reason, ExitReason::Completed, "{said}");
+    let kept = stage.runtime.discard(OWNER).await.unwrap();
+    assert!(matches!(kept, Cleaned::KeptWork { .. }), "{kept:?}");
+    assert!(!out.exists(), "git asked the remote that the agent chose");
 }

@@ -229,25 +229,22 @@ impl Tree<'_> {
     }
 
     async fn ask(&self, place: &Path, question: &[&str]) -> io::Result<Vec<u8>> {
-        let asks_only = question.first() != Some(&"branch");
-        let mut keep = vec![self.path.to_owned()];
         // Where it lies among the server's data, the repository stays visible.
-        keep.extend(self.common());
+        let repository = worktrees::repository(&self.note.of);
+        let mut keep = vec![self.path.to_owned()];
+        keep.extend(repository.iter().filter(|it| it.is_dir()).cloned());
+        let changes = question.first() == Some(&"branch");
+        let writes: Vec<PathBuf> =
+            repository.into_iter().filter(|it| changes && it.is_dir()).collect();
         let contained = Contained {
             uid: self.uid,
             hide: &self.runtime.config.data,
             workdir: place,
             keep: &keep,
-            read_only: self.sandboxed && asks_only,
+            writes: self.sandboxed.then_some(&writes),
         };
         let mut git =
             self.runtime.reporter.contained(&contained).await.map_err(io::Error::other)?;
         workspace::ask(&mut git, self.runtime.search_path(), question).await
-    }
-
-    /// The repository's own directory.
-    fn common(&self) -> Option<PathBuf> {
-        let of = &self.note.of;
-        of.ancestors().map(|it| it.join(".git")).find(|it| it.is_dir()).or_else(|| Some(of.clone()))
     }
 }
