@@ -445,6 +445,31 @@ async fn git_that_is_only_asked_fetches_nothing_for_what_a_sandboxed_agent_plant
 }
 
 #[tokio::test]
+async fn the_runs_secrets_are_not_told_to_git_where_a_sandboxed_agent_planted_its_settings() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let notes = stage.home.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let (trace, out) = (notes.join(".git/env"), stage.home.path().join("out"));
+    let evil = format!("env > {}; echo ssh >> {}", trace.display(), out.display());
+    let task = format!(
+        "git init -q; git commit -q --allow-empty -m planted; {}",
+        promised("--local", &evil)
+    );
+    let planted = in_notes(&stage, 1, &task);
+    assert_eq!(lives(&stage, &planted).await, (ExitReason::Completed, String::new()));
+    let mut other = in_notes(&stage, 2, "true");
+    other.spec.repo = Some(Repo { github: Some("nobody/nothing".into()), ..Repo::default() });
+    let (reason, said) = lives(&stage, &other).await;
+    assert_eq!(reason, ExitReason::WorkspaceFailed, "{said}");
+    assert!(said.contains("git fetches without your keys: leave out repo or workdir"), "{said}");
+    let told = fs::read_to_string(&trace).unwrap();
+    assert!(told.contains("GIT_TERMINAL_PROMPT=0"), "{told}");
+    assert!(!told.contains("s3cret-of-deploy"), "{told}");
+    assert!(!out.exists(), "run outside of the sandbox");
+}
+
+#[tokio::test]
 async fn nothing_is_fetched_when_it_is_asked_whether_work_is_left() {
     let stage = Stage::new();
     stage.serve().await;

@@ -132,7 +132,8 @@ impl<'a> Git<'a> {
     }
 
     /// As [`Git::run`], and inside of a sandbox where there is one. With the run's secrets only
-    /// where a remote is asked.
+    /// where a remote is asked, and never where there is a sandbox: what runs there may have been
+    /// chosen by another agent.
     pub(super) async fn run_within(
         &self,
         workdir: &Path,
@@ -141,7 +142,8 @@ impl<'a> Git<'a> {
         sandbox: Option<&Sandbox>,
         asks_remote: bool,
     ) -> Result<(), String> {
-        let place = Place { is_told_secrets: asks_remote, ..self.place(keep, sandbox) };
+        let is_told_secrets = asks_remote && sandbox.is_none();
+        let place = Place { is_told_secrets, ..self.place(keep, sandbox) };
         self.git(workdir, args, place, None).await
     }
 
