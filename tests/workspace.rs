@@ -486,3 +486,23 @@ async fn nothing_is_fetched_when_it_is_asked_whether_work_is_left() {
     assert!(matches!(kept, Cleaned::KeptWork { .. }), "{kept:?}");
     assert!(!out.exists(), "git asked the remote that the agent chose");
 }
+
+#[tokio::test]
+async fn a_worktree_of_a_bare_repository_goes_with_its_note_and_its_branch() {
+    for isolation in [Isolation::Worktree, Isolation::Sandbox] {
+        let stage = Stage::new();
+        stage.serve().await;
+        let project = repository(&stage);
+        let bare = stage.home.path().join("bare");
+        git(&project, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        // As if somebody committed to the sources of their home.
+        git(stage.home.path(), &["init", "-q"]);
+        let run = sprite(&stage, 1, isolation, Some("~/bare"), "git log --format=%s");
+        let ended = lives(&stage, &run).await;
+        assert_eq!(ended, (ExitReason::Completed, "first\n".into()), "{isolation:?}");
+        assert_eq!(stage.runtime.discard(OWNER).await.unwrap(), Cleaned::All);
+        assert_eq!(git(&bare, &["branch", "--list", "open-dispatch/*"]), "", "{isolation:?}");
+        assert_eq!(git(&bare, &["worktree", "list"]).lines().count(), 1, "{isolation:?}");
+        assert_eq!(fs::read_dir(bare.join("worktrees")).map_or(0, Iterator::count), 0);
+    }
+}

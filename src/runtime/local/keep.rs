@@ -211,9 +211,7 @@ impl Tree<'_> {
         if !of.is_dir() {
             return Ok(());
         }
-        let common = self.ask(of, &["rev-parse", "--git-common-dir"]).await.unwrap_or_default();
-        let common = of.join(String::from_utf8_lossy(&common).trim());
-        if common != *of {
+        if let Some(common) = self.common().await {
             let beside = self.path.with_file_name(format!(".tree-{}", self.uid));
             for gone in [self.path, &beside] {
                 worktrees::forget(&common, gone).map_err(transient)?;
@@ -226,6 +224,16 @@ impl Tree<'_> {
             let _ = self.ask(of, &["branch", "-D", "--", &self.note.branch]).await;
         }
         Ok(())
+    }
+
+    /// What the repository shares among its worktrees, if git says where that is.
+    async fn common(&self) -> Option<PathBuf> {
+        let of = &self.note.of;
+        let answer = self.ask(of, &["rev-parse", "--git-common-dir"]).await.ok()?;
+        let answer = String::from_utf8_lossy(&answer);
+        // In a bare repository it is `.`, the place itself.
+        let common = Some(answer.trim()).filter(|answer| !answer.is_empty())?;
+        fs::canonicalize(of.join(common)).ok()
     }
 
     async fn ask(&self, place: &Path, question: &[&str]) -> io::Result<Vec<u8>> {
