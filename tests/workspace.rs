@@ -229,17 +229,23 @@ async fn a_shared_clone_goes_with_the_last_that_used_it_and_never_with_work() {
     }
     let [shared] = clones().try_into().unwrap();
     assert_eq!(stage.runtime.discard("owner-1").await.unwrap(), Cleaned::All);
+    stage.runtime.sweep().await.unwrap();
     assert_eq!(clones(), std::slice::from_ref(&shared), "the other agent's worktree is of it");
     // A branch that the remote does not have.
     git(&shared, &["switch", "-q", "-c", "mine"]);
     git(&shared, &["commit", "-q", "--allow-empty", "-m", "mine"]);
     assert_eq!(stage.runtime.discard("owner-2").await.unwrap(), Cleaned::All);
+    stage.runtime.sweep().await.unwrap();
     assert_eq!(clones(), std::slice::from_ref(&shared), "somebody's commit is in it alone");
     git(&shared, &["push", "-q", "origin", "mine"]);
     let mut third = sprite(&stage, 3, Isolation::Worktree, None, "true");
     third.spec.repo = Some(Repo { url: Some(project.display().to_string()), ..Repo::default() });
     assert_eq!(lives(&stage, &third).await.0, ExitReason::Completed);
     assert_eq!(stage.runtime.discard(OWNER).await.unwrap(), Cleaned::All);
+    // The server may have died here: no owner leads to the clone any more.
+    assert_eq!(stage.runtime.keeps().await.unwrap(), Vec::<String>::new());
+    assert_eq!(clones(), [shared]);
+    stage.runtime.sweep().await.unwrap();
     assert_eq!(clones(), Vec::<PathBuf>::new());
 }
 

@@ -3,8 +3,8 @@
 //! A worktree, a clone or a directory of an agent's own goes once its owner is gone and nothing in
 //! it stands there alone: no change that is not committed, no file that git does not know and was
 //! not told to ignore, no commit that no other branch and no remote has. Doubt counts as work.
-//! With the directory goes all that stands beside it, the branch that was made for it, and the
-//! clone that only its worktree was of.
+//! With the directory goes all that stands beside it, and the branch that was made for it. A clone
+//! that only its worktree was of goes in the same look, or in a later one.
 
 use std::{
     collections::BTreeSet,
@@ -138,9 +138,6 @@ impl LocalRuntime {
             } else {
                 removal::remove(&place).await.map_err(transient)?;
             }
-        }
-        if note.is_some() {
-            self.sweep_shared(uid).await?;
         }
         Ok(Cleaned::All)
     }

@@ -368,6 +368,10 @@ impl Runtime for LocalRuntime {
         self.discard_places(owner_uid).await
     }
 
+    async fn sweep(&self) -> Result<(), Error> {
+        self.sweep_shared().await
+    }
+
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
         self.wakes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

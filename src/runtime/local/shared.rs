@@ -24,12 +24,12 @@ fn transient(error: io::Error) -> Error {
 }
 
 impl LocalRuntime {
-    /// Removes the clones that nobody shares any more, after an owner went.
-    pub(super) async fn sweep_shared(&self, uid: &str) -> Result<(), Error> {
+    /// Removes the clones that nobody shares any more, whenever their last owner went.
+    pub(super) async fn sweep_shared(&self) -> Result<(), Error> {
         for path in clones(&self.config.work.join(REPOS)).map_err(transient)? {
             let used = is_named(&self.config.work, &path).map_err(transient)?
                 || has_worktrees(&path)
-                || self.clone_of(uid, &path, false).holds_work().await?;
+                || self.clone_of(REPOS, &path, false).holds_work().await?;
             if !used {
                 self.remove_shared(path).await?;
             }
