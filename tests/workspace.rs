@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -511,4 +512,33 @@ async fn a_worktree_of_a_bare_repository_goes_with_its_note_and_its_branch() {
         assert_eq!(git(&bare, &["worktree", "list"]).lines().count(), 1, "{isolation:?}");
         assert_eq!(fs::read_dir(bare.join("worktrees")).map_or(0, Iterator::count), 0);
     }
+}
+
+#[tokio::test]
+async fn a_look_for_clones_that_nobody_shares_holds_up_nobody_else() {
+    let stage = Stage::new();
+    let work = &stage.config.work;
+    let clone = work.join("repos/clone");
+    fs::create_dir_all(&clone).unwrap();
+    let (note, plain) = (work.join("owner-9.tree"), work.join("plain"));
+    let json = serde_json::json!({"of": clone, "branch": "open-dispatch/bot"}).to_string();
+    fs::write(&plain, &json).unwrap();
+    // A disk that answers only once somebody else was served.
+    assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
+    let (served, waits) = std::sync::mpsc::channel();
+    let disk = std::thread::spawn(move || {
+        let in_time = waits.recv_timeout(local::HANGS / 6).is_ok();
+        let mut pipe = fs::OpenOptions::new().write(true).open(&note).unwrap();
+        fs::rename(&plain, &note).unwrap();
+        pipe.write_all(json.as_bytes()).unwrap();
+        in_time
+    });
+    let other = async { served.send(()).unwrap_or_default() };
+    let (swept, ()) = tokio::join!(stage.runtime.sweep(), other);
+    swept.unwrap();
+    assert!(disk.join().unwrap(), "the only worker waited for the disk");
+    assert!(clone.exists(), "a note names it");
+    fs::remove_file(work.join("owner-9.tree")).unwrap();
+    stage.runtime.sweep().await.unwrap();
+    assert!(!clone.exists());
 }

@@ -69,29 +69,6 @@ impl LocalRuntime {
         path.map_or(DEFAULT_PATH, |(_, value)| value)
     }
 
-    /// Of whom something is kept.
-    pub(super) fn kept(&self) -> Result<Vec<String>, Error> {
-        let entries = match fs::read_dir(&self.config.work) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(transient)?,
-        };
-        let mut uids = BTreeSet::new();
-        for entry in entries {
-            let name = entry.map_err(transient)?.file_name();
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-            let uid = match name.rsplit_once('.') {
-                Some((uid, ending)) if BESIDE.contains(&ending) => uid,
-                Some(_) => continue,
-                None => name,
-            };
-            // What we could not have made is not ours to remove.
-            if uid != REPOS && safe(uid).is_ok() {
-                uids.insert(uid.to_owned());
-            }
-        }
-        Ok(uids.into_iter().collect())
-    }
-
     /// Removes what is kept of an owner, if nothing in it stands there alone.
     pub(super) async fn discard_places(&self, uid: &str) -> Result<Cleaned, Error> {
         let uid = safe(uid)?;
@@ -141,6 +118,29 @@ impl LocalRuntime {
         }
         Ok(Cleaned::All)
     }
+}
+
+/// Of whom something is kept in a directory.
+pub(super) fn kept(work: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(work) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut uids = BTreeSet::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let uid = match name.rsplit_once('.') {
+            Some((uid, ending)) if BESIDE.contains(&ending) => uid,
+            Some(_) => continue,
+            None => name,
+        };
+        // What we could not have made is not ours to remove.
+        if uid != REPOS && safe(uid).is_ok() {
+            uids.insert(uid.to_owned());
+        }
+    }
+    Ok(uids.into_iter().collect())
 }
 
 /// A worktree whose owner is gone.

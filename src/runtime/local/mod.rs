@@ -361,7 +361,8 @@ impl Runtime for LocalRuntime {
     }
 
     async fn keeps(&self) -> Result<Vec<String>, Error> {
-        self.kept()
+        let work = self.config.work.clone();
+        shared::apart(move || keep::kept(&work)).await
     }
 
     async fn discard(&self, owner_uid: &str) -> Result<Cleaned, Error> {
