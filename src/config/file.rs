@@ -37,7 +37,7 @@ pub struct File {
     /// Directories within which agents may work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<String>,
-    /// The agent of who names none: `claude`, `opencode`, `codex` or `command`.
+    /// The agent of who names none: `claude`, `opencode`, `codex`, `gemini` or `command`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// OpenCode's model, as `provider/model`.

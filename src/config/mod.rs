@@ -25,6 +25,8 @@ use std::{
 
 use secrecy::SecretString;
 
+use crate::resource::resolve::{NoAgent, agent_named};
+
 /// The port where no other is named; the original's.
 pub const DEFAULT_PORT: u16 = 8080;
 /// The fewest sprites that a machine may run where nothing is said.
@@ -139,7 +141,7 @@ pub const SETTINGS: [Described; 14] = [
         key: "agent",
         default: "the first of `claude`, `opencode`, `codex-acp` that is found on the `PATH`; \
                   on the console `command` where none is",
-        what: "The agent of who names none: `claude`, `opencode`, `codex` or `command`.",
+        what: "The agent of who names none: `claude`, `opencode`, `codex`, `gemini` or `command`.",
     },
     Described {
         flag: "",
@@ -298,6 +300,14 @@ pub enum Error {
         place: String,
         /// The platform.
         value: String,
+    },
+    /// A name that is no agent's.
+    #[error("{place}: {why}")]
+    NoAgent {
+        /// The variable or key.
+        place: String,
+        /// Why it is none.
+        why: NoAgent,
     },
     /// A store that is planned.
     #[error(
@@ -492,14 +502,10 @@ fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {
-    match text {
-        "claude" | "opencode" | "codex" | "command" => Ok(Some(text.to_owned())),
-        _ => Err(Error::Unreadable {
-            place: place.to_owned(),
-            value: text.to_owned(),
-            what: "agent",
-            mend: "use `claude`, `opencode`, `codex` or `command`",
-        }),
+    let name = text.trim();
+    match agent_named(name) {
+        Ok(_) => Ok(Some(name.to_owned())),
+        Err(why) => Err(Error::NoAgent { place: place.to_owned(), why }),
     }
 }
 
@@ -569,6 +575,7 @@ fn names(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::resolve::AGENT_NAMES;
 
     const MACHINE: Machine = Machine { cpus: 8 };
 
@@ -644,9 +651,20 @@ mod tests {
                 message(&none, &[("OPEN_DISPATCH_LISTEN", "everywhere")]),
                 message(&none, &[("OPEN_DISPATCH_ROOTS", "/srv:projects")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "gpt")]),
+                message(&none, &[("SPRITE_AGENT_TYPE", "acp")]),
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn every_agent_that_has_a_name_can_be_the_usual_one() {
+        for name in ["claude", "opencode", "codex", "gemini", "command", " Gemini "] {
+            let agent = resolve(&Flags::default(), &[("SPRITE_AGENT_TYPE", name)]).unwrap().agent;
+            assert_eq!(agent.value.as_deref(), Some(name.trim()));
+        }
+        let about = SETTINGS.iter().find(|it| it.variable == "SPRITE_AGENT_TYPE").unwrap().what;
+        assert!(about.replace('`', "").contains(&AGENT_NAMES.replace(" and ", " or ")), "{about}");
     }
 
     #[test]

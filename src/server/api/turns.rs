@@ -172,7 +172,8 @@ fn attached_files(state: &State, files: Vec<NamedFile>) -> Result<Vec<Attachment
     let size = |id: &str| state.0.files.get().and_then(|shelf| shelf.size(id));
     attachments(files, size).map_err(|error| match error {
         NotAttached::NotFound(_) => {
-            Problem::new(StatusCode::NOT_FOUND, "NotFound", error.to_string())
+            let message = format!("{error}; upload it first with POST /files");
+            Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
         }
         _ => Problem::bad_request(error.to_string()),
     })
