@@ -46,13 +46,8 @@ pub async fn run(args: RunArgs) -> Result<u8, Error> {
     let request = Ambient::real().ids.uid();
     let query = [("requestId", request.as_str()), ("console", "1")];
     let mut patience = Patience::new();
-    let created = loop {
-        match client.write(Method::POST, &collection(Kind::Job), &query, &job).await {
-            Ok(created) => break created,
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    };
+    let path = collection(Kind::Job);
+    let created = client.persist(Method::POST, &path, &query, &job, &mut patience).await?;
     let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if !args.follow {
         match args.output {

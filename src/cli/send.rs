@@ -116,14 +116,8 @@ pub async fn say(
         "author": author(),
         "attachments": files,
     });
-    let mut patience = Patience::new();
-    loop {
-        match client.write(Method::POST, &turns_path(agent), &[], &said).await {
-            Ok(turn) => return Ok(turn),
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    }
+    let path = turns_path(agent);
+    client.persist(Method::POST, &path, &[], &said, &mut Patience::new()).await
 }
 
 /// Who speaks from this terminal: the user's name, as the system has it.

@@ -43,7 +43,8 @@ pub async fn start(args: StartArgs) -> Result<u8, Error> {
             wanted["suspend"] = false.into();
             let patch = json!({"spec": wanted});
             let path = member(Kind::Agent, &name);
-            let written = client.write(Method::PATCH, &path, &[], &patch).await?;
+            let written =
+                client.persist(Method::PATCH, &path, &[], &patch, &mut Patience::new()).await?;
             let changed = changes(&agent["spec"], &written["spec"]);
             let word = match (suspended, changed.is_empty()) {
                 (true, true) => "started; it goes on where it was".to_owned(),
@@ -81,14 +82,8 @@ pub async fn start(args: StartArgs) -> Result<u8, Error> {
 async fn create(client: &Client, object: &Value) -> Result<Value, Error> {
     let request = Ambient::real().ids.uid();
     let query = [("requestId", request.as_str()), ("console", "1")];
-    let mut patience = Patience::new();
-    loop {
-        match client.write(Method::POST, &collection(Kind::Agent), &query, object).await {
-            Ok(created) => return Ok(created),
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    }
+    let path = collection(Kind::Agent);
+    client.persist(Method::POST, &path, &query, object, &mut Patience::new()).await
 }
 
 /// Which word is the name, and which the path.
