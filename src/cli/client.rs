@@ -535,6 +535,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_repeated_until_a_server_that_was_killed_is_back() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let data = tempfile::tempdir().unwrap();
         let listen = async || {
             let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

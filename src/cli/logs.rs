@@ -30,6 +30,8 @@ pub enum Streams {
     Together,
     /// To standard error.
     Apart,
+    /// As [`Together`](Self::Together), and a terminal gets every byte as it was printed.
+    Raw,
 }
 
 /// Runs `logs`.
@@ -53,10 +55,11 @@ pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
         return Err(Error::Usage("--turn is for agents".to_owned()));
     }
     let mut seen = Seen::default();
+    let streams = if args.raw { Streams::Raw } else { Streams::Together };
     if args.follow {
-        follow(&client, kind, &name, Streams::Together, &mut Patience::new()).await?;
+        follow(&client, kind, &name, streams, &mut Patience::new()).await?;
     } else {
-        drain(&client, kind, &name, Streams::Together, false, &mut seen).await?;
+        drain(&client, kind, &name, streams, false, &mut seen).await?;
     }
     Ok(0)
 }
@@ -157,14 +160,23 @@ impl Seen {
 /// Prints one event.
 fn print(event: &Value, streams: Streams) -> Result<(), Error> {
     match event["type"].as_str() {
-        Some("text") => out::data(bytes(event)),
-        Some("log") => match (event["stream"].as_str(), streams) {
-            (Some("stdout"), _) | (Some("stderr"), Streams::Together) => out::data(bytes(event)),
-            _ => {
-                out::error_bytes(&bytes(event));
-                Ok(())
+        Some("text" | "log") => {
+            let is_theirs = event["type"] == "text" || event["stream"] == "stdout";
+            let to_output = is_theirs || (event["stream"] == "stderr" && streams != Streams::Apart);
+            let bytes = bytes(event);
+            match (to_output, streams) {
+                (true, Streams::Raw) => out::data(bytes),
+                (true, _) => out::theirs(&bytes),
+                (false, Streams::Raw) => {
+                    out::error_bytes(&bytes);
+                    Ok(())
+                }
+                (false, _) => {
+                    out::error_theirs(&bytes);
+                    Ok(())
+                }
             }
-        },
+        }
         Some("gap") => {
             let bytes = event["bytes"].as_u64().unwrap_or_default();
             out::note(format!("[{bytes} bytes are missing here: there was no room to keep them]"));
@@ -174,7 +186,7 @@ fn print(event: &Value, streams: Streams) -> Result<(), Error> {
             let title = event["title"].as_str().unwrap_or_default();
             out::hint(format!(
                 "[{}] {}",
-                event["name"].as_str().unwrap_or("tool"),
+                out::harmless(event["name"].as_str().unwrap_or("tool")),
                 out::harmless(title)
             ));
             Ok(())

@@ -226,6 +226,7 @@ async fn talk(place: Place, channel: String, plain: bool, ends_server: bool) -> 
         ends_server,
         history,
         no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+        at_terminal: std::io::IsTerminal::is_terminal(&std::io::stdout()),
         plain,
         ambient: Ambient::real(),
     };
