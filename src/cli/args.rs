@@ -69,7 +69,7 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
   N     the agent's exit code
   128+N the agent was ended by signal N
   124   its time was over
-  125   it could not be started, or its end is not known
+  125   the server refused it, it could not be started, or its end is not known
   130   it was cancelled, or Ctrl-C left it running in the background")]
     Run(RunArgs),
 

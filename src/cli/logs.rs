@@ -4,7 +4,7 @@
 //! that remembers what it has printed can lose its server any number of times, and still
 //! prints each byte once and in order.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use base64::Engine as _;
 use serde_json::Value;
@@ -16,9 +16,15 @@ use super::{
     error::Error,
     out,
     patience::Patience,
-    target, transcript,
+    target, transcript, watch,
 };
-use crate::resource::Kind;
+use crate::{
+    ambient::{Clock as _, SystemClock},
+    resource::Kind,
+};
+
+/// How often is looked whether something keeps the agent from starting.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What to accept for events.
 pub const AS_NDJSON: &str = "application/x-ndjson";
@@ -70,6 +76,45 @@ pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
 /// # Errors
 /// The server's refusal, or that it is away, once patience is over.
 pub async fn follow(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    streams: Streams,
+    patience: &mut Patience,
+) -> Result<(), Error> {
+    tokio::select! {
+        end = follow_output(client, kind, name, streams, patience) => end,
+        never = tell_hindrance(client, kind, name) => match never {},
+    }
+}
+
+/// Says once why nothing is printed, where something keeps the agent from starting.
+async fn tell_hindrance(client: &Client, kind: Kind, name: &str) -> Infallible {
+    loop {
+        SystemClock.sleep(LOOK).await;
+        let Ok(Some(object)) = watch::object(client, kind, name).await else { continue };
+        if let Some(line) = hindrance(&object) {
+            out::note(format!("{} waits: {line}", target::full_name(kind, name)));
+            break;
+        }
+        if object["status"]["phase"] != "Starting" && object["status"]["phase"] != "Pending" {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
+/// What keeps an object, in one line.
+fn hindrance(object: &Value) -> Option<String> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let is_it = |it: &&Value| it["type"] == "Stalled" && it["status"] == "True";
+    let stalled = conditions.iter().find(is_it)?;
+    let text = |member: &str| out::harmless(stalled[member].as_str().unwrap_or_default());
+    let message = text("message");
+    Some(if message.is_empty() { text("reason") } else { message })
+}
+
+async fn follow_output(
     client: &Client,
     kind: Kind,
     name: &str,
@@ -220,6 +265,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_keeps_an_agent_from_starting_is_told() {
+        let of = |status: &str, message: &str| {
+            hindrance(&json!({"status": {"conditions": [{
+                "type": "Stalled", "status": status, "reason": "SecretMissing", "message": message,
+            }]}}))
+        };
+        assert_eq!(of("True", "no secret x").as_deref(), Some("no secret x"));
+        assert_eq!(of("True", "").as_deref(), Some("SecretMissing"));
+        assert_eq!(of("False", ""), None);
+    }
 
     #[test]
     fn what_comes_again_is_not_printed_again() {

@@ -117,7 +117,14 @@ fn resolve(flags: &Flags, config: Option<PathBuf>) -> Result<Config, Error> {
     for warning in layers.warnings() {
         out::note(warning);
     }
-    Ok(Config::resolve(flags, &layers, machine())?)
+    let config = Config::resolve(flags, &layers, machine())?;
+    for root in config.roots.value.iter().filter(|root| !root.starts_with("~") && !root.exists()) {
+        out::note(format!(
+            "OPEN_DISPATCH_ROOTS names {}, which is not there (yet); no agent can work in it",
+            root.display()
+        ));
+    }
+    Ok(config)
 }
 
 /// All that was said outside of the flags. A variable that is not UTF-8 is left out: no agent
