@@ -90,7 +90,13 @@ async fn create(client: &Client, object: &Value) -> Result<Value, Error> {
 fn read(words: &[String]) -> Result<(Option<String>, Option<PathBuf>), Error> {
     let is_path =
         |word: &String| word.contains('/') || word.starts_with('~') || word.starts_with('.');
-    let name = |word: &String| target::object(&format!("agent/{word}")).map(|(_, name)| name);
+    let name = |word: &String| match word.as_str() {
+        "" => Err(Error::Usage(
+            "the name is empty; write start NAME, or start alone for a name that is drawn"
+                .to_owned(),
+        )),
+        word => target::object(&format!("agent/{word}")).map(|(_, name)| name),
+    };
     match words {
         [] => Ok((None, None)),
         [one] if is_path(one) => Ok((None, Some(one.into()))),
@@ -184,6 +190,8 @@ mod tests {
         assert_eq!(of(&["."]), (None, path(".")));
         assert_eq!(of(&["~/x"]), (None, path("~/x")));
         assert_eq!(of(&["bot", "sub"]), (name, path("sub")));
+        let empty = read(&[String::new()]).unwrap_err();
+        assert!(empty.to_string().starts_with("the name is empty"), "{empty}");
     }
 
     #[test]

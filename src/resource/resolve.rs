@@ -232,8 +232,8 @@ impl Defaults {
             None => format!("is missing, and the home {}", self.home.display()),
         };
         let message = format!(
-            "{what} is outside of where agents may work: {}; choose a place there, such as \
-             --workdir {}, or add one to OPEN_DISPATCH_ROOTS on the server",
+            "{what} is outside of where agents may work: {}; choose a place there (on \
+             the command line: --workdir {}), or add one to OPEN_DISPATCH_ROOTS on the server",
             roots.join(", "),
             roots.first().map_or("~", String::as_str)
         );
