@@ -16,6 +16,7 @@ mod agents;
 pub mod apply;
 pub mod approve;
 pub mod args;
+mod asked;
 pub mod backup;
 pub mod chat;
 pub mod client;

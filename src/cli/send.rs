@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     agents::{agent_name, has_ended, number, turn_path, turns_path},
     args::SendArgs,
+    asked::{Asked, wish},
     client::{AS_JSON, Client, member},
     error::Error,
     logs::{AS_NDJSON, Seen, bytes},
@@ -52,6 +53,9 @@ pub async fn send(args: SendArgs) -> Result<u8, Error> {
     }
     if !args.follow {
         let turn = say(&client, &name, &text, files).await?;
+        if let Some(why) = spent(&client, &name).await {
+            out::note(format!("turn {} waits: {why}", number(&turn)));
+        }
         out::line(format!("{} turn {} queued", full_name(Kind::Agent, &name), number(&turn)))?;
         out::hint(format!(
             "see the answer with: open-dispatch logs {name} --turn {}",
@@ -62,6 +66,9 @@ pub async fn send(args: SendArgs) -> Result<u8, Error> {
     let mut following = Following::begin(&client, &name).await?;
     let turn = say(&client, &name, &text, files).await?;
     following.expect(&turn);
+    if let Some(why) = spent(&client, &name).await {
+        return Ok(waits(&name, &turn, &why));
+    }
     tokio::select! {
         code = following.finish() => code,
         _ = tokio::signal::ctrl_c() => {
@@ -133,14 +140,35 @@ pub async fn say(
         "author": author(),
         "attachments": files,
     });
-    let mut patience = Patience::new();
-    loop {
-        match client.write(Method::POST, &turns_path(agent), &[], &said).await {
-            Ok(turn) => return Ok(turn),
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    }
+    let path = turns_path(agent);
+    client.persist(Method::POST, &path, &[], &said, &mut Patience::new()).await
+}
+
+/// Why nothing is begun that is said to an agent, and the mend, where its budget is spent.
+async fn spent(client: &Client, agent: &str) -> Option<String> {
+    let agent = client.get(&member(Kind::Agent, agent), &[], AS_JSON).await.ok()?;
+    spent_by(&agent)
+}
+
+/// Why an agent begins nothing, where that is of its spec as it is now.
+fn spent_by(agent: &Value) -> Option<String> {
+    let conditions = agent["status"]["conditions"].as_array()?;
+    let is_it = |it: &&Value| {
+        it["type"] == "BudgetSpent"
+            && it["status"] == "True"
+            && it["observedGeneration"] == agent["metadata"]["generation"]
+    };
+    let message = conditions.iter().find(is_it)?["message"].as_str()?;
+    Some(out::harmless(message))
+}
+
+/// Tells that a turn waits, and for what; answers with the exit code.
+fn waits(agent: &str, turn: &Value, why: &str) -> u8 {
+    let n = number(turn);
+    out::note(format!(
+        "turn {n} waits: {why}; see the answer then with: open-dispatch logs -f {agent} --turn {n}"
+    ));
+    NO_END
 }
 
 /// Who speaks from this terminal: the user's name, as the system has it.
@@ -155,6 +183,7 @@ struct Following<'a> {
     agent: &'a str,
     seen: Seen,
     turn: Turning,
+    asked: Asked<'a>,
 }
 
 /// What of the log is printed.
@@ -179,7 +208,8 @@ impl<'a> Following<'a> {
         while let Some(event) = lines.next_json().await? {
             seen.take(&event);
         }
-        Ok(Self { client, agent, seen, turn: Turning::default() })
+        let asked = Asked::new(client, agent);
+        Ok(Self { client, agent, seen, turn: Turning::default(), asked })
     }
 
     fn expect(&mut self, turn: &Value) {
@@ -212,6 +242,11 @@ impl<'a> Following<'a> {
         if self.turn.open_line {
             out::data("\n")?;
         }
+        if !has_ended(&turn)
+            && let Some(why) = spent(client, agent).await
+        {
+            return Ok(waits(agent, &turn, &why));
+        }
         Ok(outcome(agent, &turn))
     }
 
@@ -225,19 +260,34 @@ impl<'a> Following<'a> {
         let path = format!("{}/log", member(Kind::Agent, self.agent));
         let mut lines = self.client.lines(&path, &query, AS_NDJSON).await?;
         while let Some(event) = lines.next_json().await? {
-            if self.seen.take(&event) {
-                self.turn.show(self.agent, &event)?;
+            if !self.seen.take(&event) {
+                continue;
             }
+            for line in self.asked.news().await {
+                out::note(format!("[{line}]"));
+            }
+            if event["type"] == "approval"
+                && event["turn"] == self.turn.id.as_str()
+                && let Some(became) = self.asked.became(&event).await
+            {
+                out::note(format!("[{}: {became}]", wish(&event)));
+                continue;
+            }
+            self.turn.show(self.agent, &event)?;
         }
         Ok(())
     }
 }
 
-/// Waits for a turn's end, over restarts of the server.
+/// Waits for a turn's end, over restarts of the server, and for as long as the turn can begin.
 async fn ended(client: &Client, agent: &str, id: &str) -> Result<Value, Error> {
     loop {
         match client.get(&turn_path(agent, id), &[("wait", WAIT)], AS_JSON).await {
             Ok(turn) if has_ended(&turn) => return Ok(turn),
+            // It may never end.
+            Ok(turn) if turn["state"] == "Queued" && spent(client, agent).await.is_some() => {
+                return Ok(turn);
+            }
             Ok(_) => SystemClock.sleep(REST).await,
             // Whoever reads the log beside this tells of it, and loses patience one day.
             Err(error) if error.is_away() => SystemClock.sleep(REST * 5).await,
@@ -261,15 +311,15 @@ impl Turning {
             return Ok(());
         }
         match event["type"].as_str() {
-            Some("log") if event["stream"] == "stderr" => out::error_bytes(&bytes(event)),
+            Some("log") if event["stream"] == "stderr" => out::error_theirs(&bytes(event)),
             Some("text") | Some("log") if event["stream"] != "system" => {
                 let bytes = bytes(event);
                 if let Some(last) = bytes.last() {
                     self.open_line = *last != b'\n';
                 }
-                out::data(bytes)?;
+                out::theirs(&bytes)?;
             }
-            Some("log") => out::error_bytes(&bytes(event)),
+            Some("log") => out::error_theirs(&bytes(event)),
             Some("approval") => out::note(asks(agent, event)),
             Some("tool") => {
                 let text = |member: &str| out::harmless(event[member].as_str().unwrap_or_default());
@@ -326,7 +376,7 @@ pub fn asks(agent: &str, approval: &Value) -> String {
                 Some("plan") => {
                     format!("{agent} asks whether this plan is good: {}", text("title"))
                 }
-                _ => format!("{agent} asks to use {}: {}", text("tool"), text("title")),
+                _ => format!("{agent} asks to use {}", wish(approval)),
             });
             lines.push(format!("  open-dispatch approve {agent} yes{id}"));
             lines.push(format!("  open-dispatch approve {agent} no{id}"));
@@ -371,6 +421,23 @@ fn outcome(agent: &str, turn: &Value) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spent_budget_is_told_unless_it_was_raised_meanwhile() {
+        let agent = |generation: u64| {
+            json!({
+                "metadata": {"generation": generation},
+                "status": {"conditions": [{
+                    "type": "BudgetSpent", "status": "True", "observedGeneration": 2,
+                    "message": "the budget of 3 turns is spent; raise it",
+                }]},
+            })
+        };
+        let why = "the budget of 3 turns is spent; raise it";
+        assert_eq!(spent_by(&agent(2)).as_deref(), Some(why));
+        assert_eq!(spent_by(&agent(3)), None);
+        assert_eq!(spent_by(&json!({"status": {}})), None);
+    }
 
     #[test]
     fn an_agent_that_asks_is_told_with_the_commands_that_answer() {

@@ -360,11 +360,7 @@ impl Config {
                 read_max_sprites,
                 machine.cpus.saturating_mul(2).max(FEWEST_SPRITES),
             )?,
-            log: settle(
-                layers.said("OPEN_DISPATCH_LOG"),
-                |text, _| Ok(text.to_owned()),
-                "info".to_owned(),
-            )?,
+            log: settle(layers.said("OPEN_DISPATCH_LOG"), read_log, "info".to_owned())?,
             log_format: settle(
                 pick(&flags.log_format, "--log-format", "OPEN_DISPATCH_LOG_FORMAT"),
                 read_log_format,
@@ -541,6 +537,26 @@ fn read_max_sprites(text: &str, place: &str) -> Result<usize, Error> {
     })
 }
 
+/// A log filter is read by what logs; but a bare word that is no level would name a part of a
+/// program that there is not, and silence everything.
+fn read_log(text: &str, place: &str) -> Result<String, Error> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| {
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+            || matches!(word.parse::<u8>(), Ok(0..=5))
+    };
+    let bare = |part: &&str| !part.contains(['=', ':', '[', '_']) && !part.is_empty();
+    if text.split(',').map(str::trim).filter(bare).all(is_level) {
+        return Ok(text.to_owned());
+    }
+    Err(Error::Unreadable {
+        place: place.to_owned(),
+        value: text.to_owned(),
+        what: "log level",
+        mend: "use off, error, warn, info, debug or trace, or NAME=LEVEL for one part",
+    })
+}
+
 fn read_log_format(text: &str, place: &str) -> Result<LogFormat, Error> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -631,6 +647,18 @@ mod tests {
         assert_eq!(read("7"), "127.0.0.1:7");
         assert_eq!(read("localhost:7"), "127.0.0.1:7");
         assert_eq!(read("[::1]:7"), "[::1]:7");
+    }
+
+    #[test]
+    fn a_log_level_that_is_none_is_refused() {
+        let error = message(&Flags::default(), &[("OPEN_DISPATCH_LOG", "debugg")]);
+        assert!(error.contains("`debugg`, which is no log level; use off, error"), "{error}");
+        for filter in ["debug", "WARN,open_dispatch=trace", "info,hyper=warn"] {
+            assert!(
+                resolve(&Flags::default(), &[("OPEN_DISPATCH_LOG", filter)]).is_ok(),
+                "{filter}"
+            );
+        }
     }
 
     #[test]

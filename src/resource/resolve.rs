@@ -225,9 +225,10 @@ impl Defaults {
             None => format!("is missing, and the home {}", self.home.display()),
         };
         let message = format!(
-            "{what} is outside of where agents may work: {}; choose a place there, or add one to \
-             OPEN_DISPATCH_ROOTS on the server",
-            roots.join(", ")
+            "{what} is outside of where agents may work: {}; choose a place there (on \
+             the command line: --workdir {}), or add one to OPEN_DISPATCH_ROOTS on the server",
+            roots.join(", "),
+            roots.first().map_or("~", String::as_str)
         );
         Err(Fault::new(PATH, message))
     }

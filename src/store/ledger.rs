@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sprite_reporter::wire::{ApprovalKind, Attachment, Event, EventBody, Question, Usage};
 
+use super::Op;
+
 /// That a request was taken, and what it led to. Kept for 24 h.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -261,6 +263,30 @@ pub struct Grant {
     pub by: String,
     /// When.
     pub created: Timestamp,
+}
+
+impl Grant {
+    /// Whether it allows what is asked for: the use of the same tool, by the same rule.
+    #[must_use]
+    pub fn covers(&self, asked: &Approval) -> bool {
+        asked.kind == ApprovalKind::Tool
+            && asked.tool == self.tool
+            && asked.rule.as_ref() == Some(&self.rule)
+    }
+
+    /// The answer that it gives to a request that it covers.
+    #[must_use]
+    pub fn allow(&self, asked: &Approval) -> Op {
+        Op::ResolveApproval {
+            sprite_uid: asked.sprite_uid.clone(),
+            run: asked.run,
+            request: asked.request.clone(),
+            state: ApprovalState::Allowed,
+            by: format!("always ({})", self.by),
+            message: String::new(),
+            answers: BTreeMap::new(),
+        }
+    }
 }
 
 /// An Agent's turns, summed up.

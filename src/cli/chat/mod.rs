@@ -65,6 +65,8 @@ pub struct Options {
     pub no_color: bool,
     /// Whether text is shown as it is, without the look of Markdown.
     pub plain: bool,
+    /// Whether what is printed goes to a terminal.
+    pub at_terminal: bool,
     /// Time and ids.
     pub ambient: Ambient,
 }
@@ -193,7 +195,8 @@ pub async fn piped(
         output.write_all(text.as_bytes())?;
         output.flush()
     });
-    let style = Style { whole_lines: false, color: false, markdown: false };
+    let harmless = options.at_terminal;
+    let style = Style { whole_lines: false, color: false, markdown: false, harmless };
     let answer = converse(options, inputs, screen, style, words).await;
     reader.abort();
     answer
@@ -220,6 +223,7 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
         whole_lines: true,
         color: !options.no_color && !options.plain,
         markdown: !options.no_color && !options.plain,
+        harmless: true,
     };
     converse(options, inputs, screen, style, words).await
 }

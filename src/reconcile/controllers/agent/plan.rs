@@ -148,7 +148,9 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         None => match pause_until(sprites, current, now) {
             Some((until, why)) if until > now => {
                 plan.again = Some(until);
-                Stand::BackingOff(why)
+                // Up to the second: who reads it waits for it.
+                let at = until.strftime("%H:%M:%S");
+                Stand::BackingOff(format!("{why}; tried again at {at} UTC"))
             }
             _ if !comes && was_abandoned(sprites, current) => Stand::Resting,
             _ => Stand::Creating,

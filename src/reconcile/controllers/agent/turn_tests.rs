@@ -351,7 +351,10 @@ fn a_spent_budget_keeps_turns_waiting_until_it_is_raised() {
     world.say("b");
     assert_eq!((world.states(), world.phase()), (vec![Succeeded, Queued], "Idle".to_owned()));
     let spent = world.agent().status.conditions.get(words::BUDGET_SPENT).expect("told").clone();
-    assert_eq!(spent.message, "the budget of $1 is spent; raise it with /od-set bot budget.usd=2");
+    assert_eq!(
+        spent.message,
+        "the budget of $1 is spent; raise it with open-dispatch set bot budget.usd=2 (in chat: /od-set bot budget.usd=2)"
+    );
     world.pass(3600);
     world.asleep();
     assert_eq!(world.phase(), "Asleep", "what may not begin wakes nobody");
