@@ -40,13 +40,7 @@ use Reader::{Agents, Planned, Server};
 
 /// All of them, in the order of `.env.example`.
 pub const KNOWN: &[Known] = &[
-    known(
-        "CHAT_PROVIDER",
-        false,
-        Server,
-        "console",
-        "The chat platform: console or none.",
-    ),
+    known("CHAT_PROVIDER", false, Server, "console", "The chat platform: console or none."),
     known("WEBHOOK_PORT", false, Server, "8080", "The port of the server, on loopback."),
     known("OPEN_DISPATCH_LISTEN", false, Server, "127.0.0.1:8080", "Where the server listens."),
     known("OPEN_DISPATCH_DATA", false, Server, "/var/lib/open-dispatch", "The data directory."),
