@@ -28,7 +28,8 @@ pub(super) fn purse(agent: &Agent, sums: &TurnSums) -> Purse {
     {
         let more = turns.max(1).saturating_mul(2);
         return Purse::Spent(format!(
-            "the budget of {turns} turns is spent; raise it with {}",
+            "the budget of {turns} {} is spent; raise it with {}",
+            if turns == 1 { "turn" } else { "turns" },
             mend(name, &format!("budget.turns={more}"))
         ));
     }
