@@ -225,7 +225,7 @@ fn names_that_mean_nobody_are_refused_with_the_mend() {
 #[test]
 fn a_conversation_reads_as_a_transcript_afterwards() {
     let world = world();
-    world.od(&["send", "-f", "bot", "echo one; echo two >&2"]);
+    world.od(&["send", "-f", "bot", "echo one; echo two"]);
     world.od(&["send", "-f", "bot", "printf 'no end'; exit 3"]);
     world.od(&["send", "bot", "sleep 1000"]);
     until(&world, "a turn that runs", |turns| turns.len() == 3 && turns[2]["state"] == "Running");

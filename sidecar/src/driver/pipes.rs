@@ -10,7 +10,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
-use super::{Said, Voice};
+use super::{FaintVoice, Said, Voice};
 use crate::wire::Stream;
 
 /// The most bytes of one line. The CLI prints a whole answer as one line, so that lines of some
@@ -38,11 +38,13 @@ impl Lines {
 /// a voice, where somebody misses it.
 pub(in crate::driver) fn lines(
     pipe: Option<impl AsyncRead + Unpin + Send + 'static>,
-    voice: Option<Voice>,
+    voice: Option<&Voice>,
 ) -> Lines {
     let (sender, receiver) = mpsc::channel(WAITING_LINES);
     if let Some(pipe) = pipe {
         let reader = tokio::io::BufReader::with_capacity(64 * 1024, pipe);
+        // A child of the CLI may hold the pipe for ever; the run's end does not wait for it.
+        let voice = voice.map(Voice::faint);
         tokio::spawn(pump(reader, MAX_LINE_BYTES, WAITING_BYTES, sender, voice));
     }
     Lines(receiver)
@@ -54,7 +56,7 @@ async fn pump(
     longest: u64,
     waiting: u64,
     sender: mpsc::Sender<Waiting>,
-    voice: Option<Voice>,
+    voice: Option<FaintVoice>,
 ) {
     let room = Arc::new(Semaphore::new(usize::try_from(waiting).unwrap_or(Semaphore::MAX_PERMITS)));
     while let Some(found) = next_line(&mut reader, longest).await {
@@ -199,7 +201,9 @@ mod tests {
     async fn what_is_left_out_is_told() {
         let (sender, receiver) = mpsc::channel(WAITING_LINES);
         let (voice, mut said) = mpsc::channel(WAITING_LINES);
-        pump(&b"much too long\nok\n"[..], 8, 14, sender, Some(Voice::new(voice))).await;
+        let voice = Voice::new(voice);
+        pump(&b"much too long\nok\n"[..], 8, 14, sender, Some(voice.faint())).await;
+        drop(voice);
         assert_eq!(Lines(receiver).recv().await.as_deref(), Some(&b"ok"[..]));
         let told = said.recv().await;
         assert!(matches!(&told, Some(Said::Log(Stream::System, _))), "{told:?}");

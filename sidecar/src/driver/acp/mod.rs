@@ -161,7 +161,7 @@ impl Hands {
     fn new(mut child: Child, session: Session, voice: Voice) -> Self {
         Self {
             input: Some(pipes::writer(child.stdin.take())),
-            output: pipes::lines(child.stdout.take(), Some(voice.clone())),
+            output: pipes::lines(child.stdout.take(), Some(&voice)),
             errors: pipes::lines(child.stderr.take(), None),
             child,
             session,

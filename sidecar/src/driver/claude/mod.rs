@@ -132,7 +132,7 @@ impl Hands {
     fn new(mut child: Child, session: Session, voice: Voice) -> Self {
         Self {
             input: Some(pipes::writer(child.stdin.take())),
-            output: pipes::lines(child.stdout.take(), Some(voice.clone())),
+            output: pipes::lines(child.stdout.take(), Some(&voice)),
             errors: pipes::lines(child.stderr.take(), None),
             child,
             session,
@@ -174,7 +174,7 @@ impl Hands {
     /// Puts another CLI in the place of the one that has ended.
     fn take(&mut self, mut child: Child) {
         self.input = Some(pipes::writer(child.stdin.take()));
-        self.output = pipes::lines(child.stdout.take(), Some(self.voice.clone()));
+        self.output = pipes::lines(child.stdout.take(), Some(&self.voice));
         self.errors = pipes::lines(child.stderr.take(), None);
         self.child = child;
         self.last_words = LastWords::default();
