@@ -31,7 +31,7 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ),
     ("chat", &["reconcile", "resource", "store"]),
     ("cli", &["app", "chat", "config", "resource"]),
-    ("config", &[]),
+    ("config", &["resource"]),
     ("metrics", &[]),
     ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
@@ -44,7 +44,9 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 3] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 4] = [
+    // The names of the agents, which a variable may say.
+    ("config", "resource", &["mod.rs"], &["resolve"]),
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.

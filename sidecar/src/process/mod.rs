@@ -515,4 +515,8 @@ pub fn reap_orphans() {
 struct Entry {
     pid: u32,
     parent: u32,
+    /// Whether it leads a process group, as each leader of a session does too. Read from the
+    /// table and not asked by `getpgid`: of a group that was begun outside this PID namespace
+    /// both say 0, which `rustix` takes for impossible.
+    leads: bool,
 }
