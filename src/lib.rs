@@ -8,7 +8,7 @@
 //! | [`resource`] | the vocabulary: types, validation, schema, YAML with diagnostics | nobody |
 //! | [`ambient`] | time, chance and the right to act, injected | nobody |
 //! | [`metrics`] | counters and what is read off for `/metrics` | nobody |
-//! | [`config`] | what the server is told: flags, environment, defaults | nobody |
+//! | [`config`] | what the server is told: flags, environment, defaults | of `resource` the names of the agents |
 //! | [`secrets`] | values that specs name and never hold | nobody |
 //! | [`access`] | who may do what: pure decisions | `store`, for its rows |
 //! | [`store`] | objects, revisions, the ledgers; one way to write | `resource` |

@@ -175,7 +175,7 @@ async fn what_cannot_be_said_is_refused_with_the_mend_and_changes_nothing() {
         ("sleeper", said("hello")),
         ("leaver", said("hello")),
         ("bot", said("  \n")),
-        ("bot", json!({"text": "hello"})),
+        ("bot", json!({"requestId": "r"})),
         ("bot", json!({"requestId": "", "text": "hello"})),
         ("bot", json!({"requestId": "r".repeat(201), "text": "hello"})),
         ("bot", json!({"requestId": "r", "text": "hello", "txet": 1})),
@@ -204,6 +204,17 @@ async fn what_cannot_be_said_is_refused_with_the_mend_and_changes_nothing() {
     assert_eq!(house.store.writes(), before);
     assert!(house.store.turns(&bot, 0, 10).await.unwrap().is_empty());
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[tokio::test]
+async fn whoever_names_no_request_says_something_new_each_time() {
+    let house = House::new();
+    let uid = agent(&house, "bot").await;
+    for n in [1, 2] {
+        let (code, turn) = say(&house, "bot", json!({"text": "hello"})).await;
+        assert_eq!((code, &turn["n"]), (StatusCode::CREATED, &json!(n)));
+    }
+    assert_eq!(house.store.turns(&uid, 0, 10).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

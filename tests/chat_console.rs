@@ -117,6 +117,7 @@ fn options(place: &Place) -> Options {
         ends_server: false,
         history: None,
         no_color: true,
+        at_terminal: false,
         plain: false,
         ambient: Ambient::real(),
     }

@@ -304,6 +304,95 @@ async fn a_long_backlog_is_shown_whole_after_a_restart() {
     );
 }
 
+/// One line an event.
+async fn print_lines(world: &World, sprite: &str, numbers: std::ops::Range<usize>) {
+    world.print(sprite, numbers.map(|n| out(&lines(n, n + 1))).collect()).await;
+}
+
+#[tokio::test]
+async fn what_is_kept_no_longer_is_told_after_a_restart_and_the_rest_and_the_outcome_follow() {
+    let mut world = World::forgetful();
+    world.say("main", "1", "/od-run --name job1 count").await;
+    let job = world.only_job().await;
+    let sprite = world.sprite(&job, 1).await;
+    print_lines(&world, &sprite, 0..40).await;
+    world.settle().await;
+    let stood = world.platform.shown("main").concat();
+    assert!(stood.ends_with(&lines(0, 40)), "{stood}");
+    print_lines(&world, &sprite, 40..400).await;
+    world.compact().await;
+    world.restart();
+    world.settle().await;
+    // Again, behind the first gap, and with nothing in between.
+    world.restart();
+    world.settle().await;
+    world.print(&sprite, vec![out("the last line\n"), exit(0)]).await;
+    world.end("job1", 0).await;
+    world.settle().await;
+    let shown = world.platform.shown("main").concat();
+    let (before, behind) = shown.split_once("! ").expect("what is missing is told");
+    assert_eq!(before, stood, "what stands there stays, and nothing comes twice");
+    let (told, behind) = behind.split_once('\n').unwrap();
+    assert!(told.contains("bytes of output are missing here"), "{told}");
+    let first: usize = behind.split([' ', '\n']).nth(1).unwrap().parse().unwrap();
+    assert!((41..400).contains(&first), "{behind}");
+    let rest = format!("{}the last line\njob1 succeeded (0.0 s)", lines(first, 400));
+    assert_eq!(behind, rest);
+    assert_eq!(world.platform.placeholders(), 0);
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn nothing_is_missing_where_only_what_was_shown_is_kept_no_longer() {
+    let mut world = World::forgetful();
+    world.say("main", "1", "/od-run --name job1 count").await;
+    let job = world.only_job().await;
+    let first = world.sprite(&job, 1).await;
+    print_lines(&world, &first, 0..150).await;
+    world.print(&first, vec![exit(1)]).await;
+    world.settle().await;
+    let second = world.sprite(&job, 2).await;
+    print_lines(&world, &second, 150..300).await;
+    world.settle().await;
+    world.compact().await;
+    world.restart();
+    print_lines(&world, &second, 300..310).await;
+    world.print(&second, vec![exit(0)]).await;
+    world.end("job1", 0).await;
+    world.settle().await;
+    assert_eq!(
+        world.platform.shown("main").concat(),
+        format!(
+            "job1 created: command in ~\n{}! exit code 1; attempt 2 begins\n{}\
+             job1 succeeded (0.0 s)",
+            lines(0, 150),
+            lines(150, 310)
+        )
+    );
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn an_outcome_is_shown_though_less_can_be_made_again_than_stands_there() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    world.say("main", "1", "/od-run --name job1 count").await;
+    let job = world.only_job().await;
+    let sprite = world.sprite(&job, 1).await;
+    print_lines(&world, &sprite, 0..40).await;
+    world.settle().await;
+    let mut delivery = world.store.open_deliveries().await.unwrap().pop().unwrap();
+    let last = delivery.messages.last().unwrap().clone();
+    delivery.messages.splice(0..0, [last.clone(), last]);
+    world.apply(vec![Op::Delivery(delivery)]).await;
+    world.restart();
+    world.print(&sprite, vec![exit(0)]).await;
+    world.end("job1", 0).await;
+    world.settle().await;
+    let shown = world.platform.shown("main").concat();
+    assert!(shown.ends_with("job1 succeeded (0.0 s)"), "{shown}");
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
 #[tokio::test]
 async fn a_notice_of_any_length_is_cut_and_not_lost() {
     let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));

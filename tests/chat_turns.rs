@@ -355,6 +355,36 @@ async fn a_turn_whose_output_is_kept_no_longer_still_shows_its_outcome() {
 }
 
 #[tokio::test]
+async fn a_long_turn_goes_on_behind_what_stands_there_when_its_front_is_kept_no_longer() {
+    for (unseen, is_missing) in [(10, false), (300, true)] {
+        let mut world = World::forgetful();
+        let sprite = started(&mut world, "/od-start bot --agent claude").await;
+        let turn = world.queued("main", "go").await;
+        world.begin(&turn.id, &sprite).await;
+        let says_all = |from: usize, to: usize| {
+            (from..to).map(|n| says(&turn.id, &format!("word {n}\n"))).collect::<Vec<_>>()
+        };
+        world.print(&sprite, says_all(0, 100)).await;
+        world.settle().await;
+        let stood = shown(&world);
+        world.print(&sprite, says_all(100, 100 + unseen)).await;
+        world.compact().await;
+        world.restart();
+        world.settle().await;
+        world.finish(&turn.id, &sprite, TurnState::Succeeded, "").await;
+        world.settle().await;
+        let shown = shown(&world);
+        let rest = shown.strip_prefix(stood.trim_end()).expect("what stands there stays");
+        assert_eq!(rest.contains("bytes of output are missing here"), is_missing, "{rest}");
+        assert_eq!(rest.contains("word 100\n"), !is_missing, "{rest}");
+        assert!(!rest.contains("word 99\n"), "{rest}");
+        let end = format!("word {}\nbot has answered ($0.0123, 3.0 s)", 99 + unseen);
+        assert!(rest.ends_with(&end), "{rest}");
+        assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+    }
+}
+
+#[tokio::test]
 async fn a_turn_of_an_agent_that_is_gone_has_an_outcome() {
     let mut world = world();
     world.say("main", "start", "/od-start bot").await;

@@ -50,6 +50,23 @@ fn a_message_is_answered_and_the_exit_code_says_how() {
 }
 
 #[test]
+fn a_spent_budget_is_told_and_waited_for_by_nobody() {
+    let world = world();
+    assert_eq!(world.od(&["set", "bot", "budget.turns=1"]).code, 0);
+    assert_eq!(world.od(&["send", "-f", "bot", "echo one"]).text(), "one\n");
+    let spent = world.od(&["send", "-f", "bot", "echo two"]);
+    assert_eq!(spent.code, 125, "{}", spent.stderr);
+    let why = "turn 2 waits: the budget of 1 turn is spent; raise it with open-dispatch set bot \
+               budget.turns=2 (in chat: /od-set bot budget.turns=2)";
+    assert!(spent.stderr.contains(why), "{}", spent.stderr);
+    let list = world.od(&["get", "agents"]).text();
+    assert!(list.contains("Idle (budget spent)"), "{list}");
+    let open = world.od(&["set", "bot", "budget.turns="]);
+    assert_eq!(open.code, 0, "a budget goes with its last limit: {}", open.stderr);
+    until(&world, "the answer that waited", |turns| turns[1]["state"] == "Succeeded");
+}
+
+#[test]
 fn messages_are_answered_in_order_and_read_as_a_conversation_afterwards() {
     let world = world();
     for n in 1..=3 {
@@ -208,7 +225,7 @@ fn names_that_mean_nobody_are_refused_with_the_mend() {
 #[test]
 fn a_conversation_reads_as_a_transcript_afterwards() {
     let world = world();
-    world.od(&["send", "-f", "bot", "echo one; echo two >&2"]);
+    world.od(&["send", "-f", "bot", "echo one; echo two"]);
     world.od(&["send", "-f", "bot", "printf 'no end'; exit 3"]);
     world.od(&["send", "bot", "sleep 1000"]);
     until(&world, "a turn that runs", |turns| turns.len() == 3 && turns[2]["state"] == "Running");

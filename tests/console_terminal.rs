@@ -94,3 +94,19 @@ fn ctrl_d_leaves_a_chat_whose_server_is_away() {
     assert_eq!(terminal.wait().code(), Some(0));
     terminal.shows(|line| line == "! not said: /od-jobs");
 }
+
+#[test]
+fn ctrl_d_is_heard_however_many_lines_wait_for_the_server() {
+    let mut world = World::new();
+    let mut terminal = Terminal::run(&mut world.command(&["chat"]));
+    terminal.types("/od-whoami\r");
+    terminal.shows(|line| line.starts_with("You are on console"));
+    world.kill_server();
+    terminal.shows(|line| line.contains("the server went away"));
+    terminal.types(&"/od-jobs\r".repeat(200));
+    terminal.shows(|line| line == "! more than 64 lines at once; the rest of them is left out");
+    terminal.types("\u{4}");
+    assert_eq!(terminal.wait().code(), Some(0));
+    terminal
+        .shows(|line| line.starts_with("! not said: /od-jobs, and ") && line.ends_with(" lines"));
+}

@@ -191,6 +191,13 @@ fn scenarios() -> Vec<Scenario> {
             "an agent asks in a turn and the next time it is allowed",
             vec![bot(), say(5, "a", "ask r"), (20, Wish::Always), say(30, "b", "ask s")],
         ),
+        Scenario {
+            length: 5000,
+            ..talk(
+                "nobody answers an agent that asks, and in an hour that is a no",
+                vec![bot(), say(5, "a", "ask r"), (4000, Wish::Delete(Kind::Agent, "bot"))],
+            )
+        },
         talk(
             "a spent budget holds turns until it is raised",
             vec![

@@ -47,6 +47,8 @@ struct Shed {
     left: Mutex<BTreeMap<String, Left>>,
     /// The owners of whom it was asked to discard what they left.
     asked: Mutex<Vec<String>>,
+    /// Whether something is there that those who are gone shared.
+    shared: Mutex<bool>,
     /// Somebody who comes in while it looks.
     newcomer: Mutex<Option<(Arc<dyn Store>, Agent)>>,
 }
@@ -54,7 +56,7 @@ struct Shed {
 impl Shed {
     fn with(left: &[(&str, Left)]) -> Arc<Self> {
         let left = left.iter().map(|(uid, left)| ((*uid).to_owned(), *left)).collect();
-        Arc::new(Self { left: Mutex::new(left), ..Self::default() })
+        Arc::new(Self { left: Mutex::new(left), shared: Mutex::new(true), ..Self::default() })
     }
 
     fn left(&self) -> MutexGuard<'_, BTreeMap<String, Left>> {
@@ -126,6 +128,11 @@ impl Runtime for Shed {
                 Ok(Cleaned::All)
             }
         }
+    }
+
+    async fn sweep(&self) -> Result<(), Error> {
+        *self.shared.lock().unwrap() = false;
+        Ok(())
     }
 
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
@@ -263,6 +270,7 @@ async fn settle(store: &Arc<dyn Store>, shed: &Arc<Shed>, steps: &Arc<ScriptedSt
 
 async fn assert_settled(store: &Arc<dyn Store>, shed: &Arc<Shed>, what: &str) {
     assert_eq!(shed.uids(), ["leaving", "nobody", "there", "worker"], "{what}");
+    assert!(!*shed.shared.lock().unwrap(), "{what}: it was not swept");
     let mine = |uid: &String| ["there", "leaving"].contains(&uid.as_str());
     assert!(!shed.asked().iter().any(mine), "{what}: it was asked for what is somebody's");
     let told = told(store).await;
@@ -299,7 +307,7 @@ async fn crash_error_or_a_lost_answer_at_each_step_ends_in_the_same_state() {
     settle(&store, &shed, &dry).await;
     let steps = dry.passed();
     let discard = "keepsake.discard";
-    assert_eq!(steps, [discard, discard, discard, "keepsake.tell", discard]);
+    assert_eq!(steps, [discard, discard, discard, "keepsake.tell", discard, "keepsake.sweep"]);
     for (n, step) in steps.iter().enumerate() {
         for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
             let (store, shed) = world().await;
@@ -327,11 +335,19 @@ async fn what_does_not_go_holds_up_nothing_else() {
     let keeper = controller(&store, &shed, None);
     let error = keeper.reconcile("shed").await.unwrap_err();
     assert!(matches!(error, reconcile::Error::Transient(_)), "it is tried again: {error}");
+    assert!(!*shed.shared.lock().unwrap(), "nor does it hold up what was shared");
     assert_eq!(shed.uids(), ["a", "b", "d"]);
     assert_eq!(told(&store).await.len(), 1);
     shed.left().insert("b".to_owned(), Left::Chaff);
     assert_eq!(keeper.reconcile("shed").await, Ok(HOUR), "and what never goes is left alone");
     assert_eq!(shed.uids(), ["a", "d"]);
+}
+
+#[tokio::test]
+async fn what_was_shared_goes_even_where_nobody_left_anything_else() {
+    let (store, shed) = (memory(), Shed::with(&[]));
+    assert_eq!(controller(&store, &shed, None).reconcile("shed").await, Ok(HOUR));
+    assert!(!*shed.shared.lock().unwrap());
 }
 
 #[tokio::test]

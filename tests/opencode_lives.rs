@@ -179,7 +179,8 @@ async fn a_budget_that_is_spent_within_a_turn_ends_it_there() {
     let ended = house.ended(&second).await;
     assert_eq!(ended["state"], "Failed", "{ended}");
     let message = ended["message"].as_str().expect("a message");
-    assert!(message.starts_with("the budget of $") && message.contains("is spent"), "{message}");
+    assert!(message.starts_with("what was left of the budget, $0.00"), "{message}");
+    assert!(message.ends_with(", is spent"), "{message}");
     assert!(house.model.requests().len() < 6, "it went on: {}", house.model.requests().len());
 
     // What it may not do any more waits, and is done once it may.

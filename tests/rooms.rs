@@ -32,7 +32,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ),
     ("chat", &["access", "reconcile", "resource", "store"]),
     ("cli", &["app", "chat", "config", "resource"]),
-    ("config", &[]),
+    ("config", &["resource"]),
     ("metrics", &[]),
     ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
@@ -45,7 +45,9 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 3] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 4] = [
+    // The names of the agents, which a variable may say.
+    ("config", "resource", &["mod.rs"], &["resolve"]),
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.

@@ -5,14 +5,15 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use open_dispatch::{
     resource::{
-        ExitReason, Isolation, Kind, LocalRuntime as LocalSpec, OwnerReference, Repo, RuntimeSpec,
-        Sprite,
+        EnvEntry, ExitReason, Isolation, Kind, LocalRuntime as LocalSpec, OwnerReference, Repo,
+        RuntimeSpec, Sprite,
     },
     runtime::{Cleaned, Runtime},
 };
@@ -229,17 +230,23 @@ async fn a_shared_clone_goes_with_the_last_that_used_it_and_never_with_work() {
     }
     let [shared] = clones().try_into().unwrap();
     assert_eq!(stage.runtime.discard("owner-1").await.unwrap(), Cleaned::All);
+    stage.runtime.sweep().await.unwrap();
     assert_eq!(clones(), std::slice::from_ref(&shared), "the other agent's worktree is of it");
     // A branch that the remote does not have.
     git(&shared, &["switch", "-q", "-c", "mine"]);
     git(&shared, &["commit", "-q", "--allow-empty", "-m", "mine"]);
     assert_eq!(stage.runtime.discard("owner-2").await.unwrap(), Cleaned::All);
+    stage.runtime.sweep().await.unwrap();
     assert_eq!(clones(), std::slice::from_ref(&shared), "somebody's commit is in it alone");
     git(&shared, &["push", "-q", "origin", "mine"]);
     let mut third = sprite(&stage, 3, Isolation::Worktree, None, "true");
     third.spec.repo = Some(Repo { url: Some(project.display().to_string()), ..Repo::default() });
     assert_eq!(lives(&stage, &third).await.0, ExitReason::Completed);
     assert_eq!(stage.runtime.discard(OWNER).await.unwrap(), Cleaned::All);
+    // The server may have died here: no owner leads to the clone any more.
+    assert_eq!(stage.runtime.keeps().await.unwrap(), Vec::<String>::new());
+    assert_eq!(clones(), [shared]);
+    stage.runtime.sweep().await.unwrap();
     assert_eq!(clones(), Vec::<PathBuf>::new());
 }
 
@@ -347,9 +354,24 @@ fn planted(scope: &str, hooks: &str, out: &Path) -> String {
          git config {scope} core.hooksPath {hooks}
          git config {scope} core.fsmonitor 'echo fsmonitor >> {out}; false'
          git config {scope} filter.x.smudge 'echo filter >> {out}; cat'
-         git config {scope} core.sshCommand 'echo ssh >> {out}'"
+         {}",
+        promised(scope, &format!("echo ssh >> {out}"))
     )
 }
+
+/// A shell's words that let git fetch what is missing by way of this command.
+fn promised(scope: &str, command: &str) -> String {
+    format!(
+        "git config {scope} core.sshCommand '{command}'
+         git config {scope} remote.origin.url ssh://localhost/nowhere
+         git config {scope} remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
+         git config {scope} remote.origin.promisor true
+         git config {scope} remote.origin.partialclonefilter blob:none"
+    )
+}
+
+/// A commit that no repository has.
+const MISSING: &str = "0123456789012345678901234567890123456789";
 
 #[tokio::test]
 async fn what_a_sandboxed_agent_planted_in_its_home_is_not_run_for_its_next_run() {
@@ -399,4 +421,124 @@ async fn a_plain_directory_in_which_a_sandboxed_agent_planted_a_repository_stays
     let (reason, said) = lives(&stage, &other).await;
     assert_eq!((reason, said.as_str()), (ExitReason::Completed, ".gitattributes\n"));
     assert_eq!(fs::read_to_string(&out).unwrap_or_default(), "", "run outside of the sandbox");
+}
+
+/// The `n`th sandboxed run in `~/notes`, by an agent of its own.
+fn in_notes(stage: &Stage, n: u32, task: &str) -> Sprite {
+    let mut sprite = sprite(stage, n, Isolation::Sandbox, Some("~/notes"), task);
+    sprite.metadata.owner_references[0].uid = format!("owner-{n}");
+    let secret = Some("deploy-key".to_owned());
+    sprite.spec.env = vec![EnvEntry { name: "KEY".into(), value: None, from_secret: secret }];
+    sprite
+}
+
+#[tokio::test]
+async fn git_that_is_only_asked_fetches_nothing_for_what_a_sandboxed_agent_planted() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let notes = stage.home.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let out = stage.home.path().join("out");
+    let evil = format!("env > {}/env; echo ssh >> {}", notes.display(), out.display());
+    let task = format!("git init -q; {}; echo {MISSING} > .git/HEAD", promised("--local", &evil));
+    let planted = in_notes(&stage, 1, &task);
+    assert_eq!(lives(&stage, &planted).await, (ExitReason::Completed, String::new()));
+    let (reason, said) = lives(&stage, &in_notes(&stage, 2, "true")).await;
+    assert_eq!(reason, ExitReason::WorkspaceFailed, "{said}");
+    assert!(said.contains("there is no commit yet"), "{said}");
+    for trace in [out, notes.join("env")] {
+        assert!(!trace.exists(), "{} was written", trace.display());
+    }
+}
+
+#[tokio::test]
+async fn the_runs_secrets_are_not_told_to_git_where_a_sandboxed_agent_planted_its_settings() {
+    let stage = Stage::new();
+    stage.serve().await;
+    let notes = stage.home.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    let (trace, out) = (notes.join(".git/env"), stage.home.path().join("out"));
+    let evil = format!("env > {}; echo ssh >> {}", trace.display(), out.display());
+    let task = format!(
+        "git init -q; git commit -q --allow-empty -m planted; {}",
+        promised("--local", &evil)
+    );
+    let planted = in_notes(&stage, 1, &task);
+    assert_eq!(lives(&stage, &planted).await, (ExitReason::Completed, String::new()));
+    let mut other = in_notes(&stage, 2, "true");
+    other.spec.repo = Some(Repo { github: Some("nobody/nothing".into()), ..Repo::default() });
+    let (reason, said) = lives(&stage, &other).await;
+    assert_eq!(reason, ExitReason::WorkspaceFailed, "{said}");
+    assert!(said.contains("git fetches without your keys: leave out repo or workdir"), "{said}");
+    let told = fs::read_to_string(&trace).unwrap();
+    assert!(told.contains("GIT_TERMINAL_PROMPT=0"), "{told}");
+    assert!(!told.contains("s3cret-of-deploy"), "{told}");
+    assert!(!out.exists(), "run outside of the sandbox");
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_when_it_is_asked_whether_work_is_left() {
+    let stage = Stage::new();
+    stage.serve().await;
+    repository(&stage);
+    let out = stage.home.path().join("out");
+    let task = format!(
+        "{}; echo {MISSING} > $(git rev-parse --git-dir)/HEAD",
+        promised("--local", &format!("echo ssh >> {}", out.display()))
+    );
+    let run = sprite(&stage, 1, Isolation::Worktree, Some("~/project"), &task);
+    let (reason, said) = lives(&stage, &run).await;
+    assert_eq!(reason, ExitReason::Completed, "{said}");
+    let kept = stage.runtime.discard(OWNER).await.unwrap();
+    assert!(matches!(kept, Cleaned::KeptWork { .. }), "{kept:?}");
+    assert!(!out.exists(), "git asked the remote that the agent chose");
+}
+
+#[tokio::test]
+async fn a_worktree_of_a_bare_repository_goes_with_its_note_and_its_branch() {
+    for isolation in [Isolation::Worktree, Isolation::Sandbox] {
+        let stage = Stage::new();
+        stage.serve().await;
+        let project = repository(&stage);
+        let bare = stage.home.path().join("bare");
+        git(&project, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        // As if somebody committed to the sources of their home.
+        git(stage.home.path(), &["init", "-q"]);
+        let run = sprite(&stage, 1, isolation, Some("~/bare"), "git log --format=%s");
+        let ended = lives(&stage, &run).await;
+        assert_eq!(ended, (ExitReason::Completed, "first\n".into()), "{isolation:?}");
+        assert_eq!(stage.runtime.discard(OWNER).await.unwrap(), Cleaned::All);
+        assert_eq!(git(&bare, &["branch", "--list", "open-dispatch/*"]), "", "{isolation:?}");
+        assert_eq!(git(&bare, &["worktree", "list"]).lines().count(), 1, "{isolation:?}");
+        assert_eq!(fs::read_dir(bare.join("worktrees")).map_or(0, Iterator::count), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_look_for_clones_that_nobody_shares_holds_up_nobody_else() {
+    let stage = Stage::new();
+    let work = &stage.config.work;
+    let clone = work.join("repos/clone");
+    fs::create_dir_all(&clone).unwrap();
+    let (note, plain) = (work.join("owner-9.tree"), work.join("plain"));
+    let json = serde_json::json!({"of": clone, "branch": "open-dispatch/bot"}).to_string();
+    fs::write(&plain, &json).unwrap();
+    // A disk that answers only once somebody else was served.
+    assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
+    let (served, waits) = std::sync::mpsc::channel();
+    let disk = std::thread::spawn(move || {
+        let in_time = waits.recv_timeout(local::HANGS / 6).is_ok();
+        let mut pipe = fs::OpenOptions::new().write(true).open(&note).unwrap();
+        fs::rename(&plain, &note).unwrap();
+        pipe.write_all(json.as_bytes()).unwrap();
+        in_time
+    });
+    let other = async { served.send(()).unwrap_or_default() };
+    let (swept, ()) = tokio::join!(stage.runtime.sweep(), other);
+    swept.unwrap();
+    assert!(disk.join().unwrap(), "the only worker waited for the disk");
+    assert!(clone.exists(), "a note names it");
+    fs::remove_file(work.join("owner-9.tree")).unwrap();
+    stage.runtime.sweep().await.unwrap();
+    assert!(!clone.exists());
 }

@@ -446,7 +446,8 @@ async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
     let attachments = match attachments(said.attachments, size) {
         Ok(attachments) => attachments,
         Err(error @ NotAttached::NotFound(_)) => {
-            return failure(StatusCode::NOT_FOUND, "NotFound", error.to_string());
+            let message = format!("{error}; upload it first with POST /files");
+            return failure(StatusCode::NOT_FOUND, "NotFound", message);
         }
         Err(error) => {
             return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", error.to_string());

@@ -73,7 +73,7 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
   N     the agent's exit code
   128+N the agent was ended by signal N
   124   its time was over
-  125   it could not be started, or its end is not known
+  125   the server refused it, it could not be started, or its end is not known
   130   it was cancelled, or Ctrl-C left it running in the background")]
     Run(RunArgs),
 
@@ -128,9 +128,10 @@ An object that runs is stopped first.")]
   open-dispatch logs api-bot --turn 12
   open-dispatch logs api-bot --raw           byte for byte, as of a job
 
-What a job printed comes byte for byte: standard output and standard error together, in the order in
-which they came; run -f keeps them apart. Lines of Open Dispatch itself, such as the progress of a
-clone, go to standard error.")]
+What a job printed comes byte for byte: standard output and standard error together, in the
+order in which they came; run -f keeps them apart. A terminal is shown control characters
+instead of obeying them, unless --raw is given. Lines of Open Dispatch itself, such as the
+progress of a clone, go to standard error.")]
     Logs(LogsArgs),
 
     /// Answer what an agent asks for
@@ -168,11 +169,11 @@ Then: open-dispatch send api-bot -f 'What does this project do?'")]
   open-dispatch send api-bot - < message.md
   open-dispatch send --file shot.png api-bot 'Why does it look like this?'
 
-Flags stand in front of the message. Messages are answered in order, one at a time. Without -f it
-prints the turn's number and returns. With -f it prints the answer and exits with
+Flags stand in front of the message. Messages are answered in order, one at a time.
+Without -f it prints the turn's number and returns. With -f it prints the answer and exits with
   0     the agent answered
   1     it failed
-  125   its sprite went away; open-dispatch retry says it again
+  125   its sprite went away, and open-dispatch retry says it again; or its budget is spent
   130   it was cancelled, or Ctrl-C left it going on in the background")]
     Send(SendArgs),
 
@@ -210,8 +211,8 @@ What such an agent was still to do is cancelled.")]
   open-dispatch set api-bot permissions.mode=acceptEdits budget.usd=5
   open-dispatch set api-bot instructions=    takes it away
 
-Fields are named as in the spec, with dots; model, mode and branch are known alone. What is no JSON is
-text.")]
+Fields are named as in the spec, with dots; model, mode and branch are known alone. What is
+no JSON is text.")]
     Set(SetArgs),
 
     /// Set, list and remove secrets, which specs name and never hold

@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::{args::ServerArgs, error::Error, out};
+use super::{args::ServerArgs, error::Error, out, patience::Patience};
 use crate::{
     ambient::{Clock as _, SystemClock},
     config,
@@ -212,7 +212,7 @@ impl Client {
         let build = |request: RequestBuilder| {
             request.query(query).header("accept", accept).timeout(ANSWER_TIMEOUT)
         };
-        json(self.send(Method::GET, path, build).await?).await
+        json(self.send_for(Method::GET, path, silence(query), build).await?).await
     }
 
     /// Sends a body and gets JSON.
@@ -238,6 +238,30 @@ impl Client {
                 .timeout(ANSWER_TIMEOUT)
         };
         json(self.send(method, path, build).await?).await
+    }
+
+    /// Sends a body that can be sent any number of times, as one with a request id can, and gets
+    /// JSON; goes on over restarts of the server once the first try has reached one.
+    ///
+    /// # Errors
+    /// The server's refusal, or that it is away, once patience is over.
+    pub async fn persist(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &Value,
+        patience: &mut Patience,
+    ) -> Result<Value, Error> {
+        loop {
+            match self.write(method.clone(), path, query, body).await {
+                Ok(answer) => {
+                    patience.answered();
+                    return Ok(answer);
+                }
+                Err(error) => patience.wait_to_repeat(error).await?,
+            }
+        }
     }
 
     /// Sends bytes as they are and gets JSON.
@@ -283,11 +307,22 @@ impl Client {
         path: &str,
         build: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
+        self.send_for(method, path, SILENCE, build).await
+    }
+
+    /// Sends; after `quiet` without an answer, the silence is told.
+    async fn send_for(
+        &self,
+        method: Method,
+        path: &str,
+        quiet: Duration,
+        build: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Error> {
         let target = self.place.target()?;
         let base = target.url.as_str().trim_end_matches('/');
         let request = self.http.request(method, format!("{base}{path}")).bearer_auth(&target.token);
         let asking = async { build(request).send().await };
-        let response = patiently(base, asking).await.map_err(|error| {
+        let response = patiently(base, quiet, asking).await.map_err(|error| {
             if error.is_timeout() && !error.is_connect() {
                 Error::Silent { url: base.to_owned(), seconds: ANSWER_TIMEOUT.as_secs() }
             } else if error.is_connect() {
@@ -309,16 +344,24 @@ impl Client {
     }
 }
 
-/// Waits for an answer, and says so where it takes long.
-async fn patiently<T>(url: &str, asking: impl Future<Output = T>) -> T {
+/// After how long without an answer a request is told of: one that asks the server to wait for
+/// something has all that time before its silence means anything.
+fn silence(query: &[(&str, &str)]) -> Duration {
+    let wait = query.iter().find(|(name, _)| *name == "wait");
+    let seconds = wait.and_then(|(_, seconds)| seconds.parse().ok()).unwrap_or_default();
+    SILENCE + Duration::from_secs(seconds)
+}
+
+/// Waits for an answer, and says so where it takes longer than `quiet`.
+async fn patiently<T>(url: &str, quiet: Duration, asking: impl Future<Output = T>) -> T {
     let mut asking = pin!(asking);
     tokio::select! {
         answer = &mut asking => return answer,
-        () = SystemClock.sleep(SILENCE) => {}
+        () = SystemClock.sleep(quiet) => {}
     }
     out::note(format!(
         "the server at {url} has not answered for {} s; still waiting, Ctrl-C stops that",
-        SILENCE.as_secs()
+        quiet.as_secs()
     ));
     asking.await
 }
@@ -437,6 +480,87 @@ mod tests {
         assert!(!place(Some("http://example.org"), Some("t")).unwrap().is_here());
         assert!(place(Some("http://[::1]:8080"), Some("t")).unwrap().is_here());
         assert!(place(None, None).unwrap().is_here());
+    }
+
+    #[test]
+    fn a_server_that_was_asked_to_wait_is_not_silent_meanwhile() {
+        assert_eq!(silence(&[]), SILENCE);
+        assert_eq!(silence(&[("wait", "20")]), SILENCE + Duration::from_secs(20));
+    }
+
+    /// Serves one connection: reads the request to the end of its body, and answers, or not.
+    async fn serve(listener: tokio::net::TcpListener, answer: Option<&str>) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Whoever comes next finds nobody.
+        drop(listener);
+        let mut request = String::new();
+        while !request.ends_with('}') {
+            let mut some = [0; 4096];
+            let n = stream.read(&mut some).await.unwrap();
+            assert!(n > 0, "the request ends early: {request}");
+            request.push_str(std::str::from_utf8(&some[..n]).unwrap());
+        }
+        if let Some(answer) = answer {
+            let head = format!("HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n", answer.len());
+            stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
+        }
+        request.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// A clock that counts the pauses; the second one lasts until the server is back.
+    #[derive(Default)]
+    struct Pauses {
+        begun: tokio::sync::watch::Sender<usize>,
+        back: tokio::sync::watch::Sender<bool>,
+    }
+
+    #[async_trait::async_trait]
+    impl crate::ambient::Clock for Pauses {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn sleep(&self, _: Duration) {
+            self.begun.send_modify(|begun| *begun += 1);
+            if *self.begun.borrow() > 1 {
+                let _ = self.back.subscribe().wait_for(|back| *back).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_repeated_until_a_server_that_was_killed_is_back() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let data = tempfile::tempdir().unwrap();
+        let listen = async || {
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            std::fs::write(data.path().join(ENDPOINT_FILE), url).unwrap();
+            listener
+        };
+        std::fs::write(data.path().join(TOKEN_FILE), "token").unwrap();
+        let first = listen().await;
+        let client = Client::new(Place::Data(data.path().to_path_buf())).unwrap();
+        let pauses = std::sync::Arc::new(Pauses::default());
+        let mut patience = Patience::by(pauses.clone());
+        let body = serde_json::json!({"requestId": "r", "text": "hello"});
+        let saying = client.persist(Method::POST, "/turns", &[], &body, &mut patience);
+        let server = async {
+            let said = serve(first, None).await;
+            // The second pause follows a try that nobody took.
+            let _ = pauses.begun.subscribe().wait_for(|begun| *begun > 1).await;
+            let second = listen().await;
+            pauses.back.send_replace(true);
+            assert_eq!(said, serve(second, Some(r#"{"n": 1}"#)).await, "the same request");
+        };
+        let both = async { tokio::join!(saying, server) };
+        let (turn, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        assert_eq!(turn.unwrap()["n"], 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     agents::{all_turns, has_ended, named, number, turn_of, turn_path},
     args::{CancelArgs, DeleteArgs},
-    client::{AS_JSON, Client, member},
+    client::{AS_JSON, Client, Place, member},
     error::Error,
     files, out,
     patience::Patience,
@@ -51,6 +51,9 @@ pub async fn delete(args: DeleteArgs) -> Result<u8, Error> {
         match client.write(Method::DELETE, &member(kind, &name), &[], &json!({})).await {
             Ok(answer) => {
                 out::line(format!("{}.{GROUP} \"{name}\" deleted", kind.singular()))?;
+                if let Some(line) = leaves(kind, &answer, client.place()) {
+                    out::note(line);
+                }
                 waiting.push((kind, name, uid_of(&answer)));
             }
             Err(error) if error.is_not_found() && args.ignore_not_found => {}
@@ -73,6 +76,25 @@ pub async fn delete(args: DeleteArgs) -> Result<u8, Error> {
         }
     }
     if failed { Err(Error::Told) } else { Ok(0) }
+}
+
+/// Where the work of something that was deleted may stay, if it had a repository of its own.
+fn leaves(kind: Kind, answer: &Value, place: &Place) -> Option<String> {
+    if kind == Kind::Sprite || !answer["spec"]["repo"].is_object() {
+        return None;
+    }
+    let uid = answer["metadata"]["uid"].as_str()?;
+    let (whole, remove) = match place {
+        Place::Data(data) => {
+            let path = data.join("work").join(uid).display().to_string();
+            (format!("work in {path}"), format!(", or say rm -rf '{path}'"))
+        }
+        Place::Server(..) => ("its work".to_owned(), String::new()),
+    };
+    Some(format!(
+        "{whole} goes too, unless some of it stands nowhere else: then it stays, and the server's \
+         log says so; commit it on another branch or push it{remove}"
+    ))
 }
 
 /// The uid of a deleted object: the object itself is answered while finalizers hold it, else
@@ -187,5 +209,21 @@ fn ended(name: &str, outcome: &Outcome) -> String {
             let why = if message.is_empty() { reason } else { message };
             format!("job {name} has failed: {}", out::harmless(why))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_deletes_an_agent_with_a_worktree_hears_where_its_work_may_stay() {
+        let here = Place::Data("/data".into());
+        let agent = |repo: Value| json!({"metadata": {"uid": "u-1"}, "spec": {"repo": repo}});
+        let line = leaves(Kind::Agent, &agent(json!({"url": "/r"})), &here).unwrap_or_default();
+        assert!(line.starts_with("work in /data/work/u-1 goes too, unless"), "{line}");
+        assert!(line.ends_with("rm -rf '/data/work/u-1'"), "{line}");
+        assert_eq!(leaves(Kind::Agent, &agent(Value::Null), &here), None);
+        assert_eq!(leaves(Kind::Agent, &json!({"kind": "Status"}), &here), None);
     }
 }

@@ -4,7 +4,7 @@
 //! that remembers what it has printed can lose its server any number of times, and still
 //! prints each byte once and in order.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use base64::Engine as _;
 use serde_json::Value;
@@ -16,9 +16,15 @@ use super::{
     error::Error,
     out,
     patience::Patience,
-    target, transcript,
+    target, transcript, watch,
 };
-use crate::resource::Kind;
+use crate::{
+    ambient::{Clock as _, SystemClock},
+    resource::Kind,
+};
+
+/// How often is looked whether something keeps the agent from starting.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What to accept for events.
 pub const AS_NDJSON: &str = "application/x-ndjson";
@@ -30,6 +36,8 @@ pub enum Streams {
     Together,
     /// To standard error.
     Apart,
+    /// As [`Together`](Self::Together), and a terminal gets every byte as it was printed.
+    Raw,
 }
 
 /// Runs `logs`.
@@ -53,10 +61,11 @@ pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
         return Err(Error::Usage("--turn is for agents".to_owned()));
     }
     let mut seen = Seen::default();
+    let streams = if args.raw { Streams::Raw } else { Streams::Together };
     if args.follow {
-        follow(&client, kind, &name, Streams::Together, &mut Patience::new()).await?;
+        follow(&client, kind, &name, streams, &mut Patience::new()).await?;
     } else {
-        drain(&client, kind, &name, Streams::Together, false, &mut seen).await?;
+        drain(&client, kind, &name, streams, false, &mut seen).await?;
     }
     Ok(0)
 }
@@ -67,6 +76,45 @@ pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
 /// # Errors
 /// The server's refusal, or that it is away, once patience is over.
 pub async fn follow(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    streams: Streams,
+    patience: &mut Patience,
+) -> Result<(), Error> {
+    tokio::select! {
+        end = follow_output(client, kind, name, streams, patience) => end,
+        never = tell_hindrance(client, kind, name) => match never {},
+    }
+}
+
+/// Says once why nothing is printed, where something keeps the agent from starting.
+async fn tell_hindrance(client: &Client, kind: Kind, name: &str) -> Infallible {
+    loop {
+        SystemClock.sleep(LOOK).await;
+        let Ok(Some(object)) = watch::object(client, kind, name).await else { continue };
+        if let Some(line) = hindrance(&object) {
+            out::note(format!("{} waits: {line}", target::full_name(kind, name)));
+            break;
+        }
+        if object["status"]["phase"] != "Starting" && object["status"]["phase"] != "Pending" {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
+/// What keeps an object, in one line.
+fn hindrance(object: &Value) -> Option<String> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let is_it = |it: &&Value| it["type"] == "Stalled" && it["status"] == "True";
+    let stalled = conditions.iter().find(is_it)?;
+    let text = |member: &str| out::harmless(stalled[member].as_str().unwrap_or_default());
+    let message = text("message");
+    Some(if message.is_empty() { text("reason") } else { message })
+}
+
+async fn follow_output(
     client: &Client,
     kind: Kind,
     name: &str,
@@ -157,14 +205,23 @@ impl Seen {
 /// Prints one event.
 fn print(event: &Value, streams: Streams) -> Result<(), Error> {
     match event["type"].as_str() {
-        Some("text") => out::data(bytes(event)),
-        Some("log") => match (event["stream"].as_str(), streams) {
-            (Some("stdout"), _) | (Some("stderr"), Streams::Together) => out::data(bytes(event)),
-            _ => {
-                out::error_bytes(&bytes(event));
-                Ok(())
+        Some("text" | "log") => {
+            let is_theirs = event["type"] == "text" || event["stream"] == "stdout";
+            let to_output = is_theirs || (event["stream"] == "stderr" && streams != Streams::Apart);
+            let bytes = bytes(event);
+            match (to_output, streams) {
+                (true, Streams::Raw) => out::data(bytes),
+                (true, _) => out::theirs(&bytes),
+                (false, Streams::Raw) => {
+                    out::error_bytes(&bytes);
+                    Ok(())
+                }
+                (false, _) => {
+                    out::error_theirs(&bytes);
+                    Ok(())
+                }
             }
-        },
+        }
         Some("gap") => {
             let bytes = event["bytes"].as_u64().unwrap_or_default();
             out::note(format!("[{bytes} bytes are missing here: there was no room to keep them]"));
@@ -174,7 +231,7 @@ fn print(event: &Value, streams: Streams) -> Result<(), Error> {
             let title = event["title"].as_str().unwrap_or_default();
             out::hint(format!(
                 "[{}] {}",
-                event["name"].as_str().unwrap_or("tool"),
+                out::harmless(event["name"].as_str().unwrap_or("tool")),
                 out::harmless(title)
             ));
             Ok(())
@@ -208,6 +265,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_keeps_an_agent_from_starting_is_told() {
+        let of = |status: &str, message: &str| {
+            hindrance(&json!({"status": {"conditions": [{
+                "type": "Stalled", "status": status, "reason": "SecretMissing", "message": message,
+            }]}}))
+        };
+        assert_eq!(of("True", "no secret x").as_deref(), Some("no secret x"));
+        assert_eq!(of("True", "").as_deref(), Some("SecretMissing"));
+        assert_eq!(of("False", ""), None);
+    }
 
     #[test]
     fn what_comes_again_is_not_printed_again() {

@@ -18,6 +18,7 @@ mod agents;
 pub mod apply;
 pub mod approve;
 pub mod args;
+mod asked;
 pub mod backup;
 pub mod chat;
 pub mod client;
@@ -165,6 +166,19 @@ mod tests {
             "docs/cli.md differs from the help; write it anew with\n\
              UPDATE_DOCS=1 cargo test --lib the_manual_says_what_help_says"
         );
+    }
+
+    #[test]
+    fn no_line_that_is_broken_by_hand_is_broken_again() {
+        let mut cli = Cli::command();
+        for command in cli.get_subcommands_mut() {
+            let by_hand = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let shown = command.render_help().to_string();
+            for line in by_hand.lines().filter(|line| !line.trim().is_empty()) {
+                let is_whole = shown.lines().any(|it| it.trim_end() == line.trim_end());
+                assert!(is_whole, "{}: this is too wide: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     client::{AS_JSON, Client, collection, member},
     error::Error,
     out,
+    patience::Patience,
     send::say,
     target::full_name,
 };
@@ -90,7 +91,9 @@ async fn job(client: &Client, name: &str, job: &Value) -> Result<u8, Error> {
     });
     let request = Ambient::real().ids.uid();
     let query = [("requestId", request.as_str())];
-    let created = client.write(Method::POST, &collection(Kind::Job), &query, &again).await?;
+    let path = collection(Kind::Job);
+    let mut patience = Patience::new();
+    let created = client.persist(Method::POST, &path, &query, &again, &mut patience).await?;
     let created = created["metadata"]["name"].as_str().unwrap_or_default();
     out::line(format!("{} created", full_name(Kind::Job, created)))?;
     Ok(0)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     args::RunArgs,
     client::{Client, collection},
-    error::Error,
+    error::{Error, FAILED},
     logs::{Streams, follow},
     object::print_object,
     out,
@@ -24,7 +24,7 @@ use crate::{
 
 /// Exit code: its time was over, as the `timeout` command has it.
 const TIMED_OUT: u8 = 124;
-/// Exit code: it could not be started, or its end is not known.
+/// Exit code: it could not be started, as where the server refuses it, or its end is not known.
 const NO_END: u8 = 125;
 /// Exit code: it was cancelled, or we were interrupted (128 + SIGINT).
 pub const INTERRUPTED: u8 = 130;
@@ -46,12 +46,15 @@ pub async fn run(args: RunArgs) -> Result<u8, Error> {
     let request = Ambient::real().ids.uid();
     let query = [("requestId", request.as_str()), ("console", "1")];
     let mut patience = Patience::new();
-    let created = loop {
-        match client.write(Method::POST, &collection(Kind::Job), &query, &job).await {
-            Ok(created) => break created,
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
+    let path = collection(Kind::Job);
+    let created = match client.persist(Method::POST, &path, &query, &job, &mut patience).await {
+        Ok(created) => created,
+        // A 1 would be the agent's.
+        Err(error) if args.follow && error.code() == FAILED => {
+            out::note(error.line().unwrap_or_default());
+            return Ok(NO_END);
         }
+        Err(error) => return Err(error),
     };
     let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if !args.follow {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     agents::{agent_name, has_ended, number, turn_path, turns_path},
     args::SendArgs,
+    asked::{Asked, wish},
     client::{AS_JSON, Client, member},
     error::Error,
     logs::{AS_NDJSON, Seen, bytes},
@@ -33,6 +34,8 @@ const NO_END: u8 = 125;
 const WAIT: &str = "20";
 /// The longest message, in bytes; the server has the last word.
 const LONGEST: u64 = 1024 * 1024;
+/// The largest file, in bytes; the server has the last word here, too.
+const LARGEST: u64 = 32 * 1024 * 1024;
 /// How long to wait where the server answers early, as one that shuts down does.
 const REST: Duration = Duration::from_millis(200);
 
@@ -50,6 +53,9 @@ pub async fn send(args: SendArgs) -> Result<u8, Error> {
     }
     if !args.follow {
         let turn = say(&client, &name, &text, files).await?;
+        if let Some(why) = spent(&client, &name).await {
+            out::note(format!("turn {} waits: {why}", number(&turn)));
+        }
         out::line(format!("{} turn {} queued", full_name(Kind::Agent, &name), number(&turn)))?;
         out::hint(format!(
             "see the answer with: open-dispatch logs {name} --turn {}",
@@ -60,6 +66,9 @@ pub async fn send(args: SendArgs) -> Result<u8, Error> {
     let mut following = Following::begin(&client, &name).await?;
     let turn = say(&client, &name, &text, files).await?;
     following.expect(&turn);
+    if let Some(why) = spent(&client, &name).await {
+        return Ok(waits(&name, &turn, &why));
+    }
     tokio::select! {
         code = following.finish() => code,
         _ = tokio::signal::ctrl_c() => {
@@ -94,10 +103,25 @@ async fn upload(client: &Client, path: &Path) -> Result<Value, Error> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
         Error::Usage(format!("`{}` has no name that can be sent", path.display()))
     })?;
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let bytes = within_limit(path, LARGEST)?;
     let stored = client.send_bytes(Method::POST, "/files", &[("name", name)], bytes).await?;
     Ok(json!({"id": stored["id"], "name": name}))
+}
+
+/// What is in a file, unless that is more than the server takes: then it is not read to its end.
+fn within_limit(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::File { path: path.to_path_buf(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match u64::try_from(bytes.len()).is_ok_and(|size| size <= limit) {
+        true => Ok(bytes),
+        false => Err(Error::Usage(format!(
+            "{} has more than the {} MiB that a file may have",
+            path.display(),
+            limit / (1024 * 1024)
+        ))),
+    }
 }
 
 /// Says something to an agent; each try bears the same request id.
@@ -116,14 +140,35 @@ pub async fn say(
         "author": author(),
         "attachments": files,
     });
-    let mut patience = Patience::new();
-    loop {
-        match client.write(Method::POST, &turns_path(agent), &[], &said).await {
-            Ok(turn) => return Ok(turn),
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    }
+    let path = turns_path(agent);
+    client.persist(Method::POST, &path, &[], &said, &mut Patience::new()).await
+}
+
+/// Why nothing is begun that is said to an agent, and the mend, where its budget is spent.
+async fn spent(client: &Client, agent: &str) -> Option<String> {
+    let agent = client.get(&member(Kind::Agent, agent), &[], AS_JSON).await.ok()?;
+    spent_by(&agent)
+}
+
+/// Why an agent begins nothing, where that is of its spec as it is now.
+fn spent_by(agent: &Value) -> Option<String> {
+    let conditions = agent["status"]["conditions"].as_array()?;
+    let is_it = |it: &&Value| {
+        it["type"] == "BudgetSpent"
+            && it["status"] == "True"
+            && it["observedGeneration"] == agent["metadata"]["generation"]
+    };
+    let message = conditions.iter().find(is_it)?["message"].as_str()?;
+    Some(out::harmless(message))
+}
+
+/// Tells that a turn waits, and for what; answers with the exit code.
+fn waits(agent: &str, turn: &Value, why: &str) -> u8 {
+    let n = number(turn);
+    out::note(format!(
+        "turn {n} waits: {why}; see the answer then with: open-dispatch logs -f {agent} --turn {n}"
+    ));
+    NO_END
 }
 
 /// Who speaks from this terminal: the user's name, as the system has it.
@@ -138,6 +183,7 @@ struct Following<'a> {
     agent: &'a str,
     seen: Seen,
     turn: Turning,
+    asked: Asked<'a>,
 }
 
 /// What of the log is printed.
@@ -162,7 +208,8 @@ impl<'a> Following<'a> {
         while let Some(event) = lines.next_json().await? {
             seen.take(&event);
         }
-        Ok(Self { client, agent, seen, turn: Turning::default() })
+        let asked = Asked::new(client, agent);
+        Ok(Self { client, agent, seen, turn: Turning::default(), asked })
     }
 
     fn expect(&mut self, turn: &Value) {
@@ -195,6 +242,11 @@ impl<'a> Following<'a> {
         if self.turn.open_line {
             out::data("\n")?;
         }
+        if !has_ended(&turn)
+            && let Some(why) = spent(client, agent).await
+        {
+            return Ok(waits(agent, &turn, &why));
+        }
         Ok(outcome(agent, &turn))
     }
 
@@ -208,19 +260,34 @@ impl<'a> Following<'a> {
         let path = format!("{}/log", member(Kind::Agent, self.agent));
         let mut lines = self.client.lines(&path, &query, AS_NDJSON).await?;
         while let Some(event) = lines.next_json().await? {
-            if self.seen.take(&event) {
-                self.turn.show(self.agent, &event)?;
+            if !self.seen.take(&event) {
+                continue;
             }
+            for line in self.asked.news().await {
+                out::note(format!("[{line}]"));
+            }
+            if event["type"] == "approval"
+                && event["turn"] == self.turn.id.as_str()
+                && let Some(became) = self.asked.became(&event).await
+            {
+                out::note(format!("[{}: {became}]", wish(&event)));
+                continue;
+            }
+            self.turn.show(self.agent, &event)?;
         }
         Ok(())
     }
 }
 
-/// Waits for a turn's end, over restarts of the server.
+/// Waits for a turn's end, over restarts of the server, and for as long as the turn can begin.
 async fn ended(client: &Client, agent: &str, id: &str) -> Result<Value, Error> {
     loop {
         match client.get(&turn_path(agent, id), &[("wait", WAIT)], AS_JSON).await {
             Ok(turn) if has_ended(&turn) => return Ok(turn),
+            // It may never end.
+            Ok(turn) if turn["state"] == "Queued" && spent(client, agent).await.is_some() => {
+                return Ok(turn);
+            }
             Ok(_) => SystemClock.sleep(REST).await,
             // Whoever reads the log beside this tells of it, and loses patience one day.
             Err(error) if error.is_away() => SystemClock.sleep(REST * 5).await,
@@ -244,15 +311,15 @@ impl Turning {
             return Ok(());
         }
         match event["type"].as_str() {
-            Some("log") if event["stream"] == "stderr" => out::error_bytes(&bytes(event)),
+            Some("log") if event["stream"] == "stderr" => out::error_theirs(&bytes(event)),
             Some("text") | Some("log") if event["stream"] != "system" => {
                 let bytes = bytes(event);
                 if let Some(last) = bytes.last() {
                     self.open_line = *last != b'\n';
                 }
-                out::data(bytes)?;
+                out::theirs(&bytes)?;
             }
-            Some("log") => out::error_bytes(&bytes(event)),
+            Some("log") => out::error_theirs(&bytes(event)),
             Some("approval") => out::note(asks(agent, event)),
             Some("tool") => {
                 let text = |member: &str| out::harmless(event[member].as_str().unwrap_or_default());
@@ -309,7 +376,7 @@ pub fn asks(agent: &str, approval: &Value) -> String {
                 Some("plan") => {
                     format!("{agent} asks whether this plan is good: {}", text("title"))
                 }
-                _ => format!("{agent} asks to use {}: {}", text("tool"), text("title")),
+                _ => format!("{agent} asks to use {}", wish(approval)),
             });
             lines.push(format!("  open-dispatch approve {agent} yes{id}"));
             lines.push(format!("  open-dispatch approve {agent} no{id}"));
@@ -356,6 +423,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_spent_budget_is_told_unless_it_was_raised_meanwhile() {
+        let agent = |generation: u64| {
+            json!({
+                "metadata": {"generation": generation},
+                "status": {"conditions": [{
+                    "type": "BudgetSpent", "status": "True", "observedGeneration": 2,
+                    "message": "the budget of 3 turns is spent; raise it",
+                }]},
+            })
+        };
+        let why = "the budget of 3 turns is spent; raise it";
+        assert_eq!(spent_by(&agent(2)).as_deref(), Some(why));
+        assert_eq!(spent_by(&agent(3)), None);
+        assert_eq!(spent_by(&json!({"status": {}})), None);
+    }
+
+    #[test]
     fn an_agent_that_asks_is_told_with_the_commands_that_answer() {
         let tool = json!({"request": "r-1", "tool": "Bash", "title": "cargo test", "kind": "tool",
             "rule": "Bash(cargo test:*)"});
@@ -365,6 +449,17 @@ mod tests {
             {"text": "Which\u{1b}[2J?", "options": ["red", "blue"]}, {"text": "Why?"},
         ]});
         insta::assert_snapshot!([tool, plan, question].map(|it| asks("bot", &it)).join("\n\n"));
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_to_it() {
+        let error = within_limit(Path::new("/dev/zero"), LARGEST).expect_err("too large");
+        assert_eq!(error.to_string(), "/dev/zero has more than the 32 MiB that a file may have");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("note");
+        std::fs::write(&path, "hello").expect("it is written");
+        assert_eq!(within_limit(&path, 5).expect("it fits"), b"hello");
+        assert!(within_limit(&path, 4).is_err());
     }
 
     #[test]

@@ -117,7 +117,14 @@ fn resolve(flags: &Flags, config: Option<PathBuf>) -> Result<Config, Error> {
     for warning in layers.warnings() {
         out::note(warning);
     }
-    Ok(Config::resolve(flags, &layers, machine())?)
+    let config = Config::resolve(flags, &layers, machine())?;
+    for root in config.roots.value.iter().filter(|root| !root.starts_with("~") && !root.exists()) {
+        out::note(format!(
+            "OPEN_DISPATCH_ROOTS names {}, which is not there (yet); no agent can work in it",
+            root.display()
+        ));
+    }
+    Ok(config)
 }
 
 /// All that was said outside of the flags. A variable that is not UTF-8 is left out: no agent
@@ -226,6 +233,7 @@ async fn talk(place: Place, channel: String, plain: bool, ends_server: bool) -> 
         ends_server,
         history,
         no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+        at_terminal: std::io::IsTerminal::is_terminal(&std::io::stdout()),
         plain,
         ambient: Ambient::real(),
     };

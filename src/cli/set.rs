@@ -11,6 +11,7 @@ use super::{
     out,
     target::full_name,
 };
+use crate::resource::short::{leave_no_empty_group, place};
 
 /// Runs `set`.
 ///
@@ -23,6 +24,7 @@ pub async fn set(args: SetArgs) -> Result<u8, Error> {
     for field in &args.fields {
         put(&mut spec, field, &object["spec"])?;
     }
+    leave_no_empty_group(&mut spec, &object["spec"]);
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let patch = json!({"spec": spec});
     let written = client.write(Method::PATCH, &member(kind, name), &[], &patch).await?;
@@ -39,27 +41,18 @@ fn put(patch: &mut Value, field: &str, spec: &Value) -> Result<(), Error> {
             "`{field}` sets nothing; write FIELD=VALUE, such as idleTimeout=1h"
         )));
     };
-    let name = name.strip_prefix("spec.").unwrap_or(name);
-    let path: Vec<&str> = match name {
-        "model" => {
-            let agent = spec["agent"].as_object().and_then(|agent| agent.keys().next());
-            vec!["agent", agent.map_or("claude", String::as_str), "model"]
-        }
-        "mode" => vec!["permissions", "mode"],
-        "branch" => vec!["repo", "branch"],
-        name => name.split('.').collect(),
-    };
+    let path = place(name, spec);
     if path.iter().any(|part| part.is_empty()) {
         return Err(Error::Usage(format!("`{name}` is no field; write a name such as model")));
     }
-    let mut place = patch;
+    let mut at = patch;
     for part in path {
-        if !place.is_object() {
-            *place = json!({});
+        if !at.is_object() {
+            *at = json!({});
         }
-        place = &mut place[part];
+        at = &mut at[part];
     }
-    *place = read(value);
+    *at = read(value);
     Ok(())
 }
 

@@ -43,7 +43,8 @@ pub async fn start(args: StartArgs) -> Result<u8, Error> {
             wanted["suspend"] = false.into();
             let patch = json!({"spec": wanted});
             let path = member(Kind::Agent, &name);
-            let written = client.write(Method::PATCH, &path, &[], &patch).await?;
+            let written =
+                client.persist(Method::PATCH, &path, &[], &patch, &mut Patience::new()).await?;
             let changed = changes(&agent["spec"], &written["spec"]);
             let word = match (suspended, changed.is_empty()) {
                 (true, true) => "started; it goes on where it was".to_owned(),
@@ -81,21 +82,21 @@ pub async fn start(args: StartArgs) -> Result<u8, Error> {
 async fn create(client: &Client, object: &Value) -> Result<Value, Error> {
     let request = Ambient::real().ids.uid();
     let query = [("requestId", request.as_str()), ("console", "1")];
-    let mut patience = Patience::new();
-    loop {
-        match client.write(Method::POST, &collection(Kind::Agent), &query, object).await {
-            Ok(created) => return Ok(created),
-            Err(error @ (Error::Broken(_) | Error::Silent { .. })) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    }
+    let path = collection(Kind::Agent);
+    client.persist(Method::POST, &path, &query, object, &mut Patience::new()).await
 }
 
 /// Which word is the name, and which the path.
 fn read(words: &[String]) -> Result<(Option<String>, Option<PathBuf>), Error> {
     let is_path =
         |word: &String| word.contains('/') || word.starts_with('~') || word.starts_with('.');
-    let name = |word: &String| target::object(&format!("agent/{word}")).map(|(_, name)| name);
+    let name = |word: &String| match word.as_str() {
+        "" => Err(Error::Usage(
+            "the name is empty; write start NAME, or start alone for a name that is drawn"
+                .to_owned(),
+        )),
+        word => target::object(&format!("agent/{word}")).map(|(_, name)| name),
+    };
     match words {
         [] => Ok((None, None)),
         [one] if is_path(one) => Ok((None, Some(one.into()))),
@@ -189,6 +190,8 @@ mod tests {
         assert_eq!(of(&["."]), (None, path(".")));
         assert_eq!(of(&["~/x"]), (None, path("~/x")));
         assert_eq!(of(&["bot", "sub"]), (name, path("sub")));
+        let empty = read(&[String::new()]).unwrap_err();
+        assert!(empty.to_string().starts_with("the name is empty"), "{empty}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     agents::{all_turns, has_ended, number, turn_of, turn_path},
+    asked::{Asked, wish},
     client::{AS_JSON, Client, member},
     error::Error,
     logs::{AS_NDJSON, Seen, bytes},
@@ -40,10 +41,11 @@ pub async fn print(client: &Client, wanted: Wanted<'_>) -> Result<(), Error> {
         None => all_turns(client, agent).await?,
     };
     let mut page = Transcript::new(turns, wanted.turn.is_some());
+    let mut asked = Asked::new(client, agent);
     let mut seen = Seen::default();
     let mut patience = Patience::new();
     loop {
-        match drain(client, agent, wanted.follow, &mut seen, &mut page).await {
+        match drain(client, wanted.follow, &mut seen, &mut page, &mut asked).await {
             Ok(()) => break,
             Err(error) if wanted.follow => {
                 if seen.moved() {
@@ -54,16 +56,17 @@ pub async fn print(client: &Client, wanted: Wanted<'_>) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
     }
-    out::data(page.rest())
+    out::theirs(&page.rest())
 }
 
 async fn drain(
     client: &Client,
-    agent: &str,
     follow: bool,
     seen: &mut Seen,
     page: &mut Transcript,
+    asked: &mut Asked<'_>,
 ) -> Result<(), Error> {
+    let agent = asked.agent();
     let after = seen.after();
     let mut query = vec![("format", "events")];
     if follow {
@@ -82,7 +85,16 @@ async fn drain(
         {
             page.learn(turn);
         }
-        out::data(page.show(&event))?;
+        for line in asked.news().await {
+            out::theirs(&page.became(&line))?;
+        }
+        out::theirs(&page.show(&event))?;
+        if page.tells(&event)
+            && event["type"] == "approval"
+            && let Some(line) = asked.became(&event).await
+        {
+            out::theirs(&page.became(&line))?;
+        }
         if page.is_over() {
             return Ok(());
         }
@@ -151,11 +163,23 @@ impl Transcript {
                 self.at = None;
                 self.over = true;
             }
-            _ if self.at.is_some() && of.is_none_or(|of| Some(of) == self.at.as_deref()) => {
-                self.body(event, &mut text);
-            }
+            _ if self.tells(event) => self.body(event, &mut text),
             _ => {}
         }
+        text
+    }
+
+    /// Whether an event is of the turn that is told.
+    fn tells(&self, event: &Value) -> bool {
+        let of = event["turn"].as_str();
+        self.at.is_some() && of.is_none_or(|of| Some(of) == self.at.as_deref())
+    }
+
+    /// What became of a request.
+    fn became(&mut self, line: &str) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.close_line(&mut text);
+        text.extend_from_slice(format!("· {line}\n").as_bytes());
         text
     }
 
@@ -236,7 +260,7 @@ impl Transcript {
             Some("log") if event["stream"] != "system" => return self.chunk(event, text),
             Some("tool") => format!("→ {}: {}", field("name"), field("title")),
             Some("toolEnded") if event["failed"] == true => "→ failed, or was refused".to_owned(),
-            Some("approval") => format!("? asks to use {}: {}", field("tool"), field("title")),
+            Some("approval") => format!("? asks to use {}", wish(event)),
             Some("artifact") => format!("+ {} {}", field("name"), field("url")),
             Some("retry") => {
                 format!("· the model's API failed, trying again: {}", field("message"))

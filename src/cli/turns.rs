@@ -84,7 +84,17 @@ fn time(turn: &Value, member: &str) -> Option<Timestamp> {
 #[must_use]
 pub fn took(turn: &Value) -> Option<String> {
     let (began, ended) = (time(turn, "started")?, time(turn, "ended")?);
-    Some(age(began, ended))
+    Some(length(began, ended))
+}
+
+/// How long something took: short times with their tenths of a second.
+fn length(began: Timestamp, ended: Timestamp) -> String {
+    let tenths = ended.duration_since(began).as_millis() / 100;
+    match tenths {
+        ..=0 => "<0.1s".to_owned(),
+        1..100 if tenths % 10 != 0 => format!("{}.{}s", tenths / 10, tenths % 10),
+        _ => age(began, ended),
+    }
 }
 
 /// What a turn cost, where that is known.
@@ -110,6 +120,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn short_times_are_told_in_tenths() {
+        let took = |millis: i64| {
+            let ended = Timestamp::from_millisecond(millis).unwrap();
+            length(Timestamp::UNIX_EPOCH, ended)
+        };
+        let told = [0, 99, 340, 1_000, 9_990, 12_300, 61_000].map(took);
+        assert_eq!(told, ["<0.1s", "<0.1s", "0.3s", "1s", "9.9s", "12s", "61s"]);
+        assert_eq!(took(-5_000), "<0.1s", "a clock was set back");
+    }
 
     #[test]
     fn turns_read_as_a_table_of_who_said_what_and_how_it_ended() {

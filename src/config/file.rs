@@ -40,7 +40,7 @@ pub struct File {
     /// Who may do everything from chat, each as `PLATFORM:USER` with the platform's own id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub admins: Vec<String>,
-    /// The agent of who names none: `claude`, `opencode`, `codex` or `command`.
+    /// The agent of who names none: `claude`, `opencode`, `codex`, `gemini` or `command`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// OpenCode's model, as `provider/model`.

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Setting, Source, data_dir, file::File};
+use super::{Error, Setting, Source, data_dir, file::File, known::KNOWN};
 
 /// The name of a file with variables.
 pub const DOT_ENV: &str = ".env";
@@ -143,15 +143,42 @@ impl Layers {
         self.file_path.as_deref()
     }
 
-    /// What to warn of: files with secrets that others can read.
+    /// What to warn of: files with secrets that others can read, and variables that look like
+    /// ours and are read by nobody.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.dot_env()
             .filter(|path| others_can_read(path))
             .map(|path| format!("{} can be read by others; say chmod 600 on it", path.display()))
             .into_iter()
+            .chain(self.process.keys().chain(self.dot_env.keys()).filter_map(|name| unknown(name)))
             .collect()
     }
+}
+
+/// Names that begin like ours, and are read elsewhere: by the installer, by agents, by tests.
+const ELSEWHERE: &[&str] = &[
+    "OPEN_DISPATCH_ARTIFACTS",
+    "OPEN_DISPATCH_BASE_URL",
+    "OPEN_DISPATCH_CRASH_AT",
+    "OPEN_DISPATCH_INSTALL_DIR",
+    "OPEN_DISPATCH_OPENCODE_MEMORY_MB",
+    "OPEN_DISPATCH_VERSION",
+];
+
+/// A warning of a variable that looks like ours and is none.
+fn unknown(name: &str) -> Option<String> {
+    const OURS: &str = "OPEN_DISPATCH_";
+    if !name.starts_with(OURS)
+        || name.starts_with("OPEN_DISPATCH_SECRET_")
+        || ELSEWHERE.contains(&name)
+        || KNOWN.iter().any(|known| known.name == name)
+    {
+        return None;
+    }
+    let ours = KNOWN.iter().map(|known| known.name).filter(|known| known.starts_with(OURS));
+    let nearest = ours.min_by_key(|known| strsim::osa_distance(name, known)).unwrap_or(OURS);
+    Some(format!("nothing reads the variable {name}; did you mean {nearest}?"))
 }
 
 fn others_can_read(path: &Path) -> bool {
@@ -186,5 +213,22 @@ impl<T> Setting<T> {
     #[must_use]
     pub fn is_said(&self) -> bool {
         self.source != Source::Default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_nobody_reads_is_told_with_the_name_that_was_meant() {
+        let warned =
+            |name: &str| Layers::environment([(name.to_owned(), "3".to_owned())]).warnings();
+        let line = "nothing reads the variable OPEN_DISPATCH_MAXSPRITES; did you mean \
+                    OPEN_DISPATCH_MAX_SPRITES?";
+        assert_eq!(warned("OPEN_DISPATCH_MAXSPRITES"), [line]);
+        for name in ["OPEN_DISPATCH_MAX_SPRITES", "OPEN_DISPATCH_SECRET_X", "PATH"] {
+            assert!(warned(name).is_empty(), "{name}");
+        }
     }
 }

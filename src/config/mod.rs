@@ -25,6 +25,8 @@ use std::{
 
 use secrecy::SecretString;
 
+use crate::resource::resolve::{NoAgent, agent_named};
+
 /// The port where no other is named; the original's.
 pub const DEFAULT_PORT: u16 = 8080;
 /// The fewest sprites that a machine may run where nothing is said.
@@ -148,7 +150,7 @@ pub const SETTINGS: [Described; 15] = [
         key: "agent",
         default: "the first of `claude`, `opencode`, `codex-acp` that is found on the `PATH`; \
                   on the console `command` where none is",
-        what: "The agent of who names none: `claude`, `opencode`, `codex` or `command`.",
+        what: "The agent of who names none: `claude`, `opencode`, `codex`, `gemini` or `command`.",
     },
     Described {
         flag: "",
@@ -302,6 +304,14 @@ pub enum Error {
         /// What to write instead.
         mend: &'static str,
     },
+    /// A name that is no agent's.
+    #[error("{place}: {why}")]
+    NoAgent {
+        /// The variable or key.
+        place: String,
+        /// Why it is none.
+        why: NoAgent,
+    },
     /// A store that is planned.
     #[error(
         "OPEN_DISPATCH_STORE names a PostgreSQL database, which is not supported yet; name a \
@@ -353,11 +363,7 @@ impl Config {
                 read_max_sprites,
                 machine.cpus.saturating_mul(2).max(FEWEST_SPRITES),
             )?,
-            log: settle(
-                layers.said("OPEN_DISPATCH_LOG"),
-                |text, _| Ok(text.to_owned()),
-                "info".to_owned(),
-            )?,
+            log: settle(layers.said("OPEN_DISPATCH_LOG"), read_log, "info".to_owned())?,
             log_format: settle(
                 pick(&flags.log_format, "--log-format", "OPEN_DISPATCH_LOG_FORMAT"),
                 read_log_format,
@@ -500,14 +506,10 @@ fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {
-    match text {
-        "claude" | "opencode" | "codex" | "command" => Ok(Some(text.to_owned())),
-        _ => Err(Error::Unreadable {
-            place: place.to_owned(),
-            value: text.to_owned(),
-            what: "agent",
-            mend: "use `claude`, `opencode`, `codex` or `command`",
-        }),
+    let name = text.trim();
+    match agent_named(name) {
+        Ok(_) => Ok(Some(name.to_owned())),
+        Err(why) => Err(Error::NoAgent { place: place.to_owned(), why }),
     }
 }
 
@@ -536,6 +538,26 @@ fn read_max_sprites(text: &str, place: &str) -> Result<usize, Error> {
         value: text.to_owned(),
         what: "number of sprites",
         mend: "write a whole number from 1",
+    })
+}
+
+/// A log filter is read by what logs; but a bare word that is no level would name a part of a
+/// program that there is not, and silence everything.
+fn read_log(text: &str, place: &str) -> Result<String, Error> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| {
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+            || matches!(word.parse::<u8>(), Ok(0..=5))
+    };
+    let bare = |part: &&str| !part.contains(['=', ':', '[', '_']) && !part.is_empty();
+    if text.split(',').map(str::trim).filter(bare).all(is_level) {
+        return Ok(text.to_owned());
+    }
+    Err(Error::Unreadable {
+        place: place.to_owned(),
+        value: text.to_owned(),
+        what: "log level",
+        mend: "use off, error, warn, info, debug or trace, or NAME=LEVEL for one part",
     })
 }
 
@@ -573,6 +595,7 @@ fn names(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::resolve::AGENT_NAMES;
 
     const MACHINE: Machine = Machine { cpus: 8 };
 
@@ -631,6 +654,18 @@ mod tests {
     }
 
     #[test]
+    fn a_log_level_that_is_none_is_refused() {
+        let error = message(&Flags::default(), &[("OPEN_DISPATCH_LOG", "debugg")]);
+        assert!(error.contains("`debugg`, which is no log level; use off, error"), "{error}");
+        for filter in ["debug", "WARN,open_dispatch=trace", "info,hyper=warn"] {
+            assert!(
+                resolve(&Flags::default(), &[("OPEN_DISPATCH_LOG", filter)]).is_ok(),
+                "{filter}"
+            );
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_its_place_and_the_mend() {
         let flags = |listen: &str| Flags { listen: Some(listen.to_owned()), ..Flags::default() };
         let none = Flags::default();
@@ -648,9 +683,20 @@ mod tests {
                 message(&none, &[("OPEN_DISPATCH_LISTEN", "everywhere")]),
                 message(&none, &[("OPEN_DISPATCH_ROOTS", "/srv:projects")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "gpt")]),
+                message(&none, &[("SPRITE_AGENT_TYPE", "acp")]),
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn every_agent_that_has_a_name_can_be_the_usual_one() {
+        for name in ["claude", "opencode", "codex", "gemini", "command", " Gemini "] {
+            let agent = resolve(&Flags::default(), &[("SPRITE_AGENT_TYPE", name)]).unwrap().agent;
+            assert_eq!(agent.value.as_deref(), Some(name.trim()));
+        }
+        let about = SETTINGS.iter().find(|it| it.variable == "SPRITE_AGENT_TYPE").unwrap().what;
+        assert!(about.replace('`', "").contains(&AGENT_NAMES.replace(" and ", " or ")), "{about}");
     }
 
     #[test]

@@ -70,8 +70,10 @@ fn settled(config: &Config, layers: &Layers, variable: &str) -> (String, String)
         },
         "OPEN_DISPATCH_LISTEN" => shown(&config.listen, ToString::to_string),
         "WEBHOOK_PORT" => {
-            let source = layers.said("WEBHOOK_PORT").map_or(Source::Default, |said| said.1);
-            (config.listen.value.port().to_string(), source.to_string())
+            // It may have come with the address.
+            let source = layers.said("WEBHOOK_PORT").map(|said| said.1.to_string());
+            let source = source.unwrap_or_else(|| config.listen.source.to_string());
+            (config.listen.value.port().to_string(), source)
         }
         "CHAT_PROVIDER" => shown(&config.chat, |chats| {
             let names: Vec<&str> = chats.iter().map(|chat| chat.name()).collect();

@@ -24,6 +24,7 @@ mod parts;
 pub mod resolve;
 pub mod schema;
 pub mod selector;
+pub mod short;
 mod span;
 mod sprite;
 pub mod table;

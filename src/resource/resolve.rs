@@ -213,15 +213,8 @@ impl Defaults {
     /// That it does not, with the roots.
     pub fn check_place(&self, spec: &Value) -> Result<(), Fault> {
         const PATH: &str = "spec.runtime.local.workdir";
-        if spec.pointer("/runtime/fly").is_some() {
-            return Ok(());
-        }
-        let named = spec.pointer("/runtime/local/workdir").and_then(Value::as_str);
-        let place = match named {
-            None if spec.get("repo").is_some_and(|repo| !repo.is_null()) => return Ok(()),
-            None => self.home.clone(),
-            Some(named) => below_home(Path::new(named), &self.home),
-        };
+        let named = named_place(spec);
+        let Some(place) = self.place(spec) else { return Ok(()) };
         if !place.is_absolute() || self.allows(&place) {
             // A relative path is refused by the rules of specs, which say how to mend it.
             return Ok(());
@@ -232,21 +225,37 @@ impl Defaults {
             None => format!("is missing, and the home {}", self.home.display()),
         };
         let message = format!(
-            "{what} is outside of where agents may work: {}; choose a place there, or add one to \
-             OPEN_DISPATCH_ROOTS on the server",
-            roots.join(", ")
+            "{what} is outside of where agents may work: {}; choose a place there (on \
+             the command line: --workdir {}), or add one to OPEN_DISPATCH_ROOTS on the server",
+            roots.join(", "),
+            roots.first().map_or("~", String::as_str)
         );
         Err(Fault::new(PATH, message))
     }
 
     /// As [`Defaults::check_place`], for a `spec` that takes the place of an `old` one: a place
-    /// that stays is not asked for again, whatever the roots are by now.
+    /// that stays is not asked for again, whatever the roots are by now and whatever else changes.
     ///
     /// # Errors
     /// As [`Defaults::check_place`].
     pub fn check_move(&self, old: &Value, spec: &Value) -> Result<(), Fault> {
-        let stays = ["runtime", "repo"].iter().all(|field| old.get(field) == spec.get(field));
-        if stays { Ok(()) } else { self.check_place(spec) }
+        // As it is written; a path that leads nowhere stays nowhere.
+        let plain = |spec: &Value| {
+            self.place(spec).map(|place| normal(&place).filter(|_| place.is_absolute()))
+        };
+        if plain(old) == plain(spec) { Ok(()) } else { self.check_place(spec) }
+    }
+
+    /// The place on the server's machine that a `spec` chooses; none where it gets a directory of
+    /// its own, or lives elsewhere.
+    fn place(&self, spec: &Value) -> Option<PathBuf> {
+        let has_repo = spec.get("repo").is_some_and(|repo| !repo.is_null());
+        match named_place(spec) {
+            _ if spec.pointer("/runtime/fly").is_some() => None,
+            None if has_repo => None,
+            None => Some(self.home.clone()),
+            Some(named) => Some(below_home(Path::new(named), &self.home)),
+        }
     }
 
     /// Whether a path lies within a root: as it is written, and where its links lead.
@@ -260,6 +269,11 @@ impl Defaults {
         within(&(self.real)(&plain), &|root| (self.real)(root))
             && (within(&plain, &Path::to_path_buf) || within(&plain, &|root| (self.real)(root)))
     }
+}
+
+/// The work directory that a `spec` names.
+fn named_place(spec: &Value) -> Option<&str> {
+    spec.pointer("/runtime/local/workdir").and_then(Value::as_str)
 }
 
 /// `~` and what is below it, as an absolute path; all else as it is.
@@ -416,6 +430,35 @@ mod tests {
         ];
         let told = refused.map(|(roots, spec)| place(roots, &spec).unwrap_err());
         insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn a_place_that_stays_is_not_asked_for_again_whatever_else_changes() {
+        let defaults = defaults(&[("OPEN_DISPATCH_ROOTS", "/srv")], &[]).unwrap();
+        let at = |path: &str, more: Value| json!({"runtime": {"local": {"workdir": path}}, "repo": more});
+        let sandboxed =
+            json!({"runtime": {"local": {"workdir": "/home/a/p", "isolation": "sandbox"}}});
+        let branch = |branch: &str| json!({"github": "a/b", "branch": branch});
+        let none = Value::Null;
+        let old = at("~/p", none.clone());
+        for (old, new) in [
+            (&old, &sandboxed),
+            (&old, &at("/home/a/./q/../p", none.clone())),
+            (&at("~/p", branch("x")), &at("~/p", branch("y"))),
+            (&at("~/p", branch("x")), &old),
+            (&json!({}), &json!({"runtime": {"local": {"isolation": "worktree"}}})),
+            (&at("~/p", none.clone()), &at("/srv/p", none.clone())),
+        ] {
+            assert_eq!(defaults.check_move(old, new), Ok(()), "{old} -> {new}");
+        }
+        for (old, new) in [
+            (&old, &at("~/q", none.clone())),
+            (&old, &json!({})),
+            (&json!({"repo": branch("x")}), &json!({})),
+            (&json!({"runtime": {"fly": {}}}), &json!({})),
+        ] {
+            assert!(defaults.check_move(old, new).is_err(), "{old} -> {new}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Agent, AnyObject, ConditionStatus, ExitReason, Job, Kind, Sprite};
+use super::{Agent, AnyObject, ConditionStatus, Conditions, ExitReason, Job, Kind, Sprite};
 
 /// A column of a kind's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,12 @@ pub fn waiting_line(sprites: impl IntoIterator<Item = Sprite>) -> Vec<(Sprite, u
     waiting.into_iter().map(place).collect()
 }
 
-/// Whether a sprite was told to wait, and still does.
+/// Whether a sprite was told to wait, and still does. One that sleeps has no slot either, and
+/// wants none.
 fn is_waiting(sprite: &Sprite) -> bool {
     let admitted = sprite.status.conditions.get("Admitted");
     admitted.is_some_and(|condition| condition.status == ConditionStatus::False)
+        && sprite.spec.running
         && sprite.status.exit.is_none()
         && sprite.spec.stop.is_none()
         && !sprite.metadata.is_deleting()
@@ -117,7 +119,16 @@ fn agent_row(agent: &Agent, now: Timestamp, context: &Context) -> Vec<String> {
     let (spec, status) = (&agent.spec, &agent.status);
     vec![
         agent.metadata.name.clone(),
-        phase(&status.phase, status.sprite.as_deref(), context),
+        spent(
+            asking(
+                starting(
+                    phase(&status.phase, status.sprite.as_deref(), context),
+                    &status.conditions,
+                ),
+                status.conditions.is_true("WaitingForApproval"),
+            ),
+            status.conditions.is_true("BudgetSpent"),
+        ),
         spec.agent.name().to_owned(),
         spec.runtime.name().to_owned(),
         status.turns.queued.to_string(),
@@ -133,7 +144,7 @@ fn job_row(job: &Job, now: Timestamp, context: &Context) -> Vec<String> {
     vec![
         job.metadata.name.clone(),
         asking(
-            phase(&status.phase, status.sprite.as_deref(), context),
+            starting(phase(&status.phase, status.sprite.as_deref(), context), &status.conditions),
             status.conditions.is_true("WaitingForApproval"),
         ),
         spec.agent.name().to_owned(),
@@ -161,7 +172,10 @@ fn sprite_row(sprite: &Sprite, now: Timestamp, context: &Context) -> Vec<String>
     vec![
         sprite.metadata.name.clone(),
         asking(
-            phase(&status.phase, Some(&sprite.metadata.name), context),
+            starting(
+                phase(&status.phase, Some(&sprite.metadata.name), context),
+                &status.conditions,
+            ),
             status.conditions.is_true("WaitingForApproval"),
         ),
         or_none(owner.as_deref()),
@@ -184,9 +198,24 @@ fn phase(phase: &str, sprite: Option<&str>, context: &Context) -> String {
     }
 }
 
+/// Whoever cannot start says why, in the word of its condition: `Stalled (SecretMissing)`.
+fn starting(phase: String, conditions: &Conditions) -> String {
+    match conditions.get("Stalled").filter(|it| it.status == ConditionStatus::True) {
+        Some(stalled) if matches!(phase.as_str(), "Starting" | "Pending") => {
+            format!("Stalled ({})", stalled.reason)
+        }
+        _ => phase,
+    }
+}
+
 /// Whoever waits for a person's answer says so.
 fn asking(phase: String, asks: bool) -> String {
     if asks { format!("{phase} (asks)") } else { phase }
+}
+
+/// Whoever has used what it may use takes no turns, however ready it is.
+fn spent(phase: String, is_spent: bool) -> String {
+    if is_spent { format!("{phase} (budget spent)") } else { phase }
 }
 
 fn or_none(text: Option<&str>) -> String {
@@ -346,6 +375,59 @@ mod tests {
             ),
         ];
         insta::assert_snapshot!(table(Kind::Agent, &agents, &Context::default()));
+    }
+
+    #[test]
+    fn an_agent_whose_budget_is_spent_says_so() {
+        let agent = object(
+            Kind::Agent,
+            json!({
+                "metadata": {"name": "bot"}, "spec": {"agent": {"command": {}}},
+                "status": {"phase": "Idle", "conditions": [{
+                    "type": "BudgetSpent", "status": "True", "reason": "BudgetSpent",
+                    "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z",
+                }]},
+            }),
+        );
+        assert_eq!(row(&agent, now(), &Context::default())[1], "Idle (budget spent)");
+    }
+
+    #[test]
+    fn a_job_that_cannot_start_says_why() {
+        let job = object(
+            Kind::Job,
+            json!({
+                "metadata": {"name": "sec"}, "spec": {"task": "x", "agent": {"command": {}}},
+                "status": {"phase": "Starting", "conditions": [{
+                    "type": "Stalled", "status": "True", "reason": "SecretMissing",
+                    "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z",
+                }]},
+            }),
+        );
+        assert_eq!(row(&job, now(), &Context::default())[1], "Stalled (SecretMissing)");
+    }
+
+    #[test]
+    fn a_sprite_that_sleeps_stands_in_no_line() {
+        let sprite = |running: bool| {
+            let sprite = object(
+                Kind::Sprite,
+                json!({
+                    "metadata": {"name": "a-1"},
+                    "spec": {
+                        "agent": {"command": {}}, "runtime": {"local": {}}, "permissions": {},
+                        "attempt": 1, "running": running,
+                    },
+                    "status": {"conditions": [{
+                        "type": "Admitted", "status": "False", "reason": "x", "message": "",
+                        "lastTransitionTime": "1970-01-01T00:00:00Z",
+                    }]},
+                }),
+            );
+            sprite.into_sprite().unwrap()
+        };
+        assert_eq!(waiting_line([sprite(false)]).len(), 0);
+        assert_eq!(waiting_line([sprite(true)]).len(), 1);
     }
 
     #[test]

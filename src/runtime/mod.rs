@@ -72,6 +72,15 @@ pub trait Runtime: Send + Sync {
         Ok(Cleaned::All)
     }
 
+    /// Removes what several owners shared here, once nobody uses it any more. What holds work that
+    /// stands nowhere else stays.
+    ///
+    /// # Errors
+    /// Why it could not.
+    async fn sweep(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Hears the uids of sprites that are to be looked at again, such as one whose process
     /// has ended. Taken once, by the engine.
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>>;

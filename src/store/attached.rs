@@ -31,7 +31,7 @@ pub enum NotAttached {
     #[error("two files are called `{0}`; rename one")]
     Twice(String),
     /// One is not here.
-    #[error("there is no file {0}; upload it first with POST /files")]
+    #[error("there is no file {0}")]
     NotFound(String),
 }
 

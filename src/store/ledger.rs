@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sprite_reporter::wire::{ApprovalKind, Attachment, Event, EventBody, Question, Usage};
 
+use super::Op;
+
 /// That a request was taken, and what it led to. Kept for 24 h.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -268,6 +270,30 @@ pub struct Grant {
     pub created: Timestamp,
 }
 
+impl Grant {
+    /// Whether it allows what is asked for: the use of the same tool, by the same rule.
+    #[must_use]
+    pub fn covers(&self, asked: &Approval) -> bool {
+        asked.kind == ApprovalKind::Tool
+            && asked.tool == self.tool
+            && asked.rule.as_ref() == Some(&self.rule)
+    }
+
+    /// The answer that it gives to a request that it covers.
+    #[must_use]
+    pub fn allow(&self, asked: &Approval) -> Op {
+        Op::ResolveApproval {
+            sprite_uid: asked.sprite_uid.clone(),
+            run: asked.run,
+            request: asked.request.clone(),
+            state: ApprovalState::Allowed,
+            by: format!("always ({})", self.by),
+            message: String::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+}
+
 /// An Agent's turns, summed up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -323,8 +349,12 @@ pub struct Delivery {
     /// The platform's ids of the messages that stand there, oldest first. The last one is
     /// still edited; the others are final.
     pub messages: Vec<String>,
-    /// The output that the final messages show: the last message begins behind it.
+    /// The output that the messages show, as of the last write: what is behind it is not shown, or
+    /// is shown in part.
     pub shown: Cursor,
+    /// The sprite whose output that is; none where nothing of it is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_of: Option<String>,
     /// A hash of what stands in the last message; empty for a bare placeholder.
     pub hash: String,
     /// Where it stands.
@@ -357,6 +387,7 @@ impl Delivery {
             subject,
             messages: Vec::new(),
             shown: Cursor::default(),
+            shown_of: None,
             hash: String::new(),
             state: DeliveryState::Open,
             note: String::new(),

@@ -16,7 +16,7 @@ use super::{
     DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Place, Receipt,
     Revision, Store, Transaction, Turn, TurnSums, retention, rules,
     tables::Tables,
-    trim::{self, Gone, Needed, Shows},
+    trim::{self, Gone, Keeps, Needed, Shows},
 };
 use crate::{
     ambient::between,
@@ -39,6 +39,7 @@ struct State {
     /// Each sprite's output, in order.
     output: BTreeMap<String, Vec<OutputRow>>,
     writes: u64,
+    keeps: Keeps,
 }
 
 impl MemoryStore {
@@ -49,6 +50,16 @@ impl MemoryStore {
             state: RwLock::default(),
             bell: broadcast::Sender::new(super::BELL_CAPACITY),
         })
+    }
+
+    /// An empty store that keeps less output than others do, in bytes: of each sprite the newest
+    /// `newest`, or `needed` where a turn or a delivery needs more; nothing is trimmed for less than
+    /// `worth`.
+    #[must_use]
+    pub fn keeping(newest: u64, needed: u64, worth: u64) -> Arc<Self> {
+        let store = Self::new();
+        store.write().keeps = Keeps { newest, needed, worth };
+        store
     }
 
     // A panic while the lock was held cannot leave a half-written state: transactions lie on
@@ -207,6 +218,7 @@ impl State {
     /// Takes away what sprites have said long ago; see [`trim`].
     fn trim(&mut self, now: Timestamp) {
         let needed = self.needed();
+        let keeps = self.keeps;
         for (uid, rows) in &mut self.output {
             let size = |row: &OutputRow| {
                 u64::try_from(super::size_of_event(&row.event)).unwrap_or(u64::MAX)
@@ -223,10 +235,10 @@ impl State {
             let needed = needed
                 .get(uid)
                 .map_or(rows.len(), |behind| rows.partition_point(|row| row.cursor() <= *behind));
-            let end = behind(trim::KEEP).min(needed).max(behind(trim::KEEP_NEEDED));
+            let end = behind(keeps.newest).min(needed).max(behind(keeps.needed));
             let head: Vec<_> = rows.iter().take(2).map(|row| row.event.clone()).collect();
             let told = trim::told_before(&head).unwrap_or_default();
-            if rows[..end].iter().map(size).fold(0, u64::saturating_add) < trim::WORTH {
+            if rows[..end].iter().map(size).fold(0, u64::saturating_add) < keeps.worth {
                 continue;
             }
             let instead = (1..=end).rev().find_map(|end| {
@@ -234,7 +246,7 @@ impl State {
                 let last = rows[end - 1].clone();
                 let first = rows.iter().find(|row| row.run == last.run)?.event.clone();
                 let gone = Gone { first, last: last.event, bytes: bytes.saturating_add(told) };
-                let events = trim::instead(gone, now).filter(|_| bytes >= trim::WORTH)?;
+                let events = trim::instead(gone, now).filter(|_| bytes >= keeps.worth)?;
                 Some((end, last.run, events))
             });
             if let Some((end, run, events)) = instead {

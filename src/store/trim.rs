@@ -25,6 +25,23 @@ pub(super) const KEEP_NEEDED: u64 = 4 * KEEP;
 /// Nothing is trimmed for less than so many bytes, so that few stretches are written anew.
 pub(super) const WORTH: u64 = KEEP / 8;
 
+/// How much of each sprite's output stays.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keeps {
+    /// As [`KEEP`].
+    pub(super) newest: u64,
+    /// As [`KEEP_NEEDED`].
+    pub(super) needed: u64,
+    /// As [`WORTH`].
+    pub(super) worth: u64,
+}
+
+impl Default for Keeps {
+    fn default() -> Self {
+        Self { newest: KEEP, needed: KEEP_NEEDED, worth: WORTH }
+    }
+}
+
 /// From where on each sprite's output is needed: behind these places.
 pub(super) type Needed = BTreeMap<String, Cursor>;
 

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Fault, ManualClock, SeededIds, Steps},
+    ambient::{Ambient, Fault, FreeSteps, ManualClock, SeededIds, Steps},
     chat::{
         Commands, Incoming, Outbox, Settings, Via,
         platform::{
@@ -253,6 +253,18 @@ impl World {
         let store = MemoryStore::new();
         let clock = Arc::new(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()));
         Self::around(store, clock, platform, steps)
+    }
+
+    /// A world whose store keeps little of what is said.
+    pub fn forgetful() -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()));
+        let store = MemoryStore::keeping(3_000, 8_000, 100);
+        Self::around(store, clock, Fake::with_lookup(true), Arc::new(FreeSteps))
+    }
+
+    /// Drops what is to be dropped.
+    pub async fn compact(&self) {
+        self.store.compact(Timestamp::from_second(1_800_000_002).unwrap()).await.unwrap();
     }
 
     pub fn around(

@@ -550,7 +550,11 @@ async fn context(
     pending.retain(|approval| approval.state == ApprovalState::Pending);
     let owner = sprite.metadata.controller().filter(|owner| owner.kind == Kind::Agent);
     let agent_uid = owner.map(|owner| owner.uid.clone());
-    Context { sprite_uid: uid.clone(), agent_uid, run, now, turns, pending, asked }
+    let grants = match &agent_uid {
+        Some(agent) => store.grants(agent).await.expect("the store can be read"),
+        None => Vec::new(),
+    };
+    Context { sprite_uid: uid.clone(), agent_uid, run, now, turns, pending, asked, grants }
 }
 
 fn wake(state: &mut State, uid: &str) {

@@ -255,7 +255,9 @@ fn is_gap(c: char) -> bool {
 
 fn tame_word(word: &str) -> String {
     let digits = word.chars().filter(char::is_ascii_digit).count();
-    let is_age = digits > 0 && word.ends_with('s') && word.len() == digits + 1;
+    // Short times have tenths.
+    let bare = word.chars().filter(|c| !matches!(c, '<' | '.')).count();
+    let is_age = digits > 0 && word.ends_with('s') && bare == digits + 1;
     let is_time = digits >= 14 && word.starts_with("20") && word.ends_with('Z');
     let is_uid = word.len() == 36 && word.bytes().filter(|byte| *byte == b'-').count() == 4;
     match word {

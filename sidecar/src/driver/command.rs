@@ -21,6 +21,9 @@ use crate::{
 /// How many bytes are read at once.
 const READ_BYTES: usize = 16 * 1024;
 
+/// The longest prompt, in bytes: Linux takes words of a command line up to 128 KiB, with their end.
+const LONGEST: usize = 128 * 1024 - 1;
+
 /// The shell where none is named.
 const SHELL: &str = "sh";
 
@@ -37,6 +40,13 @@ pub async fn drive(mut seat: Seat, shell: Option<String>) -> Exit {
     while let Some(order) = seat.orders.recv().await {
         match order {
             DriverOrder::Prompt { turn, text } => {
+                if let Some(why) = too_long(&text) {
+                    end_turn(&seat.voice, &turn, TurnOutcome::Failed, why.clone()).await;
+                    if turn == TASK_TURN {
+                        return ended(ExitReason::StartFailed, why);
+                    }
+                    continue;
+                }
                 let mut child = match process::start(&launch(&seat.spec, &shell, &text)) {
                     Ok(child) => child,
                     Err(error) => {
@@ -63,6 +73,17 @@ pub async fn drive(mut seat: Seat, shell: Option<String>) -> Exit {
         }
     }
     ended(ExitReason::Completed, String::new())
+}
+
+/// Why a prompt cannot be run, if it is longer than what a program can be given in one word.
+fn too_long(text: &str) -> Option<String> {
+    (text.len() > LONGEST).then(|| {
+        format!(
+            "a shell takes no command of {} bytes, and {LONGEST} at most; put it into a file and \
+             say how to run that",
+            text.len()
+        )
+    })
 }
 
 fn launch(spec: &RunSpec, shell: &str, text: &str) -> Launch {
@@ -183,4 +204,21 @@ fn exit_of(status: ExitStatus) -> Exit {
 fn ended(reason: ExitReason, message: String) -> Exit {
     let code = (reason == ExitReason::Completed).then_some(0);
     Exit { code, signal: None, reason, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_would_not_run_is_refused_with_the_limit() {
+        let run = |length: usize| {
+            let word = "x".repeat(length);
+            std::process::Command::new("true").arg(word).status().is_ok()
+        };
+        assert_eq!((run(LONGEST), run(LONGEST + 1)), (true, false), "the system's own limit");
+        assert_eq!(too_long(&"x".repeat(LONGEST)), None);
+        let why = too_long(&"x".repeat(LONGEST + 1)).unwrap_or_default();
+        assert!(why.contains("131072 bytes, and 131071 at most"), "{why}");
+    }
 }

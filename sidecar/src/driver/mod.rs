@@ -115,6 +115,12 @@ impl Voice {
         }
     }
 
+    /// The same voice for whoever must not keep the run's end from being heard: it is mute once all
+    /// others are gone.
+    pub(in crate::driver) fn faint(&self) -> FaintVoice {
+        FaintVoice(self.0.downgrade())
+    }
+
     async fn send(&self, said: Said) {
         let _ = self.0.send(said).await;
     }
@@ -122,6 +128,18 @@ impl Voice {
     /// Says an event.
     pub async fn event(&self, event: EventBody) {
         self.say(Said::Event(event)).await;
+    }
+}
+
+/// A voice that does not keep what it speaks into open.
+pub(in crate::driver) struct FaintVoice(mpsc::WeakSender<Said>);
+
+impl FaintVoice {
+    /// Says something, if anybody else can still say anything.
+    pub(in crate::driver) async fn say(&self, said: Said) {
+        if let Some(sender) = self.0.upgrade() {
+            Voice(sender).say(said).await;
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::{Entry, HOUSEHOLD, Handle, Tree, platform, reap_orphans};
 use crate::{ambient, wire::ProcessIdentity};
@@ -97,7 +97,7 @@ struct Member {
     pid: u32,
     parent: u32,
     started: u64,
-    /// Whether it leads a session or a group.
+    /// Whether it leads a group, as the leader of a session does too.
     leads: bool,
 }
 
@@ -109,21 +109,16 @@ fn members(agent: u32) -> io::Result<Vec<Member>> {
         Some(house) => Tree::below(&house.job_id, house.cgroup.clone()).members()?,
         None => descendants(agent, &all),
     };
-    let parents: BTreeMap<u32, u32> = all.iter().map(|it| (it.pid, it.parent)).collect();
+    let entries: BTreeMap<u32, &Entry> = all.iter().map(|it| (it.pid, it)).collect();
     let mut members = Vec::new();
     for pid in pids {
         // One that is gone by now is no member.
-        let Some(parent) = parents.get(&pid).copied() else { continue };
+        let Some(&&Entry { parent, leads, .. }) = entries.get(&pid) else { continue };
         if let Some(started) = platform::start_time(pid)? {
-            members.push(Member { pid, parent, started, leads: leads(pid) });
+            members.push(Member { pid, parent, started, leads });
         }
     }
     Ok(members)
-}
-
-fn leads(pid: u32) -> bool {
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    rustix::process::getsid(Some(id)) == Ok(id) || rustix::process::getpgid(Some(id)) == Ok(id)
 }
 
 fn descendants(root: u32, all: &[Entry]) -> Vec<u32> {

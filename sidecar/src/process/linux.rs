@@ -70,8 +70,9 @@ pub(super) fn processes() -> io::Result<Vec<Entry>> {
         if let Ok(Some(fields)) = stat(pid)
             && !is_dead(&fields)
             && let Some(parent) = fields.get(1).and_then(|field| field.parse().ok())
+            && let Some(group) = fields.get(2).and_then(|field| field.parse::<u32>().ok())
         {
-            entries.push(Entry { pid, parent });
+            entries.push(Entry { pid, parent, leads: group == pid });
         }
     }
     Ok(entries)

@@ -43,14 +43,15 @@ pub(super) fn start_time(pid: u32) -> io::Result<Option<u64>> {
 }
 
 pub(super) fn processes() -> io::Result<Vec<Entry>> {
-    let table = ask("/bin/ps", &["-axo", "pid=,ppid=,stat="])?;
+    let table = ask("/bin/ps", &["-axo", "pid=,ppid=,pgid=,stat="])?;
     Ok(table
         .lines()
         .filter_map(|line| {
             let mut fields = line.split_whitespace();
-            let pid = fields.next()?.parse().ok()?;
+            let pid: u32 = fields.next()?.parse().ok()?;
             let parent = fields.next()?.parse().ok()?;
-            (!fields.next()?.starts_with('Z')).then_some(Entry { pid, parent })
+            let leads = fields.next()?.parse() == Ok(pid);
+            (!fields.next()?.starts_with('Z')).then_some(Entry { pid, parent, leads })
         })
         .collect())
 }

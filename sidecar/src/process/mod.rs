@@ -79,13 +79,21 @@ pub struct Sandbox {
 /// What [`start`] puts around whatever it starts.
 static ENCLOSURE: Mutex<Enclosure> = Mutex::new(Enclosure { keep: Vec::new(), sandbox: None });
 
+/// Whether a sandbox can be made here.
+///
+/// # Errors
+/// Why not.
+pub fn can_enclose() -> Result<(), String> {
+    platform::sandbox_holds().map(|_| ())
+}
+
 /// Puts an enclosure around all that is started from here on.
 ///
 /// # Errors
 /// Why a sandbox cannot be made here; then nothing changes.
 pub fn enclose(enclosure: Enclosure) -> Result<(), String> {
     if enclosure.sandbox.is_some() {
-        platform::sandbox_holds()?;
+        can_enclose()?;
     }
     *ENCLOSURE.lock().unwrap_or_else(PoisonError::into_inner) = enclosure;
     Ok(())
@@ -507,4 +515,8 @@ pub fn reap_orphans() {
 struct Entry {
     pid: u32,
     parent: u32,
+    /// Whether it leads a process group, as each leader of a session does too. Read from the
+    /// table and not asked by `getpgid`: of a group that was begun outside this PID namespace
+    /// both say 0, which `rustix` takes for impossible.
+    leads: bool,
 }

@@ -89,7 +89,9 @@ impl Open {
             }
             Some(Cut::Budget(budget)) => {
                 end.outcome = TurnOutcome::Failed;
-                end.message = Some(format!("the budget of {} is spent", money(budget)));
+                // The agent's budget is the server's to know; to us, its earlier turns are.
+                let left = money(budget);
+                end.message = Some(format!("what was left of the budget, {left}, is spent"));
             }
         }
     }
@@ -288,7 +290,7 @@ mod tests {
                 Cut::Budget(5_000_000),
                 TurnOutcome::Succeeded,
                 TurnOutcome::Failed,
-                Some("the budget of $5 is spent"),
+                Some("what was left of the budget, $5, is spent"),
             ),
         ] {
             let mut turns = opened(turn("a"));

@@ -8,7 +8,11 @@ use crate::{
         replies::{self, Asked},
         route::listens,
     },
-    resource::{Agent, AnyObject, Defaults, Faults, admit, decode, merge::merge_patch},
+    resource::{
+        Agent, AnyObject, Defaults, Faults, admit, decode,
+        merge::merge_patch,
+        short::{leave_no_empty_group, place},
+    },
     store::{Error, Expect, Op, Part},
 };
 
@@ -123,16 +127,25 @@ fn assigned(
     assignments: &[Assignment],
     defaults: &Defaults,
 ) -> Result<AnyObject, Faults> {
+    let json = old.to_json();
+    let assignments: Vec<Assignment> = assignments
+        .iter()
+        .map(|it| Assignment {
+            path: place(&it.path.join("."), &json["spec"]),
+            value: it.value.clone(),
+        })
+        .collect();
     let patched = |as_text: &dyn Fn(&Assignment) -> bool| {
-        let mut json = old.to_json();
-        for assignment in assignments {
-            let patch = match &assignment.value {
+        let mut json = json.clone();
+        for assignment in &assignments {
+            let mut patch = match &assignment.value {
                 Assigned::Yaml { written, .. } if as_text(assignment) => {
                     let value = Assigned::Text(written.clone());
                     Assignment { path: assignment.path.clone(), value }.patch()
                 }
                 _ => assignment.patch(),
             };
+            leave_no_empty_group(&mut patch, &json["spec"]);
             merge_patch(&mut json["spec"], &patch);
         }
         json
@@ -148,4 +161,34 @@ fn assigned(
     admit::update(old, &new)?;
     defaults.check_move(&old.to_json()["spec"], &new.to_json()["spec"])?;
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::resource::{API_VERSION, Kind};
+
+    #[test]
+    fn short_names_and_emptied_groups_are_as_at_the_command_line() {
+        let spec = json!({"agent": {"opencode": {}}, "budget": {"turns": 3}});
+        let agent = json!({
+            "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": "bot"}, "spec": spec,
+        });
+        let old = AnyObject::from_json(Kind::Agent, agent).unwrap();
+        let of = |name: &str, value: Assigned| Assignment { path: vec![name.to_owned()], value };
+        let changes = [
+            of("model", Assigned::Text("a/b".to_owned())),
+            of("mode", Assigned::Text("ask".to_owned())),
+            Assignment {
+                path: vec!["budget".to_owned(), "turns".to_owned()],
+                value: Assigned::Nothing,
+            },
+        ];
+        let new = assigned(&old, &changes, &Defaults::default()).unwrap().to_json();
+        assert_eq!(new["spec"]["agent"]["opencode"]["model"], "a/b");
+        assert_eq!(new["spec"]["permissions"]["mode"], "ask");
+        assert_eq!(new["spec"]["budget"], serde_json::Value::Null);
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     GRACE, Outbox,
+    again::go_on,
     rendering::{Frames, Rendering, Stopped, fixed},
 };
 use crate::{
@@ -39,7 +40,10 @@ impl Outbox {
         capabilities: &Capabilities,
         rendering: &mut Option<Rendering>,
     ) -> Result<Frames, Error> {
-        let rendering = rendering.get_or_insert_with(|| begin(job, capabilities));
+        let rendering = match rendering {
+            Some(rendering) => rendering,
+            None => rendering.insert(self.begin(delivery, job, capabilities).await?),
+        };
         rendering.stand(delivery.messages.len() - 1);
         // The Job was read first: what it had printed when it ended is there to be read.
         let conditions = &job.status.conditions;
@@ -68,6 +72,32 @@ impl Outbox {
         } else {
             Ok(rendering.growing("", Some(left)))
         }
+    }
+
+    /// A rendering of which nothing is read yet.
+    async fn begin(
+        &self,
+        delivery: &Delivery,
+        job: &Job,
+        capabilities: &Capabilities,
+    ) -> Result<Rendering, Error> {
+        let detail = job.spec.report.as_ref().map_or(Detail::Stream, |report| report.detail);
+        let mut transcript = Transcript::new(capabilities.markup, detail);
+        let header = transcript.header(job);
+        let mut rendering = Rendering::new(transcript, capabilities);
+        let sprites = sprites_of(&*self.store, &job.metadata.uid).await?;
+        let uids =
+            || sprites.iter().map(|sprite| (sprite.metadata.uid.as_str(), Cursor::default()));
+        match uids().next() {
+            // The answer alone is made of all that is kept.
+            Some(first)
+                if detail == Detail::Stream && self.is_unrepeatable(delivery, uids()).await? =>
+            {
+                go_on(&mut rendering, delivery, first);
+            }
+            _ => rendering.append(&header),
+        }
+        Ok(rendering)
     }
 
     /// Reads on, through the Job's sprites.
@@ -137,13 +167,4 @@ impl Outbox {
         let line = rendering.transcript.blank().deleted(name);
         Ok(rendering.whole(&end, &line))
     }
-}
-
-fn begin(job: &Job, capabilities: &Capabilities) -> Rendering {
-    let detail = job.spec.report.as_ref().map_or(Detail::Stream, |report| report.detail);
-    let mut transcript = Transcript::new(capabilities.markup, detail);
-    let header = transcript.header(job);
-    let mut rendering = Rendering::new(transcript, capabilities);
-    rendering.append(&header);
-    rendering
 }

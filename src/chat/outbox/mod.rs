@@ -20,7 +20,8 @@
 //!   place for whoever renders it again, and what stands in a conversation only grows.
 //!
 //! What was rendered already is kept in memory, so that each event is read once. After a
-//! restart it is made again from the store, the same (see [`super::transcript`]).
+//! restart it is made again from the store, the same (see [`super::transcript`]); where the store
+//! keeps that no longer, what stands there stays, and the rest follows (see [`again`]).
 //!
 //! - What is for one person alone is whispered where the platform can, in one go.
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
@@ -31,6 +32,7 @@
 //! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
 
+mod again;
 mod choice;
 mod farewell;
 mod job;

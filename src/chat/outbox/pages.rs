@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::rendering::Place;
 use crate::chat::{
     dialect::Translator,
     platform::{Capabilities, Markup, Upload},
@@ -23,9 +24,12 @@ const MOST_KEPT: u64 = 8 * 1024 * 1024;
 pub(super) struct Pages {
     translator: Translator,
     splitter: Splitter,
-    /// Complete pieces that do not stand in the conversation yet.
-    ready: VecDeque<String>,
-    /// The number of the first of them.
+    /// Complete pieces that do not stand in the conversation yet, each with a place in the output
+    /// that it shows or those in front of it.
+    ready: VecDeque<(String, Place)>,
+    /// The number of the first message that this makes; those in front of it were made by another.
+    begins: usize,
+    /// The number of the first of the pieces.
     first: usize,
     /// The number of the message that is still edited: those in front of it are complete.
     standing: usize,
@@ -68,6 +72,7 @@ impl Pages {
                 capabilities.markup,
             ),
             ready: VecDeque::new(),
+            begins: 0,
             first: 0,
             standing: 0,
             most,
@@ -83,16 +88,36 @@ impl Pages {
         }
     }
 
-    pub(super) fn append(&mut self, text: &str) {
+    /// Takes text, of which `place` says how far the output was read for it.
+    pub(super) fn append(&mut self, text: &str, place: &Place) {
         self.kept.push(text);
         let text = self.translator.push(text);
         for piece in self.splitter.push(&text) {
             // What no page will show is in the file.
             if !self.is_full(self.first + self.ready.len()) {
-                self.ready.push_back(piece.text);
+                self.ready.push_back((piece.text, place.clone()));
             }
         }
         self.stand(self.standing);
+    }
+
+    /// Begins with a message; what stood in it and before is not made again.
+    pub(super) fn begin_at(&mut self, index: usize) {
+        self.ready.clear();
+        self.kept.is_cut = true;
+        (self.begins, self.first) = (index, index);
+        self.stand(index);
+    }
+
+    /// The number of the first message that this makes.
+    pub(super) fn begins(&self) -> usize {
+        self.begins
+    }
+
+    /// How far all is shown once a message stands; nothing if that is how far all was read.
+    pub(super) fn shown_by(&self, index: usize) -> Option<&Place> {
+        let piece = index.checked_sub(self.first).and_then(|at| self.ready.get(at));
+        piece.map(|(_, place)| place)
     }
 
     /// Forgets the pieces in front of a message: they stand in the conversation, complete.
@@ -121,6 +146,10 @@ impl Pages {
         self.most > 0 && messages >= self.most
     }
 
+    fn complete(&self) -> Vec<String> {
+        self.ready.iter().map(|(text, _)| text.clone()).collect()
+    }
+
     /// The open page with this behind it, as pieces.
     fn open(&self, more: &str) -> Vec<Piece> {
         let mut translator = self.translator.clone();
@@ -131,7 +160,7 @@ impl Pages {
     /// What stands there with nothing behind it yet. `now` is what stands at the end for the
     /// moment, as far as it fits there; `name` is whose text it is.
     pub(super) fn growing(&self, now: &str, name: &str) -> Laid {
-        let mut texts: Vec<String> = self.ready.iter().cloned().collect();
+        let mut texts = self.complete();
         if self.is_full(self.first + texts.len()) {
             let rest = match self.kept.most {
                 0 => format!("{name} goes on; open-dispatch logs {name} shows it all"),
@@ -143,7 +172,7 @@ impl Pages {
         }
         // A second message would stay when this goes.
         texts.extend(self.open(now).into_iter().take(1).map(|piece| piece.text));
-        if self.first == 0 && texts.len() == 1 && texts[0].is_empty() {
+        if self.first == self.begins && texts.len() == 1 && texts[0].is_empty() {
             texts.clear();
         }
         Laid { first: self.first, texts, file: None }
@@ -152,7 +181,7 @@ impl Pages {
     /// What stands there with its end. `line` is the end alone, for a message of its own; `name` is
     /// whose text it is.
     pub(super) fn whole(&self, end: &str, line: &str, name: &str) -> Laid {
-        let mut texts: Vec<String> = self.ready.iter().cloned().collect();
+        let mut texts = self.complete();
         let full = self.is_full(self.first + texts.len());
         let open = self.open(end);
         // The end alone is no reason for a file.
@@ -249,7 +278,7 @@ mod tests {
     #[test]
     fn past_the_most_messages_the_rest_is_a_file_and_the_end_is_still_shown() {
         let mut pages = Pages::new(&capabilities(3, 1_000_000));
-        pages.append(&lines(100));
+        pages.append(&lines(100), &Place::default());
         let growing = pages.growing("working", "bot");
         assert_eq!(growing.texts.len(), 4);
         assert_eq!(
@@ -269,7 +298,7 @@ mod tests {
     fn a_file_that_would_be_too_large_begins_later_and_says_so() {
         let mut pages = Pages::new(&capabilities(1, 300));
         for n in 0..100 {
-            pages.append(&format!("this is line {n}\n"));
+            pages.append(&format!("this is line {n}\n"), &Place::default());
         }
         let file = pages.whole("end", "end", "bot").file.expect("a file");
         assert!(file.bytes.len() <= 301, "{}", file.bytes.len());
@@ -281,7 +310,7 @@ mod tests {
     #[test]
     fn where_no_file_is_taken_the_end_says_where_the_rest_is() {
         let mut pages = Pages::new(&capabilities(1, 0));
-        pages.append(&lines(100));
+        pages.append(&lines(100), &Place::default());
         let whole = pages.whole("end", "end", "bot");
         assert!(whole.file.is_none());
         assert_eq!(whole.texts[1], "! the rest is left out here: open-dispatch logs bot\nend");
@@ -296,7 +325,7 @@ mod tests {
             let mut pages = Pages::new(&capabilities(most, 1_000_000));
             let mut before: Vec<String> = Vec::new();
             for part in &parts {
-                pages.append(part);
+                pages.append(part, &Place::default());
                 let now = pages.growing("", "bot");
                 let complete = now.texts.len().saturating_sub(1).min(
                     if most == 0 { usize::MAX } else { most },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Outbox, rendering::Rendering, whisper::Whispered};
+use super::{Outbox, again::free_message, rendering::Rendering, whisper::Whispered};
 use crate::{
     chat::platform::{self, Capabilities, Content, Nonce, Platform, Post, Upload},
     reconcile::{Error, Next},
@@ -83,9 +83,18 @@ impl Outbox {
             let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
             let end = frames.first + frames.texts.len();
             let more = at + 1 < end;
-            // The file is the last that comes; it needs no edit.
+            // The file is the last that comes.
             let has_file = frames.file.is_some() && at + 1 == end;
             let last = frames.ended && !more && !has_file;
+            if text.is_none()
+                && last
+                && let Some(rendering) = rendering
+                && rendering.begins() < free_message(&delivery)
+            {
+                // Less came of it than stands there. So that stays, and the end follows.
+                rendering.begin_at(free_message(&delivery));
+                continue;
+            }
             if text.is_none() && last {
                 // What these messages showed cannot be made again; nothing more comes.
                 delivery.state = DeliveryState::Done;
@@ -120,6 +129,9 @@ impl Outbox {
                     self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
                     delivery.hash = hash;
                     if !more {
+                        if let Some(rendering) = rendering {
+                            delivery.shows(rendering, at);
+                        }
                         delivery.state =
                             if last { DeliveryState::Done } else { DeliveryState::Open };
                         delivery = self.write("chat.commit-shown", delivery).await?;
@@ -140,10 +152,13 @@ impl Outbox {
                 return Ok(frames.again.map_or(Next::Done, Next::After));
             }
             if let Some(rendering) = rendering {
-                delivery.shown = rendering.cursor;
+                delivery.shows(rendering, at);
             }
             let file = frames.file.as_ref().filter(|_| has_file);
             delivery = match self.post(delivery, platform, file).await? {
+                Posted::Yes(delivery) if delivery.state == DeliveryState::Done => {
+                    return Ok(Next::Done);
+                }
                 Posted::Yes(delivery) => *delivery,
                 Posted::No(next) => return Ok(next),
                 Posted::NoFile(delivery, why) => {
@@ -215,7 +230,11 @@ impl Outbox {
         };
         delivery.messages.push(message);
         delivery.hash.clear();
-        delivery.state = DeliveryState::Open;
+        // A file needs no edit, and is the last that comes.
+        delivery.state = match file {
+            Some(_) => DeliveryState::Done,
+            None => DeliveryState::Open,
+        };
         delivery.note.clear();
         let delivery = self.write("chat.commit-message", delivery).await?;
         let mut memory = self.memory();
@@ -267,6 +286,17 @@ impl Outbox {
         };
         self.memory().posted.insert(nonce.to_string(), message.clone());
         Ok(message)
+    }
+}
+
+impl Delivery {
+    /// Notes what is shown once a message stands. The end of all is read again: it says that there
+    /// is nothing more.
+    fn shows(&mut self, rendering: &Rendering, message: usize) {
+        if !rendering.is_read {
+            let place = rendering.shown_by(message);
+            (self.shown, self.shown_of) = (place.cursor, place.sprite);
+        }
     }
 }
 

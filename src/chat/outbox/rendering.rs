@@ -35,6 +35,13 @@ pub(super) struct Rendering {
     pub(super) heard: Option<Duration>,
 }
 
+/// A place in the output of a sprite.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    pub(super) sprite: Option<String>,
+    pub(super) cursor: Cursor,
+}
+
 /// A question that waits.
 struct Asked {
     /// The place of the question itself.
@@ -116,9 +123,31 @@ impl Rendering {
     }
 
     pub(super) fn append(&mut self, text: &str) {
-        self.pages.append(text);
+        let place = self.read_to();
+        self.pages.append(text, &place);
     }
 
+    /// Begins with a message; what stood in it and before is not made again.
+    pub(super) fn begin_at(&mut self, index: usize) {
+        self.pages.begin_at(index);
+    }
+
+    /// The number of the first message that this makes.
+    pub(super) fn begins(&self) -> usize {
+        self.pages.begins()
+    }
+
+    /// How far all is read.
+    fn read_to(&self) -> Place {
+        Place { sprite: self.sprite.clone(), cursor: self.cursor }
+    }
+
+    /// How far all is shown once a message stands.
+    pub(super) fn shown_by(&self, index: usize) -> Place {
+        self.pages.shown_by(index).cloned().unwrap_or_else(|| self.read_to())
+    }
+
+    /// Forgets the pieces in front of a message: they stand in the conversation, complete.
     pub(super) fn stand(&mut self, index: usize) {
         self.pages.stand(index);
     }

@@ -9,6 +9,7 @@ use sprite_reporter::wire::EventBody;
 
 use super::{
     GRACE, Outbox,
+    again::{free_message, go_on},
     rendering::{Frames, Rendering, Stopped, fixed},
 };
 use crate::{
@@ -58,7 +59,21 @@ impl Outbox {
             let frames = forgotten(delivery, &turn, agent.as_ref(), capabilities);
             return self.with_retry(frames, &turn, agent.as_ref()).await;
         }
-        let rendering = rendering.get_or_insert_with(|| begin(&turn, agent.as_ref(), capabilities));
+        let rendering = match rendering {
+            Some(rendering) => rendering,
+            None => {
+                let output = (sprite.as_str(), began);
+                let goes_on = self.is_unrepeatable(delivery, [output].into_iter()).await?;
+                let mut begun = begin(&turn, agent.as_ref(), capabilities);
+                if goes_on {
+                    go_on(&mut begun, delivery, output);
+                } else if turn.origin.is_some() {
+                    let line = begun.transcript.header_of_own_turn();
+                    begun.append(&line);
+                }
+                rendering.insert(begun)
+            }
+        };
         rendering.stand(at);
         if rendering.sprite.is_none() {
             rendering.turn_to(&sprite, began);
@@ -208,8 +223,7 @@ fn forgotten(
     agent: Option<&Agent>,
     capabilities: &Capabilities,
 ) -> Frames {
-    let at = delivery.messages.len() - 1;
-    let first = if delivery.hash.is_empty() { at } else { at + 1 };
+    let first = free_message(delivery);
     let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
     let line = turn_end_line(name, turn);
     fixed(first, &format!("! what else was said is kept no longer\n{line}"), capabilities)
@@ -225,12 +239,7 @@ fn begin(turn: &Turn, agent: Option<&Agent>, capabilities: &Capabilities) -> Ren
     let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
     let prints = agent.is_some_and(|agent| matches!(agent.spec.agent, AgentCli::Command(_)));
     let transcript = Transcript::of_turn(capabilities.markup, name, &turn.id, prints);
-    let mut rendering = Rendering::new(transcript, capabilities);
-    if turn.origin.is_some() {
-        let line = rendering.transcript.header_of_own_turn();
-        rendering.append(&line);
-    }
-    rendering
+    Rendering::new(transcript, capabilities)
 }
 
 /// Whether nothing of a turn comes behind this event.

@@ -109,11 +109,21 @@ impl Prompt for LivePrompt<'_> {
     }
 }
 
+/// Where the keyboard's thread puts what it reads. It never waits: somebody who wants to leave would
+/// not be heard.
+#[derive(Clone)]
+pub(super) struct Keys {
+    /// What waits to be said.
+    pub(super) lines: mpsc::Sender<Input>,
+    /// What does not wait for the lines before it.
+    pub(super) now: mpsc::UnboundedSender<Input>,
+}
+
 /// Starts the editor on a thread of its own; answers with how to print above its prompt.
 pub(super) fn start(
     history: Option<PathBuf>,
     words: Arc<Words>,
-    inputs: mpsc::Sender<Input>,
+    keys: Keys,
     clock: Arc<dyn Clock>,
 ) -> Result<Screen, ReadlineError> {
     let config = Config::builder()
@@ -126,7 +136,7 @@ pub(super) fn start(
     let empty = Arc::new(AtomicBool::new(true));
     let prompts = Arc::clone(&words);
     editor.set_helper(Some(Help { words, empty: Arc::clone(&empty) }));
-    let bound = Bound { inputs: inputs.clone(), told: AtomicBool::new(false) };
+    let bound = Bound { keys: keys.clone(), told: AtomicBool::new(false) };
     editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(bound)));
     if let Some(path) = &history {
         // The first chat of all has no history.
@@ -134,7 +144,7 @@ pub(super) fn start(
     }
     let mut printer = editor.create_external_printer()?;
     std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
-        read(&mut editor, &empty, &prompts, &inputs, &*clock);
+        read(&mut editor, &empty, &prompts, &keys, &*clock);
         if let Some(path) = history
             && let Err(error) = editor.history_mut().save(&path)
         {
@@ -148,11 +158,11 @@ fn read(
     editor: &mut Editor<Help, FileHistory>,
     empty: &AtomicBool,
     words: &Words,
-    inputs: &mpsc::Sender<Input>,
+    keys: &Keys,
     clock: &dyn Clock,
 ) {
     let mut interrupted = false;
-    let mut flooded = false;
+    let mut flood = Flood::default();
     loop {
         empty.store(true, Ordering::Relaxed);
         let again = std::mem::take(&mut interrupted);
@@ -174,10 +184,9 @@ fn read(
         };
         let over = !matches!(input, Input::Line(_) | Input::Note(_) | Input::Interrupt);
         let taken = if over || matches!(input, Input::Interrupt) {
-            inputs.blocking_send(input).is_ok()
+            keys.now.send(input).is_ok()
         } else {
-            flooded &= clock.elapsed().saturating_sub(began) < QUICK;
-            line_up(input, &mut flooded, inputs)
+            flood.line_up(input, clock.elapsed().saturating_sub(began), keys)
         };
         if over || !taken {
             return;
@@ -185,21 +194,44 @@ fn read(
     }
 }
 
-/// Lets a line wait to be said, unless too many wait already: then all is left out that comes in
-/// one go with it. Whether anybody takes lines still.
-fn line_up(line: Input, flooded: &mut bool, inputs: &mpsc::Sender<Input>) -> bool {
-    // The last place is for saying so.
-    if !*flooded && inputs.capacity() <= 1 {
-        *flooded = true;
-        let told = format!("! more than {WAITING} lines at once; the rest of them is left out");
-        return inputs.blocking_send(Input::Note(told)).is_ok();
+/// Lines that come in one go, more of them than can wait.
+#[derive(Default)]
+struct Flood {
+    /// How many were left out so far; none where there is no flood.
+    left_out: usize,
+}
+
+impl Flood {
+    /// Lets a line wait to be said, unless too many wait already: then all is left out that comes
+    /// in one go with it, each `after` a short while. Both are told. Whether anybody takes lines still.
+    fn line_up(&mut self, line: Input, after: Duration, keys: &Keys) -> bool {
+        if self.left_out > 0 && after >= QUICK {
+            let lines = if self.left_out == 1 { "line was" } else { "lines were" };
+            let told = format!("· {} {lines} left out", std::mem::take(&mut self.left_out));
+            if keys.now.send(Input::Note(told)).is_err() {
+                return false;
+            }
+        }
+        if self.left_out > 0 {
+            self.left_out += 1;
+            return !keys.lines.is_closed();
+        }
+        match keys.lines.try_send(line) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.left_out = 1;
+                let told =
+                    format!("! more than {WAITING} lines at once; the rest of them is left out");
+                keys.now.send(Input::Note(told)).is_ok()
+            }
+        }
     }
-    *flooded || inputs.blocking_send(line).is_ok()
 }
 
 /// Takes no more letters than a line can hold.
 struct Bound {
-    inputs: mpsc::Sender<Input>,
+    keys: Keys,
     /// Whether that was told, of this line.
     told: AtomicBool,
 }
@@ -220,7 +252,7 @@ impl ConditionalEventHandler for Bound {
                 "! a line holds {} KiB; what is typed behind that is left out",
                 LONGEST / 1024
             );
-            let told = self.inputs.try_send(Input::Note(line)).is_ok();
+            let told = self.keys.now.send(Input::Note(line)).is_ok();
             self.told.store(told, Ordering::Relaxed);
         }
         Some(Cmd::Noop)
@@ -336,6 +368,33 @@ mod tests {
         assert_eq!(candidates("/od-run --name x --wo"), ["--workdir "]);
         assert_eq!(candidates("/od-logs run-"), ["run-a ", "run-b "]);
         assert_eq!(candidates("/od-help od-c"), ["od-cancel "]);
+    }
+
+    #[test]
+    fn what_comes_in_one_go_with_too_many_lines_is_left_out_and_told() {
+        let (lines, mut waiting) = mpsc::channel(WAITING);
+        let (now, mut told) = mpsc::unbounded_channel();
+        let keys = Keys { lines, now };
+        let mut flood = Flood::default();
+        let line = |n: usize| Input::Line(n.to_string());
+        // Nobody takes a line, and yet nobody waits: Ctrl-D is to be heard.
+        for n in 0..100 {
+            assert!(flood.line_up(line(n), Duration::ZERO, &keys));
+        }
+        let note = "! more than 64 lines at once; the rest of them is left out";
+        assert_eq!(told.try_recv(), Ok(Input::Note(note.to_owned())));
+        assert!(told.is_empty(), "that is told once");
+        for n in 0..WAITING {
+            assert_eq!(waiting.try_recv(), Ok(line(n)));
+        }
+        let almost = QUICK.saturating_sub(Duration::from_millis(1));
+        assert!(flood.line_up(line(100), almost, &keys));
+        assert!(waiting.is_empty(), "it came with the others, though there is room by now");
+        assert!(flood.line_up(line(101), QUICK, &keys));
+        assert_eq!(waiting.try_recv(), Ok(line(101)), "whoever types again is heard again");
+        assert_eq!(told.try_recv(), Ok(Input::Note("· 37 lines were left out".to_owned())));
+        drop(waiting);
+        assert!(!flood.line_up(line(102), QUICK, &keys), "the chat is over");
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Options {
     pub no_color: bool,
     /// Whether text is shown as it is, without the look of Markdown.
     pub plain: bool,
+    /// Whether what is printed goes to a terminal.
+    pub at_terminal: bool,
     /// Time and ids.
     pub ambient: Ambient,
 }
@@ -98,6 +100,32 @@ enum Input {
     Leave,
     /// It cannot be read.
     Broken(String),
+}
+
+/// What is typed, as it comes.
+struct Inputs {
+    /// What waits to be said, in its order.
+    lines: mpsc::Receiver<Input>,
+    /// What does not wait for the lines before it while one of them waits for its server.
+    now: mpsc::UnboundedReceiver<Input>,
+}
+
+impl Inputs {
+    /// The next thing; what was typed first comes first. Nothing where nothing more comes.
+    async fn next(&mut self) -> Option<Input> {
+        tokio::select! {
+            biased;
+            // The last words before the end are no line.
+            line = self.lines.recv() => line.or_else(|| self.now.try_recv().ok()),
+            Some(now) = self.now.recv() => Some(now),
+        }
+    }
+
+    /// How many lines wait.
+    fn waiting(&mut self) -> usize {
+        let waiting = std::iter::from_fn(|| self.lines.try_recv().ok());
+        waiting.filter(|input| matches!(input, Input::Line(_))).count()
+    }
 }
 
 /// Where text goes; called from one thread at a time, and may block.
@@ -140,7 +168,9 @@ pub async fn piped(
     input: impl AsyncBufRead + Unpin + Send + 'static,
     mut output: impl Write + Send + 'static,
 ) -> Result<(), Error> {
-    let (lines, inputs) = mpsc::channel(16);
+    let (lines, receiver) = mpsc::channel(16);
+    // A pipe has no hurry.
+    let inputs = Inputs { lines: receiver, now: mpsc::unbounded_channel().1 };
     let words = Arc::new(Words::default());
     let names = Arc::clone(&words);
     let reader = tokio::spawn(async move {
@@ -165,7 +195,8 @@ pub async fn piped(
         output.write_all(text.as_bytes())?;
         output.flush()
     });
-    let style = Style { whole_lines: false, color: false, markdown: false };
+    let harmless = options.at_terminal;
+    let style = Style { whole_lines: false, color: false, markdown: false, harmless };
     let answer = converse(options, inputs, screen, style, words).await;
     reader.abort();
     answer
@@ -173,8 +204,10 @@ pub async fn piped(
 
 async fn at_terminal(options: Options) -> Result<(), Error> {
     let words = Arc::new(Words::default());
-    // One more, for saying that no more wait.
-    let (lines, inputs) = mpsc::channel(editor::WAITING + 1);
+    let (lines, lines_read) = mpsc::channel(editor::WAITING);
+    let (now, now_read) = mpsc::unbounded_channel();
+    let keys = editor::Keys { lines, now };
+    let inputs = Inputs { lines: lines_read, now: now_read };
     // In front of the first prompt.
     let mut terminal = std::io::stdout();
     terminal
@@ -184,12 +217,13 @@ async fn at_terminal(options: Options) -> Result<(), Error> {
     learn::first(&options, &words).await;
     let _borrowed = editor::Borrowed::terminal();
     let clock = Arc::clone(&options.ambient.clock);
-    let screen = editor::start(options.history.clone(), Arc::clone(&words), lines, clock)
+    let screen = editor::start(options.history.clone(), Arc::clone(&words), keys, clock)
         .map_err(|error| Error::Input(error.to_string()))?;
     let style = Style {
         whole_lines: true,
         color: !options.no_color && !options.plain,
         markdown: !options.no_color && !options.plain,
+        harmless: true,
     };
     converse(options, inputs, screen, style, words).await
 }
@@ -233,7 +267,7 @@ impl Shared {
 
 async fn converse(
     options: Options,
-    mut inputs: mpsc::Receiver<Input>,
+    mut inputs: Inputs,
     screen: Screen,
     style: Style,
     words: Arc<Words>,
@@ -261,7 +295,7 @@ async fn converse(
         loop {
             let input = match typed.pop_front() {
                 Some(input) => Some(input),
-                None => inputs.recv().await,
+                None => inputs.next().await,
             };
             match input {
                 Some(Input::Line(line)) if line.trim().is_empty() => {}
@@ -283,11 +317,19 @@ async fn converse(
                                 asked.extend(taken?);
                                 break;
                             }
-                            more = inputs.recv(), if typed.len() < AHEAD => match more {
-                                Some(Input::Leave) => {
-                                    shared.note(&format!("! not said: {line}")).await?;
+                            Some(now) = inputs.now.recv() => match now {
+                                Input::Leave => {
+                                    let is_line = |input: &&Input| matches!(input, Input::Line(_));
+                                    let more = typed.iter().filter(is_line).count();
+                                    let told = not_said(&line, more + inputs.waiting());
+                                    shared.note(&told).await?;
                                     return leave(&shared).await;
                                 }
+                                Input::Note(note) => shared.note(&note).await?,
+                                Input::Broken(why) => return Err(Error::Input(why)),
+                                now => typed.push_front(now),
+                            },
+                            more = inputs.lines.recv(), if typed.len() < AHEAD => match more {
                                 Some(more) => typed.push_back(more),
                                 // Nothing comes any more, and that is told once the line is said.
                                 None => typed.resize(AHEAD, Input::End),
@@ -309,6 +351,15 @@ async fn converse(
         answer = listening => answer,
         answer = learning => answer,
         answer = speaking => answer,
+    }
+}
+
+/// What to say to somebody who leaves while a line waits for its server, and more behind it.
+fn not_said(line: &str, more: usize) -> String {
+    match more {
+        0 => format!("! not said: {line}"),
+        1 => format!("! not said: {line}, and 1 more line"),
+        more => format!("! not said: {line}, and {more} more lines"),
     }
 }
 

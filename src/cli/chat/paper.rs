@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::markdown::Markdown;
-use crate::chat::frames::FrameOp;
+use crate::{chat::frames::FrameOp, cli::out::harmless_lines};
 
 /// What is new in a message that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(super) struct Style {
     pub color: bool,
     /// Whether to show Markdown with its look.
     pub markdown: bool,
+    /// Whether what would steer a terminal is shown instead of obeyed.
+    pub harmless: bool,
 }
 
 /// The delivery that a message belongs to.
@@ -86,6 +88,10 @@ impl Paper {
             FrameOp::Post { id, text } => (id, text, false),
             FrameOp::Edit { id, text, last } => (id, text, *last),
             FrameOp::Heartbeat => return String::new(),
+        };
+        let text = &match self.style.harmless {
+            true => harmless_lines(text),
+            false => text.clone(),
         };
         let delivery = delivery_of(id);
         if self.ended.contains(delivery) {
@@ -240,8 +246,10 @@ mod tests {
 
     use super::*;
 
-    const PIPE: Style = Style { whole_lines: false, color: false, markdown: false };
-    const TERMINAL: Style = Style { whole_lines: true, color: false, markdown: false };
+    const PIPE: Style =
+        Style { whole_lines: false, color: false, markdown: false, harmless: false };
+    const TERMINAL: Style =
+        Style { whole_lines: true, color: false, markdown: false, harmless: true };
 
     fn post(id: &str) -> FrameOp {
         FrameOp::Post { id: id.into(), text: String::new() }
@@ -254,6 +262,19 @@ mod tests {
     fn printed(style: Style, ops: &[FrameOp]) -> String {
         let mut paper = Paper::new(style);
         ops.iter().map(|op| paper.show(op)).collect()
+    }
+
+    #[test]
+    fn nothing_that_is_said_steers_a_terminal_and_a_pipe_gets_it_as_it_is() {
+        let text = "\u{1b}]0;PWN\u{7}a\u{1b}[2J\u{202e}".to_owned();
+        let op = FrameOp::Edit { id: "d.1".to_owned(), text: text.clone(), last: true };
+        for color in [true, false] {
+            let style = Style { color, markdown: color, ..TERMINAL };
+            let shown = Paper::new(style).show(&op);
+            assert!(shown.contains("\\u{1b}]0;PWN\\u{7}a"), "{shown:?}");
+            assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
+        }
+        assert_eq!(Paper::new(PIPE).show(&op).trim_end(), text);
     }
 
     proptest! {
@@ -324,7 +345,7 @@ mod tests {
 
     #[test]
     fn colours_mark_our_lines_only() {
-        let style = Style { whole_lines: true, color: true, markdown: false };
+        let style = Style { whole_lines: true, color: true, markdown: false, harmless: true };
         let text = "run-a created\n· cloning\nplain failed\nrun-a failed: exit code 1";
         assert_eq!(
             printed(style, &[edit("a.0", text, true)]),
@@ -335,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_table_is_shown_before_whatever_ends_it() {
-        let style = Style { whole_lines: true, color: true, markdown: true };
+        let style = Style { whole_lines: true, color: true, markdown: true, harmless: true };
         let table = "| a | b |\n|---|---|\n| longer | c |";
         let shown = "\u{1b}[1m| a      | b   |\u{1b}[0m\n\u{1b}[2m| ------ | --- |\u{1b}[0m\n\
                      | longer | c   |\n";

@@ -21,8 +21,12 @@ use crate::{
 
 /// How long an answer that is no stream may take.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long a stream may be silent; it shows that it lives every 15 s.
+/// How long the stream of frames may be silent; it shows that it lives every 15 s.
 const SILENCE: Duration = Duration::from_secs(40);
+/// How long a watch may be silent; it says every minute how far it is.
+const QUIET: Duration = Duration::from_secs(150);
+/// How many objects are asked for at once.
+const PAGE: &str = "500";
 
 /// Says where the server is and with which token, anew for each call: a server that restarts
 /// may listen elsewhere. An error is a server that is not there (yet).
@@ -57,7 +61,7 @@ impl Changes {
     /// Waits until something has changed: whether it is there, and how.
     pub(super) async fn next(&mut self, clock: &dyn Clock) -> Result<(bool, Value), Problem> {
         loop {
-            let mut event: Value = next_line(&mut self.0, clock).await?;
+            let mut event: Value = next_line(&mut self.0, clock, QUIET).await?;
             let object = event["object"].take();
             match event["type"].as_str() {
                 Some("ADDED" | "MODIFIED") => return Ok((true, object)),
@@ -72,11 +76,12 @@ impl Changes {
 async fn next_line<T: DeserializeOwned>(
     stream: &mut Pin<Box<dyn AsyncBufRead + Send>>,
     clock: &dyn Clock,
+    silence: Duration,
 ) -> Result<T, Problem> {
     let mut line = Vec::new();
     let read = tokio::select! {
         read = stream.read_until(b'\n', &mut line) => read,
-        () = clock.sleep(SILENCE) => return Err(Problem::Away("the stream is silent".into())),
+        () = clock.sleep(silence) => return Err(Problem::Away("the stream is silent".into())),
     };
     match read {
         Ok(0) => Err(Problem::Away("the stream ended".into())),
@@ -91,7 +96,7 @@ pub(super) struct Frames(Pin<Box<dyn AsyncBufRead + Send>>);
 
 impl Frames {
     pub(super) async fn next(&mut self, clock: &dyn Clock) -> Result<Frame, Problem> {
-        next_line(&mut self.0, clock).await
+        next_line(&mut self.0, clock, SILENCE).await
     }
 }
 
@@ -170,36 +175,59 @@ impl Server {
         self.send(Method::POST, "/console/acks", build).await.map(|_| ())
     }
 
-    /// All of some kind, as the API names them.
+    /// All of some kind, as the API names them, page by page.
     pub(super) async fn list(&self, plural: &str) -> Result<List, Problem> {
         let path = collection(plural);
-        let build = |request: RequestBuilder| request.timeout(ANSWER).query(&[("limit", "500")]);
-        let response = self.send(Method::GET, &path, build).await?;
-        let mut list: Value =
-            response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
-        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        let Value::Array(items) = list["items"].take() else {
-            return Err(Problem::Away(format!("the list of {plural} has no items")));
-        };
-        Ok(List { revision, items })
+        let mut all: Option<List> = None;
+        let mut token = String::new();
+        loop {
+            let query = [("limit", PAGE), ("continue", &token)];
+            let query = if token.is_empty() { &query[..1] } else { &query[..] };
+            let build = |request: RequestBuilder| request.timeout(ANSWER).query(query);
+            let response = self.send(Method::GET, &path, build).await?;
+            let mut list: Value =
+                response.json().await.map_err(|error| Problem::Away(error.to_string()))?;
+            let Value::Array(items) = list["items"].take() else {
+                return Err(Problem::Away(format!("the list of {plural} has no items")));
+            };
+            match &mut all {
+                Some(all) => all.items.extend(items),
+                None => {
+                    // A watch from the first page on sees what changed in front of the others.
+                    let revision = &list["metadata"]["resourceVersion"];
+                    let revision = revision.as_str().unwrap_or_default().to_owned();
+                    all = Some(List { revision, items });
+                }
+            }
+            match (list["metadata"]["continue"].as_str(), all.take()) {
+                (Some(next), seen) if !next.is_empty() => {
+                    next.clone_into(&mut token);
+                    all = seen;
+                }
+                (_, Some(all)) => return Ok(all),
+                (_, None) => return Err(Problem::Away(format!("there is no list of {plural}"))),
+            }
+        }
     }
 
     /// What changes behind a revision of a list.
     pub(super) async fn watch(&self, plural: &str, revision: &str) -> Result<Changes, Problem> {
-        let query = [("watch", "1"), ("resourceVersion", revision)];
+        // Without bookmarks, one that is quiet and one that is dead look alike.
+        let query =
+            [("watch", "1"), ("resourceVersion", revision), ("allowWatchBookmarks", "true")];
         let build = |request: RequestBuilder| request.query(&query);
         let response = self.send(Method::GET, &collection(plural), build).await?;
         let bytes = response.bytes_stream().map_err(std::io::Error::other);
         Ok(Changes(Box::pin(StreamReader::new(bytes))))
     }
 
-    /// The agents that there are, some hundreds of them at most.
+    /// The agents that there are.
     pub(super) async fn agents(&self, channel: &str) -> Result<Vec<AgentLine>, Problem> {
         let list = self.list("agents").await?;
         Ok(list.items.iter().filter_map(|agent| agent_line(agent, channel)).collect())
     }
 
-    /// The jobs that there are, some hundreds of them at most.
+    /// The jobs that there are.
     pub(super) async fn jobs(&self, channel: &str) -> Result<Vec<JobLine>, Problem> {
         let list = self.list("jobs").await?;
         Ok(list.items.iter().filter_map(|job| job_line(job, channel)).collect())
@@ -252,4 +280,83 @@ fn is_true(object: &Value, kind: &str) -> bool {
 fn is_here(places: &Value, channel: &str) -> bool {
     let places = places.as_array().map(Vec::as_slice).unwrap_or_default();
     places.iter().any(|place| place["console"]["channel"] == channel)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use axum::{Json, Router, extract::Query, routing};
+    use futures::FutureExt as _;
+    use serde_json::json;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::ambient::ManualClock;
+
+    type Asked = Query<HashMap<String, String>>;
+
+    /// A server that answers to questions about jobs.
+    async fn server(jobs: routing::MethodRouter) -> Server {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a door");
+        let address = door.local_addr().expect("an address");
+        let router = Router::new().route(&collection("jobs"), jobs);
+        tokio::spawn(async move { axum::serve(door, router).await });
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let url = format!("http://{address}").parse().expect("an address");
+        Server::at(http, url, "token".to_owned())
+    }
+
+    fn page(Query(asked): Asked) -> Json<Value> {
+        let limit: usize = asked["limit"].parse().expect("a number");
+        let from = asked.get("continue").map_or(0, |token| token.parse().expect("a number"));
+        let until = (from + limit).min(1_200);
+        let job = |n: usize| json!({"metadata": {"name": format!("job-{n}")}});
+        let mut metadata = json!({"resourceVersion": (7 + from).to_string()});
+        if until < 1_200 {
+            metadata["continue"] = json!(until.to_string());
+        }
+        Json(json!({"metadata": metadata, "items": (from..until).map(job).collect::<Vec<_>>()}))
+    }
+
+    #[tokio::test]
+    async fn all_are_known_however_many_pages_they_fill() {
+        let server = server(routing::get(async |asked: Asked| page(asked))).await;
+        let list = server.list("jobs").await.unwrap_or_else(|why| panic!("{why:?}"));
+        assert_eq!(list.items.len(), 1_200);
+        assert_eq!(list.items[1_199]["metadata"]["name"], "job-1199");
+        assert_eq!(list.revision, "7", "nothing that changed meanwhile is missed");
+    }
+
+    #[tokio::test]
+    async fn a_watch_asks_to_be_told_how_far_it_is() {
+        let jobs = routing::get(async |Query(asked): Asked| {
+            let object = json!({"asked": asked.get("allowWatchBookmarks")});
+            json!({"type": "ADDED", "object": object}).to_string() + "\n"
+        });
+        let server = server(jobs).await;
+        let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
+        let mut changes = server.watch("jobs", "7").await.unwrap_or_else(|why| panic!("{why:?}"));
+        let (_, object) = changes.next(&clock).await.unwrap_or_else(|why| panic!("{why:?}"));
+        assert_eq!(object["asked"], "true");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_says_how_far_it_is_each_minute_lives_on() {
+        let (here, mut there) = tokio::io::duplex(1024);
+        let mut changes = Changes(Box::pin(tokio::io::BufReader::new(here)));
+        let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
+        let mut next = std::pin::pin!(changes.next(&clock));
+        for _ in 0..5 {
+            assert!(next.as_mut().now_or_never().is_none());
+            clock.advance(Duration::from_secs(60));
+            assert!(next.as_mut().now_or_never().is_none(), "its bookmark is on its way");
+            let bookmark = "{\"type\": \"BOOKMARK\", \"object\": {}}\n";
+            there.write_all(bookmark.as_bytes()).await.expect("it is written");
+        }
+        assert!(next.as_mut().now_or_never().is_none());
+        clock.advance(QUIET);
+        assert!(next.await.is_err(), "one that says nothing at all is dead");
+    }
 }

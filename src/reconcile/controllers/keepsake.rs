@@ -6,6 +6,9 @@
 //! is kept was there before it was asked who is there, so nothing of anybody who is on the way in
 //! is taken for a leftover. If the store cannot be read whole, nothing is discarded.
 //!
+//! What several owners shared belongs to nobody, and no owner leads to it: each look ends with letting
+//! the runtime sweep, whether or not anybody went.
+//!
 //! What holds work that stands nowhere else stays, and is looked at again each hour: once it is
 //! committed and merged, it goes. Where it lies is told once, in the conversation in which the owner
 //! was spoken to last, and in the server's log. The receipt of that commits with the notice; it is
@@ -62,6 +65,52 @@ impl KeepsakeController {
             }
         }
         Ok(uids)
+    }
+
+    /// Discards what a runtime keeps of owners that are gone; answers what failed and is tried again.
+    async fn discard(
+        &self,
+        runtime: &dyn Runtime,
+        kept: &[String],
+    ) -> Result<Option<Error>, Error> {
+        let living = self.living().await?;
+        let mut failed: Option<Error> = None;
+        for uid in kept.iter().filter(|uid| !living.contains(*uid)) {
+            let discard = runtime.discard(uid);
+            match self.hands.ambient.step("keepsake.discard", discard).await {
+                Ok(Cleaned::All) => {
+                    tracing::info!(runtime = runtime.name(), uid, "removed what it left");
+                }
+                Ok(Cleaned::KeptWork { path, branch }) => {
+                    let text = words_of(&path, branch.as_deref());
+                    failed = self.tell(uid, text).await.err().or(failed);
+                }
+                // One that does not go holds up no other, now or in an hour.
+                Err(runtime::Error::Terminal(error)) => {
+                    tracing::warn!(uid, error, "what it left cannot be removed");
+                }
+                Err(error @ runtime::Error::Fault(_)) => return Err(error.into()),
+                Err(error) => failed = Some(error.into()),
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Lets a runtime remove what nobody shares any more; answers what failed and is tried again.
+    async fn sweep(&self, runtime: &dyn Runtime) -> Result<Option<Error>, Error> {
+        match self.hands.ambient.step("keepsake.sweep", runtime.sweep()).await {
+            Ok(()) => Ok(None),
+            Err(runtime::Error::Terminal(error)) => {
+                tracing::warn!(
+                    runtime = runtime.name(),
+                    error,
+                    "what was shared cannot be removed"
+                );
+                Ok(None)
+            }
+            Err(error @ runtime::Error::Fault(_)) => Err(error.into()),
+            Err(error) => Ok(Some(error.into())),
+        }
     }
 
     /// Says once where the work of an owner lies.
@@ -128,28 +177,12 @@ impl Controller for KeepsakeController {
             return Ok(Next::Done);
         };
         let kept = runtime.keeps().await?;
-        if kept.is_empty() {
-            return Ok(Next::After(LOOK_AGAIN));
-        }
-        let living = self.living().await?;
-        let mut failed: Option<Error> = None;
-        for uid in kept.iter().filter(|uid| !living.contains(*uid)) {
-            let discard = runtime.discard(uid);
-            match self.hands.ambient.step("keepsake.discard", discard).await {
-                Ok(Cleaned::All) => tracing::info!(runtime = key, uid, "removed what it left"),
-                Ok(Cleaned::KeptWork { path, branch }) => {
-                    let text = words_of(&path, branch.as_deref());
-                    failed = self.tell(uid, text).await.err().or(failed);
-                }
-                // One that does not go holds up no other, now or in an hour.
-                Err(runtime::Error::Terminal(error)) => {
-                    tracing::warn!(uid, error, "what it left cannot be removed");
-                }
-                Err(error @ runtime::Error::Fault(_)) => return Err(error.into()),
-                Err(error) => failed = Some(error.into()),
-            }
-        }
-        match failed {
+        let discarded = match kept.is_empty() {
+            true => None,
+            false => self.discard(runtime.as_ref(), &kept).await?,
+        };
+        let swept = self.sweep(runtime.as_ref()).await?;
+        match discarded.or(swept) {
             Some(error) => Err(error),
             None => Ok(Next::After(LOOK_AGAIN)),
         }

@@ -3,8 +3,8 @@
 //! A worktree, a clone or a directory of an agent's own goes once its owner is gone and nothing in
 //! it stands there alone: no change that is not committed, no file that git does not know and was
 //! not told to ignore, no commit that no other branch and no remote has. Doubt counts as work.
-//! With the directory goes all that stands beside it, the branch that was made for it, and the
-//! clone that only its worktree was of.
+//! With the directory goes all that stands beside it, and the branch that was made for it. A clone
+//! that only its worktree was of goes in the same look, or in a later one.
 
 use std::{
     collections::BTreeSet,
@@ -69,29 +69,6 @@ impl LocalRuntime {
         path.map_or(DEFAULT_PATH, |(_, value)| value)
     }
 
-    /// Of whom something is kept.
-    pub(super) fn kept(&self) -> Result<Vec<String>, Error> {
-        let entries = match fs::read_dir(&self.config.work) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(transient)?,
-        };
-        let mut uids = BTreeSet::new();
-        for entry in entries {
-            let name = entry.map_err(transient)?.file_name();
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-            let uid = match name.rsplit_once('.') {
-                Some((uid, ending)) if BESIDE.contains(&ending) => uid,
-                Some(_) => continue,
-                None => name,
-            };
-            // What we could not have made is not ours to remove.
-            if uid != REPOS && safe(uid).is_ok() {
-                uids.insert(uid.to_owned());
-            }
-        }
-        Ok(uids.into_iter().collect())
-    }
-
     /// Removes what is kept of an owner, if nothing in it stands there alone.
     pub(super) async fn discard_places(&self, uid: &str) -> Result<Cleaned, Error> {
         let uid = safe(uid)?;
@@ -139,11 +116,31 @@ impl LocalRuntime {
                 removal::remove(&place).await.map_err(transient)?;
             }
         }
-        if note.is_some() {
-            self.sweep_shared(uid).await?;
-        }
         Ok(Cleaned::All)
     }
+}
+
+/// Of whom something is kept in a directory.
+pub(super) fn kept(work: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(work) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut uids = BTreeSet::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let uid = match name.rsplit_once('.') {
+            Some((uid, ending)) if BESIDE.contains(&ending) => uid,
+            Some(_) => continue,
+            None => name,
+        };
+        // What we could not have made is not ours to remove.
+        if uid != REPOS && safe(uid).is_ok() {
+            uids.insert(uid.to_owned());
+        }
+    }
+    Ok(uids.into_iter().collect())
 }
 
 /// A worktree whose owner is gone.
@@ -211,9 +208,7 @@ impl Tree<'_> {
         if !of.is_dir() {
             return Ok(());
         }
-        let common = self.ask(of, &["rev-parse", "--git-common-dir"]).await.unwrap_or_default();
-        let common = of.join(String::from_utf8_lossy(&common).trim());
-        if common != *of {
+        if let Some(common) = self.common().await {
             let beside = self.path.with_file_name(format!(".tree-{}", self.uid));
             for gone in [self.path, &beside] {
                 worktrees::forget(&common, gone).map_err(transient)?;
@@ -228,26 +223,33 @@ impl Tree<'_> {
         Ok(())
     }
 
+    /// What the repository shares among its worktrees, if git says where that is.
+    async fn common(&self) -> Option<PathBuf> {
+        let of = &self.note.of;
+        let answer = self.ask(of, &["rev-parse", "--git-common-dir"]).await.ok()?;
+        let answer = String::from_utf8_lossy(&answer);
+        // In a bare repository it is `.`, the place itself.
+        let common = Some(answer.trim()).filter(|answer| !answer.is_empty())?;
+        fs::canonicalize(of.join(common)).ok()
+    }
+
     async fn ask(&self, place: &Path, question: &[&str]) -> io::Result<Vec<u8>> {
-        let asks_only = question.first() != Some(&"branch");
-        let mut keep = vec![self.path.to_owned()];
         // Where it lies among the server's data, the repository stays visible.
-        keep.extend(self.common());
+        let repository = worktrees::repository(&self.note.of);
+        let mut keep = vec![self.path.to_owned()];
+        keep.extend(repository.iter().filter(|it| it.is_dir()).cloned());
+        let changes = question.first() == Some(&"branch");
+        let writes: Vec<PathBuf> =
+            repository.into_iter().filter(|it| changes && it.is_dir()).collect();
         let contained = Contained {
             uid: self.uid,
             hide: &self.runtime.config.data,
             workdir: place,
             keep: &keep,
-            read_only: self.sandboxed && asks_only,
+            writes: self.sandboxed.then_some(&writes),
         };
         let mut git =
             self.runtime.reporter.contained(&contained).await.map_err(io::Error::other)?;
         workspace::ask(&mut git, self.runtime.search_path(), question).await
-    }
-
-    /// The repository's own directory.
-    fn common(&self) -> Option<PathBuf> {
-        let of = &self.note.of;
-        of.ancestors().map(|it| it.join(".git")).find(|it| it.is_dir()).or_else(|| Some(of.clone()))
     }
 }

@@ -361,11 +361,16 @@ impl Runtime for LocalRuntime {
     }
 
     async fn keeps(&self) -> Result<Vec<String>, Error> {
-        self.kept()
+        let work = self.config.work.clone();
+        shared::apart(move || keep::kept(&work)).await
     }
 
     async fn discard(&self, owner_uid: &str) -> Result<Cleaned, Error> {
         self.discard_places(owner_uid).await
+    }
+
+    async fn sweep(&self) -> Result<(), Error> {
+        self.sweep_shared().await
     }
 
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {

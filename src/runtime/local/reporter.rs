@@ -36,9 +36,9 @@ pub(super) struct Contained<'a> {
     pub(super) workdir: &'a Path,
     /// What stays visible inside of what is hidden.
     pub(super) keep: &'a [PathBuf],
-    /// Whether it can write nothing, and read no more than this: what an agent in a sandbox planted
-    /// shall get no further than that one did.
-    pub(super) read_only: bool,
+    /// Where it can write, if it can write nowhere else, and read no more than all of this: what an
+    /// agent in a sandbox planted shall get no further than that one did.
+    pub(super) writes: Option<&'a [PathBuf]>,
 }
 
 impl Reporter {
@@ -89,10 +89,11 @@ impl Reporter {
             .arg(argument("--hide=", how.hide))
             .arg(argument("--workdir=", how.workdir))
             .args(how.keep.iter().map(|path| argument("--keep=", path)));
-        if how.read_only {
+        if let Some(writes) = how.writes {
             command
                 .arg(argument("--read=", how.workdir))
                 .args(how.keep.iter().map(|path| argument("--read=", path)))
+                .args(writes.iter().map(|path| argument("--write=", path)))
                 .arg("--sandbox");
         }
         command.arg("--").env(JOB_ID_VARIABLE, how.uid).current_dir(how.workdir);

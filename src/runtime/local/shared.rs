@@ -7,6 +7,7 @@
 //! finds it whole, or makes it anew.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     sync::PoisonError,
@@ -19,18 +20,12 @@ use super::{
     removal,
 };
 
-fn transient(error: io::Error) -> Error {
-    Error::Transient(error.to_string())
-}
-
 impl LocalRuntime {
-    /// Removes the clones that nobody shares any more, after an owner went.
-    pub(super) async fn sweep_shared(&self, uid: &str) -> Result<(), Error> {
-        for path in clones(&self.config.work.join(REPOS)).map_err(transient)? {
-            let used = is_named(&self.config.work, &path).map_err(transient)?
-                || has_worktrees(&path)
-                || self.clone_of(uid, &path, false).holds_work().await?;
-            if !used {
+    /// Removes the clones that nobody shares any more, whenever their last owner went.
+    pub(super) async fn sweep_shared(&self) -> Result<(), Error> {
+        let work = self.config.work.clone();
+        for path in apart(move || unused(&work)).await? {
+            if !self.clone_of(REPOS, &path, false).holds_work().await? {
                 self.remove_shared(path).await?;
             }
         }
@@ -39,18 +34,38 @@ impl LocalRuntime {
 
     async fn remove_shared(&self, path: PathBuf) -> Result<(), Error> {
         let (work, settling) = (self.config.work.clone(), self.settling.clone());
-        let removed = tokio::task::spawn_blocking(move || {
+        apart(move || {
             let held = settling.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_named(&work, &path)? {
+            if Named::by_notes_in(&work)?.has(&path) {
                 return Ok(());
             }
             removal::displace(&path)?;
             drop(held);
             removal::discard_displaced(&path)
         })
-        .await;
-        removed.map_err(io::Error::other).and_then(|removed| removed).map_err(transient)
+        .await
     }
+}
+
+/// Waits for the disk, which is not for the server's workers.
+pub(super) async fn apart<T: Send + 'static>(
+    look: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked
+        .map_err(io::Error::other)
+        .and_then(|looked| looked)
+        .map_err(|error| Error::Transient(error.to_string()))
+}
+
+/// The clones of which neither a note nor git says that somebody uses them.
+fn unused(work: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut clones = clones(&work.join(REPOS))?;
+    if !clones.is_empty() {
+        let named = Named::by_notes_in(work)?;
+        clones.retain(|clone| !named.has(clone) && !has_worktrees(clone));
+    }
+    Ok(clones)
 }
 
 /// The clones in a directory; what a crash left of the removal of one goes.
@@ -73,24 +88,36 @@ fn clones(repos: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(clones)
 }
 
-/// Whether an owner's note names a clone. One that cannot be read may.
-fn is_named(work: &Path, clone: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(work)? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|ending| ending != "tree") {
-            continue;
-        }
-        match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            json => {
-                let note = serde_json::from_slice::<Note>(&json?).ok();
-                if note.is_none_or(|note| note.of == clone) {
-                    return Ok(true);
-                }
+/// What the owners' notes name.
+#[derive(Debug, Default)]
+struct Named {
+    clones: HashSet<PathBuf>,
+    /// Whether there is a note that cannot be read: it may name any clone.
+    is_unclear: bool,
+}
+
+impl Named {
+    fn by_notes_in(work: &Path) -> io::Result<Self> {
+        let mut named = Self::default();
+        for entry in fs::read_dir(work)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|ending| ending != "tree") {
+                continue;
+            }
+            match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                json => match serde_json::from_slice::<Note>(&json?) {
+                    Ok(note) => drop(named.clones.insert(note.of)),
+                    Err(_) => named.is_unclear = true,
+                },
             }
         }
+        Ok(named)
     }
-    Ok(false)
+
+    fn has(&self, clone: &Path) -> bool {
+        self.is_unclear || self.clones.contains(clone)
+    }
 }
 
 /// Whether git knows of a worktree of it.

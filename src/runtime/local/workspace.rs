@@ -56,7 +56,7 @@ impl Clone<'_> {
                 hide: self.data,
                 workdir: self.path,
                 keep: &[],
-                read_only: self.sandboxed,
+                writes: self.sandboxed.then_some(&[]),
             };
             let mut git = self.reporter.contained(&contained).await?;
             match ask(&mut git, self.search_path, question).await {
@@ -80,6 +80,8 @@ pub(super) async fn ask(
         .args(question)
         .env("PATH", search_path)
         .env("GIT_OPTIONAL_LOCKS", "0")
+        // Nor is a remote asked for what is missing: an agent may have said which, and how.
+        .env("GIT_NO_LAZY_FETCH", "1")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()

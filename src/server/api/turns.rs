@@ -47,7 +47,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Said {
-    request_id: String,
+    #[serde(default)]
+    request_id: Option<String>,
     text: String,
     #[serde(default)]
     author: Option<String>,
@@ -66,7 +67,7 @@ struct Asked {
 }
 
 /// `POST /agents/{name}/turns`: queues what somebody says. 201 with the turn; 200 with the same
-/// turn where the same `requestId` came before. Its answer is shown in a conversation only where
+/// turn where the same `requestId` came before; without one, each request is a new turn. Its answer is shown in a conversation only where
 /// one is given.
 pub(super) async fn add(
     Shared(state): Shared<State>,
@@ -81,10 +82,12 @@ pub(super) async fn add(
         ))
     })?;
     check(&said)?;
+    // Whoever names no request cannot ask for it again, and needs none.
+    let request = said.request_id.clone().unwrap_or_else(|| shared.ambient.ids.uid());
     for _ in 0..TRIES {
         let agent = agent(&state, &name).await?;
         // By uid: a new agent of the same name has heard nothing yet.
-        let key = format!("api-turn/{}/{}", agent.metadata.uid, said.request_id);
+        let key = format!("api-turn/{}/{request}", agent.metadata.uid);
         if let Some(receipt) = shared.store.receipt(&key).await? {
             return first_turn(&state, &receipt.effect).await;
         }
@@ -137,10 +140,12 @@ fn queue(
 
 fn check(said: &Said) -> Result<(), Problem> {
     let bad = |message: String| Err(Problem::bad_request(message));
-    if said.request_id.is_empty() {
-        return bad("requestId is empty; draw one, and repeat it with each try".to_owned());
+    if let Some(request) = &said.request_id {
+        if request.is_empty() {
+            return bad("requestId is empty; draw one, and repeat it with each try".to_owned());
+        }
+        check_request_id(request)?;
     }
-    check_request_id(&said.request_id)?;
     if said.text.trim().is_empty() && said.attachments.is_empty() {
         return bad("text is empty; say something".to_owned());
     }
@@ -172,7 +177,8 @@ fn attached_files(state: &State, files: Vec<NamedFile>) -> Result<Vec<Attachment
     let size = |id: &str| state.0.files.get().and_then(|shelf| shelf.size(id));
     attachments(files, size).map_err(|error| match error {
         NotAttached::NotFound(_) => {
-            Problem::new(StatusCode::NOT_FOUND, "NotFound", error.to_string())
+            let message = format!("{error}; upload it first with POST /files");
+            Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
         }
         _ => Problem::bad_request(error.to_string()),
     })

@@ -313,7 +313,12 @@ impl Ingest {
             pending.retain(|approval| approval.state == ApprovalState::Pending);
         }
         let (sprite_uid, agent_uid) = (lane.uid().to_owned(), lane.agent_uid().map(str::to_owned));
-        Ok(Context { sprite_uid, agent_uid, run, now, turns, pending, asked })
+        let asks = |event: &Event| matches!(event.body, EventBody::Approval { .. });
+        let grants = match &agent_uid {
+            Some(agent) if events.iter().any(asks) => self.store.grants(agent).await?,
+            _ => Vec::new(),
+        };
+        Ok(Context { sprite_uid, agent_uid, run, now, turns, pending, asked, grants })
     }
 
     /// What is known of a sprite, read from the store where it must be.

@@ -12,7 +12,7 @@ use sprite_reporter::wire::{Event, EventBody, Exit, ExitReason, TurnOutcome, Usa
 use super::{read::is_artifact, seen::Seen};
 use crate::{
     resource::{Artifact, Cost, ExitStatus, Kind},
-    store::{Approval, ApprovalState, Cursor, Op, Turn, TurnState},
+    store::{Approval, ApprovalState, Cursor, Grant, Op, Turn, TurnState},
 };
 
 /// The version by which the hello that we write for an original sidecar is known.
@@ -37,6 +37,8 @@ pub struct Context {
     pub pending: Vec<Approval>,
     /// The sprite's approvals that have a row, in whatever state: by run and request.
     pub asked: BTreeSet<(u32, String)>,
+    /// What the Agent was allowed once and for all.
+    pub grants: Vec<Grant>,
 }
 
 /// Whether observing an event needs its turn's row.
@@ -111,8 +113,12 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                     resolved: None,
                     created: context.now,
                 };
-                context.pending.push(approval.clone());
-                ops.push(Op::AddApproval(approval));
+                ops.push(Op::AddApproval(approval.clone()));
+                // Nobody is asked what was answered once and for all.
+                match context.grants.iter().find(|grant| grant.covers(&approval)) {
+                    Some(grant) => ops.push(grant.allow(&approval)),
+                    None => context.pending.push(approval),
+                }
             }
             EventBody::ApprovalWithdrawn { request } => {
                 let run = context.run;
@@ -325,6 +331,7 @@ mod tests {
             turns: BTreeMap::new(),
             pending: Vec::new(),
             asked: BTreeSet::new(),
+            grants: Vec::new(),
         }
     }
 
@@ -567,5 +574,45 @@ mod tests {
             })
             .collect();
         assert_eq!(resolved, ["one", "two"]);
+    }
+
+    #[test]
+    fn what_was_allowed_once_and_for_all_never_waits() {
+        let ask = |request: &str, rule: &str| EventBody::Approval {
+            kind: Default::default(),
+            rule: Some(rule.to_owned()),
+            questions: Vec::new(),
+            turn: "t".to_owned(),
+            request: request.to_owned(),
+            tool: "Bash".to_owned(),
+            title: "Bash: touch x".to_owned(),
+            input: Value::Null,
+        };
+        let grant = Grant {
+            id: "g".to_owned(),
+            agent_uid: "a".to_owned(),
+            tool: "Bash".to_owned(),
+            rule: "Bash(touch:*)".to_owned(),
+            by: "ada".to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+        };
+        let known = Context { grants: vec![grant], ..context() };
+        let events = numbered(vec![ask("one", "Bash(touch:*)"), ask("two", "Bash(rm:*)"), exit(0)]);
+        let (_, ops) = observe(&Seen { run: 1, ..Seen::default() }, known, &events);
+        let resolved: Vec<(&str, ApprovalState, &str)> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::ResolveApproval { request, state, by, .. } => {
+                    Some((request.as_str(), *state, by.as_str()))
+                }
+                _ => None,
+            })
+            .collect();
+        let one = ("one", ApprovalState::Allowed, "always (ada)");
+        assert_eq!(resolved[0], one, "in the transaction that holds the question");
+        assert_eq!(
+            (resolved.len(), resolved[1].0, resolved[1].1),
+            (2, "two", ApprovalState::Withdrawn)
+        );
     }
 }

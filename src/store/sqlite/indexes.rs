@@ -56,9 +56,27 @@ async fn what_is_asked_often_is_found_by_an_index_and_sorted_by_none() {
             assert!(found, "{sql}\n{step}");
         }
     }
-    for sql in [trim::OLDEST, trim::FIRST, asked::ORDERS] {
+    for sql in [
+        trim::SPEAKER,
+        trim::OLDEST,
+        trim::FIRST,
+        trim::BODY,
+        trim::DROP,
+        trim::REPLACE,
+        trim::TURN,
+        trim::OWNED,
+        asked::ORDERS,
+    ] {
         for step in steps(&store, sql).await {
             assert!(!step.starts_with("SCAN"), "{sql}\n{step}");
+        }
+    }
+    // All sprites are counted after a start alone, and that by an index.
+    for sql in [asked::LONG, asked::IS_LONG] {
+        for step in steps(&store, sql).await {
+            let reads = step.starts_with("SCAN ") || step.starts_with("SEARCH ");
+            let is_index = step.contains("COVERING INDEX") || step.contains("CONSTANT ROW");
+            assert!(!reads || is_index, "{sql}\n{step}");
         }
     }
     for (sql, index) in [

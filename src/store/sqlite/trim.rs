@@ -2,7 +2,9 @@
 //!
 //! Weighing a sprite's output means reading through it. So the writer counts what it appends, and
 //! only those whose output grew by as much as is worth it are weighed, one after another, each in a
-//! transaction of its own. After a start all are.
+//! transaction of its own. After a start all are, in a walk over their uids; and once more where too
+//! many speak for all to be counted. A walk that was wished for meanwhile begins with the next
+//! compaction, so that each one ends.
 
 use std::collections::HashMap;
 
@@ -26,13 +28,13 @@ const AT_ONCE: usize = 16;
 /// Of so many sprites it is known how much they grew; of more, all are weighed.
 const KNOWN: usize = 10_000;
 
-/// The sprites of which something is kept.
-const SPEAKERS: &str = "SELECT DISTINCT sprite_uid FROM output";
+/// The next sprite of which something is kept, by uid.
+pub(super) const SPEAKER: &str = "SELECT min(sprite_uid) FROM output WHERE sprite_uid > ?1";
 pub(super) const OPEN_TURNS: &str =
     "SELECT body FROM turns WHERE state IN ('Queued', 'Sent', 'Running')";
 pub(super) const OPEN_DELIVERIES: &str = "SELECT body FROM deliveries WHERE done = 0";
-const TURN: &str = "SELECT body FROM turns WHERE id = ?1";
-const OWNED: &str = "SELECT uid FROM objects WHERE kind = 'Sprite' AND owner = ?1";
+pub(super) const TURN: &str = "SELECT body FROM turns WHERE id = ?1";
+pub(super) const OWNED: &str = "SELECT uid FROM objects WHERE kind = 'Sprite' AND owner = ?1";
 /// The stretch in which the newest `?2` bytes of a sprite's output begin. The length of a text is
 /// told without reading it.
 pub(super) const BEGINS: &str = "SELECT run, last FROM \
@@ -43,43 +45,61 @@ pub(super) const BEGINS: &str = "SELECT run, last FROM \
 pub(super) const OLDEST: &str = "SELECT id, run, last, octet_length(body) AS size FROM output \
     WHERE sprite_uid = ?1 AND (run, last) < (?2, ?3) AND (run, last) <= (?4, ?5) \
     ORDER BY run, last LIMIT ?6";
-const BODY: &str = "SELECT body FROM output WHERE id = ?1";
+pub(super) const BODY: &str = "SELECT body FROM output WHERE id = ?1";
 pub(super) const FIRST: &str =
     "SELECT body FROM output WHERE sprite_uid = ?1 AND run = ?2 ORDER BY last LIMIT 1";
-const DROP: &str = "DELETE FROM output WHERE sprite_uid = ?1 AND (run, last) < (?2, ?3)";
-const REPLACE: &str = "UPDATE output SET body = ?2 WHERE id = ?1";
+pub(super) const DROP: &str = "DELETE FROM output WHERE sprite_uid = ?1 AND (run, last) < (?2, ?3)";
+pub(super) const REPLACE: &str = "UPDATE output SET body = ?2 WHERE id = ?1";
 
 /// How much each sprite's output has grown since it was weighed.
-#[derive(Default)]
 pub(super) struct Grown {
-    /// Whether those that spoke before the start are listed.
-    listed: bool,
+    /// Of how many it is known at most.
+    most: usize,
     by: HashMap<String, u64>,
+    /// The last one of a walk over all; none where there is no walk.
+    walk: Option<String>,
+    /// Whether another walk is wished for.
+    again: bool,
+}
+
+impl Default for Grown {
+    fn default() -> Self {
+        Self { most: KNOWN, by: HashMap::new(), walk: Some(String::new()), again: false }
+    }
 }
 
 impl Grown {
     /// Notes what was appended.
     pub(super) fn add(&mut self, sprite_uid: &str, bytes: u64) {
-        if self.by.len() > KNOWN && self.listed {
-            *self = Self::default();
+        if let Some(by) = self.by.get_mut(sprite_uid) {
+            *by = by.saturating_add(bytes);
+            return;
         }
-        match self.by.get_mut(sprite_uid) {
-            Some(by) => *by = by.saturating_add(bytes),
-            None => {
-                self.by.insert(sprite_uid.to_owned(), bytes);
-            }
+        if self.by.len() >= self.most {
+            self.by.clear();
+            self.again = true;
         }
+        self.by.insert(sprite_uid.to_owned(), bytes);
     }
 
-    /// One that is worth to be weighed.
+    /// One that is worth to be weighed, until it was.
     async fn next(&mut self, connection: &mut SqliteConnection) -> Result<Option<String>, Error> {
-        if !self.listed {
-            let uids: Vec<String> =
-                sqlx::query_scalar(SPEAKERS).fetch_all(connection).await.map_err(failed)?;
-            uids.iter().for_each(|uid| self.add(uid, WORTH));
-            self.listed = true;
+        if let Some((uid, _)) = self.by.iter().find(|(_, by)| **by >= WORTH) {
+            return Ok(Some(uid.clone()));
         }
-        Ok(self.by.iter().find(|(_, by)| **by >= WORTH).map(|(uid, _)| uid.clone()))
+        let Some(after) = &self.walk else {
+            self.walk = std::mem::take(&mut self.again).then(String::new);
+            return Ok(None);
+        };
+        let next = sqlx::query_scalar(SPEAKER).bind(after);
+        self.walk = next.fetch_one(&mut *connection).await.map_err(failed)?;
+        match self.walk.clone() {
+            Some(uid) => {
+                self.by.insert(uid.clone(), WORTH);
+                Ok(Some(uid))
+            }
+            None => Box::pin(self.next(connection)).await,
+        }
     }
 }
 
@@ -248,4 +268,41 @@ pub(super) async fn needed(connection: &mut SqliteConnection) -> Result<Needed, 
         sprites.iter().for_each(|uid| need(&mut needed, uid, Cursor::default()));
     }
     Ok(needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
+    use super::*;
+    use crate::{ambient::Ambient, store::sqlite::SqliteStore};
+
+    #[tokio::test]
+    async fn a_compaction_ends_however_many_speak_and_looks_at_all() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(dir.path(), Ambient::real()).await.expect("a store");
+        let options = SqliteConnectOptions::new().filename(dir.path().join("store.db"));
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+        for n in 0..40 {
+            let insert = "INSERT INTO output (sprite_uid, run, last, finished, body) \
+                VALUES (?1, 1, 1, 0, '')";
+            let insert = sqlx::query(insert).bind(format!("sprite-{n:02}"));
+            insert.execute(&mut connection).await.expect("it is kept");
+        }
+        let mut grown = Grown { most: 4, ..Grown::default() };
+        for compaction in 0..3 {
+            let mut steps = 0;
+            let mut walked = grown.walk.is_some();
+            while step(&mut connection, &mut grown, Timestamp::UNIX_EPOCH).await.expect("a step") {
+                // Meanwhile all of them speak.
+                (0..40).for_each(|n| grown.add(&format!("sprite-{n:02}"), 1));
+                walked &= grown.walk.as_deref().is_none_or(|at| at >= "sprite-15");
+                steps += 1;
+                assert!(steps < 10, "compaction {compaction} does not end");
+            }
+            assert!(walked, "all are looked at in the order of their uids");
+            assert!(grown.by.len() <= 4);
+        }
+        store.close().await;
+    }
 }

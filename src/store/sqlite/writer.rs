@@ -10,7 +10,9 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Shared, asked, compact, failed,
+    Shared,
+    asked::{self, Asked},
+    compact, failed,
     load::{self, Missing},
     save,
     trim::{self, Grown},
@@ -53,8 +55,8 @@ pub(super) fn start(
     let (revision, made) = counters;
     let tables = Tables { revision, made, ..Tables::default() };
     let crowd = Crowd::default();
-    let grown = Grown::default();
-    let writer = Writer { options, connection, tables, shared, clock, crowd, grown };
+    let (grown, asked) = (Grown::default(), Asked::default());
+    let writer = Writer { options, connection, tables, shared, clock, crowd, grown, asked };
     tokio::spawn(writer.run(requests));
     sender
 }
@@ -69,6 +71,8 @@ struct Writer {
     crowd: Crowd,
     /// Whose output may have to be trimmed.
     grown: Grown,
+    /// Whose questions and orders may be too many.
+    asked: Asked,
 }
 
 /// Who is about to come: whoever writes all the time comes again once they are answered.
@@ -203,6 +207,11 @@ impl Writer {
         for (uid, bytes) in grown {
             self.grown.add(uid, bytes);
         }
+        for bell in &bells {
+            if let Bell::Approvals(uid) | Bell::Inbox(uid) = bell {
+                self.asked.add(uid);
+            }
+        }
 
         if self.tables.len() > CACHED_ROWS {
             self.forget((self.tables.revision, self.tables.made));
@@ -245,7 +254,9 @@ impl Writer {
             Ok(more) => {
                 let trimmed = trim::step(&mut self.connection, &mut self.grown, now).await;
                 match trimmed.map(|trimmed| trimmed || more) {
-                    Ok(false) => asked::drop_old(&mut self.connection).await.map(|()| false),
+                    Ok(false) => {
+                        asked::drop_old(&mut self.connection, &mut self.asked).await.map(|()| false)
+                    }
                     more => more,
                 }
             }

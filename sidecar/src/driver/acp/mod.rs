@@ -161,8 +161,8 @@ impl Hands {
     fn new(mut child: Child, session: Session, voice: Voice) -> Self {
         Self {
             input: Some(pipes::writer(child.stdin.take())),
-            output: pipes::lines(child.stdout.take()),
-            errors: pipes::lines(child.stderr.take()),
+            output: pipes::lines(child.stdout.take(), Some(&voice)),
+            errors: pipes::lines(child.stderr.take(), None),
             child,
             session,
             voice,

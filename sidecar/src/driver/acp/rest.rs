@@ -5,7 +5,7 @@
 //! a new one of the same id, and only then reads the old one. Within the minute in which the
 //! session was begun both have the same name, and what was said is gone for good. So the
 //! greeting waits until that minute is over, where there is such a file and nowhere else: after a
-//! crash or a changed spec right at the start of a conversation, and never later.
+//! crash, a changed spec, or a sleep and a wake, within the minute in which the conversation began.
 
 use std::{path::PathBuf, time::Duration};
 

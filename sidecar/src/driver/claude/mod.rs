@@ -132,8 +132,8 @@ impl Hands {
     fn new(mut child: Child, session: Session, voice: Voice) -> Self {
         Self {
             input: Some(pipes::writer(child.stdin.take())),
-            output: pipes::lines(child.stdout.take()),
-            errors: pipes::lines(child.stderr.take()),
+            output: pipes::lines(child.stdout.take(), Some(&voice)),
+            errors: pipes::lines(child.stderr.take(), None),
             child,
             session,
             voice,
@@ -174,8 +174,8 @@ impl Hands {
     /// Puts another CLI in the place of the one that has ended.
     fn take(&mut self, mut child: Child) {
         self.input = Some(pipes::writer(child.stdin.take()));
-        self.output = pipes::lines(child.stdout.take());
-        self.errors = pipes::lines(child.stderr.take());
+        self.output = pipes::lines(child.stdout.take(), Some(&self.voice));
+        self.errors = pipes::lines(child.stderr.take(), None);
         self.child = child;
         self.last_words = LastWords::default();
     }

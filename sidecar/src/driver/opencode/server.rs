@@ -113,8 +113,9 @@ impl Server {
     pub(super) fn start(launch: &Launch, terms: Terms) -> std::io::Result<Self> {
         let mut child = process::start(launch)?;
         drop(child.stdin.take());
-        let lines = pipes::lines(child.stdout.take());
-        let errors = pipes::lines(child.stderr.take());
+        // Of neither is more told than the last words.
+        let lines = pipes::lines(child.stdout.take(), None);
+        let errors = pipes::lines(child.stderr.take(), None);
         let (sender, news) = mpsc::channel(NEWS_DEPTH);
         let (wishes, wanted) = mpsc::unbounded_channel();
         let mut talk = JoinSet::new();

@@ -5,7 +5,9 @@
 //!
 //! Around an agent in a sandbox git is careful. What that one wrote could make git run programs:
 //! the settings of its home are not read, no hook is run, and in a repository that lies in nobody's
-//! hands but the agents' git works inside of a sandbox of its own, without the run's secrets.
+//! hands but the agents' git works inside of a sandbox of its own, without the run's secrets, be it
+//! only asked something. Where it is only asked, it fetches nothing either: a repository can say
+//! that what is missing in it comes from a remote, and how that is reached.
 
 use std::{
     ffi::OsString,
@@ -28,6 +30,9 @@ use crate::{
 /// What git is told where an agent in a sandbox could have planted something for it.
 const CAREFUL: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
 
+/// That nobody is there to be asked for a password.
+const UNATTENDED: [&str; 2] = ["GIT_TERMINAL_PROMPT", "0"];
+
 /// Git for one sprite.
 pub(super) struct Git<'a> {
     env: Vec<(OsString, OsString)>,
@@ -47,6 +52,7 @@ impl<'a> Git<'a> {
         let plain = spec.env.iter().filter(|it| !it.secret);
         let mut plain_env: Vec<_> =
             plain.map(|it| (it.name.clone().into(), it.value.clone().into())).collect();
+        plain_env.push(UNATTENDED.map(OsString::from).into());
         let mut env = environment(spec);
         if is_careful {
             for env in [&mut env, &mut plain_env] {
@@ -126,7 +132,8 @@ impl<'a> Git<'a> {
     }
 
     /// As [`Git::run`], and inside of a sandbox where there is one. With the run's secrets only
-    /// where a remote is asked.
+    /// where a remote is asked, and never where there is a sandbox: what runs there may have been
+    /// chosen by another agent.
     pub(super) async fn run_within(
         &self,
         workdir: &Path,
@@ -135,29 +142,33 @@ impl<'a> Git<'a> {
         sandbox: Option<&Sandbox>,
         asks_remote: bool,
     ) -> Result<(), String> {
-        let place = Place { is_told_secrets: asks_remote, ..self.place(keep, sandbox) };
+        let is_told_secrets = asks_remote && sandbox.is_none();
+        let place = Place { is_told_secrets, ..self.place(keep, sandbox) };
         self.git(workdir, args, place, None).await
     }
 
     /// Around what git is run in a place that an agent may have written to.
     fn place(&self, keep: &[PathBuf], sandbox: Option<&Sandbox>) -> Place {
         let enclosure = Enclosure { keep: keep.to_vec(), sandbox: sandbox.cloned() };
-        Place { hide: self.hide.clone(), enclosure, is_told_secrets: sandbox.is_none() }
+        let is_told_secrets = sandbox.is_none();
+        Place { hide: self.hide.clone(), enclosure, is_told_secrets, fetches: true }
     }
 
-    /// Asks git there: its first line; none where it answers no.
+    /// Asks git there, inside of a sandbox where there is one: its first line; none where it
+    /// answers no.
     pub(super) async fn ask(
         &self,
         workdir: &Path,
         args: &[&str],
+        sandbox: Option<&Sandbox>,
     ) -> Result<Option<String>, String> {
         let args = args.iter().map(OsString::from).collect();
-        let (line, _) = self.quietly(workdir, args, &[], None).await?;
+        let (line, _) = self.quietly(workdir, args, &[], sandbox).await?;
         Ok(line)
     }
 
-    /// Runs git there without a line of the run; answers its first line, if it did what it was to
-    /// do, and its last word if not.
+    /// Runs git there without a line of the run, without secrets, and without a way to a remote;
+    /// answers its first line, if it did what it was to do, and its last word if not.
     pub(super) async fn quietly(
         &self,
         workdir: &Path,
@@ -165,7 +176,9 @@ impl<'a> Git<'a> {
         keep: &[PathBuf],
         sandbox: Option<&Sandbox>,
     ) -> Result<(Option<String>, Option<String>), String> {
-        let mut child = self.start(workdir, args, self.place(keep, sandbox))?;
+        let place = self.place(keep, sandbox);
+        let place = Place { is_told_secrets: false, fetches: false, ..place };
+        let mut child = self.start(workdir, args, place)?;
         drop(child.stdin.take());
         let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
         let line = String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned);
@@ -179,11 +192,14 @@ impl<'a> Git<'a> {
 
     fn start(&self, workdir: &Path, args: Vec<OsString>, place: Place) -> Result<Child, String> {
         let careful = CAREFUL.iter().filter(|_| self.is_careful).map(OsString::from);
-        let env = if place.is_told_secrets { &self.env } else { &self.plain_env };
+        let mut env = if place.is_told_secrets { &self.env } else { &self.plain_env }.clone();
+        if !place.fetches {
+            env.push(("GIT_NO_LAZY_FETCH".into(), "1".into()));
+        }
         let launch = Launch {
             program: "git".into(),
             args: careful.chain(args).collect(),
-            env: env.clone(),
+            env,
             workdir: PathBuf::from(workdir),
             hide: place.hide,
         };
@@ -232,12 +248,15 @@ struct Place {
     hide: Vec<PathBuf>,
     enclosure: Enclosure,
     is_told_secrets: bool,
+    /// Whether git may fetch what it finds missing.
+    fetches: bool,
 }
 
 impl Place {
     /// Nothing: nobody's hand was there.
     fn new_clone() -> Self {
-        Self { hide: Vec::new(), enclosure: Enclosure::default(), is_told_secrets: true }
+        let enclosure = Enclosure::default();
+        Self { hide: Vec::new(), enclosure, is_told_secrets: true, fetches: true }
     }
 }
 
@@ -258,7 +277,7 @@ fn environment(spec: &RunSpec) -> Vec<(OsString, OsString)> {
         |name: &str| spec.env.iter().rev().find(|it| it.name == name).map(|it| it.value.as_str());
     let mut env: Vec<(OsString, OsString)> =
         spec.env.iter().map(|it| (it.name.clone().into(), it.value.clone().into())).collect();
-    env.push(("GIT_TERMINAL_PROMPT".into(), "0".into()));
+    env.push(UNATTENDED.map(OsString::from).into());
     if let Some(token) =
         value("GH_TOKEN").or_else(|| value("GITHUB_TOKEN")).filter(|it| !it.is_empty())
     {

@@ -42,6 +42,11 @@ pub(super) async fn prepare(spec: &RunSpec, voice: &Voice) -> Result<(), String>
             .map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
         keep.push(place);
     }
+    let unkept = |why| format!("isolation: sandbox cannot be kept here: {why}");
+    if spec.sandbox.is_some() {
+        // Git is kept in one as well.
+        process::can_enclose().map_err(unkept)?;
+    }
     let git = Git::of(spec, voice);
     let repository = match &spec.worktree {
         Some(tree) => Some(tree::prepare(&git, spec, tree).await?),
@@ -57,8 +62,7 @@ pub(super) async fn prepare(spec: &RunSpec, voice: &Voice) -> Result<(), String>
         .map(|sandbox| sandbox::around(spec, sandbox, repository.as_ref()))
         .transpose()?;
     keep.extend(spec.sandbox.iter().map(|sandbox| PathBuf::from(&sandbox.home)));
-    process::enclose(Enclosure { keep, sandbox })
-        .map_err(|why| format!("isolation: sandbox cannot be kept here: {why}"))
+    process::enclose(Enclosure { keep, sandbox }).map_err(unkept)
 }
 
 /// A plain directory, or a clone.

@@ -44,7 +44,7 @@ pub(super) async fn prepare(
         let of = of.display();
         return Err(format!("the work directory {of} is missing; make it, or name another"));
     }
-    if git.ask(of, &["rev-parse", "--git-common-dir"]).await?.is_none() {
+    if ask(git, spec, of, &["rev-parse", "--git-common-dir"]).await?.is_none() {
         let of = of.display();
         return Err(format!(
             "{of} is in no git repository, and a worktree needs one; run `git init` and commit \
@@ -66,13 +66,24 @@ fn around(spec: &RunSpec, of: &Path, write: &[PathBuf]) -> Option<Sandbox> {
         return None;
     }
     let mut read: Vec<PathBuf> = sandbox.read.iter().map(PathBuf::from).collect();
+    read.extend(worktrees::repository(&place));
     read.push(place);
     Some(Sandbox { write: write.to_vec(), read })
 }
 
-/// Where the repository is that a directory is in, of which git is only asked.
-async fn common(git: &Git<'_>, of: &Path) -> Result<Option<PathBuf>, String> {
-    let common = git.ask(of, &["rev-parse", "--git-common-dir"]).await?;
+/// Asks git there, kept in as where it works.
+async fn ask(
+    git: &Git<'_>,
+    spec: &RunSpec,
+    of: &Path,
+    question: &[&str],
+) -> Result<Option<String>, String> {
+    git.ask(of, question, around(spec, of, &[]).as_ref()).await
+}
+
+/// Where the repository is that a directory is in.
+async fn common(git: &Git<'_>, spec: &RunSpec, of: &Path) -> Result<Option<PathBuf>, String> {
+    let common = ask(git, spec, of, &["rev-parse", "--git-common-dir"]).await?;
     Ok(common.and_then(|common| fs::canonicalize(of.join(common)).ok()))
 }
 
@@ -87,7 +98,7 @@ async fn source(git: &Git<'_>, spec: &RunSpec, of: &Path, repo: &RepoSpec) -> Re
         }
     }
     let fetch = ["fetch", "--prune", "origin"].iter().map(OsString::from).collect();
-    let write: Vec<PathBuf> = common(git, of).await?.into_iter().collect();
+    let write: Vec<PathBuf> = common(git, spec, of).await?.into_iter().collect();
     let sandbox = around(spec, of, &write);
     let mend = match &sandbox {
         Some(_) => {
@@ -132,7 +143,7 @@ async fn add(
         _ => {}
     }
     let arguments = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-    let mut write: Vec<PathBuf> = common(git, of).await?.into_iter().collect();
+    let mut write: Vec<PathBuf> = common(git, spec, of).await?.into_iter().collect();
     // What a crash left in git's notes of this very worktree.
     for common in &write {
         for gone in [place, &beside] {
@@ -141,11 +152,12 @@ async fn add(
     }
     let mut words = arguments(&["worktree", "add", "--quiet"]);
     let branch = format!("refs/heads/{}", tree.branch);
-    let known = git.ask(of, &["rev-parse", "--verify", "--quiet", &branch]).await?.is_some();
+    let question = ["rev-parse", "--verify", "--quiet", &branch];
+    let known = ask(git, spec, of, &question).await?.is_some();
     if known {
         words.extend([beside.clone().into(), tree.branch.clone().into()]);
     } else {
-        let base = base(git, of, spec.repo.as_ref()).await.map_err(failed)?;
+        let base = base(git, spec, of).await.map_err(failed)?;
         words.extend(arguments(&["--no-track", "-b", &tree.branch]));
         words.extend([beside.clone().into(), base.into()]);
     }
@@ -160,7 +172,8 @@ async fn add(
 }
 
 /// The commit that a new branch begins at.
-async fn base(git: &Git<'_>, of: &Path, repo: Option<&RepoSpec>) -> Result<String, String> {
+async fn base(git: &Git<'_>, spec: &RunSpec, of: &Path) -> Result<String, String> {
+    let repo = spec.repo.as_ref();
     let candidates = match repo {
         Some(RepoSpec { branch: Some(branch), .. }) => {
             vec![format!("refs/remotes/origin/{branch}"), format!("refs/heads/{branch}")]
@@ -170,7 +183,8 @@ async fn base(git: &Git<'_>, of: &Path, repo: Option<&RepoSpec>) -> Result<Strin
     };
     for candidate in &candidates {
         let commit = format!("{candidate}^{{commit}}");
-        if git.ask(of, &["rev-parse", "--verify", "--quiet", &commit]).await?.is_some() {
+        let question = ["rev-parse", "--verify", "--quiet", &commit];
+        if ask(git, spec, of, &question).await?.is_some() {
             return Ok(candidate.clone());
         }
     }
@@ -194,7 +208,7 @@ async fn repository(
         let place = place.display();
         format!("{place} is a worktree {why}; move it away, and it is made anew")
     };
-    let common = common(git, of).await?.ok_or_else(|| lost("whose repository is gone"))?;
+    let common = common(git, spec, of).await?.ok_or_else(|| lost("whose repository is gone"))?;
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     let beside = place.with_file_name(format!(".tree-{name}"));
     let own = match (notes(&common, place).as_slice(), notes(&common, &beside).as_slice()) {

@@ -28,8 +28,9 @@ pub(super) fn purse(agent: &Agent, sums: &TurnSums) -> Purse {
     {
         let more = turns.max(1).saturating_mul(2);
         return Purse::Spent(format!(
-            "the budget of {turns} turns is spent; raise it with /od-set {name} \
-             budget.turns={more}"
+            "the budget of {turns} {} is spent; raise it with {}",
+            if turns == 1 { "turn" } else { "turns" },
+            mend(name, &format!("budget.turns={more}"))
         ));
     }
     let Some(limit) = micro_usd(budget) else { return Purse::Open };
@@ -41,10 +42,16 @@ pub(super) fn purse(agent: &Agent, sums: &TurnSums) -> Purse {
             let more = format!("{}.{:06}", more / 1_000_000, more % 1_000_000);
             let more = more.trim_end_matches('0').trim_end_matches('.');
             Purse::Spent(format!(
-                "the budget of ${usd} is spent; raise it with /od-set {name} budget.usd={more}"
+                "the budget of ${usd} is spent; raise it with {}",
+                mend(name, &format!("budget.usd={more}"))
             ))
         }
     }
+}
+
+/// The command that sets a field, at the command line and in chat.
+fn mend(name: &str, field: &str) -> String {
+    format!("open-dispatch set {name} {field} (in chat: /od-set {name} {field})")
 }
 
 /// The limit in money, in millionths of a US dollar.
@@ -82,19 +89,19 @@ mod tests {
         assert_eq!(stands(serde_json::json!({}), 1_000, 1 << 40), Purse::Open);
         assert_eq!(stands(serde_json::json!({"usd": 5}), 9, 4_999_999), Purse::Left(1));
         assert_eq!(stands(serde_json::json!({"turns": 2}), 1, 1 << 40), Purse::Open);
-        let text = "the budget of $5 is spent; raise it with /od-set bot budget.usd=10";
+        let text = "the budget of $5 is spent; raise it with open-dispatch set bot budget.usd=10 (in chat: /od-set bot budget.usd=10)";
         assert_eq!(stands(serde_json::json!({"usd": 5}), 9, 5_000_000), spent(text));
-        let text = "the budget of $0.75 is spent; raise it with /od-set bot budget.usd=1.5";
+        let text = "the budget of $0.75 is spent; raise it with open-dispatch set bot budget.usd=1.5 (in chat: /od-set bot budget.usd=1.5)";
         assert_eq!(stands(serde_json::json!({"usd": 0.75}), 9, 750_001), spent(text));
-        let text = "the budget of 2 turns is spent; raise it with /od-set bot budget.turns=4";
+        let text = "the budget of 2 turns is spent; raise it with open-dispatch set bot budget.turns=4 (in chat: /od-set bot budget.turns=4)";
         assert_eq!(stands(serde_json::json!({"turns": 2, "usd": 5}), 2, 0), spent(text));
     }
 
     #[test]
     fn a_budget_of_nothing_is_spent_from_the_start_and_its_mend_is_more() {
-        let text = "the budget of $0 is spent; raise it with /od-set bot budget.usd=1";
+        let text = "the budget of $0 is spent; raise it with open-dispatch set bot budget.usd=1 (in chat: /od-set bot budget.usd=1)";
         assert_eq!(stands(serde_json::json!({"usd": 0}), 0, 0), spent(text));
-        let text = "the budget of 0 turns is spent; raise it with /od-set bot budget.turns=2";
+        let text = "the budget of 0 turns is spent; raise it with open-dispatch set bot budget.turns=2 (in chat: /od-set bot budget.turns=2)";
         assert_eq!(stands(serde_json::json!({"turns": 0}), 0, 0), spent(text));
     }
 }

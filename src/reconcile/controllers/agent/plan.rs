@@ -148,7 +148,9 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         None => match pause_until(sprites, current, now) {
             Some((until, why)) if until > now => {
                 plan.again = Some(until);
-                Stand::BackingOff(why)
+                // Up to the second: who reads it waits for it.
+                let at = until.strftime("%H:%M:%S");
+                Stand::BackingOff(format!("{why}; tried again at {at} UTC"))
             }
             _ if !comes && was_abandoned(sprites, current) => Stand::Resting,
             _ => Stand::Creating,
@@ -374,8 +376,9 @@ fn pause_until(
         Some(exit) => format!("its sprite ended by itself: {:?}", exit.reason),
         None => "its sprite was lost".to_owned(),
     };
-    // An end that is still to come is one before the clock was set back: nobody waits for that.
-    let since = over_since(last).filter(|since| *since <= now)?;
+    // A clock that was set back must not make anybody wait until it has caught up, and a pause is
+    // one all the same.
+    let since = over_since(last)?.min(now);
     Some((later(since, pause), why))
 }
 

@@ -294,8 +294,9 @@ fn a_sprite_that_ends_by_itself_is_replaced_after_a_pause_that_grows() {
         world.over(ExitReason::Failed, "no such model");
         assert_eq!(world.phase(), "Failing");
         let stalled = world.agent().status.conditions.get(words::STALLED).expect("told").clone();
-        assert_eq!(stalled.message, "no such model");
         let again = world.plan().again.expect("it waits");
+        let at = again.strftime("%H:%M:%S");
+        assert_eq!(stalled.message, format!("no such model; tried again at {at} UTC"));
         pauses.push(crate::ambient::between(world.now, again).as_secs());
         world.now = again;
         world.settle();

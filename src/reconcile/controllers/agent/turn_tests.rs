@@ -351,7 +351,10 @@ fn a_spent_budget_keeps_turns_waiting_until_it_is_raised() {
     world.say("b");
     assert_eq!((world.states(), world.phase()), (vec![Succeeded, Queued], "Idle".to_owned()));
     let spent = world.agent().status.conditions.get(words::BUDGET_SPENT).expect("told").clone();
-    assert_eq!(spent.message, "the budget of $1 is spent; raise it with /od-set bot budget.usd=2");
+    assert_eq!(
+        spent.message,
+        "the budget of $1 is spent; raise it with open-dispatch set bot budget.usd=2 (in chat: /od-set bot budget.usd=2)"
+    );
     world.pass(3600);
     world.asleep();
     assert_eq!(world.phase(), "Asleep", "what may not begin wakes nobody");
@@ -365,10 +368,13 @@ fn a_spent_budget_keeps_turns_waiting_until_it_is_raised() {
 }
 
 impl World {
-    /// The wall clock is set back by an hour.
+    /// The wall clock is set back by an hour, and the Sprites' controller hears of it.
     fn set_back(&mut self) {
         let hour = jiff::SignedDuration::from_hours(1);
         self.now = self.now.checked_sub(hour).expect("a time");
+        for sprite in &mut self.sprites {
+            sprite.status.conditions.not_after(self.now);
+        }
         self.settle();
     }
 }
@@ -415,7 +421,7 @@ fn one_that_is_idle_while_the_clock_is_set_back_does_not_wait_until_it_has_caugh
 }
 
 #[test]
-fn a_clock_that_is_set_back_makes_no_pause_longer() {
+fn a_clock_that_is_set_back_makes_a_pause_begin_anew_and_no_longer() {
     let mut world = ready();
     world.say("a");
     world.over(ExitReason::ReporterLost, "");
@@ -427,7 +433,14 @@ fn a_clock_that_is_set_back_makes_no_pause_longer() {
         world.settle();
     }
     assert!(!lives(&world), "it waits");
+    // Before the Sprites' controller hears of it, too, it is a pause like any other.
+    let wait = between(world.now, world.plan().again.expect("a time"));
+    world.now = world.now.checked_sub(jiff::SignedDuration::from_hours(1)).expect("a time");
+    assert_eq!(world.plan().again, Some(later(world.now, wait)));
+    world.now = world.now.checked_add(jiff::SignedDuration::from_hours(1)).expect("a time");
     world.set_back();
+    assert!(!lives(&world), "it waits");
+    world.pass(wait.as_secs() + 1);
     assert!(lives(&world), "what is said of a time to come holds nobody up");
 }
 

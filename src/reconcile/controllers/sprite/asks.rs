@@ -3,7 +3,8 @@
 //! Whoever answers resolves a row of the ledger and does no more. Here each row that was
 //! resolved while its run lives becomes one order in the inbox; a row that nobody answers is
 //! resolved as expired, which is a no; and one whose run has ended is withdrawn. What somebody
-//! allowed the Agent once and for all is allowed here, each time anew, as long as the grant stands.
+//! allowed the Agent once and for all is allowed as soon as it is asked, each time anew, as long as
+//! the grant stands; here it is allowed where the grant came while it waited.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,8 +68,8 @@ pub(super) fn asks(
             let limit = later(approval.created, EXPIRY);
             if over {
                 asks.resolutions.push(resolve(approval, ApprovalState::Withdrawn));
-            } else if let Some(grant) = grants.iter().find(|grant| covers(grant, approval)) {
-                asks.resolutions.push(allow(approval, grant));
+            } else if let Some(grant) = grants.iter().find(|grant| grant.covers(approval)) {
+                asks.resolutions.push(grant.allow(approval));
             } else if now >= limit {
                 asks.resolutions.push(resolve(approval, ApprovalState::Expired));
             } else {
@@ -118,13 +119,6 @@ fn is_jobs(sprite: &Sprite) -> bool {
     sprite.metadata.controller().is_none_or(|owner| owner.kind != Kind::Agent)
 }
 
-/// Whether a grant allows what is asked for: the same tool, by the same rule.
-fn covers(grant: &Grant, approval: &Approval) -> bool {
-    approval.kind == ApprovalKind::Tool
-        && approval.tool == grant.tool
-        && approval.rule.as_ref() == Some(&grant.rule)
-}
-
 /// What an approval is about, in one short line.
 fn told(approval: &Approval) -> String {
     const LENGTH: usize = 200;
@@ -141,19 +135,6 @@ fn told(approval: &Approval) -> String {
         line.push('…');
     }
     line
-}
-
-/// The answer that a grant gives.
-fn allow(approval: &Approval, grant: &Grant) -> Op {
-    Op::ResolveApproval {
-        sprite_uid: approval.sprite_uid.clone(),
-        run: approval.run,
-        request: approval.request.clone(),
-        state: ApprovalState::Allowed,
-        by: format!("always ({})", grant.by),
-        message: String::new(),
-        answers: BTreeMap::new(),
-    }
 }
 
 fn resolve(approval: &Approval, state: ApprovalState) -> Op {
