@@ -242,6 +242,7 @@ impl Slack {
             user: heard.user,
             text,
             attachments,
+            context: Vec::new(),
             via: heard.via,
             handle,
         }

@@ -106,6 +106,7 @@ fn incoming(activity: &Activity, id: &str, text: &str, via: Via) -> Incoming {
         user,
         text: text.to_owned(),
         attachments: Vec::new(),
+        context: Vec::new(),
         via,
         // What is not a message cannot be replied to.
         handle: (via != Via::Pressed).then(|| id.to_owned()),
