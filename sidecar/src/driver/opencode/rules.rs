@@ -171,12 +171,12 @@ fn as_the_mode_has_it(ours: &[Rule], rule: &Rule) -> Vec<Rule> {
     if is_open(&rule.name) || !ours.iter().all(is_plain) {
         return vec![asks];
     }
-    let of_this = ours.iter().filter(|our| our.name == "*" || our.name == rule.name);
+    let mut of_this = ours.iter().filter(|our| our.name == "*" || our.name == rule.name);
     if rule.pattern == "*" {
         let named = of_this.map(|our| Rule { name: rule.name.clone(), ..our.clone() });
         return std::iter::once(asks.clone()).chain(named).collect();
     }
-    match of_this.last() {
+    match of_this.next_back() {
         Some(last) if last.pattern == "*" => vec![Rule { action: last.action, ..asks }],
         _ => vec![asks],
     }
