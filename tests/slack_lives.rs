@@ -30,8 +30,9 @@ fn world(fake: &FakeSlack) -> World {
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::create_dir(world.data()).unwrap();
     std::fs::set_permissions(world.data(), mode(0o700)).unwrap();
+    let admins = ("OPEN_DISPATCH_ADMINS".to_owned(), "slack:UADA".to_owned());
     let lines: Vec<String> =
-        fake.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        fake.env().into_iter().chain([admins]).map(|(name, value)| format!("{name}={value}")).collect();
     let path = world.data().join(".env");
     std::fs::write(&path, lines.join("\n")).unwrap();
     std::fs::set_permissions(&path, mode(0o600)).unwrap();
