@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "slack/presses.rs"]
+mod presses;
 #[path = "support/slack/mod.rs"]
 mod slack;
 #[expect(dead_code, reason = "the suite of all platforms uses it")]
 #[path = "support/stage_of_chat.rs"]
 mod stage_of_chat;
+#[path = "slack/threads.rs"]
+mod threads;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -22,7 +25,7 @@ use open_dispatch::{
     store::{Conversation, DeliveryState},
 };
 use serde_json::json;
-use slack::{FakeSlack, buttons, ours, rig::Rig};
+use slack::{FakeSlack, buttons, ours, rig, rig::Rig};
 use tokio::io::AsyncReadExt as _;
 
 fn place(channel: &str, thread: Option<&str>) -> Conversation {
@@ -78,7 +81,7 @@ async fn a_mention_is_one_line_though_slack_tells_of_it_twice() {
     rig.fake.until_taken(&said, 2).await;
     until_said(&rig, "C1", 1).await;
     let told = texts(&rig, "C1");
-    assert!(told.len() == 1 && told[0].contains("ada on slack"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("You are ada (slack:UADA)"), "{told:?}");
 }
 
 #[tokio::test]
@@ -186,6 +189,21 @@ async fn sockets_that_go_silent_are_replaced() {
     rig.fake.until("they are dialled anew", |world| world.dials.len() >= before + 2).await;
     rig.fake.until_taken(&said, 1).await;
     assert_eq!(rig.turns(&agent).await.len(), 1);
+}
+
+#[tokio::test]
+async fn while_one_socket_is_silent_the_other_one_hears() {
+    let rig = Rig::new().await;
+    let agent = rig.agent("C1").await;
+    rig.fake.world().sockets.mute_one();
+    // Of four, half go to the silent one first, and come again.
+    for n in 0..4 {
+        let said = rig.fake.says("UADA", "C1", &n.to_string());
+        rig.fake.until_taken(&said, 1).await;
+    }
+    assert_eq!(rig.until_hearing(|it| *it == Hearing::Yes).await, Hearing::Yes);
+    let told: Vec<String> = rig.turns(&agent).await.into_iter().map(|turn| turn.text).collect();
+    assert_eq!(told, ["0", "1", "2", "3"]);
 }
 
 #[tokio::test]
@@ -414,8 +432,31 @@ async fn a_file_of_ours_is_shown_in_the_thread_once_though_the_answer_is_lost() 
     let told = rig.fake.ours("C1");
     assert_eq!((told.len(), &told[0].ts, &told[0].thread), (1, &ts, &Some(thread)));
     let files = rig.fake.world().files.clone();
-    let file = &files[&told[0].files[0]];
-    assert_eq!((file.name.as_str(), file.bytes.as_slice()), ("out.log", b"all of it".as_slice()));
+    let shown = &files[&told[0].files[0]];
+    let seen = (shown.title.as_str(), shown.bytes.as_slice());
+    assert_eq!(seen, ("out.log", b"all of it".as_slice()));
+    assert!(shown.name.starts_with("out-") && shown.name.ends_with(".log"), "{}", shown.name);
+}
+
+#[tokio::test]
+async fn a_file_that_was_shared_before_a_crash_is_found_again() {
+    let rig = Rig::new().await;
+    let thread = root(&rig, "C1");
+    let file = Upload { name: "out.log".into(), bytes: Bytes::from_static(b"all of it") };
+    for conversation in [place("C1", None), place("C1", Some(&thread))] {
+        let nonce = nonce(1);
+        let post = Post { conversation: &conversation, reply_to: None, text: "", nonce: &nonce };
+        let look = rig.slack.find(&conversation, &nonce);
+        assert_eq!(look.await.unwrap(), None, "nothing is there yet");
+        let ts = rig.slack.upload(&post, &file).await.unwrap();
+        // Others share files of the same name.
+        for _ in 0..4 {
+            let thread = conversation.thread.as_deref();
+            rig.fake.write_with_file("UBOB", "C1", thread, "mine", "out.log", b"other");
+        }
+        let found = rig.slack.find(&conversation, &nonce).await.unwrap();
+        assert_eq!(found, Some(ts), "{conversation:?}");
+    }
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn a_line_that_was_not_acknowledged_when_the_server_died_comes_to_the_next
     let said = fake.commands("UADA", "C1", "/od-whoami");
     world.serve(&[]);
     fake.until_taken(&said, 1).await;
-    fake.until("it is answered", |world| text(&ours(world, "C1")).contains("uada on slack")).await;
+    fake.until("it is answered", |world| text(&ours(world, "C1")).contains("(slack:UADA) on slack")).await;
     assert_eq!(fake.ours("C1").len(), 1);
 }
 
@@ -115,7 +115,7 @@ async fn no_secret_of_slacks_stands_in_the_log() {
     let server = serve();
     fake.until_connected(2).await;
     fake.say("UADA", "C1", "/od-whoami").await;
-    fake.until("it is answered", |world| text(&ours(world, "C1")).contains("uada on slack")).await;
+    fake.until("it is answered", |world| text(&ours(world, "C1")).contains("(slack:UADA) on slack")).await;
     drop(server);
     let log = std::fs::read_to_string(&path).unwrap();
     assert!(log.contains("TRACE hyper_util"), "nothing much is logged: {log}");

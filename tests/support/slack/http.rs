@@ -70,8 +70,12 @@ async fn call(
     let answer = answer(&shared, &method, &token(&headers), &arguments);
     let status = answer.status().as_u16();
     let at = shared.clock.elapsed();
+    let is_stuck = shared.world().faults.stuck.contains(&method);
     shared.world().calls.push(Call { method, body: arguments, at, status });
     shared.tell();
+    if is_stuck {
+        std::future::pending::<()>().await;
+    }
     answer
 }
 

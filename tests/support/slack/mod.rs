@@ -12,7 +12,7 @@ mod socket;
 mod stage;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -87,6 +87,8 @@ pub struct Faults {
     pub ambiguous: HashMap<String, u32>,
     /// For a channel, the word that refuses every call.
     pub refused: HashMap<String, &'static str>,
+    /// Methods that never answer.
+    pub stuck: HashSet<String>,
     /// The word that refuses the bot's token.
     pub bot_refused: Option<&'static str>,
     /// Sockets that are opened get this as their first frame behind `hello`.
@@ -332,6 +334,19 @@ impl FakeSlack {
         let message = self.message(channel, ts).expect("there is no such message");
         let buttons = buttons(&message);
         let (_, button) = buttons.iter().find(|(it, _)| it == label).expect("no such button");
+        self.presses_as_seen(who, channel, ts, button, times)
+    }
+
+    /// The same with a button that their screen shows, whatever stands there by now.
+    pub fn presses_as_seen(
+        &self,
+        who: &str,
+        channel: &str,
+        ts: &str,
+        button: &Value,
+        times: u32,
+    ) -> String {
+        let message = self.message(channel, ts).expect("there is no such message");
         let at = self.shared.ts();
         let payload = json!({
             "type": "block_actions", "team": { "id": "T1", "domain": "fake" },
