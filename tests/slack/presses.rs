@@ -75,7 +75,7 @@ async fn whoever_presses_and_may_not_is_told_and_nothing_happens() {
     let stranger = told(&rig, "UEVE", 1).await;
     assert!(stranger.contains(&code), "{stranger}");
     let viewer = told(&rig, "UVIC", 1).await;
-    assert!(viewer.contains("/od-pick") && viewer.contains("slack:UADA"), "{viewer}");
+    assert!(viewer.contains("You are a viewer here") && viewer.contains("slack:UADA"), "{viewer}");
     assert_eq!(super::buttons(&rig.fake.message("C1", &ts).unwrap()), buttons, "they stay");
 }
 
@@ -121,6 +121,5 @@ async fn a_press_that_comes_too_late_is_told_so() {
     let pressed = rig.fake.presses_as_seen("UBOB", "C1", &ts, &button, 3);
     rig.fake.until_taken(&pressed, 3).await;
     let late = told(&rig, "UBOB", 1).await;
-    assert!(late.contains("bot") && late.contains("web"), "{late}");
     insta::assert_snapshot!(late);
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::{
-    pause, rig::Rig, root,
+    pause,
+    rig::Rig,
+    root,
     slack::{self, mention},
     until_said,
 };
@@ -145,7 +147,8 @@ async fn a_file_of_which_only_the_name_is_told_is_looked_up() {
     let agent = rig.agent("C1").await;
     let mut message = rig.fake.write_with_file("UADA", "C1", None, "look", "a.txt", b"it");
     let id = message["files"][0]["id"].clone();
-    message["files"] = json!([{ "id": id, "mode": "file_access", "file_access": "check_file_info" }]);
+    message["files"] =
+        json!([{ "id": id, "mode": "file_access", "file_access": "check_file_info" }]);
     let said = rig.fake.event(message, 1);
     rig.fake.until_taken(&said, 1).await;
     let turn = rig.turns(&agent).await.remove(0);

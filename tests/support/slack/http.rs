@@ -258,10 +258,10 @@ fn history(world: &World, arguments: &Value) -> Response {
     let thread = arguments["ts"].as_str();
     let oldest = arguments["oldest"].as_str().unwrap_or_default();
     let latest = arguments["latest"].as_str().unwrap_or("9999999999");
-    let inclusive = arguments["inclusive"] == json!("true") || arguments["inclusive"] == json!(true);
-    let within = |ts: &str| {
-        (ts > oldest && ts < latest) || (inclusive && (ts == oldest || ts == latest))
-    };
+    let inclusive =
+        arguments["inclusive"] == json!("true") || arguments["inclusive"] == json!(true);
+    let within =
+        |ts: &str| (ts > oldest && ts < latest) || (inclusive && (ts == oldest || ts == latest));
     let messages = world.channels.get(channel).cloned().unwrap_or_default();
     let all = arguments["include_all_metadata"] == json!("true")
         || arguments["include_all_metadata"] == json!(true);
@@ -271,8 +271,7 @@ fn history(world: &World, arguments: &Value) -> Response {
         .filter(|message| match thread {
             // The first of a thread comes whatever is asked for.
             Some(ts) => {
-                message.ts == ts
-                    || (message.thread.as_deref() == Some(ts) && within(&message.ts))
+                message.ts == ts || (message.thread.as_deref() == Some(ts) && within(&message.ts))
             }
             None => message.thread.is_none() && within(&message.ts),
         })
