@@ -71,7 +71,7 @@ async fn an_event_that_comes_three_times_is_one_turn() {
     let turns = rig.turns(&agent).await;
     assert_eq!(turns.len(), 1);
     assert_eq!((turns[0].text.as_str(), turns[0].author.as_str()), ("hello", "ada"));
-    assert!(!rig.fake.calls("apps.connections.open").is_empty(), "the fake was asked");
+    assert!(!rig.fake.calls_of("apps.connections.open").is_empty(), "the fake was asked");
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn a_workspace_that_limits_dialling_is_left_alone_as_long_as_it_asks() {
     fake.world().faults.limited.insert("apps.connections.open".into(), (1, 3));
     let rig = Rig::deaf(fake).await;
     rig.until_hearing(|it| *it == Hearing::Yes).await;
-    let calls = rig.fake.calls("apps.connections.open");
+    let calls = rig.fake.calls_of("apps.connections.open");
     assert!(calls[1].at - calls[0].at >= Duration::from_secs(3), "{calls:?}");
 }
 
@@ -288,10 +288,10 @@ async fn a_post_whose_answer_was_lost_is_found_and_not_posted_again() {
         rig.fake.write("UBOB", "C1", Some(&thread), "chatter");
     }
     until_said(&rig, "C1", 1).await;
-    assert_eq!(rig.fake.calls("chat.postMessage").len(), 1);
+    assert_eq!(rig.fake.calls_of("chat.postMessage").len(), 1);
     let told = rig.fake.ours("C1");
     assert_eq!((told.len(), told[0].thread.clone()), (1, Some(thread)));
-    assert!(!rig.fake.calls("conversations.replies").is_empty());
+    assert!(!rig.fake.calls_of("conversations.replies").is_empty());
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn a_post_that_was_lost_for_good_is_posted_again() {
         .await;
     rig.fake.world().faults.refused.clear();
     until_said(&rig, "C1", 1).await;
-    assert!(!rig.fake.calls("conversations.history").is_empty(), "it is looked for first");
+    assert!(!rig.fake.calls_of("conversations.history").is_empty(), "it is looked for first");
     assert_eq!(rig.fake.ours("C1").len(), 1);
 }
 
@@ -319,7 +319,7 @@ async fn a_storm_of_429_is_waited_out_and_the_answer_stands_once() {
     rig.fake.commands("UADA", "C1", "/od-whoami");
     until_said(&rig, "C1", 1).await;
     for method in ["chat.postMessage", "chat.update"] {
-        let calls = rig.fake.calls(method);
+        let calls = rig.fake.calls_of(method);
         assert_eq!(calls.len(), 4, "{method}: {calls:?}");
         for pair in calls.windows(2) {
             let wait = pair[1].at - pair[0].at;
@@ -336,7 +336,7 @@ async fn a_channel_gets_no_more_posts_than_slack_bears() {
         rig.fake.commands("UADA", "C1", "/od-whoami");
     }
     until_said(&rig, "C1", 8).await;
-    let posts = rig.fake.calls("chat.postMessage");
+    let posts = rig.fake.calls_of("chat.postMessage");
     assert_eq!((posts.len(), posts.iter().filter(|call| call.status == 429).count()), (8, 0));
     assert!(posts[7].at - posts[0].at >= Duration::from_millis(4900), "{posts:?}");
 }

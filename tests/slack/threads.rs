@@ -84,7 +84,7 @@ async fn a_thread_that_cannot_be_read_costs_no_line() {
     rig.fake.until_taken(&said, 1).await;
     let told: Vec<String> = rig.turns(&agent).await.into_iter().map(|turn| turn.text).collect();
     assert_eq!(told, ["fix it", "and that"]);
-    assert_eq!(rig.fake.calls("conversations.replies").len(), 2, "it was tried");
+    assert_eq!(rig.fake.calls_of("conversations.replies").len(), 2, "it was tried");
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn what_goes_to_no_agent_is_not_looked_up() {
     rig.fake.until_taken(&chatter, 1).await;
     rig.fake.until_taken(&command, 1).await;
     until_said(&rig, "C1", 2).await;
-    assert!(rig.fake.calls("conversations.replies").is_empty());
+    assert!(rig.fake.calls_of("conversations.replies").is_empty());
 }
 
 #[tokio::test]

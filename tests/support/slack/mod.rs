@@ -228,7 +228,7 @@ impl FakeSlack {
     }
 
     /// The calls of a method.
-    pub fn calls(&self, method: &str) -> Vec<Call> {
+    pub fn calls_of(&self, method: &str) -> Vec<Call> {
         self.world().calls.iter().filter(|call| call.method == method).cloned().collect()
     }
 
