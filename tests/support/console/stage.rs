@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 use open_dispatch::chat::frames::{Frame, FrameOp};
 use serde_json::{Value, json};
 
-use crate::stage_of_chat::{Shown, Stage};
+use crate::stage_of_chat::{Nature, Shown, Stage};
 
 /// A terminal for each channel of a server.
 pub struct ConsoleStage {
@@ -144,6 +144,20 @@ impl Stage for ConsoleStage {
 
     fn env(&self) -> Vec<(String, String)> {
         vec![("CHAT_PROVIDER".to_owned(), "console".to_owned())]
+    }
+
+    fn nature(&self) -> Nature {
+        Nature {
+            has_strangers: false,
+            has_buttons: false,
+            whispers: false,
+            sends_files: false,
+        }
+    }
+
+    /// What the server said to its terminals.
+    fn calls(&self) -> usize {
+        self.messages.lock().unwrap().len()
     }
 
     async fn say(&self, who: &str, channel: &str, text: &str) -> String {

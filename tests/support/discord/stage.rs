@@ -25,6 +25,18 @@ impl Stage for Discord {
         .to_vec()
     }
 
+    fn user(&self, who: &str) -> String {
+        Self::id(who)
+    }
+
+    fn place(&self, channel: &str) -> String {
+        Self::id(channel)
+    }
+
+    fn calls(&self) -> usize {
+        Discord::calls(self).len()
+    }
+
     /// A command without options is used as one; all else is said with a mention.
     async fn say(&self, who: &str, channel: &str, text: &str) -> String {
         let bare = text.strip_prefix('/').filter(|rest| !rest.contains(char::is_whitespace));

@@ -32,6 +32,10 @@ impl Stage for FakeSlack {
         .to_vec()
     }
 
+    fn calls(&self) -> usize {
+        self.world().calls.len()
+    }
+
     async fn say(&self, who: &str, channel: &str, text: &str) -> String {
         let said = match text.strip_prefix('/') {
             Some(_) => self.commands(who, channel, &typed(text)),

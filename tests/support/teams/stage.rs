@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{Fake, Message};
-use crate::stage_of_chat::{Shown, Stage};
+use crate::stage_of_chat::{Nature, Shown, Stage};
 
 #[async_trait]
 impl Stage for Fake {
@@ -15,6 +15,20 @@ impl Stage for Fake {
 
     fn env(&self) -> Vec<(String, String)> {
         self.environment()
+    }
+
+    fn user(&self, who: &str) -> String {
+        format!("aad-{who}")
+    }
+
+    /// A group chat shows messages to all that are in it, and takes no files from bots.
+    fn nature(&self) -> Nature {
+        Nature { whispers: false, sends_files: false, ..Nature::default() }
+    }
+
+    fn calls(&self) -> usize {
+        let state = self.state();
+        state.tokens + state.metadata + state.keys + state.posts + state.edits
     }
 
     async fn say(&self, who: &str, channel: &str, text: &str) -> String {
