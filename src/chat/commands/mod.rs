@@ -240,6 +240,18 @@ impl Commands {
         }
     }
 
+    /// Whether the line with this key went to an agent, as far as that is still known: then the
+    /// agent has read it, and need not be told again what was said. Lines that were for nobody or
+    /// answered by us alone did not.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn went_to_an_agent(&self, key: &str) -> Result<bool, Error> {
+        let Some(receipt) = self.store.receipt(key).await? else { return Ok(false) };
+        let delivery = self.store.delivery(&delivery_of(&receipt.effect)).await?;
+        Ok(delivery.is_some_and(|delivery| matches!(delivery.subject, Subject::Turn { .. })))
+    }
+
     fn answer(&self, answer: &Answer, line: &Incoming) -> Option<Delivery> {
         let conversation = &line.conversation;
         let (id, subject) = match answer {
