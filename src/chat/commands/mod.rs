@@ -8,7 +8,8 @@
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
 //! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
-//! that several could be meant by, [`show`] only looks.
+//! that several could be meant by, [`show`] only looks, [`worth`] says
+//! what a platform asks before it fetches anything.
 
 mod approve;
 mod edit;
@@ -20,6 +21,7 @@ mod show;
 mod spec;
 mod start;
 mod talk;
+mod worth;
 
 use std::sync::Arc;
 
@@ -238,18 +240,6 @@ impl Commands {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Whether the line with this key went to an agent, as far as that is still known: then the
-    /// agent has read it, and need not be told again what was said. Lines that were for nobody or
-    /// answered by us alone did not.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn went_to_an_agent(&self, key: &str) -> Result<bool, Error> {
-        let Some(receipt) = self.store.receipt(key).await? else { return Ok(false) };
-        let delivery = self.store.delivery(&delivery_of(&receipt.effect)).await?;
-        Ok(delivery.is_some_and(|delivery| matches!(delivery.subject, Subject::Turn { .. })))
     }
 
     fn answer(&self, answer: &Answer, line: &Incoming) -> Option<Delivery> {
