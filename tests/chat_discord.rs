@@ -381,7 +381,8 @@ async fn a_server_that_is_killed_in_mid_stream_leaves_the_whole_answer_once() {
     let mut world = server::World::empty();
     let env: Vec<String> =
         fake.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    world.write(".env", env.join("\n"));
+    let admin = format!("OPEN_DISPATCH_ADMINS=discord:{}", Fake::id("ann"));
+    world.write(".env", [env, vec![admin]].concat().join("\n"));
     world.serve(&[]);
     let task = "for i in 1 2 3 4 5 6; do echo \"line-$i.\"; sleep 1; done";
     fake.uses("ann", "dev", "od-run", &[text("task", task), text("agent", "command")]).await;

@@ -18,9 +18,13 @@
 //! be, the messages since are looked up, in the channels where something was said before, and taken
 //! in front of what comes next; what was taken already is known by its key.
 //!
+//! **What was said before.** A message that replies to another, or mentions us in a thread, brings
+//! along what the agent did not hear ([`context`]).
+//!
 //! **Threads.** A thread is a channel of its own to Discord; to us it is a thread of its parent,
 //! so that an agent of the channel can be told from one of the thread.
 
+mod context;
 mod form;
 mod gateway;
 mod heard;
@@ -46,7 +50,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    gateway::{Ended, Gateway},
+    gateway::{Ended, Gateway, Refusal},
     heard::{Filling, Heard},
     interactions::{Interactions, Opened},
     lanes::{Lanes, Work},
@@ -67,17 +71,14 @@ pub const NAME: &str = "discord";
 const OWN: usize = 1_000;
 /// In how many channels is looked for what was missed.
 const CHANNELS: usize = 64;
+/// How many channels are known as threads, or as none.
+const PARENTS: usize = 4_096;
 /// How many names Discord shows of those that may be meant.
 const CHOICES: usize = 25;
 /// The wait before the first new try, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The wait after Discord refused us. A session costs one of 1,000 in a day.
 const REFUSED: Duration = Duration::from_secs(300);
-
-const NO_TOKEN: &str = "Discord refuses the bot's token; reset it on the application's page Bot at \
-                        https://discord.com/developers and set DISCORD_BOT_TOKEN anew";
-const NO_INTENTS: &str = "Discord refuses our intents; switch on Message Content Intent on the \
-                          application's page Bot at https://discord.com/developers";
 
 /// Discord, as ear and mouth.
 pub struct Discord {
@@ -144,6 +145,21 @@ impl Discord {
 
     fn last(&self) -> MutexGuard<'_, HashMap<String, Last>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes which channel another is a thread of, or that it is none.
+    fn is_below(&self, channel: String, parent: Option<String>) {
+        let mut parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
+        if parents.len() >= PARENTS {
+            parents.clear();
+        }
+        parents.insert(channel, parent);
+    }
+
+    /// What is known of it.
+    fn known_parent(&self, channel: &str) -> Option<Option<String>> {
+        let parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
+        parents.get(channel).cloned()
     }
 
     /// Notes that something was said, for looking up what comes behind it.
@@ -233,7 +249,7 @@ impl Discord {
     ) -> Ended {
         let url = match self.gateway_url().await {
             Ok(url) => url,
-            Err(Failure::Token) => return Ended::Token,
+            Err(Failure::Token) => return Ended::Refused(Refusal::Token),
             Err(failure) => return Ended::Lost(platform::Error::from(failure).to_string()),
         };
         let gateway =
@@ -272,6 +288,11 @@ impl Discord {
                     for (channel, last) in self.last().iter() {
                         lanes.put(channel, Work::Missed(channel.clone(), *last));
                     }
+                }
+            }
+            Some(Heard::Places(places)) => {
+                for (channel, parent) in places {
+                    self.is_below(channel, parent);
                 }
             }
             Some(Heard::Ours { author, nonce, message }) => {
@@ -384,12 +405,8 @@ impl Ear for Discord {
             }
             let pause = match ended {
                 Ended::Stopped => break,
-                Ended::Token => {
-                    self.hear(Hearing::Never(NO_TOKEN.to_owned()));
-                    REFUSED
-                }
-                Ended::Intents => {
-                    self.hear(Hearing::Never(NO_INTENTS.to_owned()));
+                Ended::Refused(refusal) => {
+                    self.hear(Hearing::Never(refusal.mend().to_owned()));
                     REFUSED
                 }
                 Ended::Lost(why) => {

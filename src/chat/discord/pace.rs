@@ -104,11 +104,15 @@ impl Limits {
         let is_same = known.as_ref() == Some(&told.bucket);
         let key = (told.bucket, route.major.clone());
         // Answers overtake each other: what is left only falls until the bucket is full again.
-        let remaining = match self.buckets.get(&key) {
-            Some(bucket) if is_same && bucket.reset > now => bucket.remaining.min(told.remaining),
-            _ => told.remaining,
+        let bucket = match self.buckets.get(&key) {
+            // And one that came before a refusal does not end the wait that the refusal named.
+            Some(bucket) if is_same && bucket.reset > now => Bucket {
+                remaining: bucket.remaining.min(told.remaining),
+                reset: bucket.reset.max(reset),
+            },
+            _ => Bucket { remaining: told.remaining, reset },
         };
-        self.buckets.insert(key, Bucket { remaining, reset });
+        self.buckets.insert(key, bucket);
     }
 
     /// Takes over that a call was too much.
@@ -165,6 +169,16 @@ mod tests {
         assert_eq!(limits.take(&here, false, NOW), Err(Duration::from_millis(700)));
         assert_eq!(limits.take(&there, false, NOW), Ok(()));
         assert_eq!(limits.take(&here, false, NOW + Duration::from_millis(700)), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_from_before_a_refusal_does_not_end_the_wait_that_it_named() {
+        let mut limits = Limits::default();
+        let route = route("A", "1");
+        limits.told(&route, told(4, 500), NOW);
+        limits.too_many(&route, Duration::from_secs(7), false, NOW);
+        limits.told(&route, told(3, 500), NOW);
+        assert_eq!(limits.take(&route, false, NOW), Err(Duration::from_secs(7)));
     }
 
     #[test]

@@ -207,8 +207,11 @@ impl Rest {
             if status == StatusCode::TOO_MANY_REQUESTS && body["code"].as_u64() != Some(30_046) {
                 let header = headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok());
                 let header = header.and_then(|it| it.parse().ok()).and_then(seconds);
-                let wait = retry_after(&body).or(header).unwrap_or(SOME_TIME);
-                let global = body["global"] == true || headers.contains_key("x-ratelimit-global");
+                let wait = retry_after(&body).max(header).unwrap_or(SOME_TIME);
+                // What stands in front of Discord holds an address as a whole, and sends no JSON.
+                let global = body["global"] == true
+                    || headers.contains_key("x-ratelimit-global")
+                    || body.is_null();
                 self.limits().too_many(&call.route, wait, global, now);
                 tries += 1;
                 if tries >= TRIES {
