@@ -61,11 +61,28 @@ async fn a_stop_of_all_holds_every_channel_and_no_answer_to_an_interaction() {
 }
 
 #[tokio::test]
+async fn a_stop_of_our_address_holds_everything_and_loses_nothing() {
+    let (fake, _store, life) = begin().await;
+    fake.fault(|faults| faults.closed = Some(0.8));
+    let calls = fake.calls().len();
+    let first = post(&life, "dev", "d1");
+    let then = async {
+        fake.until("the stop was told", |fake| (fake.calls().len() > calls).then_some(())).await;
+        fake.uses("ann", "ops", "od-list", &[]).await;
+        fake.reads("ops", "no agents").await;
+    };
+    tokio::join!(first, then);
+    assert!(fake.too_many() <= 1, "{}", fake.too_many());
+    assert_eq!((fake.ours("dev").len(), fake.ours("ops").len()), (1, 1));
+    life.end().await;
+}
+
+#[tokio::test]
 async fn a_busy_channel_keeps_to_its_bucket_and_holds_up_no_other() {
     let (fake, _store, life) = begin().await;
     fake.fault(|faults| faults.buckets = true);
-    for n in 0..12 {
-        fake.say("ann", "dev", &format!("<@{ME}> od-status nobody-{n}")).await;
+    for _ in 0..12 {
+        fake.say("ann", "dev", &format!("<@{ME}> od-list")).await;
         fake.uses("ann", "dev", "od-jobs", &[]).await;
     }
     fake.say("ann", "ops", &format!("<@{ME}> od-list")).await;
@@ -83,8 +100,6 @@ async fn a_busy_channel_keeps_to_its_bucket_and_holds_up_no_other() {
 async fn what_discord_refuses_for_good_says_the_mend() {
     for (code, mend) in [
         (4_004, "DISCORD_BOT_TOKEN"),
-        (4_010, "update open-dispatch"),
-        (4_011, "an application of its own"),
         (4_013, "update open-dispatch"),
         (4_014, "Message Content Intent"),
     ] {
@@ -94,6 +109,26 @@ async fn what_discord_refuses_for_good_says_the_mend() {
         let told = life.until(|hearing| matches!(hearing, Hearing::Never(_))).await;
         let Hearing::Never(why) = told else { panic!("{told:?}") };
         assert!(why.contains(mend) && why.contains(&code.to_string()), "{code}: {why}");
+        life.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_discord_refuses_and_serenity_keeps_to_itself_says_the_mend_all_the_same() {
+    for (code, shards) in [(4_010, 1), (4_011, 3), (4_012, 1)] {
+        let (fake, store) = (Fake::open().await, MemoryStore::new());
+        fake.fault(|faults| (faults.close, faults.shards) = (Some(code), shards));
+        let life = Life::begin_unheard(&fake, &store).await;
+        fake.until("it was refused", |fake| (fake.refused() > 0).then_some(())).await;
+        life.skew.forward(Duration::from_secs(60));
+        let told = life
+            .until(|hearing| match hearing {
+                Hearing::Never(why) => why.contains("4011"),
+                Hearing::NotNow(why) => why.contains("update open-dispatch"),
+                Hearing::Yes => panic!("nobody is heard"),
+            })
+            .await;
+        assert_eq!(matches!(told, Hearing::Never(_)), code == 4_011, "{code}: {told:?}");
         life.end().await;
     }
 }
@@ -199,7 +234,12 @@ async fn a_press_is_answered_to_whoever_pressed_alone_be_it_not_theirs_again_or_
 
     // One that nobody answered in time. The button may still stand there.
     fake.say("ann", "dev", &format!("<@{ME}> do that, too")).await;
-    let asks = fake.reads("dev", "Several agents listen here").await;
+    let first = asks.id;
+    let asks = fake
+        .until("it is asked again", |fake| {
+            fake.ours("dev").into_iter().find(|it| it.id != first && it.text.contains("Several"))
+        })
+        .await;
     let asks = fake.with_buttons(&asks.id).await;
     life.skew.forward(Duration::from_hours(2));
     fake.press("ann", "dev", &asks.id, "api").await;

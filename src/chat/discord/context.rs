@@ -13,7 +13,7 @@ use serenity::all::{Embed, Message, MessageType};
 
 use super::{
     Discord,
-    heard::{Said, Who, who},
+    heard::{Said, Who, who, without_mention},
     lanes::key,
     rest,
 };
@@ -183,6 +183,7 @@ impl Discord {
                 Vec::new()
             }
         };
+        let me = self.own().me.clone().unwrap_or_default();
         let mut untold = Vec::new();
         // The newest comes first.
         for message in found.into_iter().filter_map(|it| serde_json::from_value(it).ok()) {
@@ -191,7 +192,10 @@ impl Discord {
             if is_known.unwrap_or(false) {
                 break;
             }
-            untold.extend(Earlier::of(&message));
+            // Commands were for us, and are done.
+            if is_for_an_agent(without_mention(&message.content, &me).0) {
+                untold.extend(Earlier::of(&message));
+            }
         }
         untold
     }

@@ -42,19 +42,19 @@ pub(super) enum Ended {
     Stopped,
     /// Discord refuses us until a person mends something.
     Refused(Refusal),
-    /// There was no session for long.
+    /// There was no session for long, or not even a socket.
     Lost(String),
 }
 
-/// Why Discord refuses us: the close codes after which nobody may simply connect again, of
-/// Discord's page on gateway close events. What remains (4012, a version of the gateway that is
-/// gone) serenity takes for a loss, and the same is asked for again, ever more slowly.
+/// Why Discord refuses us until a person mends something, by its page on gateway close events.
+///
+/// serenity tells three of those codes (4004, 4013, 4014). The others (4010 to 4012: a shard that
+/// is none, too many servers, a version that is gone) it takes for a loss, and dials again; then
+/// there is no session for long, and what Discord says of shards tells the second of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The token is no bot's (4004).
     Token,
-    /// The part of the bot's servers that we ask for is none (4010).
-    Shard,
     /// The bot is in more servers than one connection may hear (4011).
     TooManyServers,
     /// The intents that we ask for are none (4013).
@@ -67,7 +67,6 @@ impl Refusal {
     fn of(error: &GatewayError) -> Option<Self> {
         match error {
             GatewayError::InvalidAuthentication => Some(Self::Token),
-            GatewayError::InvalidShardData => Some(Self::Shard),
             GatewayError::OverloadedShard => Some(Self::TooManyServers),
             GatewayError::InvalidGatewayIntents => Some(Self::UnknownIntents),
             GatewayError::DisallowedGatewayIntents => Some(Self::Intents),
@@ -81,11 +80,6 @@ impl Refusal {
             Self::Token => {
                 "Discord refuses the bot's token (4004); reset it on the application's page Bot at \
                  https://discord.com/developers and set DISCORD_BOT_TOKEN anew"
-            }
-            Self::Shard => {
-                "Discord refuses the shard that we are (4010), which is the only one; leave \
-                 DISCORD_API_URL out if it is set, else this version is too old for Discord: \
-                 update open-dispatch"
             }
             Self::TooManyServers => {
                 "the bot is in more Discord servers than one connection may hear (4011, 2,500 of \
@@ -209,7 +203,11 @@ impl Gateway {
             if is_up {
                 seen = now;
             } else if now.saturating_sub(seen) > LOST {
-                break Ended::Lost(format!("no session for {} s", LOST.as_secs()));
+                break Ended::Lost(format!(
+                    "Discord gave no session for {} s; should that last, leave DISCORD_API_URL out \
+                     if it is set, else update open-dispatch",
+                    LOST.as_secs()
+                ));
             }
             up.send_if_modified(|old| std::mem::replace(old, is_up) != is_up);
         };

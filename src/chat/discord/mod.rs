@@ -190,13 +190,14 @@ impl Discord {
         }
     }
 
-    /// The gateway's address. It is asked for here, and nowhere else: whoever gets none must not
-    /// go to Discord's own when another was named.
-    async fn gateway_url(&self) -> Result<String, Failure> {
+    /// The gateway's address, and whether one connection may not do. It is asked for here, and
+    /// nowhere else: whoever gets none must not go to Discord's own when another was named.
+    async fn gateway(&self) -> Result<(String, bool), Failure> {
         let answer =
             self.rest.call(&rest::get("GET gateway/bot", "", "gateway/bot".to_owned())).await?;
         let url = answer["url"].as_str().filter(|url| url.starts_with("ws")).map(ToOwned::to_owned);
-        url.ok_or_else(|| {
+        let is_large = answer["shards"].as_u64().is_some_and(|shards| shards > 1);
+        url.map(|url| (url, is_large)).ok_or_else(|| {
             let why = "it named no gateway; look at what DISCORD_API_URL leads to".to_owned();
             Failure::Other(platform::Error::Unreachable(why))
         })
@@ -247,8 +248,8 @@ impl Discord {
         commands: &Arc<Commands>,
         stop: &CancellationToken,
     ) -> Ended {
-        let url = match self.gateway_url().await {
-            Ok(url) => url,
+        let (url, is_large) = match self.gateway().await {
+            Ok(found) => found,
             Err(Failure::Token) => return Ended::Refused(Refusal::Token),
             Err(failure) => return Ended::Lost(platform::Error::from(failure).to_string()),
         };
@@ -258,20 +259,29 @@ impl Discord {
         let (up, mut is_up) = watch::channel(false);
         let holding = gateway.hold(events, up, stop.clone());
         tokio::pin!(holding);
+        let mut was_up = false;
         loop {
             tokio::select! {
                 // What came is taken before it is looked whether more will come.
                 biased;
                 Some(event) = coming.recv() => self.take(event, lanes, commands),
                 Ok(()) = is_up.changed() => self.hear(match *is_up.borrow_and_update() {
-                    true => Hearing::Yes,
+                    true => {
+                        was_up = true;
+                        Hearing::Yes
+                    }
                     false => Hearing::NotNow("the connection to Discord is being mended".to_owned()),
                 }),
                 ended = &mut holding => {
                     while let Ok(event) = coming.try_recv() {
                         self.take(event, lanes, commands);
                     }
-                    return ended;
+                    return match ended {
+                        Ended::Lost(_) if is_large && !was_up => {
+                            Ended::Refused(Refusal::TooManyServers)
+                        }
+                        ended => ended,
+                    };
                 }
             }
         }

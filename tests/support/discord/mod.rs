@@ -64,13 +64,18 @@ pub struct Interaction {
 }
 
 /// What goes wrong.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Faults {
+    /// How many shards the bot should have.
+    pub shards: u64,
     /// How many calls to channels and webhooks are answered 429, and the wait in seconds.
     pub too_many: (usize, f64),
-    /// From the next call on nothing may be asked for so many seconds, answers to interactions
-    /// apart: told by headers alone, as what stands in front of Discord does.
+    /// From the next call on the bot may ask nothing for so many seconds, which is told by headers;
+    /// what goes by an interaction's token is nothing that the bot asks.
     pub shut: Option<f64>,
+    /// The same for our address and for all that comes from there, as what stands in front of
+    /// Discord does it: without JSON.
+    pub closed: Option<f64>,
     /// A channel takes five posts and edits in a second, and says so.
     pub buckets: bool,
     /// What stands in channels cannot be read: the status.
@@ -95,6 +100,28 @@ pub struct Faults {
     pub gone: HashSet<String>,
 }
 
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            too_many: (0, 0.0),
+            shut: None,
+            closed: None,
+            buckets: false,
+            no_history: None,
+            bare_replies: false,
+            lost_answers: 0,
+            close: None,
+            mute: 0,
+            no_gateway: false,
+            zlib: false,
+            forget_sessions: false,
+            forget_nonces: false,
+            gone: HashSet::new(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     next: u64,
@@ -112,13 +139,15 @@ struct State {
     sessions: Vec<Vec<Value>>,
     identified: usize,
     resumed: usize,
+    refused: usize,
     sockets: usize,
     /// Told to all sockets that are open.
     order: (u64, Option<Value>),
     heartbeat: u64,
     faults: Faults,
-    /// Until when nothing may be asked.
+    /// Until when the bot, and until when our address, may ask nothing.
     shut_until: Duration,
+    closed_until: Duration,
     /// The calls in a second of each channel, and when it began.
     buckets: HashMap<String, (Duration, u32)>,
     /// How many calls were too many.
@@ -204,6 +233,11 @@ impl Discord {
     /// How many calls came though Discord had said to wait.
     pub fn too_many(&self) -> usize {
         self.state().too_many
+    }
+
+    /// How often somebody who identified was closed.
+    pub fn refused(&self) -> usize {
+        self.state().refused
     }
 
     /// How often a session began, and how often one was resumed.
@@ -361,9 +395,6 @@ impl Discord {
         }
 
         event["attachments"] = attachments.into();
-        if text.contains(&format!("<@{ME}>")) {
-            event["mentions"] = json!([bot()]);
-        }
         if !self.state().direct.contains(&message.channel) {
             event["guild_id"] = GUILD.into();
             event["member"] = json!({"roles": [], "joined_at": "2026-01-01T00:00:00Z", "deaf": false, "mute": false, "flags": 0});
@@ -394,10 +425,12 @@ impl Discord {
             true => bot(),
             false => user(&name.unwrap_or_else(|| message.author.clone())),
         };
+        let mentions: Vec<Value> =
+            message.text.contains(&format!("<@{ME}>")).then(bot).into_iter().collect();
         let mut shown = json!({
             "id": message.id, "channel_id": message.channel, "author": author,
             "content": message.text, "timestamp": "2026-01-01T00:00:00.000Z",
-            "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": [],
+            "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": mentions,
             "mention_roles": [], "attachments": files, "embeds": [], "pinned": false,
             "type": message.kind, "components": message.components, "flags": 0,
         });

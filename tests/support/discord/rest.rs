@@ -68,11 +68,8 @@ async fn answer(
     {
         return refused(404, 10_003, "Unknown Channel");
     }
-    if !matches!(parts.as_slice(), ["interactions", ..])
-        && let Some(wait) = shut(&fake)
-    {
-        let headers = [("retry-after", wait.as_str()), ("x-ratelimit-global", "true")];
-        return (StatusCode::TOO_MANY_REQUESTS, headers, "<html>slow down</html>").into_response();
+    if let Some(answer) = stopped(&fake, by_token) {
+        return answer;
     }
     if matches!(parts.as_slice(), ["channels" | "webhooks", ..]) {
         let mut state = fake.state();
@@ -120,17 +117,35 @@ async fn answer(
     answer
 }
 
-/// The seconds to wait, where nothing may be asked.
-fn shut(fake: &Discord) -> Option<String> {
+/// The answer to a call while nothing may be asked.
+fn stopped(fake: &Discord, by_token: bool) -> Option<Response> {
     let now = Ambient::real().clock.elapsed();
     let mut state = fake.state();
-    match state.faults.shut.take() {
-        Some(seconds) => state.shut_until = now + Duration::from_secs_f64(seconds),
-        None if state.shut_until > now => state.too_many += 1,
-        None => return None,
+    let begins = |seconds: f64| now + Duration::from_secs_f64(seconds);
+    let mut is_new = false;
+    if let Some(seconds) = state.faults.closed.take() {
+        (state.closed_until, is_new) = (begins(seconds), true);
     }
-    let left = state.shut_until.saturating_sub(now).as_secs_f64();
-    Some(format!("{left:.3}"))
+    if !by_token && let Some(seconds) = state.faults.shut.take() {
+        (state.shut_until, is_new) = (begins(seconds), true);
+    }
+    let is_closed = state.closed_until > now;
+    let until =
+        if by_token { state.closed_until } else { state.closed_until.max(state.shut_until) };
+    if until <= now {
+        return None;
+    }
+    state.too_many += usize::from(!is_new);
+    let wait = format!("{:.3}", (until - now).as_secs_f64());
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let headers = [("retry-after", wait)];
+    Some(match is_closed {
+        true => (status, headers, "<html>slow down</html>").into_response(),
+        false => {
+            let told = axum::Json(json!({"message": "You are being rate limited."}));
+            (status, headers, [("x-ratelimit-global", "true")], told).into_response()
+        }
+    })
 }
 
 /// Counts a call to a channel: how many are left in this second, none for one too many, and when
@@ -165,7 +180,7 @@ fn route(
         }
         ("GET", ["gateway", ..]) => reply(
             200,
-            json!({"url": fake.ws, "shards": 1, "session_start_limit":
+            json!({"url": fake.ws, "shards": fake.state().faults.shards, "session_start_limit":
                 {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}}),
         ),
         ("PUT", ["applications", _, "commands"] | ["applications", _, "guilds", _, "commands"]) => {
