@@ -140,7 +140,10 @@ impl Teams {
             return;
         }
         let shows = match &consent.room {
-            None => Ok(words(&format!("{} was not sent; open-dispatch logs has all of it", consent.name))),
+            None => Ok(words(&format!(
+                "{} was not sent; open-dispatch logs has all of it",
+                consent.name
+            ))),
             Some(room) => self.send_file(&consent.file, room).await.map(|()| {
                 let name = if room.name.is_empty() { &consent.name } else { &room.name };
                 info(name, room)

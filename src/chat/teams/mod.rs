@@ -147,11 +147,7 @@ impl Teams {
     }
 
     /// Begins a stream in place of a placeholder; none where Teams will not have one.
-    async fn begin_stream(
-        &self,
-        post: &Post<'_>,
-        to: &Recipient,
-    ) -> Result<Option<String>, Error> {
+    async fn begin_stream(&self, post: &Post<'_>, to: &Recipient) -> Result<Option<String>, Error> {
         let now = self.ambient.clock.elapsed();
         if !self.streams().may_begin(&to.conversation, now) {
             return Ok(None);

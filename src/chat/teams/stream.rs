@@ -161,7 +161,12 @@ impl Streams {
 
 /// How a stream's activities say what they are.
 #[must_use]
-pub fn marked(mut activity: Value, kind: &str, stream: Option<&str>, sequence: Option<u32>) -> Value {
+pub fn marked(
+    mut activity: Value,
+    kind: &str,
+    stream: Option<&str>,
+    sequence: Option<u32>,
+) -> Value {
     let mut mark = json!({"streamType": kind});
     if let Some(stream) = stream {
         mark["streamId"] = stream.into();
