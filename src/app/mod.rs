@@ -91,6 +91,8 @@ pub struct Running {
     counting: JoinHandle<()>,
     /// Who listens on chat platforms.
     hearing: JoinSet<()>,
+    /// Ends their listening.
+    deaf: CancellationToken,
     ambient: Ambient,
     _house: House,
 }
@@ -271,7 +273,9 @@ impl House {
         engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
         engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
 
+        state.readiness().down("engine", "the server starts");
         let stop = CancellationToken::new();
+        let deaf = stop.child_token();
         let serving = tokio::spawn(server::serve(
             listener,
             server::router_with(state.clone(), routes),
@@ -286,8 +290,8 @@ impl House {
             let waker = engine.waker();
             hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
         }
+        let hearing = ears::listen(&ears, &commands, &state, &ambient, &deaf);
         state.readiness().up("engine");
-        let hearing = ears::listen(&ears, &commands, &state, &ambient, &stop);
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
         let sweeping = tokio::spawn(sweep(store.clone(), files, ambient.clone()));
         let counting = tokio::spawn(server::count_turns(store.clone(), metrics));
@@ -307,6 +311,7 @@ impl House {
             sweeping,
             counting,
             hearing,
+            deaf,
             ambient,
             _house: self,
         })
@@ -356,8 +361,8 @@ impl Running {
         self.compacting.abort();
         self.sweeping.abort();
         self.counting.abort();
-        // What was not acknowledged comes again to the next server.
-        self.hearing.shutdown().await;
+        self.deaf.cancel();
+        ears::hush(self.hearing, &self.ambient).await;
         tokio::select! {
             () = self.engine.stop() => {}
             () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {
