@@ -184,6 +184,8 @@ async fn the_official_client_takes_the_fake_for_slack() {
         (mention["mention"].as_str(), mention["found"].as_bool()),
         (Some("<@UBOT> do it"), Some(true))
     );
+    assert_eq!(mention["thread"], serde_json::json!(["<@UBOT> do it"]));
+    assert_eq!(mention["one"], serde_json::json!([true]));
     let message = fake.ours("C1").remove(0);
     assert_eq!((message.text.as_str(), buttons(&message).len()), ("done", 1));
 
@@ -199,7 +201,9 @@ async fn the_official_client_takes_the_fake_for_slack() {
     assert_eq!(only, [seen_by("only you"), seen_by("psst")]);
 
     let shared = fake.shares("UADA", "C3", "a file for you", "in.txt", b"in");
-    assert_eq!(told(&mut lines).await["shared"], "in.txt");
+    let file = told(&mut lines).await;
+    assert_eq!((file["shared"].as_str(), file["sent"].as_str()), (Some("in.txt"), Some("in")));
+    assert_eq!(file["stands"], serde_json::json!(["a.txt", "in.txt"]));
     fake.until_taken(&shared, 1).await;
     let shown = fake.shown("C3").await;
     assert_eq!(shown[0].files, [("a.txt".to_owned(), b"hello".to_vec())]);
