@@ -8,7 +8,8 @@
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
 //! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
-//! that several could be meant by, [`show`] only looks.
+//! that several could be meant by, [`show`] only looks, [`worth`] says
+//! what a platform asks before it fetches anything.
 
 mod approve;
 mod edit;
@@ -20,6 +21,7 @@ mod show;
 mod spec;
 mod start;
 mod talk;
+mod worth;
 
 use std::sync::Arc;
 
