@@ -90,6 +90,38 @@ async fn a_line_that_was_not_acknowledged_when_the_server_died_comes_to_the_next
     assert_eq!(fake.ours("C1").len(), 1);
 }
 
+/// Slack has shown the file, and the server dies before it hears so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_behind_a_file_shows_it_once() {
+    let fake = FakeSlack::start().await;
+    let mut world = world(&fake);
+    world.serve(&[]);
+    fake.until_connected(2).await;
+    fake.world().faults.stuck.insert("files.completeUploadExternal".into());
+    let line = format!("/od-run --name count --workdir {} seq 1 9000", world.work().display());
+    fake.say("UADA", "C1", &line).await;
+    let files = |all: &[slack::Message]| all.iter().map(|it| it.files.len()).sum::<usize>();
+    fake.until("the file is shown", |world| files(&ours(world, "C1")) == 1).await;
+    world.kill_server();
+    fake.world().faults.stuck.clear();
+    let before = fake.calls_of("conversations.history").len();
+    world.serve(&[]);
+    fake.until("it is looked up", |world| {
+        world.calls.iter().filter(|call| call.method == "conversations.history").count() > before
+    })
+    .await;
+    // What is said behind it comes in order, so nothing more comes of it.
+    fake.say("UADA", "C1", "/od-jobs").await;
+    fake.until("the next answer stands", |world| text(&ours(world, "C1")).contains("NAME")).await;
+    assert_eq!(files(&fake.ours("C1")), 1, "{:#?}", fake.ours("C1"));
+    assert_eq!(fake.calls_of("files.completeUploadExternal").len(), 1);
+    let shown = fake.shown("C1").await;
+    let file = shown.iter().find_map(|message| message.files.first()).unwrap();
+    let numbers =
+        String::from_utf8_lossy(&file.1).lines().filter(|it| it.parse::<u32>().is_ok()).count();
+    assert_eq!((file.0.as_str(), numbers), ("count.md", 9000));
+}
+
 /// A server that ends with its test.
 struct Server(std::process::Child);
 
