@@ -56,7 +56,9 @@ impl Commands {
             // A terminal has no buttons.
             Route::Which(names) if line.is_console() => Effect::private(replies::which(&names)),
             Route::Which(names) => {
-                let answer = Answer::Choice { text: text.to_owned(), names };
+                // What was said before waits with the message.
+                let text = format!("{}{text}", fenced(&line.context));
+                let answer = Answer::Choice { text, names };
                 Effect { ops: Vec::new(), answer }
             }
             Route::Nobody => Effect::private(help::nobody_listens()),
