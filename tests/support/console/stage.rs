@@ -147,12 +147,7 @@ impl Stage for ConsoleStage {
     }
 
     fn nature(&self) -> Nature {
-        Nature {
-            has_strangers: false,
-            has_buttons: false,
-            whispers: false,
-            sends_files: false,
-        }
+        Nature { has_strangers: false, has_buttons: false, whispers: false, sends_files: false }
     }
 
     /// What the server said to its terminals.
