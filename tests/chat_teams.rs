@@ -9,24 +9,39 @@ mod stage_of_chat;
 #[path = "support/teams/mod.rs"]
 mod teams;
 
-use std::sync::Arc;
+#[path = "chat_teams/buttons.rs"]
+mod buttons;
+#[path = "chat_teams/files.rs"]
+mod files;
+#[path = "chat_teams/streams.rs"]
+mod streams;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
 
 use open_dispatch::{
-    ambient::Ambient,
+    ambient::{Ambient, Clock, SystemClock},
     chat::{
         Commands, Outbox, Settings,
         ear::{Ear, Hearing},
-        platform::{Action, Content, Nonce, Platform as _, Post, Tone},
         teams::{Settings as TeamsSettings, Teams},
     },
     reconcile::{Engine, EngineHandle},
     store::{
-        Conversation, DeliveryState, Op, Store, Transaction, files::Files, memory::MemoryStore,
+        Conversation, DeliveryState, Op, Principal, Store, Transaction, files::Files,
+        memory::MemoryStore,
     },
 };
 use serde_json::{Value, json};
-use stage_of_chat::Stage as _;
-use teams::{Fake, Fault, PASSWORD, TENANT, jwt::Signer, jwt::Token};
+use teams::{
+    Fake, Fault, PASSWORD, Stream, TENANT,
+    jwt::{Signer, Token},
+};
 use tokio_util::sync::CancellationToken;
 
 /// A server in this process, without its HTTP: ear, commands, engine and outbox.
@@ -44,8 +59,15 @@ impl Server {
     }
 
     async fn start_with(environment: &[(String, String)], store: &Arc<MemoryStore>) -> Self {
+        Self::start_at(environment, store, Ambient::real()).await
+    }
+
+    async fn start_at(
+        environment: &[(String, String)],
+        store: &Arc<MemoryStore>,
+        ambient: Ambient,
+    ) -> Self {
         let store = Arc::clone(store) as Arc<dyn Store>;
-        let ambient = Ambient::real();
         let dir = tempfile::tempdir().unwrap();
         let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
         let settings = TeamsSettings::from_environment(environment).unwrap();
@@ -54,7 +76,9 @@ impl Server {
         let platforms = vec![Arc::clone(&teams).platform()];
         engine.add(Arc::new(Outbox::new(Arc::clone(&store), ambient.clone(), platforms)));
         let engine = engine.start().await.unwrap();
-        let commands = Arc::new(Commands::new(store, ambient, Settings::default()));
+        let admins = vec![Principal::user("teams", "aad-Ada")];
+        let settings = Settings { admins, ..Settings::default() };
+        let commands = Arc::new(Commands::new(store, ambient, settings));
         let stop = CancellationToken::new();
         let listening = tokio::spawn(Arc::clone(&teams).listen(commands, stop.clone()));
         Self { teams, engine, stop, listening, _files: dir }
@@ -82,6 +106,7 @@ fn whole(fake: &Fake, conversation: &str) -> Vec<String> {
 }
 
 const DM: &str = "a:1-with-ada";
+const GROUP: &str = "19:some-of-us@thread.v2";
 
 #[tokio::test]
 async fn what_is_said_is_answered_where_it_was_said() {
@@ -174,6 +199,64 @@ async fn a_key_that_lost_its_endorsement_signs_for_nobody() {
     server.end().await;
 }
 
+/// A clock that can be put forward; it goes on by itself, too.
+#[derive(Default)]
+struct Ahead(Mutex<Duration>);
+
+#[async_trait]
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        SystemClock.elapsed() + *self.0.lock().unwrap()
+    }
+
+    async fn sleep(&self, length: Duration) {
+        SystemClock.sleep(length).await;
+    }
+}
+
+#[tokio::test]
+async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then() {
+    let (fake, store) = (Fake::start().await, store());
+    let clock = Arc::new(Ahead::default());
+    let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
+    let server = Server::start_at(&fake.environment(), &store, ambient).await;
+    fake.say("Ada", DM, "/od-help").await;
+    fake.state().kid = Some("the-next-key".to_owned());
+    let activity = fake.said("Ada", DM, "/od-list");
+    let mut next = Token::good(&fake.service_url());
+    next.header["kid"] = "the-next-key".into();
+    // Made-up names must not make us ask, so neither does this one until an hour has passed.
+    assert_eq!(fake.deliver_with(&activity, Some(&next.sign())).await.0, 401);
+    assert_eq!(fake.state().keys, 1);
+    *clock.0.lock().unwrap() += Duration::from_secs(3600);
+    assert_eq!(fake.deliver_with(&activity, Some(&next.sign())).await.0, 200);
+    let old = Token::good(&fake.service_url());
+    assert_eq!(fake.deliver_with(&activity, Some(&old.sign())).await.0, 401);
+    assert_eq!(fake.state().keys, 2);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_line_is_taken_while_teams_takes_nothing_from_us() {
+    let (fake, store) = (Fake::start().await, store());
+    fake.state().post_faults.extend([Fault::RateLimit(2); 3]);
+    let server = Server::start(&fake, &store).await;
+    let activity = fake.said("Ada", GROUP, "/od-help");
+    fake.deliver_surely(&activity).await;
+    // It is durable, and not shown: the work comes behind the answer.
+    let key = format!("teams/{GROUP}/{}", activity["id"].as_str().unwrap());
+    assert!(store.receipt(&key).await.unwrap().is_some());
+    assert!(fake.shown(GROUP).is_empty());
+    fake.shows(GROUP, "od-run").await;
+    all_shown(&fake, &store).await;
+    assert_eq!(fake.shown(GROUP).len(), 1, "a storm of 429s doubles nothing");
+    server.end().await;
+}
+
 #[tokio::test]
 async fn an_activity_that_comes_again_is_answered_once() {
     let (fake, store) = (Fake::start().await, store());
@@ -198,39 +281,15 @@ async fn an_activity_that_comes_again_is_answered_once() {
 }
 
 #[tokio::test]
-async fn a_button_says_its_line_and_is_answered_at_once() {
-    let (fake, store) = (Fake::start().await, store());
-    let server = Server::start(&fake, &store).await;
-    fake.say("Ada", DM, "/od-help").await;
-    all_shown(&fake, &store).await;
-    let conversation =
-        Conversation { platform: "teams".to_owned(), channel: DM.to_owned(), thread: None };
-    let nonce = Nonce { delivery: "by-hand".to_owned(), index: 0 };
-    let post = Post { conversation: &conversation, reply_to: None, text: "…", nonce: &nonce };
-    let id = server.teams.post(&post).await.unwrap();
-    let action = Action { label: "List".to_owned(), line: "/od-list".to_owned(), tone: Tone::Good };
-    let content = Content { text: "Press.".to_owned(), actions: vec![action] };
-    server.teams.edit(&conversation, &id, &content, true).await.unwrap();
-    let message = fake.shows(DM, "Press.").await;
-    let answer = fake.press("Ada", &message, "List").await;
-    assert_eq!(answer["statusCode"], 200, "{answer}");
-    fake.shows(DM, "no agents").await;
-    // A message without buttons has none any more.
-    server.teams.edit(&conversation, &id, &Content::from("Pressed."), true).await.unwrap();
-    assert!(fake.shows(DM, "Pressed.").await.buttons().is_empty());
-    server.end().await;
-}
-
-#[tokio::test]
 async fn too_many_calls_wait_and_a_token_that_lost_its_worth_is_replaced() {
     let (fake, store) = (Fake::start().await, store());
     fake.state().post_faults.extend([Fault::RateLimit(1), Fault::TokenRevoked]);
     fake.state().edit_faults.extend([Fault::RateLimit(1), Fault::Status(502)]);
     let server = Server::start(&fake, &store).await;
-    fake.say("Ada", DM, "/od-help").await;
-    fake.shows(DM, "od-run").await;
+    fake.say("Ada", GROUP, "/od-help").await;
+    fake.shows(GROUP, "od-run").await;
     all_shown(&fake, &store).await;
-    assert_eq!(fake.shown(DM).len(), 1);
+    assert_eq!(fake.shown(GROUP).len(), 1);
     let asked = {
         let state = fake.state();
         (state.tokens, state.posts, state.edits)
@@ -241,21 +300,24 @@ async fn too_many_calls_wait_and_a_token_that_lost_its_worth_is_replaced() {
 
 #[tokio::test]
 async fn a_post_that_was_done_and_answered_late_leaves_one_answer_and_at_most_a_bare_placeholder() {
-    let (fake, store) = (Fake::start().await, store());
-    fake.state().post_faults.push_back(Fault::DoneBut504);
-    let server = Server::start(&fake, &store).await;
-    fake.say("Ada", DM, "/od-help").await;
-    fake.shows(DM, "od-run").await;
-    all_shown(&fake, &store).await;
-    assert_eq!(whole(&fake, DM).len(), 1);
-    assert_eq!(fake.shown(DM).len(), 2);
-    server.end().await;
+    for place in [DM, GROUP] {
+        let (fake, store) = (Fake::start().await, store());
+        fake.state().post_faults.push_back(Fault::DoneBut504);
+        let server = Server::start(&fake, &store).await;
+        fake.say("Ada", place, "/od-help").await;
+        fake.shows(place, "od-run").await;
+        all_shown(&fake, &store).await;
+        assert_eq!(whole(&fake, place).len(), 1);
+        assert_eq!(fake.shown(place).len(), 2);
+        server.end().await;
+    }
 }
 
 #[tokio::test]
 async fn a_place_that_is_gone_ends_its_own_delivery_and_no_other() {
     let (fake, store) = (Fake::start().await, store());
-    fake.state().post_faults.push_back(Fault::Status(403));
+    // Neither a stream nor a message.
+    fake.state().post_faults.extend([Fault::Status(403); 2]);
     let server = Server::start(&fake, &store).await;
     fake.say("Ada", "a:removed", "/od-help").await;
     all_shown(&fake, &store).await;
@@ -328,18 +390,6 @@ async fn a_wrong_secret_is_told_with_its_mend_and_shows_nowhere() {
 }
 
 #[tokio::test]
-async fn a_file_that_came_with_a_line_is_fetched_with_it() {
-    let (fake, store) = (Fake::start().await, store());
-    let server = Server::start(&fake, &store).await;
-    fake.say_with_file("Ada", DM, "/od-run --agent command cat notes.txt", "notes.txt", b"seven")
-        .await;
-    // A Job takes no files; that it is said shows that the file was there.
-    fake.shows(DM, "Files go with").await;
-    assert!(!fake.shows(DM, "Files go with").await.text.contains("did not arrive"));
-    server.end().await;
-}
-
-#[tokio::test]
 async fn what_is_no_activity_gets_an_answer_that_says_so() {
     let (fake, store) = (Fake::start().await, store());
     let server = Server::start(&fake, &store).await;
@@ -374,30 +424,44 @@ async fn real(fake: &Fake, data: &std::path::Path) -> live::Live {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_nine_in_the_middle_of_an_answer_ends_with_the_whole_answer_once() {
+async fn kill_nine_in_the_middle_of_a_stream_ends_with_the_whole_answer_once() {
+    kill_nine_in_the_middle(DM, Stream::Live, Stream::Over).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_nine_in_the_middle_of_edits_ends_with_the_whole_answer_once() {
+    kill_nine_in_the_middle(GROUP, Stream::None, Stream::None).await;
+}
+
+async fn kill_nine_in_the_middle(place: &str, during: Stream, after: Stream) {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let fake = Fake::start().await;
     let mut server = real(&fake, &data).await;
     let task = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line-$i-; sleep 0.1; done";
-    let activity = fake.said("Ada", DM, &format!("/od-run --agent command {task}"));
+    let activity = fake.said("Ada", place, &format!("/od-run --agent command {task}"));
     fake.deliver_surely(&activity).await;
-    fake.shows(DM, "line-1-").await;
+    let begun = fake.shows(place, "line-1-").await;
+    assert_eq!(begun.stream, during);
     server.kill_nine();
     // The channel did not get its answer, it thinks, and says it again to the next server.
     server.up().await;
     fake.deliver_surely(&activity).await;
-    let answer = fake.shows(DM, "line-60-").await;
+    let answer = fake.shows(place, "line-60-").await;
     assert!(answer.edits > 1, "it was streamed: {answer:?}");
     fake.until("the answer ends", async || {
-        let all: Vec<String> = fake.shown(DM).into_iter().map(|message| message.text).collect();
+        let all: Vec<String> = fake.shown(place).into_iter().map(|message| message.text).collect();
         (1..=60).all(|n| all.concat().matches(&format!("line-{n}-")).count() == 1)
     })
     .await;
     let jobs = server.get("jobs").await;
     assert_eq!(jobs["items"].as_array().unwrap().len(), 1, "one line, one Job");
-    assert_eq!(whole(&fake, DM).len(), 1, "{:#?}", fake.shown(DM));
+    fake.until("the answer is over", async || {
+        fake.shown(place).iter().all(|message| message.stream == after)
+    })
+    .await;
+    assert_eq!(whole(&fake, place).len(), 1, "{:#?}", fake.shown(place));
     // What opens doors stands in no log.
     let log = server.log();
     assert!(!log.contains(PASSWORD) && !log.contains("first-token"), "{log}");

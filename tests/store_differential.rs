@@ -17,7 +17,7 @@ use open_dispatch::{
     resource::{AnyObject, Kind},
     store::{
         Access, Applied, ApprovalState, AuditRow, BackoffRow, Cursor, Delivery, DeliveryState,
-        Error, Expect, Grant, Op, Outcome, Pairing, Part, Principal, Receipt, Role, Store,
+        Error, Expect, Grant, Op, Outcome, Pairing, Part, Place, Principal, Receipt, Role, Store,
         Transaction, Turn, TurnState, memory::MemoryStore, sqlite::SqliteStore,
     },
 };
@@ -38,7 +38,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let ops = prop::collection::vec((0..26_u8, 0..4_u8, any::<u8>()), 1..5);
+    let ops = prop::collection::vec((0..27_u8, 0..4_u8, any::<u8>()), 1..5);
     prop_oneof![
         20 => (prop::bool::weighted(0.1), ops).prop_map(|(alone, ops)| Step::Transaction { alone, ops }),
         1 => (0..30_u8).prop_map(Step::Compact),
@@ -165,6 +165,11 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             what: how.to_string(),
             outcome: Outcome::Allowed,
         }),
+        25 => Op::Place(Place {
+            platform: "teams".to_owned(),
+            channel: format!("c{which}"),
+            facts: json!({"serviceUrl": how.to_string()}),
+        }),
         _ => Op::Backoff(BackoffRow {
             controller: kind.name().to_owned(),
             name,
@@ -245,6 +250,9 @@ async fn everything(store: &dyn Store) -> Vec<String> {
     for kind in Kind::ALL {
         all.push(format!("{:?}", store.list(kind, None, usize::MAX).await));
         all.push(format!("{:?}", store.list_owned(kind, "uid-j").await));
+    }
+    for which in 0..4 {
+        all.push(format!("{:?}", store.place("teams", &format!("c{which}")).await));
     }
     for n in 0..32 {
         all.push(format!("{:?}", store.receipt(&format!("r{n}")).await));

@@ -20,6 +20,11 @@ pub trait Platform: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// What it can do in one conversation, where some take less than others.
+    fn capabilities_in(&self, _conversation: &Conversation) -> Capabilities {
+        self.capabilities()
+    }
+
     /// Whether the conversation can be reached at this moment, as far as can be told without
     /// a call.
     fn reachable(&self, _conversation: &Conversation) -> bool {
@@ -45,6 +50,21 @@ pub trait Platform: Send + Sync {
         content: &Content,
         last: bool,
     ) -> Result<(), Error>;
+
+    /// Makes a message show this while more is to come for it. The first `steady` bytes of the text
+    /// stay for good, as far as is known; a platform that lets a text grow by itself shows these.
+    ///
+    /// # Errors
+    /// Why it could not.
+    async fn grow(
+        &self,
+        conversation: &Conversation,
+        message: &str,
+        content: &Content,
+        _steady: usize,
+    ) -> Result<(), Error> {
+        self.edit(conversation, message, content, false).await
+    }
 
     /// Finds the message that was posted with a nonce. Asked only where
     /// [`Capabilities::lookup`] says so.

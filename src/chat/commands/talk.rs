@@ -58,7 +58,7 @@ impl Commands {
             // A terminal has no buttons.
             Route::Which(names) if line.is_console() => Effect::private(replies::which(&names)),
             Route::Which(names) => {
-                // What was said before waits with the message.
+                // Whoever is chosen gets it with what was said around it.
                 let text = format!("{}{text}", fenced(&line.context));
                 let answer = Answer::Choice { text, names };
                 Effect { ops: Vec::new(), answer }

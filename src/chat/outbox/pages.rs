@@ -53,6 +53,8 @@ struct Kept {
 pub(super) struct Laid {
     pub(super) first: usize,
     pub(super) texts: Vec<String>,
+    /// How many bytes of the last of them stay when more comes.
+    pub(super) steady: usize,
     /// What stands in a file behind them.
     pub(super) file: Option<Upload>,
 }
@@ -173,14 +175,25 @@ impl Pages {
             };
             let line = if now.is_empty() { rest } else { format!("{rest}\n{now}") };
             texts.extend(self.alone(&line));
-            return Laid { first: self.first, texts, file: None };
+            return Laid { first: self.first, texts, steady: 0, file: None };
         }
         // A second message would stay when this goes.
         texts.extend(self.open(now).into_iter().take(1).map(|piece| piece.text));
         if self.first == self.begins && texts.len() == 1 && texts[0].is_empty() {
             texts.clear();
         }
-        Laid { first: self.first, texts, file: None }
+        let steady = self.steady(texts.last());
+        Laid { first: self.first, texts, steady, file: None }
+    }
+
+    /// How much of a text is the open page without what was put in to close it.
+    fn steady(&self, shown: Option<&String>) -> usize {
+        let open = self.splitter.current();
+        let steady = &open.text[..open.text.len() - open.tail];
+        match shown {
+            Some(shown) if open.head < steady.len() && shown.starts_with(steady) => steady.len(),
+            _ => 0,
+        }
     }
 
     /// What stands there with its end. `line` is the end alone, for a message of its own; `name` is
@@ -192,7 +205,7 @@ impl Pages {
         // The end alone is no reason for a file.
         if !full && (self.most == 0 || self.first + texts.len() + open.len() <= self.most + 1) {
             texts.extend(open.into_iter().map(|piece| piece.text));
-            return Laid { first: self.first, texts, file: None };
+            return Laid { first: self.first, texts, steady: 0, file: None };
         }
         texts.extend(open.into_iter().map(|piece| piece.text));
         texts.truncate(self.most.saturating_sub(self.first));
@@ -204,7 +217,7 @@ impl Pages {
             None => format!("! the rest is left out here: open-dispatch logs {name}\n{line}"),
         };
         texts.extend(self.alone(&line));
-        Laid { first: self.first, texts, file }
+        Laid { first: self.first, texts, steady: 0, file }
     }
 
     /// A text in a message of its own.
@@ -346,6 +359,7 @@ mod tests {
         ) {
             let mut pages = Pages::new(&capabilities(most, 1_000_000));
             let mut before: Vec<String> = Vec::new();
+            let mut steady = (0, String::new());
             for part in &parts {
                 pages.append(part, &Place::default());
                 let now = pages.growing("", "bot");
@@ -355,6 +369,12 @@ mod tests {
                 let shared = before.len().min(complete);
                 prop_assert_eq!(&before[..shared], &now.texts[..shared]);
                 prop_assert!(now.texts.iter().all(|text| text.chars().count() <= 100));
+                let front = now.texts.last().map_or("", |text| &text[..now.steady]).to_owned();
+                let at = now.first + now.texts.len();
+                if steady.0 == at {
+                    prop_assert!(front.starts_with(&steady.1), "{steady:?} {front:?}");
+                }
+                steady = (at, front);
                 prop_assert!(most == 0 || now.texts.len() <= most + 1);
                 before = now.texts[..complete].to_vec();
             }

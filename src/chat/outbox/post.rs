@@ -56,7 +56,7 @@ impl Outbox {
         rendering: &mut Option<Rendering>,
     ) -> Result<Next, Error> {
         let id = delivery.id.clone();
-        let capabilities = platform.capabilities();
+        let capabilities = platform.capabilities_in(&delivery.conversation);
         let is_aside = delivery.only_for.is_some() && capabilities.whispers;
         if is_aside {
             if delivery.messages.is_empty() && self.must_wait(&delivery).await? {
@@ -122,7 +122,11 @@ impl Outbox {
                         return Ok(Next::After(wait));
                     }
                     let message = &delivery.messages[at];
-                    let edit = platform.edit(&delivery.conversation, message, &content, is_final);
+                    let place = &delivery.conversation;
+                    let edit = match is_final || more {
+                        true => platform.edit(place, message, &content, is_final),
+                        false => platform.grow(place, message, &content, frames.steady),
+                    };
                     match self.ambient.step("chat.edit", edit).await {
                         Ok(()) => {}
                         Err(platform::Error::Unreachable(why)) => {
@@ -262,7 +266,7 @@ impl Outbox {
         nonce: &Nonce,
         file: Option<&Upload>,
     ) -> Result<String, platform::Error> {
-        let capabilities = platform.capabilities();
+        let capabilities = platform.capabilities_in(&delivery.conversation);
         if let Some(message) = self.memory().posted.get(&nonce.to_string()) {
             return Ok(message.clone());
         }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use sprite_reporter::wire::EventBody;
 
-use super::{Outbox, PAGE, PIECES, pages::Pages};
+use super::{
+    Outbox, PAGE, PIECES,
+    pages::{Laid, Pages},
+};
 use crate::{
     chat::{
         buttons::{self, About, Waiting},
@@ -57,6 +60,8 @@ struct Asked {
 pub(super) struct Frames {
     pub(super) first: usize,
     pub(super) texts: Vec<String>,
+    /// How many bytes of the last of them stay when more comes.
+    pub(super) steady: usize,
     /// What comes behind them as a file.
     pub(super) file: Option<Upload>,
     /// The buttons below the last of them.
@@ -101,6 +106,7 @@ impl Default for Frames {
         Self {
             first: 0,
             texts: Vec::new(),
+            steady: 0,
             file: None,
             actions: Vec::new(),
             ended: true,
@@ -186,7 +192,8 @@ impl Rendering {
         let waiting: Vec<Waiting> =
             self.asked.iter().filter_map(|asked| asked.waiting.clone()).collect();
         let actions = buttons::of_waiting(self.about(), &waiting);
-        Frames { first: laid.first, texts: laid.texts, file: None, actions, ended: false, again }
+        let Laid { first, texts, steady, .. } = laid;
+        Frames { first, texts, steady, file: None, actions, ended: false, again }
     }
 
     /// What is to be shown, with its end; `line` is the end without what closes open blocks.

@@ -32,6 +32,8 @@ pub struct Activity {
     pub attachments: Vec<Attached>,
     /// What a button or a form sends.
     pub value: Value,
+    /// The message that a button or a card stands in.
+    pub reply_to_id: Option<String>,
     /// What an invoke is about.
     pub name: Option<String>,
     /// What an installation does: `add`, `remove`, ...

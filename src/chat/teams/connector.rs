@@ -39,6 +39,15 @@ pub struct Connector {
     clock: Arc<dyn Clock>,
 }
 
+/// What became of a part of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Streamed {
+    /// It was taken; with the id that Teams gave it.
+    Done(Option<String>),
+    /// Teams streams nothing there, or no more.
+    Refused(String),
+}
+
 /// What the connector answered.
 struct Answer {
     status: StatusCode,
@@ -100,6 +109,30 @@ impl Connector {
         let url = self.url(service_url, &path)?;
         let answer = self.call(Method::PUT, url, activity).await?;
         verdict(&answer, false)
+    }
+
+    /// Sends a part of a stream; answers with the id that it has.
+    ///
+    /// # Errors
+    /// Why it could not, where it is worth another try. What Teams will not have is told apart.
+    pub async fn stream(
+        &self,
+        service_url: &str,
+        conversation: &str,
+        activity: &Value,
+    ) -> Result<Streamed, Error> {
+        let url = self.url(service_url, &["v3", "conversations", conversation, "activities"])?;
+        let answer = self.call(Method::POST, url, activity).await?;
+        match verdict(&answer, true) {
+            Ok(()) => {}
+            Err(error @ (Error::Gone(_) | Error::Rejected(_))) => {
+                return Ok(Streamed::Refused(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+        let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        let id = body["id"].as_str().filter(|id| !id.is_empty());
+        Ok(Streamed::Done(id.map(str::to_owned)))
     }
 
     fn url(&self, service_url: &str, path: &[&str]) -> Result<Url, Error> {

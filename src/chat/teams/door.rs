@@ -66,6 +66,8 @@ const TELL_EVERY: u64 = 10;
 struct Room {
     teams: Arc<Teams>,
     commands: Arc<Commands>,
+    /// Files on their way.
+    sending: TaskTracker,
     /// When a refusal was told last, in seconds on the clock that never runs back, plus one.
     told: Arc<AtomicU64>,
 }
@@ -93,13 +95,15 @@ pub(super) async fn open(teams: Arc<Teams>, commands: Arc<Commands>, stop: Cance
     };
     tracing::info!(%address, "Teams is listened to at /api/messages");
     teams.door_is(Hearing::Yes);
-    let room = Room { teams: Arc::clone(&teams), commands, told: Arc::default() };
+    let connections = TaskTracker::new();
+    let sending = connections.clone();
+    let room = Room { teams: Arc::clone(&teams), commands, sending, told: Arc::default() };
     let router = Router::new()
         .route("/api/messages", post(messages))
         // For whoever sets up a tunnel and wants to see that it ends here.
         .route("/", get(|| async { "Open Dispatch listens to Microsoft Teams at /api/messages\n" }))
         .with_state(room);
-    let (slots, connections) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = async {
             let slot = Arc::clone(&slots).acquire_owned().await;
@@ -244,6 +248,12 @@ impl Room {
             Heard::Press(line) => {
                 self.say(&line).await?;
                 Ok(Json(card::pressed()).into_response())
+            }
+            Heard::Consent(consent) => {
+                let teams = Arc::clone(&self.teams);
+                // The question stands there until it is done; who is told so need not wait.
+                self.sending.spawn(async move { teams.consented(*consent).await });
+                Ok(StatusCode::OK.into_response())
             }
             Heard::Unknown => Err(No::Bad(
                 StatusCode::NOT_IMPLEMENTED,

@@ -2,12 +2,17 @@
 //!
 //! A message is a line. A pressed button is a line, too: as an invoke `adaptiveCard/action`, which
 //! wants its answer in the response, or, from clients that know no `Action.Execute`, as a message
-//! with a value. When somebody installs the app for themselves, they are told what it can do. All
+//! with a value. An offered file is taken or declined by an invoke. When somebody installs the app for themselves, they are told what it can do. All
 //! else is heard and let go.
 
 use url::Url;
 
-use super::{NAME, activity::Activity, words};
+use super::{
+    NAME,
+    activity::Activity,
+    consent::{Consent, consent},
+    words,
+};
 use crate::{
     chat::{Incoming, Via},
     store::Conversation,
@@ -25,6 +30,8 @@ pub enum Heard {
     Line(Box<Incoming>, Vec<FileAt>),
     /// A button of ours, whose answer stands in the response.
     Press(Box<Incoming>),
+    /// What somebody says of a file that we offered.
+    Consent(Box<Consent>),
     /// An invoke that is none of ours.
     Unknown,
     /// Nothing for us.
@@ -59,6 +66,9 @@ pub fn hear(activity: &Activity) -> Heard {
                 Some(line) => Heard::Press(Box::new(incoming(activity, id, line, Via::Pressed))),
                 None => Heard::Unknown,
             }
+        }
+        "invoke" if activity.name.as_deref() == Some("fileConsent/invoke") => {
+            consent(activity).map_or(Heard::Unknown, |consent| Heard::Consent(Box::new(consent)))
         }
         "invoke" => Heard::Unknown,
         "installationUpdate"

@@ -16,14 +16,19 @@
 //! activity) makes it nothing new. The answer is a delivery like any other: posted as a
 //! placeholder, then filled by edits (`PUT`) as [`card`] writes them.
 //!
+//! In a chat with one person an answer grows as a [`stream`], which Teams draws by itself, and becomes
+//! a message like any other when it ends.
+//!
 //! **What Teams cannot do.** It looks no message up, so a post that may have happened is done again
-//! and the worst is an empty placeholder. It shows nothing to one person alone (in preview only),
-//! and takes files from bots in personal chats alone, after a consent; so long output is split.
+//! and the worst is an empty placeholder. It shows nothing to one person alone (in preview only).
+//! It takes files from bots in personal chats alone, and asks there whether they are wanted
+//! ([`consent`]); elsewhere long output fills as many messages as it takes.
 
 mod activity;
 mod bearer;
 mod card;
 mod connector;
+mod consent;
 mod door;
 mod files;
 mod hear;
@@ -32,27 +37,30 @@ mod keys;
 mod places;
 mod settings;
 mod signature;
+mod stream;
 mod token;
 mod words;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bearer::Bearer;
-use connector::Connector;
+use connector::{Connector, Streamed};
 use keys::Keys;
 use places::{Places, Reference};
 use serde_json::{Value, json};
 pub use settings::{Error as SettingsError, Hosts, Settings};
+use stream::{Step, Streams, marked};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Commands,
     ear::{Ear, Hearing},
-    platform::{Capabilities, Content, Dialect, Error, Markup, Nonce, Platform, Post},
+    platform::{Capabilities, Content, Dialect, Error, Markup, Nonce, Platform, Post, Upload},
     split::Unit,
 };
 use crate::{
@@ -68,6 +76,10 @@ const MAX_MESSAGE: usize = 12 * 1024;
 const PACE: Duration = Duration::from_secs(2);
 /// The most buttons below a message: what Teams shows of a card without hiding some.
 const BUTTONS: usize = 6;
+/// The largest file that is offered, in bytes.
+const MAX_FILE: u64 = 8 * 1024 * 1024;
+/// How many messages an answer fills before the rest becomes a file, where there are files.
+const MESSAGES: usize = 3;
 
 /// Microsoft Teams: ear and mouth.
 pub struct Teams {
@@ -80,6 +92,10 @@ pub struct Teams {
     store: Arc<dyn Store>,
     files: Arc<Files>,
     ambient: Ambient,
+    /// Which messages still grow.
+    streams: Mutex<Streams>,
+    /// The files that are on their way, by the message that offered them.
+    sending: Mutex<HashSet<String>>,
     /// Whether the door is open.
     door: Mutex<Hearing>,
     /// Why Microsoft gives us no access token, until somebody mends it.
@@ -113,6 +129,8 @@ impl Teams {
             store,
             files,
             ambient,
+            streams: Mutex::default(),
+            sending: Mutex::default(),
         }))
     }
 
@@ -122,6 +140,114 @@ impl Teams {
 
     fn refused_because(&self, why: Option<String>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a stream in place of a placeholder; none where Teams will not have one.
+    async fn begin_stream(&self, post: &Post<'_>, to: &Recipient) -> Result<Option<String>, Error> {
+        let now = self.ambient.clock.elapsed();
+        if !self.streams().may_begin(&to.conversation, now) {
+            return Ok(None);
+        }
+        let typing = json!({"type": "typing", "text": post.text});
+        let typing = marked(typing, "informative", None, Some(1));
+        let typing = to.answers(typing, post.reply_to);
+        match self.connector.stream(&to.service_url, &to.conversation, &typing).await? {
+            Streamed::Done(Some(id)) => {
+                self.streams().begun(&id, &to.conversation, now);
+                Ok(Some(id))
+            }
+            Streamed::Done(None) => {
+                Err(Error::Ambiguous("Teams' answer names no message".to_owned()))
+            }
+            Streamed::Refused(why) => {
+                tracing::debug!("no stream: {why}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Does what shows a content.
+    async fn step(
+        &self,
+        to: &Recipient,
+        message: &str,
+        content: &Content,
+        step: Step,
+    ) -> Result<(), Error> {
+        let (activity, then) = match step {
+            Step::Nothing => return Ok(()),
+            Step::Edit => return self.put(to, message, content).await,
+            Step::Inform { text, sequence } => {
+                let typing = json!({"type": "typing", "text": text});
+                (marked(typing, "informative", Some(message), Some(sequence)), None)
+            }
+            Step::Chunk { text, sequence } => {
+                let typing = json!({"type": "typing", "text": text});
+                (marked(typing, "streaming", Some(message), Some(sequence)), Some(text))
+            }
+            Step::End { first, perhaps } => {
+                return self.end_stream(to, message, content, first, perhaps).await;
+            }
+        };
+        let activity = to.answers(activity, None);
+        match self.connector.stream(&to.service_url, &to.conversation, &activity).await? {
+            Streamed::Done(_) => {
+                if let Some(text) = then {
+                    self.streams().shown(message, &text);
+                }
+                Ok(())
+            }
+            Streamed::Refused(why) => {
+                tracing::debug!("a stream of Teams' ended early: {why}");
+                self.put(to, message, content).await?;
+                self.streams().settled(message);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a stream with a message; from there on it is edited.
+    async fn end_stream(
+        &self,
+        to: &Recipient,
+        message: &str,
+        content: &Content,
+        first: Option<String>,
+        perhaps: bool,
+    ) -> Result<(), Error> {
+        let shows_all = first.is_none();
+        let end = match first {
+            Some(text) => card::message(&Content::from(text.as_str())),
+            None => card::message(content),
+        };
+        let end = to.answers(marked(end, "final", Some(message), None), None);
+        let ended = self.connector.stream(&to.service_url, &to.conversation, &end).await?;
+        if let Streamed::Refused(why) = &ended
+            && !perhaps
+        {
+            tracing::debug!("a stream of Teams' was over: {why}");
+        }
+        if !shows_all || matches!(ended, Streamed::Refused(_)) {
+            self.put(to, message, content).await?;
+        }
+        self.streams().settled(message);
+        Ok(())
+    }
+
+    async fn put(&self, to: &Recipient, message: &str, content: &Content) -> Result<(), Error> {
+        let mut activity = to.answers(card::message(content), None);
+        activity["id"] = message.into();
+        self.connector.put(&to.service_url, &to.conversation, message, &activity).await
+    }
+
+    async fn recipient(&self, conversation: &Conversation) -> Result<Recipient, Error> {
+        let reference = self.reference(conversation).await?;
+        let Reference { service_url, bot, .. } = reference;
+        Ok(Recipient { service_url, bot, conversation: place(conversation) })
     }
 
     async fn reference(&self, conversation: &Conversation) -> Result<Reference, Error> {
@@ -135,6 +261,11 @@ impl Teams {
     }
 }
 
+/// Whether a conversation is with one person alone: what Teams names `a:...`.
+fn is_personal(conversation: &Conversation) -> bool {
+    conversation.channel.starts_with("a:")
+}
+
 /// A conversation as the connector names it.
 fn place(conversation: &Conversation) -> String {
     match &conversation.thread {
@@ -143,11 +274,25 @@ fn place(conversation: &Conversation) -> String {
     }
 }
 
-/// Adds who says it, and where.
-fn addressed(mut activity: Value, reference: &Reference, conversation: &str) -> Value {
-    activity["from"] = json!({"id": reference.bot});
-    activity["conversation"] = json!({"id": conversation});
-    activity
+/// Where something goes.
+struct Recipient {
+    service_url: String,
+    /// Our own id there.
+    bot: String,
+    /// The conversation as the connector names it.
+    conversation: String,
+}
+
+impl Recipient {
+    /// Adds who says it, where, and what it answers.
+    fn answers(&self, mut activity: Value, reply_to: Option<&str>) -> Value {
+        activity["from"] = json!({"id": self.bot});
+        activity["conversation"] = json!({"id": self.conversation});
+        if let Some(message) = reply_to {
+            activity["replyToId"] = message.into();
+        }
+        activity
+    }
 }
 
 #[async_trait]
@@ -172,15 +317,25 @@ impl Platform for Teams {
         }
     }
 
-    async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
-        let reference = self.reference(post.conversation).await?;
-        let conversation = place(post.conversation);
-        let message = card::message(&Content::from(post.text));
-        let mut activity = addressed(message, &reference, &conversation);
-        if let Some(message) = post.reply_to {
-            activity["replyToId"] = message.into();
+    fn capabilities_in(&self, conversation: &Conversation) -> Capabilities {
+        let everywhere = self.capabilities();
+        match is_personal(conversation) {
+            true => Capabilities { max_file: MAX_FILE, max_messages: MESSAGES, ..everywhere },
+            false => everywhere,
         }
-        self.connector.post(&reference.service_url, &conversation, &activity).await
+    }
+
+    async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
+        let to = self.recipient(post.conversation).await?;
+        if is_personal(post.conversation)
+            && let Some(message) = self.begin_stream(post, &to).await?
+        {
+            return Ok(message);
+        }
+        let message = to.answers(card::message(&Content::from(post.text)), post.reply_to);
+        let id = self.connector.post(&to.service_url, &to.conversation, &message).await?;
+        self.streams().settled(&id);
+        Ok(id)
     }
 
     async fn edit(
@@ -190,11 +345,35 @@ impl Platform for Teams {
         content: &Content,
         _last: bool,
     ) -> Result<(), Error> {
-        let reference = self.reference(conversation).await?;
-        let conversation = place(conversation);
-        let mut activity = addressed(card::message(content), &reference, &conversation);
-        activity["id"] = message.into();
-        self.connector.put(&reference.service_url, &conversation, message, &activity).await
+        let to = self.recipient(conversation).await?;
+        let step = match is_personal(conversation) {
+            true => self.streams().show(message, content),
+            false => Step::Edit,
+        };
+        self.step(&to, message, content, step).await
+    }
+
+    async fn grow(
+        &self,
+        conversation: &Conversation,
+        message: &str,
+        content: &Content,
+        steady: usize,
+    ) -> Result<(), Error> {
+        let to = self.recipient(conversation).await?;
+        let now = self.ambient.clock.elapsed();
+        let step = match is_personal(conversation) {
+            true => self.streams().grow(message, content, steady, now),
+            false => Step::Edit,
+        };
+        self.step(&to, message, content, step).await
+    }
+
+    async fn upload(&self, post: &Post<'_>, file: &Upload) -> Result<String, Error> {
+        if !is_personal(post.conversation) {
+            return Err(Error::Rejected("Teams takes files in personal chats alone".to_owned()));
+        }
+        self.offer(post, file).await
     }
 
     async fn find(&self, _: &Conversation, _: &Nonce) -> Result<Option<String>, Error> {

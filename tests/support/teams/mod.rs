@@ -11,7 +11,7 @@ pub mod rest;
 pub mod stage;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -42,14 +42,33 @@ pub enum Fault {
     TokenRevoked,
 }
 
+/// Whether a message still grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stream {
+    #[default]
+    None,
+    Live,
+    /// It took too long.
+    Expired,
+    Over,
+}
+
 /// A message of the bot's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
     pub id: String,
     pub conversation: String,
     pub text: String,
     pub card: Option<Value>,
+    /// A file that is offered.
+    pub offer: Option<Value>,
+    /// A file that was taken.
+    pub file: Option<Value>,
     pub reply_to: Option<String>,
+    pub stream: Stream,
+    /// The text that must stay, and the number of its last part.
+    pub streamed: String,
+    pub sequence: u64,
     pub edits: usize,
 }
 
@@ -60,6 +79,17 @@ impl Message {
         let button =
             |action: &Value| (action["title"].as_str().unwrap().to_owned(), action["data"].clone());
         actions.into_iter().flatten().map(button).collect()
+    }
+
+    /// Its file, with its name, where it has one that is in a drive.
+    pub fn files(&self, drive: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
+        let Some(file) = &self.file else { return Vec::new() };
+        let here = |(room, _): &&(String, Vec<u8>)| file["content"]["uniqueId"] == room.as_str();
+        let found = drive.iter().find(here);
+        found
+            .map(|(_, bytes)| (file["name"].as_str().unwrap().to_owned(), bytes.clone()))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -76,12 +106,24 @@ pub struct State {
     pub keys: usize,
     pub posts: usize,
     pub edits: usize,
+    pub streams: usize,
+    /// Whether there are streams at all.
+    pub streaming: bool,
+    /// What people's drives hold, by the name of the room; and how they refuse.
+    pub drive: Vec<(String, Vec<u8>)>,
+    pub drive_faults: VecDeque<u16>,
+    /// Where requests for files are sent on to.
+    pub redirect: Option<String>,
+    /// The name of the key that signs, where it is another than at first.
+    pub kid: Option<String>,
     /// The token that is taken.
     pub token: String,
     /// Which keys are named; all of them are endorsed for these channels.
     pub endorsements: Vec<String>,
     /// Files that people sent.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Messages whose files somebody took.
+    pub taken: HashSet<String>,
     next: u64,
 }
 
@@ -117,6 +159,7 @@ impl Fake {
         let state = State {
             endorsements: vec!["msteams".to_owned()],
             token: "first-token".to_owned(),
+            streaming: true,
             ..State::default()
         };
         let state = Arc::new(Mutex::new(state));
@@ -147,6 +190,7 @@ impl Fake {
             ("TEAMS_LOGIN_URL", format!("{base}/login")),
             ("TEAMS_OPENID_URL", format!("{base}/openid")),
             ("TEAMS_SERVICE_HOSTS", base),
+            ("OPEN_DISPATCH_ADMINS", "teams:aad-Ada".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
@@ -254,6 +298,60 @@ impl Fake {
             activity.as_object_mut().unwrap().remove(member);
         }
         self.deliver_surely(&activity).await
+    }
+
+    /// Somebody says whether they want a file that was offered: what the bot answered.
+    pub async fn consent(&self, who: &str, message: &Message, wanted: bool) -> (u16, Value) {
+        let offer = message.offer.clone().unwrap();
+        let number = self.state().number();
+        let room = format!("http://{}/drive/{number}", self.address);
+        self.consent_into(who, message, wanted.then_some(&offer), &room).await
+    }
+
+    /// The same, with room for the file at an address.
+    pub async fn consent_into(
+        &self,
+        who: &str,
+        message: &Message,
+        accepted: Option<&Value>,
+        room: &str,
+    ) -> (u16, Value) {
+        let offer = message.offer.clone().unwrap();
+        let mut activity = self.said(who, &message.conversation, "");
+        let number = self.state().number();
+        activity["type"] = "invoke".into();
+        activity["id"] = format!("f:{number}").into();
+        activity["name"] = "fileConsent/invoke".into();
+        activity["replyToId"] = message.id.clone().into();
+        activity["value"] = match accepted {
+            Some(_) => json!({
+                "type": "fileUpload",
+                "action": "accept",
+                "context": offer["content"]["acceptContext"],
+                "uploadInfo": {
+                    "contentUrl": "https://contoso-my.sharepoint.example/bot.md",
+                    "name": offer["name"],
+                    "uploadUrl": room,
+                    "uniqueId": room.rsplit('/').next().unwrap(),
+                    "fileType": "md",
+                },
+            }),
+            None => json!({
+                "type": "fileUpload",
+                "action": "decline",
+                "context": offer["content"]["declineContext"],
+            }),
+        };
+        self.deliver(&activity).await
+    }
+
+    /// The streams that are under way took too long.
+    pub fn expire_streams(&self) {
+        for message in &mut self.state().messages {
+            if message.stream == Stream::Live {
+                message.stream = Stream::Expired;
+            }
+        }
     }
 
     /// What stands in a conversation, its threads included.

@@ -15,7 +15,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{APP_ID, Fault, Message, PASSWORD, State, TENANT, jwt};
+use super::{APP_ID, Fault, Message, PASSWORD, State, Stream, TENANT, jwt};
 
 /// What all generations of the documents allow, in bytes of UTF-16.
 const MAX_TEXT: usize = 28 * 1024;
@@ -29,6 +29,7 @@ pub fn router(state: Arc<Mutex<State>>, address: SocketAddr) -> Router {
         .route("/openid", get(metadata))
         .route("/keys", get(keys))
         .route("/files/{name}", get(file))
+        .route("/drive/{name}", put(drive))
         .route(conversations, post(send))
         .route(&format!("{conversations}/{{activity}}"), put(update).post(reply))
         .with_state((state, address))
@@ -71,11 +72,15 @@ async fn metadata(held: Shared) -> Json<Value> {
 async fn keys(held: Shared) -> Json<Value> {
     let mut state = held.0.0.lock().unwrap();
     state.keys += 1;
-    Json(json!({"keys": [jwt::Signer::Channel.listed(jwt::KID, &state.endorsements)]}))
+    let kid = state.kid.clone().unwrap_or_else(|| jwt::KID.to_owned());
+    Json(json!({"keys": [jwt::Signer::Channel.listed(&kid, &state.endorsements)]}))
 }
 
 async fn file(held: Shared, Path(name): Path<String>) -> Response {
     let state = held.0.0.lock().unwrap();
+    if let Some(there) = state.redirect.clone() {
+        return (StatusCode::FOUND, [("location", there)]).into_response();
+    }
     match state.files.iter().find(|(known, _)| *known == name) {
         Some((_, bytes)) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -107,18 +112,114 @@ fn refused(state: &mut State, headers: &HeaderMap, next: Option<Fault>) -> Optio
     }
 }
 
-fn parts(activity: &Value) -> Result<(String, Option<Value>), Box<Response>> {
-    let text = activity["text"].as_str().unwrap_or_default();
-    let size = 2 * text.encode_utf16().count();
-    let attachments = activity["attachments"].as_array();
-    let card = attachments.and_then(|all| all.first()).map(|it| it["content"].clone());
-    if size > MAX_TEXT {
+/// What an activity shows.
+struct Parts {
+    text: String,
+    card: Option<Value>,
+    offer: Option<Value>,
+    file: Option<Value>,
+}
+
+fn parts(activity: &Value) -> Result<Parts, Box<Response>> {
+    let text = activity["text"].as_str().unwrap_or_default().to_owned();
+    let attached = |kind: &str| {
+        let all = activity["attachments"].as_array().into_iter().flatten();
+        all.filter(|it| it["contentType"] == kind).next_back().cloned()
+    };
+    let parts = Parts {
+        card: attached("application/vnd.microsoft.card.adaptive").map(|it| it["content"].clone()),
+        offer: attached("application/vnd.microsoft.teams.card.file.consent"),
+        file: attached("application/vnd.microsoft.teams.card.file.info"),
+        text,
+    };
+    if 2 * parts.text.encode_utf16().count() > MAX_TEXT {
         return Err(Box::new(fault(413, "MessageSizeTooBig")));
     }
-    if activity["type"] != "message" || (text.trim().is_empty() && card.is_none()) {
+    let shows = parts.card.is_some() || parts.offer.is_some() || parts.file.is_some();
+    if activity["type"] != "message" || (parts.text.trim().is_empty() && !shows) {
         return Err(Box::new(fault(400, "BadSyntax")));
     }
-    Ok((text.to_owned(), card))
+    Ok(parts)
+}
+
+fn show(message: &mut Message, parts: Parts) {
+    (message.text, message.card) = (parts.text, parts.card);
+    (message.offer, message.file) = (parts.offer, parts.file);
+}
+
+fn stream_fault(why: &str) -> Response {
+    let body = json!({"error": {"code": "ContentStreamNotAllowed", "message": why}});
+    (StatusCode::FORBIDDEN, Json(body)).into_response()
+}
+
+/// A part of a stream: the rules are those of Microsoft's page on streaming, at their strictest.
+fn stream(state: &mut State, conversation: &str, activity: &Value, mark: &Value) -> Response {
+    state.streams += 1;
+    if !state.streaming || !conversation.starts_with("a:") {
+        return stream_fault("streaming api is not enabled");
+    }
+    let text = activity["text"].as_str().unwrap_or_default();
+    let (kind, id) = (mark["streamType"].as_str().unwrap(), mark["streamId"].as_str());
+    assert_eq!(activity["channelData"]["streamType"], mark["streamType"], "mirrored");
+    let Some(id) = id else {
+        let is_one = |it: &Message| it.conversation == conversation && it.stream == Stream::Live;
+        if state.messages.iter().any(is_one) {
+            return stream_fault("another stream is active");
+        }
+        if text.is_empty() || mark["streamSequence"] != 1 || activity["type"] != "typing" {
+            return fault(400, "BadSyntax");
+        }
+        let id = format!("a-{:05}", state.number());
+        state.messages.push(Message {
+            id: id.clone(),
+            conversation: conversation.to_owned(),
+            text: text.to_owned(),
+            reply_to: activity["replyToId"].as_str().map(str::to_owned),
+            stream: Stream::Live,
+            sequence: 1,
+            ..Message::default()
+        });
+        return (StatusCode::CREATED, Json(json!({"id": id}))).into_response();
+    };
+    let here = |message: &&mut Message| message.id == id && message.conversation == conversation;
+    let Some(message) = state.messages.iter_mut().find(here) else {
+        return fault(404, "ActivityNotFoundInConversation");
+    };
+    if message.stream != Stream::Live {
+        return stream_fault("content stream finished");
+    }
+    if !text.starts_with(&message.streamed) {
+        return fault(400, "BadArgument");
+    }
+    if kind == "final" {
+        let parts = match parts(activity) {
+            Ok(parts) => parts,
+            Err(response) => return *response,
+        };
+        show(message, parts);
+        message.stream = Stream::Over;
+        message.edits += 1;
+        return StatusCode::ACCEPTED.into_response();
+    }
+    let sequence = mark["streamSequence"].as_u64().unwrap();
+    if activity["type"] != "typing" || text.trim().is_empty() {
+        return fault(400, "BadSyntax");
+    }
+    if sequence <= message.sequence {
+        let body = json!({"error": {"code": "ContentStreamSequenceOrderPreConditionFailed"}});
+        return (StatusCode::ACCEPTED, Json(body)).into_response();
+    }
+    match kind {
+        "informative" if text.chars().count() > 1000 || !message.streamed.is_empty() => {
+            return fault(400, "BadArgument");
+        }
+        "informative" => {}
+        "streaming" => text.clone_into(&mut message.streamed),
+        _ => return fault(400, "BadArgument"),
+    }
+    (message.sequence, message.text) = (sequence, text.to_owned());
+    message.edits += 1;
+    StatusCode::ACCEPTED.into_response()
 }
 
 async fn send(
@@ -133,13 +234,26 @@ async fn send(
     if let Some(response) = refused(&mut state, &headers, next) {
         return response;
     }
-    let (text, card) = match parts(&activity) {
+    let marks = activity["entities"].as_array().into_iter().flatten();
+    let mark = marks.into_iter().find(|it| it["type"] == "streaminfo");
+    if let Some(mark) = mark {
+        let response = stream(&mut state, &conversation, &activity, mark);
+        return match next {
+            Some(Fault::DoneBut504) => fault(504, "GatewayTimeout"),
+            _ => response,
+        };
+    }
+    let parts = match parts(&activity) {
         Ok(parts) => parts,
         Err(response) => return *response,
     };
+    if parts.offer.is_some() && !conversation.starts_with("a:") {
+        return fault(400, "BadSyntax");
+    }
     let id = format!("18000000{:05}", state.number());
     let reply_to = activity["replyToId"].as_str().map(str::to_owned);
-    let message = Message { id: id.clone(), conversation, text, card, reply_to, edits: 0 };
+    let mut message = Message { id: id.clone(), conversation, reply_to, ..Message::default() };
+    show(&mut message, parts);
     state.messages.push(message);
     if next == Some(Fault::DoneBut504) {
         return fault(504, "GatewayTimeout");
@@ -168,7 +282,7 @@ async fn update(
     if let Some(response) = refused(&mut state, &headers, next) {
         return response;
     }
-    let (text, card) = match parts(&activity) {
+    let parts = match parts(&activity) {
         Ok(parts) => parts,
         Err(response) => return *response,
     };
@@ -176,10 +290,31 @@ async fn update(
     let Some(message) = state.messages.iter_mut().find(here) else {
         return fault(404, "ActivityNotFoundInConversation");
     };
-    (message.text, message.card) = (text, card);
+    if message.stream == Stream::Live {
+        return stream_fault("the stream has not ended");
+    }
+    show(message, parts);
     message.edits += 1;
     if next == Some(Fault::DoneBut504) {
         return fault(504, "GatewayTimeout");
     }
     Json(json!({"id": id})).into_response()
+}
+
+/// Room in somebody's drive. It opens to whoever knows its address, and to no token.
+async fn drive(
+    held: Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> StatusCode {
+    let mut state = held.0.0.lock().unwrap();
+    assert!(headers.get("authorization").is_none(), "our token goes to no drive");
+    let range = headers.get("content-range").unwrap().to_str().unwrap();
+    assert_eq!(range, format!("bytes 0-{}/{}", bytes.len() - 1, bytes.len()));
+    if let Some(status) = state.drive_faults.pop_front() {
+        return StatusCode::from_u16(status).unwrap();
+    }
+    state.drive.push((name, bytes.to_vec()));
+    StatusCode::CREATED
 }

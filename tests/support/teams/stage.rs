@@ -56,15 +56,24 @@ impl Stage for Fake {
         self.deliver_surely(&activity).await;
     }
 
+    /// Whoever looks takes the files that are offered.
     async fn shown(&self, channel: &str) -> Vec<Shown> {
+        for message in Fake::shown(self, channel) {
+            let is_new = self.state().taken.insert(message.id.clone());
+            if message.offer.is_some() && is_new {
+                assert_eq!(self.consent("ada", &message, true).await.0, 200);
+            }
+        }
+        let all = Fake::shown(self, channel);
+        let drive = self.state().drive.clone();
         let shown = |message: Message| Shown {
             buttons: message.buttons().into_iter().map(|(label, _)| label).collect(),
+            files: message.files(&drive),
             id: message.id,
             text: message.text,
-            files: Vec::new(),
             only_for: None,
         };
-        Fake::shown(self, channel).into_iter().map(shown).collect()
+        all.into_iter().map(shown).collect()
     }
 
     async fn press(&self, who: &str, channel: &str, message: &str, label: &str) {

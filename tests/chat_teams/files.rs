@@ -1,0 +1,140 @@
+//! Files: those that people send reach the agent, from where files may be and from nowhere else; and
+//! those that we send are offered, and go where the person's drive is.
+
+use bytes::Bytes;
+use open_dispatch::chat::platform::{Error, Nonce, Platform as _, Post, Upload};
+
+use super::{
+    streams::{known, place},
+    teams::Message,
+    *,
+};
+
+fn attached(name: &str, url: &str) -> Value {
+    json!({
+        "contentType": "application/vnd.microsoft.teams.file.download.info",
+        "name": name,
+        "contentUrl": "https://contoso.sharepoint.example/personal/file",
+        "content": {"downloadUrl": url, "uniqueId": "1", "fileType": "txt"},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let fake = Fake::start().await;
+    let server = real(&fake, &data).await;
+    let work = home.path().display();
+    fake.say("Ada", DM, &format!("/od-start bot --agent command {work}")).await;
+    server.wait_for("agents/bot", "idle", |agent| agent["status"]["phase"] == "Idle").await;
+    let at = |path: &str| format!("http://{}/{path}", fake.address);
+    fake.state().files.push(("notes.txt".to_owned(), b"seven".to_vec()));
+    let mut activity = fake.said("Ada", DM, "true");
+    activity["attachments"] = json!([
+        attached("notes.txt", &at("files/notes.txt")),
+        attached("notes.txt", &at("files/notes.txt")),
+        attached("meta.txt", "http://169.254.169.254/latest/meta-data"),
+        attached("local.txt", "https://127.0.0.1:1/secret"),
+        attached("other.txt", "https://sharepoint.com.evil.example/a"),
+        attached("lost.txt", &at("files/lost.txt")),
+    ]);
+    fake.deliver_surely(&activity).await;
+    let turns = server.get("agents/bot/turns").await;
+    let turn = &turns["items"][0];
+    let names: Vec<_> =
+        turn["attachments"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
+    assert_eq!(names, ["notes.txt", "again-notes.txt"], "{turn}");
+    let text = turn.to_string();
+    for told in [
+        "meta.txt: 169.254.169.254 is no drive",
+        "local.txt: 127.0.0.1 is no drive",
+        "other.txt: sharepoint.com.evil.example is no drive",
+        "lost.txt: HTTP 404",
+    ] {
+        assert!(text.contains(told), "{told} in {text}");
+    }
+    // A drive may send us on, but only to another drive.
+    fake.state().redirect = Some("http://169.254.169.254/latest/meta-data".to_owned());
+    let mut activity = fake.said("Ada", GROUP, "/od-send bot true");
+    activity["attachments"] = json!([
+        attached("notes.txt", &at("files/notes.txt")),
+        {"contentType": "image/png", "contentUrl": at("files/notes.txt")},
+    ]);
+    fake.deliver_surely(&activity).await;
+    let text = server.get("agents/bot/turns").await["items"][1].to_string();
+    assert!(text.contains("notes.txt: 169.254.169.254 is no drive"), "{text}");
+    assert!(text.contains("image-2.png: HTTP 302"), "our token is sent on nowhere: {text}");
+}
+
+async fn offered(fake: &Fake, server: &Server) -> Message {
+    let nonce = Nonce { delivery: "by-hand".to_owned(), index: 3 };
+    let post = Post { conversation: &place(DM), reply_to: None, text: "…", nonce: &nonce };
+    let file = Upload { name: "bot.md".to_owned(), bytes: Bytes::from_static(b"all of it") };
+    let id = server.teams.upload(&post, &file).await.unwrap();
+    fake.shown(DM).into_iter().find(|message| message.id == id).unwrap()
+}
+
+async fn became(fake: &Fake, id: &str, what: &str) -> Message {
+    let find = || fake.shown(DM).into_iter().find(|it| it.id == id).unwrap();
+    fake.until(what, async || find().offer.is_none()).await;
+    find()
+}
+
+#[tokio::test]
+async fn a_file_is_offered_and_sent_once_it_is_wanted() {
+    let (fake, server) = known().await;
+    let offer = offered(&fake, &server).await;
+    let card = offer.offer.clone().unwrap();
+    assert_eq!((&card["name"], &card["content"]["sizeInBytes"]), (&json!("bot.md"), &json!(9)));
+    assert!(fake.state().drive.is_empty(), "nothing goes unasked");
+    // Drives have their moments.
+    fake.state().drive_faults.push_back(503);
+    assert_eq!(fake.consent("Ada", &offer, true).await.0, 200);
+    let sent = became(&fake, &offer.id, "the file is there").await;
+    let drive = fake.state().drive.clone();
+    assert_eq!(sent.files(&drive), [("bot.md".to_owned(), b"all of it".to_vec())]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_file_goes_nowhere_that_is_not_wanted_or_not_a_drive() {
+    let (fake, server) = known().await;
+    let offer = offered(&fake, &server).await;
+    fake.consent("Ada", &offer, false).await;
+    let declined = became(&fake, &offer.id, "it is declined").await;
+    assert!(declined.text.contains("was not sent; open-dispatch logs"), "{declined:?}");
+    for room in ["http://169.254.169.254/up", "https://evil.example/up", "https://127.0.0.1/up"] {
+        let offer = offered(&fake, &server).await;
+        let card = offer.offer.clone();
+        assert_eq!(fake.consent_into("Ada", &offer, card.as_ref(), room).await.0, 200);
+        let refused = became(&fake, &offer.id, "it is refused").await;
+        assert!(refused.text.contains("is no drive of Microsoft's"), "{refused:?}");
+    }
+    assert!(fake.state().drive.is_empty());
+    // A file that is kept no longer, and one that never was ours.
+    let mut offer = offered(&fake, &server).await;
+    let nothing = "0".repeat(64);
+    offer.offer.as_mut().unwrap()["content"]["acceptContext"]["odFile"] = nothing.into();
+    fake.consent("Ada", &offer, true).await;
+    let gone = became(&fake, &offer.id, "it is gone").await;
+    assert!(gone.text.contains("kept no longer"), "{gone:?}");
+    offer.offer.as_mut().unwrap()["content"]["acceptContext"]["odFile"] = "../../key".into();
+    assert_eq!(fake.consent("Ada", &offer, true).await.0, 200);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn where_teams_takes_no_files_none_is_offered() {
+    let (fake, server) = known().await;
+    let nonce = Nonce { delivery: "by-hand".to_owned(), index: 0 };
+    let group = place(GROUP);
+    assert_eq!(server.teams.capabilities_in(&group).max_file, 0);
+    assert!(server.teams.capabilities_in(&place(DM)).max_file > 0);
+    let post = Post { conversation: &group, reply_to: None, text: "…", nonce: &nonce };
+    let file = Upload { name: "bot.md".to_owned(), bytes: Bytes::from_static(b"x") };
+    assert!(matches!(server.teams.upload(&post, &file).await, Err(Error::Rejected(_))));
+    assert!(fake.shown(GROUP).is_empty());
+    server.end().await;
+}
