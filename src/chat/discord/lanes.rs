@@ -17,7 +17,6 @@ use tokio::{
 
 use super::{
     Discord, Last,
-    context::is_for_an_agent,
     heard::{FileAt, Pressed, Said, Used, conversation, looked_up, without_mention},
     mouth::{handle_of_message, shorten},
     options,
@@ -133,11 +132,12 @@ impl Discord {
             handle: Some(handle_of_message(&said.id)),
             ..Incoming::typed(key(&said.id), place, said.who.name.clone(), text)
         };
-        if self.is_worth_it(&line, commands).await {
-            if is_for_an_agent(text) {
-                let thread = line.conversation.thread.as_deref().filter(|_| addressed);
-                line.context = self.context(&said, thread, commands).await;
-            }
+        let has_more = said.reply_to.is_some() || line.conversation.thread.is_some() && addressed;
+        if has_more && commands.would_reach_an_agent(&line).await.unwrap_or(true) {
+            let thread = line.conversation.thread.as_deref().filter(|_| addressed);
+            line.context = self.context(&said, thread, commands).await;
+        }
+        if !said.files.is_empty() && self.is_worth_it(&line, commands).await {
             line.attachments = self.fetch(&said.files, &line).await;
         }
         if text.trim().is_empty() && line.attachments.is_empty() {
