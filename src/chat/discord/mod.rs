@@ -33,6 +33,7 @@ mod missed;
 mod mouth;
 mod options;
 mod pace;
+mod register;
 mod rest;
 pub mod settings;
 
@@ -43,7 +44,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use reqwest::Method;
 use serde_json::{Value, json};
 use serenity::all::Event;
 use tokio::sync::{mpsc, watch};
@@ -183,44 +183,6 @@ impl Discord {
             let why = "it named no gateway; look at what DISCORD_API_URL leads to".to_owned();
             Failure::Other(platform::Error::Unreachable(why))
         })
-    }
-
-    /// Registers the commands: all of them at once, so that doing it again changes nothing.
-    async fn register(&self) -> Result<(), Failure> {
-        let application = &self.settings.application;
-        let path = match &self.settings.guild {
-            Some(guild) => format!("applications/{application}/guilds/{guild}/commands"),
-            None => format!("applications/{application}/commands"),
-        };
-        let all = options::commands();
-        let call = rest::send(Method::PUT, "PUT applications/commands", application, path, all);
-        self.rest.call(&call).await.map(drop)
-    }
-
-    /// Registers the commands, until it is done or will never be. People can be heard meanwhile.
-    async fn register_at_last(self: Arc<Self>) {
-        let mut wait = AGAIN.0;
-        loop {
-            match self.register().await {
-                Ok(()) => return,
-                Err(Failure::Other(
-                    error @ (platform::Error::Rejected(_) | platform::Error::Gone(_)),
-                )) => {
-                    tracing::error!(
-                        "Discord does not take our commands: {error}; look whether \
-                         DISCORD_CLIENT_ID and DISCORD_GUILD_ID are right, and whether the bot was \
-                         invited with the scope applications.commands"
-                    );
-                    return;
-                }
-                Err(failure) => {
-                    let error = platform::Error::from(failure);
-                    tracing::warn!("the commands are not registered with Discord yet: {error}");
-                }
-            }
-            self.clock.sleep(wait).await;
-            wait = (wait * 2).min(AGAIN.1);
-        }
     }
 
     /// Holds one connection until it is lost for good.

@@ -124,7 +124,7 @@ impl Life {
         let platforms = vec![Arc::clone(&discord) as Arc<dyn Platform>];
         engine.add(Arc::new(Outbox::new(Arc::clone(&shop), ambient.clone(), platforms)));
         let engine = engine.start().await.unwrap();
-        let admins = ADMINS.map(|who| Principal::user("discord", &Fake::id(who))).to_vec();
+        let admins = ADMINS.map(|who| Principal::user("discord", Fake::id(who))).to_vec();
         let settings = Settings { admins, ..Settings::default() };
         let commands = Arc::new(Commands::new(shop, ambient, settings));
         let stop = CancellationToken::new();
