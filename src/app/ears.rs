@@ -51,8 +51,8 @@ pub(super) fn ears(
             Chat::Discord => {
                 let settings = DiscordSettings::read(&config.environment);
                 let settings = settings.map_err(|error| error.to_string())?;
-                let clock = Arc::clone(&ambient.clock);
-                ears.push(Discord::new(settings, Arc::clone(files), clock)?);
+                let (store, clock) = (Arc::clone(store), Arc::clone(&ambient.clock));
+                ears.push(Discord::new(settings, Arc::clone(files), store, clock)?);
             }
             Chat::Teams => {
                 let settings = teams::Settings::from_environment(&config.environment);
