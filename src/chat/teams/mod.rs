@@ -146,6 +146,10 @@ impl Teams {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_streams(&self, conversation: &Conversation) -> bool {
+        self.settings.streaming && is_personal(conversation)
+    }
+
     /// Begins a stream in place of a placeholder; none where Teams will not have one.
     async fn begin_stream(&self, post: &Post<'_>, to: &Recipient) -> Result<Option<String>, Error> {
         let now = self.ambient.clock.elapsed();
@@ -327,7 +331,7 @@ impl Platform for Teams {
 
     async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
         let to = self.recipient(post.conversation).await?;
-        if is_personal(post.conversation)
+        if self.has_streams(post.conversation)
             && let Some(message) = self.begin_stream(post, &to).await?
         {
             return Ok(message);
@@ -346,7 +350,7 @@ impl Platform for Teams {
         _last: bool,
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
-        let step = match is_personal(conversation) {
+        let step = match self.has_streams(conversation) {
             true => self.streams().show(message, content),
             false => Step::Edit,
         };
@@ -362,7 +366,7 @@ impl Platform for Teams {
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
         let now = self.ambient.clock.elapsed();
-        let step = match is_personal(conversation) {
+        let step = match self.has_streams(conversation) {
             true => self.streams().grow(message, content, steady, now),
             false => Step::Edit,
         };
