@@ -123,8 +123,8 @@ struct Parts {
 fn parts(activity: &Value) -> Result<Parts, Box<Response>> {
     let text = activity["text"].as_str().unwrap_or_default().to_owned();
     let attached = |kind: &str| {
-        let all = activity["attachments"].as_array().into_iter().flatten();
-        all.filter(|it| it["contentType"] == kind).next_back().cloned()
+        let mut all = activity["attachments"].as_array().into_iter().flatten();
+        all.rfind(|it| it["contentType"] == kind).cloned()
     };
     let parts = Parts {
         card: attached("application/vnd.microsoft.card.adaptive").map(|it| it["content"].clone()),
