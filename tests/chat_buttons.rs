@@ -9,7 +9,7 @@ mod conversation;
 
 use std::sync::Arc;
 
-use conversation::{Fake, World, says};
+use conversation::{Fake, World, exit, lines, out, says};
 use jiff::Timestamp;
 use open_dispatch::{
     ambient::FreeSteps,
@@ -212,6 +212,47 @@ async fn what_failed_is_said_again_once_and_then_has_no_button() {
     assert!(last_whisper(&world).1.starts_with("That is done again already"));
 }
 
+/// Also where the answer was so long that a file came behind it, and where the server was started
+/// anew meanwhile: the file stays the one that it is.
+#[tokio::test]
+async fn the_button_of_a_job_that_is_done_again_goes_and_all_else_stays() {
+    for (printed, anew) in [(3, false), (3, true), (2_000, false), (2_000, true)] {
+        let mut world = world();
+        let line = "/od-run --agent command --name job1 count";
+        world.heard("main", "1", "ada", line, Via::Addressed).await;
+        world.settle().await;
+        let job = world.only_job().await;
+        let sprite = world.sprite(&job, 1).await;
+        world.print(&sprite, vec![out(&lines(0, printed)), exit(1)]).await;
+        world.end("job1", 1).await;
+        world.settle().await;
+        assert_eq!(world.platform.labels("main"), ["Retry"]);
+        let line = world.platform.buttons("main")[0].1.clone();
+        let before = standing(&world);
+        assert_eq!(before.iter().filter(|(_, _, file)| *file).count(), usize::from(printed > 3));
+        if anew {
+            world.restart();
+        }
+        world.press("main", "ben", "Retry").await;
+        assert_eq!(world.job("job1-retry-1").await.spec.task, "count");
+        assert_eq!(world.platform.labels("main"), Vec::<String>::new());
+        assert_eq!(standing(&world)[..before.len()], before, "{printed} lines, anew: {anew}");
+        world.press_line("main", "cat", &line).await;
+        assert!(last_whisper(&world).1.starts_with("That is done again already"));
+        let files = standing(&world).iter().filter(|(_, _, file)| *file).count();
+        assert_eq!(files, usize::from(printed > 3), "no second file");
+    }
+}
+
+/// What stands in the channel: each message's id and text, and whether it is a file.
+fn standing(world: &World) -> Vec<(String, String, bool)> {
+    let state = world.platform.state.lock().unwrap();
+    let of = |message: &conversation::Message| {
+        (message.nonce.to_string(), message.text.clone(), message.file.is_some())
+    };
+    state.messages.iter().map(of).collect()
+}
+
 #[tokio::test]
 async fn a_message_that_two_could_be_meant_by_goes_to_the_one_that_is_pressed() {
     let mut world = world();
@@ -326,6 +367,6 @@ async fn refusals_and_help_are_whispered_and_where_that_is_refused_said_aloud() 
     world.platform.state.lock().unwrap().loud = true;
     world.heard("main", "2", "ben", "/od-whoami", Via::Addressed).await;
     world.settle().await;
-    assert!(world.platform.shown("main")[0].starts_with("You are ben on discord"));
+    assert!(world.platform.shown("main")[0].starts_with("You are ben (discord:ben) on discord"));
     assert_eq!(world.platform.placeholders(), 0);
 }

@@ -1,228 +1,242 @@
 //! One suite for every chat platform: the same lines do the same everywhere, with the real server.
 //!
 //! A scenario knows a [`Stage`] and nothing of the platform behind it. A platform joins by one
-//! `stage!` line at the end. What a stranger may do, and pairing, join with access.
+//! `stage!` line at the end. Where a platform differs by nature, its stage says so, and the scenario
+//! asserts what is told instead: nothing is skipped in silence.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "the server runs in real time")]
 
 #[path = "support/console/stage.rs"]
 mod console;
 #[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/discord/mod.rs"]
+mod discord;
+#[path = "support/house_of_chat.rs"]
+mod house_of_chat;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/live.rs"]
 mod live;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/slack/mod.rs"]
+mod slack;
 #[path = "support/stage_of_chat.rs"]
 mod stage_of_chat;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/teams/mod.rs"]
+mod teams;
 
-use std::{path::PathBuf, time::Duration};
+use std::collections::BTreeSet;
 
-use live::{Live, PATIENCE};
-use serde_json::json;
-use stage_of_chat::{Shown, Stage};
+use house_of_chat::{ADA, EVE, House, numbers};
+use stage_of_chat::{Nature, Shown, Stage};
 
-/// A server, a stage, and a place for agents to work.
-struct House<S> {
-    stage: S,
-    live: Live,
-    work: PathBuf,
-    channel: &'static str,
-    _root: tempfile::TempDir,
-}
+/// What an agent says that asks first.
+const ASKS: &str = "? asks to use";
+/// What an agent's last line says.
+const ANSWERED: &str = "bot has answered";
 
-impl<S: Stage> House<S> {
-    async fn open(
-        channel: &'static str,
-        stage: impl FnOnce(&std::path::Path) -> S,
-        more: &[(&str, &str)],
-    ) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let (data, work) = (root.path().join("data"), root.path().join("work"));
-        std::fs::create_dir(&work).unwrap();
-        let stage = stage(&data);
-        let mut env = stage.env();
-        env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let env: Vec<(&str, &str)> =
-            env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let live = Live::start(&data, &[], &env).await;
-        Self { stage, live, work, channel, _root: root }
-    }
-
-    async fn says(&self, text: &str) {
-        self.stage.say("ada", self.channel, text).await;
-    }
-
-    /// Waits until what stands there is as wanted.
-    async fn sees(&self, what: &str, wanted: impl Fn(&[Shown]) -> bool) -> Vec<Shown> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let shown = self.stage.shown(self.channel).await;
-            if wanted(&shown) {
-                return shown;
-            }
-            let log = self.live.log();
-            assert!(tokio::time::Instant::now() < deadline, "never: {what}; {shown:#?}\n{log}");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-    }
-
-    /// Waits for a message with these words.
-    async fn reads(&self, words: &str) -> Shown {
-        let has = |shown: &Shown| shown.text.contains(words);
-        let shown = self.sees(words, |all| all.iter().any(has)).await;
-        shown.into_iter().find(has).unwrap()
-    }
-
-    /// An agent that is a shell and listens here.
-    async fn shell(&self) {
-        let work = self.work.display();
-        self.says(&format!("/od-start bot --agent command {work}")).await;
-        self.reads("bot").await;
-        let idle = |agent: &serde_json::Value| agent["status"]["phase"] == "Idle";
-        self.live.wait_for("agents/bot", "idle", idle).await;
-    }
-
-    /// An agent that asks before it acts, and listens here.
-    async fn asker(&self) {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fickle_agent.sh");
-        let body = json!({
-            "apiVersion": "opendispatch.dev/v1alpha1", "kind": "Agent",
-            "metadata": {"name": "bot"},
-            "spec": {
-                "agent": {"acp": {"command": ["sh", script]}},
-                "runtime": {"local": {"workdir": self.work}},
-                "channels": [{self.stage.name(): {"channel": self.channel}}],
-            },
-        });
-        let (code, answer) = self.live.post("agents", body).await;
-        assert_eq!(code, 201, "{answer}");
-    }
-
-    /// Waits until the agent asks, and answers by the button or its line.
-    async fn answers(&self, label: &str) {
-        let asked = self.reads("? asks to use").await;
-        self.stage.press("ada", self.channel, &asked.id, label).await;
-    }
-}
-
-async fn start_list_send_status_stop<S: Stage>(house: House<S>) {
-    house.shell().await;
+async fn start_list_send_status_and_stop(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
     house.says("/od-send bot echo one two | wc -w").await;
-    house.reads("2").await;
-    house.reads("bot has answered").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains('2'), "{}", answer.text);
     house.says("/od-list").await;
     let list = house.reads("NAME").await;
     assert!(list.text.contains("bot"), "{}", list.text);
     house.says("/od-status bot").await;
-    house.reads("agent/bot").await;
+    house.reads("1 done, 0 running, 0 queued").await;
     house.says("/od-stop bot").await;
-    house.live.wait_for("agents/bot", "suspended", |agent| agent["spec"]["suspend"] == true).await;
+    house.is_stopped("bot", true).await;
     house.says("/od-start bot").await;
-    house.live.wait_for("agents/bot", "resumed", |agent| agent["spec"]["suspend"] != true).await;
-    house.says("/od-stop --all").await;
-    house.live.wait_for("agents/bot", "suspended", |agent| agent["spec"]["suspend"] == true).await;
+    house.is_stopped("bot", false).await;
 }
 
-async fn run_jobs_logs_cancel_retry<S: Stage>(house: House<S>) {
+async fn stop_all_is_about_this_channel_alone(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    let elsewhere = house.stage.elsewhere();
     let work = house.work.display();
-    house
-        .says(&format!(
-            "/od-run --agent command --name ok --workdir {work} echo it\\'s \"$((6*7))\""
-        ))
-        .await;
+    let line = format!("/od-start other --agent command {work}");
+    house.stage.say(ADA, elsewhere, &line).await;
+    house.is("agents/other", "there", |agent| agent["status"]["phase"] == "Idle").await;
+    house.says("/od-stop --all").await;
+    house.is_stopped("bot", true).await;
+    house.says("/od-list").await;
+    house.reads("NAME").await;
+    house.is_stopped("other", false).await;
+    house.says("/od-stop --all everywhere").await;
+    house.is_stopped("other", true).await;
+}
+
+async fn run_jobs_and_logs(house: &mut House<impl Stage>) {
+    let work = house.work.display();
+    let task = "echo it\\'s \"$((6*7))\"";
+    house.says(&format!("/od-run --agent command --name ok --workdir {work} {task}")).await;
     let ok = house.reads("ok succeeded").await;
     assert!(ok.text.contains("it's 42"), "{}", ok.text);
-    house.says(&format!("/od-run --agent command --name long --workdir {work} sleep 1000")).await;
-    house.live.wait_for("jobs/long", "running", |job| job["status"]["phase"] == "Running").await;
-    house.says("/od-cancel long").await;
-    house.reads("long was cancelled").await;
     house.says("/od-jobs").await;
-    let jobs = house.reads("Cancelled").await;
+    let jobs = house.reads("Succeeded").await;
     assert!(jobs.text.contains("ok"), "{}", jobs.text);
     house.says("/od-logs ok").await;
-    house.reads("job/ok").await;
-    house.says("/od-retry ok").await;
-    house.reads("ok-retry-1 succeeded").await;
+    let twice =
+        |all: &[Shown]| all.iter().filter(|shown| shown.text.contains("it's 42")).count() == 2;
+    house.sees("its output once more", twice).await;
 }
 
-async fn a_queue_is_answered_in_order<S: Stage>(house: House<S>) {
-    house.shell().await;
+async fn a_job_is_cancelled_and_done_again_once(house: &mut House<impl Stage>) {
+    let work = house.work.display();
+    let task = "echo begun; until test -e go; do sleep 0.05; done; echo over";
+    house.says(&format!("/od-run --agent command --name long --workdir {work} {task}")).await;
+    house.reads("begun").await;
+    house.says("/od-cancel long").await;
+    let over = house.reads("long was cancelled").await;
+    std::fs::write(house.work.join("go"), "").unwrap();
+    house.presses_or_says(&over, "Retry", "/od-retry long").await;
+    house.reads("long-retry-1 succeeded").await;
+    let is_spent = |shown: &Shown| shown.id == over.id && shown.buttons.is_empty();
+    house.sees("no button for what was done again", |all| all.iter().any(is_spent)).await;
+}
+
+async fn a_turn_is_cancelled_and_said_again(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    house.says("echo begun; until test -e go; do sleep 0.05; done; echo over").await;
+    house.reads("begun").await;
+    house.says("/od-cancel bot").await;
+    let over = house.reads("bot was cancelled by").await;
+    std::fs::write(house.work.join("go"), "").unwrap();
+    house.presses_or_says(&over, "Retry", "/od-retry bot").await;
+    let again = house.reads(ANSWERED).await;
+    assert!(again.text.contains("over"), "{}", again.text);
+    let is_spent = |shown: &Shown| shown.id == over.id && shown.buttons.is_empty();
+    house.sees("no button for what was said again", |all| all.iter().any(is_spent)).await;
+}
+
+async fn a_queue_is_answered_in_order(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
     house.says("until test -e go; do sleep 0.05; done; echo first").await;
-    house.live.wait_for("agents/bot", "busy", |agent| agent["status"]["phase"] == "Busy").await;
+    house.is("agents/bot", "busy", |agent| agent["status"]["phase"] == "Busy").await;
     house.says("echo second").await;
-    house.reads("queued behind 1").await;
+    let waits = house.reads("queued behind 1").await;
+    let wanted: &[&str] = match house.stage.nature().has_buttons {
+        true => &["Interrupt", "Cancel"],
+        false => &[],
+    };
+    assert_eq!(waits.buttons, wanted, "{waits:?}");
     std::fs::write(house.work.join("go"), "").unwrap();
     let both = |all: &[Shown]| {
-        let at = |word: &str| all.iter().position(|shown| shown.text.contains(word));
-        let done = all.iter().filter(|shown| shown.text.contains("bot has answered")).count();
-        done == 2 && at("first") < at("second")
+        let at = |word: &str| {
+            all.iter().position(|it| it.text.contains(word) && it.text.contains(ANSWERED))
+        };
+        matches!((at("first"), at("second")), (Some(first), Some(second)) if first < second)
     };
     house.sees("both answers, in order", both).await;
 }
 
-async fn what_streams_is_seen_before_it_ends<S: Stage>(house: House<S>) {
-    house.shell().await;
+async fn what_streams_is_seen_before_it_ends(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
     house.says("echo begun; until test -e go; do sleep 0.05; done; echo over").await;
     let begun = house.reads("begun").await;
     assert!(!begun.text.contains("over"), "{}", begun.text);
     std::fs::write(house.work.join("go"), "").unwrap();
-    let over = house.reads("bot has answered").await;
+    let over = house.reads(ANSWERED).await;
     assert!(over.text.contains("begun\nover"), "{}", over.text);
     assert_eq!(over.id, begun.id, "one message that is edited");
 }
 
-async fn requests_are_allowed_and_denied<S: Stage>(house: House<S>) {
+async fn a_request_is_allowed(house: &mut House<impl Stage>) {
     house.asker().await;
     house.says("do:ask for the first time").await;
-    house.answers("Once").await;
-    house.reads("allowed by").await;
-    house.says("do:ask for the second time").await;
-    let twice = |all: &[Shown]| {
-        all.iter().filter(|shown| shown.text.contains("? asks to use")).count() == 2
-    };
-    let shown = house.sees("the second question", twice).await;
-    let asked = shown.iter().rfind(|shown| shown.text.contains("? asks to use")).unwrap();
-    house.stage.press("ada", house.channel, &asked.id, "No").await;
-    house.reads("denied by").await;
+    let asked = house.reads(ASKS).await;
+    house.presses_or_says(&asked, "Once", "/od-approve bot yes").await;
+    let answered = house.reads("allowed by").await;
+    assert_eq!(answered.id, asked.id, "the outcome stands where it was asked");
+    let over = house.reads(ANSWERED).await;
+    assert!(over.text.contains("allowed") && over.buttons.is_empty(), "{over:?}");
 }
 
-async fn long_output_loses_nothing<S: Stage>(house: House<S>) {
+async fn a_request_is_denied(house: &mut House<impl Stage>) {
+    house.asker().await;
+    house.says("do:ask for a second time").await;
+    let asked = house.reads(ASKS).await;
+    house.presses_or_says(&asked, "No", "/od-approve bot no").await;
+    let answered = house.reads("denied by").await;
+    assert_eq!(answered.id, asked.id, "the outcome stands where it was asked");
+    let over = house.reads(ANSWERED).await;
+    assert!(over.buttons.is_empty(), "{over:?}");
+}
+
+/// An hour goes by while the server is away.
+async fn a_request_expires_and_that_is_a_no(house: &mut House<impl Stage>) {
+    house.asker().await;
+    house.says("do:ask for what nobody answers").await;
+    let asked = house.reads(ASKS).await;
+    house.live.kill_nine();
+    house.an_hour_goes_by().await;
+    house.live.up().await;
+    let expired = house.reads("expired after 1 h: nobody answered, so it was no").await;
+    assert_eq!(expired.id, asked.id, "the outcome stands where it was asked");
+    let over = house.reads(ANSWERED).await;
+    assert!(over.text.contains("denied") && over.buttons.is_empty(), "{over:?}");
+}
+
+async fn a_long_answer_is_whole_in_messages_or_in_a_file(house: &mut House<impl Stage>) {
     let work = house.work.display();
     house.says(&format!("/od-run --agent command --name long --workdir {work} seq 1 20000")).await;
     house.reads("long succeeded").await;
-    let whole = |all: &[Shown]| {
-        let mut text: String = all.iter().map(|shown| shown.text.as_str()).collect();
-        let files = all.iter().flat_map(|shown| &shown.files);
-        text.extend(files.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()));
-        [1, 777, 10_000, 20_000].iter().all(|n| text.contains(&format!("{n}\n")))
+    let Nature { sends_files, .. } = house.stage.nature();
+    let wanted: Vec<u32> = (1..=20_000).collect();
+    let whole = |all: &[Shown]| match sends_files {
+        true => all.iter().flat_map(|shown| &shown.files).any(|(name, bytes)| {
+            name.starts_with("long") && numbers(&String::from_utf8_lossy(bytes)) == wanted
+        }),
+        false => {
+            let all: String = all.iter().map(|shown| shown.text.clone() + "\n").collect();
+            numbers(&all) == wanted
+        }
     };
-    house.sees("all lines, in messages or a file", whole).await;
+    let shown = house.sees("each line once, in order", whole).await;
+    assert_eq!(shown.iter().any(|shown| !shown.files.is_empty()), sends_files);
+    let beside = shown.iter().filter(|shown| shown.files.is_empty()).count();
+    assert!(!sends_files || beside <= 4, "few messages beside the file: {beside}");
 }
 
-async fn a_file_reaches_the_agent<S: Stage>(house: House<S>) {
-    house.shell().await;
+async fn a_file_reaches_the_agent(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    // Behind the line stands where the file lies, which is no command.
+    let line = "cat ${OPEN_DISPATCH_ARTIFACTS%.out}.files/*/notes.txt; exit 0";
     let stage = &house.stage;
-    let line = "cat \"$PWD\"/../*/attachments/*/notes.txt \"$OPEN_DISPATCH_FILES\"/* 2>/dev/null; echo end";
-    stage.say_with_file("ada", house.channel, line, "notes.txt", b"what stood in the file").await;
-    house.reads("bot has answered").await;
-    let turns = house.live.get("agents/bot/turns").await;
-    let text = turns.to_string();
-    assert!(text.contains("notes.txt"), "{text}");
+    stage.say_with_file(ADA, stage.channel(), line, "notes.txt", b"what stood in it\n").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains("what stood in it"), "{}", answer.text);
 }
 
-async fn a_restart_in_the_middle_ends_in_one_whole_answer<S: Stage>(mut house: House<S>) {
-    house.shell().await;
-    house.says("echo begun; until test -e go; do sleep 0.05; done; echo over").await;
-    house.reads("begun").await;
+async fn a_restart_in_the_middle_ends_in_one_whole_answer(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    house
+        .says("seq -f line-%g- 1 20; until test -e go; do sleep 0.05; done; seq -f line-%g- 21 40")
+        .await;
+    house.reads("line-20-").await;
     house.live.kill_nine();
     std::fs::write(house.work.join("go"), "").unwrap();
     house.live.up().await;
-    let over = house.reads("bot has answered").await;
-    assert!(over.text.contains("begun\nover"), "{}", over.text);
-    let shown = house.stage.shown(house.channel).await;
-    let answers = shown.iter().filter(|shown| shown.text.contains("over")).count();
-    assert_eq!(answers, 1, "{shown:#?}");
+    house.reads(ANSWERED).await;
+    let shown = house.stage.shown(house.stage.channel()).await;
+    let text: String = shown.iter().map(|shown| shown.text.clone() + "\n").collect();
+    for n in 1..=40 {
+        assert_eq!(text.matches(&format!("line-{n}-")).count(), 1, "line {n} in {text}");
+    }
+    assert_eq!(text.matches(ANSWERED).count(), 1, "{text}");
 }
 
-async fn nonsense_gets_one_clear_answer<S: Stage>(house: House<S>) {
+async fn what_is_said_after_a_restart_is_heard(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    house.live.kill_nine();
+    house.live.up().await;
+    house.says("echo still there").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains("still there"), "{}", answer.text);
+}
+
+async fn nonsense_gets_one_clear_answer(house: &mut House<impl Stage>) {
     house.says("/od-stat bot").await;
     house.reads("/od-stat is no command; did you mean").await;
     house.says("/od-run --name \"open").await;
@@ -233,29 +247,129 @@ async fn nonsense_gets_one_clear_answer<S: Stage>(house: House<S>) {
     assert_eq!(deliveries["kind"], "DeliveryList", "{deliveries}");
 }
 
+async fn a_stranger_commands_nothing(house: &mut House<impl Stage>) {
+    if !house.stage.nature().has_strangers {
+        // Whoever comes here holds the server's token, and is told so.
+        house.stage.say(EVE, house.stage.channel(), "/od-whoami").await;
+        house.reads("Whoever holds this server's token may do everything here").await;
+        return;
+    }
+    house.asker().await;
+    house.says("do:ask for the first time").await;
+    let asked = house.reads(ASKS).await;
+    let (stage, channel) = (&house.stage, house.stage.channel());
+    let work = house.work.display();
+    stage.say(EVE, channel, &format!("/od-start evil --agent command {work}")).await;
+    let told = house.reads("Nobody has let you in yet").await;
+    house.is_for_eve(&told);
+    // Again, and by a button: there is one code, and nothing is done.
+    stage.say(EVE, channel, &format!("/od-run --agent command --workdir {work} touch evil")).await;
+    if stage.nature().has_buttons {
+        stage.press(EVE, channel, &asked.id, "Once").await;
+    }
+    house.says("/od-approve bot no").await;
+    house.reads("denied by").await;
+    house.says("/od-whoami").await;
+    house.reads("The server's configuration makes you an admin").await;
+    let shown = stage.shown(channel).await;
+    let codes: BTreeSet<&str> = shown.iter().filter_map(|it| code(&it.text)).collect();
+    assert_eq!(codes.len(), 1, "{shown:#?}");
+    let jobs = house.live.get("jobs").await;
+    assert_eq!(jobs["items"].as_array().map(Vec::len), Some(0), "{jobs}");
+    assert_eq!(house.live.get("agents/evil").await["code"], 404);
+    assert!(!house.work.join("evil").exists());
+}
+
+async fn a_stranger_is_let_in_step_by_step(house: &mut House<impl Stage>) {
+    if !house.stage.nature().has_strangers {
+        // There is nobody to let in, and nobody waits.
+        house.stage.say(EVE, house.stage.channel(), "/od-list").await;
+        house.sees("an answer", |all| !all.is_empty()).await;
+        let waiting = house.live.get("access/pairings").await;
+        assert_eq!(waiting["items"].as_array().map(Vec::len), Some(0), "{waiting}");
+        return;
+    }
+    house.shell("bot").await;
+    let (stage, channel) = (&house.stage, house.stage.channel());
+    stage.say(EVE, channel, "/od-list").await;
+    let told = house.reads("Nobody has let you in yet").await;
+    house.is_for_eve(&told);
+    let code = code(&told.text).unwrap_or_else(|| panic!("no code in {told:?}")).to_owned();
+    house.types(&["access", "approve", &code]).await;
+    let welcome = house.reads("You were let in, as user").await;
+    house.is_for_eve(&welcome);
+    // A user talks, and does not command.
+    stage.say(EVE, channel, "echo hello from eve").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains("hello from eve"), "{}", answer.text);
+    stage.say(EVE, channel, "/od-stop bot").await;
+    let refused = house.reads("/od-stop needs an operator").await;
+    house.is_for_eve(&refused);
+    house.is_stopped("bot", false).await;
+    let eve = format!("{}:{}", stage.name(), stage.user(EVE));
+    house.types(&["access", "grant", &eve, "operator"]).await;
+    stage.say(EVE, channel, "/od-stop bot").await;
+    house.is_stopped("bot", true).await;
+    // Who, where, what, and what became of it.
+    let audit = house.live.get("audit").await;
+    let place = format!("{}/{}", stage.name(), stage.place(channel));
+    let rows = audit["items"].as_array().unwrap();
+    let of_eve: Vec<(&str, &str)> = rows
+        .iter()
+        .filter(|row| row["who"] == *eve && row["place"].as_str().unwrap().starts_with(&place))
+        .map(|row| (row["what"].as_str().unwrap(), row["outcome"].as_str().unwrap()))
+        .collect();
+    let wanted = [
+        ("ask to be let in", "pairing"),
+        ("say something (agent/bot)", "allowed"),
+        ("stop bot", "refused"),
+        ("stop bot", "allowed"),
+    ];
+    assert_eq!(of_eve, wanted, "{audit:#}");
+}
+
+/// The pairing code in what a stranger is told.
+fn code(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("open-dispatch access approve ")?;
+    rest.get(..8)
+}
+
 /// The suite on one platform.
 macro_rules! stage {
-    ($module:ident, $channel:expr, $stage:expr) => {
+    ($module:ident, $stage:expr) => {
         mod $module {
             use super::*;
 
-            stage!(@test $channel, $stage, start_list_send_status_stop);
-            stage!(@test $channel, $stage, run_jobs_logs_cancel_retry);
-            stage!(@test $channel, $stage, a_queue_is_answered_in_order);
-            stage!(@test $channel, $stage, what_streams_is_seen_before_it_ends);
-            stage!(@test $channel, $stage, requests_are_allowed_and_denied);
-            stage!(@test $channel, $stage, long_output_loses_nothing);
-            stage!(@test $channel, $stage, a_file_reaches_the_agent);
-            stage!(@test $channel, $stage, a_restart_in_the_middle_ends_in_one_whole_answer);
-            stage!(@test $channel, $stage, nonsense_gets_one_clear_answer);
+            stage!(@test $stage, start_list_send_status_and_stop);
+            stage!(@test $stage, stop_all_is_about_this_channel_alone);
+            stage!(@test $stage, run_jobs_and_logs);
+            stage!(@test $stage, a_job_is_cancelled_and_done_again_once);
+            stage!(@test $stage, a_turn_is_cancelled_and_said_again);
+            stage!(@test $stage, a_queue_is_answered_in_order);
+            stage!(@test $stage, what_streams_is_seen_before_it_ends);
+            stage!(@test $stage, a_request_is_allowed);
+            stage!(@test $stage, a_request_is_denied);
+            stage!(@test $stage, a_request_expires_and_that_is_a_no);
+            stage!(@test $stage, a_long_answer_is_whole_in_messages_or_in_a_file);
+            stage!(@test $stage, a_file_reaches_the_agent);
+            stage!(@test $stage, a_restart_in_the_middle_ends_in_one_whole_answer);
+            stage!(@test $stage, what_is_said_after_a_restart_is_heard);
+            stage!(@test $stage, nonsense_gets_one_clear_answer);
+            stage!(@test $stage, a_stranger_commands_nothing);
+            stage!(@test $stage, a_stranger_is_let_in_step_by_step);
         }
     };
-    (@test $channel:expr, $stage:expr, $scenario:ident) => {
-        #[tokio::test]
+    (@test $stage:expr, $scenario:ident) => {
+        #[tokio::test(flavor = "multi_thread")]
         async fn $scenario() {
-            super::$scenario(House::open($channel, $stage, &[]).await).await;
+            let mut house = House::open($stage).await;
+            super::$scenario(&mut house).await;
+            assert!(house.stage.calls() > 0, "the server never talked to this stage");
         }
     };
 }
 
-stage!(on_console, "main", |data: &std::path::Path| console::ConsoleStage::new(data));
+stage!(on_console, async |data: &std::path::Path| console::ConsoleStage::new(data));
+stage!(on_slack, async |_: &std::path::Path| slack::FakeSlack::start().await);
+stage!(on_discord, async |_: &std::path::Path| discord::Discord::open().await);
+stage!(on_teams, async |_: &std::path::Path| teams::Fake::start().await);

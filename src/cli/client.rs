@@ -12,7 +12,10 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{
+    Method, RequestBuilder, Response,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio_util::io::StreamReader;
@@ -35,6 +38,8 @@ pub const TOKEN_FILE: &str = "token";
 pub const AS_JSON: &str = "application/json";
 /// What to accept for a table made by the server.
 pub const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+/// The header that says who types.
+const BY: &str = "open-dispatch-by";
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for an answer that is no stream.
@@ -374,10 +379,17 @@ pub fn http() -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")))
+        .default_headers(by(&std::env::var("USER").unwrap_or_default()))
         // A token must not leave through a proxy that was meant for the world outside.
         .no_proxy()
         .build()
         .map_err(|error| Error::Terminal(format!("no HTTP client can be made: {error}")))
+}
+
+/// Who types, for the server's audit; nothing for a name that fits into no header.
+fn by(user: &str) -> HeaderMap {
+    let value = HeaderValue::from_str(user).ok().filter(|value| !value.is_empty());
+    value.into_iter().map(|value| (HeaderName::from_static(BY), value)).collect()
 }
 
 /// The path of a kind's collection.

@@ -23,8 +23,8 @@ use open_dispatch::{
         SpriteSpec,
     },
     store::{
-        Conversation, Cursor, Expect, Op, Part, Store, Subject, Transaction, Turn, TurnState,
-        memory::MemoryStore,
+        Conversation, Cursor, Expect, Op, Part, Principal, Store, Subject, Transaction, Turn,
+        TurnState, memory::MemoryStore,
     },
 };
 use sprite_reporter::wire::{
@@ -280,7 +280,11 @@ impl World {
         };
         let outbox =
             Outbox::new(Arc::clone(&store) as _, ambient.clone(), vec![Arc::clone(&platform) as _]);
-        let commands = Commands::new(Arc::clone(&store) as _, ambient, Settings::default());
+        // Who may do what is told elsewhere; here people may do everything.
+        let admins =
+            ["ada", "ben", "cat"].map(|who| Principal::user(platform.name(), who)).to_vec();
+        let settings = Settings { admins, ..Settings::default() };
+        let commands = Commands::new(Arc::clone(&store) as _, ambient, settings);
         Self { store, clock, platform, steps, outbox, commands }
     }
 

@@ -23,6 +23,16 @@ pub trait Stage: Send + Sync {
         channel.to_owned()
     }
 
+    /// Where the suite's people talk.
+    fn channel(&self) -> &'static str {
+        "C1"
+    }
+
+    /// Another channel, of the same kind.
+    fn elsewhere(&self) -> &'static str {
+        "C2"
+    }
+
     /// What is different here by the platform's nature.
     fn nature(&self) -> Nature {
         Nature::default()

@@ -1,14 +1,17 @@
 //! Jobs: `/od-run`, and what `/od-cancel` and `/od-retry` mean for one.
 
+use std::collections::BTreeSet;
+
 use super::{Answer, Commands, Effect, Incoming, spec, suffix};
 use crate::{
     chat::{
         grammar::Run,
+        outbox::conversation_of,
         replies::{self, Asked, Seen},
         tag::Tag,
     },
     resource::{AnyObject, Job, Kind, admit},
-    store::{Error, Expect, Op, Part},
+    store::{Conversation, Error, Expect, Op, Part},
 };
 
 /// How many jobs `/od-jobs` lists.
@@ -96,8 +99,22 @@ impl Commands {
         job.spec.cancel = false;
         job.spec.report = spec::report_to(&line.conversation);
         let mut effect = self.create(job, "");
-        effect.ops.extend(once.map(Op::Receipt));
+        if let Some(once) = once {
+            effect.ops.push(Op::Receipt(once));
+            effect.ops.extend(self.job_shown_again(old, line).await?);
+        }
         Ok(effect)
+    }
+
+    /// Has the messages of a job that is done again shown once more, without their button.
+    async fn job_shown_again(&self, job: &Job, line: &Incoming) -> Result<Vec<Op>, Error> {
+        let told = job.spec.report.iter().flat_map(|report| &report.to).map(conversation_of);
+        let places: BTreeSet<Conversation> = told.chain([line.conversation.clone()]).collect();
+        let mut ops = Vec::new();
+        for place in places {
+            ops.extend(self.shown_again(&job.metadata.uid, &place).await?);
+        }
+        Ok(ops)
     }
 
     pub(super) async fn jobs(&self) -> Result<Effect, Error> {

@@ -16,7 +16,9 @@ use crate::{
         tag::Tag,
     },
     resource::{Agent, FRESH_SESSION_AFTER},
-    store::{Delivery, DeliveryState, Error, Expect, Op, Part, Receipt, Turn, TurnState},
+    store::{
+        Conversation, Delivery, DeliveryState, Error, Expect, Op, Part, Receipt, Turn, TurnState,
+    },
 };
 
 /// How far back `/od-retry` looks for a turn that went wrong.
@@ -247,7 +249,7 @@ impl Commands {
                 return Ok(Effect::private(replies::retried_already(name, &wrong.text)));
             };
             ops.push(Op::Receipt(receipt));
-            ops.extend(self.shown_again(&wrong, line).await?);
+            ops.extend(self.turn_shown_again(&wrong, line).await?);
         }
         let turn =
             Turn { attachments: wrong.attachments.clone(), ..self.turn(agent, &wrong.text, line) };
@@ -270,16 +272,25 @@ impl Commands {
     }
 
     /// Has the message of a turn that is done again shown once more, without its button.
-    async fn shown_again(&self, turn: &Turn, line: &Incoming) -> Result<Option<Op>, Error> {
-        let place = turn.conversation.as_ref().unwrap_or(&line.conversation);
-        let delivery = self.store.delivery(&delivery_id(&turn.id, place)).await?;
-        let mut done = delivery.filter(|delivery| delivery.state == DeliveryState::Done);
+    async fn turn_shown_again(&self, turn: &Turn, line: &Incoming) -> Result<Option<Op>, Error> {
         // What is kept no longer cannot be shown again.
         if let Some(sprite) = &turn.sprite_uid
             && self.store.held(sprite, None).await?.run == 0
         {
-            done = None;
+            return Ok(None);
         }
+        let place = turn.conversation.as_ref().unwrap_or(&line.conversation);
+        self.shown_again(&turn.id, place).await
+    }
+
+    /// Has what a turn or job shows in a place, which is done, shown once more.
+    pub(super) async fn shown_again(
+        &self,
+        id: &str,
+        place: &Conversation,
+    ) -> Result<Option<Op>, Error> {
+        let delivery = self.store.delivery(&delivery_id(id, place)).await?;
+        let done = delivery.filter(|delivery| delivery.state == DeliveryState::Done);
         Ok(done.map(|delivery| Op::Delivery(Delivery { state: DeliveryState::Open, ..delivery })))
     }
 }

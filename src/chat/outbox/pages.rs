@@ -122,6 +122,11 @@ impl Pages {
         piece.map(|(_, place)| place)
     }
 
+    /// Whether what is read from now on stands on no page.
+    pub(super) fn goes_into_a_file(&self) -> bool {
+        self.is_full(self.first + self.ready.len())
+    }
+
     /// Forgets the pieces in front of a message: they stand in the conversation, complete.
     pub(super) fn stand(&mut self, index: usize) {
         self.standing = index;
@@ -163,7 +168,7 @@ impl Pages {
     /// moment, as far as it fits there; `name` is whose text it is.
     pub(super) fn growing(&self, now: &str, name: &str) -> Laid {
         let mut texts = self.complete();
-        if self.is_full(self.first + texts.len()) {
+        if self.goes_into_a_file() {
             let rest = match self.kept.most {
                 0 => format!("{name} goes on; open-dispatch logs {name} shows it all"),
                 _ => format!("{name} goes on; all of it comes as a file when it has ended"),
@@ -195,7 +200,7 @@ impl Pages {
     /// whose text it is.
     pub(super) fn whole(&self, end: &str, line: &str, name: &str) -> Laid {
         let mut texts = self.complete();
-        let full = self.is_full(self.first + texts.len());
+        let full = self.goes_into_a_file();
         let open = self.open(end);
         // The end alone is no reason for a file.
         if !full && (self.most == 0 || self.first + texts.len() + open.len() <= self.most + 1) {
@@ -266,7 +271,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chat::{platform::Dialect, split::Unit};
+    use crate::{
+        chat::{platform::Dialect, split::Unit},
+        store::Cursor,
+    };
 
     fn capabilities(max_messages: usize, max_file: u64) -> Capabilities {
         Capabilities {
@@ -305,6 +313,20 @@ mod tests {
         assert_eq!(file.name, "bot.md");
         assert_eq!(file.bytes, format!("{}bot has answered\n", lines(100)));
         assert_eq!(growing.texts[..3], whole.texts[..3], "what is complete stays");
+    }
+
+    #[test]
+    fn what_is_kept_for_a_file_is_not_shown_until_the_file_is() {
+        let mut pages = Pages::new(&capabilities(1, 1_000_000));
+        let at = |seq| Place { sprite: None, cursor: Cursor { run: 1, seq } };
+        pages.append(&lines(3), &at(1));
+        assert!(!pages.goes_into_a_file());
+        pages.append(&lines(20), &at(2));
+        assert_eq!(pages.shown_by(0).map(|place| place.cursor.seq), Some(2), "the only page");
+        assert!(pages.shown_by(1).is_none() && pages.goes_into_a_file());
+        // Also behind the most pages, where a restart goes on.
+        pages.begin_at(4);
+        assert!(pages.shown_by(4).is_none() && pages.goes_into_a_file());
     }
 
     #[test]

@@ -17,6 +17,9 @@ const MESSAGES: usize = 32;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often a parked delivery looks again on a platform that does not say when it is back.
 const PARKED: Duration = Duration::from_secs(60);
+/// What stands for the hash of a delivery whose last message is a file: that one is never edited,
+/// and nothing comes behind it.
+const FILE: &str = "file";
 
 enum Posted {
     Yes(Box<Delivery>),
@@ -78,13 +81,20 @@ impl Outbox {
         }
         for _ in 0..MESSAGES {
             let frames = self.frames(&delivery, &capabilities, rendering).await?;
-            let at = delivery.messages.len() - 1;
+            // Behind the file nothing comes; the message in front of it may lose its buttons yet.
+            let is_sent = delivery.hash == FILE;
+            let at = delivery.messages.len() - 1 - usize::from(is_sent);
             // A message that stands in front of what is to be shown is complete.
             let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
             let end = frames.first + frames.texts.len();
             let more = at + 1 < end;
+            if is_sent && (text.is_none() || more) {
+                delivery.state = DeliveryState::Done;
+                self.write("chat.commit-shown", delivery).await?;
+                return Ok(Next::Done);
+            }
             // The file is the last that comes.
-            let has_file = frames.file.is_some() && at + 1 == end;
+            let has_file = frames.file.is_some() && at + 1 == end && !is_sent;
             let last = frames.ended && !more && !has_file;
             if text.is_none()
                 && last
@@ -131,7 +141,9 @@ impl Outbox {
                         Err(error) => return Err(error.into()),
                     }
                     self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
-                    delivery.hash = hash;
+                    if !is_sent {
+                        delivery.hash = hash;
+                    }
                     if !more {
                         if let Some(rendering) = rendering {
                             delivery.shows(rendering, at);
@@ -167,7 +179,10 @@ impl Outbox {
                 Posted::No(next) => return Ok(next),
                 Posted::NoFile(delivery, why) => {
                     let text = text.map_or("", String::as_str);
-                    return self.without_file(*delivery, platform, text, why).await;
+                    let mut actions = frames.actions;
+                    actions.truncate(capabilities.buttons);
+                    let content = Content { text: without_file(text), actions };
+                    return self.no_file(*delivery, platform, &content, why).await;
                 }
             };
         }
@@ -175,18 +190,15 @@ impl Outbox {
     }
 
     /// The platform took no file: the last message says so, and where all of it is.
-    async fn without_file(
+    async fn no_file(
         &self,
         delivery: Delivery,
         platform: &dyn Platform,
-        text: &str,
+        content: &Content,
         why: String,
     ) -> Result<Next, Error> {
-        let text =
-            format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it");
         if let Some(message) = delivery.messages.last() {
-            let content = Content::from(text.as_str());
-            let edit = platform.edit(&delivery.conversation, message, &content, true);
+            let edit = platform.edit(&delivery.conversation, message, content, true);
             match self.ambient.step("chat.edit", edit).await {
                 Ok(()) | Err(platform::Error::Gone(_) | platform::Error::Rejected(_)) => {}
                 Err(error) => return Err(error.into()),
@@ -233,11 +245,9 @@ impl Outbox {
             Err(error) => return Err(error.into()),
         };
         delivery.messages.push(message);
-        delivery.hash.clear();
-        // A file needs no edit, and is the last that comes.
-        delivery.state = match file {
-            Some(_) => DeliveryState::Done,
-            None => DeliveryState::Open,
+        (delivery.hash, delivery.state) = match file {
+            Some(_) => (FILE.to_owned(), DeliveryState::Done),
+            None => (String::new(), DeliveryState::Open),
         };
         delivery.note.clear();
         let delivery = self.write("chat.commit-message", delivery).await?;
@@ -297,11 +307,17 @@ impl Delivery {
     /// Notes what is shown once a message stands. The end of all is read again: it says that there
     /// is nothing more.
     fn shows(&mut self, rendering: &Rendering, message: usize) {
-        if !rendering.is_read {
-            let place = rendering.shown_by(message);
+        if !rendering.is_read
+            && let Some(place) = rendering.shown_by(message)
+        {
             (self.shown, self.shown_of) = (place.cursor, place.sprite);
         }
     }
+}
+
+/// The end of an answer whose rest the platform would not take.
+fn without_file(text: &str) -> String {
+    format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it")
 }
 
 fn hash(content: &Content, last: bool) -> String {

@@ -148,9 +148,14 @@ impl Rendering {
         Place { sprite: self.sprite.clone(), cursor: self.cursor }
     }
 
-    /// How far all is shown once a message stands.
-    pub(super) fn shown_by(&self, index: usize) -> Place {
-        self.pages.shown_by(index).cloned().unwrap_or_else(|| self.read_to())
+    /// How far all is shown once a message stands; none where it shows no more than those in front
+    /// of it, because what follows is kept for a file.
+    pub(super) fn shown_by(&self, index: usize) -> Option<Place> {
+        match self.pages.shown_by(index) {
+            Some(place) => Some(place.clone()),
+            None if self.pages.goes_into_a_file() => None,
+            None => Some(self.read_to()),
+        }
     }
 
     /// Forgets the pieces in front of a message: they stand in the conversation, complete.

@@ -12,14 +12,14 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::params::Params;
+use super::{
+    audit::{API, Caller},
+    params::Params,
+};
 use crate::{
     access::pairing,
     server::{State, body, status::Problem},
-    store::{
-        Access, AuditRow, Delivery, Error, Op, Outcome, Pairing, Principal, Role, Subject,
-        Transaction,
-    },
+    store::{Access, Delivery, Error, Op, Pairing, Principal, Role, Subject, Transaction},
 };
 
 /// The largest body.
@@ -28,8 +28,6 @@ const MAX_BODY: usize = 64 * 1024;
 const LIMIT: u64 = 100;
 /// So many are told at most.
 const MOST: u64 = 1_000;
-/// Who acts where a request names nobody.
-const API: &str = "api";
 
 /// What a change says.
 #[derive(Deserialize)]
@@ -216,13 +214,5 @@ fn invalid(error: impl std::error::Error) -> Problem {
 }
 
 fn noted(state: &State, name: String, what: String) -> Op {
-    Op::Audit(AuditRow {
-        n: 0,
-        at: state.0.ambient.clock.now(),
-        who: API.to_owned(),
-        name,
-        place: String::new(),
-        what: format!("access {what}"),
-        outcome: Outcome::Allowed,
-    })
+    Caller::named(&name).did(state, format!("access {what}"))
 }

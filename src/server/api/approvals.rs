@@ -16,7 +16,11 @@ use serde::Deserialize;
 use serde_json::json;
 use sprite_reporter::wire::ApprovalKind;
 
-use super::{params::kind, read};
+use super::{
+    audit::{API, Caller, called},
+    params::kind,
+    read,
+};
 use crate::{
     resource::Kind,
     server::{State, body, status::Problem},
@@ -25,8 +29,6 @@ use crate::{
 
 /// The largest answer.
 const MAX_BODY: usize = 64 * 1024;
-/// Who answers here, unless the answer says so.
-const API: &str = "api";
 
 /// An answer.
 #[derive(Debug, Deserialize)]
@@ -93,6 +95,7 @@ pub(super) async fn answer(
     check(&answer, &found)?;
     let by = answer.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
     let now = shared.ambient.clock.now();
+    let what = format!("approve {}", called(kind, &name));
     let mut transaction = Transaction::at(now).with(Op::ResolveApproval {
         sprite_uid: found.sprite_uid.clone(),
         run: found.run,
@@ -102,6 +105,7 @@ pub(super) async fn answer(
         message: answer.message,
         answers: answer.answers,
     });
+    transaction.ops.push(Caller::named(&by).did(&state, what));
     if answer.always {
         let grant = grant(&state, kind, &name, &found, by).await?;
         transaction.ops.push(Op::AddGrant(grant));

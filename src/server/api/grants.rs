@@ -9,7 +9,10 @@ use axum::{
 };
 use serde_json::json;
 
-use super::read;
+use super::{
+    audit::{Caller, called},
+    read,
+};
 use crate::{
     resource::Kind,
     server::{State, status::Problem},
@@ -30,6 +33,7 @@ pub(super) async fn list(
 pub(super) async fn revoke(
     Shared(state): Shared<State>,
     Path((name, id)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
     let uid = read::object(&state, Kind::Agent, &name).await?.metadata().uid.clone();
@@ -39,7 +43,10 @@ pub(super) async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
     };
     let op = Op::RevokeGrant { agent_uid: uid, id };
-    let apply = shared.store.apply(Transaction::at(shared.ambient.clock.now()).with(op));
+    let what = format!("approve {} revoke", called(Kind::Agent, &name));
+    let note = caller.did(&state, what);
+    let transaction = Transaction::at(shared.ambient.clock.now()).with(op).with(note);
+    let apply = shared.store.apply(transaction);
     shared.ambient.step("api.revoke", apply).await?;
     Ok(Json(grant).into_response())
 }

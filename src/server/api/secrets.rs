@@ -9,9 +9,11 @@ use axum::{
 use secrecy::SecretString;
 use serde_json::json;
 
+use super::audit::Caller;
 use crate::{
     secrets::{Error, MAX_VALUE_BYTES, Secrets},
     server::{State, body, status::Problem},
+    store::Transaction,
 };
 
 /// `GET /secrets`: the names, and where each value comes from.
@@ -28,6 +30,7 @@ pub(super) async fn put(
     request: Request,
 ) -> Result<Response, Problem> {
     let secrets = secrets(&state)?;
+    let caller = Caller::of(request.headers());
     // Line ends at the end are no part of the value.
     let limit = MAX_VALUE_BYTES + 2;
     let bytes = body::read(request.into_body(), limit, &*state.0.ambient.clock).await?;
@@ -41,6 +44,7 @@ pub(super) async fn put(
         secrets.set(&set, &value).map(|()| there)
     })
     .await?;
+    note(&state, &caller, format!("set secret {name}")).await?;
     let code = if there { StatusCode::OK } else { StatusCode::CREATED };
     Ok((code, Json(json!({"name": name}))).into_response())
 }
@@ -49,15 +53,25 @@ pub(super) async fn put(
 pub(super) async fn remove(
     Shared(state): Shared<State>,
     Path(name): Path<String>,
+    caller: Caller,
 ) -> Result<Response, Problem> {
     let secrets = secrets(&state)?;
     let removed = name.clone();
     if apart(move || secrets.remove(&removed)).await? {
+        note(&state, &caller, format!("delete secret {name}")).await?;
         Ok(Json(json!({"name": name})).into_response())
     } else {
         let message = format!("there is no secret \"{name}\"");
         Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message))
     }
+}
+
+/// Notes what was done: behind it, for files and the store do not commit together.
+async fn note(state: &State, caller: &Caller, what: String) -> Result<(), Problem> {
+    let shared = &state.0;
+    let note = Transaction::at(shared.ambient.clock.now()).with(caller.did(state, what));
+    shared.store.apply(note).await?;
+    Ok(())
 }
 
 fn secrets(state: &State) -> Result<Secrets, Problem> {

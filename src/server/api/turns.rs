@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sprite_reporter::wire::Attachment;
 
 use super::{
+    audit::{API, Caller, called},
     params::Params,
     read,
     write::{TRIES, check_request_id, too_busy},
@@ -32,8 +33,6 @@ use crate::{
 
 /// The largest request.
 const MAX_BODY: usize = 1024 * 1024;
-/// Who speaks here, unless the request says so.
-const API: &str = "api";
 /// The longest name of an author, in bytes.
 const MAX_AUTHOR: usize = 200;
 /// How many turns are listed where nobody says how many.
@@ -129,6 +128,7 @@ fn queue(
     };
     let mut transaction = Transaction::at(now)
         .with(Op::Receipt(Receipt { key, effect: turn.id.clone() }))
+        .with(Caller::named(author).did(state, format!("send {}", named(&agent))))
         .with(Op::unchanged(agent))
         .with(Op::AddTurn(turn.clone()));
     if let Some(conversation) = said.conversation.clone() {
@@ -136,6 +136,10 @@ fn queue(
         transaction.ops.push(Op::Delivery(Delivery::open(id, conversation, subject, now)));
     }
     Ok((turn, transaction))
+}
+
+fn named(agent: &Agent) -> String {
+    called(Kind::Agent, &agent.metadata.name)
 }
 
 fn check(said: &Said) -> Result<(), Problem> {
@@ -316,6 +320,7 @@ pub(super) async fn cancel(
         let from = vec![turn.state];
         let turn = Turn { cancelled_by: Some(by.clone()), ..turn };
         let transaction = Transaction::at(shared.ambient.clock.now())
+            .with(Caller::named(&by).did(&state, format!("cancel {}", named(&agent))))
             .with(Op::MoveTurn { turn: turn.clone(), from });
         match shared.ambient.step("api.cancel-turn", shared.store.apply(transaction)).await {
             Ok(_) => {

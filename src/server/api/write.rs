@@ -10,6 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
+    audit::{self, Caller, called},
     params::{Params, kind},
     read,
 };
@@ -42,6 +43,7 @@ pub(super) async fn create(
     let dry_run = params.dry_run()?;
     let receipt_key = params.text("requestId").map(receipt_key).transpose()?;
     let console = params.flag("console");
+    let caller = Caller::of(request.headers());
     let mut document = document(&state, request).await?;
     fill(&state, kind, &mut document, console)?;
     let wanted = typed(kind, document)?;
@@ -68,7 +70,9 @@ pub(super) async fn create(
                 None => return Ok((StatusCode::CREATED, Json(object.to_json())).into_response()),
             }
         }
-        let mut transaction = Transaction::at(shared.ambient.clock.now()).with(Op::Create(object));
+        let note = caller.did(&state, format!("create {}", called(kind, &name)));
+        let mut transaction =
+            Transaction::at(shared.ambient.clock.now()).with(Op::Create(object)).with(note);
         if let Some(key) = &receipt_key {
             let effect = format!("{}/{name}", kind.plural());
             transaction.ops.push(Op::Receipt(Receipt { key: key.clone(), effect }));
@@ -191,10 +195,11 @@ async fn replace(
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, request.uri()).await?;
     let dry_run = Params::of(request.uri()).dry_run()?;
+    let caller = Caller::of(request.headers());
     let wanted = typed(kind, document(&state, request).await?)?;
     for _ in 0..TRIES {
         let old = read::object(&state, kind, &name).await?;
-        if let Some(written) = write(&state, &old, wanted.clone(), part, dry_run).await? {
+        if let Some(written) = write(&state, &caller, &old, wanted.clone(), part, dry_run).await? {
             return Ok(Json(written.to_json()).into_response());
         }
     }
@@ -238,6 +243,7 @@ async fn merge(
             message,
         ));
     }
+    let caller = Caller::of(request.headers());
     let patch = document(&state, request).await?;
     if !patch.is_object() {
         return Err(Problem::bad_request("a merge patch is a JSON object"));
@@ -251,7 +257,7 @@ async fn merge(
             metadata["resourceVersion"] = Value::Null;
         }
         let wanted = typed(kind, json)?;
-        if let Some(written) = write(&state, &old, wanted, part, dry_run).await? {
+        if let Some(written) = write(&state, &caller, &old, wanted, part, dry_run).await? {
             return Ok(Json(written.to_json()).into_response());
         }
     }
@@ -262,6 +268,7 @@ async fn merge(
 /// meanwhile and the client did not say on top of which version.
 async fn write(
     state: &State,
+    caller: &Caller,
     old: &AnyObject,
     mut wanted: AnyObject,
     part: Part,
@@ -291,8 +298,11 @@ async fn write(
     if merged == *old || dry_run {
         return Ok(Some(merged));
     }
+    // A status is what was seen, and no wish.
+    let note = (part == Part::Desired).then(|| caller.did(state, audit::change(old, &merged)));
     let op = Op::Write { object: merged, part, expect: Expect::SameVersion };
-    let transaction = Transaction::at(state.0.ambient.clock.now()).with(op);
+    let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op);
+    transaction.ops.extend(note);
     let apply = state.0.store.apply(transaction);
     match state.0.ambient.step("api.write", apply).await {
         Ok(applied) => {
@@ -350,6 +360,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, request.uri()).await?;
     let mut dry_run = Params::of(request.uri()).dry_run()?;
+    let caller = Caller::of(request.headers());
     let bytes = body::read(request.into_body(), MAX_BODY, &*state.0.ambient.clock).await?;
     let options: Value = if bytes.is_empty() {
         Value::Null
@@ -378,8 +389,9 @@ pub(super) async fn delete(
     if dry_run {
         return Ok(Json(old.to_json()).into_response());
     }
+    let note = caller.did(&state, format!("delete {}", called(kind, &name)));
     let op = Op::Delete { kind, name: name.clone(), uid, resource_version };
-    let transaction = Transaction::at(state.0.ambient.clock.now()).with(op);
+    let transaction = Transaction::at(state.0.ambient.clock.now()).with(op).with(note);
     let apply = state.0.store.apply(transaction);
     let applied = state.0.ambient.step("api.delete", apply).await.map_err(Problem::from)?;
     Ok(match applied.objects.into_iter().next().flatten() {

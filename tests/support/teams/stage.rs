@@ -21,6 +21,14 @@ impl Stage for Fake {
         format!("aad-{who}")
     }
 
+    fn channel(&self) -> &'static str {
+        "19:first@thread.v2"
+    }
+
+    fn elsewhere(&self) -> &'static str {
+        "19:second@thread.v2"
+    }
+
     /// A group chat shows messages to all that are in it, and takes no files from bots.
     fn nature(&self) -> Nature {
         Nature { whispers: false, sends_files: false, ..Nature::default() }
