@@ -118,6 +118,11 @@ impl<S: Stage> House<S> {
         assert_eq!(told.only_for.as_deref(), wanted, "{told:?}");
     }
 
+    /// The server talked to this stage, and so to nobody else.
+    pub fn was_on_stage(&self) {
+        assert!(self.stage.calls() > 0, "the server never called {}", self.stage.name());
+    }
+
     /// An agent that is a shell and listens here.
     pub async fn shell(&self, name: &str) {
         let work = self.work.display();
