@@ -60,20 +60,21 @@ async fn every_command_is_registered_once_and_answered_in_the_place_that_discord
         let channel = verb.name();
         let token = fake.uses("ann", channel, verb.name(), &options).await;
         // What goes to an agent or a job has no answer until one works; its place stands.
-        let waits = matches!(verb, Verb::Run | Verb::Send | Verb::Retry);
+        let waits = matches!(verb, Verb::Run | Verb::Send);
         let what = format!("{} is answered", verb.name());
-        fake.until(&what, |fake| {
-            let ours = fake.ours(channel);
-            ours.first().filter(|it| it.edits > 0 && (waits || it.text.len() > 3)).map(|_| ())
-        })
-        .await;
+        let is_answer = |it: &&discord::Message| {
+            (it.edits > 0 || it.only_for.is_some()) && (waits || it.text.len() > 3)
+        };
+        fake.until(&what, |fake| fake.ours(channel).iter().find(is_answer).map(|_| ())).await;
         let interaction = fake.of(&token);
         assert_eq!(interaction.answered, Some(5), "{verb:?}");
         let ours = fake.ours(channel);
         assert_eq!(ours.len(), 1, "{ours:#?}");
-        assert_eq!(Some(&ours[0].id), interaction.original.as_ref());
         let alone = matches!(verb, Verb::Help | Verb::Whoami);
-        assert_eq!(ours[0].only_for.is_some(), alone, "{verb:?}");
+        let is_original = Some(&ours[0].id) == interaction.original.as_ref();
+        // What turned out to be for whoever asked alone takes the place of what all saw.
+        assert_eq!(is_original, alone || ours[0].only_for.is_none(), "{verb:?}: {ours:#?}");
+        assert!(!alone || ours[0].only_for == Some(Fake::id("ann")), "{verb:?}: {ours:#?}");
     }
     life.end().await;
 }
@@ -129,17 +130,17 @@ async fn a_socket_that_falls_silent_is_given_up_and_what_was_said_is_looked_up()
     fake.heartbeat(300);
     let store = MemoryStore::new();
     let life = Life::begin(&fake, &store).await;
-    fake.say("ann", "dev", &format!("<@{ME}> od-help list")).await;
-    fake.reads("dev", "od-list").await;
+    fake.say("ann", "dev", &format!("<@{ME}> od-whoami")).await;
+    fake.reads("dev", "configuration makes you").await;
     fake.mute();
     // Said to nobody, and never sent to the session that begins.
-    fake.say("ann", "dev", &format!("<@{ME}> od-whoami")).await;
+    fake.say("ann", "dev", &format!("<@{ME}> od-jobs")).await;
     fake.until("a new session began", |fake| (fake.sessions().0 > 1).then_some(())).await;
-    fake.reads("dev", "You are").await;
+    fake.reads("dev", "no jobs").await;
     fake.uses("ann", "dev", "od-list", &[]).await;
     fake.reads("dev", "no agents").await;
-    let whoami = fake.ours("dev").into_iter().filter(|it| it.text.contains("You are"));
-    assert_eq!(whoami.count(), 1);
+    let jobs = fake.ours("dev").into_iter().filter(|it| it.text.contains("no jobs"));
+    assert_eq!(jobs.count(), 1);
     life.end().await;
 }
 
@@ -160,8 +161,8 @@ async fn a_post_that_discord_forgot_is_known_by_what_the_socket_showed() {
 async fn a_storm_of_429_delays_answers_and_loses_none() {
     let (fake, _store, life) = begin().await;
     fake.fault(|faults| faults.too_many = (12, 0.05));
-    for n in 0..4 {
-        fake.say("ann", "dev", &format!("<@{ME}> od-help run {n}")).await;
+    for _ in 0..4 {
+        fake.say("ann", "dev", &format!("<@{ME}> od-jobs")).await;
     }
     fake.until("all are answered", |fake| {
         (fake.ours("dev").iter().filter(|it| it.text.len() > 3).count() == 4).then_some(())
@@ -348,20 +349,6 @@ async fn what_is_gone_says_so_and_what_is_overheard_is_not_answered_by_name() {
 }
 
 #[tokio::test]
-async fn what_discord_refuses_names_the_mend() {
-    for (code, mend) in
-        [(4_004, "DISCORD_BOT_TOKEN"), (4_013, "Message Content"), (4_014, "Message Content")]
-    {
-        let (fake, store) = (Fake::open().await, MemoryStore::new());
-        fake.fault(|faults| faults.close = Some(code));
-        let life = Life::begin_unheard(&fake, &store).await;
-        let told = life.until(|hearing| matches!(hearing, Hearing::Never(_))).await;
-        assert!(matches!(&told, Hearing::Never(why) if why.contains(mend)), "{code}: {told:?}");
-        life.end().await;
-    }
-}
-
-#[tokio::test]
 async fn where_no_gateway_is_named_nobody_else_is_asked() {
     let (fake, store) = (Fake::open().await, MemoryStore::new());
     fake.fault(|faults| faults.no_gateway = true);
@@ -381,7 +368,8 @@ async fn a_server_that_is_killed_in_mid_stream_leaves_the_whole_answer_once() {
     let mut world = server::World::empty();
     let env: Vec<String> =
         fake.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    world.write(".env", env.join("\n"));
+    let admin = format!("OPEN_DISPATCH_ADMINS=discord:{}", Fake::id("ann"));
+    world.write(".env", [env, vec![admin]].concat().join("\n"));
     world.serve(&[]);
     let task = "for i in 1 2 3 4 5 6; do echo \"line-$i.\"; sleep 1; done";
     fake.uses("ann", "dev", "od-run", &[text("task", task), text("agent", "command")]).await;

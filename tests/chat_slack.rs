@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "slack/presses.rs"]
+mod presses;
 #[path = "support/slack/mod.rs"]
 mod slack;
 #[expect(dead_code, reason = "the suite of all platforms uses it")]
 #[path = "support/stage_of_chat.rs"]
 mod stage_of_chat;
+#[path = "slack/threads.rs"]
+mod threads;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -22,7 +25,7 @@ use open_dispatch::{
     store::{Conversation, DeliveryState},
 };
 use serde_json::json;
-use slack::{FakeSlack, buttons, ours, rig::Rig};
+use slack::{FakeSlack, buttons, ours, rig, rig::Rig};
 use tokio::io::AsyncReadExt as _;
 
 fn place(channel: &str, thread: Option<&str>) -> Conversation {
@@ -68,7 +71,7 @@ async fn an_event_that_comes_three_times_is_one_turn() {
     let turns = rig.turns(&agent).await;
     assert_eq!(turns.len(), 1);
     assert_eq!((turns[0].text.as_str(), turns[0].author.as_str()), ("hello", "ada"));
-    assert!(!rig.fake.calls("apps.connections.open").is_empty(), "the fake was asked");
+    assert!(!rig.fake.calls_of("apps.connections.open").is_empty(), "the fake was asked");
 }
 
 #[tokio::test]
@@ -78,7 +81,7 @@ async fn a_mention_is_one_line_though_slack_tells_of_it_twice() {
     rig.fake.until_taken(&said, 2).await;
     until_said(&rig, "C1", 1).await;
     let told = texts(&rig, "C1");
-    assert!(told.len() == 1 && told[0].contains("ada on slack"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("You are ada (slack:UADA)"), "{told:?}");
 }
 
 #[tokio::test]
@@ -189,6 +192,21 @@ async fn sockets_that_go_silent_are_replaced() {
 }
 
 #[tokio::test]
+async fn while_one_socket_is_silent_the_other_one_hears() {
+    let rig = Rig::new().await;
+    let agent = rig.agent("C1").await;
+    rig.fake.world().sockets.mute_one();
+    // Of four, half go to the silent one first, and come again.
+    for n in 0..4 {
+        let said = rig.fake.says("UADA", "C1", &n.to_string());
+        rig.fake.until_taken(&said, 1).await;
+    }
+    assert_eq!(rig.until_hearing(|it| *it == Hearing::Yes).await, Hearing::Yes);
+    let told: Vec<String> = rig.turns(&agent).await.into_iter().map(|turn| turn.text).collect();
+    assert_eq!(told, ["0", "1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn sockets_that_slack_renews_lose_nothing() {
     let rig = Rig::new().await;
     let agent = rig.agent("C1").await;
@@ -253,7 +271,7 @@ async fn a_workspace_that_limits_dialling_is_left_alone_as_long_as_it_asks() {
     fake.world().faults.limited.insert("apps.connections.open".into(), (1, 3));
     let rig = Rig::deaf(fake).await;
     rig.until_hearing(|it| *it == Hearing::Yes).await;
-    let calls = rig.fake.calls("apps.connections.open");
+    let calls = rig.fake.calls_of("apps.connections.open");
     assert!(calls[1].at - calls[0].at >= Duration::from_secs(3), "{calls:?}");
 }
 
@@ -270,10 +288,10 @@ async fn a_post_whose_answer_was_lost_is_found_and_not_posted_again() {
         rig.fake.write("UBOB", "C1", Some(&thread), "chatter");
     }
     until_said(&rig, "C1", 1).await;
-    assert_eq!(rig.fake.calls("chat.postMessage").len(), 1);
+    assert_eq!(rig.fake.calls_of("chat.postMessage").len(), 1);
     let told = rig.fake.ours("C1");
     assert_eq!((told.len(), told[0].thread.clone()), (1, Some(thread)));
-    assert!(!rig.fake.calls("conversations.replies").is_empty());
+    assert!(!rig.fake.calls_of("conversations.replies").is_empty());
 }
 
 #[tokio::test]
@@ -288,7 +306,7 @@ async fn a_post_that_was_lost_for_good_is_posted_again() {
         .await;
     rig.fake.world().faults.refused.clear();
     until_said(&rig, "C1", 1).await;
-    assert!(!rig.fake.calls("conversations.history").is_empty(), "it is looked for first");
+    assert!(!rig.fake.calls_of("conversations.history").is_empty(), "it is looked for first");
     assert_eq!(rig.fake.ours("C1").len(), 1);
 }
 
@@ -301,7 +319,7 @@ async fn a_storm_of_429_is_waited_out_and_the_answer_stands_once() {
     rig.fake.commands("UADA", "C1", "/od-whoami");
     until_said(&rig, "C1", 1).await;
     for method in ["chat.postMessage", "chat.update"] {
-        let calls = rig.fake.calls(method);
+        let calls = rig.fake.calls_of(method);
         assert_eq!(calls.len(), 4, "{method}: {calls:?}");
         for pair in calls.windows(2) {
             let wait = pair[1].at - pair[0].at;
@@ -318,7 +336,7 @@ async fn a_channel_gets_no_more_posts_than_slack_bears() {
         rig.fake.commands("UADA", "C1", "/od-whoami");
     }
     until_said(&rig, "C1", 8).await;
-    let posts = rig.fake.calls("chat.postMessage");
+    let posts = rig.fake.calls_of("chat.postMessage");
     assert_eq!((posts.len(), posts.iter().filter(|call| call.status == 429).count()), (8, 0));
     assert!(posts[7].at - posts[0].at >= Duration::from_millis(4900), "{posts:?}");
 }
@@ -414,8 +432,31 @@ async fn a_file_of_ours_is_shown_in_the_thread_once_though_the_answer_is_lost() 
     let told = rig.fake.ours("C1");
     assert_eq!((told.len(), &told[0].ts, &told[0].thread), (1, &ts, &Some(thread)));
     let files = rig.fake.world().files.clone();
-    let file = &files[&told[0].files[0]];
-    assert_eq!((file.name.as_str(), file.bytes.as_slice()), ("out.log", b"all of it".as_slice()));
+    let shown = &files[&told[0].files[0]];
+    let seen = (shown.title.as_str(), shown.bytes.as_slice());
+    assert_eq!(seen, ("out.log", b"all of it".as_slice()));
+    assert!(shown.name.starts_with("out-") && shown.name.ends_with(".log"), "{}", shown.name);
+}
+
+#[tokio::test]
+async fn a_file_that_was_shared_before_a_crash_is_found_again() {
+    let rig = Rig::new().await;
+    let thread = root(&rig, "C1");
+    let file = Upload { name: "out.log".into(), bytes: Bytes::from_static(b"all of it") };
+    for conversation in [place("C1", None), place("C1", Some(&thread))] {
+        let nonce = nonce(1);
+        let post = Post { conversation: &conversation, reply_to: None, text: "", nonce: &nonce };
+        let look = rig.slack.find(&conversation, &nonce);
+        assert_eq!(look.await.unwrap(), None, "nothing is there yet");
+        let ts = rig.slack.upload(&post, &file).await.unwrap();
+        // Others share files of the same name.
+        for _ in 0..4 {
+            let thread = conversation.thread.as_deref();
+            rig.fake.write_with_file("UBOB", "C1", thread, "mine", "out.log", b"other");
+        }
+        let found = rig.slack.find(&conversation, &nonce).await.unwrap();
+        assert_eq!(found, Some(ts), "{conversation:?}");
+    }
 }
 
 #[tokio::test]

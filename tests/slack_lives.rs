@@ -30,8 +30,13 @@ fn world(fake: &FakeSlack) -> World {
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::create_dir(world.data()).unwrap();
     std::fs::set_permissions(world.data(), mode(0o700)).unwrap();
-    let lines: Vec<String> =
-        fake.env().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let admins = ("OPEN_DISPATCH_ADMINS".to_owned(), "slack:UADA".to_owned());
+    let lines: Vec<String> = fake
+        .env()
+        .into_iter()
+        .chain([admins])
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let path = world.data().join(".env");
     std::fs::write(&path, lines.join("\n")).unwrap();
     std::fs::set_permissions(&path, mode(0o600)).unwrap();
@@ -78,7 +83,10 @@ async fn a_line_that_was_not_acknowledged_when_the_server_died_comes_to_the_next
     let said = fake.commands("UADA", "C1", "/od-whoami");
     world.serve(&[]);
     fake.until_taken(&said, 1).await;
-    fake.until("it is answered", |world| text(&ours(world, "C1")).contains("uada on slack")).await;
+    fake.until("it is answered", |world| {
+        text(&ours(world, "C1")).contains("(slack:UADA) on slack")
+    })
+    .await;
     assert_eq!(fake.ours("C1").len(), 1);
 }
 
@@ -114,7 +122,10 @@ async fn no_secret_of_slacks_stands_in_the_log() {
     let server = serve();
     fake.until_connected(2).await;
     fake.say("UADA", "C1", "/od-whoami").await;
-    fake.until("it is answered", |world| text(&ours(world, "C1")).contains("uada on slack")).await;
+    fake.until("it is answered", |world| {
+        text(&ours(world, "C1")).contains("(slack:UADA) on slack")
+    })
+    .await;
     drop(server);
     let log = std::fs::read_to_string(&path).unwrap();
     assert!(log.contains("TRACE hyper_util"), "nothing much is logged: {log}");

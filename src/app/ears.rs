@@ -70,6 +70,8 @@ pub(super) fn listen(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for ear in ears {
+        // From the beginning: nobody is ready who does not hear yet.
+        note(&**ear, Arc::clone(ear).platform().name(), state);
         tasks.spawn(Arc::clone(ear).listen(Arc::clone(commands), stop.clone()));
         tasks.spawn(tell(Arc::clone(ear), state.clone(), ambient.clone(), stop.clone()));
     }
@@ -80,13 +82,17 @@ pub(super) fn listen(
 async fn tell(ear: Arc<dyn Ear>, state: State, ambient: Ambient, stop: CancellationToken) {
     let name = Arc::clone(&ear).platform().name();
     while !stop.is_cancelled() {
-        match ear.hearing() {
-            Hearing::Yes => state.readiness().up(name),
-            Hearing::NotNow(why) | Hearing::Never(why) => state.readiness().down(name, why),
-        }
+        note(&*ear, name, &state);
         tokio::select! {
             () = ambient.clock.sleep(LOOK_EVERY) => {}
             () = stop.cancelled() => {}
         }
+    }
+}
+
+fn note(ear: &dyn Ear, name: &str, state: &State) {
+    match ear.hearing() {
+        Hearing::Yes => state.readiness().up(name),
+        Hearing::NotNow(why) | Hearing::Never(why) => state.readiness().down(name, why),
     }
 }

@@ -271,6 +271,7 @@ impl House {
         engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
         engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
 
+        state.readiness().down("engine", "the server starts");
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server::serve(
             listener,
@@ -286,8 +287,8 @@ impl House {
             let waker = engine.waker();
             hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
         }
-        state.readiness().up("engine");
         let hearing = ears::listen(&ears, &commands, &state, &ambient, &stop);
+        state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
         let sweeping = tokio::spawn(sweep(store.clone(), files, ambient.clone()));
         let counting = tokio::spawn(server::count_turns(store.clone(), metrics));

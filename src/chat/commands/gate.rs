@@ -154,7 +154,7 @@ impl Commands {
 }
 
 /// What a line needs.
-fn right_of(line: &Line) -> Right {
+pub(super) fn right_of(line: &Line) -> Right {
     match line {
         Line::Plain(_) => Right::Talk,
         Line::Command(command) => right(command),

@@ -8,7 +8,8 @@
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
 //! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
-//! that several could be meant by, [`show`] only looks.
+//! that several could be meant by, [`show`] only looks, [`worth`] says
+//! what a platform asks before it fetches anything.
 
 mod approve;
 mod edit;
@@ -20,6 +21,7 @@ mod show;
 mod spec;
 mod start;
 mod talk;
+mod worth;
 
 use std::sync::Arc;
 
@@ -238,6 +240,34 @@ impl Commands {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a line would go to an agent as things stand, so that it is worth asking the
+    /// platform what was said around it. Nothing is done.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn would_reach_an_agent(&self, line: &Incoming) -> Result<bool, Error> {
+        let parsed = grammar::parse(&line.text);
+        if !matches!(parsed, Ok(Line::Plain(_) | Line::Command(Command::Send { .. })))
+            || self.store.receipt(&line.key).await?.is_some()
+        {
+            return Ok(false);
+        }
+        let effect = self.effect(&parsed, line, 0).await?;
+        Ok(matches!(effect.answer, Answer::Turn { .. } | Answer::Choice { .. }))
+    }
+
+    /// Whether the line with this key went to an agent, as far as receipts are kept.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn reached_an_agent(&self, key: &str) -> Result<bool, Error> {
+        let Some(receipt) = self.store.receipt(key).await? else { return Ok(false) };
+        let delivery = self.store.delivery(&delivery_of(&receipt.effect)).await?;
+        Ok(delivery.is_some_and(|delivery| {
+            matches!(delivery.subject, Subject::Turn { .. } | Subject::Choice { .. })
+        }))
     }
 
     fn answer(&self, answer: &Answer, line: &Incoming) -> Option<Delivery> {

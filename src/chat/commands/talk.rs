@@ -4,7 +4,7 @@
 //! goes. Two messages at the same instant are queued in the order in which they commit. It holds only
 //! on top of the Agent that was read, so that no turn is queued for one that was stopped meanwhile.
 
-use super::{Answer, Commands, Effect, Incoming, Via, find::Found};
+use super::{Answer, Commands, Effect, Incoming, Via, find::Found, worth::listeners};
 use crate::{
     access::quote::fenced,
     chat::{
@@ -12,7 +12,7 @@ use crate::{
         help,
         outbox::delivery_id,
         replies,
-        route::{Listener, Route, listens, route},
+        route::{Route, listens, route},
         tag::Tag,
     },
     resource::{Agent, FRESH_SESSION_AFTER},
@@ -30,15 +30,7 @@ impl Commands {
     /// A line that is no command.
     pub(super) async fn plain(&self, text: &str, line: &Incoming) -> Result<Effect, Error> {
         let agents: Vec<Agent> = self.agents().await?;
-        let listeners: Vec<Listener> = agents
-            .iter()
-            .filter(|agent| !agent.metadata.is_deleting())
-            .map(|agent| Listener {
-                name: agent.metadata.name.clone(),
-                channels: agent.spec.channels.clone(),
-                suspended: agent.spec.suspend,
-            })
-            .collect();
+        let listeners = listeners(&agents);
         let with_files = !line.attachments.is_empty();
         Ok(match route(&line.conversation, text, &listeners) {
             Route::To { name, text } => {
@@ -66,7 +58,9 @@ impl Commands {
             // A terminal has no buttons.
             Route::Which(names) if line.is_console() => Effect::private(replies::which(&names)),
             Route::Which(names) => {
-                let answer = Answer::Choice { text: text.to_owned(), names };
+                // Whoever is chosen gets it with what was said around it.
+                let text = format!("{}{text}", fenced(&line.context));
+                let answer = Answer::Choice { text, names };
                 Effect { ops: Vec::new(), answer }
             }
             Route::Nobody => Effect::private(help::nobody_listens()),

@@ -40,12 +40,62 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(super) enum Ended {
     /// We were told to stop.
     Stopped,
-    /// Discord refuses the token (close code 4004).
-    Token,
-    /// Discord refuses the intents (4013 and 4014).
-    Intents,
-    /// There was no session for long.
+    /// Discord refuses us until a person mends something.
+    Refused(Refusal),
+    /// There was no session for long, or not even a socket.
     Lost(String),
+}
+
+/// Why Discord refuses us until a person mends something, by its page on gateway close events.
+///
+/// serenity tells three of those codes (4004, 4013, 4014). The others (4010 to 4012: a shard that
+/// is none, too many servers, a version that is gone) it takes for a loss, and dials again; then
+/// there is no session for long, and what Discord says of shards tells the second of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The token is no bot's (4004).
+    Token,
+    /// The bot is in more servers than one connection may hear (4011).
+    TooManyServers,
+    /// The intents that we ask for are none (4013).
+    UnknownIntents,
+    /// The application may not have the intents that we ask for (4014).
+    Intents,
+}
+
+impl Refusal {
+    fn of(error: &GatewayError) -> Option<Self> {
+        match error {
+            GatewayError::InvalidAuthentication => Some(Self::Token),
+            GatewayError::OverloadedShard => Some(Self::TooManyServers),
+            GatewayError::InvalidGatewayIntents => Some(Self::UnknownIntents),
+            GatewayError::DisallowedGatewayIntents => Some(Self::Intents),
+            _ => None,
+        }
+    }
+
+    /// What is wrong and the mend, for people.
+    pub(super) fn mend(self) -> &'static str {
+        match self {
+            Self::Token => {
+                "Discord refuses the bot's token (4004); reset it on the application's page Bot at \
+                 https://discord.com/developers and set DISCORD_BOT_TOKEN anew"
+            }
+            Self::TooManyServers => {
+                "the bot is in more Discord servers than one connection may hear (4011, 2,500 of \
+                 them); make an application of its own for Open Dispatch at \
+                 https://discord.com/developers, and invite it where it is needed"
+            }
+            Self::UnknownIntents => {
+                "Discord does not know the intents that we ask for (4013); this version is too old \
+                 for Discord: update open-dispatch"
+            }
+            Self::Intents => {
+                "Discord refuses our intents (4014); switch on Message Content Intent on the \
+                 application's page Bot at https://discord.com/developers"
+            }
+        }
+    }
 }
 
 /// What we want to hear of.
@@ -139,12 +189,10 @@ impl Gateway {
             tokio::select! {
                 () = stop.cancelled() => break Ended::Stopped,
                 error = fatal.next() => break match error {
-                    Some(Err(GatewayError::InvalidAuthentication)) => Ended::Token,
-                    Some(Err(
-                        GatewayError::InvalidGatewayIntents
-                        | GatewayError::DisallowedGatewayIntents,
-                    )) => Ended::Intents,
-                    Some(Err(error)) => Ended::Lost(error.to_string()),
+                    Some(Err(error)) => match Refusal::of(&error) {
+                        Some(refusal) => Ended::Refused(refusal),
+                        None => Ended::Lost(error.to_string()),
+                    },
                     Some(Ok(())) | None => Ended::Lost("serenity stopped".to_owned()),
                 },
                 () = self.clock.sleep(LOOK_EVERY) => {}
@@ -155,7 +203,11 @@ impl Gateway {
             if is_up {
                 seen = now;
             } else if now.saturating_sub(seen) > LOST {
-                break Ended::Lost(format!("no session for {} s", LOST.as_secs()));
+                break Ended::Lost(format!(
+                    "Discord gave no session for {} s; should that last, leave DISCORD_API_URL out \
+                     if it is set, else update open-dispatch",
+                    LOST.as_secs()
+                ));
             }
             up.send_if_modified(|old| std::mem::replace(old, is_up) != is_up);
         };

@@ -3,10 +3,13 @@
 use serde_json::Value;
 use serenity::all::{
     Attachment, ChannelType, CommandDataOptionValue, CommandInteraction, ComponentInteraction,
-    Event, Interaction, Message, Nonce, PartialChannel, User,
+    Event, GuildChannel, Interaction, Message, MessageType, Nonce, PartialChannel, User,
 };
 
-use super::options::Filled;
+use super::{
+    context::{ReplyTo, reply_to},
+    options::Filled,
+};
 use crate::{chat::grammar::Verb, store::Conversation};
 
 /// What happened.
@@ -22,6 +25,8 @@ pub(super) enum Heard {
     Pressed(Pressed),
     /// Somebody is filling in a name.
     Filling(Filling),
+    /// Which channels there are, and of those that are threads the channel above.
+    Places(Vec<(String, Option<String>)>),
     /// A message of a bot stands there; it may be ours.
     Ours {
         /// Who posted it.
@@ -45,6 +50,7 @@ pub(super) struct Said {
     pub(super) files: Vec<FileAt>,
     /// Who it mentions.
     pub(super) mentions: Vec<String>,
+    pub(super) reply_to: Option<ReplyTo>,
 }
 
 /// A person.
@@ -100,6 +106,11 @@ pub(super) struct Filling {
 pub(super) fn heard(event: Event) -> Option<Heard> {
     match event {
         Event::Ready(ready) => Some(Heard::Ready(ready.ready.user.id.to_string())),
+        Event::GuildCreate(event) => {
+            let all = event.guild.channels.values().chain(&event.guild.threads);
+            Some(Heard::Places(all.map(place_of).collect()))
+        }
+        Event::ThreadCreate(event) => Some(Heard::Places(vec![place_of(&event.thread)])),
         Event::MessageCreate(event) => message(event.message),
         Event::InteractionCreate(event) => match event.interaction {
             Interaction::Command(command) => Some(Heard::Used(used(command))),
@@ -137,7 +148,12 @@ fn message(message: Message) -> Option<Heard> {
         let author = message.author.id.to_string();
         return Some(Heard::Ours { author, nonce, message: message.id.to_string() });
     }
+    // That somebody joined, pinned something or began a thread is nothing that was said.
+    if !matches!(message.kind, MessageType::Regular | MessageType::InlineReply) {
+        return None;
+    }
     Some(Heard::Said(Said {
+        reply_to: reply_to(&message),
         id: message.id.to_string(),
         channel: message.channel_id.to_string(),
         direct: message.guild_id.is_none(),
@@ -186,12 +202,19 @@ fn pressed(component: ComponentInteraction) -> Pressed {
     }
 }
 
+fn is_thread(kind: ChannelType) -> bool {
+    use ChannelType::{NewsThread, PrivateThread, PublicThread};
+    matches!(kind, NewsThread | PrivateThread | PublicThread)
+}
+
+/// A channel's id and, of a thread, the channel above; what stands above others is a category.
+fn place_of(channel: &GuildChannel) -> (String, Option<String>) {
+    let parent = channel.parent_id.filter(|_| is_thread(channel.kind));
+    (channel.id.to_string(), parent.map(|parent| parent.to_string()))
+}
+
 /// A thread is a channel of its own to Discord, and a part of its parent to us.
 fn place(id: &str, channel: Option<&PartialChannel>) -> Conversation {
-    let is_thread = |kind: ChannelType| {
-        use ChannelType::{NewsThread, PrivateThread, PublicThread};
-        matches!(kind, NewsThread | PrivateThread | PublicThread)
-    };
     let parent = channel.filter(|channel| is_thread(channel.kind)).and_then(|it| it.parent_id);
     conversation(id, parent.map(|parent| parent.to_string()).as_deref())
 }
@@ -205,7 +228,7 @@ pub(super) fn conversation(id: &str, parent: Option<&str>) -> Conversation {
     }
 }
 
-fn who(user: &User, nick: Option<String>) -> Who {
+pub(super) fn who(user: &User, nick: Option<String>) -> Who {
     let name = nick.or_else(|| user.global_name.as_ref().map(ToString::to_string));
     Who { id: user.id.to_string(), name: name.unwrap_or_else(|| user.name.clone()) }
 }

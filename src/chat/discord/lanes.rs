@@ -17,15 +17,18 @@ use tokio::{
 
 use super::{
     Discord, Last,
+    context::is_for_an_agent,
     heard::{FileAt, Pressed, Said, Used, conversation, looked_up, without_mention},
     mouth::{handle_of_message, shorten},
     options,
     rest::{self, Failure},
 };
 use crate::{
-    chat::{Commands, Incoming, Via, platform},
+    chat::{
+        Commands, Incoming, Via,
+        platform::{self, Nonce, Platform as _, Post},
+    },
     store::{
-        Conversation,
         attached::{MAX_FILES, NamedFile, attachments},
         files::MAX_FILE_BYTES,
     },
@@ -35,12 +38,10 @@ use crate::{
 const LANES: usize = 32;
 /// The wait before a line is taken again that the store did not take, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
-/// How often a channel is asked about before it is taken for one that is no thread.
-const TRIES: u32 = 5;
 /// How many messages are looked up that were missed in a channel; the most that Discord gives.
 const MISSED: usize = 100;
-/// How many channels are remembered.
-const CHANNELS: usize = 4_096;
+/// How often it is tried to look them up.
+const TRIES: u32 = 5;
 
 /// What is to be taken.
 pub(super) enum Work {
@@ -126,22 +127,32 @@ impl Discord {
             true => conversation(&said.channel, None),
             false => conversation(&said.channel, self.parent(&said.channel).await.as_deref()),
         };
-        let key = key(&said.id);
-        let attachments = self.fetch(said.files, &place, &key).await;
-        // Somebody only called our name.
-        let text = match text.trim().is_empty() && attachments.is_empty() {
-            true if addressed => "/od-help",
-            true => return,
-            false => text,
-        };
-        let line = Incoming {
-            user: said.who.id,
-            attachments,
+        let mut line = Incoming {
+            user: said.who.id.clone(),
             via: if addressed { Via::Addressed } else { Via::Overheard },
             handle: Some(handle_of_message(&said.id)),
-            ..Incoming::typed(key, place, said.who.name, text)
+            ..Incoming::typed(key(&said.id), place, said.who.name.clone(), text)
         };
+        if self.is_worth_it(&line, commands).await {
+            if is_for_an_agent(text) {
+                let thread = line.conversation.thread.as_deref().filter(|_| addressed);
+                line.context = self.context(&said, thread, commands).await;
+            }
+            line.attachments = self.fetch(&said.files, &line).await;
+        }
+        if text.trim().is_empty() && line.attachments.is_empty() {
+            if !addressed {
+                return;
+            }
+            // Somebody only called our name.
+            line.text = "/od-help".to_owned();
+        }
         self.handle(line, commands).await;
+    }
+
+    /// Whether anything is to be fetched for a line. If that cannot be told now, it is.
+    async fn is_worth_it(&self, line: &Incoming, commands: &Commands) -> bool {
+        commands.may_lead_to_something(line).await.unwrap_or(true)
     }
 
     /// Takes what was missed, the oldest first.
@@ -183,14 +194,14 @@ impl Discord {
             Ok(text) => text,
             Err(error) => return self.refuse(&used, error.to_string()).await,
         };
-        let key = key(&used.id);
-        let attachments = self.fetch(used.files, &used.place, &key).await;
-        let line = Incoming {
+        let mut line = Incoming {
             user: used.who.id,
-            attachments,
-            handle: Some(used.id),
-            ..Incoming::typed(key, used.place, used.who.name, text)
+            handle: Some(used.id.clone()),
+            ..Incoming::typed(key(&used.id), used.place, used.who.name, text)
         };
+        if !used.files.is_empty() && self.is_worth_it(&line, commands).await {
+            line.attachments = self.fetch(&used.files, &line).await;
+        }
         self.handle(line, commands).await;
     }
 
@@ -210,59 +221,76 @@ impl Discord {
     /// Takes a line, however often it must be tried: Discord sends it no second time.
     async fn handle(&self, line: Incoming, commands: &Commands) {
         let mut wait = AGAIN.0;
-        while let Err(error) = commands.handle(&line).await {
-            tracing::warn!(key = line.key, "a line is not taken yet: {error}");
+        let taken = loop {
+            match commands.handle(&line).await {
+                Ok(taken) => break taken,
+                Err(error) => tracing::warn!(key = line.key, "a line is not taken yet: {error}"),
+            }
             self.clock.sleep(wait).await;
             wait = (wait * 2).min(AGAIN.1);
+        };
+        if taken.delivery.is_empty() {
+            self.turn_away(&line).await;
         }
     }
 
-    /// The parent of a channel that is a thread.
+    /// Somebody whom nobody knows tries again. That leaves no trace with us; but an interaction
+    /// must not stay without an answer.
+    async fn turn_away(&self, line: &Incoming) {
+        let Some(id) = line.handle.as_deref() else { return };
+        if self.interactions().get(id, self.clock.elapsed()).is_none() {
+            return;
+        }
+        let nonce = Nonce { delivery: line.key.clone(), index: 0 };
+        let post =
+            Post { conversation: &line.conversation, reply_to: Some(id), text: "", nonce: &nonce };
+        let text = "Nobody has let you in yet, so nothing was done with that. The code that you \
+                    were told is good for an hour; ask whoever runs this server to approve it.";
+        if let Err(error) = self.whisper(&post, &line.user, &text.into()).await {
+            tracing::warn!(key = line.key, "a stranger could not be told to wait: {error}");
+        }
+    }
+
+    /// The parent of a channel that is a thread. Whose agents a line is for, and who may say it,
+    /// hangs on that; so it is asked for until it is known.
     async fn parent(&self, channel: &str) -> Option<String> {
-        let known =
-            |parents: &std::collections::HashMap<_, Option<String>>| parents.get(channel).cloned();
-        if let Some(parent) =
-            known(&self.parents.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-        {
+        if let Some(parent) = self.known_parent(channel) {
             return parent;
         }
         let mut wait = AGAIN.0;
-        for _ in 0..TRIES {
+        loop {
             let call = rest::get("GET channels", channel, format!("channels/{channel}"));
-            let parent = match self.rest.call(&call).await {
-                // Kinds of threads: in news, in public, in private.
-                Ok(about) if matches!(about["type"].as_u64(), Some(10..=12)) => {
-                    about["parent_id"].as_str().map(ToOwned::to_owned)
+            match self.rest.call(&call).await {
+                Ok(about) => {
+                    // Kinds of threads: in news, in public, in private.
+                    let is_thread = matches!(about["type"].as_u64(), Some(10..=12));
+                    let parent = about["parent_id"].as_str().filter(|_| is_thread);
+                    let parent = parent.map(ToOwned::to_owned);
+                    self.is_below(channel.to_owned(), parent.clone());
+                    return parent;
                 }
-                Ok(_) => None,
                 Err(Failure::Other(platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
                     return None;
                 }
-                Err(_) => {
+                Err(failure) => {
+                    let error = platform::Error::from(failure);
+                    tracing::warn!(channel, "whether this is a thread is not known yet: {error}");
                     self.clock.sleep(wait).await;
-                    wait *= 2;
-                    continue;
+                    wait = (wait * 2).min(AGAIN.1);
                 }
-            };
-            let mut parents =
-                self.parents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if parents.len() >= CHANNELS {
-                parents.clear();
             }
-            parents.insert(channel.to_owned(), parent.clone());
-            return parent;
         }
-        None
     }
 
     /// Fetches the files of a line. What cannot be had is told in the channel, and the rest comes
     /// along.
-    async fn fetch(&self, files: Vec<FileAt>, place: &Conversation, key: &str) -> Vec<Attachment> {
+    async fn fetch(&self, files: &[FileAt], line: &Incoming) -> Vec<Attachment> {
+        let (place, key) = (&line.conversation, &line.key);
         let (mut named, mut missing) = (Vec::<NamedFile>::new(), Vec::new());
-        for (n, file) in files.into_iter().enumerate() {
+        for (n, file) in files.iter().enumerate() {
             let name = file_name(&file.name, n, |name| named.iter().any(|it| it.name == name));
             let got = match n < MAX_FILES {
-                true => self.fetch_one(&file).await,
+                true => self.fetch_one(file).await,
                 false => Err(format!("a message takes {MAX_FILES} files at most")),
             };
             match got {
@@ -300,7 +328,7 @@ impl Discord {
 }
 
 /// The key of a line: ids of messages and of interactions are drawn from one row of numbers.
-fn key(id: &str) -> String {
+pub(super) fn key(id: &str) -> String {
     format!("{}/{id}", super::NAME)
 }
 

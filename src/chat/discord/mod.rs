@@ -18,9 +18,13 @@
 //! be, the messages since are looked up, in the channels where something was said before, and taken
 //! in front of what comes next; what was taken already is known by its key.
 //!
+//! **What was said before.** A message that replies to another, or mentions us in a thread, brings
+//! along what the agent did not hear ([`context`]).
+//!
 //! **Threads.** A thread is a channel of its own to Discord; to us it is a thread of its parent,
 //! so that an agent of the channel can be told from one of the thread.
 
+mod context;
 mod form;
 mod gateway;
 mod heard;
@@ -46,7 +50,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    gateway::{Ended, Gateway},
+    gateway::{Ended, Gateway, Refusal},
     heard::{Filling, Heard},
     interactions::{Interactions, Opened},
     lanes::{Lanes, Work},
@@ -67,17 +71,14 @@ pub const NAME: &str = "discord";
 const OWN: usize = 1_000;
 /// In how many channels is looked for what was missed.
 const CHANNELS: usize = 64;
+/// How many channels are known as threads, or as none.
+const PARENTS: usize = 4_096;
 /// How many names Discord shows of those that may be meant.
 const CHOICES: usize = 25;
 /// The wait before the first new try, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The wait after Discord refused us. A session costs one of 1,000 in a day.
 const REFUSED: Duration = Duration::from_secs(300);
-
-const NO_TOKEN: &str = "Discord refuses the bot's token; reset it on the application's page Bot at \
-                        https://discord.com/developers and set DISCORD_BOT_TOKEN anew";
-const NO_INTENTS: &str = "Discord refuses our intents; switch on Message Content Intent on the \
-                          application's page Bot at https://discord.com/developers";
 
 /// Discord, as ear and mouth.
 pub struct Discord {
@@ -146,6 +147,21 @@ impl Discord {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes which channel another is a thread of, or that it is none.
+    fn is_below(&self, channel: String, parent: Option<String>) {
+        let mut parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
+        if parents.len() >= PARENTS {
+            parents.clear();
+        }
+        parents.insert(channel, parent);
+    }
+
+    /// What is known of it.
+    fn known_parent(&self, channel: &str) -> Option<Option<String>> {
+        let parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
+        parents.get(channel).cloned()
+    }
+
     /// Notes that something was said, for looking up what comes behind it.
     fn note(&self, said: &heard::Said) {
         let Ok(message) = said.id.parse::<u64>() else { return };
@@ -174,13 +190,14 @@ impl Discord {
         }
     }
 
-    /// The gateway's address. It is asked for here, and nowhere else: whoever gets none must not
-    /// go to Discord's own when another was named.
-    async fn gateway_url(&self) -> Result<String, Failure> {
+    /// The gateway's address, and whether one connection may not do. It is asked for here, and
+    /// nowhere else: whoever gets none must not go to Discord's own when another was named.
+    async fn gateway(&self) -> Result<(String, bool), Failure> {
         let answer =
             self.rest.call(&rest::get("GET gateway/bot", "", "gateway/bot".to_owned())).await?;
         let url = answer["url"].as_str().filter(|url| url.starts_with("ws")).map(ToOwned::to_owned);
-        url.ok_or_else(|| {
+        let is_large = answer["shards"].as_u64().is_some_and(|shards| shards > 1);
+        url.map(|url| (url, is_large)).ok_or_else(|| {
             let why = "it named no gateway; look at what DISCORD_API_URL leads to".to_owned();
             Failure::Other(platform::Error::Unreachable(why))
         })
@@ -231,9 +248,9 @@ impl Discord {
         commands: &Arc<Commands>,
         stop: &CancellationToken,
     ) -> Ended {
-        let url = match self.gateway_url().await {
-            Ok(url) => url,
-            Err(Failure::Token) => return Ended::Token,
+        let (url, is_large) = match self.gateway().await {
+            Ok(found) => found,
+            Err(Failure::Token) => return Ended::Refused(Refusal::Token),
             Err(failure) => return Ended::Lost(platform::Error::from(failure).to_string()),
         };
         let gateway =
@@ -242,20 +259,29 @@ impl Discord {
         let (up, mut is_up) = watch::channel(false);
         let holding = gateway.hold(events, up, stop.clone());
         tokio::pin!(holding);
+        let mut was_up = false;
         loop {
             tokio::select! {
                 // What came is taken before it is looked whether more will come.
                 biased;
                 Some(event) = coming.recv() => self.take(event, lanes, commands),
                 Ok(()) = is_up.changed() => self.hear(match *is_up.borrow_and_update() {
-                    true => Hearing::Yes,
+                    true => {
+                        was_up = true;
+                        Hearing::Yes
+                    }
                     false => Hearing::NotNow("the connection to Discord is being mended".to_owned()),
                 }),
                 ended = &mut holding => {
                     while let Ok(event) = coming.try_recv() {
                         self.take(event, lanes, commands);
                     }
-                    return ended;
+                    return match ended {
+                        Ended::Lost(_) if is_large && !was_up => {
+                            Ended::Refused(Refusal::TooManyServers)
+                        }
+                        ended => ended,
+                    };
                 }
             }
         }
@@ -272,6 +298,11 @@ impl Discord {
                     for (channel, last) in self.last().iter() {
                         lanes.put(channel, Work::Missed(channel.clone(), *last));
                     }
+                }
+            }
+            Some(Heard::Places(places)) => {
+                for (channel, parent) in places {
+                    self.is_below(channel, parent);
                 }
             }
             Some(Heard::Ours { author, nonce, message }) => {
@@ -384,12 +415,8 @@ impl Ear for Discord {
             }
             let pause = match ended {
                 Ended::Stopped => break,
-                Ended::Token => {
-                    self.hear(Hearing::Never(NO_TOKEN.to_owned()));
-                    REFUSED
-                }
-                Ended::Intents => {
-                    self.hear(Hearing::Never(NO_INTENTS.to_owned()));
+                Ended::Refused(refusal) => {
+                    self.hear(Hearing::Never(refusal.mend().to_owned()));
                     REFUSED
                 }
                 Ended::Lost(why) => {

@@ -37,6 +37,8 @@ pub(super) enum Place {
     Rest,
     /// A word of a fixed list: a command.
     Command,
+    /// How many agents are meant, if not one.
+    All,
     /// Beside the line: a file.
     File,
 }
@@ -44,6 +46,11 @@ pub(super) enum Place {
 const fn opt(name: &'static str, what: &'static str, place: Place, required: bool) -> Opt {
     Opt { name, what, place, required }
 }
+
+/// All agents that listen in this channel.
+const HERE: &str = "here";
+/// All agents that there are.
+const EVERYWHERE: &str = "everywhere";
 
 const WHO: Opt = opt("name", "The agent or job", Place::Name, true);
 
@@ -74,7 +81,7 @@ pub(super) fn of(verb: Verb) -> Vec<Opt> {
         ],
         Verb::Stop => vec![
             opt("name", "The agent", Place::Name, false),
-            opt("all", "All agents of this channel", Place::Switch("--all"), false),
+            opt("all", "All agents instead: of this channel, or of all", Place::All, false),
         ],
         Verb::List | Verb::Jobs | Verb::Whoami => Vec::new(),
         Verb::Status | Verb::Logs | Verb::Cancel | Verb::Delete => vec![WHO],
@@ -115,6 +122,7 @@ fn choices(place: Place) -> Vec<&'static str> {
         Place::Flag("--permissions") => vec!["ask", "acceptEdits", "plan", "bypass"],
         Place::Flag("--isolation") => vec!["none", "worktree", "sandbox"],
         Place::Command => Verb::ALL.map(Verb::name).to_vec(),
+        Place::All => vec![HERE, EVERYWHERE],
         _ => Vec::new(),
     }
 }
@@ -216,6 +224,10 @@ pub(super) fn line(verb: Verb, filled: &[(String, Filled)]) -> Result<String, Un
                 line.push(' ');
                 line.push_str(flag);
             }
+            (Place::All, Some(Filled::Text(text))) => line.push_str(match text.as_str() {
+                EVERYWHERE => " --all everywhere",
+                _ => " --all",
+            }),
             (Place::Command, Some(Filled::Text(text))) => line.push_str(&format!(" {text}")),
             (Place::Rest, Some(Filled::Text(text))) => rest = Some(text),
             _ => {}
@@ -260,7 +272,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chat::grammar::{self, Command, Line};
+    use crate::chat::grammar::{self, Command, Line, Stop};
 
     fn text(name: &str, value: &str) -> (String, Filled) {
         (name.to_owned(), Filled::Text(value.to_owned()))
@@ -309,6 +321,8 @@ mod tests {
                     Place::Rest if verb == Verb::Set => Filled::Text("model=x".into()),
                     Place::Rest => Filled::Text("it's  \"so\"\nand so".into()),
                     Place::Command => Filled::Text("od-run".into()),
+                    // One or all.
+                    Place::All => return None,
                     Place::File => return None,
                 };
                 Some((option.name.to_owned(), value))
@@ -318,6 +332,14 @@ mod tests {
             format!("{line:?}\n  {:?}", parse(&line))
         });
         insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn all_agents_are_those_of_the_channel_unless_everywhere_is_said() {
+        for (value, stop) in [(HERE, Stop::Here), (EVERYWHERE, Stop::Everywhere)] {
+            let line = line(Verb::Stop, &[text("all", value)]).unwrap();
+            assert_eq!(parse(&line), Command::Stop(stop), "{line}");
+        }
     }
 
     #[test]

@@ -37,6 +37,17 @@ pub(super) struct Told {
     pub(super) reset_after: Duration,
 }
 
+/// Whose limit a call was beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The route's own.
+    Bucket,
+    /// The bot's, for all routes but answers to interactions.
+    Bot,
+    /// That of the address which we come from: told by what stands in front of Discord.
+    Address,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     remaining: u32,
@@ -50,8 +61,10 @@ pub(super) struct Limits {
     names: HashMap<&'static str, String>,
     /// Each bucket, by its name and what tells it apart.
     buckets: HashMap<(String, String), Bucket>,
-    /// Until when nothing may be asked at all.
+    /// Until when the bot may ask nothing.
     shut: Duration,
+    /// Until when nobody at our address may ask anything.
+    closed: Duration,
     /// The second that is counted, and the calls in it.
     second: (Duration, u32),
     /// The window in which refused calls are counted, and how many.
@@ -69,8 +82,9 @@ impl Limits {
         if let Some(wait) = self.refused_for(now) {
             return Err(wait);
         }
-        if !exempt && self.shut > now {
-            return Err(self.shut - now);
+        let until = if exempt { self.closed } else { self.closed.max(self.shut) };
+        if until > now {
+            return Err(until - now);
         }
         if now >= self.second.0 + Duration::from_secs(1) {
             self.second = (now, 0);
@@ -104,20 +118,26 @@ impl Limits {
         let is_same = known.as_ref() == Some(&told.bucket);
         let key = (told.bucket, route.major.clone());
         // Answers overtake each other: what is left only falls until the bucket is full again.
-        let remaining = match self.buckets.get(&key) {
-            Some(bucket) if is_same && bucket.reset > now => bucket.remaining.min(told.remaining),
-            _ => told.remaining,
+        let bucket = match self.buckets.get(&key) {
+            // And one that came before a refusal does not end the wait that the refusal named.
+            Some(bucket) if is_same && bucket.reset > now => Bucket {
+                remaining: bucket.remaining.min(told.remaining),
+                reset: bucket.reset.max(reset),
+            },
+            _ => Bucket { remaining: told.remaining, reset },
         };
-        self.buckets.insert(key, Bucket { remaining, reset });
+        self.buckets.insert(key, bucket);
     }
 
     /// Takes over that a call was too much.
-    pub(super) fn too_many(&mut self, route: &Route, wait: Duration, global: bool, now: Duration) {
-        if global {
-            self.shut = self.shut.max(now + wait);
-        } else {
-            let key = self.key(route);
-            self.buckets.insert(key, Bucket { remaining: 0, reset: now + wait });
+    pub(super) fn too_many(&mut self, route: &Route, wait: Duration, whose: Whose, now: Duration) {
+        match whose {
+            Whose::Bucket => {
+                let key = self.key(route);
+                self.buckets.insert(key, Bucket { remaining: 0, reset: now + wait });
+            }
+            Whose::Bot => self.shut = self.shut.max(now + wait),
+            Whose::Address => self.closed = self.closed.max(now + wait),
         }
     }
 
@@ -168,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_from_before_a_refusal_does_not_end_the_wait_that_it_named() {
+        let mut limits = Limits::default();
+        let route = route("A", "1");
+        limits.told(&route, told(4, 500), NOW);
+        limits.too_many(&route, Duration::from_secs(7), Whose::Bucket, NOW);
+        limits.told(&route, told(3, 500), NOW);
+        assert_eq!(limits.take(&route, false, NOW), Err(Duration::from_secs(7)));
+    }
+
+    #[test]
     fn routes_that_share_a_bucket_wait_together() {
         let mut limits = Limits::default();
         limits.told(&route("A", "1"), told(5, 100), NOW);
@@ -179,9 +209,13 @@ mod tests {
     fn a_global_stop_holds_all_but_answers_to_interactions() {
         let mut limits = Limits::default();
         let route = route("A", "1");
-        limits.too_many(&route, Duration::from_secs(3), true, NOW);
+        limits.too_many(&route, Duration::from_secs(3), Whose::Bot, NOW);
         assert_eq!(limits.take(&route, false, NOW), Err(Duration::from_secs(3)));
         assert_eq!(limits.take(&route, true, NOW), Ok(()));
+        // A stop of the whole address holds those, too.
+        limits.too_many(&route, Duration::from_secs(2), Whose::Address, NOW);
+        assert_eq!(limits.take(&route, true, NOW), Err(Duration::from_secs(2)));
+        assert_eq!(limits.take(&route, false, NOW), Err(Duration::from_secs(3)));
     }
 
     #[test]

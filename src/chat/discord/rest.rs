@@ -20,7 +20,7 @@ use url::Url;
 
 use super::{
     form::Form,
-    pace::{Limits, Route, Told},
+    pace::{Limits, Route, Told, Whose},
 };
 use crate::{ambient::Clock, chat::platform, store::files::MAX_FILE_BYTES};
 
@@ -207,9 +207,16 @@ impl Rest {
             if status == StatusCode::TOO_MANY_REQUESTS && body["code"].as_u64() != Some(30_046) {
                 let header = headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok());
                 let header = header.and_then(|it| it.parse().ok()).and_then(seconds);
-                let wait = retry_after(&body).or(header).unwrap_or(SOME_TIME);
-                let global = body["global"] == true || headers.contains_key("x-ratelimit-global");
-                self.limits().too_many(&call.route, wait, global, now);
+                let wait = retry_after(&body).max(header).unwrap_or(SOME_TIME);
+                let is_global =
+                    body["global"] == true || headers.contains_key("x-ratelimit-global");
+                let whose = match is_global {
+                    true => Whose::Bot,
+                    // Discord itself answers with JSON.
+                    false if body.is_null() => Whose::Address,
+                    false => Whose::Bucket,
+                };
+                self.limits().too_many(&call.route, wait, whose, now);
                 tries += 1;
                 if tries >= TRIES {
                     return Err(Failure::Other(platform::Error::RateLimited(wait)));

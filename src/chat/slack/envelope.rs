@@ -64,6 +64,10 @@ pub(super) struct Heard {
     pub(super) answer: Option<(String, String)>,
     /// Files that came with it.
     pub(super) files: Vec<Shared>,
+    /// The message's own name, where it is one.
+    pub(super) at: Option<String>,
+    /// Whether Slack left open if files came with it, as it does when it tells of a mention.
+    pub(super) files_untold: bool,
 }
 
 /// A file that somebody shared.
@@ -126,10 +130,7 @@ fn event(payload: &Value, me: &Me) -> Option<Heard> {
         || (text(event, "/channel_type").is_empty() && channel.starts_with('D'));
     // The same for both events of a mention, whichever comes first.
     let addressed = direct || mentions(written, &me.user) || text(event, "/type") == "app_mention";
-    let files = event
-        .get("files")
-        .and_then(Value::as_array)
-        .map_or_else(Vec::new, |files| files.iter().filter_map(shared).collect());
+    let files = files(event);
     let text_said = plain_text(&without_mention(written, &me.user));
     if text_said.is_empty() && files.is_empty() && !addressed {
         return None;
@@ -146,7 +147,15 @@ fn event(payload: &Value, me: &Me) -> Option<Heard> {
         via: if addressed { Via::Addressed } else { Via::Overheard },
         answer: None,
         files,
+        files_untold: text(event, "/type") == "app_mention" && event.get("files").is_none(),
+        at: Some(ts),
     })
+}
+
+/// The files of a message.
+pub(super) fn files(message: &Value) -> Vec<Shared> {
+    let files = message.get("files").and_then(Value::as_array);
+    files.map_or_else(Vec::new, |files| files.iter().filter_map(shared).collect())
 }
 
 fn shared(file: &Value) -> Option<Shared> {
@@ -180,6 +189,8 @@ fn command(payload: &Value) -> Option<Heard> {
         via: Via::Addressed,
         answer: owned(payload, "/response_url").map(|url| (trigger, url)),
         files: Vec::new(),
+        files_untold: false,
+        at: None,
     })
 }
 
@@ -209,6 +220,8 @@ fn press(payload: &Value) -> Option<Heard> {
         via: Via::Pressed,
         answer: owned(payload, "/trigger_id").zip(owned(payload, "/response_url")),
         files: Vec::new(),
+        files_untold: false,
+        at: None,
     })
 }
 
@@ -218,7 +231,7 @@ fn mentions(written: &str, user: &str) -> bool {
 }
 
 /// The text without the mention of us in front, or else without the first one.
-fn without_mention(written: &str, user: &str) -> String {
+pub(super) fn without_mention(written: &str, user: &str) -> String {
     if !mentions(written, user) {
         return written.to_owned();
     }
@@ -316,7 +329,8 @@ mod tests {
         let said = message("<@UBOT> od-list");
         let mention = with(said.clone(), json!({"type": "app_mention", "channel_type": null}));
         let (one, two) = (heard_event(said).unwrap(), heard_event(mention).unwrap());
-        assert_eq!(one, two);
+        assert!(two.files_untold, "it need not say which files it has");
+        assert_eq!(one, Heard { files_untold: false, ..two });
         assert_eq!(one.text, "od-list");
         assert_eq!((one.key.as_str(), one.via), ("slack/T1/C1/100.1", Via::Addressed));
     }

@@ -11,22 +11,17 @@ use crate::chat::{
     help::{summary, usage},
 };
 
-/// What the bot may do.
-pub const SCOPES: [&str; 15] = [
+/// What the bot may do: what is used, and no more.
+pub const SCOPES: [&str; 10] = [
     "app_mentions:read",
     "channels:history",
-    "channels:read",
     "chat:write",
     "commands",
     "files:read",
     "files:write",
     "groups:history",
-    "groups:read",
     "im:history",
-    "im:read",
-    "im:write",
     "mpim:history",
-    "reactions:write",
     "users:read",
 ];
 
@@ -108,6 +103,14 @@ mod tests {
             assert!(text.contains(&format!("/{}\n", verb.name())), "{} is missing", verb.name());
         }
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn each_scope_is_explained_to_whoever_makes_the_app() {
+        let page = include_str!("../../../docs/slack.md");
+        for scope in SCOPES {
+            assert!(page.contains(&format!("`{scope}`")), "docs/slack.md says nothing of {scope}");
+        }
     }
 
     #[test]

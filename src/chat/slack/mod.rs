@@ -14,13 +14,15 @@
 //! person said becomes an [`Incoming`] under the identity of the message itself, for Slack delivers
 //! the same one up to four times, and a mention as two events. Lines of one channel are taken in
 //! the order in which they came, whichever socket brought them. Files are fetched first ([`files`]).
-//! Once [`Commands::handle`] has answered, the envelope is acknowledged; if it fails, it is not, and
+//! What the event leaves open is looked up ([`look`]): files of a mention, and what was said before
+//! in a thread. Once [`Commands::handle`] has answered, the envelope is acknowledged; if it fails, it is not, and
 //! Slack brings it again. The answer is a delivery, which the outbox shows through [`mouth`].
 
 mod api;
 mod blocks;
 mod envelope;
 mod files;
+mod look;
 pub mod manifest;
 mod mouth;
 mod pace;
@@ -34,6 +36,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +96,8 @@ struct Memory {
     /// The key under which a message first came, by its other name.
     aliases: HashMap<String, String>,
     names: HashMap<String, String>,
+    /// Lines of which it was not known once whether files came with them.
+    doubts: HashSet<String>,
 }
 
 impl Memory {
@@ -105,7 +110,16 @@ impl Memory {
         self.aliases.entry(alias.clone()).or_insert_with(|| heard.key.clone()).clone()
     }
 
+    /// Whether a line is in doubt for the first time.
+    fn doubt(&mut self, key: &str) -> bool {
+        if self.doubts.len() >= REMEMBERED {
+            self.doubts.clear();
+        }
+        self.doubts.insert(key.to_owned())
+    }
+
     fn take(&mut self, key: &str) {
+        self.doubts.remove(key);
         if self.taken.insert(key.to_owned()) {
             self.order.push_back(key.to_owned());
         }
@@ -193,7 +207,11 @@ impl Slack {
         if lock(&self.memory).taken.contains(&key) {
             return true;
         }
-        let incoming = self.incoming(heard, key.clone()).await;
+        // Another event about the same message comes, or this one again.
+        let Some(files) = self.files_of(&heard, &key).await else { return false };
+        let at = heard.at.clone();
+        let mut incoming = self.incoming(Heard { files, ..heard }, key.clone()).await;
+        incoming.context = self.said_before(&incoming, at.as_deref(), commands).await;
         match commands.handle(&incoming).await {
             Ok(_) => {
                 lock(&self.memory).take(&key);
@@ -219,7 +237,11 @@ impl Slack {
             api: &self.settings.api,
             store: &self.files,
         };
-        let (attachments, lost) = fetcher.fetch(&heard.files).await;
+        let places = heard.files.into_iter().map(|file| async {
+            let found = if file.url.is_empty() { self.place_of(&file).await } else { None };
+            found.unwrap_or(file)
+        });
+        let (attachments, lost) = fetcher.fetch(&join_all(places).await).await;
         for line in lost {
             tracing::warn!(key, "{line}");
             text.push_str(if text.is_empty() { "" } else { "\n" });
@@ -313,6 +335,8 @@ mod tests {
             via: Via::Overheard,
             answer: None,
             files: Vec::new(),
+            at: None,
+            files_untold: false,
         }
     }
 

@@ -1,7 +1,9 @@
 //! The mouth: what we say on Slack.
 //!
 //! A post carries its nonce as message metadata, so that one whose answer was lost is found
-//! again in the channel's history. Where a slash command came from a channel that the bot is not
+//! again in the channel's history. A message that shows a file can have no metadata; there a mark
+//! made of the nonce stands in the file's name, which people see when they save it, and the title,
+//! which they see in the channel, is the name alone. Where a slash command came from a channel that the bot is not
 //! in, the address that came with the command still reaches who typed it: that is how they learn
 //! to invite it.
 
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     NAME, Slack,
@@ -64,11 +67,37 @@ fn born(nonce: &Nonce) -> Option<String> {
     Some(format!("{}.000000", seconds.saturating_sub(MARGIN.as_secs())))
 }
 
+/// The mark of a nonce in the name of a file.
+fn mark(nonce: &str) -> String {
+    let digest = Sha256::digest(nonce);
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of a file with the mark of its nonce in front of its ending.
+fn marked(name: &str, nonce: &str) -> String {
+    let (front, ending) = match name.rsplit_once('.') {
+        Some((front, ending)) if !front.is_empty() => (front, format!(".{ending}")),
+        _ => (name, String::new()),
+    };
+    format!("{front}-{}{ending}", mark(nonce))
+}
+
+/// Whether the name of a file carries the mark of a nonce.
+fn is_marked(name: &str, nonce: &str) -> bool {
+    let front = name.rsplit_once('.').map_or(name, |(front, _)| front);
+    let mark = format!("-{}", mark(nonce));
+    front.ends_with(&mark) || name.ends_with(&mark)
+}
+
 /// The message of a page of history that carries a nonce.
 fn with_nonce(page: &Value, nonce: &str) -> Option<String> {
     let messages = page.get("messages")?.as_array()?;
     let found = messages.iter().find(|message| {
+        let files = message.get("files").and_then(Value::as_array);
         message.pointer("/metadata/event_payload/nonce").and_then(Value::as_str) == Some(nonce)
+            || files.is_some_and(|files| {
+                files.iter().filter_map(|file| file["name"].as_str()).any(|it| is_marked(it, nonce))
+            })
     })?;
     found.get("ts")?.as_str().map(str::to_owned)
 }
@@ -262,7 +291,8 @@ impl Platform for Slack {
             Failure::Unclear(why) => Error::Unreachable(format!("Slack gave no answer: {why}")),
             failure => failure.of_post(channel),
         };
-        let arguments = [("filename", file.name.clone()), ("length", file.bytes.len().to_string())];
+        let name = marked(&file.name, &post.nonce.to_string());
+        let arguments = [("filename", name), ("length", file.bytes.len().to_string())];
         let place = self.api.get("files.getUploadURLExternal", &arguments).await.map_err(unseen)?;
         let (Some(url), Some(id)) = (place["upload_url"].as_str(), place["file_id"].as_str())
         else {
@@ -296,13 +326,26 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_searched_by_metadata_and_by_nothing_else() {
+    fn a_page_is_searched_by_metadata_and_names_of_files_and_by_nothing_else() {
         let page = json!({ "messages": [
             { "ts": "3.0", "text": "d.0" },
             { "ts": "2.0", "metadata": { "event_payload": { "nonce": "d.0" } } },
+            { "ts": "1.0", "files": [{ "name": marked("bot.md", "d.1"), "title": "bot.md" }] },
+            { "ts": "0.5", "files": [{ "name": "bot.md" }, { "id": "F1" }] },
         ]});
         assert_eq!(with_nonce(&page, "d.0").as_deref(), Some("2.0"));
-        assert_eq!(with_nonce(&page, "d.1"), None);
+        assert_eq!(with_nonce(&page, "d.1").as_deref(), Some("1.0"));
+        assert_eq!(with_nonce(&page, "d.2"), None);
+    }
+
+    #[test]
+    fn a_file_keeps_its_ending_behind_the_mark() {
+        for name in ["bot.md", "bot", ".env", "a.b.txt", "n."] {
+            let file = marked(name, "d.1");
+            assert!(is_marked(&file, "d.1") && !is_marked(&file, "d.10"), "{file}");
+            assert_eq!(file.replace(&format!("-{}", mark("d.1")), ""), name);
+        }
+        assert!(marked("bot.md", "d.1").ends_with(".md"));
     }
 
     #[test]

@@ -409,6 +409,13 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_goes_silent_is_given_up_within_the_time_that_the_documentation_says() {
+        let tempo = Tempo::default();
+        assert!(tempo.ping * (tempo.pings + 1) <= Duration::from_secs(40));
+        assert_eq!(tempo.connections, 2);
+    }
+
+    #[test]
     fn health_tells_how_long_nothing_came() {
         let health = Health::default();
         let at = |seconds| Duration::from_secs(seconds);

@@ -35,6 +35,7 @@ mod hear;
 mod http;
 mod keys;
 mod places;
+mod quotes;
 mod settings;
 mod signature;
 mod stream;

@@ -19,7 +19,7 @@ use crate::{
 
 /// The header in which the command line says who types.
 const BY: &str = "open-dispatch-by";
-/// Who acts where a request names nobody, and where all of them come from.
+/// Who acts where a request names nobody.
 pub(super) const API: &str = "api";
 /// The longest name that is kept, in characters.
 const LONGEST: usize = 80;
@@ -55,7 +55,7 @@ impl Caller {
             at: state.0.ambient.clock.now(),
             who: API.to_owned(),
             name: self.0.clone(),
-            place: API.to_owned(),
+            place: String::new(),
             what,
             outcome: Outcome::Allowed,
         })

@@ -122,6 +122,8 @@ impl Socket {
             None => None,
         };
         if let Some(code) = code {
+            self.fake.state().refused += 1;
+            self.fake.ring();
             self.close(code).await;
             return false;
         }

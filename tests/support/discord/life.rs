@@ -1,9 +1,14 @@
 //! A server's part for Discord, in this process: the ear, the mouth and the outbox over a store.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use async_trait::async_trait;
+use jiff::Timestamp;
 use open_dispatch::{
-    ambient::Ambient,
+    ambient::{Ambient, Clock, Fault, Steps, SystemClock, later},
     chat::{
         Commands, Outbox, Settings,
         discord::{Discord, settings::Settings as DiscordSettings},
@@ -12,19 +17,77 @@ use open_dispatch::{
         platform::Platform,
     },
     reconcile::{Engine, EngineHandle},
-    store::{Store, files::Files, memory::MemoryStore},
+    store::{Principal, Store, files::Files, memory::MemoryStore},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::Discord as Fake;
 use crate::stage_of_chat::Stage as _;
 
+/// Who may everything.
+pub const ADMINS: [&str; 2] = ["ann", "bob"];
+
+/// A store that can stand still.
+#[derive(Default)]
+pub struct Gate {
+    /// While it is shut, nothing is taken, and nothing goes out of the outbox.
+    shut: watch::Sender<bool>,
+}
+
+impl Gate {
+    /// Shuts it, or opens it again.
+    pub fn shut(&self, shut: bool) {
+        self.shut.send_replace(shut);
+    }
+}
+
+#[async_trait]
+impl Steps for Gate {
+    async fn before(&self, _: &'static str) -> Result<(), Fault> {
+        let _ = self.shut.subscribe().wait_for(|shut| !shut).await;
+        Ok(())
+    }
+
+    async fn after(&self, _: &'static str) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// The system's clock, put forward.
+#[derive(Default)]
+pub struct Skew(Mutex<Duration>);
+
+impl Skew {
+    /// Puts it forward. Nobody who sleeps wakes by that.
+    pub fn forward(&self, length: Duration) {
+        *self.0.lock().unwrap() += length;
+    }
+}
+
+#[async_trait]
+impl Clock for Skew {
+    fn now(&self) -> Timestamp {
+        later(SystemClock.now(), *self.0.lock().unwrap())
+    }
+
+    fn elapsed(&self) -> Duration {
+        SystemClock.elapsed() + *self.0.lock().unwrap()
+    }
+
+    async fn sleep(&self, length: Duration) {
+        SystemClock.sleep(length).await;
+    }
+}
+
 /// One life of it; another one may follow on the same store.
 pub struct Life {
+    fake: Fake,
     pub store: Arc<MemoryStore>,
     pub discord: Arc<Discord>,
     pub files: Arc<Files>,
+    pub gate: Arc<Gate>,
+    pub skew: Arc<Skew>,
     engine: EngineHandle,
     listening: JoinHandle<()>,
     stop: CancellationToken,
@@ -36,7 +99,6 @@ impl Life {
     pub async fn begin(fake: &Fake, store: &Arc<MemoryStore>) -> Self {
         let life = Self::begin_unheard(fake, store).await;
         life.until(|hearing| *hearing == Hearing::Yes).await;
-        assert_eq!(fake.calls()[..1].len(), 1, "the fake saw the first call");
         life
     }
 
@@ -44,7 +106,13 @@ impl Life {
     pub async fn begin_unheard(fake: &Fake, store: &Arc<MemoryStore>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
-        let ambient = Ambient::real();
+        let gate = Arc::new(Gate::default());
+        let skew = Arc::new(Skew::default());
+        let ambient = Ambient {
+            clock: Arc::clone(&skew) as Arc<dyn Clock>,
+            steps: Arc::clone(&gate) as Arc<dyn Steps>,
+            ..Ambient::real()
+        };
         let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
         let settings = DiscordSettings::read(&fake.env()).unwrap();
         let clock = Arc::clone(&ambient.clock);
@@ -54,11 +122,24 @@ impl Life {
         let platforms = vec![Arc::clone(&discord) as Arc<dyn Platform>];
         engine.add(Arc::new(Outbox::new(Arc::clone(&shop), ambient.clone(), platforms)));
         let engine = engine.start().await.unwrap();
-        let commands = Arc::new(Commands::new(shop, ambient, Settings::default()));
+        let admins = ADMINS.map(|who| Principal::user("discord", &Fake::id(who))).to_vec();
+        let settings = Settings { admins, ..Settings::default() };
+        let commands = Arc::new(Commands::new(shop, ambient, settings));
         let stop = CancellationToken::new();
         let listening = tokio::spawn(Arc::clone(&discord).listen(commands, stop.clone()));
         let store = Arc::clone(store);
-        Self { store, discord, files, engine, listening, stop, _dir: dir }
+        Self {
+            fake: fake.clone(),
+            store,
+            discord,
+            files,
+            gate,
+            skew,
+            engine,
+            listening,
+            stop,
+            _dir: dir,
+        }
     }
 
     /// Waits until it is heard, or not, like this.
@@ -72,14 +153,16 @@ impl Life {
                 tokio::task::yield_now().await;
             }
         };
-        match tokio::time::timeout(std::time::Duration::from_secs(50), look).await {
+        match tokio::time::timeout(Duration::from_secs(50), look).await {
             Ok(hearing) => hearing,
             Err(_) => panic!("it stays {:?}", self.discord.hearing()),
         }
     }
 
-    /// Ends at once.
+    /// Ends at once. Whatever was tested: it was this fake that was asked, and nobody else.
     pub async fn end(self) {
+        let calls = self.fake.calls();
+        assert!(calls.contains(&"GET gateway/bot".to_owned()), "the first call: {calls:?}");
         self.stop.cancel();
         self.listening.abort();
         let _ = self.listening.await;

@@ -26,6 +26,9 @@ pub const GUILD: &str = "800";
 /// The bot's user.
 pub const ME: &str = "900";
 
+/// What the ids of channels of direct messages with a person begin with, the person's behind it.
+pub const WHISPERED: &str = "77";
+
 /// A message that stands in a channel.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -39,6 +42,8 @@ pub struct Message {
     pub only_for: Option<String>,
     pub reply_to: Option<String>,
     pub edits: usize,
+    /// 0: said, 19: a reply, 18: a thread was begun, 21: what a thread began with.
+    pub kind: u8,
 }
 
 /// An interaction that somebody began.
@@ -59,10 +64,24 @@ pub struct Interaction {
 }
 
 /// What goes wrong.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Faults {
+    /// How many shards the bot should have.
+    pub shards: u64,
     /// How many calls to channels and webhooks are answered 429, and the wait in seconds.
     pub too_many: (usize, f64),
+    /// From the next call on the bot may ask nothing for so many seconds, which is told by headers;
+    /// what goes by an interaction's token is nothing that the bot asks.
+    pub shut: Option<f64>,
+    /// The same for our address and for all that comes from there, as what stands in front of
+    /// Discord does it: without JSON.
+    pub closed: Option<f64>,
+    /// A channel takes five posts and edits in a second, and says so.
+    pub buckets: bool,
+    /// What stands in channels cannot be read: the status.
+    pub no_history: Option<u16>,
+    /// Replies come without what they reply to.
+    pub bare_replies: bool,
     /// How many posts are done and answered 504.
     pub lost_answers: usize,
     /// Identifying closes the socket with this.
@@ -81,6 +100,28 @@ pub struct Faults {
     pub gone: HashSet<String>,
 }
 
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            too_many: (0, 0.0),
+            shut: None,
+            closed: None,
+            buckets: false,
+            no_history: None,
+            bare_replies: false,
+            lost_answers: 0,
+            close: None,
+            mute: 0,
+            no_gateway: false,
+            zlib: false,
+            forget_sessions: false,
+            forget_nonces: false,
+            gone: HashSet::new(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     next: u64,
@@ -89,6 +130,8 @@ struct State {
     /// Threads and their parents.
     threads: HashMap<String, String>,
     direct: HashSet<String>,
+    /// What people are called, by their ids.
+    names: HashMap<String, String>,
     commands: Option<Value>,
     calls: Vec<String>,
     cdn: HashMap<String, Vec<u8>>,
@@ -96,11 +139,19 @@ struct State {
     sessions: Vec<Vec<Value>>,
     identified: usize,
     resumed: usize,
+    refused: usize,
     sockets: usize,
     /// Told to all sockets that are open.
     order: (u64, Option<Value>),
     heartbeat: u64,
     faults: Faults,
+    /// Until when the bot, and until when our address, may ask nothing.
+    shut_until: Duration,
+    closed_until: Duration,
+    /// The calls in a second of each channel, and when it began.
+    buckets: HashMap<String, (Duration, u32)>,
+    /// How many calls were too many.
+    too_many: usize,
 }
 
 /// The fake.
@@ -177,6 +228,16 @@ impl Discord {
     /// The calls that were made so far, such as `GET gateway/bot`.
     pub fn calls(&self) -> Vec<String> {
         self.state().calls.clone()
+    }
+
+    /// How many calls came though Discord had said to wait.
+    pub fn too_many(&self) -> usize {
+        self.state().too_many
+    }
+
+    /// How often somebody who identified was closed.
+    pub fn refused(&self) -> usize {
+        self.state().refused
     }
 
     /// How often a session began, and how often one was resumed.
@@ -281,6 +342,33 @@ impl Discord {
         text: &str,
         files: &[(&str, &[u8])],
     ) -> String {
+        self.says(who, channel, text, files, 0, None).await
+    }
+
+    /// Somebody replies to a message; answers with the id of the reply.
+    pub async fn replies(&self, who: &str, channel: &str, to: &str, text: &str) -> String {
+        self.says(who, channel, text, &[], 19, Some(to)).await
+    }
+
+    /// What Discord itself says in the name of somebody, such as that a thread was begun (18).
+    pub async fn tells(&self, who: &str, channel: &str, text: &str, kind: u8) -> String {
+        self.says(who, channel, text, &[], kind, None).await
+    }
+
+    /// What a thread begins with: a message of the channel.
+    pub async fn begins(&self, thread: &str, with: &str) -> String {
+        self.says("ann", thread, "", &[], 21, Some(with)).await
+    }
+
+    async fn says(
+        &self,
+        who: &str,
+        channel: &str,
+        text: &str,
+        files: &[(&str, &[u8])],
+        kind: u8,
+        reply_to: Option<&str>,
+    ) -> String {
         self.connected().await;
         let id = self.fresh();
         let attachments: Vec<Value> =
@@ -294,15 +382,19 @@ impl Discord {
             files: files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect(),
             nonce: None,
             only_for: None,
-            reply_to: None,
+            reply_to: reply_to.map(ToOwned::to_owned),
             edits: 0,
+            kind,
         };
+        self.state().names.insert(Self::id(who), who.to_owned());
         let mut event = self.shown(&message);
-        event["author"] = user(who);
-        event["attachments"] = attachments.into();
-        if text.contains(&format!("<@{ME}>")) {
-            event["mentions"] = json!([bot()]);
+        if self.state().faults.bare_replies
+            && let Some(event) = event.as_object_mut()
+        {
+            event.remove("referenced_message");
         }
+
+        event["attachments"] = attachments.into();
         if !self.state().direct.contains(&message.channel) {
             event["guild_id"] = GUILD.into();
             event["member"] = json!({"roles": [], "joined_at": "2026-01-01T00:00:00Z", "deaf": false, "mute": false, "flags": 0});
@@ -328,14 +420,26 @@ impl Discord {
         let files: Vec<Value> = message.files.iter().enumerate().map(|(n, (name, bytes))| {
             json!({"id": (n + 1).to_string(), "filename": name, "size": bytes.len(), "url": "", "proxy_url": ""})
         }).collect();
-        let author = if message.author == ME { bot() } else { user(&message.author) };
-        json!({
+        let name = self.state().names.get(&message.author).cloned();
+        let author = match message.author == ME {
+            true => bot(),
+            false => user(&name.unwrap_or_else(|| message.author.clone())),
+        };
+        let mentions: Vec<Value> =
+            message.text.contains(&format!("<@{ME}>")).then(bot).into_iter().collect();
+        let mut shown = json!({
             "id": message.id, "channel_id": message.channel, "author": author,
             "content": message.text, "timestamp": "2026-01-01T00:00:00.000Z",
-            "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": [],
-            "mention_roles": [], "attachments": files, "embeds": [], "pinned": false, "type": 0,
-            "components": message.components, "flags": 0,
-        })
+            "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": mentions,
+            "mention_roles": [], "attachments": files, "embeds": [], "pinned": false,
+            "type": message.kind, "components": message.components, "flags": 0,
+        });
+        if let Some(to) = message.reply_to.as_ref().filter(|_| message.author != ME) {
+            let there = self.all().into_iter().find(|it| it.id == *to);
+            shown["message_reference"] = json!({"type": 0, "message_id": to, "channel_id": message.channel, "guild_id": GUILD});
+            shown["referenced_message"] = there.map_or(Value::Null, |there| self.shown(&there));
+        }
+        shown
     }
 
     /// Somebody uses a command; answers with the interaction's token.
@@ -417,15 +521,41 @@ impl Discord {
         event["token"].as_str().unwrap().to_owned()
     }
 
+    /// Sends the event of a message once more.
+    pub async fn again(&self, message: &str) {
+        let is_it = |event: &Value| event["t"] == "MESSAGE_CREATE" && event["d"]["id"] == message;
+        let event = {
+            let state = self.state();
+            let mut all = state.sessions.iter().flatten();
+            all.find(|event| is_it(event)).cloned().unwrap()
+        };
+        self.dispatch("MESSAGE_CREATE", &event["d"]);
+    }
+
+    /// Waits until a message has buttons.
+    pub async fn with_buttons(&self, message: &str) -> Message {
+        self.until("there are buttons", |fake| {
+            let is_it = |it: &Message| it.id == message && !buttons(it).is_empty();
+            fake.all().into_iter().find(is_it)
+        })
+        .await
+    }
+
     /// Somebody presses a button of a message of ours; answers with the interaction's token.
     pub async fn press(&self, who: &str, channel: &str, message: &str, label: &str) -> String {
+        let event = self.pressed(who, channel, message, label);
+        self.sends(&event).await
+    }
+
+    /// The event of a press, for sending it later, or more than once.
+    pub fn pressed(&self, who: &str, channel: &str, message: &str, label: &str) -> Value {
         let message = self.all().into_iter().find(|it| it.id == message).unwrap();
         let line = buttons(&message).into_iter().find(|(name, _)| name == label);
         let (_, line) = line.unwrap_or_else(|| panic!("no button {label} at {message:?}"));
         let mut event = self.interaction(who, channel, 3);
         event["data"] = json!({"custom_id": line, "component_type": 2});
         event["message"] = self.shown(&message);
-        self.sends(&event).await
+        event
     }
 
     /// What became of an interaction.

@@ -1,5 +1,7 @@
 //! The API, as far as a bot for commands needs it, and the files of the CDN.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::Bytes,
@@ -7,10 +9,14 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use open_dispatch::ambient::Ambient;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Discord, GUILD, ME, Message, TOKEN, about};
+use super::{Discord, GUILD, ME, Message, TOKEN, WHISPERED, about};
+
+/// Posts and edits that a channel takes in a second.
+const PER_SECOND: u32 = 5;
 
 pub(super) async fn serve(fake: Discord, listener: TcpListener) {
     let router = Router::new().fallback(answer).with_state(fake);
@@ -40,6 +46,7 @@ async fn answer(
 ) -> Response {
     let path = uri.path().to_owned();
     if let Some(file) = path.strip_prefix("/cdn/") {
+        fake.state().calls.push(format!("GET cdn/{file}"));
         let bytes = fake.state().cdn.get(file).cloned();
         return bytes.map_or(StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response);
     }
@@ -61,6 +68,9 @@ async fn answer(
     {
         return refused(404, 10_003, "Unknown Channel");
     }
+    if let Some(answer) = stopped(&fake, by_token) {
+        return answer;
+    }
     if matches!(parts.as_slice(), ["channels" | "webhooks", ..]) {
         let mut state = fake.state();
         if state.faults.too_many.0 > 0 {
@@ -72,11 +82,88 @@ async fn answer(
             );
         }
     }
+    if let ["channels", channel, "messages", ..] = parts.as_slice()
+        && method != Method::GET
+        && fake.state().faults.buckets
+    {
+        let (left, reset) = counted(&fake, channel);
+        let limits = |left: u32| {
+            let left = left.to_string();
+            let reset = format!("{:.3}", reset.as_secs_f64());
+            [
+                ("x-ratelimit-bucket", "messages".to_owned()),
+                ("x-ratelimit-limit", PER_SECOND.to_string()),
+                ("x-ratelimit-remaining", left),
+                ("x-ratelimit-reset-after", reset),
+            ]
+        };
+        let Some(left) = left else {
+            let told = json!({"message": "You are being rate limited.",
+                "retry_after": reset.as_secs_f64(), "global": false});
+            return (StatusCode::TOO_MANY_REQUESTS, limits(0), axum::Json(told)).into_response();
+        };
+        let (body, file) = read(&headers, &body);
+        let mut answer = route(&fake, &method, &parts, "", &body, file);
+        for (name, value) in limits(left) {
+            answer.headers_mut().insert(name, value.parse().unwrap());
+        }
+        fake.ring();
+        return answer;
+    }
     let (body, file) = read(&headers, &body);
     let query = uri.query().unwrap_or_default();
     let answer = route(&fake, &method, &parts, query, &body, file);
     fake.ring();
     answer
+}
+
+/// The answer to a call while nothing may be asked.
+fn stopped(fake: &Discord, by_token: bool) -> Option<Response> {
+    let now = Ambient::real().clock.elapsed();
+    let mut state = fake.state();
+    let begins = |seconds: f64| now + Duration::from_secs_f64(seconds);
+    let mut is_new = false;
+    if let Some(seconds) = state.faults.closed.take() {
+        (state.closed_until, is_new) = (begins(seconds), true);
+    }
+    if !by_token && let Some(seconds) = state.faults.shut.take() {
+        (state.shut_until, is_new) = (begins(seconds), true);
+    }
+    let is_closed = state.closed_until > now;
+    let until =
+        if by_token { state.closed_until } else { state.closed_until.max(state.shut_until) };
+    if until <= now {
+        return None;
+    }
+    state.too_many += usize::from(!is_new);
+    let wait = format!("{:.3}", (until - now).as_secs_f64());
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let headers = [("retry-after", wait)];
+    Some(match is_closed {
+        true => (status, headers, "<html>slow down</html>").into_response(),
+        false => {
+            let told = axum::Json(json!({"message": "You are being rate limited."}));
+            (status, headers, [("x-ratelimit-global", "true")], told).into_response()
+        }
+    })
+}
+
+/// Counts a call to a channel: how many are left in this second, none for one too many, and when
+/// the second is over.
+fn counted(fake: &Discord, channel: &str) -> (Option<u32>, Duration) {
+    let now = Ambient::real().clock.elapsed();
+    let mut state = fake.state();
+    let (began, made) = state.buckets.entry(channel.to_owned()).or_default();
+    if now >= *began + Duration::from_secs(1) {
+        (*began, *made) = (now, 0);
+    }
+    let reset = (*began + Duration::from_secs(1)).saturating_sub(now);
+    if *made >= PER_SECOND {
+        state.too_many += 1;
+        return (None, reset);
+    }
+    *made += 1;
+    (Some(PER_SECOND - *made), reset)
 }
 
 fn route(
@@ -93,7 +180,7 @@ fn route(
         }
         ("GET", ["gateway", ..]) => reply(
             200,
-            json!({"url": fake.ws, "shards": 1, "session_start_limit":
+            json!({"url": fake.ws, "shards": fake.state().faults.shards, "session_start_limit":
                 {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}}),
         ),
         ("PUT", ["applications", _, "commands"] | ["applications", _, "guilds", _, "commands"]) => {
@@ -101,7 +188,7 @@ fn route(
             reply(200, body.clone())
         }
         ("POST", ["users", "@me", "channels"]) => {
-            let id = format!("77{}", body["recipient_id"].as_str().unwrap());
+            let id = format!("{WHISPERED}{}", body["recipient_id"].as_str().unwrap());
             fake.state().direct.insert(id.clone());
             reply(200, json!({"id": id, "type": 1, "recipients": []}))
         }
@@ -109,14 +196,31 @@ fn route(
             let state = fake.state();
             reply(200, about(&state, channel))
         }
+        ("GET", ["channels", _, "messages", ..]) if fake.state().faults.no_history.is_some() => {
+            let status = fake.state().faults.no_history.unwrap();
+            refused(status, if status == 403 { 50_013 } else { 0 }, "Missing Permissions")
+        }
+        ("GET", ["channels", _, "messages", id]) => {
+            let found = fake.all().into_iter().find(|message| message.id == *id);
+            let unknown = || refused(404, 10_008, "Unknown Message");
+            found.map_or_else(unknown, |message| reply(200, fake.shown(&message)))
+        }
         // As Discord does, without the nonces: they are lost once a message was sent.
         ("GET", ["channels", channel, "messages"]) => {
-            let after = query.split('&').find_map(|part| part.strip_prefix("after="));
-            let after: u64 = after.and_then(|after| after.parse().ok()).unwrap_or_default();
-            let number = |message: &Message| message.id.parse::<u64>().unwrap();
-            let all = fake.all().into_iter().rev().filter(|message| number(message) > after);
-            let all = all.filter(|message| message.channel == *channel);
-            reply(200, all.take(100).map(|message| fake.shown(&message)).collect())
+            let asked = |name: &str| {
+                let value = query.split('&').find_map(|part| part.strip_prefix(name));
+                value.and_then(|value| value.parse::<u64>().ok())
+            };
+            let (after, before) = (asked("after="), asked("before="));
+            let is_asked = |message: &Message| {
+                let id = message.id.parse::<u64>().unwrap();
+                message.channel == *channel
+                    && after.is_none_or(|after| id > after)
+                    && before.is_none_or(|before| id < before)
+            };
+            let most = usize::try_from(asked("limit=").unwrap_or(50)).unwrap();
+            let all = fake.all().into_iter().rev().filter(is_asked);
+            reply(200, all.take(most).map(|message| fake.shown(&message)).collect())
         }
         ("POST", ["channels", channel, "messages"]) => post(fake, channel, body, file),
         ("PATCH", ["channels", _, "messages", id]) => edit(fake, id, body),
@@ -196,6 +300,7 @@ fn post(fake: &Discord, channel: &str, body: &Value, file: Option<(String, Vec<u
                 only_for: None,
                 reply_to: body["message_reference"]["message_id"].as_str().map(ToOwned::to_owned),
                 edits: 0,
+                kind: 0,
             };
             fake.state().messages.push(message.clone());
             // The bot hears itself, with its nonce.
@@ -285,6 +390,7 @@ fn callback(fake: &Discord, id: &str, token: &str, body: &Value) -> Response {
             only_for: interaction.ephemeral.then(|| interaction.who.clone()),
             reply_to: None,
             edits: 0,
+            kind: 0,
         };
         interaction.original = Some(message.id.clone());
         fake.state().messages.push(message);
@@ -310,6 +416,7 @@ fn followup(fake: &Discord, token: &str, body: &Value) -> Response {
         only_for: ephemeral.then_some(interaction.who),
         reply_to: None,
         edits: 0,
+        kind: 0,
     };
     fake.state().messages.push(message.clone());
     reply(200, fake.shown(&message))

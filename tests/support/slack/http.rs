@@ -13,7 +13,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, Message, Shared, World};
+use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, File, Message, Shared, World};
 
 /// Past this an edit's text is refused, in bytes.
 const MAX_EDIT: usize = 4000;
@@ -70,8 +70,12 @@ async fn call(
     let answer = answer(&shared, &method, &token(&headers), &arguments);
     let status = answer.status().as_u16();
     let at = shared.clock.elapsed();
+    let is_stuck = shared.world().faults.stuck.contains(&method);
     shared.world().calls.push(Call { method, body: arguments, at, status });
     shared.tell();
+    if is_stuck {
+        std::future::pending::<()>().await;
+    }
     answer
 }
 
@@ -149,7 +153,8 @@ fn done(shared: &Shared, method: &str, arguments: &Value) -> Response {
             }
             let id = format!("F{}", world.number());
             let name = arguments["filename"].as_str().unwrap_or_default().to_owned();
-            world.files.insert(id.clone(), super::File { name, bytes: Vec::new() });
+            let title = name.clone();
+            world.files.insert(id.clone(), File { name, title, bytes: Vec::new() });
             let url = format!("{}/upload/{id}", shared.http);
             yes(json!({ "upload_url": url, "file_id": id }))
         }
@@ -252,21 +257,35 @@ fn history(world: &World, arguments: &Value) -> Response {
     let channel = arguments["channel"].as_str().unwrap_or_default();
     let thread = arguments["ts"].as_str();
     let oldest = arguments["oldest"].as_str().unwrap_or_default();
+    let latest = arguments["latest"].as_str().unwrap_or("9999999999");
+    let inclusive =
+        arguments["inclusive"] == json!("true") || arguments["inclusive"] == json!(true);
+    let within =
+        |ts: &str| (ts > oldest && ts < latest) || (inclusive && (ts == oldest || ts == latest));
     let messages = world.channels.get(channel).cloned().unwrap_or_default();
     let all = arguments["include_all_metadata"] == json!("true")
         || arguments["include_all_metadata"] == json!(true);
     let mut found: Vec<Value> = messages
         .iter()
-        .filter(|message| message.only_for.is_none() && message.ts.as_str() > oldest)
+        .filter(|message| message.only_for.is_none())
         .filter(|message| match thread {
-            Some(ts) => message.ts == ts || message.thread.as_deref() == Some(ts),
-            None => message.thread.is_none(),
+            // The first of a thread comes whatever is asked for.
+            Some(ts) => {
+                message.ts == ts || (message.thread.as_deref() == Some(ts) && within(&message.ts))
+            }
+            None => message.thread.is_none() && within(&message.ts),
         })
         .map(|message| {
             let mut shown = json!({ "type": "message", "user": message.user, "ts": message.ts,
                                     "text": message.text });
             if all && !message.metadata.is_null() {
                 shown["metadata"] = message.metadata.clone();
+            }
+            if let Some(thread) = &message.thread {
+                shown["thread_ts"] = json!(thread);
+            }
+            if !message.files.is_empty() {
+                shown["files"] = message.files.iter().map(|id| file(world, id)).collect();
             }
             shown
         })
@@ -277,22 +296,27 @@ fn history(world: &World, arguments: &Value) -> Response {
     // Small pages, so that whoever looks has to turn them.
     let start: usize =
         arguments["cursor"].as_str().and_then(|it| it.parse().ok()).unwrap_or_default();
-    let page: Vec<Value> = found.iter().skip(start).take(3).cloned().collect();
+    let limit = arguments["limit"].as_str().and_then(|it| it.parse().ok()).unwrap_or(3).min(3);
+    let page: Vec<Value> = found.iter().skip(start).take(limit).cloned().collect();
     let next = start + page.len();
     let cursor = if next < found.len() { next.to_string() } else { String::new() };
     yes(json!({ "messages": page, "has_more": !cursor.is_empty(),
                 "response_metadata": { "next_cursor": cursor } }))
 }
 
-fn file(world: &World, id: &str) -> Value {
-    let name = world.files.get(id).map(|file| file.name.clone()).unwrap_or_default();
+/// A file, as the API tells of it.
+pub fn file(world: &World, id: &str) -> Value {
+    let File { name, title, bytes } = world.files.get(id).cloned().unwrap_or_default();
+    let url = format!("{}/files/{id}/file", world.http);
     let mut shares = Map::new();
     for (channel, messages) in &world.channels {
         for message in messages.iter().filter(|message| message.files.iter().any(|it| it == id)) {
             shares.insert(channel.clone(), json!([{ "ts": message.ts }]));
         }
     }
-    json!({ "id": id, "name": name, "shares": { "public": shares } })
+    json!({ "id": id, "name": name, "title": title, "mimetype": "text/plain", "size": bytes.len(),
+            "mode": "hosted", "url_private": url, "url_private_download": url,
+            "shares": { "public": shares } })
 }
 
 fn complete(shared: &Shared, arguments: &Value) -> Response {
@@ -317,6 +341,13 @@ fn complete(shared: &Shared, arguments: &Value) -> Response {
         only_for: None,
     };
     let mut world = shared.world();
+    for said in &listed {
+        if let (Some(id), Some(title)) = (said["id"].as_str(), said["title"].as_str())
+            && let Some(file) = world.files.get_mut(id)
+        {
+            file.title = title.to_owned();
+        }
+    }
     world.channels.entry(channel).or_default().push(message);
     let files: Vec<Value> = ids.iter().map(|id| file(&world, id)).collect();
     yes(json!({ "files": files }))

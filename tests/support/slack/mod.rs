@@ -55,10 +55,13 @@ pub struct Message {
     pub only_for: Option<String>,
 }
 
-/// A file, and where it was shared.
+/// A file.
 #[derive(Debug, Clone, Default)]
 pub struct File {
+    /// What it is saved as.
     pub name: String,
+    /// What people see in a channel.
+    pub title: String,
     pub bytes: Vec<u8>,
 }
 
@@ -84,6 +87,8 @@ pub struct Faults {
     pub ambiguous: HashMap<String, u32>,
     /// For a channel, the word that refuses every call.
     pub refused: HashMap<String, &'static str>,
+    /// Methods that never answer.
+    pub stuck: HashSet<String>,
     /// The word that refuses the bot's token.
     pub bot_refused: Option<&'static str>,
     /// Sockets that are opened get this as their first frame behind `hello`.
@@ -107,8 +112,9 @@ pub struct World {
     /// When each socket was opened.
     pub dials: Vec<Duration>,
     pub sockets: socket::Sockets,
-    pub archived: HashSet<String>,
     next: u64,
+    /// The address of HTTP.
+    http: String,
 }
 
 impl World {
@@ -169,11 +175,12 @@ impl FakeSlack {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ws = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = |listener: &TcpListener| listener.local_addr().unwrap();
+        let at = format!("http://{}", address(&http));
         let shared = Arc::new(Shared {
-            world: Mutex::default(),
+            world: Mutex::new(World { http: at.clone(), ..World::default() }),
             changed: watch::Sender::new(0),
             clock: Ambient::real().clock,
-            http: format!("http://{}", address(&http)),
+            http: at,
             ws: format!("ws://{}", address(&ws)),
             again,
         });
@@ -221,7 +228,7 @@ impl FakeSlack {
     }
 
     /// The calls of a method.
-    pub fn calls(&self, method: &str) -> Vec<Call> {
+    pub fn calls_of(&self, method: &str) -> Vec<Call> {
         self.world().calls.iter().filter(|call| call.method == method).cloned().collect()
     }
 
@@ -303,13 +310,7 @@ impl FakeSlack {
     /// A person mentions the bot: Slack tells of it twice, in events of their own.
     pub fn mentions(&self, who: &str, channel: &str, text: &str) -> String {
         let message = self.write(who, channel, None, &format!("<@{BOT}> {text}"));
-        let mut mention = message.clone();
-        mention["type"] = json!("app_mention");
-        // So that nothing but the message's own identity makes them one.
-        for only_there in ["channel_type", "client_msg_id"] {
-            mention.as_object_mut().unwrap().remove(only_there);
-        }
-        self.event(mention, 1);
+        self.event(mention(&message), 1);
         self.event(message, 1)
     }
 
@@ -333,6 +334,19 @@ impl FakeSlack {
         let message = self.message(channel, ts).expect("there is no such message");
         let buttons = buttons(&message);
         let (_, button) = buttons.iter().find(|(it, _)| it == label).expect("no such button");
+        self.presses_as_seen(who, channel, ts, button, times)
+    }
+
+    /// The same with a button that their screen shows, whatever stands there by now.
+    pub fn presses_as_seen(
+        &self,
+        who: &str,
+        channel: &str,
+        ts: &str,
+        button: &Value,
+        times: u32,
+    ) -> String {
+        let message = self.message(channel, ts).expect("there is no such message");
         let at = self.shared.ts();
         let payload = json!({
             "type": "block_actions", "team": { "id": "T1", "domain": "fake" },
@@ -351,19 +365,47 @@ impl FakeSlack {
         at
     }
 
-    /// A person says something with a file; for the bot if it mentions it.
+    /// A person says something with a file, which we overhear.
     pub fn shares(&self, who: &str, channel: &str, text: &str, name: &str, bytes: &[u8]) -> String {
-        let mut event = self.write(who, channel, None, text);
-        let id = format!("F{}", self.world().number());
-        let file = File { name: name.to_owned(), bytes: bytes.to_vec() };
-        self.world().files.insert(id.clone(), file);
+        self.event(self.write_with_file(who, channel, None, text, name, bytes), 1)
+    }
+
+    /// A person mentions the bot with a file; the event about the mention comes first, and does
+    /// not say that there is one.
+    pub fn mentions_with_file(
+        &self,
+        who: &str,
+        channel: &str,
+        text: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> String {
+        let text = format!("<@{BOT}> {text}");
+        let message = self.write_with_file(who, channel, None, &text, name, bytes);
+        self.event(mention(&message), 1);
+        self.event(message, 1)
+    }
+
+    /// What a person writes with a file: it stands in the channel, and this is the event about it.
+    pub fn write_with_file(
+        &self,
+        who: &str,
+        channel: &str,
+        thread: Option<&str>,
+        text: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> Value {
+        let mut event = self.write(who, channel, thread, text);
+        let mut world = self.world();
+        let id = format!("F{}", world.number());
+        let (name, title) = (name.to_owned(), name.to_owned());
+        world.files.insert(id.clone(), File { name, title, bytes: bytes.to_vec() });
+        let message = world.channels.get_mut(channel).and_then(|messages| messages.last_mut());
+        message.unwrap().files.push(id.clone());
         event["subtype"] = json!("file_share");
-        let url = format!("{}/files/{id}/file", self.shared.http);
-        event["files"] = json!([{
-            "id": id, "name": name, "title": name, "mimetype": "text/plain", "size": bytes.len(),
-            "mode": "hosted", "url_private": url, "url_private_download": url,
-        }]);
-        self.event(event, 1)
+        event["files"] = json!([http::file(&world, &id)]);
+        event
     }
 
     /// A message that stands in a channel.
@@ -387,6 +429,16 @@ impl FakeSlack {
         drop(world);
         self.shared.tell();
     }
+}
+
+/// The event about the mention in a message: nothing but the message's own identity makes them one.
+pub fn mention(message: &Value) -> Value {
+    let mut mention = message.clone();
+    mention["type"] = json!("app_mention");
+    for only_there in ["channel_type", "client_msg_id", "files", "subtype"] {
+        mention.as_object_mut().unwrap().remove(only_there);
+    }
+    mention
 }
 
 /// Our messages in a channel.

@@ -18,7 +18,7 @@ use open_dispatch::{
     },
     reconcile::{Engine, EngineHandle},
     resource::Kind,
-    store::{Store, Turn, files::Files, memory::MemoryStore},
+    store::{Principal, Store, Turn, files::Files, memory::MemoryStore},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,9 @@ impl Steps for Gate {
         Ok(())
     }
 }
+
+/// Who may do everything.
+pub const ADMINS: [&str; 2] = ["UADA", "UBOB"];
 
 /// All of it.
 pub struct Rig {
@@ -112,7 +115,9 @@ impl Rig {
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = slack::Settings::from_environment(&environment).unwrap();
         let slack = Slack::new(settings, Arc::clone(&files), ambient.clone(), FAST).unwrap();
-        let commands = Arc::new(Commands::new(store.clone(), ambient.clone(), Settings::default()));
+        let admins = ADMINS.map(|admin| Principal::user(slack::NAME, admin)).to_vec();
+        let settings = Settings { admins, ..Settings::default() };
+        let commands = Arc::new(Commands::new(store.clone(), ambient.clone(), settings));
         let mut engine = Engine::new(store.clone(), ambient.clone());
         let platform = Arc::clone(&slack).platform();
         engine.add(Arc::new(Outbox::new(store.clone(), ambient, vec![platform])));

@@ -47,6 +47,13 @@ impl Sockets {
         }
     }
 
+    /// Lets one of them go silent.
+    pub fn mute_one(&mut self) {
+        if let Some(socket) = self.open.first() {
+            socket.muted.send_replace(true);
+        }
+    }
+
     /// The next socket's turn: which one gets an envelope is Slack's choice.
     fn pick(&mut self) -> Option<mpsc::UnboundedSender<Option<String>>> {
         self.next += 1;

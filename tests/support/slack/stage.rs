@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{APP_TOKEN, BOT, BOT_TOKEN, FakeSlack, buttons, ours};
+use super::{APP_TOKEN, BOT_TOKEN, FakeSlack, buttons, ours};
 use crate::stage_of_chat::{Shown, Stage};
 
 /// What Slack escapes, as a person reads it.
@@ -46,8 +46,7 @@ impl Stage for FakeSlack {
     }
 
     async fn say_with_file(&self, who: &str, channel: &str, text: &str, name: &str, bytes: &[u8]) {
-        let text = format!("<@{BOT}> {}", typed(text));
-        let said = self.shares(who, channel, &text, name, bytes);
+        let said = self.mentions_with_file(who, channel, &typed(text), name, bytes);
         self.until_taken(&said, 1).await;
     }
 
@@ -61,7 +60,7 @@ impl Stage for FakeSlack {
                     .files
                     .iter()
                     .filter_map(|id| world.files.get(id))
-                    .map(|file| (file.name.clone(), file.bytes.clone()))
+                    .map(|file| (file.title.clone(), file.bytes.clone()))
                     .collect(),
                 text: read(&message.text),
                 only_for: message.only_for,

@@ -76,8 +76,12 @@ async fn keys(held: Shared) -> Json<Value> {
     Json(json!({"keys": [jwt::Signer::Channel.listed(&kid, &state.endorsements)]}))
 }
 
-async fn file(held: Shared, Path(name): Path<String>) -> Response {
-    let state = held.0.0.lock().unwrap();
+async fn file(held: Shared, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let mut state = held.0.0.lock().unwrap();
+    let wanted = format!("Bearer {}", state.token);
+    let shown = headers.get("authorization").map(|it| it.to_str().unwrap() == wanted);
+    assert_ne!(shown, Some(false), "another token");
+    state.fetched.push(shown == Some(true));
     if let Some(there) = state.redirect.clone() {
         return (StatusCode::FOUND, [("location", there)]).into_response();
     }

@@ -61,13 +61,21 @@ pub(super) fn allows(rule: &str, tool: ToolKind, subject: &str) -> bool {
         Some((about, None)) => about.trim() == subject,
         Some((_, Some(beginning))) => {
             let beginning = beginning.trim();
-            !beginning.is_empty()
-                && !may_hold_another(subject)
-                && subject
-                    .strip_prefix(beginning)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+            !beginning.is_empty() && !may_hold_another(subject) && begins(subject, beginning)
         }
     }
+}
+
+/// Whether a command begins with these words. How many blanks are between words means nothing but
+/// within quotes.
+fn begins(command: &str, words: &str) -> bool {
+    if words.contains(['\'', '"']) {
+        return command
+            .strip_prefix(words)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+    }
+    let mut said = command.split_whitespace();
+    words.split_whitespace().all(|word| said.next() == Some(word))
 }
 
 /// The rule that stands for all requests like this one.
@@ -120,7 +128,8 @@ fn beginning(command: &str) -> Option<String> {
     let (program, task) = (words.next()?, words.next()?);
     let is_task = task.starts_with(|c: char| c.is_ascii_lowercase())
         && task.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    is_task.then(|| format!("{program} {task}"))
+    let is_word = !program.contains(['\'', '"']);
+    (is_word && is_task).then(|| format!("{program} {task}"))
 }
 
 #[cfg(test)]
@@ -137,6 +146,8 @@ mod tests {
         assert!(!run("execute(cargo test)", "cargo test --all"));
         assert!(run("execute(cargo test:*)", "cargo test"));
         assert!(run("Bash(cargo test:*)", "cargo test --all"));
+        assert!(run("execute(cargo test:*)", "cargo  test --all"));
+        assert!(!run("execute(echo 'a  b':*)", "echo 'a b'"));
         assert!(!run("execute(cargo test:*)", "cargo tests"));
         assert!(run("execute(python3 -c:*)", "python3 -c 'print(\"a;b\" > c)'"));
         assert!(!run("execute(:*)", "rm"));

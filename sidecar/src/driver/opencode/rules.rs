@@ -168,13 +168,16 @@ fn as_the_mode_has_it(ours: &[Rule], rule: &Rule) -> Vec<Rule> {
     }
     let asks = Rule::new(&rule.name, &rule.pattern, Action::Ask);
     let is_plain = |our: &Rule| our.name == "*" || !is_open(&our.name);
-    let named: Vec<_> = ours.iter().filter(|our| our.name == rule.name).collect();
-    match named.as_slice() {
-        _ if is_open(&rule.name) || !ours.iter().all(is_plain) => vec![asks],
-        named if rule.pattern == "*" => {
-            std::iter::once(asks).chain(named.iter().copied().cloned()).collect()
-        }
-        [only] if only.pattern == "*" => vec![Rule { action: only.action, ..asks }],
+    if is_open(&rule.name) || !ours.iter().all(is_plain) {
+        return vec![asks];
+    }
+    let mut of_this = ours.iter().filter(|our| our.name == "*" || our.name == rule.name);
+    if rule.pattern == "*" {
+        let named = of_this.map(|our| Rule { name: rule.name.clone(), ..our.clone() });
+        return std::iter::once(asks.clone()).chain(named).collect();
+    }
+    match of_this.next_back() {
+        Some(last) if last.pattern == "*" => vec![Rule { action: last.action, ..asks }],
         _ => vec![asks],
     }
 }

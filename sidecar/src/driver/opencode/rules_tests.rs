@@ -61,6 +61,16 @@ fn where_nothing_is_denied_the_mode_is_all_there_is() {
 }
 
 #[test]
+fn an_exception_is_as_the_last_rule_of_the_mode_has_it() {
+    let ours = rules(&[("*", "*", Ask), ("read", "*", Deny), ("*", "*", Allow)]);
+    let before = rules(&[("*", "*", Deny), ("read", "*", Allow)]);
+    let all = laid(&before, &ours, &[]);
+    let last = [all.clone(), kept(&ours, &all)].concat();
+    assert_eq!(decide(&last, "read", "a"), Allow);
+    assert_eq!(decide(&last, "bash", "a"), Deny);
+}
+
+#[test]
 fn the_rules_of_the_agent_that_works_are_read() {
     let rule = serde_json::json!([{"permission": "bash", "pattern": "*", "action": "deny"}]);
     let agents = serde_json::json!([

@@ -179,7 +179,7 @@ fn a_turn_that_spends_its_budget_is_interrupted_and_fails_whatever_its_cli_says(
     let said = EventBody::TurnEnded {
         turn: "one".into(),
         outcome: TurnOutcome::Failed,
-        message: Some("the budget of $5 is spent".into()),
+        message: Some("what was left of the budget, $5, is spent".into()),
         usage: usage(5_200_000),
     };
     assert_eq!(scene.said(), said);
