@@ -356,7 +356,7 @@ impl Running {
 
     /// Stops the server: no new work, the engine ends what it is at, streams end. Sprites run
     /// on.
-    pub async fn stop(mut self) -> Stopped {
+    pub async fn stop(self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
         self.sweeping.abort();
