@@ -2,6 +2,8 @@
 
 use super::{args::SlackCommand, error::Error, out};
 use crate::chat::slack::manifest;
+/// What doctor looks for.
+pub(super) use crate::chat::slack::manifest::SCOPES;
 
 /// Runs `slack`.
 ///

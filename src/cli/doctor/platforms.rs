@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 use super::{Check, here::variable};
 use crate::{
-    chat::slack::manifest::SCOPES,
+    cli::slack::SCOPES,
     config::{Chat, Config},
 };
 

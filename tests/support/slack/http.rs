@@ -18,7 +18,9 @@ use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, File, Message, Shared, World};
 /// Past this an edit's text is refused, in bytes.
 const MAX_EDIT: usize = 4000;
 /// How many posts a channel takes at once, before it takes one a second.
-const BURST: usize = 5;
+const BURST: usize = 3;
+/// The seconds for which it is counted.
+const WINDOW: usize = 4;
 
 type App = State<Arc<Shared>>;
 
@@ -208,9 +210,9 @@ fn post_message(shared: &Shared, arguments: &Value, only_for: Option<&str>) -> R
         .calls
         .iter()
         .filter(|call| call.method == "chat.postMessage" && call.body["channel"] == json!(channel))
-        .filter(|call| call.status == 200 && (now - call.at).as_secs_f64() < BURST as f64 - 1.0)
+        .filter(|call| call.status == 200 && (now - call.at).as_secs_f64() < WINDOW as f64)
         .count();
-    if recent > BURST {
+    if recent >= BURST + WINDOW {
         return wait(1);
     }
     let ts = shared.ts();
