@@ -316,7 +316,9 @@ async fn a_stranger_is_let_in_step_by_step(house: &mut House<impl Stage>) {
     let rows = audit["items"].as_array().unwrap();
     let of_eve: Vec<(&str, &str)> = rows
         .iter()
-        .filter(|row| row["who"] == *eve && row["where"].as_str().unwrap_or_default().starts_with(&place))
+        .filter(|row| {
+            row["who"] == *eve && row["where"].as_str().unwrap_or_default().starts_with(&place)
+        })
         .map(|row| (row["what"].as_str().unwrap(), row["outcome"].as_str().unwrap()))
         .collect();
     let wanted = [
