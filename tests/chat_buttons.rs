@@ -7,14 +7,20 @@
 #[path = "support/conversation.rs"]
 mod conversation;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
+use async_trait::async_trait;
 use conversation::{Fake, World, exit, lines, out, says};
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::FreeSteps,
-    chat::Via,
-    store::{Approval, ApprovalState, Delivery, Op, Store, Subject, TurnState},
+    ambient::{Ambient, Fault, FreeSteps, SeededIds, Steps},
+    chat::{Commands, Incoming, Settings, Via},
+    store::{
+        Approval, ApprovalState, Conversation, Delivery, Op, Principal, Store, Subject, TurnState,
+    },
 };
 use sprite_reporter::wire::{ApprovalKind, EventBody, Question};
 
@@ -241,6 +247,64 @@ async fn the_button_of_a_job_that_is_done_again_goes_and_all_else_stays() {
         assert!(last_whisper(&world).1.starts_with("That is done again already"));
         let files = standing(&world).iter().filter(|(_, _, file)| *file).count();
         assert_eq!(files, usize::from(printed > 3), "no second file");
+    }
+}
+
+/// Presses the first button there is, before it is committed that it stands there.
+struct Hasty {
+    platform: Arc<Fake>,
+    commands: OnceLock<Commands>,
+    pressed: AtomicBool,
+}
+
+#[async_trait]
+impl Steps for Hasty {
+    async fn before(&self, step: &'static str) -> Result<(), Fault> {
+        let button = self.platform.buttons("main").into_iter().next();
+        if let ("chat.commit-shown", Some((_, line))) = (step, button)
+            && let Some(commands) = self.commands.get()
+            && !self.pressed.swap(true, Ordering::SeqCst)
+        {
+            let place =
+                Conversation { platform: "discord".into(), channel: "main".into(), thread: None };
+            let press = Incoming::typed("discord/hasty", place, "ben", line);
+            commands.handle(&Incoming { via: Via::Pressed, ..press }).await.unwrap();
+        }
+        Ok(())
+    }
+
+    async fn after(&self, _: &'static str) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn whoever_presses_before_the_end_is_committed_takes_the_button_with_it() {
+    for printed in [3, 2_000] {
+        let platform = Fake::for_people(|can| can.max_message = 2_000);
+        let hasty = Arc::new(Hasty {
+            platform: Arc::clone(&platform),
+            commands: OnceLock::new(),
+            pressed: AtomicBool::new(false),
+        });
+        let mut world = World::new(platform, Arc::clone(&hasty) as _);
+        let line = "/od-run --agent command --name job1 count";
+        world.heard("main", "1", "ada", line, Via::Addressed).await;
+        world.settle().await;
+        let admins = vec![Principal::user("discord", "ben")];
+        let settings = Settings { admins, ..Settings::default() };
+        let ids = Arc::new(SeededIds::new(99));
+        let air = Ambient { clock: Arc::clone(&world.clock) as _, ids, steps: Arc::new(FreeSteps) };
+        let commands = Commands::new(Arc::clone(&world.store) as _, air, settings);
+        assert!(hasty.commands.set(commands).is_ok());
+        let job = world.only_job().await;
+        let sprite = world.sprite(&job, 1).await;
+        world.print(&sprite, vec![out(&lines(0, printed)), exit(1)]).await;
+        world.end("job1", 1).await;
+        world.settle().await;
+        assert!(hasty.pressed.load(Ordering::SeqCst));
+        assert_eq!(world.job("job1-retry-1").await.spec.task, "count");
+        assert_eq!(world.platform.labels("main"), Vec::<String>::new(), "{printed} lines");
     }
 }
 

@@ -67,6 +67,25 @@ async fn a_job_is_shown_whole_over_several_messages_and_then_done() {
     assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
 }
 
+/// Whoever asked first is answered first, also where the first answer had to be tried again.
+#[tokio::test]
+async fn a_later_answer_waits_for_the_place_of_an_earlier_one() {
+    for refused in 1..4 {
+        let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+        let mut asked = Vec::new();
+        for (key, line) in [("1", "/od-whoami"), ("2", "/od-list"), ("3", "/od-jobs")] {
+            asked.push(world.say("main", key, line).await);
+        }
+        world.platform.state.lock().unwrap().limited = refused;
+        world.settle().await;
+        let state = world.platform.state.lock().unwrap();
+        let mut posted: Vec<&String> =
+            state.messages.iter().map(|message| &message.nonce.delivery).collect();
+        posted.dedup();
+        assert_eq!(posted, asked.iter().collect::<Vec<_>>(), "{refused} refused");
+    }
+}
+
 #[tokio::test]
 async fn one_more_reconcile_writes_nothing_and_calls_nobody() {
     let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));

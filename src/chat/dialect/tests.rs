@@ -145,9 +145,17 @@ proptest! {
 
     #[test]
     fn nobody_is_called(text in words(), dialect in dialects()) {
-        // Within code a platform calls nobody.
+        // Within code a platform calls nobody: neither in what the text has of it, nor in a table,
+        // which is shown in a fence.
         let text = text.replace(['`', '~'], "");
-        let out = translate(dialect, &text);
+        let mut within = false;
+        let whole = translate(dialect, &text);
+        let open = whole.lines().filter(|line| {
+            let is_fence = line.starts_with("```");
+            within ^= is_fence;
+            !within && !is_fence
+        });
+        let out = open.collect::<Vec<_>>().join("\n");
         for call in ["@everyone", "@here", "<@"] {
             prop_assert!(!out.contains(call), "{call} in {out}");
         }

@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Outbox, again::free_message, rendering::Rendering, whisper::Whispered};
 use crate::{
-    chat::platform::{self, Capabilities, Content, Nonce, Platform, Post, Upload},
+    chat::platform::{self, Action, Capabilities, Content, Nonce, Platform, Post, Upload},
     reconcile::{Error, Next},
-    store::{Delivery, DeliveryState},
+    store::{Delivery, DeliveryState, Subject},
 };
 
 /// How many messages of one delivery are posted in one go, so that a long one lets others work.
@@ -162,6 +162,10 @@ impl Outbox {
                 }
             }
             if last && delivery.state == DeliveryState::Done {
+                if self.is_outdated(&delivery, &frames.actions).await? {
+                    delivery = self.open_again(delivery).await?;
+                    continue;
+                }
                 return Ok(Next::Done);
             }
             if !more && !has_file {
@@ -173,6 +177,9 @@ impl Outbox {
             let file = frames.file.as_ref().filter(|_| has_file);
             delivery = match self.post(delivery, platform, file).await? {
                 Posted::Yes(delivery) if delivery.state == DeliveryState::Done => {
+                    if self.is_outdated(&delivery, &frames.actions).await? {
+                        self.open_again(*delivery).await?;
+                    }
                     return Ok(Next::Done);
                 }
                 Posted::Yes(delivery) => *delivery,
@@ -187,6 +194,23 @@ impl Outbox {
             };
         }
         Ok(Next::After(Duration::ZERO))
+    }
+
+    /// Whether what was shown last offers what somebody has done meanwhile: who pressed before the
+    /// end was committed did not find it.
+    async fn is_outdated(&self, delivery: &Delivery, shown: &[Action]) -> Result<bool, Error> {
+        match &delivery.subject {
+            Subject::Turn { id } | Subject::Job { uid: id, .. } if !shown.is_empty() => {
+                self.was_retried(id).await
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Has an end shown once more; the bell of the row wakes its key.
+    async fn open_again(&self, mut delivery: Delivery) -> Result<Delivery, Error> {
+        delivery.state = DeliveryState::Open;
+        self.write("chat.open-again", delivery).await
     }
 
     /// The platform took no file: the last message says so, and where all of it is.

@@ -59,6 +59,9 @@ fn arguments(query: &str, headers: &HeaderMap, body: &[u8]) -> Value {
     Value::Object(map)
 }
 
+/// What calls are counted in.
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
 async fn call(
     State(shared): App,
     Path(method): Path<String>,
@@ -107,6 +110,14 @@ fn answer(shared: &Shared, method: &str, token: &str, arguments: &Value) -> Resp
         {
             *left -= 1;
             return wait(*after);
+        }
+        if let Some(most) = world.faults.per_minute.get(method) {
+            let since = shared.clock.elapsed().saturating_sub(MINUTE);
+            let newest = world.calls.iter().rev().take_while(|call| call.at >= since);
+            let mut done = newest.filter(|call| call.method == method && call.status != 429);
+            if let Some(oldest) = done.nth(most.saturating_sub(1)) {
+                return wait((oldest.at - since).as_secs() + 1);
+            }
         }
         if let (BOT_TOKEN, Some(word)) = (token, world.faults.bot_refused) {
             return no(word);

@@ -83,6 +83,8 @@ pub struct Faults {
     pub open: VecDeque<String>,
     /// For a method, how many calls are answered with 429, and the `Retry-After`.
     pub limited: HashMap<String, (u32, u64)>,
+    /// For a method, how many calls a minute are answered in the workspace; more get 429.
+    pub per_minute: HashMap<String, usize>,
     /// For a method, how many calls are done and answered with 504.
     pub ambiguous: HashMap<String, u32>,
     /// For a channel, the word that refuses every call.
