@@ -181,7 +181,7 @@ async fn agents(config: &Config) -> Vec<Check> {
 fn is_logged_in(config: &Config, cli: &Cli) -> bool {
     let said = |name: &&str| variable(config, name).is_some_and(|value| !value.is_empty());
     let home = variable(config, "HOME").map(PathBuf::from).unwrap_or_default();
-    cli.variables.iter().any(|name| said(name)) || home.join(cli.file).is_file()
+    cli.variables.iter().any(said) || home.join(cli.file).is_file()
 }
 
 pub(super) fn variable<'a>(config: &'a Config, name: &str) -> Option<&'a str> {
