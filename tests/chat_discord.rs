@@ -325,6 +325,21 @@ async fn a_whisper_is_seen_by_one_person_alone() {
     let shown = fake.shown("dev").await;
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0].only_for, Some(Fake::id("bob")));
+    // What does not fit into one message stands below it, and in the place of none.
+    let token = fake.uses("bob", "long", "od-help", &[]).await;
+    fake.until("it is answered", |fake| {
+        fake.of(&token).original.filter(|_| fake.ours("long")[0].edits > 0)
+    })
+    .await;
+    let id = fake.of(&token).id;
+    for index in [0, 1] {
+        let nonce = Nonce { index, ..nonce("d3") };
+        let content = Content::from(format!("part {index}").as_str());
+        life.discord.whisper(&post(&place, &nonce, Some(&id)), "1", &content).await.unwrap();
+    }
+    let parts: Vec<_> = fake.ours("long").into_iter().map(|it| (it.text, it.only_for)).collect();
+    let for_bob = |text: &str| (text.to_owned(), Some(Fake::id("bob")));
+    assert_eq!(parts, [for_bob("part 0"), for_bob("part 1")]);
     // Where there is none, in a direct message.
     life.discord.whisper(&post(&place, &nonce("d2"), None), "42", &content).await.unwrap();
     assert_eq!(fake.ours("7742")[0].text, "your code is 1234");

@@ -75,6 +75,24 @@ async fn a_reply_brings_along_what_it_replies_to() {
 }
 
 #[tokio::test]
+async fn what_is_replied_to_waits_with_a_message_until_somebody_says_for_whom_it_is() {
+    let (fake, store, life) = begin().await;
+    agent(&fake, "dev").await;
+    fake.say("ann", "dev", &format!("<@{ME}> od-start web --agent claude")).await;
+    fake.reads("dev", "web starts").await;
+    let said = fake.say("mallory", "dev", "the build is red").await;
+    fake.replies("ann", "dev", &said, "look into that").await;
+    let asks = fake.reads("dev", "Several agents listen here").await;
+    let asks = fake.with_buttons(&asks.id).await;
+    fake.press("ann", "dev", &asks.id, "api").await;
+    let text = turns(&store, 1).await.remove(0).text;
+    assert!(text.contains("| the build is red\n"), "{text}");
+    assert_eq!(text.matches("BEGIN QUOTED").count(), 1, "{text}");
+    assert!(text.ends_with("\n\nlook into that"), "{text}");
+    life.end().await;
+}
+
+#[tokio::test]
 async fn a_mention_in_a_thread_brings_along_what_no_agent_heard_there() {
     let (fake, store, life) = begin().await;
     fake.thread("dev", "bug");

@@ -117,6 +117,8 @@ async fn what_discord_refuses_for_good_says_the_mend() {
 async fn what_discord_refuses_and_serenity_keeps_to_itself_says_the_mend_all_the_same() {
     for (code, shards) in [(4_010, 1), (4_011, 3), (4_012, 1)] {
         let (fake, store) = (Fake::open().await, MemoryStore::new());
+        // Until the next heartbeat is due, serenity reads on in what is closed, without a pause.
+        fake.heartbeat(300);
         fake.fault(|faults| (faults.close, faults.shards) = (Some(code), shards));
         let life = Life::begin_unheard(&fake, &store).await;
         fake.until("it was refused", |fake| (fake.refused() > 0).then_some(())).await;
@@ -161,6 +163,34 @@ async fn a_socket_without_heartbeats_is_left_and_what_was_said_into_it_is_taken_
     fake.say("ann", "dev", "message 3").await;
     let texts = turns(&store, 4).await;
     assert_eq!(texts, ["message 0", "message 1", "message 2", "message 3"]);
+    life.end().await;
+}
+
+#[tokio::test]
+async fn what_was_said_while_no_server_ran_is_taken_once_unless_it_is_old() {
+    let (fake, store, life) = begin().await;
+    fake.say("ann", "dev", &format!("<@{ME}> od-start api --agent claude")).await;
+    fake.reads("dev", "api").await;
+    let heard = fake.say("ann", "dev", "message 0").await;
+    turns(&store, 1).await;
+    let is_kept = async {
+        loop {
+            let row = store.place("discord", "").await.unwrap();
+            if row.is_some_and(|row| row.facts.to_string().contains(&heard)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(50), is_kept).await.unwrap();
+    life.end().await;
+    let old = fake.say("ann", "dev", "from yesterday").await;
+    fake.age(&old, Duration::from_hours(20));
+    fake.say("mallory", "dev", "from nobody").await;
+    fake.say("ann", "dev", "message 1").await;
+    let life = Life::begin(&fake, &store).await;
+    fake.say("ann", "dev", "message 2").await;
+    assert_eq!(turns(&store, 3).await, ["message 0", "message 1", "message 2"]);
     life.end().await;
 }
 

@@ -104,6 +104,23 @@ async fn discord_js_takes_the_fake_for_discord() {
     peer.tells("interaction");
     assert_eq!(fake.of(&token).choices, ["api"]);
 
+    // A reply, and what stands before it.
+    let said = fake.say("ann", "general", "again").await;
+    // It is posted with the nonce that was there before, and so not once more.
+    assert_eq!(peer.tells("sent")["sent"], ours[0].id);
+    fake.replies("ann", "general", &said, "that one").await;
+    let replied = peer.tells("replied");
+    assert_eq!(replied, json!({"replied": "again", "type": 19, "before": ["again", "pressed"]}));
+
+    // Limits: what a channel takes in a second, and a stop of all.
+    fake.fault(|faults| faults.buckets = true);
+    fake.say("ann", "general", "burst").await;
+    assert_eq!(peer.tells("burst")["burst"], 9);
+    assert_eq!(fake.too_many(), 0, "the client kept to what the headers say");
+    fake.fault(|faults| (faults.buckets, faults.shut) = (false, Some(0.5)));
+    fake.say("ann", "general", "burst").await;
+    assert_eq!(peer.tells("burst")["burst"], 9);
+
     // A reconnect that is asked for: the session goes on, and nothing in between is missed.
     fake.order(json!({"op": 7, "d": null}));
     fake.say("ann", "general", "again").await;

@@ -375,3 +375,6 @@ stage!(on_console, async |data: &std::path::Path| console::ConsoleStage::new(dat
 stage!(on_slack, async |_: &std::path::Path| slack::FakeSlack::start().await);
 stage!(on_discord, async |_: &std::path::Path| discord::Discord::open().await);
 stage!(on_teams, async |_: &std::path::Path| teams::Fake::start().await);
+stage!(on_teams_alone, async |_: &std::path::Path| {
+    teams::stage::Alone(teams::Fake::start().await)
+});

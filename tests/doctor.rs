@@ -59,7 +59,7 @@ async fn answer(State(platforms): State<Platforms>, request: Request) -> Respons
     let (code, body) = match path.as_str() {
         "/slack/auth.test" if likes => {
             let body = json!({"ok": true, "user": "dispatch", "team": "Acme"});
-            let scopes = "app_mentions:read,chat:write,commands,files:read,files:write";
+            let scopes = open_dispatch::chat::slack::manifest::SCOPES.join(",");
             return ([("x-oauth-scopes", scopes)], Json(body)).into_response();
         }
         "/slack/apps.connections.open" if likes => (StatusCode::OK, json!({"ok": true})),

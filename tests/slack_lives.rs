@@ -90,6 +90,36 @@ async fn a_line_that_was_not_acknowledged_when_the_server_died_comes_to_the_next
     assert_eq!(fake.ours("C1").len(), 1);
 }
 
+/// Slack has shown the file, and the server dies before it hears so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_behind_a_file_shows_it_once() {
+    let fake = FakeSlack::start().await;
+    let mut world = world(&fake);
+    world.serve(&[]);
+    fake.until_connected(2).await;
+    fake.world().faults.stuck.insert("files.completeUploadExternal".into());
+    let line = format!("/od-run --name count --workdir {} seq 1 9000", world.work().display());
+    fake.say("UADA", "C1", &line).await;
+    let files = |all: &[slack::Message]| all.iter().map(|it| it.files.len()).sum::<usize>();
+    fake.until("the file is shown", |world| files(&ours(world, "C1")) == 1).await;
+    let is_open = |world: &World| {
+        world.od(&["get", "deliveries", "-o", "json"]).text().contains("\"conversation\"")
+    };
+    assert!(is_open(&world), "it is not done yet");
+    world.kill_server();
+    fake.world().faults.stuck.clear();
+    world.serve(&[]);
+    while is_open(&world) {}
+    assert_eq!(files(&fake.ours("C1")), 1, "{:#?}", fake.ours("C1"));
+    assert!(!fake.calls_of("conversations.history").is_empty(), "it is looked up");
+    assert_eq!(fake.calls_of("files.completeUploadExternal").len(), 1);
+    let shown = fake.shown("C1").await;
+    let file = shown.iter().find_map(|message| message.files.first()).unwrap();
+    let numbers =
+        String::from_utf8_lossy(&file.1).lines().filter(|it| it.parse::<u32>().is_ok()).count();
+    assert_eq!((file.0.as_str(), numbers), ("count.md", 9000));
+}
+
 /// A server that ends with its test.
 struct Server(std::process::Child);
 
@@ -184,6 +214,8 @@ async fn the_official_client_takes_the_fake_for_slack() {
         (mention["mention"].as_str(), mention["found"].as_bool()),
         (Some("<@UBOT> do it"), Some(true))
     );
+    assert_eq!(mention["thread"], serde_json::json!(["<@UBOT> do it"]));
+    assert_eq!(mention["one"], serde_json::json!([true]));
     let message = fake.ours("C1").remove(0);
     assert_eq!((message.text.as_str(), buttons(&message).len()), ("done", 1));
 
@@ -199,7 +231,9 @@ async fn the_official_client_takes_the_fake_for_slack() {
     assert_eq!(only, [seen_by("only you"), seen_by("psst")]);
 
     let shared = fake.shares("UADA", "C3", "a file for you", "in.txt", b"in");
-    assert_eq!(told(&mut lines).await["shared"], "in.txt");
+    let file = told(&mut lines).await;
+    assert_eq!((file["shared"].as_str(), file["sent"].as_str()), (Some("in.txt"), Some("in")));
+    assert_eq!(file["stands"], serde_json::json!(["a.txt", "in.txt"]));
     fake.until_taken(&shared, 1).await;
     let shown = fake.shown("C3").await;
     assert_eq!(shown[0].files, [("a.txt".to_owned(), b"hello".to_vec())]);

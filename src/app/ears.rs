@@ -1,7 +1,8 @@
 //! The chat platforms that the configuration names.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,10 @@ use crate::{
 
 /// How often it is looked whether people are heard.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long until one that ended by a fault is started again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How long they may take to end what they are at.
+const HUSH_WITHIN: Duration = Duration::from_secs(8);
 
 /// The platforms that listen by themselves.
 ///
@@ -46,8 +51,8 @@ pub(super) fn ears(
             Chat::Discord => {
                 let settings = DiscordSettings::read(&config.environment);
                 let settings = settings.map_err(|error| error.to_string())?;
-                let clock = Arc::clone(&ambient.clock);
-                ears.push(Discord::new(settings, Arc::clone(files), clock)?);
+                let (store, clock) = (Arc::clone(store), Arc::clone(&ambient.clock));
+                ears.push(Discord::new(settings, Arc::clone(files), store, clock)?);
             }
             Chat::Teams => {
                 let settings = teams::Settings::from_environment(&config.environment);
@@ -72,20 +77,54 @@ pub(super) fn listen(
     for ear in ears {
         // From the beginning: nobody is ready who does not hear yet.
         note(&**ear, Arc::clone(ear).platform().name(), state);
-        tasks.spawn(Arc::clone(ear).listen(Arc::clone(commands), stop.clone()));
-        tasks.spawn(tell(Arc::clone(ear), state.clone(), ambient.clone(), stop.clone()));
+        let (ear, commands) = (Arc::clone(ear), Arc::clone(commands));
+        tasks.spawn(keep(ear, commands, state.clone(), ambient.clone(), stop.clone()));
     }
     tasks
 }
 
-/// Says on `/ready` whether people are heard.
-async fn tell(ear: Arc<dyn Ear>, state: State, ambient: Ambient, stop: CancellationToken) {
+/// Waits until all of them have let go of what they were at.
+pub(super) async fn hush(mut hearing: JoinSet<()>, ambient: &Ambient) {
+    let quiet = async { while hearing.join_next().await.is_some() {} };
+    tokio::select! {
+        () = quiet => {}
+        () = ambient.clock.sleep(HUSH_WITHIN) => {
+            tracing::warn!("a chat platform did not end in time, and is cut off");
+        }
+    }
+    hearing.shutdown().await;
+}
+
+/// Lets one listen until `stop`, through every fault of its own, and says on `/ready` whether
+/// people are heard.
+async fn keep(
+    ear: Arc<dyn Ear>,
+    commands: Arc<Commands>,
+    state: State,
+    ambient: Ambient,
+    stop: CancellationToken,
+) {
     let name = Arc::clone(&ear).platform().name();
-    while !stop.is_cancelled() {
-        note(&*ear, name, &state);
+    loop {
+        let listening = Arc::clone(&ear).listen(Arc::clone(&commands), stop.clone());
+        let listening = AssertUnwindSafe(listening).catch_unwind();
+        tokio::pin!(listening);
+        let ended = loop {
+            note(&*ear, name, &state);
+            tokio::select! {
+                ended = &mut listening => break ended,
+                () = ambient.clock.sleep(LOOK_EVERY) => {}
+            }
+        };
+        if stop.is_cancelled() {
+            return;
+        }
+        let why = if ended.is_ok() { "it ended by itself" } else { "it panicked" };
+        tracing::error!(platform = name, "people are not heard: {why}; it is started again");
+        state.readiness().down(name, format!("{why}, and is started again"));
         tokio::select! {
-            () = ambient.clock.sleep(LOOK_EVERY) => {}
-            () = stop.cancelled() => {}
+            () = ambient.clock.sleep(AGAIN) => {}
+            () = stop.cancelled() => return,
         }
     }
 }

@@ -43,11 +43,13 @@ pub(super) fn start(config: &Config, to: LogTo, file: &Path) -> Result<(), Error
     Ok(())
 }
 
-/// The filter, with what would log secrets switched off: the client of Slack writes the addresses
-/// of sockets, which open them, and whole frames. Whoever names it means it.
+/// The filter, with what would log secrets switched off. The client of Slack writes the addresses
+/// of sockets, which open them, and whole frames; that of Discord whole events that it cannot
+/// read, with the tokens that answer them. Whoever names one of them means it.
 fn filter_text(said: &str) -> String {
-    const TELLS_ALL: &str = "slack_morphism";
-    if said.contains(TELLS_ALL) { said.to_owned() } else { format!("{said},{TELLS_ALL}=off") }
+    let silent = |name: &&str| !said.contains(*name);
+    let silenced = ["slack_morphism", "serenity"].into_iter().filter(silent);
+    silenced.fold(said.to_owned(), |filter, name| format!("{filter},{name}=off"))
 }
 
 fn install<W>(filter: EnvFilter, format: LogFormat, writer: W, colours: bool)
@@ -69,10 +71,14 @@ mod tests {
     #[test]
     fn what_would_log_secrets_is_off_unless_it_is_named() {
         for (said, used) in [
-            ("info", "info,slack_morphism=off"),
-            ("trace,open_dispatch=debug", "trace,open_dispatch=debug,slack_morphism=off"),
-            ("slack_morphism=debug", "slack_morphism=debug"),
-            ("", ",slack_morphism=off"),
+            ("info", "info,slack_morphism=off,serenity=off"),
+            (
+                "trace,open_dispatch=debug",
+                "trace,open_dispatch=debug,slack_morphism=off,serenity=off",
+            ),
+            ("slack_morphism=debug", "slack_morphism=debug,serenity=off"),
+            ("serenity::gateway=warn", "serenity::gateway=warn,slack_morphism=off"),
+            ("", ",slack_morphism=off,serenity=off"),
         ] {
             assert_eq!(filter_text(said), used);
             EnvFilter::try_new(used).unwrap();

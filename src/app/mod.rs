@@ -91,6 +91,8 @@ pub struct Running {
     counting: JoinHandle<()>,
     /// Who listens on chat platforms.
     hearing: JoinSet<()>,
+    /// Ends their listening.
+    deaf: CancellationToken,
     ambient: Ambient,
     _house: House,
 }
@@ -273,6 +275,7 @@ impl House {
 
         state.readiness().down("engine", "the server starts");
         let stop = CancellationToken::new();
+        let deaf = stop.child_token();
         let serving = tokio::spawn(server::serve(
             listener,
             server::router_with(state.clone(), routes),
@@ -287,7 +290,7 @@ impl House {
             let waker = engine.waker();
             hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
         }
-        let hearing = ears::listen(&ears, &commands, &state, &ambient, &stop);
+        let hearing = ears::listen(&ears, &commands, &state, &ambient, &deaf);
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
         let sweeping = tokio::spawn(sweep(store.clone(), files, ambient.clone()));
@@ -308,6 +311,7 @@ impl House {
             sweeping,
             counting,
             hearing,
+            deaf,
             ambient,
             _house: self,
         })
@@ -352,13 +356,13 @@ impl Running {
 
     /// Stops the server: no new work, the engine ends what it is at, streams end. Sprites run
     /// on.
-    pub async fn stop(mut self) -> Stopped {
+    pub async fn stop(self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
         self.sweeping.abort();
         self.counting.abort();
-        // What was not acknowledged comes again to the next server.
-        self.hearing.shutdown().await;
+        self.deaf.cancel();
+        ears::hush(self.hearing, &self.ambient).await;
         tokio::select! {
             () = self.engine.stop() => {}
             () = self.ambient.clock.sleep(STOP_ENGINE_WITHIN) => {

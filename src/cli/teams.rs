@@ -37,8 +37,12 @@ pub fn run(command: TeamsCommand) -> Result<u8, Error> {
 fn package(args: &TeamsPackageArgs) -> Result<u8, Error> {
     let id = args.app_id.as_deref().unwrap_or_default().trim();
     let id = Uuid::parse_str(id).map_err(|_| {
+        let what = match id {
+            "" => "no app id is given".to_owned(),
+            id => format!("`{id}` is no app id"),
+        };
         Error::Usage(format!(
-            "`{id}` is no app id; write --app-id, or set MICROSOFT_APP_ID, to the Microsoft App ID \
+            "{what}; write --app-id, or set MICROSOFT_APP_ID, to the Microsoft App ID \
              that the Azure Bot shows, a GUID"
         ))
     })?;

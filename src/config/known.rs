@@ -157,6 +157,7 @@ pub const KNOWN: &[Known] = &[
         "smba.infra.gov.teams.microsoft.us",
         "More hosts of Teams', with commas between.",
     ),
+    known("TEAMS_STREAMING", false, Server, "off", "Whether Teams' answers grow as streams."),
     known("FLY_API_TOKEN", true, Planned, "...", "Fly Machines."),
     known("FLY_SPRITE_APP", false, Planned, "my-sprites", "The Fly app of the sprites."),
     known("FLY_REGION", false, Planned, "iad", "Their region."),

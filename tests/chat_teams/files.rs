@@ -55,6 +55,14 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
     ] {
         assert!(text.contains(told), "{told} in {text}");
     }
+    // A picture in a channel's text opens with our token, and a drive's file without it.
+    let mut activity = fake.said("Ada", GROUP, "/od-send bot true");
+    activity["attachments"] =
+        json!([{"contentType": "image/png", "contentUrl": at("files/notes.txt")}]);
+    fake.deliver_surely(&activity).await;
+    let turn = server.get("agents/bot/turns").await["items"][1].clone();
+    assert_eq!(turn["attachments"][0]["name"], "image-1.png", "{turn}");
+    assert_eq!(fake.state().fetched, [false, false, false, true], "lost.txt is the third");
     // A drive may send us on, but only to another drive.
     fake.state().redirect = Some("http://169.254.169.254/latest/meta-data".to_owned());
     let mut activity = fake.said("Ada", GROUP, "/od-send bot true");
@@ -63,7 +71,7 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
         {"contentType": "image/png", "contentUrl": at("files/notes.txt")},
     ]);
     fake.deliver_surely(&activity).await;
-    let text = server.get("agents/bot/turns").await["items"][1].to_string();
+    let text = server.get("agents/bot/turns").await["items"][2].to_string();
     assert!(text.contains("notes.txt: 169.254.169.254 is no drive"), "{text}");
     assert!(text.contains("image-2.png: HTTP 302"), "our token is sent on nowhere: {text}");
 }

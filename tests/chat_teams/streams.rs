@@ -138,6 +138,19 @@ async fn where_teams_streams_nothing_answers_are_edited() {
 }
 
 #[tokio::test]
+async fn whoever_wants_no_streams_has_none() {
+    let (fake, store) = (Fake::start().await, store());
+    let mut environment = fake.environment();
+    environment.push(("TEAMS_STREAMING".to_owned(), "off".to_owned()));
+    let server = Server::start_with(&environment, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    fake.shows(DM, "od-run").await;
+    all_shown(&fake, &store).await;
+    assert_eq!((fake.state().streams, fake.shown(DM).len()), (0, 1));
+    server.end().await;
+}
+
+#[tokio::test]
 async fn the_next_server_ends_the_stream_that_the_last_one_left() {
     let (fake, store) = (Fake::start().await, store());
     let server = Server::start(&fake, &store).await;

@@ -188,7 +188,7 @@ impl Discord {
         // The newest comes first.
         for message in found.into_iter().filter_map(|it| serde_json::from_value(it).ok()) {
             let message: Message = message;
-            let is_known = commands.went_to_an_agent(&key(&message.id.to_string())).await;
+            let is_known = commands.reached_an_agent(&key(&message.id.to_string())).await;
             if is_known.unwrap_or(false) {
                 break;
             }

@@ -1,5 +1,6 @@
 //! What Discord's events mean to us. Pure.
 
+use jiff::Timestamp;
 use serde_json::Value;
 use serenity::all::{
     Attachment, ChannelType, CommandDataOptionValue, CommandInteraction, ComponentInteraction,
@@ -42,6 +43,7 @@ pub(super) enum Heard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) id: String,
+    pub(super) at: Timestamp,
     pub(super) channel: String,
     /// Whether it is a direct message.
     pub(super) direct: bool,
@@ -153,6 +155,7 @@ fn message(message: Message) -> Option<Heard> {
         return None;
     }
     Some(Heard::Said(Said {
+        at: Timestamp::from_second(message.timestamp.unix_timestamp()).unwrap_or_default(),
         reply_to: reply_to(&message),
         id: message.id.to_string(),
         channel: message.channel_id.to_string(),

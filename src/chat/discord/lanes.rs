@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Discord, Last,
-    context::is_for_an_agent,
-    heard::{FileAt, Pressed, Said, Used, conversation, looked_up, without_mention},
+    Discord,
+    heard::{FileAt, Pressed, Said, Used, conversation, without_mention},
+    missed::Last,
     mouth::{handle_of_message, shorten},
     options,
     rest::{self, Failure},
@@ -38,10 +38,6 @@ use crate::{
 const LANES: usize = 32;
 /// The wait before a line is taken again that the store did not take, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
-/// How many messages are looked up that were missed in a channel; the most that Discord gives.
-const MISSED: usize = 100;
-/// How often it is tried to look them up.
-const TRIES: u32 = 5;
 
 /// What is to be taken.
 pub(super) enum Work {
@@ -115,7 +111,7 @@ impl Discord {
         }
     }
 
-    async fn said(&self, said: Said, commands: &Commands) {
+    pub(super) async fn said(&self, said: Said, commands: &Commands) {
         let me = self.own().me.clone().unwrap_or_default();
         let (text, is_mentioned) = without_mention(&said.text, &me);
         let addressed = said.direct || is_mentioned || said.mentions.contains(&me);
@@ -133,11 +129,12 @@ impl Discord {
             handle: Some(handle_of_message(&said.id)),
             ..Incoming::typed(key(&said.id), place, said.who.name.clone(), text)
         };
-        if self.is_worth_it(&line, commands).await {
-            if is_for_an_agent(text) {
-                let thread = line.conversation.thread.as_deref().filter(|_| addressed);
-                line.context = self.context(&said, thread, commands).await;
-            }
+        let has_more = said.reply_to.is_some() || line.conversation.thread.is_some() && addressed;
+        if has_more && commands.would_reach_an_agent(&line).await.unwrap_or(true) {
+            let thread = line.conversation.thread.as_deref().filter(|_| addressed);
+            line.context = self.context(&said, thread, commands).await;
+        }
+        if !said.files.is_empty() && self.is_worth_it(&line, commands).await {
             line.attachments = self.fetch(&said.files, &line).await;
         }
         if text.trim().is_empty() && line.attachments.is_empty() {
@@ -153,36 +150,6 @@ impl Discord {
     /// Whether anything is to be fetched for a line. If that cannot be told now, it is.
     async fn is_worth_it(&self, line: &Incoming, commands: &Commands) -> bool {
         commands.may_lead_to_something(line).await.unwrap_or(true)
-    }
-
-    /// Takes what was missed, the oldest first.
-    async fn missed(&self, channel: &str, last: Last, commands: &Commands) {
-        let path = format!("channels/{channel}/messages?after={}&limit={MISSED}", last.message);
-        let call = rest::get("GET channels/messages", channel, path);
-        let mut wait = AGAIN.0;
-        for _ in 0..TRIES {
-            match self.rest.call(&call).await {
-                Ok(messages) => {
-                    let all = messages.as_array().cloned().unwrap_or_default().into_iter();
-                    let mut said: Vec<Said> =
-                        all.filter_map(|message| looked_up(message, last.direct)).collect();
-                    said.sort_by_key(|said| said.id.parse::<u64>().unwrap_or_default());
-                    for said in said {
-                        self.note(&said);
-                        self.said(said, commands).await;
-                    }
-                    return;
-                }
-                Err(Failure::Other(platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
-                    return;
-                }
-                Err(_) => {
-                    self.clock.sleep(wait).await;
-                    wait *= 4;
-                }
-            }
-        }
-        tracing::warn!(channel, "what was said while nobody listened could not be looked up");
     }
 
     async fn used(&self, used: Used, commands: &Commands) {

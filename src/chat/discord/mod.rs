@@ -14,9 +14,8 @@
 //! them ([`lanes`]); a slow file holds up its own channel. A line that the store does not take is
 //! tried until it does, for Discord sends no line again.
 //!
-//! **What was missed.** Discord holds what happens for a session that is resumed. Where one cannot
-//! be, the messages since are looked up, in the channels where something was said before, and taken
-//! in front of what comes next; what was taken already is known by its key.
+//! **What was missed.** Where a session cannot be resumed, or the server was not running, what was
+//! said since is looked up, and taken in front of what comes next ([`missed`]).
 //!
 //! **What was said before.** A message that replies to another, or mentions us in a thread, brings
 //! along what the agent did not hear ([`context`]).
@@ -30,9 +29,11 @@ mod gateway;
 mod heard;
 mod interactions;
 mod lanes;
+mod missed;
 mod mouth;
 mod options;
 mod pace;
+mod register;
 mod rest;
 pub mod settings;
 
@@ -43,7 +44,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use reqwest::Method;
 use serde_json::{Value, json};
 use serenity::all::Event;
 use tokio::sync::{mpsc, watch};
@@ -54,6 +54,7 @@ use self::{
     heard::{Filling, Heard},
     interactions::{Interactions, Opened},
     lanes::{Lanes, Work},
+    missed::Last,
     rest::{Failure, Rest},
     settings::Settings,
 };
@@ -63,14 +64,15 @@ use super::{
     grammar::Verb,
     platform::{self, Platform},
 };
-use crate::{ambient::Clock, store::files::Files};
+use crate::{
+    ambient::Clock,
+    store::{Store, files::Files},
+};
 
 /// The platform's name in conversations.
 pub const NAME: &str = "discord";
 /// How many of our own messages are remembered by their nonces.
 const OWN: usize = 1_000;
-/// In how many channels is looked for what was missed.
-const CHANNELS: usize = 64;
 /// How many channels are known as threads, or as none.
 const PARENTS: usize = 4_096;
 /// How many names Discord shows of those that may be meant.
@@ -85,6 +87,7 @@ pub struct Discord {
     settings: Settings,
     rest: Rest,
     files: Arc<Files>,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     hearing: Mutex<Hearing>,
     interactions: Mutex<Interactions>,
@@ -93,13 +96,6 @@ pub struct Discord {
     parents: Mutex<HashMap<String, Option<String>>>,
     /// Where something was said, and the last of it.
     last: Mutex<HashMap<String, Last>>,
-}
-
-/// The last message that was heard in a channel.
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    message: u64,
-    direct: bool,
 }
 
 /// What the gateway told us of ourselves.
@@ -118,6 +114,7 @@ impl Discord {
     pub fn new(
         settings: Settings,
         files: Arc<Files>,
+        store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, String> {
         let (api, token) = (settings.api.clone(), settings.token.clone());
@@ -126,6 +123,7 @@ impl Discord {
             settings,
             rest,
             files,
+            store,
             clock,
             hearing: Mutex::new(Hearing::NotNow("not connected to Discord yet".to_owned())),
             interactions: Mutex::default(),
@@ -162,22 +160,6 @@ impl Discord {
         parents.get(channel).cloned()
     }
 
-    /// Notes that something was said, for looking up what comes behind it.
-    fn note(&self, said: &heard::Said) {
-        let Ok(message) = said.id.parse::<u64>() else { return };
-        let mut all = self.last();
-        // Where much is said in many places, the channels of long ago are let go.
-        if all.len() >= CHANNELS && !all.contains_key(&said.channel) {
-            let oldest = all.iter().min_by_key(|(_, last)| last.message);
-            if let Some(oldest) = oldest.map(|(channel, _)| channel.clone()) {
-                all.remove(&oldest);
-            }
-        }
-        let new = Last { message, direct: said.direct };
-        let last = all.entry(said.channel.clone()).or_insert(new);
-        last.message = last.message.max(message);
-    }
-
     fn hear(&self, hearing: Hearing) {
         let mut now = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
         if *now != hearing {
@@ -201,44 +183,6 @@ impl Discord {
             let why = "it named no gateway; look at what DISCORD_API_URL leads to".to_owned();
             Failure::Other(platform::Error::Unreachable(why))
         })
-    }
-
-    /// Registers the commands: all of them at once, so that doing it again changes nothing.
-    async fn register(&self) -> Result<(), Failure> {
-        let application = &self.settings.application;
-        let path = match &self.settings.guild {
-            Some(guild) => format!("applications/{application}/guilds/{guild}/commands"),
-            None => format!("applications/{application}/commands"),
-        };
-        let all = options::commands();
-        let call = rest::send(Method::PUT, "PUT applications/commands", application, path, all);
-        self.rest.call(&call).await.map(drop)
-    }
-
-    /// Registers the commands, until it is done or will never be. People can be heard meanwhile.
-    async fn register_at_last(self: Arc<Self>) {
-        let mut wait = AGAIN.0;
-        loop {
-            match self.register().await {
-                Ok(()) => return,
-                Err(Failure::Other(
-                    error @ (platform::Error::Rejected(_) | platform::Error::Gone(_)),
-                )) => {
-                    tracing::error!(
-                        "Discord does not take our commands: {error}; look whether \
-                         DISCORD_CLIENT_ID and DISCORD_GUILD_ID are right, and whether the bot was \
-                         invited with the scope applications.commands"
-                    );
-                    return;
-                }
-                Err(failure) => {
-                    let error = platform::Error::from(failure);
-                    tracing::warn!("the commands are not registered with Discord yet: {error}");
-                }
-            }
-            self.clock.sleep(wait).await;
-            wait = (wait * 2).min(AGAIN.1);
-        }
     }
 
     /// Holds one connection until it is lost for good.
@@ -292,13 +236,9 @@ impl Discord {
         match heard::heard(event) {
             None => {}
             Some(Heard::Ready(me)) => {
+                self.own().me = Some(me);
                 // A session that begins anew does not bring what was said since the last one.
-                let is_first = self.own().me.replace(me).is_none();
-                if !is_first {
-                    for (channel, last) in self.last().iter() {
-                        lanes.put(channel, Work::Missed(channel.clone(), *last));
-                    }
-                }
+                self.look_back(lanes);
             }
             Some(Heard::Places(places)) => {
                 for (channel, parent) in places {
@@ -404,7 +344,9 @@ impl Ear for Discord {
     }
 
     async fn listen(self: Arc<Self>, commands: Arc<Commands>, stop: CancellationToken) {
+        self.remember().await;
         let lanes = Lanes::new(&self, &commands);
+        let keeping = tokio::spawn(Arc::clone(&self).keep(stop.clone()));
         let registering = tokio::spawn(Arc::clone(&self).register_at_last());
         let mut wait = AGAIN.0;
         while !stop.is_cancelled() {
@@ -431,5 +373,6 @@ impl Ear for Discord {
             }
         }
         registering.abort();
+        let _ = keeping.await;
     }
 }

@@ -244,15 +244,15 @@ impl Platform for Discord {
         let now = self.clock.elapsed();
         let live = post.reply_to.and_then(|id| Some((id, self.interactions().get(id, now)?)));
         if let Some((id, live)) = live {
+            let path = "/messages/@original";
+            let is_first = post.nonce.index == 0;
             let said = match live.opened {
-                Opened::ThinkingAlone => {
-                    self.by_token(Method::PATCH, &live, "/messages/@original", Some(body.clone()))
-                        .await
+                Opened::ThinkingAlone if is_first => {
+                    self.by_token(Method::PATCH, &live, path, Some(body.clone())).await
                 }
                 opened => {
                     // The place that all see goes first: what follows it would be seen by all.
-                    if opened == Opened::Thinking {
-                        let path = "/messages/@original";
+                    if opened == Opened::Thinking && is_first {
                         match self.by_token(Method::DELETE, &live, path, None).await {
                             Ok(_) | Err(Failure::Expired | Failure::Other(Error::Gone(_))) => {}
                             Err(failure) => return Err(failure.into()),

@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use super::{
     Slack,
     api::Failure,
-    envelope::{Heard, Me, Shared, files, plain_text, without_mention},
+    envelope::{Heard, Me, Shared, files},
     lock,
+    marks::{plain_text, without_mention},
 };
 use crate::{
     access::quote::{LONGEST, Quoted},

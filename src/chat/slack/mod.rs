@@ -22,8 +22,10 @@ mod api;
 mod blocks;
 mod envelope;
 mod files;
+mod health;
 mod look;
 pub mod manifest;
+mod marks;
 mod mouth;
 mod pace;
 mod settings;
@@ -54,8 +56,8 @@ use crate::{
 };
 use api::Api;
 use envelope::{Heard, Me};
+use health::Health;
 use pace::Pace;
-use socket::Health;
 
 /// The platform's name in conversations.
 pub const NAME: &str = "slack";
@@ -209,9 +211,10 @@ impl Slack {
         }
         // Another event about the same message comes, or this one again.
         let Some(files) = self.files_of(&heard, &key).await else { return false };
-        let at = heard.at.clone();
+        let (at, forwarded) = (heard.at.clone(), heard.forwarded.clone());
         let mut incoming = self.incoming(Heard { files, ..heard }, key.clone()).await;
         incoming.context = self.said_before(&incoming, at.as_deref(), commands).await;
+        incoming.context.extend(forwarded);
         match commands.handle(&incoming).await {
             Ok(_) => {
                 lock(&self.memory).take(&key);
@@ -335,6 +338,7 @@ mod tests {
             via: Via::Overheard,
             answer: None,
             files: Vec::new(),
+            forwarded: Vec::new(),
             at: None,
             files_untold: false,
         }

@@ -10,9 +10,9 @@
 //! looked at again once a minute.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -31,12 +31,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Slack,
-    api::{Failure, REINSTALL, With},
+    api::{Failure, With},
     envelope::{Frame, Me, read},
-    lock,
+    health::{Verdict, trouble, verdict},
     pace::Pace,
 };
-use crate::chat::{Commands, ear::Hearing};
+use crate::chat::Commands;
 
 /// How fast connections are tried and given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,62 +74,6 @@ impl Default for Tempo {
 /// How many connections may be renewed at once.
 const BURST: u32 = 4;
 
-/// What is known of the connections.
-#[derive(Debug, Default)]
-pub(super) struct Health(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    me: Me,
-    open: HashSet<SlackSocketModeWssClientId>,
-    /// When the last frame came, by the clock.
-    last_frame: Option<Duration>,
-    /// What a person must mend.
-    never: Option<String>,
-    /// Why not now.
-    now: String,
-}
-
-impl Health {
-    pub(super) fn me(&self) -> Me {
-        lock(&self.0).me.clone()
-    }
-
-    /// Whether people are heard at a time of the clock.
-    pub(super) fn hearing(&self, now: Duration) -> Hearing {
-        let inner = lock(&self.0);
-        if let Some(mend) = &inner.never {
-            return Hearing::Never(mend.clone());
-        }
-        if !inner.open.is_empty() {
-            return Hearing::Yes;
-        }
-        let why = if inner.now.is_empty() { "Slack is being dialled" } else { &inner.now };
-        Hearing::NotNow(match inner.last_frame {
-            Some(last) => {
-                let silent = now.saturating_sub(last).as_secs();
-                format!("{why}; the last frame came {silent} s ago")
-            }
-            None => why.to_owned(),
-        })
-    }
-
-    fn not_now(&self, why: impl Into<String>) {
-        let mut inner = lock(&self.0);
-        inner.now = why.into();
-        inner.never = None;
-    }
-
-    fn never(&self, mend: impl Into<String>) {
-        let mend = mend.into();
-        let mut inner = lock(&self.0);
-        if inner.never.as_ref() != Some(&mend) {
-            tracing::error!("Slack: {mend}");
-        }
-        inner.never = Some(mend);
-    }
-}
-
 /// What happened to a connection.
 #[derive(Debug)]
 enum Event {
@@ -139,51 +83,6 @@ enum Event {
     Down(SlackSocketModeWssClientId, Option<String>),
 }
 
-/// What to do about a connection that is down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
-    /// Dial it again.
-    Again,
-    /// Dial it again, later, and say why.
-    Later(String),
-    /// Leave it until a person has mended this.
-    Never(String),
-}
-
-/// What a reason of Slack's means.
-fn verdict(reason: Option<&str>) -> Verdict {
-    match reason {
-        Some("link_disabled") => Verdict::Never(
-            "Socket Mode is switched off for this app; switch it on on the app's page, under \
-             Socket Mode"
-                .to_owned(),
-        ),
-        Some("too_many_websockets") => Verdict::Later(
-            "Slack says too_many_websockets: other servers use the same app; stop them, or make \
-             an app for each"
-                .to_owned(),
-        ),
-        _ => Verdict::Again,
-    }
-}
-
-/// What a refused token means.
-fn trouble(variable: &str, failure: &Failure) -> Result<(String, Duration), String> {
-    let short = Duration::from_secs(5);
-    match failure {
-        Failure::Said(word) if matches!(word.as_str(), "internal_error" | "fatal_error") => {
-            Ok((format!("Slack says {word}"), short))
-        }
-        Failure::Said(word) if variable == "SLACK_APP_TOKEN" => Err(format!(
-            "Slack does not take SLACK_APP_TOKEN ({word}); make a new app-level token with the \
-             scope connections:write on the app's page, Basic Information"
-        )),
-        Failure::Said(word) => Err(format!("Slack does not take {variable} ({word}); {REINSTALL}")),
-        Failure::Wait(wait) => Ok((failure.to_string(), *wait)),
-        Failure::Unreachable(_) | Failure::Unclear(_) => Ok((failure.to_string(), short)),
-    }
-}
-
 /// Hears people until `stop`.
 pub(super) async fn listen(slack: Arc<Slack>, commands: Arc<Commands>, stop: CancellationToken) {
     let clock = Arc::clone(&slack.ambient.clock);
@@ -191,7 +90,7 @@ pub(super) async fn listen(slack: Arc<Slack>, commands: Arc<Commands>, stop: Can
     while !stop.is_cancelled() {
         let wait = match introduce(&slack).await {
             Ok(me) => {
-                lock(&slack.health.0).me = me;
+                slack.health.we_are(me);
                 let mended = tokio::select! {
                     mended = hear(&slack, &commands, &mut dials) => mended,
                     () = stop.cancelled() => return,
@@ -259,10 +158,10 @@ async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>
         let now = clock.elapsed();
         match event {
             Some(Event::Up(id)) => {
-                lock(&slack.health.0).open.insert(id);
+                slack.health.up(id);
             }
             Some(Event::Down(id, reason)) => {
-                lock(&slack.health.0).open.remove(&id);
+                slack.health.down(&id);
                 let reason = reason.as_deref();
                 tracing::debug!(reason, "a socket to Slack is down");
                 let mut wait = dials.reserve(&(), now);
@@ -290,7 +189,7 @@ async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>
             later.remove(&id);
             held.manager.restart_client(&id).await;
         }
-        if !lock(&slack.health.0).open.is_empty() {
+        if slack.health.is_heard() {
             lonely = now;
         } else if now.saturating_sub(lonely) >= slack.tempo.give_up && later.is_empty() {
             return true;
@@ -331,7 +230,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         // From here on nothing is acknowledged: it comes again to whoever listens next.
         self.listener.closed.store(true, Ordering::SeqCst);
-        lock(&self.slack.health.0).open.clear();
+        self.slack.health.all_down();
         let manager = Arc::clone(&self.manager);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { manager.shutdown().await });
@@ -355,7 +254,7 @@ impl SlackSocketModeClientListener for Listener {
         if self.closed.load(Ordering::SeqCst) {
             return None;
         }
-        lock(&slack.health.0).last_frame = Some(slack.ambient.clock.elapsed());
+        slack.health.frame(slack.ambient.clock.elapsed());
         match read(&frame, &slack.me()) {
             Frame::Hello => {
                 let _ = self.events.send(Event::Up(id.clone()));
@@ -393,42 +292,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_person_must_mend_is_told_with_the_mend() {
-        let said = |word: &str| Failure::Said(word.to_owned());
-        let told = [
-            format!("{:?}", verdict(Some("link_disabled"))),
-            format!("{:?}", verdict(Some("too_many_websockets"))),
-            format!("{:?}", verdict(Some("refresh_requested"))),
-            format!("{:?}", verdict(None)),
-            format!("{:?}", trouble("SLACK_APP_TOKEN", &said("invalid_auth"))),
-            format!("{:?}", trouble("SLACK_BOT_TOKEN", &said("account_inactive"))),
-            format!("{:?}", trouble("SLACK_BOT_TOKEN", &Failure::Wait(Duration::from_secs(30)))),
-            format!("{:?}", trouble("SLACK_BOT_TOKEN", &Failure::Unreachable("no way".into()))),
-        ];
-        insta::assert_snapshot!(told.join("\n"));
-    }
-
-    #[test]
     fn a_socket_that_goes_silent_is_given_up_within_the_time_that_the_documentation_says() {
         let tempo = Tempo::default();
         assert!(tempo.ping * (tempo.pings + 1) <= Duration::from_secs(40));
         assert_eq!(tempo.connections, 2);
-    }
-
-    #[test]
-    fn health_tells_how_long_nothing_came() {
-        let health = Health::default();
-        let at = |seconds| Duration::from_secs(seconds);
-        let id = SlackSocketModeWssClientId { initial_index: 0, token_index: 0, reconnected: 0 };
-        assert_eq!(health.hearing(at(1)), Hearing::NotNow("Slack is being dialled".into()));
-        lock(&health.0).open.insert(id.clone());
-        lock(&health.0).last_frame = Some(at(2));
-        assert_eq!(health.hearing(at(100)), Hearing::Yes);
-        lock(&health.0).open.remove(&id);
-        health.not_now("down");
-        let told = Hearing::NotNow("down; the last frame came 40 s ago".into());
-        assert_eq!(health.hearing(at(42)), told);
-        health.never("mend it");
-        assert_eq!(health.hearing(at(42)), Hearing::Never("mend it".into()));
     }
 }

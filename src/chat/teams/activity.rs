@@ -76,6 +76,18 @@ pub struct Entity {
     pub mentioned: Option<Account>,
     /// The mention as it stands in the text.
     pub text: Option<String>,
+    /// What is quoted, where this is a `quotedReply`.
+    pub quoted_reply: Option<QuotedReply>,
+}
+
+/// A message that another replies to.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct QuotedReply {
+    /// Who is said to have written it.
+    pub sender_name: Option<String>,
+    /// How it begins.
+    pub preview: Option<String>,
 }
 
 /// Something that came with a message.

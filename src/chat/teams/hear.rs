@@ -11,6 +11,7 @@ use super::{
     NAME,
     activity::Activity,
     consent::{Consent, consent},
+    quotes::quotes,
     words,
 };
 use crate::{
@@ -92,12 +93,14 @@ fn message(activity: &Activity, id: &str) -> Heard {
     let (text, to_us) = words::said(activity);
     let files = files(activity);
     let via = if to_us || activity.is_personal() { Via::Addressed } else { Via::Overheard };
+    let context = quotes(activity);
     let text = match (text.is_empty() && files.is_empty(), via) {
         (true, Via::Addressed) => HELP.to_owned(),
         (true, _) => return Heard::Nothing,
         _ => text,
     };
-    Heard::Line(Box::new(incoming(activity, id, &text, via)), files)
+    let line = Incoming { context, ..incoming(activity, id, &text, via) };
+    Heard::Line(Box::new(line), files)
 }
 
 fn incoming(activity: &Activity, id: &str, text: &str, via: Via) -> Incoming {
@@ -186,6 +189,16 @@ mod tests {
             json!({"conversation": thread, "text": "<at>D</at> od-list", "entities": mention});
         let to_us = line(said(&to_us));
         assert_eq!((to_us.via, to_us.text.as_str()), (Via::Addressed, "od-list"));
+    }
+
+    #[test]
+    fn what_a_message_replies_to_comes_with_it() {
+        let quote = json!([{"type": "quotedReply",
+            "quotedReply": {"messageId": "9", "senderName": "Eve", "preview": "it fails"}}]);
+        let said =
+            line(said(&json!({"text": "<quoted messageId=\"9\"/> why?", "entities": quote})));
+        assert_eq!(said.text, "why?");
+        assert_eq!((said.context.len(), said.context[0].text.as_str()), (1, "it fails"));
     }
 
     #[test]

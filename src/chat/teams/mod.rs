@@ -35,6 +35,7 @@ mod hear;
 mod http;
 mod keys;
 mod places;
+mod quotes;
 mod settings;
 mod signature;
 mod stream;
@@ -144,6 +145,10 @@ impl Teams {
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_streams(&self, conversation: &Conversation) -> bool {
+        self.settings.streaming && is_personal(conversation)
     }
 
     /// Begins a stream in place of a placeholder; none where Teams will not have one.
@@ -327,7 +332,7 @@ impl Platform for Teams {
 
     async fn post(&self, post: &Post<'_>) -> Result<String, Error> {
         let to = self.recipient(post.conversation).await?;
-        if is_personal(post.conversation)
+        if self.has_streams(post.conversation)
             && let Some(message) = self.begin_stream(post, &to).await?
         {
             return Ok(message);
@@ -346,7 +351,7 @@ impl Platform for Teams {
         _last: bool,
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
-        let step = match is_personal(conversation) {
+        let step = match self.has_streams(conversation) {
             true => self.streams().show(message, content),
             false => Step::Edit,
         };
@@ -362,7 +367,7 @@ impl Platform for Teams {
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
         let now = self.ambient.clock.elapsed();
-        let step = match is_personal(conversation) {
+        let step = match self.has_streams(conversation) {
             true => self.streams().grow(message, content, steady, now),
             false => Step::Edit,
         };

@@ -39,6 +39,8 @@ pub struct Settings {
     pub scope: &'static str,
     /// Whom the access token may be shown.
     pub hosts: Hosts,
+    /// Whether answers grow as streams where Teams has them.
+    pub streaming: bool,
 }
 
 /// What the environment lacks.
@@ -112,6 +114,7 @@ impl Settings {
                 "https://api.botframework.com/.default"
             },
             hosts: Hosts::read(read("TEAMS_SERVICE_HOSTS").unwrap_or_default())?,
+            streaming: switch("TEAMS_STREAMING", read("TEAMS_STREAMING"))?,
         })
     }
 }
@@ -120,6 +123,17 @@ fn guid(name: &'static str, value: &str, what: &'static str) -> Result<String, E
     let guid = Uuid::parse_str(value);
     let guid = guid.map_err(|_| Error::Bad { name, value: value.to_owned(), what })?;
     Ok(guid.hyphenated().to_string())
+}
+
+/// On, unless it says otherwise.
+fn switch(name: &'static str, value: Option<&str>) -> Result<bool, Error> {
+    match value {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(value) => {
+            Err(Error::Bad { name, value: value.to_owned(), what: "switch: write on or off" })
+        }
+    }
 }
 
 /// A port, on all addresses, or an address with one.
@@ -213,6 +227,7 @@ mod tests {
             read(&with("PORT", "high")),
             read(&with("TEAMS_LOGIN_URL", "http://login.example")),
             read(&with("TEAMS_SERVICE_HOSTS", "ftp://here")),
+            read(&with("TEAMS_STREAMING", "no")),
         ];
         let told = all.map(|it| it.map_or_else(|error| error.to_string(), |_| "taken".to_owned()));
         insta::assert_snapshot!(told.join("\n"));
@@ -225,6 +240,9 @@ mod tests {
         assert_eq!(settings.app_id, "0aa00000-0000-4000-8000-000000000001");
         assert_eq!(settings.listen, "0.0.0.0:3978".parse().unwrap());
         assert_eq!(settings.openid.as_str(), OPENID);
+        assert!(settings.streaming);
+        let off = [&WHOLE[..], &[("TEAMS_STREAMING", "off")]].concat();
+        assert!(!read(&off).unwrap().streaming);
         let us = [&WHOLE[..], &[("TEAMS_LOGIN_URL", LOGIN_US)]].concat();
         assert_eq!(read(&us).unwrap().scope, "https://api.botframework.us/.default");
     }

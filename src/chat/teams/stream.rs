@@ -23,8 +23,8 @@ use crate::chat::platform::Content;
 const LIFE: Duration = Duration::from_secs(100);
 /// How long Teams takes a stream for alive that nobody ends.
 const ABANDONED: Duration = Duration::from_secs(130);
-/// The longest informative line, in characters.
-const LONGEST_LINE: usize = 1000;
+/// The longest informative line, in characters: Teams takes 1,000 bytes.
+const LONGEST_LINE: usize = 250;
 /// How many messages are remembered; of others it is found out again.
 const REMEMBERED: usize = 4096;
 

@@ -3,12 +3,12 @@
 //! Teams writes a mention as `<at>Name</at>` and some signs as HTML entities. The mention of
 //! ourselves goes; those of others are left as their names, for they are part of what was said.
 
-use super::activity::Activity;
+use super::{activity::Activity, quotes::without_marks};
 
 /// What was said, and whether we were mentioned in it.
 #[must_use]
 pub fn said(activity: &Activity) -> (String, bool) {
-    let mut text = activity.text.clone().unwrap_or_default();
+    let mut text = without_marks(activity.text.as_deref().unwrap_or_default());
     let mut to_us = false;
     for entity in activity.entities.iter().filter(|entity| entity.r#type == "mention") {
         let Some(mentioned) = &entity.mentioned else { continue };

@@ -10,14 +10,14 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::{Check, here::variable};
-use crate::config::{Chat, Config};
+use crate::{
+    chat::slack::manifest::SCOPES,
+    config::{Chat, Config},
+};
 
 /// How long a platform may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// The scopes without which the bot is deaf or dumb on Slack.
-const SLACK_SCOPES: [&str; 5] =
-    ["app_mentions:read", "chat:write", "commands", "files:read", "files:write"];
 /// Discord's flags of an application that may read what is said.
 const MESSAGE_CONTENT: u64 = 1 << 18 | 1 << 19;
 
@@ -162,7 +162,7 @@ fn slack_bot(answer: &Answer) -> Check {
     let text = |member: &str| answer.body[member].as_str().unwrap_or("?").to_owned();
     let who = format!("it is {} in {}", text("user"), text("team"));
     let has: Vec<&str> = answer.scopes.split(',').map(str::trim).collect();
-    let lacks: Vec<&str> = SLACK_SCOPES.into_iter().filter(|scope| !has.contains(scope)).collect();
+    let lacks: Vec<&str> = SCOPES.into_iter().filter(|scope| !has.contains(scope)).collect();
     match (answer.scopes.is_empty(), lacks.as_slice()) {
         (true, _) => Check::note(NAME, format!("{who}; Slack does not tell its scopes"), ""),
         (false, []) => Check::ok(NAME, who),
@@ -305,14 +305,18 @@ mod tests {
 
     #[test]
     fn each_fault_is_told_with_its_mend() {
-        let scopes = SLACK_SCOPES.join(",");
+        let scopes = SCOPES.join(",");
         let is = json!({"ok": true, "user": "dispatch", "team": "Acme"});
         let error = |error: &str| json!({"ok": false, "error": error});
         let app = |flags: u64| json!({"id": "456", "name": "dispatch", "flags": flags});
         let azure = |text: &str| json!({"error": "invalid", "error_description": text});
         let told = [
             slack_bot(&answer(200, &scopes, is.clone())),
-            slack_bot(&answer(200, "chat:write,commands", is.clone())),
+            slack_bot(&answer(
+                200,
+                "app_mentions:read,channels:history,chat:write,commands,groups:history,im:history,mpim:history,users:read",
+                is.clone(),
+            )),
             slack_bot(&answer(200, "", is)),
             slack_bot(&answer(200, "", error("invalid_auth"))),
             slack_bot(&answer(500, "", Value::Null)),

@@ -116,13 +116,15 @@ impl Life {
         let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
         let settings = DiscordSettings::read(&fake.env()).unwrap();
         let clock = Arc::clone(&ambient.clock);
-        let discord = Discord::new(settings, Arc::clone(&files), clock).unwrap();
+        let discord =
+            Discord::new(settings, Arc::clone(&files), Arc::clone(store) as Arc<dyn Store>, clock)
+                .unwrap();
         let shop = Arc::clone(store) as Arc<dyn Store>;
         let mut engine = Engine::new(Arc::clone(&shop), ambient.clone());
         let platforms = vec![Arc::clone(&discord) as Arc<dyn Platform>];
         engine.add(Arc::new(Outbox::new(Arc::clone(&shop), ambient.clone(), platforms)));
         let engine = engine.start().await.unwrap();
-        let admins = ADMINS.map(|who| Principal::user("discord", &Fake::id(who))).to_vec();
+        let admins = ADMINS.map(|who| Principal::user("discord", Fake::id(who))).to_vec();
         let settings = Settings { admins, ..Settings::default() };
         let commands = Arc::new(Commands::new(shop, ambient, settings));
         let stop = CancellationToken::new();

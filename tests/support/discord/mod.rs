@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+use open_dispatch::ambient::Ambient;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -42,6 +44,8 @@ pub struct Message {
     pub only_for: Option<String>,
     pub reply_to: Option<String>,
     pub edits: usize,
+    /// When it was said.
+    pub at: Timestamp,
     /// 0: said, 19: a reply, 18: a thread was begun, 21: what a thread began with.
     pub kind: u8,
 }
@@ -384,6 +388,7 @@ impl Discord {
             only_for: None,
             reply_to: reply_to.map(ToOwned::to_owned),
             edits: 0,
+            at: Ambient::real().clock.now(),
             kind,
         };
         self.state().names.insert(Self::id(who), who.to_owned());
@@ -429,7 +434,7 @@ impl Discord {
             message.text.contains(&format!("<@{ME}>")).then(bot).into_iter().collect();
         let mut shown = json!({
             "id": message.id, "channel_id": message.channel, "author": author,
-            "content": message.text, "timestamp": "2026-01-01T00:00:00.000Z",
+            "content": message.text, "timestamp": message.at.to_string(),
             "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": mentions,
             "mention_roles": [], "attachments": files, "embeds": [], "pinned": false,
             "type": message.kind, "components": message.components, "flags": 0,
@@ -530,6 +535,13 @@ impl Discord {
             all.find(|event| is_it(event)).cloned().unwrap()
         };
         self.dispatch("MESSAGE_CREATE", &event["d"]);
+    }
+
+    /// A message was said that long ago.
+    pub fn age(&self, message: &str, age: Duration) {
+        let mut state = self.state();
+        let message = state.messages.iter_mut().find(|it| it.id == message).unwrap();
+        message.at = message.at.checked_sub(age).unwrap();
     }
 
     /// Waits until a message has buttons.

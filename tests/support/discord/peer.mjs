@@ -25,6 +25,15 @@ client.on("clientReady", async () => {
 });
 client.on("messageCreate", async (message) => {
   if (message.author.bot) return;
+  if (message.content === "burst") {
+    const all = Array.from({ length: 9 }, (_, n) => message.channel.send(`burst ${n}`));
+    return tell({ burst: (await Promise.all(all)).length });
+  }
+  if (message.reference) {
+    const to = await message.fetchReference();
+    const before = await message.channel.messages.fetch({ before: message.id, limit: 2 });
+    return tell({ replied: to.content, type: message.type, before: before.map((it) => it.content) });
+  }
   tell({ heard: message.content, from: message.author.username, files: message.attachments.size });
   const row = new ActionRowBuilder().addComponents(
     new ButtonBuilder().setCustomId("/od-list").setLabel("List").setStyle(ButtonStyle.Primary),

@@ -300,6 +300,7 @@ fn post(fake: &Discord, channel: &str, body: &Value, file: Option<(String, Vec<u
                 only_for: None,
                 reply_to: body["message_reference"]["message_id"].as_str().map(ToOwned::to_owned),
                 edits: 0,
+                at: Ambient::real().clock.now(),
                 kind: 0,
             };
             fake.state().messages.push(message.clone());
@@ -390,6 +391,7 @@ fn callback(fake: &Discord, id: &str, token: &str, body: &Value) -> Response {
             only_for: interaction.ephemeral.then(|| interaction.who.clone()),
             reply_to: None,
             edits: 0,
+            at: Ambient::real().clock.now(),
             kind: 0,
         };
         interaction.original = Some(message.id.clone());
@@ -416,6 +418,7 @@ fn followup(fake: &Discord, token: &str, body: &Value) -> Response {
         only_for: ephemeral.then_some(interaction.who),
         reply_to: None,
         edits: 0,
+        at: Ambient::real().clock.now(),
         kind: 0,
     };
     fake.state().messages.push(message.clone());

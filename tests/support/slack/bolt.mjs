@@ -22,7 +22,16 @@ app.event("app_mention", async ({ event, say }) => {
   });
   const seen = await app.client.conversations.history({ channel: event.channel, include_all_metadata: true });
   const found = seen.messages.find((it) => it.metadata?.event_payload?.nonce === "n1");
-  tell({ mention: event.text, found: found?.ts === said.ts });
+  const thread = await app.client.conversations.replies({
+    channel: event.channel, ts: event.ts, latest: said.ts, limit: 200,
+  });
+  const one = await app.client.conversations.history({
+    channel: event.channel, latest: event.ts, oldest: event.ts, inclusive: true, limit: 1,
+  });
+  tell({
+    mention: event.text, found: found?.ts === said.ts,
+    thread: thread.messages.map((it) => it.text), one: one.messages.map((it) => it.ts === event.ts),
+  });
 });
 app.command("/od-list", async ({ command, ack, respond }) => {
   await ack();
@@ -36,7 +45,15 @@ app.action("go", async ({ action, ack, body }) => {
 });
 app.message(/file/, async ({ message, client }) => {
   await client.filesUploadV2({ channel_id: message.channel, filename: "a.txt", content: "hello" });
-  tell({ shared: message.files?.[0]?.name });
+  const info = await client.files.info({ file: message.files[0].id });
+  const sent = await fetch(info.file.url_private_download, {
+    headers: { authorization: `Bearer ${process.env.SLACK_BOT_TOKEN}` },
+  });
+  const seen = await client.conversations.history({ channel: message.channel });
+  tell({
+    shared: message.files?.[0]?.name, sent: await sent.text(),
+    stands: seen.messages.flatMap((it) => it.files ?? []).map((it) => it.name),
+  });
 });
 await app.start();
 const who = await app.client.auth.test();

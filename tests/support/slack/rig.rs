@@ -89,6 +89,8 @@ impl Rig {
     pub async fn new() -> Self {
         let rig = Self::deaf(FakeSlack::start().await).await;
         rig.fake.until_connected(2).await;
+        let first = rig.fake.world().calls[0].method.clone();
+        assert_eq!(first, "auth.test", "the fake saw the first call");
         rig
     }
 

@@ -112,6 +112,8 @@ pub struct State {
     /// What people's drives hold, by the name of the room; and how they refuse.
     pub drive: Vec<(String, Vec<u8>)>,
     pub drive_faults: VecDeque<u16>,
+    /// Whether our token was shown, for each file that was asked for.
+    pub fetched: Vec<bool>,
     /// Where requests for files are sent on to.
     pub redirect: Option<String>,
     /// The name of the key that signs, where it is another than at first.

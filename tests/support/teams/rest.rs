@@ -76,8 +76,12 @@ async fn keys(held: Shared) -> Json<Value> {
     Json(json!({"keys": [jwt::Signer::Channel.listed(&kid, &state.endorsements)]}))
 }
 
-async fn file(held: Shared, Path(name): Path<String>) -> Response {
-    let state = held.0.0.lock().unwrap();
+async fn file(held: Shared, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let mut state = held.0.0.lock().unwrap();
+    let wanted = format!("Bearer {}", state.token);
+    let shown = headers.get("authorization").map(|it| it.to_str().unwrap() == wanted);
+    assert_ne!(shown, Some(false), "another token");
+    state.fetched.push(shown == Some(true));
     if let Some(there) = state.redirect.clone() {
         return (StatusCode::FOUND, [("location", there)]).into_response();
     }
@@ -123,8 +127,8 @@ struct Parts {
 fn parts(activity: &Value) -> Result<Parts, Box<Response>> {
     let text = activity["text"].as_str().unwrap_or_default().to_owned();
     let attached = |kind: &str| {
-        let all = activity["attachments"].as_array().into_iter().flatten();
-        all.filter(|it| it["contentType"] == kind).next_back().cloned()
+        let mut all = activity["attachments"].as_array().into_iter().flatten();
+        all.rfind(|it| it["contentType"] == kind).cloned()
     };
     let parts = Parts {
         card: attached("application/vnd.microsoft.card.adaptive").map(|it| it["content"].clone()),

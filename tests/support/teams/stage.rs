@@ -81,3 +81,54 @@ impl Stage for Fake {
         Fake::press(self, who, &found.unwrap(), label).await;
     }
 }
+
+/// The same fake, where people talk with the bot alone: answers are streams there, and files are
+/// offered. (That a second person talks in such a chat is the suite's wish, and not Teams'.)
+pub struct Alone(pub Fake);
+
+#[async_trait]
+impl Stage for Alone {
+    fn name(&self) -> &'static str {
+        Stage::name(&self.0)
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
+        self.0.env()
+    }
+
+    fn user(&self, who: &str) -> String {
+        self.0.user(who)
+    }
+
+    fn channel(&self) -> &'static str {
+        "a:first"
+    }
+
+    fn elsewhere(&self) -> &'static str {
+        "a:second"
+    }
+
+    fn nature(&self) -> Nature {
+        Nature { sends_files: true, ..self.0.nature() }
+    }
+
+    fn calls(&self) -> usize {
+        self.0.calls()
+    }
+
+    async fn say(&self, who: &str, channel: &str, text: &str) -> String {
+        Stage::say(&self.0, who, channel, text).await
+    }
+
+    async fn say_with_file(&self, who: &str, channel: &str, text: &str, name: &str, bytes: &[u8]) {
+        Stage::say_with_file(&self.0, who, channel, text, name, bytes).await;
+    }
+
+    async fn shown(&self, channel: &str) -> Vec<Shown> {
+        Stage::shown(&self.0, channel).await
+    }
+
+    async fn press(&self, who: &str, channel: &str, message: &str, label: &str) {
+        Stage::press(&self.0, who, channel, message, label).await;
+    }
+}
