@@ -51,8 +51,8 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 4] = [
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
-    // And what an app of a platform is made from.
-    ("cli", "chat", &["chat/", "slack.rs"], &["frames", "grammar", "slack"]),
+    // And what an app of a platform is made from, for who makes one and who checks it.
+    ("cli", "chat", &["chat/", "slack.rs", "doctor/"], &["frames", "grammar", "slack"]),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];
