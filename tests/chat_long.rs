@@ -211,3 +211,83 @@ async fn a_dead_conversation_holds_up_its_own_and_no_other() {
     world.settle().await;
     assert_eq!(world.platform.shown("dead").len(), 20);
 }
+
+/// A turn whose first frame stands when its message can be edited no more.
+async fn answered_behind_a_shut_message(world: &mut World) {
+    let sprite = started(world).await;
+    let turn = world.queued("main", "hi").await;
+    world.begin(&turn.id, &sprite).await;
+    world.print(&sprite, vec![says(&turn.id, "Let me ")]).await;
+    world.settle().await;
+    {
+        let mut state = world.platform.state.lock().unwrap();
+        let at = state.messages.iter().position(|message| message.text == "Let me ");
+        state.shut.extend(at);
+    }
+    world.print(&sprite, vec![says(&turn.id, &format!("see.\n{}", lines(0, 15)))]).await;
+    world.finish(&turn.id, &sprite, TurnState::Succeeded, "").await;
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn an_answer_whose_message_cannot_be_edited_goes_on_in_another_whatever_happens() {
+    for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
+        for n in 0.. {
+            let scripted = Arc::new(ScriptedSteps::new(Some((n, mode))));
+            let mut world = World::new(Fake::for_people(|_| {}), Arc::clone(&scripted) as _);
+            answered_behind_a_shut_message(&mut world).await;
+            let passed = scripted.passed();
+            let place = format!("{mode:?} at {n} ({:?})", passed.get(n));
+            let shown = world.platform.shown("main");
+            // A crash in front of the first frame shows all of it at once.
+            let from = 1 + usize::from(shown[1] == "Let me ");
+            let answer = shown[from..].concat();
+            assert!(answer.starts_with("Let me see.\nline 0\n"), "{place}: {shown:?}");
+            assert!(answer.contains("line 14\nbot has answered"), "{place}: {shown:?}");
+            assert_eq!(answer.matches("line 9\n").count(), 1, "{place}: {shown:?}");
+            assert_eq!(world.platform.placeholders(), 0, "{place}");
+            assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new(), "{place}");
+            if n >= passed.len() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_place_where_no_message_can_be_edited_gets_two_of_them_and_no_more() {
+    let mut world = World::new(Fake::for_people(|_| {}), Arc::new(FreeSteps));
+    world.platform.state.lock().unwrap().shut = (0..1000).collect();
+    world.heard("main", "1", "ada", "/od-jobs", Via::Addressed).await;
+    world.settle().await;
+    assert_eq!(world.platform.placeholders(), 2);
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_frame_whose_buttons_are_refused_is_shown_without_them() {
+    let mut world = World::new(Fake::for_people(|_| {}), Arc::new(FreeSteps));
+    let sprite = started(&mut world).await;
+    world.platform.state.lock().unwrap().no_buttons = true;
+    let turn = world.queued("main", "hi").await;
+    world.begin(&turn.id, &sprite).await;
+    world.finish(&turn.id, &sprite, TurnState::Failed, "no luck").await;
+    world.settle().await;
+    let shown = world.platform.shown("main");
+    assert!(shown[1].contains("no luck"), "{shown:?}");
+    assert_eq!((shown.len(), world.platform.placeholders()), (2, 0), "{shown:?}");
+    assert!(world.platform.labels("main").is_empty());
+}
+
+#[tokio::test]
+async fn a_page_that_the_platform_refuses_is_said_to_be_missing_and_the_next_follows() {
+    let mut world = World::new(Fake::for_people(|can| can.max_messages = 9), Arc::new(FreeSteps));
+    world.platform.state.lock().unwrap().disliked = Some("line 20\n".into());
+    long_job(&mut world).await;
+    let shown = world.platform.shown("main");
+    let all = shown.concat();
+    assert!(all.contains("! what belongs here was refused by the platform"), "{shown:?}");
+    assert!(all.contains("line 0\n") && all.contains("line 40\n"), "{shown:?}");
+    assert!(all.contains("job1 succeeded"), "{shown:?}");
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}

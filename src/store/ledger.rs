@@ -349,6 +349,9 @@ pub struct Delivery {
     /// The platform's ids of the messages that stand there, oldest first. The last one is
     /// still edited; the others are final.
     pub messages: Vec<String>,
+    /// The numbers of those among them that stand in for one that could not be edited any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renewed: Vec<usize>,
     /// The output that the messages show, as of the last write: what is behind it is not shown, or
     /// is shown in part.
     pub shown: Cursor,
@@ -386,6 +389,7 @@ impl Delivery {
             conversation,
             subject,
             messages: Vec::new(),
+            renewed: Vec::new(),
             shown: Cursor::default(),
             shown_of: None,
             hash: String::new(),

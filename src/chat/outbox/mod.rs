@@ -10,6 +10,7 @@
 //!   worst case is an empty placeholder.
 //! - Text goes in by edits alone. An edit says what the message shows, whole; so doing one again
 //!   does nothing new, the newest frame wins, and a frame between is never missed.
+//! - Where a message cannot be edited any more, another one takes its place, once.
 //! - A message whose text is complete gets its last edit before the next one is posted.
 //! - In a conversation, a later delivery waits for the first placeholder of every earlier one;
 //!   so answers stand in the order of the questions.
@@ -27,13 +28,14 @@
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
 //!
-//! [`post`] moves messages and [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
+//! [`post`] and [`edit`] move messages and [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
 //! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
 //! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
 
 mod again;
 mod choice;
+mod edit;
 mod farewell;
 mod job;
 mod names;

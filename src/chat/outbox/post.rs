@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
-use super::{Outbox, again::free_message, rendering::Rendering, whisper::Whispered};
+use super::{
+    Outbox,
+    again::free_message,
+    edit::{Edit, Put, content_hash, stands},
+    rendering::Rendering,
+    whisper::Whispered,
+};
 use crate::{
     chat::platform::{self, Capabilities, Content, Nonce, Platform, Post, Upload},
     reconcile::{Error, Next},
@@ -115,37 +119,35 @@ impl Outbox {
                 actions.truncate(capabilities.buttons);
                 let content = Content { text: text.clone(), actions };
                 let is_final = last || has_file;
-                let hash = hash(&content, is_final);
+                let hash = content_hash(&content, is_final);
                 if hash != delivery.hash {
                     if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !is_final && !more)
                     {
                         return Ok(Next::After(wait));
                     }
-                    let message = &delivery.messages[at];
-                    let place = &delivery.conversation;
-                    let edit = match is_final || more {
-                        true => platform.edit(place, message, &content, is_final),
-                        false => platform.grow(place, message, &content, frames.steady),
+                    let edit = Edit {
+                        at,
+                        content: &content,
+                        is_final,
+                        grows: (!is_final && !more).then_some(frames.steady),
+                        is_new: !is_sent && !stands(&delivery, &content),
                     };
-                    match self.ambient.step("chat.edit", edit).await {
-                        Ok(()) => {}
-                        Err(platform::Error::Unreachable(why)) => {
-                            return self.park(delivery, why).await;
-                        }
-                        // Somebody took the message away, or the platform will never take this
-                        // text: what comes behind it can still be shown.
-                        Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
-                            tracing::warn!(delivery = id, "not edited: {error}");
-                            delivery.note = error.to_string();
-                        }
-                        Err(error) => return Err(error.into()),
+                    let (put, outcome) = self.put(delivery, platform, edit).await?;
+                    delivery = put;
+                    if let Put::Parked(why) = outcome {
+                        return self.park(delivery, why).await;
                     }
                     self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
-                    if !is_sent {
-                        delivery.hash = hash;
+                    if !is_sent && let Put::Shown(shown) = &outcome {
+                        delivery.hash = match shown {
+                            Some(other) => content_hash(other, is_final),
+                            None => hash,
+                        };
                     }
                     if !more {
-                        if let Some(rendering) = rendering {
+                        if let Some(rendering) = rendering
+                            && matches!(outcome, Put::Shown(_))
+                        {
                             delivery.shows(rendering, at);
                         }
                         delivery.state =
@@ -228,7 +230,7 @@ impl Outbox {
         platform: &dyn Platform,
         file: Option<&Upload>,
     ) -> Result<Posted, Error> {
-        let nonce = Nonce { delivery: delivery.id.clone(), index: delivery.messages.len() };
+        let nonce = next_nonce(&delivery);
         let message = match self.place(&delivery, platform, &nonce, file).await {
             Ok(message) => message,
             Err(platform::Error::Unreachable(why)) => {
@@ -250,16 +252,26 @@ impl Outbox {
             None => (String::new(), DeliveryState::Open),
         };
         delivery.note.clear();
+        let delivery = self.commit_message(delivery, &nonce).await?;
+        Ok(Posted::Yes(Box::new(delivery)))
+    }
+
+    /// Commits the id of a message that was posted.
+    pub(super) async fn commit_message(
+        &self,
+        delivery: Delivery,
+        nonce: &Nonce,
+    ) -> Result<Delivery, Error> {
         let delivery = self.write("chat.commit-message", delivery).await?;
         let mut memory = self.memory();
         memory.suspects.remove(&delivery.id);
         memory.posted.remove(&nonce.to_string());
         drop(memory);
-        Ok(Posted::Yes(Box::new(delivery)))
+        Ok(delivery)
     }
 
     /// The id of the message with this nonce: posted just now or before.
-    async fn place(
+    pub(super) async fn place(
         &self,
         delivery: &Delivery,
         platform: &dyn Platform,
@@ -303,6 +315,12 @@ impl Outbox {
     }
 }
 
+/// What names the next post of a delivery: one more than were made for it.
+pub(super) fn next_nonce(delivery: &Delivery) -> Nonce {
+    let index = delivery.messages.len() + delivery.renewed.len();
+    Nonce { delivery: delivery.id.clone(), index }
+}
+
 impl Delivery {
     /// Notes what is shown once a message stands. The end of all is read again: it says that there
     /// is nothing more.
@@ -318,13 +336,4 @@ impl Delivery {
 /// The end of an answer whose rest the platform would not take.
 fn without_file(text: &str) -> String {
     format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it")
-}
-
-fn hash(content: &Content, last: bool) -> String {
-    let mut digest = Sha256::new().chain_update([u8::from(last)]).chain_update(&content.text);
-    for action in &content.actions {
-        digest.update(format!("\0{}\0{}", action.label, action.line));
-    }
-    let digest = digest.finalize();
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
