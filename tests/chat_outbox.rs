@@ -403,3 +403,58 @@ async fn a_notice_of_any_length_is_cut_and_not_lost() {
     world.settle().await;
     assert_eq!(world.platform.shown("main").concat(), text.trim_end());
 }
+
+#[tokio::test]
+async fn a_delivery_wakes_who_waits_behind_it_and_nobody_else() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(world.say("busy", &n.to_string(), "/od-whoami").await);
+    }
+    let elsewhere = world.say("far", "far", "/od-whoami").await;
+    for id in ids[1..].iter().rev() {
+        let next = world.outbox.reconcile(id).await.unwrap();
+        assert!(matches!(next, Next::After(wait) if wait >= Duration::from_secs(10)), "{next:?}");
+    }
+    let wakes = |world: &World, id: &String| {
+        let woken = world.outbox.hears(&Bell::Delivery(id.clone()));
+        woken.into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(wakes(&world, &elsewhere), BTreeSet::from([elsewhere.clone()]));
+    for pair in ids.windows(2) {
+        world.outbox.reconcile(&pair[0]).await.unwrap();
+        assert_eq!(wakes(&world, &pair[0]), pair.iter().cloned().collect());
+    }
+    world.outbox.reconcile(&ids[4]).await.unwrap();
+    assert_eq!(world.platform.shown("busy").len(), 10, "two messages each");
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_place_out_of_reach_is_parked_with_its_reason_and_comes_in_order() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    world.platform.lose("far", true);
+    let mut ids = vec![world.say("far", "0", "/od-whoami").await];
+    for n in 1..4 {
+        ids.push(world.say("far", &n.to_string(), "/od-jobs").await);
+    }
+    for id in &ids {
+        world.outbox.reconcile(id).await.unwrap();
+    }
+    let calls = world.platform.calls();
+    let open = world.store.open_deliveries().await.unwrap();
+    assert_eq!(open.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), ids);
+    for row in open {
+        assert_eq!((row.state, row.note.as_str()), (DeliveryState::Parked, "the line is down"));
+    }
+    world.outbox.reconcile(&ids[2]).await.unwrap();
+    assert_eq!(world.platform.calls(), calls, "only the first tries");
+    world.platform.lose("far", false);
+    let mut awake: Vec<String> = vec![ids[0].clone()];
+    for id in &ids {
+        assert!(awake.contains(id), "{id} is woken");
+        world.outbox.reconcile(id).await.unwrap();
+        awake.extend(world.outbox.hears(&Bell::Delivery(id.clone())).into_iter().map(|it| it.0));
+    }
+    assert!(world.platform.shown("far")[0].starts_with("You are ada"));
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}

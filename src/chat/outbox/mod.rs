@@ -14,7 +14,8 @@
 //! - A message whose text is complete gets its last edit before the next one is posted.
 //! - In a conversation, a later delivery waits for the first placeholder of every earlier one;
 //!   so answers stand in the order of the questions.
-//! - A place that cannot be reached parks its deliveries and no others.
+//! - A place that cannot be reached parks its deliveries and no others; each waits for the one in
+//!   front of it alone, and is parked with its reason.
 //!
 //! - What an agent asks is shown at once, and so is what it says meanwhile. The answer stands
 //!   behind all that was held when it was given, which the ledger keeps; so it stands at the same
@@ -101,8 +102,8 @@ struct Memory {
     gone: HashMap<String, Gone>,
     /// The deliveries that show a Job, an Agent's turn or a Sprite's output, by its uid.
     watchers: HashMap<String, BTreeSet<String>>,
-    /// Deliveries that wait for an earlier one.
-    waiting: BTreeSet<String>,
+    /// Deliveries that wait for an earlier one, by that one's id.
+    waiting: HashMap<String, BTreeSet<String>>,
     /// What was rendered so far.
     renderings: HashMap<String, Rendering>,
     /// When a message was last edited, by delivery, on the clock that never runs back.
@@ -134,7 +135,10 @@ impl Outbox {
         let mut memory = self.memory();
         memory.suspects.remove(id);
         memory.wanted.remove(id);
-        memory.waiting.remove(id);
+        memory.waiting.retain(|_, ids| {
+            ids.remove(id);
+            !ids.is_empty()
+        });
         memory.renderings.remove(id);
         memory.edited.remove(id);
         memory.posted.retain(|nonce, _| !nonce.starts_with(id));
@@ -242,8 +246,8 @@ impl Controller for Outbox {
                 keys
             }
             Bell::Delivery(id) => {
-                let waiting = std::mem::take(&mut self.memory().waiting);
-                let ids = waiting.into_iter().chain([id.clone()]);
+                let behind = self.memory().waiting.remove(id).unwrap_or_default();
+                let ids = behind.into_iter().chain([id.clone()]);
                 ids.map(|id| (id, Wake::Observation)).collect()
             }
             Bell::Objects(_) | Bell::Inbox(_) => Vec::new(),

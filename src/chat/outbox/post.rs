@@ -18,7 +18,7 @@ use crate::{
 /// How many messages of one delivery are posted in one go, so that a long one lets others work.
 const MESSAGES: usize = 32;
 /// How often a delivery that waits for another looks again, should a bell be missed.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often a parked delivery looks again on a platform that does not say when it is back.
 const PARKED: Duration = Duration::from_secs(60);
 /// What stands for the hash of a delivery whose last message is a file: that one is never edited,
@@ -63,9 +63,10 @@ impl Outbox {
         let capabilities = platform.capabilities_in(&delivery.conversation);
         let is_aside = delivery.only_for.is_some() && capabilities.whispers;
         if is_aside {
-            if delivery.messages.is_empty() && self.must_wait(&delivery).await? {
-                self.memory().waiting.insert(id);
-                return Ok(Next::After(LOOK_AGAIN));
+            if delivery.messages.is_empty()
+                && let Some(ahead) = self.ahead(&delivery, &capabilities).await?
+            {
+                return self.wait_behind(delivery, ahead).await;
             }
             delivery = match self.whisper(delivery, platform, &capabilities).await? {
                 Whispered::Yes(next) => return Ok(next),
@@ -73,9 +74,8 @@ impl Outbox {
             };
         }
         if delivery.messages.is_empty() {
-            if self.must_wait(&delivery).await? {
-                self.memory().waiting.insert(id);
-                return Ok(Next::After(LOOK_AGAIN));
+            if let Some(ahead) = self.ahead(&delivery, &capabilities).await? {
+                return self.wait_behind(delivery, ahead).await;
             }
             delivery = match self.post(delivery, platform, None).await? {
                 Posted::Yes(delivery) => *delivery,
@@ -215,12 +215,32 @@ impl Outbox {
         capabilities.pace.checked_sub(since).filter(|wait| !wait.is_zero())
     }
 
-    /// Whether an earlier delivery to the same conversation has no placeholder yet.
-    async fn must_wait(&self, delivery: &Delivery) -> Result<bool, Error> {
-        let open = self.store.open_deliveries().await?;
-        Ok(open.iter().take_while(|earlier| earlier.id != delivery.id).any(|earlier| {
-            earlier.conversation == delivery.conversation && earlier.messages.is_empty()
-        }))
+    /// The delivery that this one waits for: the last earlier one to the same conversation that has
+    /// no placeholder yet. Its bell wakes this one, and no other.
+    async fn ahead(
+        &self,
+        delivery: &Delivery,
+        _capabilities: &Capabilities,
+    ) -> Result<Option<Delivery>, Error> {
+        let Some(ahead) = self.store.delivery_ahead(delivery, true).await? else {
+            return Ok(None);
+        };
+        self.memory().waiting.entry(ahead.id.clone()).or_default().insert(delivery.id.clone());
+        // It may have moved on before this one was noted to wait for it.
+        let now = self.store.delivery(&ahead.id).await?;
+        let now = now.filter(|now| now.messages.is_empty() && now.state != DeliveryState::Done);
+        if now.is_none() {
+            self.memory().waiting.remove(&ahead.id);
+        }
+        Ok(now)
+    }
+
+    /// Waits for the one ahead; where that one's place cannot be reached, so cannot this one's.
+    async fn wait_behind(&self, delivery: Delivery, ahead: Delivery) -> Result<Next, Error> {
+        match ahead.state {
+            DeliveryState::Parked => self.park(delivery, ahead.note).await,
+            _ => Ok(Next::After(LOOK_AGAIN)),
+        }
     }
 
     /// Posts the delivery's next message, as a placeholder or a file, and commits its id.
