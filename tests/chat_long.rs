@@ -13,7 +13,7 @@ use open_dispatch::{
     ambient::{FreeSteps, Mode, ScriptedSteps},
     chat::Via,
     reconcile::{Controller, Error, Next},
-    store::{Store, TurnState},
+    store::{DeliveryState, Store, TurnState},
 };
 use sprite_reporter::wire::EventBody;
 
@@ -290,4 +290,28 @@ async fn a_page_that_the_platform_refuses_is_said_to_be_missing_and_the_next_fol
     assert!(all.contains("line 0\n") && all.contains("line 40\n"), "{shown:?}");
     assert!(all.contains("job1 succeeded"), "{shown:?}");
     assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_whisper_waits_for_nobody_and_nobody_for_a_whisper() {
+    let mut world = World::new(Fake::for_people(|_| {}), Arc::new(FreeSteps));
+    // The first in line cannot be shown, and what is said aside can.
+    world.platform.lose("main", true);
+    let first = world.heard("main", "1", "ada", "/od-jobs", Via::Addressed).await;
+    world.outbox.reconcile(&first).await.unwrap();
+    let aside = world.heard("main", "2", "ada", "/od-frobnicate", Via::Addressed).await;
+    let third = world.heard("main", "3", "ada", "/od-jobs", Via::Addressed).await;
+    assert!(world.store.delivery(&aside).await.unwrap().unwrap().only_for.is_some());
+    world.outbox.reconcile(&aside).await.unwrap();
+    let row = world.store.delivery(&aside).await.unwrap().unwrap();
+    assert_eq!(row.state, DeliveryState::Parked, "it was tried");
+    world.clock.advance(Duration::from_secs(60));
+    world.platform.lose("main", false);
+    for id in [&first, &third] {
+        world.outbox.reconcile(id).await.unwrap();
+    }
+    assert_eq!(world.platform.shown("main").len(), 2, "though a whisper lies between them");
+    assert!(world.platform.state.lock().unwrap().whispers.is_empty());
+    world.outbox.reconcile(&aside).await.unwrap();
+    assert_eq!(world.platform.state.lock().unwrap().whispers.len(), 1);
 }

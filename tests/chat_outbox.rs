@@ -426,7 +426,7 @@ async fn a_delivery_wakes_who_waits_behind_it_and_nobody_else() {
         assert_eq!(wakes(&world, &pair[0]), pair.iter().cloned().collect());
     }
     world.outbox.reconcile(&ids[4]).await.unwrap();
-    assert_eq!(world.platform.shown("busy").len(), 10, "two messages each");
+    assert_eq!(world.platform.shown("busy").len(), 5);
 }
 
 #[tokio::test]

@@ -25,7 +25,8 @@
 //! restart it is made again from the store, the same (see [`super::transcript`]); where the store
 //! keeps that no longer, what stands there stays, and the rest follows (see [`again`]).
 //!
-//! - What is for one person alone is whispered where the platform can, in one go.
+//! - What is for one person alone is whispered where the platform can, in one go. It waits for
+//!   nobody, and nobody for it.
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
 //!

@@ -63,11 +63,7 @@ impl Outbox {
         let capabilities = platform.capabilities_in(&delivery.conversation);
         let is_aside = delivery.only_for.is_some() && capabilities.whispers;
         if is_aside {
-            if delivery.messages.is_empty()
-                && let Some(ahead) = self.ahead(&delivery, &capabilities).await?
-            {
-                return self.wait_behind(delivery, ahead).await;
-            }
+            // Nobody else sees it, so it stands in no order.
             delivery = match self.whisper(delivery, platform, &capabilities).await? {
                 Whispered::Yes(next) => return Ok(next),
                 Whispered::No(delivery) => *delivery,
@@ -216,15 +212,14 @@ impl Outbox {
     }
 
     /// The delivery that this one waits for: the last earlier one to the same conversation that has
-    /// no placeholder yet. Its bell wakes this one, and no other.
+    /// no placeholder yet; whispers stand in no order. Its bell wakes this one, and no other.
     async fn ahead(
         &self,
         delivery: &Delivery,
-        _capabilities: &Capabilities,
+        capabilities: &Capabilities,
     ) -> Result<Option<Delivery>, Error> {
-        let Some(ahead) = self.store.delivery_ahead(delivery, true).await? else {
-            return Ok(None);
-        };
+        let ahead = self.store.delivery_ahead(delivery, !capabilities.whispers).await?;
+        let Some(ahead) = ahead else { return Ok(None) };
         self.memory().waiting.entry(ahead.id.clone()).or_default().insert(delivery.id.clone());
         // It may have moved on before this one was noted to wait for it.
         let now = self.store.delivery(&ahead.id).await?;
