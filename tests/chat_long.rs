@@ -208,6 +208,7 @@ async fn a_dead_conversation_holds_up_its_own_and_no_other() {
     }
     assert_eq!(world.platform.shown("alive").len(), 1);
     world.platform.lose("dead", false);
+    world.clock.advance(Duration::from_secs(60));
     world.settle().await;
     assert_eq!(world.platform.shown("dead").len(), 20);
 }

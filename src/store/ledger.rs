@@ -364,6 +364,9 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Why it is parked, for people.
     pub note: String,
+    /// Since when its place cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Timestamp>,
     /// The line that it answers, as the platform names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
@@ -395,6 +398,7 @@ impl Delivery {
             hash: String::new(),
             state: DeliveryState::Open,
             note: String::new(),
+            parked: None,
             reply_to: None,
             only_for: None,
             created: now,

@@ -30,7 +30,7 @@
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
 //!
-//! [`post`] and [`edit`] move messages and [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
+//! [`post`] and [`edit`] move messages, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
 //! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
 //! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
@@ -42,6 +42,7 @@ mod farewell;
 mod job;
 mod names;
 mod pages;
+mod parking;
 mod post;
 mod rendering;
 mod turn;
@@ -105,6 +106,9 @@ struct Memory {
     watchers: HashMap<String, BTreeSet<String>>,
     /// Deliveries that wait for an earlier one, by that one's id.
     waiting: HashMap<String, BTreeSet<String>>,
+    /// Until when deliveries are left alone whose place was out of reach, on the clock that never
+    /// runs back.
+    resting: HashMap<String, Duration>,
     /// What was rendered so far.
     renderings: HashMap<String, Rendering>,
     /// When a message was last edited, by delivery, on the clock that never runs back.
@@ -140,6 +144,7 @@ impl Outbox {
             ids.remove(id);
             !ids.is_empty()
         });
+        memory.resting.remove(id);
         memory.renderings.remove(id);
         memory.edited.remove(id);
         memory.posted.retain(|nonce, _| !nonce.starts_with(id));
@@ -292,13 +297,14 @@ impl Controller for Outbox {
         }
         let Some(platform) = self.platforms.get(delivery.conversation.platform.as_str()) else {
             let why = format!("this server does not serve {}", delivery.conversation.platform);
-            self.park(delivery, why).await?;
-            return Ok(Next::Done);
+            return self.park(delivery, why).await;
         };
         if !platform.reachable(&delivery.conversation) {
             let why = format!("nobody is attached to channel {}", delivery.conversation.channel);
-            self.park(delivery, why).await?;
-            return Ok(Next::Done);
+            return self.park(delivery, why).await;
+        }
+        if let Some(rest) = self.rests(key) {
+            return Ok(Next::After(rest));
         }
         // One run per key at a time: nobody else looks for it meanwhile.
         let mut rendering = self.memory().renderings.remove(key);

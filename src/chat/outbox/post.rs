@@ -19,8 +19,6 @@ use crate::{
 const MESSAGES: usize = 32;
 /// How often a delivery that waits for another looks again, should a bell be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// How often a parked delivery looks again on a platform that does not say when it is back.
-const PARKED: Duration = Duration::from_secs(60);
 /// What stands for the hash of a delivery whose last message is a file: that one is never edited,
 /// and nothing comes behind it.
 const FILE: &str = "file";
@@ -33,16 +31,6 @@ enum Posted {
 }
 
 impl Outbox {
-    /// Keeps a delivery until its place can be reached.
-    pub(super) async fn park(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
-        if delivery.state != DeliveryState::Parked || delivery.note != why {
-            delivery.state = DeliveryState::Parked;
-            delivery.note = why;
-            self.write("chat.park", delivery).await?;
-        }
-        Ok(Next::After(PARKED))
-    }
-
     /// Ends a delivery that cannot be shown, with the reason.
     pub(super) async fn give_up(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
         tracing::warn!(delivery = delivery.id, "not shown: {why}");
@@ -131,8 +119,10 @@ impl Outbox {
                     let (put, outcome) = self.put(delivery, platform, edit).await?;
                     delivery = put;
                     if let Put::Parked(why) = outcome {
-                        return self.park(delivery, why).await;
+                        *rendering = None;
+                        return self.refused(delivery, why).await;
                     }
+                    delivery.parked = None;
                     self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
                     if !is_sent && let Put::Shown(shown) = &outcome {
                         delivery.hash = match shown {
@@ -155,6 +145,7 @@ impl Outbox {
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 } else if !more && delivery.state == DeliveryState::Parked {
                     delivery.state = DeliveryState::Open;
+                    delivery.parked = None;
                     delivery.note.clear();
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 }
@@ -174,7 +165,10 @@ impl Outbox {
                     return Ok(Next::Done);
                 }
                 Posted::Yes(delivery) => *delivery,
-                Posted::No(next) => return Ok(next),
+                Posted::No(next) => {
+                    *rendering = None;
+                    return Ok(next);
+                }
                 Posted::NoFile(delivery, why) => {
                     let text = text.map_or("", String::as_str);
                     let mut actions = frames.actions;
@@ -249,7 +243,7 @@ impl Outbox {
         let message = match self.place(&delivery, platform, &nonce, file).await {
             Ok(message) => message,
             Err(platform::Error::Unreachable(why)) => {
-                return self.park(delivery, why).await.map(Posted::No);
+                return self.refused(delivery, why).await.map(Posted::No);
             }
             Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_)))
                 if file.is_some() =>
