@@ -488,14 +488,14 @@ async fn what_nobody_could_be_shown_for_a_week_is_given_up_and_says_so() {
     world.print(&sprite, vec![out("one\n")]).await;
     world.settle().await;
     // What was parked and could be shown again begins anew.
-    for day in 0..9 {
+    for day in 0..8 {
         world.platform.lose("far", day % 4 == 0);
         world.print(&sprite, vec![out("more\n")]).await;
         world.settle().await;
         world.clock.advance(Duration::from_hours(24));
     }
     world.settle().await;
-    assert_eq!(world.store.open_deliveries().await.unwrap().len(), 1, "parked for two days");
+    assert_eq!(world.store.open_deliveries().await.unwrap().len(), 1, "shown in between");
     let other = world.say("far", "2", "/od-whoami").await;
     world.platform.lose("far", true);
     for _ in 0..6 {
@@ -512,5 +512,32 @@ async fn what_nobody_could_be_shown_for_a_week_is_given_up_and_says_so() {
     for id in [row.id, other] {
         let row = world.store.delivery(&id).await.unwrap().unwrap();
         assert_eq!(row.note, "given up after a week: the line is down");
+    }
+}
+
+#[tokio::test]
+async fn of_a_deleted_job_it_is_told_that_more_was_said_than_is_shown() {
+    for parked in [true, false] {
+        let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+        world.platform.lose("main", parked);
+        world.say("main", "1", "/od-run --name job1 count").await;
+        let job = world.only_job().await;
+        let sprite = world.sprite(&job, 1).await;
+        world.print(&sprite, vec![out("one\n")]).await;
+        world.settle().await;
+        world.print(&sprite, vec![out("two\n")]).await;
+        let mut gone = job.clone();
+        gone.metadata.finalizers.clear();
+        let write = Op::Write { object: gone.into(), part: Part::Finalizers, expect: Expect::Any };
+        let delete =
+            Op::Delete { kind: Kind::Job, name: "job1".into(), uid: None, resource_version: None };
+        world.apply(vec![write, delete]).await;
+        world.restart();
+        world.platform.lose("main", false);
+        world.clock.advance(Duration::from_secs(60));
+        world.settle().await;
+        let shown = world.platform.shown("main").concat();
+        let end = "! what else was said is kept no longer\njob1 was deleted";
+        assert!(shown.ends_with(end), "{shown}");
     }
 }
