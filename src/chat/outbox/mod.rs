@@ -100,6 +100,8 @@ struct Memory {
     posted: HashMap<String, String>,
     /// Deliveries that Jobs ask for, by id.
     wanted: HashMap<String, Wanted>,
+    /// The last turn of each agent up to which all that it began by itself have their deliveries.
+    looked: HashMap<String, u64>,
     /// Agents that go or are gone, by uid, with their names and where they listened.
     gone: HashMap<String, Gone>,
     /// The deliveries that show a Job, an Agent's turn or a Sprite's output, by its uid.
@@ -234,6 +236,9 @@ impl Controller for Outbox {
             }
             AnyObject::Agent(agent) => {
                 let mut keys = self.watchers(&agent.metadata.uid);
+                if change.kind == ChangeKind::Deleted {
+                    self.memory().looked.remove(&agent.metadata.uid);
+                }
                 let is_gone = change.kind == ChangeKind::Deleted || agent.metadata.is_deleting();
                 if is_gone && let Some(key) = self.leaves(agent) {
                     keys.push((key, Wake::Observation));
