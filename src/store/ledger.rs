@@ -362,6 +362,10 @@ pub struct Delivery {
     pub hash: String,
     /// Where it stands.
     pub state: DeliveryState,
+    /// Whether all that it is to show of a Job or turn was shown once: from then on what stands
+    /// there is edited, and nothing is posted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// Why it is parked, for people.
     pub note: String,
     /// Since when its place cannot be reached.
@@ -397,6 +401,7 @@ impl Delivery {
             shown_of: None,
             hash: String::new(),
             state: DeliveryState::Open,
+            complete: false,
             note: String::new(),
             parked: None,
             reply_to: None,

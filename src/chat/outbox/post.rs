@@ -10,9 +10,9 @@ use super::{
     whisper::Whispered,
 };
 use crate::{
-    chat::platform::{self, Capabilities, Content, Nonce, Platform, Post, Upload},
+    chat::platform::{self, Action, Capabilities, Content, Nonce, Platform, Post, Upload},
     reconcile::{Error, Next},
-    store::{Delivery, DeliveryState},
+    store::{Delivery, DeliveryState, Subject},
 };
 
 /// How many messages of one delivery are posted in one go, so that a long one lets others work.
@@ -22,6 +22,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// What stands for the hash of a delivery whose last message is a file: that one is never edited,
 /// and nothing comes behind it.
 const FILE: &str = "file";
+
+/// What stands for the hash of a delivery whose file the platform would not take: its last message
+/// says so.
+const NO_FILE: &str = "no file";
 
 enum Posted {
     Yes(Box<Delivery>),
@@ -76,14 +80,21 @@ impl Outbox {
             let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
             let end = frames.first + frames.texts.len();
             let more = at + 1 < end;
-            if is_sent && (text.is_none() || more) {
-                delivery.state = DeliveryState::Done;
+            // The same holds for what was shown to its end: it is to lose a button, and where
+            // it cannot be made again, it keeps it.
+            if (is_sent || delivery.complete) && (text.is_none() || more) {
+                delivery.finish();
                 self.write("chat.commit-shown", delivery).await?;
                 return Ok(Next::Done);
             }
             // The file is the last that comes.
             let has_file = frames.file.is_some() && at + 1 == end && !is_sent;
             let last = frames.ended && !more && !has_file;
+            if let Some(text) = text.filter(|_| has_file && delivery.hash == NO_FILE) {
+                let content = end_without_file(text, frames.actions, &capabilities);
+                let why = delivery.note.clone();
+                return self.no_file(delivery, platform, &content, why).await;
+            }
             if text.is_none()
                 && last
                 && let Some(rendering) = rendering
@@ -95,7 +106,7 @@ impl Outbox {
             }
             if text.is_none() && last {
                 // What these messages showed cannot be made again; nothing more comes.
-                delivery.state = DeliveryState::Done;
+                delivery.finish();
                 delivery = self.write("chat.commit-shown", delivery).await?;
             }
             if let Some(text) = text {
@@ -114,7 +125,7 @@ impl Outbox {
                         content: &content,
                         is_final,
                         grows: (!is_final && !more).then_some(frames.steady),
-                        is_new: !is_sent && !stands(&delivery, &content),
+                        is_new: !is_sent && !delivery.complete && !stands(&delivery, &content),
                     };
                     let (put, outcome) = self.put(delivery, platform, edit).await?;
                     delivery = put;
@@ -136,12 +147,14 @@ impl Outbox {
                         {
                             delivery.shows(rendering, at);
                         }
-                        delivery.state =
-                            if last { DeliveryState::Done } else { DeliveryState::Open };
+                        delivery.state = DeliveryState::Open;
+                        if last {
+                            delivery.finish();
+                        }
                         delivery = self.write("chat.commit-shown", delivery).await?;
                     }
                 } else if last && delivery.state != DeliveryState::Done {
-                    delivery.state = DeliveryState::Done;
+                    delivery.finish();
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 } else if !more && delivery.state == DeliveryState::Parked {
                     delivery.state = DeliveryState::Open;
@@ -171,9 +184,7 @@ impl Outbox {
                 }
                 Posted::NoFile(delivery, why) => {
                     let text = text.map_or("", String::as_str);
-                    let mut actions = frames.actions;
-                    actions.truncate(capabilities.buttons);
-                    let content = Content { text: without_file(text), actions };
+                    let content = end_without_file(text, frames.actions, &capabilities);
                     return self.no_file(*delivery, platform, &content, why).await;
                 }
             };
@@ -181,14 +192,20 @@ impl Outbox {
         Ok(Next::After(Duration::ZERO))
     }
 
-    /// The platform took no file: the last message says so, and where all of it is.
+    /// The platform took no file: the last message says so, and where all of it is. It is committed
+    /// first, so that no file comes below that line.
     async fn no_file(
         &self,
-        delivery: Delivery,
+        mut delivery: Delivery,
         platform: &dyn Platform,
         content: &Content,
         why: String,
     ) -> Result<Next, Error> {
+        if delivery.hash != NO_FILE {
+            NO_FILE.clone_into(&mut delivery.hash);
+            delivery.note.clone_from(&why);
+            delivery = self.write("chat.commit-no-file", delivery).await?;
+        }
         if let Some(message) = delivery.messages.last() {
             let edit = platform.edit(&delivery.conversation, message, content, true);
             match self.ambient.step("chat.edit", edit).await {
@@ -196,7 +213,10 @@ impl Outbox {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.give_up(delivery, why).await
+        tracing::warn!(delivery = delivery.id, "a file was not shown: {why}");
+        delivery.finish();
+        self.write("chat.commit-shown", delivery).await?;
+        Ok(Next::Done)
     }
 
     /// How long to wait before the next edit, if at all.
@@ -256,10 +276,11 @@ impl Outbox {
             Err(error) => return Err(error.into()),
         };
         delivery.messages.push(message);
-        (delivery.hash, delivery.state) = match file {
-            Some(_) => (FILE.to_owned(), DeliveryState::Done),
-            None => (String::new(), DeliveryState::Open),
-        };
+        delivery.hash = file.map_or_else(String::new, |_| FILE.to_owned());
+        delivery.state = DeliveryState::Open;
+        if file.is_some() {
+            delivery.finish();
+        }
         delivery.note.clear();
         let delivery = self.commit_message(delivery, &nonce).await?;
         Ok(Posted::Yes(Box::new(delivery)))
@@ -331,18 +352,29 @@ pub(super) fn next_nonce(delivery: &Delivery) -> Nonce {
 }
 
 impl Delivery {
-    /// Notes what is shown once a message stands. The end of all is read again: it says that there
-    /// is nothing more.
+    /// Ends it: all is shown.
+    pub(super) fn finish(&mut self) {
+        self.state = DeliveryState::Done;
+        self.parked = None;
+        self.complete = matches!(self.subject, Subject::Job { .. } | Subject::Turn { .. });
+    }
+
+    /// Notes what is shown once a message stands. Where all is read, the open page is not noted: it
+    /// is read again, and says that there is nothing more.
     fn shows(&mut self, rendering: &Rendering, message: usize) {
-        if !rendering.is_read
-            && let Some(place) = rendering.shown_by(message)
-        {
+        let place = match rendering.is_read {
+            true => rendering.page_shown_by(message),
+            false => rendering.shown_by(message),
+        };
+        if let Some(place) = place {
             (self.shown, self.shown_of) = (place.cursor, place.sprite);
         }
     }
 }
 
 /// The end of an answer whose rest the platform would not take.
-fn without_file(text: &str) -> String {
-    format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it")
+fn end_without_file(text: &str, mut actions: Vec<Action>, capabilities: &Capabilities) -> Content {
+    actions.truncate(capabilities.buttons);
+    let text = format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it");
+    Content { text, actions }
 }
