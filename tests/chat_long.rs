@@ -14,9 +14,7 @@ use open_dispatch::{
     ambient::{Clock, FreeSteps, ManualClock, Mode, ScriptedSteps},
     chat::Via,
     reconcile::{Controller, Error, Next},
-    store::{
-        Conversation, DeliveryState, Op, Store, Subject, Turn, TurnState, memory::MemoryStore,
-    },
+    store::{DeliveryState, Op, Store, Subject, Turn, TurnState, memory::MemoryStore},
 };
 use sprite_reporter::wire::EventBody;
 
