@@ -176,6 +176,7 @@ async fn a_place_out_of_reach_parks_its_deliveries_and_no_others() {
     assert_eq!(open[1].id, second);
 
     world.platform.lose("far", false);
+    world.clock.advance(Duration::from_secs(60));
     world.settle().await;
     let shown = world.platform.shown("far");
     assert!(shown[0].starts_with("You are ada"), "the first question is answered first: {shown:?}");
@@ -421,4 +422,141 @@ async fn a_notice_of_any_length_is_cut_and_not_lost() {
     world.apply(vec![Op::Delivery(delivery)]).await;
     world.settle().await;
     assert_eq!(world.platform.shown("main").concat(), text.trim_end());
+}
+
+#[tokio::test]
+async fn a_delivery_wakes_who_waits_behind_it_and_nobody_else() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(world.say("busy", &n.to_string(), "/od-whoami").await);
+    }
+    let elsewhere = world.say("far", "far", "/od-whoami").await;
+    for id in ids[1..].iter().rev() {
+        let next = world.outbox.reconcile(id).await.unwrap();
+        assert!(matches!(next, Next::After(wait) if wait >= Duration::from_secs(10)), "{next:?}");
+    }
+    let wakes = |world: &World, id: &String| {
+        let woken = world.outbox.hears(&Bell::Delivery(id.clone()));
+        woken.into_iter().map(|(key, _)| key).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(wakes(&world, &elsewhere), BTreeSet::from([elsewhere.clone()]));
+    for pair in ids.windows(2) {
+        world.outbox.reconcile(&pair[0]).await.unwrap();
+        assert_eq!(wakes(&world, &pair[0]), pair.iter().cloned().collect());
+    }
+    world.outbox.reconcile(&ids[4]).await.unwrap();
+    assert_eq!(world.platform.shown("busy").len(), 5);
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_place_out_of_reach_is_parked_with_its_reason_and_comes_in_order() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    world.platform.lose("far", true);
+    let mut ids = vec![world.say("far", "0", "/od-whoami").await];
+    for n in 1..4 {
+        ids.push(world.say("far", &n.to_string(), "/od-jobs").await);
+    }
+    for id in &ids {
+        world.outbox.reconcile(id).await.unwrap();
+    }
+    let calls = world.platform.calls();
+    let open = world.store.open_deliveries().await.unwrap();
+    assert_eq!(open.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), ids);
+    for row in open {
+        assert_eq!((row.state, row.note.as_str()), (DeliveryState::Parked, "the line is down"));
+    }
+    world.outbox.reconcile(&ids[2]).await.unwrap();
+    assert_eq!(world.platform.calls(), calls, "only the first tries");
+    world.platform.lose("far", false);
+    world.clock.advance(Duration::from_secs(60));
+    let mut awake: Vec<String> = vec![ids[0].clone()];
+    for id in &ids {
+        assert!(awake.contains(id), "{id} is woken");
+        world.outbox.reconcile(id).await.unwrap();
+        awake.extend(world.outbox.hears(&Bell::Delivery(id.clone())).into_iter().map(|it| it.0));
+    }
+    assert!(world.platform.shown("far")[0].starts_with("You are ada"));
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_short_failure_costs_seconds_and_what_is_said_meanwhile_no_calls() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    world.platform.lose("main", true);
+    let id = world.say("main", "1", "/od-whoami").await;
+    let next = world.outbox.reconcile(&id).await.unwrap();
+    assert!(matches!(next, Next::After(wait) if wait <= Duration::from_secs(2)), "{next:?}");
+    let calls = world.platform.calls();
+    for _ in 0..10 {
+        world.outbox.reconcile(&id).await.unwrap();
+    }
+    assert_eq!(world.platform.calls(), calls, "each bell would be a call");
+    world.platform.lose("main", false);
+    world.clock.advance(Duration::from_secs(1));
+    world.outbox.reconcile(&id).await.unwrap();
+    assert_eq!(world.platform.shown("main").concat(), WHOAMI);
+}
+
+#[tokio::test]
+async fn what_nobody_could_be_shown_for_a_week_is_given_up_and_says_so() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    world.say("far", "1", "/od-run --name job1 count").await;
+    let job = world.only_job().await;
+    let sprite = world.sprite(&job, 1).await;
+    world.print(&sprite, vec![out("one\n")]).await;
+    world.settle().await;
+    // What was parked and could be shown again begins anew.
+    for day in 0..8 {
+        world.platform.lose("far", day % 4 == 0);
+        world.print(&sprite, vec![out("more\n")]).await;
+        world.settle().await;
+        world.clock.advance(Duration::from_hours(24));
+    }
+    world.settle().await;
+    assert_eq!(world.store.open_deliveries().await.unwrap().len(), 1, "shown in between");
+    let other = world.say("far", "2", "/od-whoami").await;
+    world.platform.lose("far", true);
+    for _ in 0..6 {
+        world.clock.advance(Duration::from_hours(24));
+        world.print(&sprite, vec![out("more\n")]).await;
+        world.settle().await;
+    }
+    let open = world.store.open_deliveries().await.unwrap();
+    let row = open.iter().find(|row| matches!(row.subject, Subject::Job { .. })).unwrap().clone();
+    assert_eq!((row.state, row.note.as_str()), (DeliveryState::Parked, "the line is down"));
+    world.clock.advance(Duration::from_hours(48));
+    world.settle().await;
+    assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new());
+    for id in [row.id, other] {
+        let row = world.store.delivery(&id).await.unwrap().unwrap();
+        assert_eq!(row.note, "given up after a week: the line is down");
+    }
+}
+
+#[tokio::test]
+async fn of_a_deleted_job_it_is_told_that_more_was_said_than_is_shown() {
+    for parked in [true, false] {
+        let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+        world.platform.lose("main", parked);
+        world.say("main", "1", "/od-run --name job1 count").await;
+        let job = world.only_job().await;
+        let sprite = world.sprite(&job, 1).await;
+        world.print(&sprite, vec![out("one\n")]).await;
+        world.settle().await;
+        world.print(&sprite, vec![out("two\n")]).await;
+        let mut gone = job.clone();
+        gone.metadata.finalizers.clear();
+        let write = Op::Write { object: gone.into(), part: Part::Finalizers, expect: Expect::Any };
+        let delete =
+            Op::Delete { kind: Kind::Job, name: "job1".into(), uid: None, resource_version: None };
+        world.apply(vec![write, delete]).await;
+        world.restart();
+        world.platform.lose("main", false);
+        world.clock.advance(Duration::from_secs(60));
+        world.settle().await;
+        let shown = world.platform.shown("main").concat();
+        let end = "! what else was said is kept no longer\njob1 was deleted";
+        assert!(shown.ends_with(end), "{shown}");
+    }
 }

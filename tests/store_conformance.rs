@@ -112,6 +112,7 @@ conformance! {
     an_approval_is_resolved_once
     an_approval_keeps_how_much_was_held_when_it_was_resolved
     a_delivery_is_written_by_one_at_a_time
+    a_delivery_waits_for_the_last_bare_one_in_front_of_it_in_its_conversation
     events_count_up_and_come_oldest_first
     a_backoff_is_kept_until_it_is_forgotten
     text_of_any_kind_survives

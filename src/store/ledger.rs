@@ -349,6 +349,9 @@ pub struct Delivery {
     /// The platform's ids of the messages that stand there, oldest first. The last one is
     /// still edited; the others are final.
     pub messages: Vec<String>,
+    /// The numbers of those among them that stand in for one that could not be edited any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renewed: Vec<usize>,
     /// The output that the messages show, as of the last write: what is behind it is not shown, or
     /// is shown in part.
     pub shown: Cursor,
@@ -359,8 +362,15 @@ pub struct Delivery {
     pub hash: String,
     /// Where it stands.
     pub state: DeliveryState,
+    /// Whether all that it is to show of a Job or turn was shown once: from then on what stands
+    /// there is edited, and nothing is posted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// Why it is parked, for people.
     pub note: String,
+    /// Since when its place cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Timestamp>,
     /// The line that it answers, as the platform names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
@@ -386,11 +396,14 @@ impl Delivery {
             conversation,
             subject,
             messages: Vec::new(),
+            renewed: Vec::new(),
             shown: Cursor::default(),
             shown_of: None,
             hash: String::new(),
             state: DeliveryState::Open,
+            complete: false,
             note: String::new(),
+            parked: None,
             reply_to: None,
             only_for: None,
             created: now,

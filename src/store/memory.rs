@@ -483,6 +483,25 @@ impl Store for MemoryStore {
         Ok(open.into_iter().map(|line| line.delivery.clone()).collect())
     }
 
+    async fn delivery_ahead(
+        &self,
+        delivery: &Delivery,
+        whispers: bool,
+    ) -> Result<Option<Delivery>, Error> {
+        let state = self.read();
+        let Some(own) = state.tables.deliveries.get(&delivery.id) else { return Ok(None) };
+        let lines = state.tables.deliveries.iter().map(|(_, line)| line);
+        let ahead = lines.filter(|line| {
+            let other = &line.delivery;
+            line.made < own.made
+                && other.state != DeliveryState::Done
+                && other.conversation == delivery.conversation
+                && other.messages.is_empty()
+                && (whispers || other.only_for.is_none())
+        });
+        Ok(ahead.max_by_key(|line| line.made).map(|line| line.delivery.clone()))
+    }
+
     async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error> {
         let state = self.read();
         let start = (regarding_uid.to_owned(), String::new(), String::new());

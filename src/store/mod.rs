@@ -181,6 +181,15 @@ pub trait Store: Send + Sync + 'static {
     /// All deliveries that are not done, in the order in which they were made.
     async fn open_deliveries(&self) -> Result<Vec<Delivery>, Error>;
 
+    /// The delivery that one waits for: the last of those to the same conversation that were made
+    /// before it, are not done, and show no message yet. With `whispers`, those that are for one
+    /// person alone are among them. None for a delivery that is not there.
+    async fn delivery_ahead(
+        &self,
+        delivery: &Delivery,
+        whispers: bool,
+    ) -> Result<Option<Delivery>, Error>;
+
     /// The events about an object, oldest first.
     async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error>;
 

@@ -52,6 +52,12 @@ pub struct State {
     pub loud: bool,
     /// Whether files are refused.
     pub no_files: bool,
+    /// Messages that can be edited no more.
+    pub shut: BTreeSet<usize>,
+    /// Whether edits with buttons are refused.
+    pub no_buttons: bool,
+    /// Edits to a text with this in it are refused.
+    pub disliked: Option<String>,
     /// What was whispered: to whom, and what.
     pub whispers: Vec<(String, String)>,
 }
@@ -189,6 +195,15 @@ impl Platform for Fake {
         let text = content.text.as_str();
         let mut state = self.state.lock().unwrap();
         Self::called(&mut state, place)?;
+        if state.shut.contains(&id.parse::<usize>().unwrap()) {
+            return Err(Error::Gone("the message".into()));
+        }
+        if state.no_buttons && !content.actions.is_empty() {
+            return Err(Error::Rejected("no buttons here".into()));
+        }
+        if state.disliked.as_ref().is_some_and(|word| text.contains(word)) {
+            return Err(Error::Rejected("not that word".into()));
+        }
         let message = &mut state.messages[id.parse::<usize>().unwrap()];
         // An edit whose answer was lost comes again, with the same text.
         assert!(

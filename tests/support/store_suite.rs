@@ -1514,6 +1514,47 @@ pub async fn a_delivery_is_written_by_one_at_a_time(store: Subject) {
     assert_eq!(store.delivery("absent").await.unwrap(), None);
 }
 
+pub async fn a_delivery_waits_for_the_last_bare_one_in_front_of_it_in_its_conversation(
+    store: Subject,
+) {
+    let made = |id: &str, thread: Option<&str>, only_for: Option<&str>| {
+        let mut delivery = delivery(id);
+        delivery.conversation.thread = thread.map(str::to_owned);
+        delivery.only_for = only_for.map(str::to_owned);
+        delivery
+    };
+    let rows = [
+        made("z", None, None),
+        made("whisper", None, Some("U1")),
+        made("other", Some("t\"'"), None),
+        made("a", None, None),
+        made("b", Some("t\"'"), None),
+    ];
+    apply(&store, rows.map(Op::Delivery)).await.unwrap();
+    let ahead = async |id: &str, whispers| {
+        let row = store.delivery(id).await.unwrap().unwrap();
+        store.delivery_ahead(&row, whispers).await.unwrap().map(|row| row.id)
+    };
+    assert_eq!(ahead("z", true).await, None);
+    assert_eq!(ahead("a", true).await.as_deref(), Some("whisper"));
+    assert_eq!(ahead("a", false).await.as_deref(), Some("z"));
+    assert_eq!(ahead("b", true).await.as_deref(), Some("other"));
+
+    let mut other = store.delivery("other").await.unwrap().unwrap();
+    other.state = DeliveryState::Parked;
+    apply(&store, [Op::Delivery(other.clone())]).await.unwrap();
+    assert_eq!(ahead("b", true).await.as_deref(), Some("other"), "a parked one, too");
+    other.version += 1;
+    other.state = DeliveryState::Done;
+    let mut z = store.delivery("z").await.unwrap().unwrap();
+    z.messages.push("1".to_owned());
+    apply(&store, [Op::Delivery(other), Op::Delivery(z)]).await.unwrap();
+    assert_eq!(ahead("b", true).await, None, "it is done");
+    assert_eq!(ahead("a", false).await, None, "it shows a message");
+    let absent = store.delivery_ahead(&delivery("absent"), true).await.unwrap();
+    assert_eq!(absent, None);
+}
+
 pub async fn events_count_up_and_come_oldest_first(store: Subject) {
     for (second, reason, note) in
         [(1, "Starting", "b"), (1, "Created", "a"), (2, "Failed", "x"), (3, "Starting", "b")]

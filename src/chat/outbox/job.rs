@@ -154,7 +154,11 @@ impl Outbox {
         let Some(rendering) = rendering else {
             // What stands there cannot be made again; so it stays, and a new message follows.
             let first = if delivery.hash.is_empty() { at } else { at + 1 };
-            return Ok(fixed(first, &format!("{name} was deleted"), capabilities));
+            let lost = match self.is_lost(delivery).await? {
+                true => "! what else was said is kept no longer\n",
+                false => "",
+            };
+            return Ok(fixed(first, &format!("{lost}{name} was deleted"), capabilities));
         };
         rendering.stand(at);
         if let Some(uid) = rendering.sprite.clone() {
@@ -166,5 +170,12 @@ impl Outbox {
         let end = rendering.transcript.deleted(name);
         let line = rendering.transcript.blank().deleted(name);
         Ok(rendering.whole(&end, &line))
+    }
+
+    /// Whether more was said than a delivery shows, as far as can be told behind the Job's end.
+    async fn is_lost(&self, delivery: &Delivery) -> Result<bool, Error> {
+        let Some(sprite) = &delivery.shown_of else { return Ok(delivery.parked.is_some()) };
+        let held = self.store.held(sprite, None).await?;
+        Ok(held.run == 0 || Cursor { run: held.run, seq: held.seq } > delivery.shown)
     }
 }

@@ -10,10 +10,12 @@
 //!   worst case is an empty placeholder.
 //! - Text goes in by edits alone. An edit says what the message shows, whole; so doing one again
 //!   does nothing new, the newest frame wins, and a frame between is never missed.
+//! - Where a message cannot be edited any more, another one takes its place, once.
 //! - A message whose text is complete gets its last edit before the next one is posted.
 //! - In a conversation, a later delivery waits for the first placeholder of every earlier one;
 //!   so answers stand in the order of the questions.
-//! - A place that cannot be reached parks its deliveries and no others.
+//! - A place that cannot be reached parks its deliveries and no others; each waits for the one in
+//!   front of it alone, and is parked with its reason.
 //!
 //! - What an agent asks is shown at once, and so is what it says meanwhile. The answer stands
 //!   behind all that was held when it was given, which the ledger keeps; so it stands at the same
@@ -23,21 +25,24 @@
 //! restart it is made again from the store, the same (see [`super::transcript`]); where the store
 //! keeps that no longer, what stands there stays, and the rest follows (see [`again`]).
 //!
-//! - What is for one person alone is whispered where the platform can, in one go.
+//! - What is for one person alone is whispered where the platform can, in one go. It waits for
+//!   nobody, and nobody for it.
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
 //!
-//! [`post`] moves messages and [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
+//! [`post`] and [`edit`] move messages, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
 //! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
 //! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
 
 mod again;
 mod choice;
+mod edit;
 mod farewell;
 mod job;
 mod names;
 mod pages;
+mod parking;
 mod post;
 mod rendering;
 mod turn;
@@ -95,12 +100,17 @@ struct Memory {
     posted: HashMap<String, String>,
     /// Deliveries that Jobs ask for, by id.
     wanted: HashMap<String, Wanted>,
+    /// The last turn of each agent up to which all that it began by itself have their deliveries.
+    looked: HashMap<String, u64>,
     /// Agents that go or are gone, by uid, with their names and where they listened.
     gone: HashMap<String, Gone>,
     /// The deliveries that show a Job, an Agent's turn or a Sprite's output, by its uid.
     watchers: HashMap<String, BTreeSet<String>>,
-    /// Deliveries that wait for an earlier one.
-    waiting: BTreeSet<String>,
+    /// Deliveries that wait for an earlier one, by that one's id.
+    waiting: HashMap<String, BTreeSet<String>>,
+    /// Until when deliveries are left alone whose place was out of reach, on the clock that never
+    /// runs back.
+    resting: HashMap<String, Duration>,
     /// What was rendered so far.
     renderings: HashMap<String, Rendering>,
     /// When a message was last edited, by delivery, on the clock that never runs back.
@@ -132,7 +142,11 @@ impl Outbox {
         let mut memory = self.memory();
         memory.suspects.remove(id);
         memory.wanted.remove(id);
-        memory.waiting.remove(id);
+        memory.waiting.retain(|_, ids| {
+            ids.remove(id);
+            !ids.is_empty()
+        });
+        memory.resting.remove(id);
         memory.renderings.remove(id);
         memory.edited.remove(id);
         memory.posted.retain(|nonce, _| !nonce.starts_with(id));
@@ -222,6 +236,9 @@ impl Controller for Outbox {
             }
             AnyObject::Agent(agent) => {
                 let mut keys = self.watchers(&agent.metadata.uid);
+                if change.kind == ChangeKind::Deleted {
+                    self.memory().looked.remove(&agent.metadata.uid);
+                }
                 let is_gone = change.kind == ChangeKind::Deleted || agent.metadata.is_deleting();
                 if is_gone && let Some(key) = self.leaves(agent) {
                     keys.push((key, Wake::Observation));
@@ -240,8 +257,8 @@ impl Controller for Outbox {
                 keys
             }
             Bell::Delivery(id) => {
-                let waiting = std::mem::take(&mut self.memory().waiting);
-                let ids = waiting.into_iter().chain([id.clone()]);
+                let behind = self.memory().waiting.remove(id).unwrap_or_default();
+                let ids = behind.into_iter().chain([id.clone()]);
                 ids.map(|id| (id, Wake::Observation)).collect()
             }
             Bell::Objects(_) | Bell::Inbox(_) => Vec::new(),
@@ -285,13 +302,14 @@ impl Controller for Outbox {
         }
         let Some(platform) = self.platforms.get(delivery.conversation.platform.as_str()) else {
             let why = format!("this server does not serve {}", delivery.conversation.platform);
-            self.park(delivery, why).await?;
-            return Ok(Next::Done);
+            return self.park(delivery, why).await;
         };
         if !platform.reachable(&delivery.conversation) {
             let why = format!("nobody is attached to channel {}", delivery.conversation.channel);
-            self.park(delivery, why).await?;
-            return Ok(Next::Done);
+            return self.park(delivery, why).await;
+        }
+        if let Some(rest) = self.rests(key) {
+            return Ok(Next::After(rest));
         }
         // One run per key at a time: nobody else looks for it meanwhile.
         let mut rendering = self.memory().renderings.remove(key);

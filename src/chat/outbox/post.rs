@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
-use super::{Outbox, again::free_message, rendering::Rendering, whisper::Whispered};
+use super::{
+    Outbox,
+    again::free_message,
+    edit::{Edit, Put, content_hash, stands},
+    rendering::Rendering,
+    whisper::Whispered,
+};
 use crate::{
     chat::platform::{self, Action, Capabilities, Content, Nonce, Platform, Post, Upload},
     reconcile::{Error, Next},
@@ -14,12 +18,14 @@ use crate::{
 /// How many messages of one delivery are posted in one go, so that a long one lets others work.
 const MESSAGES: usize = 32;
 /// How often a delivery that waits for another looks again, should a bell be missed.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How often a parked delivery looks again on a platform that does not say when it is back.
-const PARKED: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// What stands for the hash of a delivery whose last message is a file: that one is never edited,
 /// and nothing comes behind it.
 const FILE: &str = "file";
+
+/// What stands for the hash of a delivery whose file the platform would not take: its last message
+/// says so.
+const NO_FILE: &str = "no file";
 
 enum Posted {
     Yes(Box<Delivery>),
@@ -29,16 +35,6 @@ enum Posted {
 }
 
 impl Outbox {
-    /// Keeps a delivery until its place can be reached.
-    pub(super) async fn park(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
-        if delivery.state != DeliveryState::Parked || delivery.note != why {
-            delivery.state = DeliveryState::Parked;
-            delivery.note = why;
-            self.write("chat.park", delivery).await?;
-        }
-        Ok(Next::After(PARKED))
-    }
-
     /// Ends a delivery that cannot be shown, with the reason.
     pub(super) async fn give_up(&self, mut delivery: Delivery, why: String) -> Result<Next, Error> {
         tracing::warn!(delivery = delivery.id, "not shown: {why}");
@@ -59,19 +55,15 @@ impl Outbox {
         let capabilities = platform.capabilities_in(&delivery.conversation);
         let is_aside = delivery.only_for.is_some() && capabilities.whispers;
         if is_aside {
-            if delivery.messages.is_empty() && self.must_wait(&delivery).await? {
-                self.memory().waiting.insert(id);
-                return Ok(Next::After(LOOK_AGAIN));
-            }
+            // Nobody else sees it, so it stands in no order.
             delivery = match self.whisper(delivery, platform, &capabilities).await? {
                 Whispered::Yes(next) => return Ok(next),
                 Whispered::No(delivery) => *delivery,
             };
         }
         if delivery.messages.is_empty() {
-            if self.must_wait(&delivery).await? {
-                self.memory().waiting.insert(id);
-                return Ok(Next::After(LOOK_AGAIN));
+            if let Some(ahead) = self.ahead(&delivery, &capabilities).await? {
+                return self.wait_behind(delivery, ahead).await;
             }
             delivery = match self.post(delivery, platform, None).await? {
                 Posted::Yes(delivery) => *delivery,
@@ -88,14 +80,21 @@ impl Outbox {
             let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
             let end = frames.first + frames.texts.len();
             let more = at + 1 < end;
-            if is_sent && (text.is_none() || more) {
-                delivery.state = DeliveryState::Done;
+            // The same holds for what was shown to its end: it is to lose a button, and where
+            // it cannot be made again, it keeps it.
+            if (is_sent || delivery.complete) && (text.is_none() || more) {
+                delivery.finish();
                 self.write("chat.commit-shown", delivery).await?;
                 return Ok(Next::Done);
             }
             // The file is the last that comes.
             let has_file = frames.file.is_some() && at + 1 == end && !is_sent;
             let last = frames.ended && !more && !has_file;
+            if let Some(text) = text.filter(|_| has_file && delivery.hash == NO_FILE) {
+                let content = end_without_file(text, frames.actions, &capabilities);
+                let why = delivery.note.clone();
+                return self.no_file(delivery, platform, &content, why).await;
+            }
             if text.is_none()
                 && last
                 && let Some(rendering) = rendering
@@ -107,7 +106,7 @@ impl Outbox {
             }
             if text.is_none() && last {
                 // What these messages showed cannot be made again; nothing more comes.
-                delivery.state = DeliveryState::Done;
+                delivery.finish();
                 delivery = self.write("chat.commit-shown", delivery).await?;
             }
             if let Some(text) = text {
@@ -115,48 +114,51 @@ impl Outbox {
                 actions.truncate(capabilities.buttons);
                 let content = Content { text: text.clone(), actions };
                 let is_final = last || has_file;
-                let hash = hash(&content, is_final);
+                let hash = content_hash(&content, is_final);
                 if hash != delivery.hash {
                     if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !is_final && !more)
                     {
                         return Ok(Next::After(wait));
                     }
-                    let message = &delivery.messages[at];
-                    let place = &delivery.conversation;
-                    let edit = match is_final || more {
-                        true => platform.edit(place, message, &content, is_final),
-                        false => platform.grow(place, message, &content, frames.steady),
+                    let edit = Edit {
+                        at,
+                        content: &content,
+                        is_final,
+                        grows: (!is_final && !more).then_some(frames.steady),
+                        is_new: !is_sent && !delivery.complete && !stands(&delivery, &content),
                     };
-                    match self.ambient.step("chat.edit", edit).await {
-                        Ok(()) => {}
-                        Err(platform::Error::Unreachable(why)) => {
-                            return self.park(delivery, why).await;
-                        }
-                        // Somebody took the message away, or the platform will never take this
-                        // text: what comes behind it can still be shown.
-                        Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
-                            tracing::warn!(delivery = id, "not edited: {error}");
-                            delivery.note = error.to_string();
-                        }
-                        Err(error) => return Err(error.into()),
+                    let (put, outcome) = self.put(delivery, platform, edit).await?;
+                    delivery = put;
+                    if let Put::Parked(why) = outcome {
+                        *rendering = None;
+                        return self.refused(delivery, why).await;
                     }
+                    delivery.parked = None;
                     self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
-                    if !is_sent {
-                        delivery.hash = hash;
+                    if !is_sent && let Put::Shown(shown) = &outcome {
+                        delivery.hash = match shown {
+                            Some(other) => content_hash(other, is_final),
+                            None => hash,
+                        };
                     }
                     if !more {
-                        if let Some(rendering) = rendering {
+                        if let Some(rendering) = rendering
+                            && matches!(outcome, Put::Shown(_))
+                        {
                             delivery.shows(rendering, at);
                         }
-                        delivery.state =
-                            if last { DeliveryState::Done } else { DeliveryState::Open };
+                        delivery.state = DeliveryState::Open;
+                        if last {
+                            delivery.finish();
+                        }
                         delivery = self.write("chat.commit-shown", delivery).await?;
                     }
                 } else if last && delivery.state != DeliveryState::Done {
-                    delivery.state = DeliveryState::Done;
+                    delivery.finish();
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 } else if !more && delivery.state == DeliveryState::Parked {
                     delivery.state = DeliveryState::Open;
+                    delivery.parked = None;
                     delivery.note.clear();
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 }
@@ -183,12 +185,13 @@ impl Outbox {
                     return Ok(Next::Done);
                 }
                 Posted::Yes(delivery) => *delivery,
-                Posted::No(next) => return Ok(next),
+                Posted::No(next) => {
+                    *rendering = None;
+                    return Ok(next);
+                }
                 Posted::NoFile(delivery, why) => {
                     let text = text.map_or("", String::as_str);
-                    let mut actions = frames.actions;
-                    actions.truncate(capabilities.buttons);
-                    let content = Content { text: without_file(text), actions };
+                    let content = end_without_file(text, frames.actions, &capabilities);
                     return self.no_file(*delivery, platform, &content, why).await;
                 }
             };
@@ -213,14 +216,20 @@ impl Outbox {
         self.write("chat.open-again", delivery).await
     }
 
-    /// The platform took no file: the last message says so, and where all of it is.
+    /// The platform took no file: the last message says so, and where all of it is. It is committed
+    /// first, so that no file comes below that line.
     async fn no_file(
         &self,
-        delivery: Delivery,
+        mut delivery: Delivery,
         platform: &dyn Platform,
         content: &Content,
         why: String,
     ) -> Result<Next, Error> {
+        if delivery.hash != NO_FILE {
+            NO_FILE.clone_into(&mut delivery.hash);
+            delivery.note.clone_from(&why);
+            delivery = self.write("chat.commit-no-file", delivery).await?;
+        }
         if let Some(message) = delivery.messages.last() {
             let edit = platform.edit(&delivery.conversation, message, content, true);
             match self.ambient.step("chat.edit", edit).await {
@@ -228,7 +237,10 @@ impl Outbox {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.give_up(delivery, why).await
+        tracing::warn!(delivery = delivery.id, "a file was not shown: {why}");
+        delivery.finish();
+        self.write("chat.commit-shown", delivery).await?;
+        Ok(Next::Done)
     }
 
     /// How long to wait before the next edit, if at all.
@@ -237,12 +249,31 @@ impl Outbox {
         capabilities.pace.checked_sub(since).filter(|wait| !wait.is_zero())
     }
 
-    /// Whether an earlier delivery to the same conversation has no placeholder yet.
-    async fn must_wait(&self, delivery: &Delivery) -> Result<bool, Error> {
-        let open = self.store.open_deliveries().await?;
-        Ok(open.iter().take_while(|earlier| earlier.id != delivery.id).any(|earlier| {
-            earlier.conversation == delivery.conversation && earlier.messages.is_empty()
-        }))
+    /// The delivery that this one waits for: the last earlier one to the same conversation that has
+    /// no placeholder yet; whispers stand in no order. Its bell wakes this one, and no other.
+    async fn ahead(
+        &self,
+        delivery: &Delivery,
+        capabilities: &Capabilities,
+    ) -> Result<Option<Delivery>, Error> {
+        let ahead = self.store.delivery_ahead(delivery, !capabilities.whispers).await?;
+        let Some(ahead) = ahead else { return Ok(None) };
+        self.memory().waiting.entry(ahead.id.clone()).or_default().insert(delivery.id.clone());
+        // It may have moved on before this one was noted to wait for it.
+        let now = self.store.delivery(&ahead.id).await?;
+        let now = now.filter(|now| now.messages.is_empty() && now.state != DeliveryState::Done);
+        if now.is_none() {
+            self.memory().waiting.remove(&ahead.id);
+        }
+        Ok(now)
+    }
+
+    /// Waits for the one ahead; where that one's place cannot be reached, so cannot this one's.
+    async fn wait_behind(&self, delivery: Delivery, ahead: Delivery) -> Result<Next, Error> {
+        match ahead.state {
+            DeliveryState::Parked => self.park(delivery, ahead.note).await,
+            _ => Ok(Next::After(LOOK_AGAIN)),
+        }
     }
 
     /// Posts the delivery's next message, as a placeholder or a file, and commits its id.
@@ -252,11 +283,11 @@ impl Outbox {
         platform: &dyn Platform,
         file: Option<&Upload>,
     ) -> Result<Posted, Error> {
-        let nonce = Nonce { delivery: delivery.id.clone(), index: delivery.messages.len() };
+        let nonce = next_nonce(&delivery);
         let message = match self.place(&delivery, platform, &nonce, file).await {
             Ok(message) => message,
             Err(platform::Error::Unreachable(why)) => {
-                return self.park(delivery, why).await.map(Posted::No);
+                return self.refused(delivery, why).await.map(Posted::No);
             }
             Err(error @ (platform::Error::Gone(_) | platform::Error::Rejected(_)))
                 if file.is_some() =>
@@ -269,21 +300,32 @@ impl Outbox {
             Err(error) => return Err(error.into()),
         };
         delivery.messages.push(message);
-        (delivery.hash, delivery.state) = match file {
-            Some(_) => (FILE.to_owned(), DeliveryState::Done),
-            None => (String::new(), DeliveryState::Open),
-        };
+        delivery.hash = file.map_or_else(String::new, |_| FILE.to_owned());
+        delivery.state = DeliveryState::Open;
+        if file.is_some() {
+            delivery.finish();
+        }
         delivery.note.clear();
+        let delivery = self.commit_message(delivery, &nonce).await?;
+        Ok(Posted::Yes(Box::new(delivery)))
+    }
+
+    /// Commits the id of a message that was posted.
+    pub(super) async fn commit_message(
+        &self,
+        delivery: Delivery,
+        nonce: &Nonce,
+    ) -> Result<Delivery, Error> {
         let delivery = self.write("chat.commit-message", delivery).await?;
         let mut memory = self.memory();
         memory.suspects.remove(&delivery.id);
         memory.posted.remove(&nonce.to_string());
         drop(memory);
-        Ok(Posted::Yes(Box::new(delivery)))
+        Ok(delivery)
     }
 
     /// The id of the message with this nonce: posted just now or before.
-    async fn place(
+    pub(super) async fn place(
         &self,
         delivery: &Delivery,
         platform: &dyn Platform,
@@ -327,28 +369,36 @@ impl Outbox {
     }
 }
 
+/// What names the next post of a delivery: one more than were made for it.
+pub(super) fn next_nonce(delivery: &Delivery) -> Nonce {
+    let index = delivery.messages.len() + delivery.renewed.len();
+    Nonce { delivery: delivery.id.clone(), index }
+}
+
 impl Delivery {
-    /// Notes what is shown once a message stands. The end of all is read again: it says that there
-    /// is nothing more.
+    /// Ends it: all is shown.
+    pub(super) fn finish(&mut self) {
+        self.state = DeliveryState::Done;
+        self.parked = None;
+        self.complete = matches!(self.subject, Subject::Job { .. } | Subject::Turn { .. });
+    }
+
+    /// Notes what is shown once a message stands. Where all is read, the open page is not noted: it
+    /// is read again, and says that there is nothing more.
     fn shows(&mut self, rendering: &Rendering, message: usize) {
-        if !rendering.is_read
-            && let Some(place) = rendering.shown_by(message)
-        {
+        let place = match rendering.is_read {
+            true => rendering.page_shown_by(message),
+            false => rendering.shown_by(message),
+        };
+        if let Some(place) = place {
             (self.shown, self.shown_of) = (place.cursor, place.sprite);
         }
     }
 }
 
 /// The end of an answer whose rest the platform would not take.
-fn without_file(text: &str) -> String {
-    format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it")
-}
-
-fn hash(content: &Content, last: bool) -> String {
-    let mut digest = Sha256::new().chain_update([u8::from(last)]).chain_update(&content.text);
-    for action in &content.actions {
-        digest.update(format!("\0{}\0{}", action.label, action.line));
-    }
-    let digest = digest.finalize();
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+fn end_without_file(text: &str, mut actions: Vec<Action>, capabilities: &Capabilities) -> Content {
+    actions.truncate(capabilities.buttons);
+    let text = format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it");
+    Content { text, actions }
 }

@@ -158,6 +158,11 @@ impl Rendering {
         }
     }
 
+    /// The same of a complete page alone.
+    pub(super) fn page_shown_by(&self, index: usize) -> Option<Place> {
+        self.pages.shown_by(index).cloned()
+    }
+
     /// Forgets the pieces in front of a message: they stand in the conversation, complete.
     pub(super) fn stand(&mut self, index: usize) {
         self.pages.stand(index);

@@ -11,8 +11,10 @@ use crate::{
     store::{Conversation, Delivery, Subject, Turn},
 };
 
-/// How many of an agent's last turns are looked at for ones that it began by itself.
+/// How many of an agent's last turns are looked at, for where it was spoken to last.
 const TURNS: usize = 16;
+/// How many turns are read at once, going back to the first that is not looked at yet.
+const BACK: u64 = 128;
 /// What stands in front of an agent's uid in the key that makes its deliveries.
 const TURNS_OF: &str = "turns-of/";
 
@@ -119,28 +121,48 @@ impl Outbox {
     /// listens nowhere, where it was spoken to last.
     pub(super) async fn create_for_turns(&self, agent_uid: &str) -> Result<(), Error> {
         let last = self.store.last_turns(agent_uid, TURNS).await?;
-        let now = self.ambient.clock.now();
-        let own: Vec<&Turn> = last
-            .iter()
-            .rev()
-            .filter(|turn| turn.origin.is_some() && between(turn.created, now) <= OLD)
-            .collect();
-        if own.is_empty() {
-            return Ok(());
-        }
-        let agent = self.store.get_by_uid(Kind::Agent, agent_uid).await?;
-        let Some(agent) = agent.and_then(AnyObject::into_agent) else { return Ok(()) };
-        for turn in own {
-            for conversation in places(&agent, &last) {
-                let id = delivery_id(&turn.id, &conversation);
-                if self.store.delivery(&id).await?.is_none() {
-                    let subject = Subject::Turn { id: turn.id.clone() };
-                    let delivery = self.delivery(id, conversation, subject);
-                    self.write("chat.create-delivery", delivery).await?;
+        let Some(newest) = last.first().map(|turn| turn.n) else { return Ok(()) };
+        let own = self.own_turns(agent_uid, &last).await?;
+        if !own.is_empty() {
+            let agent = self.store.get_by_uid(Kind::Agent, agent_uid).await?;
+            let Some(agent) = agent.and_then(AnyObject::into_agent) else { return Ok(()) };
+            for turn in own {
+                for conversation in places(&agent, &last) {
+                    let id = delivery_id(&turn.id, &conversation);
+                    if self.store.delivery(&id).await?.is_none() {
+                        let subject = Subject::Turn { id: turn.id.clone() };
+                        let delivery = self.delivery(id, conversation, subject);
+                        self.write("chat.create-delivery", delivery).await?;
+                    }
                 }
             }
         }
+        self.memory().looked.insert(agent_uid.to_owned(), newest);
         Ok(())
+    }
+
+    /// The turns that an agent began by itself and that were not looked at yet, oldest first.
+    async fn own_turns(&self, agent_uid: &str, last: &[Turn]) -> Result<Vec<Turn>, Error> {
+        let now = self.ambient.clock.now();
+        let is_recent = |turn: &Turn| between(turn.created, now) <= OLD;
+        let looked = self.memory().looked.get(agent_uid).copied().unwrap_or_default();
+        let mut turns: Vec<Turn> = last.iter().rev().cloned().collect();
+        while let Some(first) = turns.first().filter(|first| is_recent(first)) {
+            let upto = first.n.saturating_sub(1);
+            let after = upto.saturating_sub(BACK).max(looked);
+            if upto <= after {
+                break;
+            }
+            let limit = usize::try_from(upto - after).unwrap_or(usize::MAX);
+            let page = self.store.turns(agent_uid, after, limit).await?;
+            let page: Vec<Turn> = page.into_iter().filter(|turn| turn.n <= upto).collect();
+            if page.is_empty() {
+                break;
+            }
+            turns.splice(0..0, page);
+        }
+        turns.retain(|turn| turn.n > looked && turn.origin.is_some() && is_recent(turn));
+        Ok(turns)
     }
 
     fn delivery(&self, id: String, conversation: Conversation, subject: Subject) -> Delivery {

@@ -44,7 +44,7 @@ impl Outbox {
             match self.ambient.step("chat.whisper", whisper).await {
                 Ok(()) => {}
                 Err(platform::Error::Unreachable(why)) => {
-                    return self.park(delivery, why).await.map(Whispered::Yes);
+                    return self.refused(delivery, why).await.map(Whispered::Yes);
                 }
                 // Whoever asked shall have an answer.
                 Err(platform::Error::Rejected(_) | platform::Error::Gone(_)) if index == 0 => {
@@ -59,6 +59,7 @@ impl Outbox {
             }
             delivery.messages.push(format!("whisper/{index}"));
             delivery.note.clear();
+            delivery.parked = None;
             delivery.state = match index + 1 == texts.len() {
                 true => DeliveryState::Done,
                 false => DeliveryState::Open,

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{asked, compact, trim};
+use super::{asked, compact, read, trim};
 use crate::{ambient::Ambient, store::sqlite::SqliteStore};
 
 /// What is asked at each look, at each report, or every minute; the same words as where it is
@@ -82,6 +82,7 @@ async fn what_is_asked_often_is_found_by_an_index_and_sorted_by_none() {
     for (sql, index) in [
         (trim::OPEN_TURNS, "turns_open"),
         (trim::OPEN_DELIVERIES, "deliveries_open"),
+        (read::AHEAD, "SEARCH deliveries USING INDEX deliveries_bare"),
         (trim::BEGINS, "SEARCH output USING INDEX"),
         (asked::APPROVALS, "SEARCH approvals USING INDEX"),
     ] {

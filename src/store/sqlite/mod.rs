@@ -304,6 +304,14 @@ impl Store for SqliteStore {
         read::open_deliveries(&self.readers).await
     }
 
+    async fn delivery_ahead(
+        &self,
+        delivery: &Delivery,
+        whispers: bool,
+    ) -> Result<Option<Delivery>, Error> {
+        read::delivery_ahead(&self.readers, delivery, whispers).await
+    }
+
     async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error> {
         read::events(&self.readers, regarding_uid).await
     }

@@ -358,6 +358,30 @@ pub(super) async fn open_deliveries(readers: &SqlitePool) -> Result<Vec<Delivery
     bodies(rows.fetch_all(readers).await)
 }
 
+/// What [`delivery_ahead`] asks, in the words of the index that finds it.
+pub(super) const AHEAD: &str = "\
+    SELECT body FROM deliveries WHERE done = 0 AND body ->> '$.messages[0]' IS NULL \
+    AND body ->> '$.conversation.platform' = ?1 AND body ->> '$.conversation.channel' = ?2 \
+    AND coalesce(body ->> '$.conversation.thread', '') = ?3 \
+    AND made < (SELECT made FROM deliveries WHERE id = ?4) \
+    AND (?5 OR body ->> '$.onlyFor' IS NULL) \
+    ORDER BY made DESC LIMIT 1";
+
+pub(super) async fn delivery_ahead(
+    readers: &SqlitePool,
+    delivery: &Delivery,
+    whispers: bool,
+) -> Result<Option<Delivery>, Error> {
+    let place = &delivery.conversation;
+    let row = sqlx::query(AHEAD)
+        .bind(&place.platform)
+        .bind(&place.channel)
+        .bind(place.thread.as_deref().unwrap_or_default())
+        .bind(&delivery.id)
+        .bind(whispers);
+    body(row.fetch_optional(readers).await)
+}
+
 pub(super) async fn events(
     readers: &SqlitePool,
     regarding_uid: &str,
