@@ -84,13 +84,19 @@ fn is_break(c: char) -> bool {
 
 /// Whether a character shows: no control, nothing that turns the direction of text around or has
 /// no width, and none of the tags that no person sees and a model reads.
-fn is_plain(c: char) -> bool {
+#[must_use]
+pub fn is_seen(c: char) -> bool {
     let unseen = matches!(
         c,
         '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         | '\u{e0000}'..='\u{e007f}'
     );
-    c == '\t' || !(c.is_control() || unseen)
+    !(c.is_control() || unseen)
+}
+
+/// What may stand in a quote.
+fn is_plain(c: char) -> bool {
+    c == '\t' || is_seen(c)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::{
         answer::{Meant, meant},
         grammar::Target,
         replies,
+        tag::Tag,
     },
     store::{Approval, ApprovalState, Error, Grant, Op},
 };
@@ -41,6 +42,9 @@ impl Commands {
                 (Some("revoke"), id, None) => return self.revoke(name, owner, id).await,
                 _ => {}
             }
+        }
+        if let Some(approval) = shown(words, &approvals) {
+            return Ok(Effect::private(replies::request(name, approval)));
         }
         Ok(match meant(name, words, &approvals) {
             Err(no_answer) => Effect::private(no_answer.to_string()),
@@ -88,6 +92,24 @@ impl Commands {
         };
         let op = Op::RevokeGrant { agent_uid: agent_uid.to_owned(), id: grant.id.clone() };
         Ok(Effect::told(vec![op], replies::revoked(name, grant)))
+    }
+}
+
+/// The request that `show` is about: the one with this tag, or the oldest that waits.
+fn shown<'a>(words: &str, approvals: &'a [Approval]) -> Option<&'a Approval> {
+    let mut said = words.split_whitespace();
+    if !said.next()?.eq_ignore_ascii_case("show") {
+        return None;
+    }
+    match (said.next(), said.next()) {
+        (Some(word), None) => {
+            let tag = Tag::read(word)?;
+            approvals.iter().rfind(|approval| tag.names_request(approval))
+        }
+        (None, _) if !a_question_waits(approvals) => {
+            approvals.iter().find(|approval| approval.state == ApprovalState::Pending)
+        }
+        _ => None,
     }
 }
 
