@@ -397,3 +397,18 @@ async fn a_fault_at_the_commit_of_a_pairing_leaves_one_code_and_one_note() {
         assert_eq!(chat.store.open_deliveries().await.unwrap().len(), 1, "{mode:?}");
     }
 }
+
+#[tokio::test]
+async fn an_id_that_names_nobody_may_nothing_whatever_the_channel_may() {
+    let mut chat = Chat::with_agent().await;
+    chat.admit("slack:channel:C1", Role::Admin).await;
+    for user in ["", "U 1", "channel:C1", "U,2", &"U".repeat(301)] {
+        for line in ["hello", "/od-set bot model=x", "/od-list"] {
+            assert_eq!(chat.told(user, line).await, "(silence)", "{user:?} {line}");
+        }
+    }
+    assert_eq!(chat.turns().await, Vec::new(), "no row that nobody can read");
+    assert_eq!(chat.audit().await.len(), 1, "the admin's own line");
+    chat.says("U1", "hello").await.unwrap();
+    assert_eq!(chat.turns().await.len(), 1);
+}

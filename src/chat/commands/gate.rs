@@ -4,7 +4,8 @@
 //! allowed by a row commits only while that row still stands; so a role that was taken at the same
 //! instant does nothing more. The note for the audit commits with the effect.
 //!
-//! A stranger who speaks to us gets a pairing code, once as long as it is open; all else that
+//! Whoever's id names nobody may nothing, not even where the channel has a role: it would stand in
+//! rows that nobody can read back. A stranger who speaks to us gets a pairing code, once as long as it is open; all else that
 //! strangers say leaves no trace, so that they cannot fill the store.
 
 use super::{Answer, Commands, Effect, Incoming, Via};
@@ -34,6 +35,11 @@ impl Commands {
         line: &Incoming,
         round: u32,
     ) -> Result<Effect, Error> {
+        let who = line.principal();
+        if !who.is_readable() {
+            tracing::warn!(?who, "somebody spoke whose id names nobody; nothing was done with it");
+            return Ok(Effect::nothing());
+        }
         let rows = self.store.access().await?;
         let known = Known { rows: &rows, admins: &self.settings.admins };
         let right = parsed.as_ref().map_or(Right::Read, right_of);
@@ -82,8 +88,7 @@ impl Commands {
     /// Somebody whom nobody knows.
     async fn stranger(&self, line: &Incoming) -> Result<Effect, Error> {
         let who = Principal::user(&line.conversation.platform, &line.user);
-        // What cannot be read back names nobody who could be let in.
-        if line.via == Via::Overheard || who.to_string().parse().as_ref() != Ok(&who) {
+        if line.via == Via::Overheard {
             return Ok(Effect::nothing());
         }
         let now = self.ambient.clock.now();
