@@ -282,7 +282,11 @@ async fn a_user_cancels_what_they_said_and_nothing_else() {
     assert!(told.starts_with("(to U2)"), "{told}");
     chat.says("U2", "second").await.unwrap();
     chat.told("U2", "/od-cancel bot").await;
-    let cancelled = |turn: &Turn| turn.cancelled_by.is_some();
+    let cancelled = |turn: &Turn| {
+        let by = turn.cancelled_by_user.as_ref().map(|user| user.id.clone());
+        assert_eq!(by.is_some(), turn.cancelled_by.is_some());
+        by.is_some()
+    };
     let turns: Vec<bool> = chat.turns().await.iter().map(cancelled).collect();
     assert_eq!(turns, [false, true], "their own, though it is not the first");
     chat.says("UADMIN", "/od-cancel bot").await;

@@ -90,6 +90,8 @@ async fn ask_for(
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: Timestamp::UNIX_EPOCH,
     };
     world.apply(vec![Op::AddApproval(row)]).await;
@@ -206,6 +208,8 @@ async fn a_press_never_answers_another_request_than_its_own() {
         request: "r1".into(),
         state: ApprovalState::Expired,
         by: String::new(),
+        user: None,
+        grant: None,
         message: String::new(),
         answers: Default::default(),
     };

@@ -154,8 +154,12 @@ pub enum Op {
         request: String,
         /// The new state.
         state: ApprovalState,
-        /// Who resolved it.
+        /// Who resolved it, as people call them.
         by: String,
+        /// Who resolved it, as their platform identifies them.
+        user: Option<Principal>,
+        /// The id of the grant that did.
+        grant: Option<String>,
         /// What to tell the agent.
         message: String,
         /// For a question: the answers by the questions' texts.

@@ -61,6 +61,8 @@ impl Commands {
                     request: approval.request.clone(),
                     state: if allow { ApprovalState::Allowed } else { ApprovalState::Denied },
                     by: line.author.clone(),
+                    user: Some(line.principal()),
+                    grant: None,
                     message,
                     answers,
                 }];
@@ -71,6 +73,7 @@ impl Commands {
                         tool: approval.tool.clone(),
                         rule,
                         by: line.author.clone(),
+                        user: Some(line.principal()),
                         created: self.ambient.clock.now(),
                     }));
                 }

@@ -10,7 +10,9 @@
 
 use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
-    access::{Known, Quoted, Right, Source, Standing, Verdict, decide, pairing, standing},
+    access::{
+        Known, Quoted, Right, Source, Standing, Verdict, decide, noted, pairing, standing,
+    },
     chat::{
         grammar::{Command, Line, Refusal, Stop, Target},
         replies,
@@ -74,9 +76,12 @@ impl Commands {
             Answer::Refused(_) => Outcome::Refused,
             _ => Outcome::Allowed,
         };
-        let what = match made(&effect.ops) {
-            Some(made) => format!("{} ({made})", what_of(parsed)),
-            None => what_of(parsed),
+        let what = what_of(parsed);
+        let what = match (noted::answer(&effect.ops).or_else(|| looked(parsed)), made(&effect.ops))
+        {
+            (Some(answer), _) => format!("{what} {answer}"),
+            (None, Some(made)) => format!("{what} ({made})"),
+            (None, None) => what,
         };
         effect.ops.push(self.noted(what, line, outcome));
         if let Source::Row(row) = standing.source {
@@ -220,6 +225,13 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
     };
     let about: String = about.chars().filter(|c| !c.is_control()).take(LONGEST_TARGET).collect();
     format!("{verb} {about}").trim_end().to_owned()
+}
+
+/// What somebody looked at who answered nothing.
+fn looked(parsed: &Result<Line, Refusal>) -> Option<String> {
+    let Ok(Line::Command(Command::Approve { words, .. })) = parsed else { return None };
+    let word = words.split_whitespace().next()?.to_lowercase();
+    matches!(word.as_str(), "list" | "show").then_some(word)
 }
 
 fn named(target: &Target) -> String {

@@ -183,7 +183,11 @@ impl Commands {
         if turn.cancelled_by.is_some() {
             return Ok(Some(Effect::text(text)));
         }
-        let moved = Turn { cancelled_by: Some(line.author.clone()), ..turn.clone() };
+        let moved = Turn {
+            cancelled_by: Some(line.author.clone()),
+            cancelled_by_user: Some(me),
+            ..turn.clone()
+        };
         // Should it have moved on meanwhile, this looks again.
         let op = Op::MoveTurn { turn: moved, from: vec![turn.state] };
         Ok(Some(Effect::told(vec![op], text)))

@@ -167,6 +167,8 @@ mod tests {
             by: "ann".into(),
             message: String::new(),
             resolved: None,
+            user: None,
+            grant: None,
             created: Timestamp::UNIX_EPOCH,
         }
     }
@@ -202,6 +204,7 @@ mod tests {
             tool: "Bash".into(),
             rule: "Bash(cargo test:*)".into(),
             by: "ann".into(),
+            user: None,
             created: Timestamp::UNIX_EPOCH,
         };
         let all = [grant];

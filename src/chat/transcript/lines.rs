@@ -34,7 +34,7 @@ pub fn resolved_line(approval: &Approval) -> String {
             }
         }
         // One that was allowed for good names who said so.
-        ApprovalState::Allowed if by.starts_with("always") => format!("· allowed: {by}"),
+        ApprovalState::Allowed if approval.grant.is_some() => format!("· allowed: {by}"),
         ApprovalState::Allowed => format!("· allowed by {by}"),
         ApprovalState::Denied if is_question => format!("! not answered by {by}{because}"),
         ApprovalState::Denied => format!("! denied by {by}{because}"),

@@ -161,6 +161,8 @@ fn approval(kind: ApprovalKind, state: ApprovalState, by: &str) -> Approval {
         by: by.into(),
         message: "not\nnow".into(),
         resolved: None,
+        user: None,
+        grant: None,
         created: Timestamp::UNIX_EPOCH,
     }
 }
@@ -186,7 +188,10 @@ fn what_is_asked_and_what_became_of_it_read_well() {
             told.push(resolved_line(&approval(kind, state, "ann")));
         }
     }
-    told.push(resolved_line(&approval(ApprovalKind::Tool, Allowed, "always (ann)")));
+    let by_name = approval(ApprovalKind::Tool, Allowed, "always (ann)");
+    told.push(resolved_line(&Approval { grant: Some("g".into()), ..by_name.clone() }));
+    // Somebody who is called so.
+    told.push(resolved_line(&by_name));
     insta::assert_snapshot!(told.join("\n"));
 }
 

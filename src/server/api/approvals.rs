@@ -22,6 +22,7 @@ use super::{
     read,
 };
 use crate::{
+    access::noted,
     resource::Kind,
     server::{State, body, status::Problem},
     store::{Approval, ApprovalState, Grant, Op, Transaction},
@@ -95,21 +96,24 @@ pub(super) async fn answer(
     check(&answer, &found)?;
     let by = answer.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
     let now = shared.ambient.clock.now();
-    let what = format!("approve {}", called(kind, &name));
     let mut transaction = Transaction::at(now).with(Op::ResolveApproval {
         sprite_uid: found.sprite_uid.clone(),
         run: found.run,
         request: request.clone(),
         state: if answer.allow { ApprovalState::Allowed } else { ApprovalState::Denied },
         by: by.clone(),
+        user: None,
+        grant: None,
         message: answer.message,
         answers: answer.answers,
     });
-    transaction.ops.push(Caller::named(&by).did(&state, what));
     if answer.always {
-        let grant = grant(&state, kind, &name, &found, by).await?;
+        let grant = grant(&state, kind, &name, &found, by.clone()).await?;
         transaction.ops.push(Op::AddGrant(grant));
     }
+    let said = noted::answer(&transaction.ops).unwrap_or_default();
+    let what = format!("approve {} {said}", called(kind, &name));
+    transaction.ops.push(Caller::named(&by).did(&state, what));
     let apply = shared.store.apply(transaction);
     match shared.ambient.step("api.answer", apply).await {
         Ok(_) => Ok(Json(find(&state, kind, &name, &request).await?).into_response()),

@@ -111,9 +111,8 @@ impl<'a, 't> Draft<'a, 't> {
                 self.add_approval(approval);
                 Ok(())
             }
-            Op::ResolveApproval { sprite_uid, run, request, state, by, message, answers } => {
-                let key = (sprite_uid.clone(), *run, request.clone());
-                self.resolve_approval(key, *state, by, message, answers)
+            Op::ResolveApproval { sprite_uid, run, request, .. } => {
+                self.resolve_approval((sprite_uid.clone(), *run, request.clone()), op)
             }
             Op::AddGrant(grant) => {
                 self.add_grant(grant);
