@@ -416,3 +416,67 @@ async fn an_id_that_names_nobody_may_nothing_whatever_the_channel_may() {
     chat.says("U1", "hello").await.unwrap();
     assert_eq!(chat.turns().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_channels_role_reaches_only_what_belongs_to_that_channel() {
+    let mut chat = Chat::with_agent().await;
+    let there = |user: &str, text: &str| Incoming {
+        user: user.into(),
+        ..Incoming::typed(text, in_channel("slack", "C2"), "ada", text)
+    };
+    for line in [
+        "/od-start prod --agent command /tmp",
+        "/od-start prodded --agent command /tmp",
+        "/od-run --name secret --agent command echo",
+    ] {
+        chat.take(&there("UADMIN", line)).await.unwrap();
+    }
+    chat.admit("slack:channel:C1", Role::Admin).await;
+    let before = chat.store.list(Kind::Agent, None, 9).await.unwrap().items;
+    let mut told = String::new();
+    for line in [
+        "/od-list",
+        "/od-jobs",
+        "/od-status prod",
+        "/od-logs prod",
+        "/od-send prod hello",
+        "/od-set prod permissions.mode=bypass",
+        "/od-stop prod",
+        "/od-stop --all everywhere",
+        "/od-start prod",
+        "/od-approve prod always",
+        "/od-delete prod",
+        "/od-cancel prod",
+        "/od-retry job/secret",
+        "/od-cancel secret",
+        "/od-status prodde",
+    ] {
+        told.push_str(&format!("> {line}\n{}\n", chat.told("U1", line).await));
+    }
+    assert_eq!(chat.store.list(Kind::Agent, None, 9).await.unwrap().items, before);
+    let job = chat.store.get(Kind::Job, "secret").await.unwrap().unwrap();
+    assert!(!job.into_job().unwrap().spec.cancel);
+    insta::assert_snapshot!(told);
+
+    // What is theirs they command, and a role of their own reaches further.
+    chat.told("U1", "/od-stop bot").await;
+    assert!(chat.suspended().await);
+    chat.admit("slack:U1", Role::Viewer).await;
+    assert!(chat.told("U1", "/od-list").await.contains("prodded"));
+    assert!(chat.told("U1", "/od-stop prod").await.contains("channel's role"));
+}
+
+#[tokio::test]
+async fn an_agent_in_a_thread_of_a_channel_belongs_to_the_channel() {
+    let mut chat = Chat::new();
+    let thread = Conversation { thread: Some("7".into()), ..in_channel("slack", "C1") };
+    let line = Incoming {
+        user: "UADMIN".into(),
+        ..Incoming::typed("start", thread, "ada", "/od-start bot --agent command /tmp")
+    };
+    chat.take(&line).await.unwrap();
+    chat.admit("slack:channel:C1", Role::Operator).await;
+    assert!(chat.told("U1", "/od-list").await.contains("bot"));
+    chat.told("U1", "/od-stop --all").await;
+    assert!(chat.suspended().await, "this channel, with its threads");
+}

@@ -4,6 +4,7 @@ use sprite_reporter::wire::ApprovalKind;
 
 use super::{Commands, Effect, Incoming, approvals_of, find::Found};
 use crate::{
+    access::Reach,
     chat::{
         answer::{Meant, meant},
         grammar::Target,
@@ -20,8 +21,9 @@ impl Commands {
         target: &Target,
         words: &str,
         line: &Incoming,
+        reach: &Reach,
     ) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };

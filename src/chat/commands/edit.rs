@@ -1,7 +1,11 @@
 //! `/od-set`, `/od-stop` and `/od-delete`: changes of specs, through the API's own gate.
 
-use super::{Commands, Effect, Incoming, find::Found};
+use super::{
+    Commands, Effect, Incoming,
+    find::{Found, has_agent},
+};
 use crate::{
+    access::Reach,
     chat::{
         changes::changes,
         grammar::{Assigned, Assignment, Stop, Target},
@@ -25,8 +29,9 @@ impl Commands {
         &self,
         target: &Target,
         assignments: &[Assignment],
+        reach: &Reach,
     ) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };
@@ -52,14 +57,22 @@ impl Commands {
         Ok(Effect::told(vec![op], text))
     }
 
-    pub(super) async fn stop(&self, stop: &Stop, line: &Incoming) -> Result<Effect, Error> {
+    pub(super) async fn stop(
+        &self,
+        stop: &Stop,
+        line: &Incoming,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let target = match stop {
             Stop::One(target) => target,
-            Stop::Here => return self.stop_all(Some(line)).await,
-            Stop::Everywhere => return self.stop_all(None).await,
+            Stop::Here => return self.stop_all(Some(line), reach).await,
+            Stop::Everywhere if *reach != Reach::Everywhere => {
+                return Ok(Effect::private(replies::reaches_no_further()));
+            }
+            Stop::Everywhere => return self.stop_all(None, reach).await,
         };
         let mend = |name: &str| format!("/od-cancel job/{name} ends it");
-        Ok(match self.find_agent(target, mend).await? {
+        Ok(match self.find_agent(target, reach, mend).await? {
             Ok(agent) if agent.metadata.is_deleting() => {
                 Effect::private(replies::going(&agent.metadata.name))
             }
@@ -75,7 +88,11 @@ impl Commands {
     }
 
     /// Stops all agents that listen in a conversation's channel; or all that there are.
-    async fn stop_all(&self, here: Option<&Incoming>) -> Result<Effect, Error> {
+    async fn stop_all(
+        &self,
+        here: Option<&Incoming>,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let all: Vec<Agent> = self
             .agents()
             .await?
@@ -83,6 +100,7 @@ impl Commands {
             .filter(|agent| {
                 !agent.spec.suspend
                     && !agent.metadata.is_deleting()
+                    && has_agent(reach, agent)
                     && here.is_none_or(|line| listens(&agent.spec.channels, &line.conversation))
             })
             .collect();
@@ -95,8 +113,12 @@ impl Commands {
         Ok(Effect::told(ops, text))
     }
 
-    pub(super) async fn delete(&self, target: &Target) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+    pub(super) async fn delete(
+        &self,
+        target: &Target,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };

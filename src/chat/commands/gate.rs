@@ -11,7 +11,7 @@
 use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
     access::{
-        Known, Quoted, Right, Source, Standing, Verdict, decide, noted, pairing, standing,
+        Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing,
     },
     chat::{
         grammar::{Command, Line, Refusal, Stop, Target},
@@ -84,9 +84,10 @@ impl Commands {
             (None, None) => what,
         };
         effect.ops.push(self.noted(what, line, outcome));
-        if let Source::Row(row) = standing.source {
-            effect.ops.push(Op::StillAdmitted(row));
-        }
+        // Whatever was relied on: the person's row, or the channel's.
+        let theirs = [line.principal(), line.channel()];
+        let relied = rows.iter().filter(|row| theirs.contains(&row.principal));
+        effect.ops.extend(relied.cloned().map(Op::StillAdmitted));
         Ok(effect)
     }
 
@@ -173,7 +174,7 @@ pub(super) fn right_of(line: &Line) -> Right {
 
 /// What a command needs. Whoever may only cancel what they said themselves is told apart where
 /// the turn is looked up.
-fn right(command: &Command) -> Right {
+pub(super) fn right(command: &Command) -> Right {
     match command {
         Command::List
         | Command::Jobs

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Commands, Effect, Incoming, spec, suffix};
+use super::{Answer, Commands, Effect, Incoming, find::has_job, spec, suffix};
 use crate::{
+    access::Reach,
     chat::{
         grammar::Run,
         outbox::conversation_of,
@@ -117,9 +118,10 @@ impl Commands {
         Ok(ops)
     }
 
-    pub(super) async fn jobs(&self) -> Result<Effect, Error> {
+    pub(super) async fn jobs(&self, reach: &Reach) -> Result<Effect, Error> {
         let mut jobs: Vec<Job> =
             self.all(Kind::Job).await?.into_iter().filter_map(AnyObject::into_job).collect();
+        jobs.retain(|job| has_job(reach, job));
         jobs.sort_by(|a, b| {
             let key = |job: &Job| (job.metadata.creation_timestamp, job.metadata.uid.clone());
             key(b).cmp(&key(a))
