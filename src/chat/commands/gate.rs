@@ -258,12 +258,11 @@ fn made(ops: &[Op]) -> Option<String> {
 
 /// Who of those that are quoted may talk here.
 fn vouch(known: Known<'_>, line: &Incoming) -> Vec<Quoted> {
-    let vouch = |quote: &Quoted| {
-        let may = standing(known, &quote.user, &line.conversation)
-            .is_some_and(|standing| standing.role >= Right::Talk.needs());
-        Quoted { trusted: quote.trusted || (may && !quote.user.is_empty()), ..quote.clone() }
+    let may = |user: &str| {
+        standing(known, user, &line.conversation)
+            .is_some_and(|standing| standing.role >= Right::Talk.needs())
     };
-    line.context.iter().map(vouch).collect()
+    line.context.iter().map(|quote| quote.vouched(may)).collect()
 }
 
 fn place_of(place: &Conversation) -> String {
