@@ -146,7 +146,8 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             };
             match how / 64 {
                 0 => Op::Expel(access.principal),
-                1 => Op::StillAdmitted(access),
+                1 if how & 8 == 0 => Op::StillAdmitted(access),
+                1 => Op::StillStranger(access.principal),
                 _ => Op::Admit(access),
             }
         }

@@ -181,6 +181,9 @@ pub enum Op {
     /// Lets the transaction pass only while this row stands as it was read, else
     /// [`super::Error::Stale`]: so that nothing is done by a role that was taken meanwhile.
     StillAdmitted(Access),
+    /// Lets the transaction pass only while nobody has given them a role, else
+    /// [`super::Error::Stale`].
+    StillStranger(Principal),
     /// Adds a stranger to those who wait; [`super::Error::Stale`] where they wait already, or the
     /// code is taken, or too many wait. Those whose time is over make room.
     OpenPairing(Pairing),

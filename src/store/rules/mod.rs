@@ -131,6 +131,7 @@ impl<'a, 't> Draft<'a, 't> {
                 Ok(())
             }
             Op::StillAdmitted(access) => self.still_admitted(access),
+            Op::StillStranger(principal) => self.still_stranger(principal),
             Op::OpenPairing(pairing) => self.open_pairing(pairing),
             Op::ClosePairing { code } => self.close_pairing(code),
             Op::Audit(row) => {
