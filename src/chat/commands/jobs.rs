@@ -75,6 +75,11 @@ impl Commands {
         which: Option<&Tag>,
         line: &Incoming,
     ) -> Result<Effect, Error> {
+        // The roots may have been narrowed since it was made, and this makes a new one.
+        let json = serde_json::to_value(&old.spec).unwrap_or_default();
+        if let Err(fault) = self.settings.defaults.check_place(&json) {
+            return Ok(Effect::private(replies::faults(Asked::Run, &fault.into())));
+        }
         let mut once = None;
         if let Some(tag) = which {
             let (name, uid) = (&old.metadata.name, &old.metadata.uid);
