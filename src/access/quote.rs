@@ -115,13 +115,18 @@ fn is_break(c: char) -> bool {
 }
 
 /// Whether a character shows: no control, nothing that turns the direction of text around or has
-/// no width, and none of the tags that no person sees and a model reads.
+/// no width, and nothing that no person sees and a model reads, such as tags and the selectors of
+/// variants, in which whole messages can be hidden. These are Unicode's default ignorable code
+/// points and format characters, save those that show as signs.
 #[must_use]
 pub fn is_seen(c: char) -> bool {
     let unseen = matches!(
         c,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        | '\u{e0000}'..='\u{e007f}'
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
     );
     !(c.is_control() || unseen)
 }
@@ -158,6 +163,16 @@ mod tests {
         insta::assert_snapshot!(told.join("=====\n"));
         assert_eq!(fenced(&[]), "");
         assert_eq!(fenced(&[quote("a", false, "\n")]), "");
+    }
+
+    #[test]
+    fn what_nobody_sees_is_left_out() {
+        let hidden = "\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200b}\u{2028}\u{2066}\u{3164}\u{fe00}\
+                      \u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{e0041}\u{e0100}\u{e01ef}\u{7f}";
+        assert!(hidden.chars().all(|c| !is_seen(c)));
+        assert!("aé \u{600}漢👩\u{301}~\\".chars().all(is_seen));
+        let text = format!("a{}b", hidden.replace('\u{2028}', ""));
+        assert!(fenced(&[quote("x", false, &text)]).contains("\n| ab\n"));
     }
 
     #[test]
