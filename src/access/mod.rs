@@ -152,11 +152,14 @@ impl Reach {
         let nowhere = Conversation { channel: String::new(), ..place.clone() };
         match decide(known, user, &nowhere, right) {
             Verdict::Allowed(_) => Self::Everywhere,
-            Verdict::Refused(_) | Verdict::Stranger => {
-                let (platform, channel) = (place.platform.clone(), place.channel.clone());
-                Self::Channel { platform, channel }
-            }
+            Verdict::Refused(_) | Verdict::Stranger => Self::channel(place),
         }
+    }
+
+    /// A conversation's channel, with its threads.
+    #[must_use]
+    pub fn channel(place: &Conversation) -> Self {
+        Self::Channel { platform: place.platform.clone(), channel: place.channel.clone() }
     }
 
     /// Whether something reaches into a conversation.

@@ -10,7 +10,6 @@ use crate::{
         changes::changes,
         grammar::{Assigned, Assignment, Stop, Target},
         replies::{self, Asked},
-        route::listens,
     },
     resource::{
         Agent, AnyObject, Defaults, Faults, admit, decode,
@@ -87,12 +86,15 @@ impl Commands {
         })
     }
 
-    /// Stops all agents that listen in a conversation's channel; or all that there are.
+    /// Stops all agents that listen in a conversation's channel or a thread of it; or all.
     async fn stop_all(
         &self,
         here: Option<&Incoming>,
         reach: &Reach,
     ) -> Result<Effect, Error> {
+        let is_here = here.is_some();
+        // With its threads, wherever in the channel it is said.
+        let here = here.map(|line| Reach::channel(&line.conversation));
         let all: Vec<Agent> = self
             .agents()
             .await?
@@ -101,14 +103,14 @@ impl Commands {
                 !agent.spec.suspend
                     && !agent.metadata.is_deleting()
                     && has_agent(reach, agent)
-                    && here.is_none_or(|line| listens(&agent.spec.channels, &line.conversation))
+                    && here.as_ref().is_none_or(|here| has_agent(here, agent))
             })
             .collect();
         let names: Vec<String> = all.iter().map(|agent| agent.metadata.name.clone()).collect();
         let ops = all.into_iter().map(suspend).collect();
-        let text = match here {
-            Some(_) => replies::stopped_all(&names),
-            None => replies::stopped_everywhere(&names),
+        let text = match is_here {
+            true => replies::stopped_all(&names),
+            false => replies::stopped_everywhere(&names),
         };
         Ok(Effect::told(ops, text))
     }
