@@ -23,6 +23,7 @@
 //! **What it may never do.** Take a display name for a person: names are what people call
 //! themselves, and only the platform's own ids are compared.
 
+pub mod names;
 pub mod noted;
 pub mod pairing;
 pub mod quote;

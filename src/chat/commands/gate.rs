@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-/// The longest name that is kept, in characters.
-const LONGEST_NAME: usize = 80;
 /// The longest target that is noted, in characters.
 const LONGEST_TARGET: usize = 80;
 
@@ -113,7 +111,7 @@ impl Commands {
         let pairing = Pairing {
             code,
             principal: who,
-            name: short_name(&line.author),
+            name: line.author.clone(),
             conversation: line.conversation.clone(),
             created: now,
             expires,
@@ -150,7 +148,7 @@ impl Commands {
             n: 0,
             at: self.ambient.clock.now(),
             who: Principal::user(&line.conversation.platform, &line.user).to_string(),
-            name: short_name(&line.author),
+            name: line.author.clone(),
             place: place_of(&line.conversation),
             what,
             outcome,
@@ -268,8 +266,4 @@ fn vouch(known: Known<'_>, line: &Incoming) -> Vec<Quoted> {
 fn place_of(place: &Conversation) -> String {
     let thread = place.thread.as_ref().map(|thread| format!("/{thread}")).unwrap_or_default();
     format!("{}/{}{thread}", place.platform, place.channel)
-}
-
-fn short_name(author: &str) -> String {
-    author.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
 }

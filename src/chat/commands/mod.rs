@@ -38,7 +38,7 @@ use super::{
     replies,
 };
 use crate::{
-    access::{Known, Quoted, Reach, Right, Standing},
+    access::{names::called, Known, Quoted, Reach, Right, Standing},
     ambient::Ambient,
     resource::Defaults,
     store::{
@@ -212,6 +212,8 @@ impl Commands {
     /// # Errors
     /// The store's, when nothing was done; the line may be sent again with the same key.
     pub async fn handle(&self, line: &Incoming) -> Result<Taken, Error> {
+        // What they call themselves stands in our lines from here on.
+        let line = &Incoming { author: name_of(line), ..line.clone() };
         if let Some(receipt) = self.store.receipt(&line.key).await? {
             return Ok(Taken { delivery: delivery_of(&receipt.effect), again: true });
         }
@@ -387,6 +389,12 @@ impl Commands {
             }
         }
     }
+}
+
+/// What whoever said a line is called; by their id where they have no name.
+fn name_of(line: &Incoming) -> String {
+    let name = called(&line.author);
+    if name.is_empty() { called(&line.user) } else { name }
 }
 
 fn delivery_of(effect: &str) -> String {

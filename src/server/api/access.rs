@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    audit::{API, Caller},
+    audit::Caller,
     params::Params,
 };
 use crate::{
@@ -236,8 +236,7 @@ async fn wish(state: &State, request: Request) -> Result<Wish, Problem> {
 }
 
 fn by(said: Option<String>) -> String {
-    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    if said.is_empty() { API.to_owned() } else { said.chars().take(80).collect() }
+    Caller::named(&said.unwrap_or_default()).name().to_owned()
 }
 
 fn invalid(error: impl std::error::Error) -> Problem {

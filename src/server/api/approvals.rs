@@ -17,7 +17,7 @@ use serde_json::json;
 use sprite_reporter::wire::ApprovalKind;
 
 use super::{
-    audit::{API, Caller, called},
+    audit::{Caller, called},
     params::kind,
     read,
 };
@@ -94,7 +94,8 @@ pub(super) async fn answer(
         return Err(answered(&found));
     }
     check(&answer, &found)?;
-    let by = answer.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
+    let caller = Caller::named(&answer.by.unwrap_or_default());
+    let by = caller.name().to_owned();
     let now = shared.ambient.clock.now();
     let mut transaction = Transaction::at(now).with(Op::ResolveApproval {
         sprite_uid: found.sprite_uid.clone(),
@@ -113,7 +114,7 @@ pub(super) async fn answer(
     }
     let said = noted::answer(&transaction.ops).unwrap_or_default();
     let what = format!("approve {} {said}", called(kind, &name));
-    transaction.ops.push(Caller::named(&by).did(&state, what));
+    transaction.ops.push(caller.did(&state, what));
     let apply = shared.store.apply(transaction);
     match shared.ambient.step("api.answer", apply).await {
         Ok(_) => Ok(Json(find(&state, kind, &name, &request).await?).into_response()),
