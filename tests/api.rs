@@ -550,6 +550,8 @@ async fn what_an_agent_asks_for_is_listed_and_answered_once() {
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: house.now(),
     };
     house.apply(vec![Op::AddApproval(asked)]).await;

@@ -199,3 +199,41 @@ async fn an_approval_never_takes_a_higher_role() {
     approve(&house, CODE, None).await;
     assert_eq!(role(&house, "slack:U1").await, Some(Role::Admin));
 }
+
+#[tokio::test]
+async fn a_role_that_is_taken_while_a_code_is_approved_does_not_come_back() {
+    use open_dispatch::{ambient::Steps, store::Access};
+    /// Takes the role just before the first commit.
+    struct Thief(Arc<MemoryStore>, std::sync::atomic::AtomicBool);
+    #[async_trait::async_trait]
+    impl Steps for Thief {
+        async fn before(&self, step: &'static str) -> Result<(), open_dispatch::ambient::Fault> {
+            let first = !self.1.swap(true, std::sync::atomic::Ordering::SeqCst);
+            if step == "api.approve-pairing" && first {
+                let op = Op::Expel(Principal::user("slack", "U1"));
+                self.0.apply(Transaction::at(Timestamp::UNIX_EPOCH).with(op)).await.unwrap();
+            }
+            Ok(())
+        }
+        async fn after(&self, _: &'static str) -> Result<(), open_dispatch::ambient::Fault> {
+            Ok(())
+        }
+    }
+    let store = MemoryStore::new();
+    let steps = Arc::new(Thief(Arc::clone(&store), false.into()));
+    let house = House::with(Arc::clone(&store) as _, Arc::clone(&steps) as _, Extras::default());
+    wait(&house).await;
+    let admin = Access {
+        principal: Principal::user("slack", "U1"),
+        role: Role::Admin,
+        name: String::new(),
+        by: "ada".into(),
+        pairing: None,
+        created: Timestamp::UNIX_EPOCH,
+    };
+    let now = house.clock.now();
+    house.store.apply(Transaction::at(now).with(Op::Admit(admin))).await.unwrap();
+    let answer = approve(&house, CODE, None).await;
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.text());
+    assert_eq!(role(&house, "slack:U1").await, Some(Role::User), "what was given, and no more");
+}

@@ -277,6 +277,8 @@ fn approval(request: &str, rule: Option<&str>, questions: &[&str]) -> Approval {
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: "2026-01-01T00:00:00Z".parse().unwrap(),
     }
 }

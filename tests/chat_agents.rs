@@ -303,6 +303,8 @@ async fn what_is_allowed_for_good_can_be_taken_back() {
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: Timestamp::UNIX_EPOCH,
     };
     world.apply(vec![Op::AddApproval(asked("ls", Some("Bash(ls:*)")))]).await;
@@ -325,6 +327,24 @@ async fn what_is_allowed_for_good_can_be_taken_back() {
     );
     let row = world.store.approvals(&sprite).await.unwrap().remove(1);
     assert_eq!((row.state, row.message.as_str()), (ApprovalState::Denied, "not that"));
+    // Whoever is called `ada` is not for that the one who was.
+    let ada = Some(Principal::user("console", "ada"));
+    assert_eq!((&grants[0].user, &rows[0].user, &row.user), (&ada, &ada, &ada));
+    let audit = world.store.audit(Some(0), 99).await.unwrap();
+    let said: Vec<&str> = audit.iter().map(|row| row.what.as_str()).collect();
+    let id = &grants[0].id;
+    assert_eq!(
+        said,
+        [
+            "start bot (agent/bot)",
+            &format!("approve bot always ls as {id}: Bash(ls:*)"),
+            "approve bot list",
+            "approve bot",
+            &format!("approve bot revoke {id}"),
+            "approve bot",
+            "approve bot no rm",
+        ]
+    );
 }
 
 /// Lines of every kind, so that each has something to do.

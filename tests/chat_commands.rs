@@ -330,6 +330,8 @@ impl Chat {
             by: String::new(),
             message: String::new(),
             resolved: None,
+            user: None,
+            grant: None,
             created,
         }))
         .await;

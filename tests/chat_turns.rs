@@ -82,6 +82,8 @@ async fn ask(world: &World, sprite: &str, body: EventBody) {
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: Timestamp::UNIX_EPOCH,
     };
     world.apply(vec![Op::AddApproval(row)]).await;
@@ -94,6 +96,8 @@ async fn resolve(world: &World, sprite: &str, request: &str, state: ApprovalStat
         request: request.into(),
         state,
         by: by.into(),
+        user: None,
+        grant: None,
         message: String::new(),
         answers: Default::default(),
     };

@@ -105,6 +105,8 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             request: (how / 32).to_string(),
             state: ApprovalState::Allowed,
             by: "somebody".to_owned(),
+            user: None,
+            grant: None,
             message: String::new(),
             answers: std::iter::once((how.to_string(), "yes".to_owned())).collect(),
         },
@@ -129,6 +131,7 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             tool: "Bash".to_owned(),
             rule: how.to_string(),
             by: "somebody".to_owned(),
+            user: None,
             created: at(u64::from(how)),
         }),
         19 => Op::RevokeGrant { agent_uid: uid, id: (how / 64).to_string() },
@@ -143,7 +146,8 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
             };
             match how / 64 {
                 0 => Op::Expel(access.principal),
-                1 => Op::StillAdmitted(access),
+                1 if how & 8 == 0 => Op::StillAdmitted(access),
+                1 => Op::StillStranger(access.principal),
                 _ => Op::Admit(access),
             }
         }

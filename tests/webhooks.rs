@@ -223,6 +223,8 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: house.now(),
     };
     let answered = Op::ResolveApproval {
@@ -231,6 +233,8 @@ async fn an_approval_that_was_answered_meanwhile_does_not_hold_the_end_up() {
         request: "r".to_owned(),
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
+        user: None,
+        grant: None,
         message: String::new(),
         answers: std::collections::BTreeMap::new(),
     };
@@ -254,6 +258,8 @@ async fn an_approval_that_is_asked_again_after_its_answer_does_not_hold_the_end_
         request: "r".to_owned(),
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
+        user: None,
+        grant: None,
         message: String::new(),
         answers: std::collections::BTreeMap::new(),
     };

@@ -11,8 +11,10 @@
 //! | operator | that, and command: start, run, stop, cancel, retry, set, delete; answer what agents ask |
 //! | admin | all: also `--all everywhere` |
 //!
-//! A role is given to a person, or to a channel with everybody in it; the higher one counts. The
-//! configuration names the first admins. At the console everybody is an admin: whoever gets there
+//! A role is given to a person, or to a channel with everybody in it; the higher one counts. What
+//! somebody may by the channel's role alone reaches no further than that channel ([`Reach`]): to
+//! the agents that listen there or in a thread of it, and to the jobs that report there. Of all
+//! others they are told nothing, not even that they are there. The configuration names the first admins. At the console everybody is an admin: whoever gets there
 //! holds the server's token.
 //!
 //! **What it may know.** The store's rows. No clock, no I/O: [`pairing`] makes codes of what it is
@@ -21,6 +23,8 @@
 //! **What it may never do.** Take a display name for a person: names are what people call
 //! themselves, and only the platform's own ids are compared.
 
+pub mod names;
+pub mod noted;
 pub mod pairing;
 pub mod quote;
 
@@ -126,6 +130,51 @@ pub fn standing(known: Known<'_>, user: &str, place: &Conversation) -> Option<St
     Some(Standing { role: best.role, source: Source::Row(best.clone()) })
 }
 
+/// How far somebody reaches who may do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// By a role of their own: all that there is.
+    Everywhere,
+    /// By the channel's role alone: what belongs to that channel, which is on this platform and
+    /// has this id.
+    Channel {
+        /// The platform, as it stands in conversations.
+        platform: String,
+        /// The platform's id of the channel.
+        channel: String,
+    },
+}
+
+impl Reach {
+    /// How far somebody reaches with a right in a place, once it was decided that they may.
+    #[must_use]
+    pub fn of(known: Known<'_>, user: &str, place: &Conversation, right: Right) -> Self {
+        // A channel without a name has no row.
+        let nowhere = Conversation { channel: String::new(), ..place.clone() };
+        match decide(known, user, &nowhere, right) {
+            Verdict::Allowed(_) => Self::Everywhere,
+            Verdict::Refused(_) | Verdict::Stranger => Self::channel(place),
+        }
+    }
+
+    /// A conversation's channel, with its threads.
+    #[must_use]
+    pub fn channel(place: &Conversation) -> Self {
+        Self::Channel { platform: place.platform.clone(), channel: place.channel.clone() }
+    }
+
+    /// Whether something reaches into a conversation.
+    #[must_use]
+    pub fn holds(&self, place: &Conversation) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Channel { platform, channel } => {
+                place.platform == *platform && place.channel == *channel
+            }
+        }
+    }
+}
+
 /// Decides whether a person may do something in a place.
 #[must_use]
 pub fn decide(known: Known<'_>, user: &str, place: &Conversation, right: Right) -> Verdict {
@@ -192,6 +241,25 @@ mod tests {
         assert_eq!(role(&rows, "U2", &here), Some(Role::Operator));
         assert_eq!(role(&rows, "U2", &there), None);
         assert_eq!(role(&rows, "U1", &place("discord", "C1")), None, "ids are the platform's");
+    }
+
+    #[test]
+    fn a_channels_role_reaches_no_further_than_the_channel() {
+        let rows = [row("slack:U1", Role::User), row("slack:channel:C1", Role::Operator)];
+        let known = Known { rows: &rows, admins: &["slack:UADMIN".parse().unwrap()] };
+        let here = place("slack", "C1");
+        let thread = Conversation { thread: Some("1".into()), ..here.clone() };
+        let reach = |user: &str, right| Reach::of(known, user, &thread, right);
+        assert_eq!(reach("U1", Right::Talk), Reach::Everywhere, "by a role of their own");
+        assert_eq!(reach("UADMIN", Right::Admin), Reach::Everywhere);
+        for user in ["U1", "U2", ""] {
+            let reach = reach(user, Right::Command);
+            assert!(reach.holds(&here) && reach.holds(&thread), "{user}");
+            assert!(!reach.holds(&place("slack", "C2")), "{user}");
+            assert!(!reach.holds(&place("discord", "C1")), "{user}");
+        }
+        let console = Reach::of(known, "ada", &place("console", "main"), Right::Admin);
+        assert_eq!(console, Reach::Everywhere);
     }
 
     #[test]

@@ -347,6 +347,8 @@ mod tests {
             by: String::new(),
             message: String::new(),
             resolved: None,
+            user: None,
+            grant: None,
             created: Timestamp::UNIX_EPOCH,
         }
     }

@@ -22,8 +22,10 @@ pub struct Waiting {
     pub tag: Tag,
     /// What kind of answer it waits for.
     pub kind: ApprovalKind,
-    /// Whether there is a rule by which all like it could be allowed.
+    /// Whether there is a rule by which all like it could be allowed, and its message says which.
     pub has_rule: bool,
+    /// Whether its message shows all that would be allowed: no button allows what nobody sees.
+    pub is_whole: bool,
     /// What is asked.
     pub questions: Vec<Question>,
     /// What it is about, in a few words.
@@ -86,7 +88,9 @@ pub fn of_waiting(about: About<'_>, waiting: &[Waiting]) -> Vec<Action> {
     };
     let yes = |word: &str| answer(&label(word), &format!("yes {tag}"), Tone::Good);
     let no = || answer(&label("No"), &format!("no {tag}"), Tone::Bad);
+    let show = || answer(&label("Show all"), &format!("show {tag}"), Tone::Neutral);
     let actions = match first.kind {
+        ApprovalKind::Tool | ApprovalKind::Plan if !first.is_whole => vec![show(), no()],
         ApprovalKind::Tool => {
             let always = (first.has_rule && about.kind == Kind::Agent).then(|| {
                 let word = label(&format!("Always for {}", about.name));
@@ -152,6 +156,7 @@ mod tests {
             tag: Tag::of_request("s", 1, "r"),
             kind,
             has_rule: true,
+            is_whole: true,
             questions: vec![question],
             wish: "Bash: cargo test".into(),
         }
@@ -187,6 +192,19 @@ mod tests {
         }
         let lines = told.iter().map(|action| format!("[{}] {}", action.label, action.line));
         insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn no_button_allows_what_its_message_does_not_show() {
+        for kind in [ApprovalKind::Tool, ApprovalKind::Plan] {
+            let hidden = Waiting { is_whole: false, ..waiting(kind, &[]) };
+            let about = About { kind: Kind::Agent, name: "bot" };
+            let found = of_waiting(about, &[hidden]);
+            let lines: Vec<&str> = found.iter().map(|action| action.line.as_str()).collect();
+            let tag = Tag::of_request("s", 1, "r");
+            let show = format!("/od-approve agent/bot show {tag}");
+            assert_eq!(lines, [show, format!("/od-approve agent/bot no {tag}")]);
+        }
     }
 
     proptest! {

@@ -125,7 +125,8 @@ fn details(verb: Verb) -> String {
             .to_owned(),
         Verb::Approve => "An agent waits here before it uses a tool. The answer is yes where none \
              is given, and goes to the oldest request that waits where none is named; words behind \
-             no are told to the agent. always allows an agent all that is like it, from now on: \
+             no are told to the agent. What is too long for a message is shown in full by \
+             /od-approve NAME show. always allows an agent all that is like it, from now on: \
              /od-approve NAME list shows that, /od-approve NAME revoke ID takes it back. A question \
              is answered with the number of an option, or any words; several with 1: … 2: … The \
              first answer counts; after an hour without one it is no."

@@ -60,7 +60,8 @@ pub struct ApprovePairingArgs {
 /// `access grant`.
 #[derive(Debug, Clone, Args)]
 pub struct GrantRoleArgs {
-    /// Who: PLATFORM:USER or PLATFORM:channel:CHANNEL, with the platform's own id
+    /// Who: PLATFORM:USER or PLATFORM:channel:CHANNEL, with the platform's own id; a channel's role
+    /// reaches the agents that listen in that channel and the jobs that report there, and no others
     #[arg(value_name = "PRINCIPAL")]
     pub principal: String,
     /// The role: viewer, user, operator or admin

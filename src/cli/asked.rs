@@ -93,7 +93,7 @@ fn outcome(row: &Value) -> Option<String> {
     let because = if message.is_empty() { String::new() } else { format!(": {message}") };
     Some(match row["state"].as_str()? {
         "Pending" => return None,
-        "Allowed" if by.starts_with("always") => format!("allowed by the rule {rule}, {by}"),
+        "Allowed" if row["grant"].is_string() => format!("allowed by the rule {rule}, {by}"),
         "Allowed" if row["kind"] == "question" => format!("answered by {by}"),
         "Allowed" => format!("allowed by {by}"),
         "Denied" => format!("denied by {by}{because}"),
@@ -125,7 +125,10 @@ mod tests {
     fn what_became_of_a_request_is_told_with_who_answered() {
         let became = |state: &str, by: &str, message: &str| {
             let rule = "Bash(touch:*)";
-            outcome(&json!({"state": state, "by": by, "message": message, "rule": rule}))
+            let grant = by.starts_with("always").then_some("an id");
+            let row = json!({"state": state, "by": by, "message": message, "rule": rule,
+                "grant": grant});
+            outcome(&row)
         };
         assert_eq!(became("Pending", "", ""), None);
         let lines = [

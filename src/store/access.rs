@@ -63,6 +63,13 @@ impl Principal {
     pub fn channel(platform: impl Into<String>, id: impl Into<String>) -> Self {
         Self { platform: platform.into(), is_channel: true, id: id.into() }
     }
+
+    /// Whether it can be read back as it is written. What cannot names nobody, and must stand in
+    /// no row: nobody could read that row again.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.to_string().parse().as_ref() == Ok(self)
+    }
 }
 
 impl fmt::Display for Principal {

@@ -118,6 +118,9 @@ pub struct Turn {
     /// name that stands here stays.
     #[serde(default)]
     pub cancelled_by: Option<String>,
+    /// The same, as their platform identifies them; none for the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by_user: Option<Principal>,
     /// One line on a failure, for people.
     pub message: String,
     /// What it used.
@@ -156,6 +159,7 @@ impl Turn {
             run: 0,
             began: None,
             cancelled_by: None,
+            cancelled_by_user: None,
             message: String::new(),
             usage: Usage::default(),
             created: now,
@@ -224,8 +228,14 @@ pub struct Approval {
     pub answers: BTreeMap<String, String>,
     /// Where it stands.
     pub state: ApprovalState,
-    /// Who resolved it.
+    /// Who resolved it, as people call them: a name that anybody may give themselves.
     pub by: String,
+    /// Who resolved it, as their platform identifies them; none for the API and for us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Principal>,
+    /// The id of the grant that allowed it, where nobody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// What the one who resolved it tells the agent.
     #[serde(default)]
     pub message: String,
@@ -264,8 +274,11 @@ pub struct Grant {
     pub tool: String,
     /// Requests with this rule are allowed; see [`Approval::rule`].
     pub rule: String,
-    /// Who said so.
+    /// Who said so, as people call them.
     pub by: String,
+    /// Who said so, as their platform identifies them; none for the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Principal>,
     /// When.
     pub created: Timestamp,
 }
@@ -288,6 +301,8 @@ impl Grant {
             request: asked.request.clone(),
             state: ApprovalState::Allowed,
             by: format!("always ({})", self.by),
+            user: self.user.clone(),
+            grant: Some(self.id.clone()),
             message: String::new(),
             answers: BTreeMap::new(),
         }

@@ -154,8 +154,12 @@ pub enum Op {
         request: String,
         /// The new state.
         state: ApprovalState,
-        /// Who resolved it.
+        /// Who resolved it, as people call them.
         by: String,
+        /// Who resolved it, as their platform identifies them.
+        user: Option<Principal>,
+        /// The id of the grant that did.
+        grant: Option<String>,
         /// What to tell the agent.
         message: String,
         /// For a question: the answers by the questions' texts.
@@ -177,6 +181,9 @@ pub enum Op {
     /// Lets the transaction pass only while this row stands as it was read, else
     /// [`super::Error::Stale`]: so that nothing is done by a role that was taken meanwhile.
     StillAdmitted(Access),
+    /// Lets the transaction pass only while nobody has given them a role, else
+    /// [`super::Error::Stale`].
+    StillStranger(Principal),
     /// Adds a stranger to those who wait; [`super::Error::Stale`] where they wait already, or the
     /// code is taken, or too many wait. Those whose time is over make room.
     OpenPairing(Pairing),

@@ -286,6 +286,8 @@ impl Stage {
                     request: row.request.clone(),
                     state: ApprovalState::Allowed,
                     by: "ada".to_owned(),
+                    user: None,
+                    grant: None,
                     message: String::new(),
                     answers: BTreeMap::new(),
                 });
@@ -337,6 +339,7 @@ impl Stage {
                     tool: "Bash".to_owned(),
                     rule: "Bash(ls:*)".to_owned(),
                     by: "ada".to_owned(),
+                    user: None,
                     created: self.clock.now(),
                 });
                 yes.into_iter().chain([grant]).collect()

@@ -161,6 +161,8 @@ pub fn approval(sprite_uid: &str, request: &str) -> Approval {
         by: String::new(),
         message: String::new(),
         resolved: None,
+        user: None,
+        grant: None,
         created: at(0),
     }
 }

@@ -771,6 +771,7 @@ pub async fn the_ledgers_of_what_is_gone_follow_after_an_hour(store: Subject) {
                 tool: "Bash".into(),
                 rule: "Bash(ls:*)".into(),
                 by: "ann".into(),
+                user: None,
                 created: at(0),
             }),
         ]
@@ -1208,6 +1209,8 @@ pub async fn of_a_long_life_the_newest_approvals_and_orders_stay(store: Subject)
             request,
             state: ApprovalState::Allowed,
             by: "ada".to_owned(),
+            user: None,
+            grant: None,
             message: String::new(),
             answers: BTreeMap::new(),
         };
@@ -1253,6 +1256,7 @@ pub async fn a_grant_stands_until_it_is_revoked(store: Subject) {
         tool: "Bash".to_owned(),
         rule: format!("Bash({id}:*)"),
         by: "ann".to_owned(),
+        user: None,
         created: at(seconds),
     };
     let (older, newer) = (grant("z", 1), grant("a", 2));
@@ -1420,6 +1424,8 @@ pub async fn the_answers_to_a_question_stand_with_it(store: Subject) {
         request: "q".to_owned(),
         state: ApprovalState::Allowed,
         by: "ann".to_owned(),
+        user: None,
+        grant: None,
         message: "as you like".to_owned(),
         answers: answers.clone(),
     };
@@ -1446,6 +1452,8 @@ pub async fn an_approval_is_resolved_once(store: Subject) {
         request: request.to_owned(),
         state,
         by: by.to_owned(),
+        user: None,
+        grant: None,
         message: String::new(),
         answers: BTreeMap::new(),
     };
@@ -1483,6 +1491,8 @@ pub async fn an_approval_keeps_how_much_was_held_when_it_was_resolved(store: Sub
         request: "q".to_owned(),
         state: ApprovalState::Expired,
         by: String::new(),
+        user: None,
+        grant: None,
         message: String::new(),
         answers: BTreeMap::new(),
     };

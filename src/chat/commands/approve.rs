@@ -4,10 +4,12 @@ use sprite_reporter::wire::ApprovalKind;
 
 use super::{Commands, Effect, Incoming, approvals_of, find::Found};
 use crate::{
+    access::Reach,
     chat::{
         answer::{Meant, meant},
         grammar::Target,
         replies,
+        tag::Tag,
     },
     store::{Approval, ApprovalState, Error, Grant, Op},
 };
@@ -19,8 +21,9 @@ impl Commands {
         target: &Target,
         words: &str,
         line: &Incoming,
+        reach: &Reach,
     ) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };
@@ -42,6 +45,9 @@ impl Commands {
                 _ => {}
             }
         }
+        if let Some(approval) = shown(words, &approvals) {
+            return Ok(Effect::private(replies::request(name, approval)));
+        }
         Ok(match meant(name, words, &approvals) {
             Err(no_answer) => Effect::private(no_answer.to_string()),
             Ok(Meant::Answered(approval)) => Effect::private(replies::answered(name, approval)),
@@ -57,6 +63,8 @@ impl Commands {
                     request: approval.request.clone(),
                     state: if allow { ApprovalState::Allowed } else { ApprovalState::Denied },
                     by: line.author.clone(),
+                    user: Some(line.principal()),
+                    grant: None,
                     message,
                     answers,
                 }];
@@ -67,6 +75,7 @@ impl Commands {
                         tool: approval.tool.clone(),
                         rule,
                         by: line.author.clone(),
+                        user: Some(line.principal()),
                         created: self.ambient.clock.now(),
                     }));
                 }
@@ -88,6 +97,24 @@ impl Commands {
         };
         let op = Op::RevokeGrant { agent_uid: agent_uid.to_owned(), id: grant.id.clone() };
         Ok(Effect::told(vec![op], replies::revoked(name, grant)))
+    }
+}
+
+/// The request that `show` is about: the one with this tag, or the oldest that waits.
+fn shown<'a>(words: &str, approvals: &'a [Approval]) -> Option<&'a Approval> {
+    let mut said = words.split_whitespace();
+    if !said.next()?.eq_ignore_ascii_case("show") {
+        return None;
+    }
+    match (said.next(), said.next()) {
+        (Some(word), None) => {
+            let tag = Tag::read(word)?;
+            approvals.iter().rfind(|approval| tag.names_request(approval))
+        }
+        (None, _) if !a_question_waits(approvals) => {
+            approvals.iter().find(|approval| approval.state == ApprovalState::Pending)
+        }
+        _ => None,
     }
 }
 

@@ -1,12 +1,15 @@
 //! `/od-set`, `/od-stop` and `/od-delete`: changes of specs, through the API's own gate.
 
-use super::{Commands, Effect, Incoming, find::Found};
+use super::{
+    Commands, Effect, Incoming,
+    find::{Found, has_agent},
+};
 use crate::{
+    access::Reach,
     chat::{
         changes::changes,
         grammar::{Assigned, Assignment, Stop, Target},
         replies::{self, Asked},
-        route::listens,
     },
     resource::{
         Agent, AnyObject, Defaults, Faults, admit, decode,
@@ -25,8 +28,9 @@ impl Commands {
         &self,
         target: &Target,
         assignments: &[Assignment],
+        reach: &Reach,
     ) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };
@@ -52,14 +56,22 @@ impl Commands {
         Ok(Effect::told(vec![op], text))
     }
 
-    pub(super) async fn stop(&self, stop: &Stop, line: &Incoming) -> Result<Effect, Error> {
+    pub(super) async fn stop(
+        &self,
+        stop: &Stop,
+        line: &Incoming,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let target = match stop {
             Stop::One(target) => target,
-            Stop::Here => return self.stop_all(Some(line)).await,
-            Stop::Everywhere => return self.stop_all(None).await,
+            Stop::Here => return self.stop_all(Some(line), reach).await,
+            Stop::Everywhere if *reach != Reach::Everywhere => {
+                return Ok(Effect::private(replies::reaches_no_further()));
+            }
+            Stop::Everywhere => return self.stop_all(None, reach).await,
         };
         let mend = |name: &str| format!("/od-cancel job/{name} ends it");
-        Ok(match self.find_agent(target, mend).await? {
+        Ok(match self.find_agent(target, reach, mend).await? {
             Ok(agent) if agent.metadata.is_deleting() => {
                 Effect::private(replies::going(&agent.metadata.name))
             }
@@ -74,8 +86,15 @@ impl Commands {
         })
     }
 
-    /// Stops all agents that listen in a conversation's channel; or all that there are.
-    async fn stop_all(&self, here: Option<&Incoming>) -> Result<Effect, Error> {
+    /// Stops all agents that listen in a conversation's channel or a thread of it; or all.
+    async fn stop_all(
+        &self,
+        here: Option<&Incoming>,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
+        let is_here = here.is_some();
+        // With its threads, wherever in the channel it is said.
+        let here = here.map(|line| Reach::channel(&line.conversation));
         let all: Vec<Agent> = self
             .agents()
             .await?
@@ -83,20 +102,25 @@ impl Commands {
             .filter(|agent| {
                 !agent.spec.suspend
                     && !agent.metadata.is_deleting()
-                    && here.is_none_or(|line| listens(&agent.spec.channels, &line.conversation))
+                    && has_agent(reach, agent)
+                    && here.as_ref().is_none_or(|here| has_agent(here, agent))
             })
             .collect();
         let names: Vec<String> = all.iter().map(|agent| agent.metadata.name.clone()).collect();
         let ops = all.into_iter().map(suspend).collect();
-        let text = match here {
-            Some(_) => replies::stopped_all(&names),
-            None => replies::stopped_everywhere(&names),
+        let text = match is_here {
+            true => replies::stopped_all(&names),
+            false => replies::stopped_everywhere(&names),
         };
         Ok(Effect::told(ops, text))
     }
 
-    pub(super) async fn delete(&self, target: &Target) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+    pub(super) async fn delete(
+        &self,
+        target: &Target,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use super::{Commands, Effect};
 use crate::{
+    access::Reach,
     chat::{
         grammar::{Target, nearest},
+        outbox::conversation_of,
         replies,
     },
     resource::{Agent, AnyObject, Job, Kind, Sprite, table},
@@ -43,29 +45,36 @@ impl Found {
 }
 
 impl Commands {
-    /// An agent or a job by name, an agent first; or the answer that there is none.
-    pub(super) async fn find(&self, target: &Target) -> Result<Result<Found, Effect>, Error> {
+    /// An agent or a job by name, an agent first; or the answer that there is none within reach.
+    pub(super) async fn find(
+        &self,
+        target: &Target,
+        reach: &Reach,
+    ) -> Result<Result<Found, Effect>, Error> {
         if target.kind != Some(Kind::Job)
             && let Some(agent) = self.get_agent(&target.name).await?
+            && has_agent(reach, &agent)
         {
             return Ok(Ok(Found::Agent(agent)));
         }
         if target.kind != Some(Kind::Agent) {
             let job = self.store.get(Kind::Job, &target.name).await?;
-            if let Some(job) = job.and_then(AnyObject::into_job) {
+            let job = job.and_then(AnyObject::into_job);
+            if let Some(job) = job.filter(|job| has_job(reach, job)) {
                 return Ok(Ok(Found::Job(job)));
             }
         }
-        Ok(Err(self.nobody(target.kind, &target.name).await?))
+        Ok(Err(self.nobody(target.kind, &target.name, reach).await?))
     }
 
     /// An agent by name, or the answer that there is none; `mend` says what to do with a job.
     pub(super) async fn find_agent(
         &self,
         target: &Target,
+        reach: &Reach,
         mend: impl Fn(&str) -> String,
     ) -> Result<Result<Agent, Effect>, Error> {
-        Ok(match self.find(target).await? {
+        Ok(match self.find(target, reach).await? {
             Ok(Found::Agent(agent)) => Ok(agent),
             Ok(Found::Job(job)) => {
                 let name = &job.metadata.name;
@@ -73,7 +82,7 @@ impl Commands {
             }
             Err(answer) if target.kind == Some(Kind::Job) => Err(answer),
             // Whoever is wanted is an agent.
-            Err(_) => Err(self.nobody(Some(Kind::Agent), &target.name).await?),
+            Err(_) => Err(self.nobody(Some(Kind::Agent), &target.name, reach).await?),
         })
     }
 
@@ -101,17 +110,27 @@ impl Commands {
         Ok(self.store.get(Kind::Agent, name).await?.and_then(AnyObject::into_agent))
     }
 
-    /// The answer that nobody has this name.
-    async fn nobody(&self, kind: Option<Kind>, name: &str) -> Result<Effect, Error> {
+    /// The answer that nobody within reach has this name.
+    async fn nobody(
+        &self,
+        kind: Option<Kind>,
+        name: &str,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let mut names: Vec<String> = Vec::new();
         for looked_for in [Kind::Agent, Kind::Job] {
             if kind.is_none_or(|kind| kind == looked_for) {
                 let all = self.all(looked_for).await?;
-                names.extend(all.iter().map(|object| object.metadata().name.clone()));
+                let near = all.iter().filter(|object| has(reach, object));
+                names.extend(near.map(|object| object.metadata().name.clone()));
             }
         }
         let nearest = nearest(name, names.iter().map(String::as_str));
-        Ok(Effect::private(replies::nobody_named(kind, name, nearest)))
+        let text = replies::nobody_named(kind, name, nearest);
+        Ok(Effect::private(match reach {
+            Reach::Everywhere => text,
+            Reach::Channel { .. } => format!("{text}. {}", replies::reaches_no_further()),
+        }))
     }
 
     pub(super) async fn agents(&self) -> Result<Vec<Agent>, Error> {
@@ -134,6 +153,26 @@ impl Commands {
     pub(super) async fn waiting(&self) -> Result<WaitingLine, Error> {
         let sprites = self.all(Kind::Sprite).await?;
         Ok(WaitingLine::of(sprites.into_iter().filter_map(AnyObject::into_sprite)))
+    }
+}
+
+/// Whether somebody reaches an agent: one that listens in their channel, or in a thread of it.
+pub(super) fn has_agent(reach: &Reach, agent: &Agent) -> bool {
+    let mut places = agent.spec.channels.iter().map(conversation_of);
+    *reach == Reach::Everywhere || places.any(|place| reach.holds(&place))
+}
+
+/// Whether somebody reaches a job: one that reports to their channel, or to a thread of it.
+pub(super) fn has_job(reach: &Reach, job: &Job) -> bool {
+    let mut places = job.spec.report.iter().flat_map(|report| &report.to).map(conversation_of);
+    *reach == Reach::Everywhere || places.any(|place| reach.holds(&place))
+}
+
+fn has(reach: &Reach, object: &AnyObject) -> bool {
+    match object {
+        AnyObject::Agent(agent) => has_agent(reach, agent),
+        AnyObject::Job(job) => has_job(reach, job),
+        AnyObject::Sprite(_) => *reach == Reach::Everywhere,
     }
 }
 

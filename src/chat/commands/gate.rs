@@ -4,12 +4,15 @@
 //! allowed by a row commits only while that row still stands; so a role that was taken at the same
 //! instant does nothing more. The note for the audit commits with the effect.
 //!
-//! A stranger who speaks to us gets a pairing code, once as long as it is open; all else that
+//! Whoever's id names nobody may nothing, not even where the channel has a role: it would stand in
+//! rows that nobody can read back. A stranger who speaks to us gets a pairing code, once as long as it is open; all else that
 //! strangers say leaves no trace, so that they cannot fill the store.
 
 use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
-    access::{Known, Quoted, Right, Source, Standing, Verdict, decide, pairing, standing},
+    access::{
+        Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing,
+    },
     chat::{
         grammar::{Command, Line, Refusal, Stop, Target},
         replies,
@@ -21,8 +24,6 @@ use crate::{
     },
 };
 
-/// The longest name that is kept, in characters.
-const LONGEST_NAME: usize = 80;
 /// The longest target that is noted, in characters.
 const LONGEST_TARGET: usize = 80;
 
@@ -34,6 +35,11 @@ impl Commands {
         line: &Incoming,
         round: u32,
     ) -> Result<Effect, Error> {
+        let who = line.principal();
+        if !who.is_readable() {
+            tracing::warn!(?who, "somebody spoke whose id names nobody; nothing was done with it");
+            return Ok(Effect::nothing());
+        }
         let rows = self.store.access().await?;
         let known = Known { rows: &rows, admins: &self.settings.admins };
         let right = parsed.as_ref().map_or(Right::Read, right_of);
@@ -68,22 +74,25 @@ impl Commands {
             Answer::Refused(_) => Outcome::Refused,
             _ => Outcome::Allowed,
         };
-        let what = match made(&effect.ops) {
-            Some(made) => format!("{} ({made})", what_of(parsed)),
-            None => what_of(parsed),
+        let what = what_of(parsed);
+        let what = match (noted::answer(&effect.ops).or_else(|| looked(parsed)), made(&effect.ops))
+        {
+            (Some(answer), _) => format!("{what} {answer}"),
+            (None, Some(made)) => format!("{what} ({made})"),
+            (None, None) => what,
         };
         effect.ops.push(self.noted(what, line, outcome));
-        if let Source::Row(row) = standing.source {
-            effect.ops.push(Op::StillAdmitted(row));
-        }
+        // Whatever was relied on: the person's row, or the channel's.
+        let theirs = [line.principal(), line.channel()];
+        let relied = rows.iter().filter(|row| theirs.contains(&row.principal));
+        effect.ops.extend(relied.cloned().map(Op::StillAdmitted));
         Ok(effect)
     }
 
     /// Somebody whom nobody knows.
     async fn stranger(&self, line: &Incoming) -> Result<Effect, Error> {
         let who = Principal::user(&line.conversation.platform, &line.user);
-        // What cannot be read back names nobody who could be let in.
-        if line.via == Via::Overheard || who.to_string().parse().as_ref() != Ok(&who) {
+        if line.via == Via::Overheard {
             return Ok(Effect::nothing());
         }
         let now = self.ambient.clock.now();
@@ -102,7 +111,7 @@ impl Commands {
         let pairing = Pairing {
             code,
             principal: who,
-            name: short_name(&line.author),
+            name: line.author.clone(),
             conversation: line.conversation.clone(),
             created: now,
             expires,
@@ -139,7 +148,7 @@ impl Commands {
             n: 0,
             at: self.ambient.clock.now(),
             who: Principal::user(&line.conversation.platform, &line.user).to_string(),
-            name: short_name(&line.author),
+            name: line.author.clone(),
             place: place_of(&line.conversation),
             what,
             outcome,
@@ -163,7 +172,7 @@ pub(super) fn right_of(line: &Line) -> Right {
 
 /// What a command needs. Whoever may only cancel what they said themselves is told apart where
 /// the turn is looked up.
-fn right(command: &Command) -> Right {
+pub(super) fn right(command: &Command) -> Right {
     match command {
         Command::List
         | Command::Jobs
@@ -217,6 +226,13 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
     format!("{verb} {about}").trim_end().to_owned()
 }
 
+/// What somebody looked at who answered nothing.
+fn looked(parsed: &Result<Line, Refusal>) -> Option<String> {
+    let Ok(Line::Command(Command::Approve { words, .. })) = parsed else { return None };
+    let word = words.split_whitespace().next()?.to_lowercase();
+    matches!(word.as_str(), "list" | "show").then_some(word)
+}
+
 fn named(target: &Target) -> String {
     match target.kind {
         Some(kind) => format!("{}/{}", kind.name().to_lowercase(), target.name),
@@ -240,19 +256,14 @@ fn made(ops: &[Op]) -> Option<String> {
 
 /// Who of those that are quoted may talk here.
 fn vouch(known: Known<'_>, line: &Incoming) -> Vec<Quoted> {
-    let vouch = |quote: &Quoted| {
-        let may = standing(known, &quote.user, &line.conversation)
-            .is_some_and(|standing| standing.role >= Right::Talk.needs());
-        Quoted { trusted: quote.trusted || (may && !quote.user.is_empty()), ..quote.clone() }
+    let may = |user: &str| {
+        standing(known, user, &line.conversation)
+            .is_some_and(|standing| standing.role >= Right::Talk.needs())
     };
-    line.context.iter().map(vouch).collect()
+    line.context.iter().map(|quote| quote.vouched(may)).collect()
 }
 
 fn place_of(place: &Conversation) -> String {
     let thread = place.thread.as_ref().map(|thread| format!("/{thread}")).unwrap_or_default();
     format!("{}/{}{thread}", place.platform, place.channel)
-}
-
-fn short_name(author: &str) -> String {
-    author.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Commands, Effect, Incoming, spec, suffix};
+use super::{Answer, Commands, Effect, Incoming, find::has_job, spec, suffix};
 use crate::{
+    access::Reach,
     chat::{
         grammar::Run,
         outbox::conversation_of,
@@ -74,6 +75,11 @@ impl Commands {
         which: Option<&Tag>,
         line: &Incoming,
     ) -> Result<Effect, Error> {
+        // The roots may have been narrowed since it was made, and this makes a new one.
+        let json = serde_json::to_value(&old.spec).unwrap_or_default();
+        if let Err(fault) = self.settings.defaults.check_place(&json) {
+            return Ok(Effect::private(replies::faults(Asked::Run, &fault.into())));
+        }
         let mut once = None;
         if let Some(tag) = which {
             let (name, uid) = (&old.metadata.name, &old.metadata.uid);
@@ -117,9 +123,10 @@ impl Commands {
         Ok(ops)
     }
 
-    pub(super) async fn jobs(&self) -> Result<Effect, Error> {
+    pub(super) async fn jobs(&self, reach: &Reach) -> Result<Effect, Error> {
         let mut jobs: Vec<Job> =
             self.all(Kind::Job).await?.into_iter().filter_map(AnyObject::into_job).collect();
+        jobs.retain(|job| has_job(reach, job));
         jobs.sort_by(|a, b| {
             let key = |job: &Job| (job.metadata.creation_timestamp, job.metadata.uid.clone());
             key(b).cmp(&key(a))

@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 use sprite_reporter::wire::Attachment;
 
 pub(super) use find::{approvals_of, sprites_of};
+use gate::right;
 
 use super::{
     grammar::{self, Command, Line, Refusal},
@@ -37,7 +38,7 @@ use super::{
     replies,
 };
 use crate::{
-    access::{Quoted, Right, Standing},
+    access::{names::called, Known, Quoted, Reach, Right, Standing},
     ambient::Ambient,
     resource::Defaults,
     store::{
@@ -114,6 +115,11 @@ impl Incoming {
     /// Who said it, as access knows people.
     fn principal(&self) -> Principal {
         Principal::user(&self.conversation.platform, &self.user)
+    }
+
+    /// Where it was said, as access knows channels.
+    fn channel(&self) -> Principal {
+        Principal::channel(&self.conversation.platform, &self.conversation.channel)
     }
 
     fn is_console(&self) -> bool {
@@ -206,6 +212,8 @@ impl Commands {
     /// # Errors
     /// The store's, when nothing was done; the line may be sent again with the same key.
     pub async fn handle(&self, line: &Incoming) -> Result<Taken, Error> {
+        // What they call themselves stands in our lines from here on.
+        let line = &Incoming { author: name_of(line), ..line.clone() };
         if let Some(receipt) = self.store.receipt(&line.key).await? {
             return Ok(Taken { delivery: delivery_of(&receipt.effect), again: true });
         }
@@ -345,28 +353,35 @@ impl Commands {
         standing: &Standing,
         rows: &[Access],
     ) -> Result<Effect, Error> {
+        let known = Known { rows, admins: &self.settings.admins };
+        let reach = |right| Reach::of(known, &line.user, &line.conversation, right);
+        let meant = reach(right(command));
+        let within = &meant;
         match command {
-            Command::Start(start) => self.start(start, line, round).await,
-            Command::Send { to, text } => self.send(to, text, line).await,
-            Command::Stop(stop) => self.stop(stop, line).await,
-            Command::List => self.list().await,
+            Command::Start(start) => self.start(start, line, round, within).await,
+            Command::Send { to, text } => self.send(to, text, line, within).await,
+            Command::Stop(stop) => self.stop(stop, line, within).await,
+            Command::List => self.list(within).await,
             Command::Run(run) => self.run(run, line, round).await,
-            Command::Jobs => self.jobs().await,
-            Command::Status(target) => self.status(target).await,
-            Command::Logs(target) => self.logs(target).await,
+            Command::Jobs => self.jobs(within).await,
+            Command::Status(target) => self.status(target, within).await,
+            Command::Logs(target) => self.logs(target, within).await,
             Command::Retry { target, force, which } => {
-                self.retry(target, *force, which.as_ref(), line).await
+                self.retry(target, *force, which.as_ref(), line, within).await
             }
-            Command::Pick { delivery, n } => self.pick(delivery, *n, line).await,
-            Command::Approve { target, words } => self.approve(target, words, line).await,
-            Command::Set { target, changes } => self.set(target, changes).await,
-            Command::Delete(target) => self.delete(target).await,
+            Command::Pick { delivery, n } => self.pick(delivery, *n, line, within).await,
+            Command::Approve { target, words } => self.approve(target, words, line, within).await,
+            Command::Set { target, changes } => self.set(target, changes, within).await,
+            Command::Delete(target) => self.delete(target, within).await,
             Command::Help(None) => Ok(Effect::private(help::overview())),
             Command::Help(Some(verb)) => Ok(Effect::private(help::on(*verb))),
             Command::Whoami => Ok(Self::whoami(line, standing)),
             Command::Cancel { target, which } => {
-                let only_own = standing.role < Right::Command.needs();
-                let cancelled = self.cancel(target, which.as_ref(), only_own, line).await?;
+                let commands = (standing.role >= Right::Command.needs())
+                    .then(|| reach(Right::Command));
+                let which = which.as_ref();
+                let cancelled =
+                    self.cancel(target, which, commands.as_ref(), line, within).await?;
                 Ok(cancelled.unwrap_or_else(|| {
                     let what = "cancelling what others said";
                     Effect::refused(self.refusal(line, standing, what, Right::Command, rows))
@@ -374,6 +389,12 @@ impl Commands {
             }
         }
     }
+}
+
+/// What whoever said a line is called; by their id where they have no name.
+fn name_of(line: &Incoming) -> String {
+    let name = called(&line.author);
+    if name.is_empty() { called(&line.user) } else { name }
 }
 
 fn delivery_of(effect: &str) -> String {

@@ -6,6 +6,7 @@
 
 use super::{Answer, Commands, Effect, Incoming};
 use crate::{
+    access::Reach,
     ambient::between,
     chat::{outbox::CHOICE_TIME, replies},
     resource::{AnyObject, Kind},
@@ -18,8 +19,10 @@ impl Commands {
         delivery: &str,
         n: usize,
         line: &Incoming,
+        reach: &Reach,
     ) -> Result<Effect, Error> {
-        let Some(delivery) = self.store.delivery(delivery).await? else {
+        let delivery = self.store.delivery(delivery).await?;
+        let Some(delivery) = delivery.filter(|delivery| reach.holds(&delivery.conversation)) else {
             return Ok(Effect::private(replies::no_such_choice()));
         };
         let (text, names, author, user, attachments) = match &delivery.subject {

@@ -4,8 +4,13 @@ use std::collections::VecDeque;
 
 use sprite_reporter::wire::{EventBody, Stream};
 
-use super::{Commands, Effect, find::Found, sprites_of};
+use super::{
+    Commands, Effect,
+    find::{Found, has_agent},
+    sprites_of,
+};
 use crate::{
+    access::Reach,
     chat::{
         grammar::Target,
         replies::{self, Known, Seen},
@@ -24,12 +29,13 @@ const TURNS_SHOWN: usize = 3;
 const PAGE: usize = 1 << 20;
 
 impl Commands {
-    pub(super) async fn list(&self) -> Result<Effect, Error> {
+    pub(super) async fn list(&self, reach: &Reach) -> Result<Effect, Error> {
         let line = self.waiting().await?;
         let known: Vec<Known> = self
             .agents()
             .await?
             .into_iter()
+            .filter(|agent| has_agent(reach, agent))
             .map(|agent| {
                 let waiting = line.place(&agent.metadata.uid);
                 Known { agent, waiting }
@@ -38,9 +44,13 @@ impl Commands {
         Ok(Effect::text(replies::agents(&known, self.ambient.clock.now())))
     }
 
-    pub(super) async fn status(&self, target: &Target) -> Result<Effect, Error> {
+    pub(super) async fn status(
+        &self,
+        target: &Target,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let now = self.ambient.clock.now();
-        Ok(match self.find(target).await? {
+        Ok(match self.find(target, reach).await? {
             Ok(Found::Agent(agent)) => {
                 let uid = &agent.metadata.uid;
                 let waiting = self.waiting().await?.place(uid);
@@ -57,8 +67,8 @@ impl Commands {
         })
     }
 
-    pub(super) async fn logs(&self, target: &Target) -> Result<Effect, Error> {
-        let found = match self.find(target).await? {
+    pub(super) async fn logs(&self, target: &Target, reach: &Reach) -> Result<Effect, Error> {
+        let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),
         };

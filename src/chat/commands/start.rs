@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Commands, Effect, Incoming, spec, suffix};
+use super::{Commands, Effect, Incoming, find::has_agent, spec, suffix};
 use crate::{
+    access::Reach,
     chat::{
         changes::{Change, changes},
         grammar::Start,
@@ -21,10 +22,15 @@ impl Commands {
         start: &Start,
         line: &Incoming,
         round: u32,
+        reach: &Reach,
     ) -> Result<Effect, Error> {
         if let Some(name) = &start.name
             && let Some(agent) = self.get_agent(name).await?
         {
+            // A name is one agent's, wherever that listens.
+            if !has_agent(reach, &agent) {
+                return Ok(Effect::private(replies::taken_elsewhere(name)));
+            }
             return self.start_again(agent, start, line).await;
         }
         let defaults = &self.settings.defaults;

@@ -4,9 +4,13 @@
 //! goes. Two messages at the same instant are queued in the order in which they commit. It holds only
 //! on top of the Agent that was read, so that no turn is queued for one that was stopped meanwhile.
 
-use super::{Answer, Commands, Effect, Incoming, Via, find::Found, worth::listeners};
+use super::{
+    Answer, Commands, Effect, Incoming, Via,
+    find::{Found, has_agent, has_job},
+    worth::listeners,
+};
 use crate::{
-    access::quote::fenced,
+    access::{Reach, quote::fenced},
     chat::{
         grammar::Target,
         help,
@@ -99,9 +103,10 @@ impl Commands {
         to: &Target,
         text: &str,
         line: &Incoming,
+        reach: &Reach,
     ) -> Result<Effect, Error> {
         let mend = |_: &str| "a job has its task, and takes no messages".to_owned();
-        Ok(match self.find_agent(to, mend).await? {
+        Ok(match self.find_agent(to, reach, mend).await? {
             Ok(agent) => self.queue(&agent, text, line),
             Err(answer) => answer,
         })
@@ -128,16 +133,24 @@ impl Commands {
         Turn { user: Some(line.principal()), conversation: Some(line.conversation.clone()), ..turn }
     }
 
-    /// Cancels; with `only_own`, nothing but what the person said themselves. None where they may
-    /// not.
+    /// Cancels; beyond the reach of their commands, nothing but what the person said themselves.
+    /// None where they may not.
     pub(super) async fn cancel(
         &self,
         target: &Target,
         which: Option<&Tag>,
-        only_own: bool,
+        commands: Option<&Reach>,
         line: &Incoming,
+        reach: &Reach,
     ) -> Result<Option<Effect>, Error> {
-        Ok(Some(match self.find(target).await? {
+        let found = self.find(target, reach).await?;
+        let only_own = match (&found, commands) {
+            (_, None) => true,
+            (Ok(Found::Agent(agent)), Some(commands)) => !has_agent(commands, agent),
+            (Ok(Found::Job(job)), Some(commands)) => !has_job(commands, job),
+            (Err(_), _) => false,
+        };
+        Ok(Some(match found {
             Ok(Found::Agent(agent)) => {
                 return self.cancel_turn(&agent, which, only_own, line).await;
             }
@@ -183,7 +196,11 @@ impl Commands {
         if turn.cancelled_by.is_some() {
             return Ok(Some(Effect::text(text)));
         }
-        let moved = Turn { cancelled_by: Some(line.author.clone()), ..turn.clone() };
+        let moved = Turn {
+            cancelled_by: Some(line.author.clone()),
+            cancelled_by_user: Some(me),
+            ..turn.clone()
+        };
         // Should it have moved on meanwhile, this looks again.
         let op = Op::MoveTurn { turn: moved, from: vec![turn.state] };
         Ok(Some(Effect::told(vec![op], text)))
@@ -195,8 +212,9 @@ impl Commands {
         force: bool,
         which: Option<&Tag>,
         line: &Incoming,
+        reach: &Reach,
     ) -> Result<Effect, Error> {
-        Ok(match self.find(target).await? {
+        Ok(match self.find(target, reach).await? {
             Ok(Found::Agent(agent)) => self.retry_turn(&agent, force, which, line).await?,
             Ok(Found::Job(job)) => self.retry_job(&job, which, line).await?,
             Err(answer) => answer,

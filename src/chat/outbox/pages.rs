@@ -57,6 +57,8 @@ pub(super) struct Laid {
     pub(super) steady: usize,
     /// What stands in a file behind them.
     pub(super) file: Option<Upload>,
+    /// Whether what stands at the end for the moment did not fit there.
+    pub(super) is_cut: bool,
 }
 
 impl Pages {
@@ -174,16 +176,19 @@ impl Pages {
                 _ => format!("{name} goes on; all of it comes as a file when it has ended"),
             };
             let line = if now.is_empty() { rest } else { format!("{rest}\n{now}") };
-            texts.extend(self.alone(&line));
-            return Laid { first: self.first, texts, steady: 0, file: None };
+            let (alone, is_cut) = self.alone(&line);
+            texts.extend(alone);
+            return Laid { first: self.first, texts, steady: 0, file: None, is_cut };
         }
         // A second message would stay when this goes.
-        texts.extend(self.open(now).into_iter().take(1).map(|piece| piece.text));
+        let open = self.open(now);
+        let is_cut = open.len() > 1;
+        texts.extend(open.into_iter().take(1).map(|piece| piece.text));
         if self.first == self.begins && texts.len() == 1 && texts[0].is_empty() {
             texts.clear();
         }
         let steady = self.steady(texts.last());
-        Laid { first: self.first, texts, steady, file: None }
+        Laid { first: self.first, texts, steady, file: None, is_cut }
     }
 
     /// How much of a text is the open page without what was put in to close it.
@@ -205,7 +210,7 @@ impl Pages {
         // The end alone is no reason for a file.
         if !full && (self.most == 0 || self.first + texts.len() + open.len() <= self.most + 1) {
             texts.extend(open.into_iter().map(|piece| piece.text));
-            return Laid { first: self.first, texts, steady: 0, file: None };
+            return Laid { first: self.first, texts, steady: 0, file: None, is_cut: false };
         }
         texts.extend(open.into_iter().map(|piece| piece.text));
         texts.truncate(self.most.saturating_sub(self.first));
@@ -216,14 +221,15 @@ impl Pages {
             Some(_) => line.to_owned(),
             None => format!("! the rest is left out here: open-dispatch logs {name}\n{line}"),
         };
-        texts.extend(self.alone(&line));
-        Laid { first: self.first, texts, steady: 0, file }
+        texts.extend(self.alone(&line).0);
+        Laid { first: self.first, texts, steady: 0, file, is_cut: false }
     }
 
-    /// A text in a message of its own.
-    fn alone(&self, text: &str) -> Option<String> {
+    /// A text in a message of its own, and whether it was cut.
+    fn alone(&self, text: &str) -> (Option<String>, bool) {
         let pieces = self.splitter.fresh().preview(&self.translator.fresh_whole(text));
-        pieces.into_iter().next().map(|piece| piece.text)
+        let is_cut = pieces.len() > 1;
+        (pieces.into_iter().next().map(|piece| piece.text), is_cut)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         replies,
         split::Splitter,
         tag::Tag,
-        transcript::{Transcript, asked_line},
+        transcript::{Request, Transcript, asked_lines},
     },
     reconcile::Error,
     resource::Kind,
@@ -50,8 +50,10 @@ struct Asked {
     /// The place of the question itself.
     at: Cursor,
     request: String,
-    /// The question, for where the transcript does not show it before its end.
-    line: String,
+    /// The question, for where no page of the transcript shows it before its end.
+    lines: String,
+    /// Whether a page shows it.
+    stands: bool,
     /// What its buttons are made of, while the ledger says that it waits.
     waiting: Option<Waiting>,
 }
@@ -188,14 +190,18 @@ impl Rendering {
     /// What is to be shown, with nothing behind it yet. `now` is what stands at the end for the
     /// moment, as far as it fits there.
     pub(super) fn growing(&self, now: &str, again: Option<Duration>) -> Frames {
-        let lines = self.asked.iter().map(|asked| asked.line.as_str());
-        let asked: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        let unseen = self.asked.iter().filter(|asked| !asked.stands);
+        let asked: Vec<&str> = unseen.map(|asked| asked.lines.as_str()).collect();
         let asked = asked.join("\n");
         let now = if asked.is_empty() { now } else { &asked };
         let now = self.transcript.for_now(now);
         let laid = self.pages.growing(&now, self.transcript.name());
-        let waiting: Vec<Waiting> =
-            self.asked.iter().filter_map(|asked| asked.waiting.clone()).collect();
+        let waiting = self.asked.iter().filter_map(|asked| {
+            let waiting = asked.waiting.clone()?;
+            let is_seen = asked.stands || !laid.is_cut;
+            Some(Waiting { is_whole: waiting.is_whole && is_seen, ..waiting })
+        });
+        let waiting: Vec<Waiting> = waiting.collect();
         let actions = buttons::of_waiting(self.about(), &waiting);
         let Laid { first, texts, steady, .. } = laid;
         Frames { first, texts, steady, file: None, actions, ended: false, again }
@@ -221,12 +227,14 @@ impl Rendering {
         if !self.transcript.concerns(&row.event.body) {
             return;
         }
-        // Only a job's transcript may be silent until its end.
-        let line = match text.is_empty() {
-            true => asked_line(self.transcript.name(), false, &row.event.body),
-            false => String::new(),
-        };
-        self.asked.push(Asked { at: row.cursor(), request: request.clone(), line, waiting: None });
+        // A job's transcript may be silent until its end, and what comes behind the last page is
+        // kept for a file: nobody is asked for what they do not see.
+        let transcript = &self.transcript;
+        let is_agent = !transcript.is_of_job();
+        let lines = asked_lines(transcript.name(), is_agent, &row.event.body, transcript.markup());
+        let stands = !text.is_empty() && !self.pages.goes_into_a_file();
+        let (at, request) = (row.cursor(), request.clone());
+        self.asked.push(Asked { at, request, lines, stands, waiting: None });
     }
 
     /// Tells what became of the questions that were resolved when no more than this was held.
@@ -238,7 +246,8 @@ impl Rendering {
                 row.filter(|row| row.state == ApprovalState::Pending).map(|row| Waiting {
                     tag: Tag::of_request(&row.sprite_uid, row.run, &row.request),
                     kind: row.kind,
-                    has_rule: row.rule.is_some(),
+                    has_rule: Request::of(row).rule().is_some(),
+                    is_whole: Request::of(row).is_whole(),
                     questions: row.questions.clone(),
                     wish: replies::wish(row),
                 });

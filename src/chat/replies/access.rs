@@ -80,6 +80,16 @@ pub(in crate::chat) fn whoami(
     format!("You are {who}{id}on {}, in channel {}{thread}. {may}", place.platform, place.channel)
 }
 
+/// The answer to `/od-start` of a name that an agent elsewhere has.
+pub(in crate::chat) fn taken_elsewhere(name: &str) -> String {
+    format!("{name} is the name of another; take another name. {}", reaches_no_further())
+}
+
+/// What is told behind a name that was not found by somebody who is here by the channel's role.
+pub(in crate::chat) fn reaches_no_further() -> String {
+    "This channel's role reaches the agents that listen here and the jobs that report here".into()
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;

@@ -5,7 +5,11 @@ use sprite_reporter::wire::ApprovalKind;
 
 use super::{ago, aligned, fenced};
 use crate::{
-    chat::transcript::one_line,
+    chat::{
+        platform::Markup,
+        tag::Tag,
+        transcript::{Request, as_code, one_line},
+    },
     store::{Approval, ApprovalState, Grant},
 };
 
@@ -46,6 +50,25 @@ pub(in crate::chat) fn approved(
         }
         (_, true) => format!("{name} is told yes: {what}"),
         (_, false) => format!("{name} is told no{because}: {what}"),
+    }
+}
+
+/// The answer to `/od-approve NAME show`: all of a request, with how to answer just that.
+pub(in crate::chat) fn request(name: &str, approval: &Approval) -> String {
+    let asked = Request::of(approval);
+    let tag = Tag::of_request(&approval.sprite_uid, approval.run, &approval.request);
+    let code = as_code(&asked.all(), Markup::Markdown).join("\n");
+    let tool = one_line(&approval.tool);
+    let always = match asked.rule() {
+        Some(rule) => format!("; what always would allow is {rule}"),
+        None => String::new(),
+    };
+    match approval.state {
+        ApprovalState::Pending => format!(
+            "{name} asks for {tool}:\n{code}\nanswer with /od-approve {name} yes {tag}, or \
+             no{always}"
+        ),
+        _ => format!("{name} has asked for {tool}:\n{code}\n{}", answered(name, approval)),
     }
 }
 
@@ -144,6 +167,8 @@ mod tests {
             by: "ann".into(),
             message: String::new(),
             resolved: None,
+            user: None,
+            grant: None,
             created: Timestamp::UNIX_EPOCH,
         }
     }
@@ -179,6 +204,7 @@ mod tests {
             tool: "Bash".into(),
             rule: "Bash(cargo test:*)".into(),
             by: "ann".into(),
+            user: None,
             created: Timestamp::UNIX_EPOCH,
         };
         let all = [grant];

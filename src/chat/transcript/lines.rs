@@ -2,62 +2,13 @@
 
 use std::time::Duration;
 
-use sprite_reporter::wire::{ApprovalKind, EventBody, Exit, ExitReason};
+use sprite_reporter::wire::{ApprovalKind, Exit, ExitReason};
 
 use crate::{
     ambient::between,
-    chat::answer::how_to_answer,
     resource::Job,
     store::{Approval, ApprovalState, Turn, TurnState},
 };
-
-/// What an agent asks for, with how to answer: a line, and one for each question and option.
-/// Nothing for any other event. Only an agent can be allowed something for good.
-#[must_use]
-pub fn asked_line(name: &str, is_agent: bool, body: &EventBody) -> String {
-    let EventBody::Approval { tool, title, kind, rule, questions, input, .. } = body else {
-        return String::new();
-    };
-    let title = one_line(title);
-    let title = title.strip_prefix(&format!("{tool}: ")).unwrap_or(&title);
-    let how = |how: String| match name {
-        "" => String::new(),
-        _ => format!(" - answer with {how}"),
-    };
-    match kind {
-        ApprovalKind::Tool => {
-            let always = if is_agent && rule.is_some() { "|always" } else { "" };
-            let how = how(format!("/od-approve {name} yes|no{always}"));
-            format!("? asks to use {tool}: {title}{how}")
-        }
-        ApprovalKind::Plan => {
-            let how = how(format!("/od-approve {name} yes, or no and what to do otherwise"));
-            match input["plan"].as_str().map(str::trim_end) {
-                Some(plan) => format!("{plan}\n? asks whether to begin with this plan{how}"),
-                None => format!("? has a plan, and asks whether to begin: {title}{how}"),
-            }
-        }
-        ApprovalKind::Question => {
-            let many = questions.len() > 1;
-            let mut lines = Vec::new();
-            for (n, question) in questions.iter().enumerate() {
-                let number = if many { format!("{}: ", n + 1) } else { String::new() };
-                lines.push(format!("? {number}{}", one_line(&question.text)));
-                let options = question.options.iter().enumerate();
-                lines.extend(
-                    options.map(|(n, option)| format!("  {}. {}", n + 1, one_line(option))),
-                );
-            }
-            if lines.is_empty() {
-                lines.push(format!("? {title}"));
-            }
-            if !name.is_empty() {
-                lines.push(format!("  answer with {}", how_to_answer(name, questions)));
-            }
-            lines.join("\n")
-        }
-    }
-}
 
 /// What became of a request, in one line.
 #[must_use]
@@ -83,7 +34,7 @@ pub fn resolved_line(approval: &Approval) -> String {
             }
         }
         // One that was allowed for good names who said so.
-        ApprovalState::Allowed if by.starts_with("always") => format!("· allowed: {by}"),
+        ApprovalState::Allowed if approval.grant.is_some() => format!("· allowed: {by}"),
         ApprovalState::Allowed => format!("· allowed by {by}"),
         ApprovalState::Denied if is_question => format!("! not answered by {by}{because}"),
         ApprovalState::Denied => format!("! denied by {by}{because}"),

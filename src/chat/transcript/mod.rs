@@ -13,14 +13,17 @@
 //! behind what was said meanwhile: at the place that the ledger keeps. So a transcript that is
 //! made again has both at the same place.
 
+mod asked;
 mod lines;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
+pub use asked::asked_lines;
+pub(in crate::chat) use asked::{Request, as_code};
 pub use lines::{
-    asked_line, end_line, exit_words, one_line, resolved_line, seconds, tool_line, turn_end_line,
+    end_line, exit_words, one_line, resolved_line, seconds, tool_line, turn_end_line,
 };
 use lines::{header, tool_title, tools_line};
 use sprite_reporter::wire::{EventBody, Exit, Stream};
@@ -129,6 +132,11 @@ impl Transcript {
         &self.name
     }
 
+    /// How its platform shows text.
+    pub(in crate::chat) fn markup(&self) -> Markup {
+        self.markup
+    }
+
     /// Whether this is a job's.
     #[must_use]
     pub fn is_of_job(&self) -> bool {
@@ -229,7 +237,7 @@ impl Transcript {
             }
             body @ EventBody::Approval { .. } => {
                 let is_agent = self.scope != Scope::Job;
-                let text = asked_line(&self.name, is_agent, body);
+                let text = asked_lines(&self.name, is_agent, body, self.markup);
                 for line in text.lines() {
                     self.line(&mut out, line);
                 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    audit::{API, Caller},
+    audit::Caller,
     params::Params,
 };
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
     store::{Access, Delivery, Error, Op, Pairing, Principal, Role, Subject, Transaction},
 };
 
+/// How often a write is tried again when somebody else wrote first.
+const TRIES: u32 = 8;
 /// The largest body.
 const MAX_BODY: usize = 64 * 1024;
 /// So many rows of the audit are told where nothing is said.
@@ -76,23 +78,51 @@ pub(super) async fn approve(
         Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
     };
     let code = pairing::read(&typed).ok_or_else(unknown)?;
+    let by = by(wish.by);
+    for _ in 0..TRIES {
+        let tried = let_in(&state, &code, role, &by).await?;
+        if let Tried::Done(row) = tried {
+            return Ok(Json(shown(&row)).into_response());
+        }
+        if let Tried::Nobody = tried {
+            return Err(unknown());
+        }
+    }
+    Err(too_busy("what they may do changes too fast; try again"))
+}
+
+/// What became of one try to let somebody in.
+enum Tried {
+    /// They have this role.
+    Done(Box<Access>),
+    /// Nobody waits with that code.
+    Nobody,
+    /// Somebody else changed what they may meanwhile.
+    Again,
+}
+
+async fn let_in(state: &State, code: &str, role: Role, by: &str) -> Result<Tried, Problem> {
+    let shared = &state.0;
     let rows = shared.store.access().await?;
     let waiting = shared.store.pairings().await?;
     let now = shared.ambient.clock.now();
-    let done = rows.iter().find(|row| row.pairing.as_ref() == Some(&code));
+    let done = rows.iter().find(|row| row.pairing.as_deref() == Some(code));
     let found = waiting.into_iter().find(|pairing| pairing.code == code && pairing.is_open(now));
     let Some(found) = found else {
-        return done.map(|row| Json(shown(row)).into_response()).ok_or_else(unknown);
+        return Ok(done.map_or(Tried::Nobody, |row| Tried::Done(Box::new(row.clone()))));
     };
     // Whoever got a role meanwhile keeps it where it is the higher one.
-    let held = rows.iter().find(|row| row.principal == found.principal).map(|row| row.role);
-    let by = by(wish.by);
+    let held = rows.iter().find(|row| row.principal == found.principal);
+    let unchanged = match held {
+        Some(held) => Op::StillAdmitted(held.clone()),
+        None => Op::StillStranger(found.principal.clone()),
+    };
     let row = Access {
-        role: held.map_or(role, |held| held.max(role)),
+        role: held.map_or(role, |held| held.role.max(role)),
         principal: found.principal.clone(),
         name: found.name.clone(),
-        by: by.clone(),
-        pairing: Some(code.clone()),
+        by: by.to_owned(),
+        pairing: Some(code.to_owned()),
         created: now,
     };
     let what = format!("approve {} as {}", row.principal, row.role);
@@ -106,15 +136,16 @@ pub(super) async fn approve(
         )
     };
     let ops = vec![
-        Op::ClosePairing { code },
+        unchanged,
+        Op::ClosePairing { code: code.to_owned() },
         Op::Admit(row.clone()),
-        noted(&state, by, what),
+        noted(state, by.to_owned(), what),
         Op::Delivery(welcome),
     ];
     let apply = shared.store.apply(Transaction { ops, now });
     match shared.ambient.step("api.approve-pairing", apply).await {
-        Ok(_) => Ok(Json(shown(&row)).into_response()),
-        Err(Error::Stale { .. }) => Err(unknown()),
+        Ok(_) => Ok(Tried::Done(Box::new(row))),
+        Err(Error::Stale { .. }) => Ok(Tried::Again),
         Err(error) => Err(error.into()),
     }
 }
@@ -205,8 +236,7 @@ async fn wish(state: &State, request: Request) -> Result<Wish, Problem> {
 }
 
 fn by(said: Option<String>) -> String {
-    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    if said.is_empty() { API.to_owned() } else { said.chars().take(80).collect() }
+    Caller::named(&said.unwrap_or_default()).name().to_owned()
 }
 
 fn invalid(error: impl std::error::Error) -> Problem {

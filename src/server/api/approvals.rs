@@ -17,11 +17,12 @@ use serde_json::json;
 use sprite_reporter::wire::ApprovalKind;
 
 use super::{
-    audit::{API, Caller, called},
+    audit::{Caller, called},
     params::kind,
     read,
 };
 use crate::{
+    access::noted,
     resource::Kind,
     server::{State, body, status::Problem},
     store::{Approval, ApprovalState, Grant, Op, Transaction},
@@ -93,23 +94,27 @@ pub(super) async fn answer(
         return Err(answered(&found));
     }
     check(&answer, &found)?;
-    let by = answer.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
+    let caller = Caller::named(&answer.by.unwrap_or_default());
+    let by = caller.name().to_owned();
     let now = shared.ambient.clock.now();
-    let what = format!("approve {}", called(kind, &name));
     let mut transaction = Transaction::at(now).with(Op::ResolveApproval {
         sprite_uid: found.sprite_uid.clone(),
         run: found.run,
         request: request.clone(),
         state: if answer.allow { ApprovalState::Allowed } else { ApprovalState::Denied },
         by: by.clone(),
+        user: None,
+        grant: None,
         message: answer.message,
         answers: answer.answers,
     });
-    transaction.ops.push(Caller::named(&by).did(&state, what));
     if answer.always {
-        let grant = grant(&state, kind, &name, &found, by).await?;
+        let grant = grant(&state, kind, &name, &found, by.clone()).await?;
         transaction.ops.push(Op::AddGrant(grant));
     }
+    let said = noted::answer(&transaction.ops).unwrap_or_default();
+    let what = format!("approve {} {said}", called(kind, &name));
+    transaction.ops.push(caller.did(&state, what));
     let apply = shared.store.apply(transaction);
     match shared.ambient.step("api.answer", apply).await {
         Ok(_) => Ok(Json(find(&state, kind, &name, &request).await?).into_response()),

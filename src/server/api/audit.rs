@@ -12,6 +12,7 @@ use axum::{
 use serde_json::Value;
 
 use crate::{
+    access::names,
     resource::{AnyObject, Kind},
     server::State,
     store::{AuditRow, Op, Outcome},
@@ -21,8 +22,6 @@ use crate::{
 const BY: &str = "open-dispatch-by";
 /// Who acts where a request names nobody.
 pub(super) const API: &str = "api";
-/// The longest name that is kept, in characters.
-const LONGEST: usize = 80;
 /// So many fields are named at most.
 const FIELDS: usize = 8;
 
@@ -44,8 +43,13 @@ impl Caller {
 
     /// Whoever is called so.
     pub(super) fn named(name: &str) -> Self {
-        let name: String = name.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        let name = names::called(name);
         Self(if name.is_empty() { API.to_owned() } else { name })
+    }
+
+    /// What they are called.
+    pub(super) fn name(&self) -> &str {
+        &self.0
     }
 
     /// The row that says what they did.
@@ -123,8 +127,8 @@ mod tests {
         assert_eq!(caller(&[(BY, "ada"), ("user-agent", "curl/8")]), "ada");
         assert_eq!(caller(&[(BY, " "), ("user-agent", "kubectl/v1.31 (linux)")]), "kubectl");
         assert_eq!(caller(&[]), "api");
-        assert_eq!(caller(&[(BY, &"a".repeat(200))]).len(), LONGEST);
-        assert_eq!(Caller::named("a\nb").0, "ab");
+        assert_eq!(caller(&[(BY, &"a".repeat(200))]).len(), 80);
+        assert_eq!(Caller::named("a\nb").0, "a b");
     }
 
     #[test]

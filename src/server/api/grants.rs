@@ -43,7 +43,7 @@ pub(super) async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
     };
     let op = Op::RevokeGrant { agent_uid: uid, id };
-    let what = format!("approve {} revoke", called(Kind::Agent, &name));
+    let what = format!("approve {} revoke {}", called(Kind::Agent, &name), grant.id);
     let note = caller.did(&state, what);
     let transaction = Transaction::at(shared.ambient.clock.now()).with(op).with(note);
     let apply = shared.store.apply(transaction);

@@ -299,7 +299,8 @@ pub(super) async fn cancel(
         })?,
         Err(error) => return Err(Problem::bad_request(format!("the body is no JSON: {error}"))),
     };
-    let by = asked.by.filter(|by| !by.is_empty()).unwrap_or_else(|| API.to_owned());
+    let caller = Caller::named(&asked.by.unwrap_or_default());
+    let by = caller.name().to_owned();
     let agent = agent(&state, &name).await?;
     for _ in 0..TRIES {
         let turn = turn(&state, &agent, &id).await?;
@@ -320,7 +321,7 @@ pub(super) async fn cancel(
         let from = vec![turn.state];
         let turn = Turn { cancelled_by: Some(by.clone()), ..turn };
         let transaction = Transaction::at(shared.ambient.clock.now())
-            .with(Caller::named(&by).did(&state, format!("cancel {}", named(&agent))))
+            .with(caller.did(&state, format!("cancel {}", named(&agent))))
             .with(Op::MoveTurn { turn: turn.clone(), from });
         match shared.ambient.step("api.cancel-turn", shared.store.apply(transaction)).await {
             Ok(_) => {

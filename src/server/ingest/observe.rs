@@ -111,6 +111,8 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                     by: String::new(),
                     message: String::new(),
                     resolved: None,
+                    user: None,
+                    grant: None,
                     created: context.now,
                 };
                 ops.push(Op::AddApproval(approval.clone()));
@@ -238,6 +240,8 @@ fn withdraw(context: &mut Context, gone: impl Fn(&Approval) -> bool, ops: &mut V
             request: approval.request.clone(),
             state: ApprovalState::Withdrawn,
             by: String::new(),
+            user: None,
+            grant: None,
             message: String::new(),
             answers: BTreeMap::new(),
         });
@@ -594,6 +598,7 @@ mod tests {
             tool: "Bash".to_owned(),
             rule: "Bash(touch:*)".to_owned(),
             by: "ada".to_owned(),
+            user: None,
             created: Timestamp::UNIX_EPOCH,
         };
         let known = Context { grants: vec![grant], ..context() };

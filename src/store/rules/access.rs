@@ -25,6 +25,13 @@ impl Draft<'_, '_> {
         }
     }
 
+    pub(super) fn still_stranger(&self, principal: &Principal) -> Result<(), Error> {
+        match self.tables.access.get(&principal.to_string()) {
+            None => Ok(()),
+            Some(_) => Err(Error::Stale { what: format!("what {principal} may do") }),
+        }
+    }
+
     /// Those that expired make room.
     pub(super) fn open_pairing(&mut self, pairing: &Pairing) -> Result<(), Error> {
         let mut waiting = self.waiting();

@@ -1,7 +1,5 @@
 //! The ledgers: receipts, output, inboxes, turns, approvals, deliveries, events, backoffs.
 
-use std::collections::BTreeMap;
-
 use sprite_reporter::wire::{Event, EventBody, InboxRow, Order};
 
 use super::{Appended, Draft};
@@ -9,7 +7,7 @@ use crate::{
     resource::Kind,
     store::{
         Approval, ApprovalState, BackoffRow, Bell, Cursor, Delivery, Error, EventRow, Grant, Held,
-        Place, Receipt, Turn, TurnState, TurnSums,
+        Op, Place, Receipt, Turn, TurnState, TurnSums,
         tables::{ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ReceiptLine},
     },
 };
@@ -90,9 +88,11 @@ impl<'t> Draft<'_, 't> {
         };
         // A turn never changes its place or its agent, and a wish to cancel it is never lost to
         // somebody who read the turn before.
-        let cancelled_by = old.cancelled_by.clone().or_else(|| turn.cancelled_by.clone());
+        let first = if old.cancelled_by.is_some() { old } else { turn };
+        let cancelled_by = first.cancelled_by.clone();
+        let cancelled_by_user = first.cancelled_by_user.clone();
         let agent_uid = old.agent_uid.clone();
-        let new = Turn { n: old.n, agent_uid, cancelled_by, ..turn.clone() };
+        let new = Turn { n: old.n, agent_uid, cancelled_by, cancelled_by_user, ..turn.clone() };
         if new != *old {
             let old = old.clone();
             self.sum_up(&new.agent_uid, last_of(&new), |sums| {
@@ -130,6 +130,8 @@ impl<'t> Draft<'_, 't> {
                 by: String::new(),
                 message: String::new(),
                 resolved: None,
+                user: None,
+                grant: None,
                 ..approval.clone()
             };
             self.tables.approvals.set(key, Some(pending));
@@ -140,19 +142,21 @@ impl<'t> Draft<'_, 't> {
     pub(super) fn resolve_approval(
         &mut self,
         key: ApprovalKey,
-        state: ApprovalState,
-        by: &str,
-        message: &str,
-        answers: &BTreeMap<String, String>,
+        op: &Op,
     ) -> Result<(), Error> {
+        let Op::ResolveApproval { state, by, user, grant, message, answers, .. } = op else {
+            return Ok(());
+        };
         match self.tables.approvals.get(&key) {
             Some(old) if old.state == ApprovalState::Pending => {
-                let (by, message) = (by.to_owned(), message.to_owned());
-                let answers = answers.clone();
+                let (state, by, user, grant) = (*state, by.clone(), user.clone(), grant.clone());
+                let (message, answers) = (message.clone(), answers.clone());
                 let held = self.tables.runs.get(&key.0).copied().unwrap_or_default();
                 let resolved = (state != ApprovalState::Pending)
                     .then_some(Cursor { run: held.run, seq: held.seq });
-                let new = Approval { state, by, message, answers, resolved, ..old.clone() };
+                let asked = old.clone();
+                let new =
+                    Approval { state, by, user, grant, message, answers, resolved, ..asked };
                 if new != *old {
                     self.bells.push(Bell::Approvals(key.0.clone()));
                     self.tables.approvals.set(key, Some(new));

@@ -111,9 +111,8 @@ impl<'a, 't> Draft<'a, 't> {
                 self.add_approval(approval);
                 Ok(())
             }
-            Op::ResolveApproval { sprite_uid, run, request, state, by, message, answers } => {
-                let key = (sprite_uid.clone(), *run, request.clone());
-                self.resolve_approval(key, *state, by, message, answers)
+            Op::ResolveApproval { sprite_uid, run, request, .. } => {
+                self.resolve_approval((sprite_uid.clone(), *run, request.clone()), op)
             }
             Op::AddGrant(grant) => {
                 self.add_grant(grant);
@@ -132,6 +131,7 @@ impl<'a, 't> Draft<'a, 't> {
                 Ok(())
             }
             Op::StillAdmitted(access) => self.still_admitted(access),
+            Op::StillStranger(principal) => self.still_stranger(principal),
             Op::OpenPairing(pairing) => self.open_pairing(pairing),
             Op::ClosePairing { code } => self.close_pairing(code),
             Op::Audit(row) => {

@@ -123,7 +123,7 @@ impl Missing {
             Op::Admit(access) | Op::StillAdmitted(access) => {
                 need(&mut self.access, &tables.access, access.principal.to_string());
             }
-            Op::Expel(principal) => {
+            Op::Expel(principal) | Op::StillStranger(principal) => {
                 need(&mut self.access, &tables.access, principal.to_string());
             }
             Op::OpenPairing(_) | Op::ClosePairing { .. } => {

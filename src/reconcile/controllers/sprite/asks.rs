@@ -148,6 +148,8 @@ fn resolve(approval: &Approval, state: ApprovalState) -> Op {
         request: approval.request.clone(),
         state,
         by: NOBODY.to_owned(),
+        user: None,
+        grant: None,
         message: message.to_owned(),
         answers: BTreeMap::new(),
     }
@@ -216,6 +218,8 @@ mod tests {
             by: "ada".to_owned(),
             message: String::new(),
             resolved: None,
+            user: None,
+            grant: None,
             created: START,
         }
     }
@@ -287,6 +291,7 @@ mod tests {
             tool: tool.to_owned(),
             rule: rule.to_owned(),
             by: "ada".to_owned(),
+            user: None,
             created: START,
         }
     }
