@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "slack/files.rs"]
+mod files;
 #[path = "slack/presses.rs"]
 mod presses;
 #[path = "support/slack/mod.rs"]
@@ -26,7 +28,6 @@ use open_dispatch::{
 };
 use serde_json::json;
 use slack::{FakeSlack, buttons, ours, rig, rig::Rig};
-use tokio::io::AsyncReadExt as _;
 
 fn place(channel: &str, thread: Option<&str>) -> Conversation {
     Conversation {
@@ -383,40 +384,6 @@ async fn a_button_is_pressed_once_however_often_slack_says_so() {
     // Without buttons, none stay.
     rig.slack.edit(&conversation, &ts, &Content::from("Done."), true).await.unwrap();
     assert!(buttons(&rig.fake.message("C1", &ts).unwrap()).is_empty());
-}
-
-#[tokio::test]
-async fn a_file_that_somebody_sends_goes_to_the_agent_with_the_message() {
-    let rig = Rig::new().await;
-    let agent = rig.agent("C1").await;
-    let said = rig.fake.shares("UADA", "C1", "look at this", "a/b.txt", b"what is in it");
-    rig.fake.until_taken(&said, 1).await;
-    let turn = rig.turns(&agent).await.remove(0);
-    assert_eq!(turn.text, "look at this");
-    assert_eq!((turn.attachments[0].name.as_str(), turn.attachments[0].size), ("a_b.txt", 13));
-    let (mut file, _) = rig.files.open_file(&turn.attachments[0].id).await.unwrap();
-    let mut text = String::new();
-    file.read_to_string(&mut text).await.unwrap();
-    assert_eq!(text, "what is in it");
-}
-
-#[tokio::test]
-async fn a_file_that_does_not_lie_at_slack_is_not_fetched_and_that_is_said() {
-    let rig = Rig::new().await;
-    let agent = rig.agent("C1").await;
-    let elsewhere = FakeSlack::start().await;
-    let url = format!("{}/files/F1/x", elsewhere.api().trim_end_matches("/api"));
-    let mut event = rig.fake.write("UADA", "C1", None, "look");
-    event["subtype"] = json!("file_share");
-    event["files"] = json!([{ "id": "F1", "name": "x.txt", "size": 3, "url_private": url }]);
-    let said = rig.fake.event(event, 1);
-    rig.fake.until_taken(&said, 1).await;
-    let turn = rig.turns(&agent).await.remove(0);
-    assert!(turn.attachments.is_empty());
-    assert_eq!(
-        turn.text,
-        "look\n[the file x.txt did not come: it lies at 127.0.0.1, not at Slack]"
-    );
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ pub use settings::{Error, Settings};
 pub use socket::Tempo;
 
 use super::{
-    Commands, Incoming,
+    Commands, Incoming, Via,
     ear::{Ear, Hearing},
     platform::Platform,
 };
@@ -55,7 +55,7 @@ use crate::{
     store::{Conversation, files::Files},
 };
 use api::Api;
-use envelope::{Heard, Me};
+use envelope::{Heard, Me, Shared};
 use health::Health;
 use pace::Pace;
 
@@ -209,12 +209,19 @@ impl Slack {
         if lock(&self.memory).taken.contains(&key) {
             return true;
         }
-        // Another event about the same message comes, or this one again.
-        let Some(files) = self.files_of(&heard, &key).await else { return false };
-        let (at, forwarded) = (heard.at.clone(), heard.forwarded.clone());
-        let mut incoming = self.incoming(Heard { files, ..heard }, key.clone()).await;
-        incoming.context = self.said_before(&incoming, at.as_deref(), commands).await;
-        incoming.context.extend(forwarded);
+        let mut incoming = self.line(&heard, key.clone());
+        // What leads to nothing costs no room on disk, and no calls.
+        if commands.may_lead_to_something(&incoming).await.unwrap_or(true) {
+            // Another event about the same message comes, or this one again.
+            let Some(files) = self.files_of(&heard, &key).await else { return false };
+            self.attach(&mut incoming, files).await;
+            self.name(&mut incoming, heard.name.is_some()).await;
+            incoming.context = self.said_before(&incoming, heard.at.as_deref(), commands).await;
+            incoming.context.extend(heard.forwarded);
+        } else if incoming.via == Via::Addressed {
+            // Whoever asks to be let in is asked about by name.
+            self.name(&mut incoming, heard.name.is_some()).await;
+        }
         match commands.handle(&incoming).await {
             Ok(_) => {
                 lock(&self.memory).take(&key);
@@ -227,49 +234,55 @@ impl Slack {
         }
     }
 
-    /// Makes a line of what was heard: with the person's name, and with the files.
-    async fn incoming(&self, heard: Heard, key: String) -> Incoming {
-        let author = match heard.name {
-            Some(name) => name,
-            None => self.name_of(&heard.user).await,
-        };
-        let mut text = heard.text;
+    /// Makes a line of what was heard, as far as that tells.
+    fn line(&self, heard: &Heard, key: String) -> Incoming {
+        if let Some((handle, url)) = &heard.answer
+            && files::may_fetch_text(url, &self.settings.api)
+        {
+            self.answers().insert(handle.clone(), url.clone());
+        }
+        Incoming {
+            key,
+            conversation: Conversation {
+                platform: NAME.to_owned(),
+                channel: heard.channel.clone(),
+                thread: heard.thread.clone(),
+            },
+            author: heard.name.clone().unwrap_or_else(|| heard.user.clone()),
+            user: heard.user.clone(),
+            text: heard.text.clone(),
+            attachments: Vec::new(),
+            context: Vec::new(),
+            via: heard.via,
+            handle: heard.answer.as_ref().map(|(handle, _)| handle.clone()),
+        }
+    }
+
+    /// Fetches files for a line. What does not come is said in it.
+    async fn attach(&self, line: &mut Incoming, shared: Vec<Shared>) {
         let fetcher = files::Fetcher {
             http: &self.http,
             token: &self.settings.bot_token,
             api: &self.settings.api,
             store: &self.files,
         };
-        let places = heard.files.into_iter().map(|file| async {
+        let places = shared.into_iter().map(|file| async {
             let found = if file.url.is_empty() { self.place_of(&file).await } else { None };
             found.unwrap_or(file)
         });
         let (attachments, lost) = fetcher.fetch(&join_all(places).await).await;
-        for line in lost {
-            tracing::warn!(key, "{line}");
-            text.push_str(if text.is_empty() { "" } else { "\n" });
-            text.push_str(&line);
+        line.attachments = attachments;
+        for why in lost {
+            tracing::warn!(key = line.key, "{why}");
+            line.text.push_str(if line.text.is_empty() { "" } else { "\n" });
+            line.text.push_str(&why);
         }
-        let handle = heard.answer.map(|(handle, url)| {
-            if files::may_fetch_text(&url, &self.settings.api) {
-                self.answers().insert(handle.clone(), url);
-            }
-            handle
-        });
-        Incoming {
-            key,
-            conversation: Conversation {
-                platform: NAME.to_owned(),
-                channel: heard.channel,
-                thread: heard.thread,
-            },
-            author,
-            user: heard.user,
-            text,
-            attachments,
-            context: Vec::new(),
-            via: heard.via,
-            handle,
+    }
+
+    /// Gives a line the name of who said it, unless it has it.
+    async fn name(&self, line: &mut Incoming, is_named: bool) {
+        if !is_named {
+            line.author = self.name_of(&line.user).await;
         }
     }
 
@@ -324,8 +337,6 @@ impl Ear for Slack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Via;
-
     fn heard(key: &str, alias: Option<&str>) -> Heard {
         Heard {
             key: key.into(),

@@ -13,7 +13,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, File, Message, Shared, World};
+use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, DOWNLOAD, File, Message, Shared, World};
 
 /// Past this an edit's text is refused, in bytes.
 const MAX_EDIT: usize = 4000;
@@ -402,6 +402,14 @@ async fn download(
         // As Slack does: its log-in page.
         return axum::response::Html("<html>log in</html>").into_response();
     }
+    let call = Call {
+        method: DOWNLOAD.to_owned(),
+        body: json!(id),
+        at: shared.clock.elapsed(),
+        status: 200,
+    };
+    shared.world().calls.push(call);
+    shared.tell();
     match shared.world().files.get(&id) {
         Some(file) => file.bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

@@ -27,6 +27,8 @@ pub const BOT_TOKEN: &str = "xoxb-of-the-fake";
 pub const APP_TOKEN: &str = "xapp-of-the-fake";
 /// The bot's user id.
 pub const BOT: &str = "UBOT";
+/// What fetching a file is called among the calls.
+pub const DOWNLOAD: &str = "(a file is fetched)";
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
