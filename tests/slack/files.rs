@@ -1,5 +1,8 @@
 //! Files that people send: which ones are fetched, and what waits for them.
 
+use std::time::Duration;
+
+use open_dispatch::ambient::Ambient;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
@@ -60,4 +63,43 @@ async fn nothing_is_fetched_for_whoever_may_do_nothing_and_where_nobody_listens(
     rig.fake.until_taken(&said, 1).await;
     assert_eq!(rig.fake.calls_of(DOWNLOAD).len(), 1);
     assert_eq!(rig.turns(&agent).await.len(), 1);
+}
+
+/// Waits until a file is asked for, which then does not come.
+async fn until_fetching(rig: &Rig) {
+    rig.fake
+        .until("a file is asked for", |world| world.calls.iter().any(|it| it.method == DOWNLOAD))
+        .await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_files_of_others() {
+    let rig = Rig::new().await;
+    let agent = rig.agent("C1").await;
+    rig.fake.world().faults.stuck.insert(DOWNLOAD.into());
+    let file = rig.fake.shares("UADA", "C1", "look", "a.txt", b"a log");
+    until_fetching(&rig).await;
+    let next = rig.fake.says("UADA", "C1", "and then?");
+    let clock = Ambient::real().clock;
+    let dials = rig.fake.world().dials.len();
+    for _ in 0..3 {
+        let since = clock.elapsed();
+        // Whichever socket brings them.
+        let here = rig.fake.commands("UADA", "C1", "/od-whoami");
+        let there = rig.fake.says("UADA", "C2", "a chat");
+        rig.fake.until_taken(&here, 1).await;
+        rig.fake.until_taken(&there, 1).await;
+        let took = clock.elapsed() - since;
+        assert!(took < Duration::from_secs(3), "Slack gives 3 s, and it took {took:?}");
+    }
+    assert_eq!(rig.turns(&agent).await, [], "what has to wait for the file waits");
+    assert_eq!(rig.fake.world().acknowledged.get(&file), None);
+    rig.fake.world().faults.stuck.clear();
+    rig.fake.until_taken(&file, 1).await;
+    rig.fake.until_taken(&next, 1).await;
+    let turns = rig.turns(&agent).await;
+    let told: Vec<&str> = turns.iter().map(|turn| turn.text.as_str()).collect();
+    assert_eq!((told, turns[0].attachments.len()), (vec!["look", "and then?"], 1));
+    assert_eq!(rig.fake.calls_of(DOWNLOAD).len(), 1, "it is fetched once, however often it comes");
+    assert_eq!(rig.fake.world().dials.len(), dials, "no socket was given up");
 }

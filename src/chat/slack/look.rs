@@ -217,7 +217,11 @@ impl Slack {
 
     /// Where a file is, of which Slack told no more than that it is there.
     pub(super) async fn place_of(&self, file: &Shared) -> Option<Shared> {
-        let info = self.api.get("files.info", &[("file", file.id.clone())]).await;
+        let arguments = [("file", file.id.clone())];
+        let info = tokio::select! {
+            info = self.api.get("files.info", &arguments) => info,
+            () = self.ambient.clock.sleep(PATIENCE) => return None,
+        };
         let found = info.map(|info| files(&json!({ "files": [info["file"]] })));
         found.unwrap_or_default().into_iter().next().filter(|file| !file.url.is_empty())
     }

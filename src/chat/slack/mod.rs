@@ -12,17 +12,20 @@
 //!
 //! **The life of a line.** A frame comes to [`socket`], which lets [`envelope`] read it. What a
 //! person said becomes an [`Incoming`] under the identity of the message itself, for Slack delivers
-//! the same one up to four times, and a mention as two events. Lines of one channel are taken in
-//! the order in which they came, whichever socket brought them. Files are fetched first ([`files`]).
-//! What the event leaves open is looked up ([`look`]): files of a mention, and what was said before
-//! in a thread. Once [`Commands::handle`] has answered, the envelope is acknowledged; if it fails, it is not, and
-//! Slack brings it again. The answer is a delivery, which the outbox shows through [`mouth`].
+//! the same one up to four times, and a mention as two events. Lines wait in [`lanes`], where the
+//! messages of one channel are taken in the order in which they came, whichever socket brought
+//! them; no socket waits for what takes long. What may lead to something is completed: files are
+//! fetched ([`files`]), and what the event leaves open is looked up ([`look`]): files of a mention,
+//! and what was said before in a thread. When [`Commands::handle`] has answered, the envelope is
+//! acknowledged, if there is still time; if not, Slack brings a message again, and finds it taken.
+//! The answer is a delivery, which the outbox shows through [`mouth`].
 
 mod api;
 mod blocks;
 mod envelope;
 mod files;
 mod health;
+mod lanes;
 mod look;
 pub mod manifest;
 mod marks;
@@ -80,8 +83,6 @@ pub struct Slack {
     memory: Mutex<Memory>,
     answers: Mutex<Answers>,
     posts: Mutex<Pace<String>>,
-    /// One for each channel: its lines are taken one after the other.
-    channels: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl std::fmt::Debug for Slack {
@@ -179,7 +180,6 @@ impl Slack {
             memory: Mutex::default(),
             answers: Mutex::default(),
             posts: Mutex::new(Pace::new(Duration::from_secs(1), 3)),
-            channels: Mutex::default(),
         }))
     }
 
@@ -193,18 +193,8 @@ impl Slack {
         answers
     }
 
-    fn channel(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut channels = lock(&self.channels);
-        if channels.len() >= REMEMBERED {
-            channels.retain(|_, turn| Arc::strong_count(turn) > 1);
-        }
-        Arc::clone(channels.entry(id.to_owned()).or_default())
-    }
-
     /// Takes one line. Whether it is durable, and may be acknowledged.
     async fn take(&self, heard: Heard, commands: &Commands) -> bool {
-        let turn = self.channel(&heard.channel);
-        let _turn = turn.lock().await;
         let key = lock(&self.memory).key(&heard);
         if lock(&self.memory).taken.contains(&key) {
             return true;
@@ -265,6 +255,7 @@ impl Slack {
             token: &self.settings.bot_token,
             api: &self.settings.api,
             store: &self.files,
+            clock: &*self.ambient.clock,
         };
         let places = shared.into_iter().map(|file| async {
             let found = if file.url.is_empty() { self.place_of(&file).await } else { None };

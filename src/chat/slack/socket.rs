@@ -12,7 +12,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -32,11 +32,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Slack,
     api::{Failure, With},
-    envelope::{Frame, Me, read},
+    envelope::{Frame, Heard, Me, read},
     health::{Verdict, trouble, verdict},
+    lanes::{Hold, Lanes},
+    lock,
     pace::Pace,
 };
-use crate::chat::Commands;
+use crate::{ambient::Clock, chat::Commands};
 
 /// How fast connections are tried and given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +89,13 @@ enum Event {
 pub(super) async fn listen(slack: Arc<Slack>, commands: Arc<Commands>, stop: CancellationToken) {
     let clock = Arc::clone(&slack.ambient.clock);
     let mut dials = Pace::new(slack.tempo.dial, BURST);
+    let lanes = Lanes::new(&slack, &commands);
     while !stop.is_cancelled() {
         let wait = match introduce(&slack).await {
             Ok(me) => {
                 slack.health.we_are(me);
                 let mended = tokio::select! {
-                    mended = hear(&slack, &commands, &mut dials) => mended,
+                    mended = hear(&slack, &lanes, &mut dials) => mended,
                     () = stop.cancelled() => return,
                 };
                 if mended { dials.reserve(&(), clock.elapsed()) } else { slack.tempo.look_again }
@@ -130,11 +133,12 @@ async fn introduce(slack: &Slack) -> Result<Me, Duration> {
 
 /// Holds connections until none has stood for long; or until a person must mend something, which
 /// is then told: false.
-async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>) -> bool {
+async fn hear(slack: &Arc<Slack>, lanes: &Arc<Lanes>, dials: &mut Pace<()>) -> bool {
     let (events, mut happened) = mpsc::unbounded_channel();
     let listener = Arc::new(Listener {
         slack: Arc::downgrade(slack),
-        commands: Arc::clone(commands),
+        lanes: Arc::downgrade(lanes),
+        holds: Mutex::default(),
         events,
         closed: AtomicBool::new(false),
     });
@@ -242,14 +246,48 @@ impl Drop for Held {
 struct Listener {
     /// Weak, for the connections outlive a server by a little.
     slack: Weak<Slack>,
-    commands: Arc<Commands>,
+    /// Weak, for what is on its way goes when nobody listens any more.
+    lanes: Weak<Lanes>,
+    /// What held up the reader of each socket.
+    holds: Mutex<HashMap<SlackSocketModeWssClientId, Hold>>,
     events: mpsc::UnboundedSender<Event>,
     closed: AtomicBool,
 }
 
+impl Listener {
+    /// Lets a line be taken, and waits as long as its neighbours can bear. Whether it is durable
+    /// by then.
+    async fn take(
+        &self,
+        socket: &SlackSocketModeWssClientId,
+        heard: Heard,
+        clock: &dyn Clock,
+    ) -> bool {
+        let Some(lanes) = self.lanes.upgrade() else { return false };
+        let from = clock.elapsed();
+        let most = match heard.is_message() {
+            true => lock(&self.holds).get(socket).map_or(Hold::MESSAGES, |hold| hold.left(from)),
+            false => Hold::COMMAND,
+        };
+        let taken = lanes.put(heard);
+        drop(lanes);
+        let is_durable = tokio::select! {
+            taken = taken => taken.unwrap_or_default(),
+            () = clock.sleep(most) => false,
+        };
+        let until = clock.elapsed();
+        lock(&self.holds).entry(socket.clone()).or_default().spend(from, until);
+        is_durable
+    }
+}
+
 #[async_trait]
 impl SlackSocketModeClientListener for Listener {
-    async fn on_message(&self, id: &SlackSocketModeWssClientId, frame: String) -> Option<String> {
+    async fn on_message(
+        &self,
+        socket: &SlackSocketModeWssClientId,
+        frame: String,
+    ) -> Option<String> {
         let slack = self.slack.upgrade()?;
         if self.closed.load(Ordering::SeqCst) {
             return None;
@@ -257,16 +295,16 @@ impl SlackSocketModeClientListener for Listener {
         slack.health.frame(slack.ambient.clock.elapsed());
         match read(&frame, &slack.me()) {
             Frame::Hello => {
-                let _ = self.events.send(Event::Up(id.clone()));
+                let _ = self.events.send(Event::Up(socket.clone()));
                 None
             }
             Frame::Disconnect(reason) => {
-                let _ = self.events.send(Event::Down(id.clone(), Some(reason)));
+                let _ = self.events.send(Event::Down(socket.clone(), Some(reason)));
                 None
             }
             Frame::Envelope { id, heard } => {
                 let durable = match heard {
-                    Some(heard) => slack.take(*heard, &self.commands).await,
+                    Some(heard) => self.take(socket, *heard, &*slack.ambient.clock).await,
                     None => true,
                 };
                 let held = durable && !self.closed.load(Ordering::SeqCst);
@@ -283,6 +321,7 @@ impl SlackSocketModeClientListener for Listener {
     }
 
     async fn on_disconnect(&self, id: &SlackSocketModeWssClientId) {
+        lock(&self.holds).remove(id);
         let _ = self.events.send(Event::Down(id.clone(), None));
     }
 }

@@ -410,6 +410,9 @@ async fn download(
     };
     shared.world().calls.push(call);
     shared.tell();
+    while shared.world().faults.stuck.contains(DOWNLOAD) {
+        shared.clock.sleep(std::time::Duration::from_millis(10)).await;
+    }
     match shared.world().files.get(&id) {
         Some(file) => file.bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

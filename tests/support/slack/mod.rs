@@ -91,7 +91,9 @@ pub struct Faults {
     pub ambiguous: HashMap<String, u32>,
     /// For a channel, the word that refuses every call.
     pub refused: HashMap<String, &'static str>,
-    /// Methods that never answer.
+    /// Whether commands and presses are brought once, as Slack does it, acknowledged or not.
+    pub brought_once: bool,
+    /// Methods that never answer; files come late.
     pub stuck: HashSet<String>,
     /// The word that refuses the bot's token.
     pub bot_refused: Option<&'static str>,

@@ -161,8 +161,10 @@ pub async fn deliver(shared: Arc<Shared>) {
 fn send_due(shared: &Shared) {
     let now = shared.clock.elapsed();
     let mut world = shared.world();
+    let once = world.faults.brought_once;
     let due = |envelope: &Envelope| match envelope.sent {
         None => true,
+        Some(_) if once && envelope.kind != "events_api" => false,
         Some(sent) => now.saturating_sub(sent) >= shared.again,
     };
     let mut ids: Vec<String> = world
@@ -171,6 +173,10 @@ fn send_due(shared: &Shared) {
         .filter(|(_, envelope)| due(envelope))
         .map(|(id, _)| id.clone())
         .collect();
+    if ids.is_empty() {
+        return;
+    }
+    shared.tell();
     // In the order in which it happened.
     ids.sort_by_key(|id| (id.len(), id.clone()));
     for id in ids {
