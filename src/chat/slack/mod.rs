@@ -18,7 +18,8 @@
 //! fetched ([`files`]), and what the event leaves open is looked up ([`look`]): files of a mention,
 //! and what was said before in a thread. When [`Commands::handle`] has answered, the envelope is
 //! acknowledged, if there is still time; if not, Slack brings a message again, and finds it taken.
-//! The answer is a delivery, which the outbox shows through [`mouth`].
+//! Commands and presses Slack brings once; so whatever the store refuses is tried here until it is
+//! taken. The answer is a delivery, which the outbox shows through [`mouth`].
 
 mod api;
 mod blocks;
@@ -68,6 +69,8 @@ pub const NAME: &str = "slack";
 const REMEMBERED: usize = 4096;
 /// How long Slack may take to say what a person is called.
 const NAME_PATIENCE: Duration = Duration::from_secs(2);
+/// The wait before a line is taken again that the store did not take, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// How long an address for an answer lives at Slack.
 const ANSWER_LIVES: Duration = Duration::from_secs(30 * 60);
 
@@ -193,7 +196,8 @@ impl Slack {
         answers
     }
 
-    /// Takes one line. Whether it is durable, and may be acknowledged.
+    /// Takes one line, however often the store must be asked. Whether it is durable, and may be
+    /// acknowledged.
     async fn take(&self, heard: Heard, commands: &Commands) -> bool {
         let key = lock(&self.memory).key(&heard);
         if lock(&self.memory).taken.contains(&key) {
@@ -212,16 +216,14 @@ impl Slack {
             // Whoever asks to be let in is asked about by name.
             self.name(&mut incoming, heard.name.is_some()).await;
         }
-        match commands.handle(&incoming).await {
-            Ok(_) => {
-                lock(&self.memory).take(&key);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(key, "a line from Slack was not taken, and comes again: {error}");
-                false
-            }
+        let mut wait = AGAIN.0;
+        while let Err(error) = commands.handle(&incoming).await {
+            tracing::warn!(key, "a line from Slack is not taken yet: {error}");
+            self.ambient.clock.sleep(wait).await;
+            wait = (wait * 2).min(AGAIN.1);
         }
+        lock(&self.memory).take(&key);
+        true
     }
 
     /// Makes a line of what was heard, as far as that tells.
