@@ -343,6 +343,49 @@ async fn a_channel_gets_no_more_posts_than_slack_bears() {
 }
 
 #[tokio::test]
+async fn edits_of_all_conversations_keep_one_pace_and_those_that_end_a_message_go_first() {
+    let rig = Rig::new().await;
+    let mut shown = Vec::new();
+    for n in 0..3 {
+        let (conversation, nonce) = (place(&format!("C{n}"), None), nonce(n));
+        let post = Post { conversation: &conversation, reply_to: None, text: "…", nonce: &nonce };
+        shown.push((rig.slack.post(&post).await.unwrap(), conversation));
+    }
+    let edit = async |n: usize, last: bool| {
+        let (ts, conversation) = &shown[n % shown.len()];
+        rig.slack.edit(conversation, ts, &Content::from("more"), last).await
+    };
+    let mut grown = 0;
+    while edit(grown, false).await.is_ok() {
+        grown += 1;
+    }
+    let told = edit(0, false).await;
+    assert!(matches!(told, Err(Error::RateLimited(wait)) if wait < Duration::from_secs(2)));
+    let mut ended = 0;
+    while edit(ended, true).await.is_ok() {
+        ended += 1;
+    }
+    // As many as go at once, and one more should this take long.
+    assert!((3..=4).contains(&grown) && (4..=5).contains(&ended), "{grown} and {ended}");
+    assert_eq!(rig.fake.calls_of("chat.update").len(), grown + ended);
+}
+
+#[tokio::test]
+async fn a_channel_that_takes_no_posts_now_stops_no_other() {
+    let rig = Rig::new().await;
+    let post = async |channel: &str| {
+        let (conversation, nonce) = (place(channel, None), nonce(0));
+        let post = Post { conversation: &conversation, reply_to: None, text: "…", nonce: &nonce };
+        rig.slack.post(&post).await
+    };
+    rig.fake.world().faults.limited.insert("chat.postMessage".into(), (1, 30));
+    assert_eq!(post("C1").await, Err(Error::RateLimited(Duration::from_secs(30))));
+    assert!(matches!(post("C1").await, Err(Error::RateLimited(_))));
+    assert!(post("C2").await.is_ok());
+    assert_eq!(rig.fake.calls_of("chat.postMessage").len(), 2, "it is not asked before its time");
+}
+
+#[tokio::test]
 async fn an_archived_channel_parks_only_itself() {
     let rig = Rig::new().await;
     rig.fake.world().faults.refused.insert("COLD".into(), "is_archived");

@@ -114,7 +114,7 @@ pub(super) struct Api {
     bot: SlackApiToken,
     app: SlackApiToken,
     clock: Arc<dyn Clock>,
-    /// Which methods may not be called before a time of the clock.
+    /// What may not be called before a time of the clock: methods, and for posts their channel.
     waits: Mutex<HashMap<String, Duration>>,
 }
 
@@ -181,7 +181,8 @@ impl Api {
         body: &Value,
     ) -> Result<Value, Failure> {
         let token = self.token(with);
-        self.within(method, async {
+        let limit = limit(method, body);
+        self.within(method, &limit, async {
             let session = self.client.open_session(token);
             session.http_session_api.http_post::<_, Value>(method, body, None).await
         })
@@ -196,7 +197,7 @@ impl Api {
     ) -> Result<Value, Failure> {
         let arguments: Vec<_> =
             arguments.iter().map(|(name, value)| (*name, Some(value.as_str()))).collect();
-        self.within(method, async {
+        self.within(method, method, async {
             let session = self.client.open_session(&self.bot);
             session.http_session_api.http_get::<Value, _, &str>(method, &arguments, None).await
         })
@@ -213,9 +214,10 @@ impl Api {
     async fn within(
         &self,
         method: &str,
+        limit: &str,
         call: impl Future<Output = Result<Value, SlackClientError>>,
     ) -> Result<Value, Failure> {
-        if let Some(wait) = self.waits(method) {
+        if let Some(wait) = self.waits(limit) {
             return Err(Failure::Wait(wait));
         }
         let answer = tokio::select! {
@@ -225,18 +227,28 @@ impl Api {
             }
         };
         if let Err(Failure::Wait(wait)) = &answer {
-            let until = self.clock.elapsed() + *wait;
+            let now = self.clock.elapsed();
             let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-            waits.insert(method.to_owned(), until);
+            waits.retain(|_, until| *until > now);
+            waits.insert(limit.to_owned(), now + *wait);
         }
         answer
     }
 
-    /// How long a method must still not be called, if at all.
-    fn waits(&self, method: &str) -> Option<Duration> {
+    /// How long something must still not be called, if at all.
+    fn waits(&self, limit: &str) -> Option<Duration> {
         let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = waits.get(method)?.checked_sub(self.clock.elapsed())?;
+        let left = waits.get(limit)?.checked_sub(self.clock.elapsed())?;
         (!left.is_zero()).then_some(left)
+    }
+}
+
+/// What Slack counts a call under: posts for each channel of its own, all else for each method.
+fn limit(method: &str, body: &Value) -> String {
+    let channel = body.get("channel").and_then(Value::as_str);
+    match channel.filter(|_| method == "chat.postMessage") {
+        Some(channel) => format!("{method} {channel}"),
+        None => method.to_owned(),
     }
 }
 

@@ -86,6 +86,7 @@ pub struct Slack {
     memory: Mutex<Memory>,
     answers: Mutex<Answers>,
     posts: Mutex<Pace<String>>,
+    edits: Mutex<Pace<()>>,
 }
 
 impl std::fmt::Debug for Slack {
@@ -183,6 +184,7 @@ impl Slack {
             memory: Mutex::default(),
             answers: Mutex::default(),
             posts: Mutex::new(Pace::new(Duration::from_secs(1), 3)),
+            edits: Mutex::new(Pace::new(mouth::EDIT, mouth::EDITS_AT_ONCE)),
         }))
     }
 

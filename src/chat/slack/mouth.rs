@@ -17,6 +17,7 @@ use super::{
     NAME, Slack,
     api::{Failure, With, refusal},
     blocks::{MAX_BUTTONS, fields, harmless},
+    lock,
 };
 use crate::{
     chat::{
@@ -35,6 +36,14 @@ const PAGES: usize = 10;
 /// How the ids of messages begin that show a file and whose own id Slack did not tell.
 const FILE: &str = "file/";
 
+/// The time that an edit costs. A workspace takes about 50 in a minute, from all conversations
+/// together; with those that go at once, these are no more.
+pub(super) const EDIT: Duration = Duration::from_millis(1400);
+/// How many edits may go at once.
+pub(super) const EDITS_AT_ONCE: u32 = 7;
+/// How many of them are left to those that somebody waits for: what ends a message, or asks.
+const LEFT_TO_LAST: u32 = 4;
+
 /// What Slack can do.
 pub(super) const CAPABILITIES: Capabilities = Capabilities {
     // An edit of more than 4,000 bytes is refused.
@@ -42,8 +51,7 @@ pub(super) const CAPABILITIES: Capabilities = Capabilities {
     unit: Unit::Bytes,
     markup: Markup::Markdown,
     dialect: Dialect::Slack,
-    // About 50 edits a minute in a workspace.
-    pace: Duration::from_millis(1200),
+    pace: EDIT,
     lookup: true,
     placeholder: "…",
     buttons: MAX_BUTTONS,
@@ -203,11 +211,14 @@ impl Platform for Slack {
         conversation: &Conversation,
         message: &str,
         content: &Content,
-        _last: bool,
+        last: bool,
     ) -> Result<(), Error> {
         if message.starts_with(FILE) {
             return Err(Error::Rejected("a file's message cannot be edited".to_owned()));
         }
+        let others = if last || !content.actions.is_empty() { 0 } else { LEFT_TO_LAST };
+        let now = self.ambient.clock.elapsed();
+        lock(&self.edits).take_leaving(others, &(), now).map_err(Error::RateLimited)?;
         let mut body = fields(content);
         body["channel"] = json!(conversation.channel);
         body["ts"] = json!(message);
