@@ -140,3 +140,16 @@ async fn what_slack_brings_once_is_done_though_the_store_refused_it_at_first() {
     assert_eq!(rig.turns(&agent.metadata().uid).await.len(), 1, "the press counts");
     assert_eq!(rig.gate.failing.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_refusal_comes_by_the_address_of_its_command_once_slack_takes_it_there() {
+    let rig = Rig::new().await;
+    // Where the bot is not, there is no other way.
+    rig.fake.world().faults.refused.insert("C1".into(), "channel_not_found");
+    rig.fake.world().faults.unanswered = [503, 429, 500].into();
+    rig.fake.commands("UEVE", "C1", "/od-list");
+    let refused = told(&rig, "UEVE", 1).await;
+    assert!(refused.contains("slack:UEVE") || refused.contains("code"), "{refused}");
+    assert!(rig.fake.calls_of("chat.postEphemeral").is_empty(), "nor is another way tried");
+    assert!(rig.fake.world().faults.unanswered.is_empty());
+}

@@ -152,9 +152,13 @@ impl Answers {
         self.by_handle.insert(handle, (now, url));
     }
 
-    fn remove(&mut self, handle: &str) -> Option<String> {
-        let (since, url) = self.by_handle.remove(handle)?;
-        (self.now.saturating_sub(since) < ANSWER_LIVES).then_some(url)
+    fn get(&self, handle: &str) -> Option<String> {
+        let (since, url) = self.by_handle.get(handle)?;
+        (self.now.saturating_sub(*since) < ANSWER_LIVES).then(|| url.clone())
+    }
+
+    fn remove(&mut self, handle: &str) {
+        self.by_handle.remove(handle);
     }
 }
 
@@ -371,13 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_for_an_answer_is_used_once_and_not_for_ever() {
+    fn an_address_for_an_answer_stands_until_it_is_used_and_not_for_ever() {
         let mut answers = Answers::default();
         answers.insert("a".into(), "https://a".into());
         answers.insert("b".into(), "https://b".into());
-        assert_eq!(answers.remove("a").as_deref(), Some("https://a"));
-        assert_eq!(answers.remove("a"), None);
+        assert_eq!(answers.get("a").as_deref(), Some("https://a"));
+        answers.remove("a");
+        assert_eq!(answers.get("a"), None);
         answers.now = ANSWER_LIVES;
-        assert_eq!(answers.remove("b"), None);
+        assert_eq!(answers.get("b"), None);
     }
 }

@@ -114,11 +114,22 @@ impl Slack {
     /// Tells who typed a command that the bot cannot answer in its channel, if Slack gave an
     /// address for that.
     async fn tell(&self, handle: Option<&str>, why: &str) {
-        let Some(url) = handle.and_then(|handle| self.answers().remove(handle)) else { return };
         let content = Content::from(format!("I cannot answer here: {why}").as_str());
-        if let Err(error) = self.respond(&url, &content).await {
+        if let Some(Err(error)) = self.answer(handle, &content).await {
             tracing::debug!("Slack's address for an answer was not reached: {error}");
         }
+    }
+
+    /// Answers at the address that came with a command or a press, if there is one. It is gone
+    /// once it was used or Slack does not know it any more.
+    async fn answer(&self, handle: Option<&str>, content: &Content) -> Option<Result<(), Error>> {
+        let handle = handle?;
+        let url = self.answers().get(handle)?;
+        let answer = self.respond(&url, content).await;
+        if matches!(answer, Ok(()) | Err(Error::Rejected(_))) {
+            self.answers().remove(handle);
+        }
+        Some(answer)
     }
 
     /// Answers a command or a press at the address that came with it, seen by that person alone.
@@ -135,6 +146,8 @@ impl Slack {
         match response.status().as_u16() {
             200..300 => Ok(()),
             429 => Err(Error::RateLimited(Duration::from_secs(5))),
+            // Slack's own trouble, which says nothing of what was done.
+            code @ 500.. => Err(Error::Ambiguous(format!("Slack answers with HTTP status {code}"))),
             code => Err(Error::Rejected(format!("Slack answers with HTTP status {code}"))),
         }
     }
@@ -274,13 +287,10 @@ impl Platform for Slack {
     }
 
     async fn whisper(&self, post: &Post<'_>, to: &str, content: &Content) -> Result<(), Error> {
-        let answer = post.reply_to.and_then(|handle| self.answers().remove(handle));
-        if let Some(url) = answer {
-            match self.respond(&url, content).await {
-                // The address may be too old, or used up.
-                Err(Error::Rejected(_)) => {}
-                answer => return answer,
-            }
+        match self.answer(post.reply_to, content).await {
+            // There is no address, or it is too old, or used up.
+            None | Some(Err(Error::Rejected(_))) => {}
+            Some(answer) => return answer,
         }
         self.turn(&post.conversation.channel)?;
         let mut body = in_thread(post.conversation, fields(content));

@@ -426,6 +426,9 @@ async fn response(
     body: Bytes,
 ) -> StatusCode {
     let Ok(said) = serde_json::from_slice::<Value>(&body) else { return StatusCode::BAD_REQUEST };
+    if let Some(status) = shared.world().faults.unanswered.pop_front() {
+        return StatusCode::from_u16(status).unwrap();
+    }
     let message = Message {
         ts: shared.ts(),
         thread: None,

@@ -93,6 +93,8 @@ pub struct Faults {
     pub refused: HashMap<String, &'static str>,
     /// Whether commands and presses are brought once, as Slack does it, acknowledged or not.
     pub brought_once: bool,
+    /// What the next answers at addresses of commands and presses get instead of being shown.
+    pub unanswered: VecDeque<u16>,
     /// Methods that never answer; files come late.
     pub stuck: HashSet<String>,
     /// The word that refuses the bot's token.
