@@ -408,6 +408,24 @@ async fn an_archived_channel_parks_only_itself() {
 }
 
 #[tokio::test]
+async fn who_asked_is_told_of_what_lasts_and_not_of_what_is_over_in_a_moment() {
+    let rig = Rig::new().await;
+    rig.fake.world().faults.refused.insert("C1".into(), "token_expired");
+    rig.fake.commands("UADA", "C1", "/od-whoami");
+    rig.fake
+        .until("it was tried", |world| {
+            world.calls.iter().any(|call| call.method == "chat.postMessage")
+        })
+        .await;
+    let mut open = rig.store.open_deliveries().await.unwrap();
+    while open[0].state != DeliveryState::Parked {
+        pause(10).await;
+        open = rig.store.open_deliveries().await.unwrap();
+    }
+    assert!(rig.fake.ours("C1").is_empty(), "{:?}", rig.fake.ours("C1"));
+}
+
+#[tokio::test]
 async fn a_button_is_pressed_once_however_often_slack_says_so() {
     let rig = Rig::new().await;
     let agent = rig.agent("C1").await;

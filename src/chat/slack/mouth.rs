@@ -210,8 +210,11 @@ impl Platform for Slack {
                 None => Err(Error::Ambiguous("Slack named no message".to_owned())),
             },
             Err(failure) => {
+                // What is over in a moment is not worth a word.
+                let is_shut_out = matches!(&failure, Failure::Said(word)
+                    if matches!(word.as_str(), "not_in_channel" | "is_archived" | "channel_not_found"));
                 let error = failure.of_post(channel);
-                if let Error::Unreachable(why) | Error::Gone(why) = &error {
+                if let (true, Error::Unreachable(why) | Error::Gone(why)) = (is_shut_out, &error) {
                     self.tell(post.reply_to, why).await;
                 }
                 Err(error)
