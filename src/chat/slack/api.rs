@@ -88,6 +88,14 @@ pub(super) fn refusal(word: &str, channel: &str) -> platform::Error {
         "missing_scope" | "not_allowed_token_type" => {
             Unreachable(format!("SLACK_BOT_TOKEN lacks a scope ({word}); {REINSTALL}"))
         }
+        "ekm_access_denied" => Unreachable(format!(
+            "the workspace's administrators have suspended posts to Slack's channel {channel}; ask \
+             them"
+        )),
+        word if word.starts_with("restricted_action") => Unreachable(format!(
+            "the workspace lets the bot not post to Slack's channel {channel} ({word}); ask its \
+             administrators"
+        )),
         "channel_not_found" => Gone(format!(
             "Slack's channel {channel} (deleted, or private without the bot: invite it and ask \
              again)"
@@ -295,6 +303,8 @@ mod tests {
             "is_archived",
             "invalid_auth",
             "missing_scope",
+            "restricted_action_read_only_channel",
+            "ekm_access_denied",
             "channel_not_found",
             "message_not_found",
             "internal_error",
