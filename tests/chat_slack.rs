@@ -277,6 +277,17 @@ async fn a_workspace_that_limits_dialling_is_left_alone_as_long_as_it_asks() {
 }
 
 #[tokio::test]
+async fn a_dial_that_hangs_is_given_up_while_the_other_socket_hears() {
+    let fake = FakeSlack::start().await;
+    fake.world().faults.hanging = 1;
+    let rig = Rig::deaf(fake).await;
+    rig.fake.until_connected(1).await;
+    let said = rig.fake.says("UADA", "C1", "hello");
+    rig.fake.until_taken(&said, 1).await;
+    rig.fake.until_connected(2).await;
+}
+
+#[tokio::test]
 async fn a_post_whose_answer_was_lost_is_found_and_not_posted_again() {
     let rig = Rig::new().await;
     rig.fake.world().faults.ambiguous.insert("chat.postMessage".into(), 1);

@@ -65,7 +65,8 @@ impl Default for Tempo {
             connections: 2,
             ping: Duration::from_secs(10),
             pings: 3,
-            retry: Duration::from_secs(10),
+            // Slack counts dials by the minute, and does not tell the client how long to wait.
+            retry: Duration::from_secs(30),
             dial: Duration::from_secs(10),
             give_up: Duration::from_secs(60),
             look_again: Duration::from_secs(60),
@@ -115,7 +116,7 @@ async fn introduce(slack: &Slack) -> Result<Me, Duration> {
         Ok((why, wait)) => {
             tracing::warn!("{why}");
             slack.health.not_now(why);
-            wait.max(slack.tempo.retry)
+            wait.max(slack.tempo.dial)
         }
         Err(mend) => {
             slack.health.never(mend);
@@ -152,6 +153,10 @@ async fn hear(slack: &Arc<Slack>, lanes: &Arc<Lanes>, dials: &mut Pace<()>) -> b
     let clock = Arc::clone(&slack.ambient.clock);
     let mut later: HashMap<SlackSocketModeWssClientId, Duration> = HashMap::new();
     let mut lonely = clock.elapsed();
+    // Those that were told to dial, since when; the first ones begin at zero.
+    let mut dialling: HashMap<SlackSocketModeWssClientId, Duration> = (0..slack.tempo.connections)
+        .map(|n| (SlackSocketModeWssClientId::new(n, n, 0), lonely))
+        .collect();
     loop {
         let now = clock.elapsed();
         let due = later.values().min().map_or(slack.tempo.give_up, |at| at.saturating_sub(now));
@@ -162,10 +167,12 @@ async fn hear(slack: &Arc<Slack>, lanes: &Arc<Lanes>, dials: &mut Pace<()>) -> b
         let now = clock.elapsed();
         match event {
             Some(Event::Up(id)) => {
+                dialling.remove(&id);
                 slack.health.up(id);
             }
             Some(Event::Down(id, reason)) => {
                 slack.health.down(&id);
+                dialling.remove(&id);
                 let reason = reason.as_deref();
                 tracing::debug!(reason, "a socket to Slack is down");
                 let mut wait = dials.reserve(&(), now);
@@ -187,10 +194,18 @@ async fn hear(slack: &Arc<Slack>, lanes: &Arc<Lanes>, dials: &mut Pace<()>) -> b
             }
             None => {}
         }
+        // A dial can hang for ever. Where no socket stands, all are dialled anew below.
+        if slack.health.is_heard() {
+            for (id, _) in dialling.extract_if(|_, since| now >= *since + slack.tempo.give_up) {
+                tracing::debug!("a socket to Slack does not come about, and is dialled again");
+                later.insert(id, now + dials.reserve(&(), now));
+            }
+        }
         let due: Vec<_> =
             later.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             later.remove(&id);
+            dialling.insert(id.new_reconnected_id(), now);
             held.manager.restart_client(&id).await;
         }
         if slack.health.is_heard() {

@@ -101,6 +101,8 @@ pub struct Faults {
     pub bot_refused: Option<&'static str>,
     /// Sockets that are opened get this as their first frame behind `hello`.
     pub disconnect_at_once: Option<&'static str>,
+    /// How many of the next sockets are taken and never opened.
+    pub hanging: u32,
     /// Sockets take frames and answer nothing, not even pings.
     pub mute: bool,
 }

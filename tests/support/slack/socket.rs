@@ -76,6 +76,11 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Holds one socket to its end.
 async fn hold(stream: TcpStream, shared: Arc<Shared>) {
+    let hangs = shared.world().faults.hanging.checked_sub(1);
+    if let Some(left) = hangs {
+        shared.world().faults.hanging = left;
+        std::future::pending::<()>().await;
+    }
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let (mut writer, mut reader) = socket.split();
     let (frames, mut queue) = mpsc::unbounded_channel();
