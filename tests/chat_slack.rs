@@ -467,6 +467,8 @@ async fn a_file_of_ours_is_shown_in_the_thread_once_though_the_answer_is_lost() 
     let post = Post { conversation: &conversation, reply_to: None, text: "", nonce: &nonce };
     let file = Upload { name: "out.log".into(), bytes: Bytes::from_static(b"all of it") };
     rig.fake.world().faults.ambiguous.insert("files.completeUploadExternal".into(), 1);
+    // Slack shows a file some time after it was told to.
+    rig.fake.world().faults.untold_shares = 2;
     let ts = rig.slack.upload(&post, &file).await.unwrap();
     let told = rig.fake.ours("C1");
     assert_eq!((told.len(), &told[0].ts, &told[0].thread), (1, &ts, &Some(thread)));

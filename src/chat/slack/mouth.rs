@@ -33,6 +33,9 @@ const EVENT: &str = "open_dispatch_delivery";
 const MARGIN: Duration = Duration::from_secs(300);
 /// The most pages of history that are looked through.
 const PAGES: usize = 10;
+/// How often it is looked whether a file is shown, where Slack did not say so, and how long between.
+const LOOKS: usize = 5;
+const LOOK: Duration = Duration::from_secs(1);
 /// How the ids of messages begin that show a file and whose own id Slack did not tell.
 const FILE: &str = "file/";
 
@@ -165,12 +168,15 @@ impl Slack {
         body["channel_id"] = json!(post.conversation.channel);
         let answer = self.api.post(With::Bot, "files.completeUploadExternal", &body).await;
         if let Err(Failure::Unclear(_)) = &answer {
-            // What became of it stands with the file.
-            let info = self.api.get("files.info", &[("file", id.to_owned())]).await;
-            if let Ok(info) = info
-                && shared_as(&info["file"], &post.conversation.channel).is_some()
-            {
-                return Ok(json!({ "files": [info["file"]] }));
+            // What became of it stands with the file, some time later.
+            for _ in 0..LOOKS {
+                let info = self.api.get("files.info", &[("file", id.to_owned())]).await;
+                if let Ok(info) = info
+                    && shared_as(&info["file"], &post.conversation.channel).is_some()
+                {
+                    return Ok(json!({ "files": [info["file"]] }));
+                }
+                self.ambient.clock.sleep(LOOK).await;
             }
         }
         answer

@@ -93,6 +93,8 @@ pub struct Faults {
     pub refused: HashMap<String, &'static str>,
     /// Whether commands and presses are brought once, as Slack does it, acknowledged or not.
     pub brought_once: bool,
+    /// How often it is not told yet in which messages a file is shown.
+    pub untold_shares: u32,
     /// What the next answers at addresses of commands and presses get instead of being shown.
     pub unanswered: VecDeque<u16>,
     /// Methods that never answer; files come late.
