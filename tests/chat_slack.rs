@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "slack/files.rs"]
+mod files;
 #[path = "slack/presses.rs"]
 mod presses;
 #[path = "support/slack/mod.rs"]
@@ -26,7 +28,6 @@ use open_dispatch::{
 };
 use serde_json::json;
 use slack::{FakeSlack, buttons, ours, rig, rig::Rig};
-use tokio::io::AsyncReadExt as _;
 
 fn place(channel: &str, thread: Option<&str>) -> Conversation {
     Conversation {
@@ -276,6 +277,17 @@ async fn a_workspace_that_limits_dialling_is_left_alone_as_long_as_it_asks() {
 }
 
 #[tokio::test]
+async fn a_dial_that_hangs_is_given_up_while_the_other_socket_hears() {
+    let fake = FakeSlack::start().await;
+    fake.world().faults.hanging = 1;
+    let rig = Rig::deaf(fake).await;
+    rig.fake.until_connected(1).await;
+    let said = rig.fake.says("UADA", "C1", "hello");
+    rig.fake.until_taken(&said, 1).await;
+    rig.fake.until_connected(2).await;
+}
+
+#[tokio::test]
 async fn a_post_whose_answer_was_lost_is_found_and_not_posted_again() {
     let rig = Rig::new().await;
     rig.fake.world().faults.ambiguous.insert("chat.postMessage".into(), 1);
@@ -342,6 +354,49 @@ async fn a_channel_gets_no_more_posts_than_slack_bears() {
 }
 
 #[tokio::test]
+async fn edits_of_all_conversations_keep_one_pace_and_those_that_end_a_message_go_first() {
+    let rig = Rig::new().await;
+    let mut shown = Vec::new();
+    for n in 0..3 {
+        let (conversation, nonce) = (place(&format!("C{n}"), None), nonce(n));
+        let post = Post { conversation: &conversation, reply_to: None, text: "…", nonce: &nonce };
+        shown.push((rig.slack.post(&post).await.unwrap(), conversation));
+    }
+    let edit = async |n: usize, last: bool| {
+        let (ts, conversation) = &shown[n % shown.len()];
+        rig.slack.edit(conversation, ts, &Content::from("more"), last).await
+    };
+    let mut grown = 0;
+    while edit(grown, false).await.is_ok() {
+        grown += 1;
+    }
+    let told = edit(0, false).await;
+    assert!(matches!(told, Err(Error::RateLimited(wait)) if wait < Duration::from_secs(2)));
+    let mut ended = 0;
+    while edit(ended, true).await.is_ok() {
+        ended += 1;
+    }
+    // As many as go at once, and one more should this take long.
+    assert!((3..=4).contains(&grown) && (4..=5).contains(&ended), "{grown} and {ended}");
+    assert_eq!(rig.fake.calls_of("chat.update").len(), grown + ended);
+}
+
+#[tokio::test]
+async fn a_channel_that_takes_no_posts_now_stops_no_other() {
+    let rig = Rig::new().await;
+    let post = async |channel: &str| {
+        let (conversation, nonce) = (place(channel, None), nonce(0));
+        let post = Post { conversation: &conversation, reply_to: None, text: "…", nonce: &nonce };
+        rig.slack.post(&post).await
+    };
+    rig.fake.world().faults.limited.insert("chat.postMessage".into(), (1, 30));
+    assert_eq!(post("C1").await, Err(Error::RateLimited(Duration::from_secs(30))));
+    assert!(matches!(post("C1").await, Err(Error::RateLimited(_))));
+    assert!(post("C2").await.is_ok());
+    assert_eq!(rig.fake.calls_of("chat.postMessage").len(), 2, "it is not asked before its time");
+}
+
+#[tokio::test]
 async fn an_archived_channel_parks_only_itself() {
     let rig = Rig::new().await;
     rig.fake.world().faults.refused.insert("COLD".into(), "is_archived");
@@ -361,6 +416,24 @@ async fn an_archived_channel_parks_only_itself() {
     assert_eq!(open[0].conversation, place("COLD", None));
     assert_eq!(open[0].state, DeliveryState::Parked);
     assert!(open[0].note.contains("unarchive it"), "{}", open[0].note);
+}
+
+#[tokio::test]
+async fn who_asked_is_told_of_what_lasts_and_not_of_what_is_over_in_a_moment() {
+    let rig = Rig::new().await;
+    rig.fake.world().faults.refused.insert("C1".into(), "token_expired");
+    rig.fake.commands("UADA", "C1", "/od-whoami");
+    rig.fake
+        .until("it was tried", |world| {
+            world.calls.iter().any(|call| call.method == "chat.postMessage")
+        })
+        .await;
+    let mut open = rig.store.open_deliveries().await.unwrap();
+    while open[0].state != DeliveryState::Parked {
+        pause(10).await;
+        open = rig.store.open_deliveries().await.unwrap();
+    }
+    assert!(rig.fake.ours("C1").is_empty(), "{:?}", rig.fake.ours("C1"));
 }
 
 #[tokio::test]
@@ -386,40 +459,6 @@ async fn a_button_is_pressed_once_however_often_slack_says_so() {
 }
 
 #[tokio::test]
-async fn a_file_that_somebody_sends_goes_to_the_agent_with_the_message() {
-    let rig = Rig::new().await;
-    let agent = rig.agent("C1").await;
-    let said = rig.fake.shares("UADA", "C1", "look at this", "a/b.txt", b"what is in it");
-    rig.fake.until_taken(&said, 1).await;
-    let turn = rig.turns(&agent).await.remove(0);
-    assert_eq!(turn.text, "look at this");
-    assert_eq!((turn.attachments[0].name.as_str(), turn.attachments[0].size), ("a_b.txt", 13));
-    let (mut file, _) = rig.files.open_file(&turn.attachments[0].id).await.unwrap();
-    let mut text = String::new();
-    file.read_to_string(&mut text).await.unwrap();
-    assert_eq!(text, "what is in it");
-}
-
-#[tokio::test]
-async fn a_file_that_does_not_lie_at_slack_is_not_fetched_and_that_is_said() {
-    let rig = Rig::new().await;
-    let agent = rig.agent("C1").await;
-    let elsewhere = FakeSlack::start().await;
-    let url = format!("{}/files/F1/x", elsewhere.api().trim_end_matches("/api"));
-    let mut event = rig.fake.write("UADA", "C1", None, "look");
-    event["subtype"] = json!("file_share");
-    event["files"] = json!([{ "id": "F1", "name": "x.txt", "size": 3, "url_private": url }]);
-    let said = rig.fake.event(event, 1);
-    rig.fake.until_taken(&said, 1).await;
-    let turn = rig.turns(&agent).await.remove(0);
-    assert!(turn.attachments.is_empty());
-    assert_eq!(
-        turn.text,
-        "look\n[the file x.txt did not come: it lies at 127.0.0.1, not at Slack]"
-    );
-}
-
-#[tokio::test]
 async fn a_file_of_ours_is_shown_in_the_thread_once_though_the_answer_is_lost() {
     let rig = Rig::new().await;
     let thread = root(&rig, "C1");
@@ -428,6 +467,8 @@ async fn a_file_of_ours_is_shown_in_the_thread_once_though_the_answer_is_lost() 
     let post = Post { conversation: &conversation, reply_to: None, text: "", nonce: &nonce };
     let file = Upload { name: "out.log".into(), bytes: Bytes::from_static(b"all of it") };
     rig.fake.world().faults.ambiguous.insert("files.completeUploadExternal".into(), 1);
+    // Slack shows a file some time after it was told to.
+    rig.fake.world().faults.untold_shares = 2;
     let ts = rig.slack.upload(&post, &file).await.unwrap();
     let told = rig.fake.ours("C1");
     assert_eq!((told.len(), &told[0].ts, &told[0].thread), (1, &ts, &Some(thread)));

@@ -1,10 +1,11 @@
 //! Buttons: pressed by somebody else, twice, or too late; whoever pressed sees what became of it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use open_dispatch::{
     ambient::Ambient,
     chat::outbox::CHOICE_TIME,
+    resource::Kind,
     store::{Access, Delivery, Op, Role, Subject, Transaction},
 };
 use serde_json::Value;
@@ -122,4 +123,33 @@ async fn a_press_that_comes_too_late_is_told_so() {
     rig.fake.until_taken(&pressed, 3).await;
     let late = told(&rig, "UBOB", 1).await;
     insta::assert_snapshot!(late);
+}
+
+#[tokio::test]
+async fn what_slack_brings_once_is_done_though_the_store_refused_it_at_first() {
+    let rig = Rig::new().await;
+    let (ts, buttons) = choice(&rig).await;
+    rig.fake.world().faults.brought_once = true;
+    rig.gate.failing.store(3, Ordering::SeqCst);
+    press(&rig, "UBOB", &ts, &buttons, "web").await;
+    rig.gate.failing.store(3, Ordering::SeqCst);
+    let said = rig.fake.commands("UADA", "C2", "/od-whoami");
+    rig.fake.until_taken(&said, 1).await;
+    super::until_said(&rig, "C2", 1).await;
+    let agent = rig.store.get(Kind::Agent, "web").await.unwrap().unwrap();
+    assert_eq!(rig.turns(&agent.metadata().uid).await.len(), 1, "the press counts");
+    assert_eq!(rig.gate.failing.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_by_the_address_of_its_command_once_slack_takes_it_there() {
+    let rig = Rig::new().await;
+    // Where the bot is not, there is no other way.
+    rig.fake.world().faults.refused.insert("C1".into(), "channel_not_found");
+    rig.fake.world().faults.unanswered = [503, 429, 500].into();
+    rig.fake.commands("UEVE", "C1", "/od-list");
+    let refused = told(&rig, "UEVE", 1).await;
+    assert!(refused.contains("slack:UEVE") || refused.contains("code"), "{refused}");
+    assert!(rig.fake.calls_of("chat.postEphemeral").is_empty(), "nor is another way tried");
+    assert!(rig.fake.world().faults.unanswered.is_empty());
 }

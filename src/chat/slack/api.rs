@@ -88,6 +88,14 @@ pub(super) fn refusal(word: &str, channel: &str) -> platform::Error {
         "missing_scope" | "not_allowed_token_type" => {
             Unreachable(format!("SLACK_BOT_TOKEN lacks a scope ({word}); {REINSTALL}"))
         }
+        "ekm_access_denied" => Unreachable(format!(
+            "the workspace's administrators have suspended posts to Slack's channel {channel}; ask \
+             them"
+        )),
+        word if word.starts_with("restricted_action") => Unreachable(format!(
+            "the workspace lets the bot not post to Slack's channel {channel} ({word}); ask its \
+             administrators"
+        )),
         "channel_not_found" => Gone(format!(
             "Slack's channel {channel} (deleted, or private without the bot: invite it and ask \
              again)"
@@ -114,7 +122,7 @@ pub(super) struct Api {
     bot: SlackApiToken,
     app: SlackApiToken,
     clock: Arc<dyn Clock>,
-    /// Which methods may not be called before a time of the clock.
+    /// What may not be called before a time of the clock: methods, and for posts their channel.
     waits: Mutex<HashMap<String, Duration>>,
 }
 
@@ -181,7 +189,8 @@ impl Api {
         body: &Value,
     ) -> Result<Value, Failure> {
         let token = self.token(with);
-        self.within(method, async {
+        let limit = limit(method, body);
+        self.within(method, &limit, async {
             let session = self.client.open_session(token);
             session.http_session_api.http_post::<_, Value>(method, body, None).await
         })
@@ -196,7 +205,7 @@ impl Api {
     ) -> Result<Value, Failure> {
         let arguments: Vec<_> =
             arguments.iter().map(|(name, value)| (*name, Some(value.as_str()))).collect();
-        self.within(method, async {
+        self.within(method, method, async {
             let session = self.client.open_session(&self.bot);
             session.http_session_api.http_get::<Value, _, &str>(method, &arguments, None).await
         })
@@ -213,9 +222,10 @@ impl Api {
     async fn within(
         &self,
         method: &str,
+        limit: &str,
         call: impl Future<Output = Result<Value, SlackClientError>>,
     ) -> Result<Value, Failure> {
-        if let Some(wait) = self.waits(method) {
+        if let Some(wait) = self.waits(limit) {
             return Err(Failure::Wait(wait));
         }
         let answer = tokio::select! {
@@ -225,18 +235,28 @@ impl Api {
             }
         };
         if let Err(Failure::Wait(wait)) = &answer {
-            let until = self.clock.elapsed() + *wait;
+            let now = self.clock.elapsed();
             let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-            waits.insert(method.to_owned(), until);
+            waits.retain(|_, until| *until > now);
+            waits.insert(limit.to_owned(), now + *wait);
         }
         answer
     }
 
-    /// How long a method must still not be called, if at all.
-    fn waits(&self, method: &str) -> Option<Duration> {
+    /// How long something must still not be called, if at all.
+    fn waits(&self, limit: &str) -> Option<Duration> {
         let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = waits.get(method)?.checked_sub(self.clock.elapsed())?;
+        let left = waits.get(limit)?.checked_sub(self.clock.elapsed())?;
         (!left.is_zero()).then_some(left)
+    }
+}
+
+/// What Slack counts a call under: posts for each channel of its own, all else for each method.
+fn limit(method: &str, body: &Value) -> String {
+    let channel = body.get("channel").and_then(Value::as_str);
+    match channel.filter(|_| method == "chat.postMessage") {
+        Some(channel) => format!("{method} {channel}"),
+        None => method.to_owned(),
     }
 }
 
@@ -283,6 +303,8 @@ mod tests {
             "is_archived",
             "invalid_auth",
             "missing_scope",
+            "restricted_action_read_only_channel",
+            "ekm_access_denied",
             "channel_not_found",
             "message_not_found",
             "internal_error",

@@ -76,6 +76,13 @@ pub(super) struct Heard {
     pub(super) files_untold: bool,
 }
 
+impl Heard {
+    /// Whether it is a message, which Slack brings again; commands and presses it brings once.
+    pub(super) fn is_message(&self) -> bool {
+        self.at.is_some()
+    }
+}
+
 /// A file that somebody shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shared {

@@ -11,12 +11,16 @@ use sprite_reporter::wire::Attachment;
 use url::Url;
 
 use super::envelope::Shared;
-use crate::store::{
-    attached::MAX_FILES,
-    files::{Files, MAX_FILE_BYTES},
+use crate::{
+    ambient::Clock,
+    store::{
+        attached::MAX_FILES,
+        files::{Files, MAX_FILE_BYTES},
+    },
 };
 
-/// The longest that fetching or sending one file may take.
+/// The longest that sending one file may take, or fetching all files of a message: Slack brings a
+/// message again for some minutes, and by then it must be taken.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether our token may go to an address: to Slack, or to where the API is.
@@ -76,6 +80,8 @@ pub(super) struct Fetcher<'a> {
     pub(super) api: &'a Url,
     /// Where files are kept.
     pub(super) store: &'a Files,
+    /// What says how long it takes.
+    pub(super) clock: &'a dyn Clock,
 }
 
 impl Fetcher<'_> {
@@ -83,10 +89,17 @@ impl Fetcher<'_> {
     pub(super) async fn fetch(&self, files: &[Shared]) -> (Vec<Attachment>, Vec<String>) {
         let (mut taken, mut lost) = (BTreeSet::new(), Vec::new());
         let mut attachments = Vec::new();
+        let since = self.clock.elapsed();
         for (n, file) in files.iter().enumerate() {
             let name = plain_name(&file.name, &mut taken);
             let fetched = if n < MAX_FILES {
-                self.one(file).await
+                let left = PATIENCE.saturating_sub(self.clock.elapsed().saturating_sub(since));
+                tokio::select! {
+                    fetched = self.one(file) => fetched,
+                    () = self.clock.sleep(left) => {
+                        Err(format!("Slack took longer than {} s", PATIENCE.as_secs()))
+                    }
+                }
             } else {
                 Err(format!("a message takes {MAX_FILES} files at most"))
             };

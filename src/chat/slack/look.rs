@@ -217,7 +217,11 @@ impl Slack {
 
     /// Where a file is, of which Slack told no more than that it is there.
     pub(super) async fn place_of(&self, file: &Shared) -> Option<Shared> {
-        let info = self.api.get("files.info", &[("file", file.id.clone())]).await;
+        let arguments = [("file", file.id.clone())];
+        let info = tokio::select! {
+            info = self.api.get("files.info", &arguments) => info,
+            () = self.ambient.clock.sleep(PATIENCE) => return None,
+        };
         let found = info.map(|info| files(&json!({ "files": [info["file"]] })));
         found.unwrap_or_default().into_iter().next().filter(|file| !file.url.is_empty())
     }
@@ -235,15 +239,19 @@ fn said(message: &Value, me: &Me) -> Option<Said> {
         return None;
     }
     let mut text = plain_text(&without_mention(word("/text"), &me.user));
-    if text.trim().is_empty() {
-        // Apps say much in attachments alone.
-        let parts = message.get("attachments").and_then(Value::as_array).into_iter().flatten();
+    let is_own = !text.trim().is_empty();
+    let parts = message.get("attachments").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if !is_own {
+        // Apps say much in attachments alone, and what is forwarded stands there, too.
         let said: Vec<String> = parts
+            .iter()
             .filter_map(|part| ["text", "fallback"].iter().find_map(|name| part[*name].as_str()))
             .map(plain_text)
             .collect();
         text = said.join("\n");
     }
+    // What a person forwards or links to is not theirs, and nobody vouches for who wrote it.
+    let is_others = !is_own && !text.trim().is_empty();
     for file in files(message) {
         text.push_str(if text.is_empty() { "" } else { "\n" });
         text.push_str(&format!("[with the file {}]", file.name));
@@ -254,10 +262,13 @@ fn said(message: &Value, me: &Me) -> Option<Said> {
     let app = !bot.is_empty();
     let name = ["/username", "/bot_profile/name"].iter().map(|path| word(path));
     let name = name.filter(|name| app && !name.is_empty()).map(str::to_owned).next();
+    let unnamed = if app || user.is_empty() { Some("an app") } else { None };
+    let author = || parts.iter().find_map(|part| part["author_name"].as_str());
+    let unnamed = unnamed.or_else(|| is_others.then(|| author().unwrap_or("somebody")));
     Some(Said::Theirs {
         ts: word("/ts").to_owned(),
-        user: if app { String::new() } else { user.to_owned() },
-        name: name.or_else(|| (app || user.is_empty()).then(|| "an app".to_owned())),
+        user: if app || is_others { String::new() } else { user.to_owned() },
+        name: name.or_else(|| unnamed.map(str::to_owned)),
         // One more than is shown, so that it is seen to be cut.
         text: text.chars().take(LONGEST + 1).collect(),
     })
@@ -305,6 +316,20 @@ mod tests {
                 json!({"user": "U7", "bot_id": "B2", "bot_profile": {"name": "CI"},
                        "attachments": [{"text": "red"}, {"fallback": "build 7"}]}),
                 theirs("", Some("CI"), "red\nbuild 7"),
+            ),
+            // Nor is a stranger's text that of whoever forwards it, or links to it.
+            (
+                json!({"user": "U1", "text": "", "attachments":
+                       [{"is_share": true, "author_name": "Eve", "text": "do as I say"}]}),
+                theirs("", Some("Eve"), "do as I say"),
+            ),
+            (
+                json!({"user": "U1", "attachments": [{"fallback": "a page"}]}),
+                theirs("", Some("somebody"), "a page"),
+            ),
+            (
+                json!({"user": "U1", "text": "see", "attachments": [{"text": "a page"}]}),
+                theirs("U1", None, "see"),
             ),
             (
                 json!({"bot_id": "B2", "subtype": "bot_message", "text": "hi"}),

@@ -12,17 +12,21 @@
 //!
 //! **The life of a line.** A frame comes to [`socket`], which lets [`envelope`] read it. What a
 //! person said becomes an [`Incoming`] under the identity of the message itself, for Slack delivers
-//! the same one up to four times, and a mention as two events. Lines of one channel are taken in
-//! the order in which they came, whichever socket brought them. Files are fetched first ([`files`]).
-//! What the event leaves open is looked up ([`look`]): files of a mention, and what was said before
-//! in a thread. Once [`Commands::handle`] has answered, the envelope is acknowledged; if it fails, it is not, and
-//! Slack brings it again. The answer is a delivery, which the outbox shows through [`mouth`].
+//! the same one up to four times, and a mention as two events. Lines wait in [`lanes`], where the
+//! messages of one channel are taken in the order in which they came, whichever socket brought
+//! them; no socket waits for what takes long. What may lead to something is completed: files are
+//! fetched ([`files`]), and what the event leaves open is looked up ([`look`]): files of a mention,
+//! and what was said before in a thread. When [`Commands::handle`] has answered, the envelope is
+//! acknowledged, if there is still time; if not, Slack brings a message again, and finds it taken.
+//! Commands and presses Slack brings once; so whatever the store refuses is tried here until it is
+//! taken. The answer is a delivery, which the outbox shows through [`mouth`].
 
 mod api;
 mod blocks;
 mod envelope;
 mod files;
 mod health;
+mod lanes;
 mod look;
 pub mod manifest;
 mod marks;
@@ -46,7 +50,7 @@ pub use settings::{Error, Settings};
 pub use socket::Tempo;
 
 use super::{
-    Commands, Incoming,
+    Commands, Incoming, Via,
     ear::{Ear, Hearing},
     platform::Platform,
 };
@@ -55,7 +59,7 @@ use crate::{
     store::{Conversation, files::Files},
 };
 use api::Api;
-use envelope::{Heard, Me};
+use envelope::{Heard, Me, Shared};
 use health::Health;
 use pace::Pace;
 
@@ -65,6 +69,8 @@ pub const NAME: &str = "slack";
 const REMEMBERED: usize = 4096;
 /// How long Slack may take to say what a person is called.
 const NAME_PATIENCE: Duration = Duration::from_secs(2);
+/// The wait before a line is taken again that the store did not take, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
 /// How long an address for an answer lives at Slack.
 const ANSWER_LIVES: Duration = Duration::from_secs(30 * 60);
 
@@ -80,8 +86,7 @@ pub struct Slack {
     memory: Mutex<Memory>,
     answers: Mutex<Answers>,
     posts: Mutex<Pace<String>>,
-    /// One for each channel: its lines are taken one after the other.
-    channels: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    edits: Mutex<Pace<()>>,
 }
 
 impl std::fmt::Debug for Slack {
@@ -147,9 +152,13 @@ impl Answers {
         self.by_handle.insert(handle, (now, url));
     }
 
-    fn remove(&mut self, handle: &str) -> Option<String> {
-        let (since, url) = self.by_handle.remove(handle)?;
-        (self.now.saturating_sub(since) < ANSWER_LIVES).then_some(url)
+    fn get(&self, handle: &str) -> Option<String> {
+        let (since, url) = self.by_handle.get(handle)?;
+        (self.now.saturating_sub(*since) < ANSWER_LIVES).then(|| url.clone())
+    }
+
+    fn remove(&mut self, handle: &str) {
+        self.by_handle.remove(handle);
     }
 }
 
@@ -179,7 +188,7 @@ impl Slack {
             memory: Mutex::default(),
             answers: Mutex::default(),
             posts: Mutex::new(Pace::new(Duration::from_secs(1), 3)),
-            channels: Mutex::default(),
+            edits: Mutex::new(Pace::new(mouth::EDIT, mouth::EDITS_AT_ONCE)),
         }))
     }
 
@@ -193,83 +202,86 @@ impl Slack {
         answers
     }
 
-    fn channel(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut channels = lock(&self.channels);
-        if channels.len() >= REMEMBERED {
-            channels.retain(|_, turn| Arc::strong_count(turn) > 1);
-        }
-        Arc::clone(channels.entry(id.to_owned()).or_default())
-    }
-
-    /// Takes one line. Whether it is durable, and may be acknowledged.
+    /// Takes one line, however often the store must be asked. Whether it is durable, and may be
+    /// acknowledged.
     async fn take(&self, heard: Heard, commands: &Commands) -> bool {
-        let turn = self.channel(&heard.channel);
-        let _turn = turn.lock().await;
         let key = lock(&self.memory).key(&heard);
         if lock(&self.memory).taken.contains(&key) {
             return true;
         }
-        // Another event about the same message comes, or this one again.
-        let Some(files) = self.files_of(&heard, &key).await else { return false };
-        let (at, forwarded) = (heard.at.clone(), heard.forwarded.clone());
-        let mut incoming = self.incoming(Heard { files, ..heard }, key.clone()).await;
-        incoming.context = self.said_before(&incoming, at.as_deref(), commands).await;
-        incoming.context.extend(forwarded);
-        match commands.handle(&incoming).await {
-            Ok(_) => {
-                lock(&self.memory).take(&key);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(key, "a line from Slack was not taken, and comes again: {error}");
-                false
-            }
+        let mut incoming = self.line(&heard, key.clone());
+        // What leads to nothing costs no room on disk, and no calls.
+        if commands.may_lead_to_something(&incoming).await.unwrap_or(true) {
+            // Another event about the same message comes, or this one again.
+            let Some(files) = self.files_of(&heard, &key).await else { return false };
+            self.attach(&mut incoming, files).await;
+            self.name(&mut incoming, heard.name.is_some()).await;
+            incoming.context = self.said_before(&incoming, heard.at.as_deref(), commands).await;
+            incoming.context.extend(heard.forwarded);
+        } else if incoming.via == Via::Addressed {
+            // Whoever asks to be let in is asked about by name.
+            self.name(&mut incoming, heard.name.is_some()).await;
+        }
+        let mut wait = AGAIN.0;
+        while let Err(error) = commands.handle(&incoming).await {
+            tracing::warn!(key, "a line from Slack is not taken yet: {error}");
+            self.ambient.clock.sleep(wait).await;
+            wait = (wait * 2).min(AGAIN.1);
+        }
+        lock(&self.memory).take(&key);
+        true
+    }
+
+    /// Makes a line of what was heard, as far as that tells.
+    fn line(&self, heard: &Heard, key: String) -> Incoming {
+        if let Some((handle, url)) = &heard.answer
+            && files::may_fetch_text(url, &self.settings.api)
+        {
+            self.answers().insert(handle.clone(), url.clone());
+        }
+        Incoming {
+            key,
+            conversation: Conversation {
+                platform: NAME.to_owned(),
+                channel: heard.channel.clone(),
+                thread: heard.thread.clone(),
+            },
+            author: heard.name.clone().unwrap_or_else(|| heard.user.clone()),
+            user: heard.user.clone(),
+            text: heard.text.clone(),
+            attachments: Vec::new(),
+            context: Vec::new(),
+            via: heard.via,
+            handle: heard.answer.as_ref().map(|(handle, _)| handle.clone()),
         }
     }
 
-    /// Makes a line of what was heard: with the person's name, and with the files.
-    async fn incoming(&self, heard: Heard, key: String) -> Incoming {
-        let author = match heard.name {
-            Some(name) => name,
-            None => self.name_of(&heard.user).await,
-        };
-        let mut text = heard.text;
+    /// Fetches files for a line. What does not come is said in it.
+    async fn attach(&self, line: &mut Incoming, shared: Vec<Shared>) {
         let fetcher = files::Fetcher {
             http: &self.http,
             token: &self.settings.bot_token,
             api: &self.settings.api,
             store: &self.files,
+            clock: &*self.ambient.clock,
         };
-        let places = heard.files.into_iter().map(|file| async {
+        let places = shared.into_iter().map(|file| async {
             let found = if file.url.is_empty() { self.place_of(&file).await } else { None };
             found.unwrap_or(file)
         });
         let (attachments, lost) = fetcher.fetch(&join_all(places).await).await;
-        for line in lost {
-            tracing::warn!(key, "{line}");
-            text.push_str(if text.is_empty() { "" } else { "\n" });
-            text.push_str(&line);
+        line.attachments = attachments;
+        for why in lost {
+            tracing::warn!(key = line.key, "{why}");
+            line.text.push_str(if line.text.is_empty() { "" } else { "\n" });
+            line.text.push_str(&why);
         }
-        let handle = heard.answer.map(|(handle, url)| {
-            if files::may_fetch_text(&url, &self.settings.api) {
-                self.answers().insert(handle.clone(), url);
-            }
-            handle
-        });
-        Incoming {
-            key,
-            conversation: Conversation {
-                platform: NAME.to_owned(),
-                channel: heard.channel,
-                thread: heard.thread,
-            },
-            author,
-            user: heard.user,
-            text,
-            attachments,
-            context: Vec::new(),
-            via: heard.via,
-            handle,
+    }
+
+    /// Gives a line the name of who said it, unless it has it.
+    async fn name(&self, line: &mut Incoming, is_named: bool) {
+        if !is_named {
+            line.author = self.name_of(&line.user).await;
         }
     }
 
@@ -324,8 +336,6 @@ impl Ear for Slack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Via;
-
     fn heard(key: &str, alias: Option<&str>) -> Heard {
         Heard {
             key: key.into(),
@@ -365,13 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_for_an_answer_is_used_once_and_not_for_ever() {
+    fn an_address_for_an_answer_stands_until_it_is_used_and_not_for_ever() {
         let mut answers = Answers::default();
         answers.insert("a".into(), "https://a".into());
         answers.insert("b".into(), "https://b".into());
-        assert_eq!(answers.remove("a").as_deref(), Some("https://a"));
-        assert_eq!(answers.remove("a"), None);
+        assert_eq!(answers.get("a").as_deref(), Some("https://a"));
+        answers.remove("a");
+        assert_eq!(answers.get("a"), None);
         answers.now = ANSWER_LIVES;
-        assert_eq!(answers.remove("b"), None);
+        assert_eq!(answers.get("b"), None);
     }
 }

@@ -17,6 +17,7 @@ use super::{
     NAME, Slack,
     api::{Failure, With, refusal},
     blocks::{MAX_BUTTONS, fields, harmless},
+    lock,
 };
 use crate::{
     chat::{
@@ -32,8 +33,19 @@ const EVENT: &str = "open_dispatch_delivery";
 const MARGIN: Duration = Duration::from_secs(300);
 /// The most pages of history that are looked through.
 const PAGES: usize = 10;
+/// How often it is looked whether a file is shown, where Slack did not say so, and how long between.
+const LOOKS: usize = 5;
+const LOOK: Duration = Duration::from_secs(1);
 /// How the ids of messages begin that show a file and whose own id Slack did not tell.
 const FILE: &str = "file/";
+
+/// The time that an edit costs. A workspace takes about 50 in a minute, from all conversations
+/// together; with those that go at once, these are no more.
+pub(super) const EDIT: Duration = Duration::from_millis(1400);
+/// How many edits may go at once.
+pub(super) const EDITS_AT_ONCE: u32 = 7;
+/// How many of them are left to those that somebody waits for: what ends a message, or asks.
+const LEFT_TO_LAST: u32 = 4;
 
 /// What Slack can do.
 pub(super) const CAPABILITIES: Capabilities = Capabilities {
@@ -42,8 +54,7 @@ pub(super) const CAPABILITIES: Capabilities = Capabilities {
     unit: Unit::Bytes,
     markup: Markup::Markdown,
     dialect: Dialect::Slack,
-    // About 50 edits a minute in a workspace.
-    pace: Duration::from_millis(1200),
+    pace: EDIT,
     lookup: true,
     placeholder: "…",
     buttons: MAX_BUTTONS,
@@ -106,11 +117,22 @@ impl Slack {
     /// Tells who typed a command that the bot cannot answer in its channel, if Slack gave an
     /// address for that.
     async fn tell(&self, handle: Option<&str>, why: &str) {
-        let Some(url) = handle.and_then(|handle| self.answers().remove(handle)) else { return };
         let content = Content::from(format!("I cannot answer here: {why}").as_str());
-        if let Err(error) = self.respond(&url, &content).await {
+        if let Some(Err(error)) = self.answer(handle, &content).await {
             tracing::debug!("Slack's address for an answer was not reached: {error}");
         }
+    }
+
+    /// Answers at the address that came with a command or a press, if there is one. It is gone
+    /// once it was used or Slack does not know it any more.
+    async fn answer(&self, handle: Option<&str>, content: &Content) -> Option<Result<(), Error>> {
+        let handle = handle?;
+        let url = self.answers().get(handle)?;
+        let answer = self.respond(&url, content).await;
+        if matches!(answer, Ok(()) | Err(Error::Rejected(_))) {
+            self.answers().remove(handle);
+        }
+        Some(answer)
     }
 
     /// Answers a command or a press at the address that came with it, seen by that person alone.
@@ -127,6 +149,8 @@ impl Slack {
         match response.status().as_u16() {
             200..300 => Ok(()),
             429 => Err(Error::RateLimited(Duration::from_secs(5))),
+            // Slack's own trouble, which says nothing of what was done.
+            code @ 500.. => Err(Error::Ambiguous(format!("Slack answers with HTTP status {code}"))),
             code => Err(Error::Rejected(format!("Slack answers with HTTP status {code}"))),
         }
     }
@@ -144,12 +168,15 @@ impl Slack {
         body["channel_id"] = json!(post.conversation.channel);
         let answer = self.api.post(With::Bot, "files.completeUploadExternal", &body).await;
         if let Err(Failure::Unclear(_)) = &answer {
-            // What became of it stands with the file.
-            let info = self.api.get("files.info", &[("file", id.to_owned())]).await;
-            if let Ok(info) = info
-                && shared_as(&info["file"], &post.conversation.channel).is_some()
-            {
-                return Ok(json!({ "files": [info["file"]] }));
+            // What became of it stands with the file, some time later.
+            for _ in 0..LOOKS {
+                let info = self.api.get("files.info", &[("file", id.to_owned())]).await;
+                if let Ok(info) = info
+                    && shared_as(&info["file"], &post.conversation.channel).is_some()
+                {
+                    return Ok(json!({ "files": [info["file"]] }));
+                }
+                self.ambient.clock.sleep(LOOK).await;
             }
         }
         answer
@@ -189,8 +216,11 @@ impl Platform for Slack {
                 None => Err(Error::Ambiguous("Slack named no message".to_owned())),
             },
             Err(failure) => {
+                // What is over in a moment is not worth a word.
+                let is_shut_out = matches!(&failure, Failure::Said(word)
+                    if matches!(word.as_str(), "not_in_channel" | "is_archived" | "channel_not_found"));
                 let error = failure.of_post(channel);
-                if let Error::Unreachable(why) | Error::Gone(why) = &error {
+                if let (true, Error::Unreachable(why) | Error::Gone(why)) = (is_shut_out, &error) {
                     self.tell(post.reply_to, why).await;
                 }
                 Err(error)
@@ -203,11 +233,14 @@ impl Platform for Slack {
         conversation: &Conversation,
         message: &str,
         content: &Content,
-        _last: bool,
+        last: bool,
     ) -> Result<(), Error> {
         if message.starts_with(FILE) {
             return Err(Error::Rejected("a file's message cannot be edited".to_owned()));
         }
+        let others = if last || !content.actions.is_empty() { 0 } else { LEFT_TO_LAST };
+        let now = self.ambient.clock.elapsed();
+        lock(&self.edits).take_leaving(others, &(), now).map_err(Error::RateLimited)?;
         let mut body = fields(content);
         body["channel"] = json!(conversation.channel);
         body["ts"] = json!(message);
@@ -263,13 +296,10 @@ impl Platform for Slack {
     }
 
     async fn whisper(&self, post: &Post<'_>, to: &str, content: &Content) -> Result<(), Error> {
-        let answer = post.reply_to.and_then(|handle| self.answers().remove(handle));
-        if let Some(url) = answer {
-            match self.respond(&url, content).await {
-                // The address may be too old, or used up.
-                Err(Error::Rejected(_)) => {}
-                answer => return answer,
-            }
+        match self.answer(post.reply_to, content).await {
+            // There is no address, or it is too old, or used up.
+            None | Some(Err(Error::Rejected(_))) => {}
+            Some(answer) => return answer,
         }
         self.turn(&post.conversation.channel)?;
         let mut body = in_thread(post.conversation, fields(content));

@@ -26,8 +26,18 @@ impl<K: Eq + Hash + Clone> Pace<K> {
 
     /// Takes a turn now, or says how long to wait first.
     pub(super) fn take(&mut self, key: &K, now: Duration) -> Result<(), Duration> {
+        self.take_leaving(0, key, now)
+    }
+
+    /// The same, and leaves so many of a burst to others.
+    pub(super) fn take_leaving(
+        &mut self,
+        others: u32,
+        key: &K,
+        now: Duration,
+    ) -> Result<(), Duration> {
         let used = self.used.get(key).copied().unwrap_or_default().max(now);
-        let slack = self.each * (self.burst - 1);
+        let slack = self.each * (self.burst - 1).saturating_sub(others);
         if used > now + slack {
             return Err(used - now - slack);
         }
@@ -69,6 +79,17 @@ mod tests {
         assert_eq!(at("a", 999), Err(Duration::from_millis(1)));
         assert_eq!(at("a", 1000), Ok(()));
         assert_eq!(at("a", 1000), Err(SECOND));
+    }
+
+    #[test]
+    fn what_is_left_to_others_is_theirs_alone() {
+        let mut pace = Pace::new(SECOND, 3);
+        assert_eq!(pace.take_leaving(2, &(), Duration::ZERO), Ok(()));
+        assert_eq!(pace.take_leaving(2, &(), Duration::ZERO), Err(SECOND));
+        assert_eq!([pace.take(&(), Duration::ZERO), pace.take(&(), Duration::ZERO)], [Ok(()); 2]);
+        assert_eq!(pace.take(&(), Duration::ZERO), Err(SECOND));
+        assert_eq!(pace.take_leaving(2, &(), SECOND), Err(2 * SECOND), "others go first");
+        assert_eq!(pace.take(&(), SECOND), Ok(()));
     }
 
     proptest! {

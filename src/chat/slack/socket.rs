@@ -12,7 +12,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -32,11 +32,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Slack,
     api::{Failure, With},
-    envelope::{Frame, Me, read},
+    envelope::{Frame, Heard, Me, read},
     health::{Verdict, trouble, verdict},
+    lanes::{Hold, Lanes},
+    lock,
     pace::Pace,
 };
-use crate::chat::Commands;
+use crate::{ambient::Clock, chat::Commands};
 
 /// How fast connections are tried and given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,8 @@ impl Default for Tempo {
             connections: 2,
             ping: Duration::from_secs(10),
             pings: 3,
-            retry: Duration::from_secs(10),
+            // Slack counts dials by the minute, and does not tell the client how long to wait.
+            retry: Duration::from_secs(30),
             dial: Duration::from_secs(10),
             give_up: Duration::from_secs(60),
             look_again: Duration::from_secs(60),
@@ -87,12 +90,13 @@ enum Event {
 pub(super) async fn listen(slack: Arc<Slack>, commands: Arc<Commands>, stop: CancellationToken) {
     let clock = Arc::clone(&slack.ambient.clock);
     let mut dials = Pace::new(slack.tempo.dial, BURST);
+    let lanes = Lanes::new(&slack, &commands);
     while !stop.is_cancelled() {
         let wait = match introduce(&slack).await {
             Ok(me) => {
                 slack.health.we_are(me);
                 let mended = tokio::select! {
-                    mended = hear(&slack, &commands, &mut dials) => mended,
+                    mended = hear(&slack, &lanes, &mut dials) => mended,
                     () = stop.cancelled() => return,
                 };
                 if mended { dials.reserve(&(), clock.elapsed()) } else { slack.tempo.look_again }
@@ -112,7 +116,7 @@ async fn introduce(slack: &Slack) -> Result<Me, Duration> {
         Ok((why, wait)) => {
             tracing::warn!("{why}");
             slack.health.not_now(why);
-            wait.max(slack.tempo.retry)
+            wait.max(slack.tempo.dial)
         }
         Err(mend) => {
             slack.health.never(mend);
@@ -130,11 +134,12 @@ async fn introduce(slack: &Slack) -> Result<Me, Duration> {
 
 /// Holds connections until none has stood for long; or until a person must mend something, which
 /// is then told: false.
-async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>) -> bool {
+async fn hear(slack: &Arc<Slack>, lanes: &Arc<Lanes>, dials: &mut Pace<()>) -> bool {
     let (events, mut happened) = mpsc::unbounded_channel();
     let listener = Arc::new(Listener {
         slack: Arc::downgrade(slack),
-        commands: Arc::clone(commands),
+        lanes: Arc::downgrade(lanes),
+        holds: Mutex::default(),
         events,
         closed: AtomicBool::new(false),
     });
@@ -148,6 +153,10 @@ async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>
     let clock = Arc::clone(&slack.ambient.clock);
     let mut later: HashMap<SlackSocketModeWssClientId, Duration> = HashMap::new();
     let mut lonely = clock.elapsed();
+    // Those that were told to dial, since when; the first ones begin at zero.
+    let mut dialling: HashMap<SlackSocketModeWssClientId, Duration> = (0..slack.tempo.connections)
+        .map(|n| (SlackSocketModeWssClientId::new(n, n, 0), lonely))
+        .collect();
     loop {
         let now = clock.elapsed();
         let due = later.values().min().map_or(slack.tempo.give_up, |at| at.saturating_sub(now));
@@ -158,10 +167,12 @@ async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>
         let now = clock.elapsed();
         match event {
             Some(Event::Up(id)) => {
+                dialling.remove(&id);
                 slack.health.up(id);
             }
             Some(Event::Down(id, reason)) => {
                 slack.health.down(&id);
+                dialling.remove(&id);
                 let reason = reason.as_deref();
                 tracing::debug!(reason, "a socket to Slack is down");
                 let mut wait = dials.reserve(&(), now);
@@ -183,10 +194,18 @@ async fn hear(slack: &Arc<Slack>, commands: &Arc<Commands>, dials: &mut Pace<()>
             }
             None => {}
         }
+        // A dial can hang for ever. Where no socket stands, all are dialled anew below.
+        if slack.health.is_heard() {
+            for (id, _) in dialling.extract_if(|_, since| now >= *since + slack.tempo.give_up) {
+                tracing::debug!("a socket to Slack does not come about, and is dialled again");
+                later.insert(id, now + dials.reserve(&(), now));
+            }
+        }
         let due: Vec<_> =
             later.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             later.remove(&id);
+            dialling.insert(id.new_reconnected_id(), now);
             held.manager.restart_client(&id).await;
         }
         if slack.health.is_heard() {
@@ -242,14 +261,48 @@ impl Drop for Held {
 struct Listener {
     /// Weak, for the connections outlive a server by a little.
     slack: Weak<Slack>,
-    commands: Arc<Commands>,
+    /// Weak, for what is on its way goes when nobody listens any more.
+    lanes: Weak<Lanes>,
+    /// What held up the reader of each socket.
+    holds: Mutex<HashMap<SlackSocketModeWssClientId, Hold>>,
     events: mpsc::UnboundedSender<Event>,
     closed: AtomicBool,
 }
 
+impl Listener {
+    /// Lets a line be taken, and waits as long as its neighbours can bear. Whether it is durable
+    /// by then.
+    async fn take(
+        &self,
+        socket: &SlackSocketModeWssClientId,
+        heard: Heard,
+        clock: &dyn Clock,
+    ) -> bool {
+        let Some(lanes) = self.lanes.upgrade() else { return false };
+        let from = clock.elapsed();
+        let most = match heard.is_message() {
+            true => lock(&self.holds).get(socket).map_or(Hold::MESSAGES, |hold| hold.left(from)),
+            false => Hold::COMMAND,
+        };
+        let taken = lanes.put(heard);
+        drop(lanes);
+        let is_durable = tokio::select! {
+            taken = taken => taken.unwrap_or_default(),
+            () = clock.sleep(most) => false,
+        };
+        let until = clock.elapsed();
+        lock(&self.holds).entry(socket.clone()).or_default().spend(from, until);
+        is_durable
+    }
+}
+
 #[async_trait]
 impl SlackSocketModeClientListener for Listener {
-    async fn on_message(&self, id: &SlackSocketModeWssClientId, frame: String) -> Option<String> {
+    async fn on_message(
+        &self,
+        socket: &SlackSocketModeWssClientId,
+        frame: String,
+    ) -> Option<String> {
         let slack = self.slack.upgrade()?;
         if self.closed.load(Ordering::SeqCst) {
             return None;
@@ -257,16 +310,16 @@ impl SlackSocketModeClientListener for Listener {
         slack.health.frame(slack.ambient.clock.elapsed());
         match read(&frame, &slack.me()) {
             Frame::Hello => {
-                let _ = self.events.send(Event::Up(id.clone()));
+                let _ = self.events.send(Event::Up(socket.clone()));
                 None
             }
             Frame::Disconnect(reason) => {
-                let _ = self.events.send(Event::Down(id.clone(), Some(reason)));
+                let _ = self.events.send(Event::Down(socket.clone(), Some(reason)));
                 None
             }
             Frame::Envelope { id, heard } => {
                 let durable = match heard {
-                    Some(heard) => slack.take(*heard, &self.commands).await,
+                    Some(heard) => self.take(socket, *heard, &*slack.ambient.clock).await,
                     None => true,
                 };
                 let held = durable && !self.closed.load(Ordering::SeqCst);
@@ -283,6 +336,7 @@ impl SlackSocketModeClientListener for Listener {
     }
 
     async fn on_disconnect(&self, id: &SlackSocketModeWssClientId) {
+        lock(&self.holds).remove(id);
         let _ = self.events.send(Event::Down(id.clone(), None));
     }
 }

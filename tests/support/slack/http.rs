@@ -13,7 +13,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, File, Message, Shared, World};
+use super::{APP_TOKEN, BOT, BOT_TOKEN, Call, DOWNLOAD, File, Message, Shared, World};
 
 /// Past this an edit's text is refused, in bytes.
 const MAX_EDIT: usize = 4000;
@@ -174,7 +174,13 @@ fn done(shared: &Shared, method: &str, arguments: &Value) -> Response {
         "files.completeUploadExternal" => complete(shared, arguments),
         "files.info" => {
             let id = arguments["file"].as_str().unwrap_or_default();
-            yes(json!({ "file": file(&shared.world(), id) }))
+            let mut world = shared.world();
+            let mut file = file(&world, id);
+            if world.faults.untold_shares > 0 {
+                world.faults.untold_shares -= 1;
+                file["shares"] = json!({});
+            }
+            yes(json!({ "file": file }))
         }
         _ => no("unknown_method"),
     }
@@ -402,6 +408,17 @@ async fn download(
         // As Slack does: its log-in page.
         return axum::response::Html("<html>log in</html>").into_response();
     }
+    let call = Call {
+        method: DOWNLOAD.to_owned(),
+        body: json!(id),
+        at: shared.clock.elapsed(),
+        status: 200,
+    };
+    shared.world().calls.push(call);
+    shared.tell();
+    while shared.world().faults.stuck.contains(DOWNLOAD) {
+        shared.clock.sleep(std::time::Duration::from_millis(10)).await;
+    }
     match shared.world().files.get(&id) {
         Some(file) => file.bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -415,6 +432,9 @@ async fn response(
     body: Bytes,
 ) -> StatusCode {
     let Ok(said) = serde_json::from_slice::<Value>(&body) else { return StatusCode::BAD_REQUEST };
+    if let Some(status) = shared.world().faults.unanswered.pop_front() {
+        return StatusCode::from_u16(status).unwrap();
+    }
     let message = Message {
         ts: shared.ts(),
         thread: None,

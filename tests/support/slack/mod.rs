@@ -27,6 +27,8 @@ pub const BOT_TOKEN: &str = "xoxb-of-the-fake";
 pub const APP_TOKEN: &str = "xapp-of-the-fake";
 /// The bot's user id.
 pub const BOT: &str = "UBOT";
+/// What fetching a file is called among the calls.
+pub const DOWNLOAD: &str = "(a file is fetched)";
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -89,12 +91,20 @@ pub struct Faults {
     pub ambiguous: HashMap<String, u32>,
     /// For a channel, the word that refuses every call.
     pub refused: HashMap<String, &'static str>,
-    /// Methods that never answer.
+    /// Whether commands and presses are brought once, as Slack does it, acknowledged or not.
+    pub brought_once: bool,
+    /// How often it is not told yet in which messages a file is shown.
+    pub untold_shares: u32,
+    /// What the next answers at addresses of commands and presses get instead of being shown.
+    pub unanswered: VecDeque<u16>,
+    /// Methods that never answer; files come late.
     pub stuck: HashSet<String>,
     /// The word that refuses the bot's token.
     pub bot_refused: Option<&'static str>,
     /// Sockets that are opened get this as their first frame behind `hello`.
     pub disconnect_at_once: Option<&'static str>,
+    /// How many of the next sockets are taken and never opened.
+    pub hanging: u32,
     /// Sockets take frames and answer nothing, not even pings.
     pub mute: bool,
 }

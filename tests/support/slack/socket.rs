@@ -76,6 +76,11 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Holds one socket to its end.
 async fn hold(stream: TcpStream, shared: Arc<Shared>) {
+    let hangs = shared.world().faults.hanging.checked_sub(1);
+    if let Some(left) = hangs {
+        shared.world().faults.hanging = left;
+        std::future::pending::<()>().await;
+    }
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let (mut writer, mut reader) = socket.split();
     let (frames, mut queue) = mpsc::unbounded_channel();
@@ -161,8 +166,10 @@ pub async fn deliver(shared: Arc<Shared>) {
 fn send_due(shared: &Shared) {
     let now = shared.clock.elapsed();
     let mut world = shared.world();
+    let once = world.faults.brought_once;
     let due = |envelope: &Envelope| match envelope.sent {
         None => true,
+        Some(_) if once && envelope.kind != "events_api" => false,
         Some(sent) => now.saturating_sub(sent) >= shared.again,
     };
     let mut ids: Vec<String> = world
@@ -171,6 +178,10 @@ fn send_due(shared: &Shared) {
         .filter(|(_, envelope)| due(envelope))
         .map(|(id, _)| id.clone())
         .collect();
+    if ids.is_empty() {
+        return;
+    }
+    shared.tell();
     // In the order in which it happened.
     ids.sort_by_key(|id| (id.len(), id.clone()));
     for id in ids {
