@@ -76,6 +76,28 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
     assert!(text.contains("image-2.png: HTTP 302"), "our token is sent on nowhere: {text}");
 }
 
+#[tokio::test]
+async fn nothing_is_fetched_for_whom_nobody_has_let_in() {
+    let (fake, server) = known().await;
+    fake.state().files.push(("notes.txt".to_owned(), b"seven".to_vec()));
+    let url = format!("http://{}/files/notes.txt", fake.address);
+    let said = |who: &str, place: &str, text: &str| {
+        let mut activity = fake.said(who, place, text);
+        activity["attachments"] = json!([attached("notes.txt", &url)]);
+        activity
+    };
+    for text in ["look", "od-run --agent command cat notes.txt", "od-whoami", "od-nonsense"] {
+        fake.deliver_surely(&said("Eve", "a:eve", text)).await;
+        fake.deliver_surely(&said("Eve", GROUP, text)).await;
+    }
+    // Nor for somebody who may, where it leads to nothing.
+    fake.deliver_surely(&said("Ada", DM, "od-nonsense")).await;
+    assert!(fake.state().fetched.is_empty());
+    fake.deliver_surely(&said("Ada", DM, "od-run --agent command true")).await;
+    assert_eq!(fake.state().fetched, [false], "once, and without our token");
+    server.end().await;
+}
+
 async fn offered(fake: &Fake, server: &Server) -> Message {
     let nonce = Nonce { delivery: "by-hand".to_owned(), index: 3 };
     let post = Post { conversation: &place(DM), reply_to: None, text: "…", nonce: &nonce };

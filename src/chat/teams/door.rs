@@ -235,7 +235,7 @@ impl Room {
         teams.places.learn(&activity).await.map_err(|error| later(&error))?;
         match hear(&activity) {
             Heard::Line(mut line, files) => {
-                if !files.is_empty() && !self.is_known(&line).await? {
+                if !files.is_empty() && self.is_worth_it(&line).await? {
                     let (attachments, lacking) = teams.fetch(&files).await;
                     line.attachments = attachments;
                     for why in lacking {
@@ -280,10 +280,12 @@ impl Room {
         })
     }
 
-    /// Whether this line was taken before.
-    async fn is_known(&self, line: &Incoming) -> Result<bool, No> {
-        let receipt = self.teams.store.receipt(&line.key).await;
-        receipt.map(|receipt| receipt.is_some()).map_err(|error| later(&error))
+    /// Whether files are fetched for this line: it was not taken before, and whoever said it may
+    /// say it. Others shall not fill our disk.
+    async fn is_worth_it(&self, line: &Incoming) -> Result<bool, No> {
+        let receipt = self.teams.store.receipt(&line.key).await.map_err(|error| later(&error))?;
+        let may = self.commands.may_lead_to_something(line);
+        Ok(receipt.is_none() && may.await.map_err(|error| later(&error))?)
     }
 
     /// Hands a line over; answers once it is durable.
