@@ -98,6 +98,34 @@ async fn nothing_is_fetched_for_whom_nobody_has_let_in() {
     server.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_behind_a_slow_file_is_taken_behind_it() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let fake = Fake::start().await;
+    let server = real(&fake, &data).await;
+    fake.state().files.push(("log.txt".to_owned(), b"seven".to_vec()));
+    fake.state().slow = Some(Duration::from_secs(2));
+    let work = home.path().display();
+    let start = fake.said("Ada", DM, &format!("/od-start bot --agent command {work}"));
+    let mut look = fake.said("Ada", DM, "echo look at this log");
+    let url = format!("http://{}/files/log.txt", fake.address);
+    look["attachments"] = json!([attached("log.txt", &url)]);
+    let then = fake.said("Ada", DM, "echo now mend it");
+    fake.deliver_surely(&start).await;
+    // The second comes while the file of the first is on its way.
+    tokio::join!(fake.deliver_surely(&look), async {
+        fake.until("it is asked for", async || fake.state().asked_for > 0).await;
+        fake.deliver_surely(&then).await;
+    });
+    let turns = server.get("agents/bot/turns").await;
+    let told = turns["items"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|turn| turn["text"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, ["echo look at this log", "echo now mend it"], "{turns}");
+    assert_eq!(turns["items"][0]["attachments"][0]["name"], "log.txt", "{turns}");
+}
+
 async fn offered(fake: &Fake, server: &Server) -> Message {
     let nonce = Nonce { delivery: "by-hand".to_owned(), index: 3 };
     let post = Post { conversation: &place(DM), reply_to: None, text: "…", nonce: &nonce };
