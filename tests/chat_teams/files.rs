@@ -76,6 +76,56 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
     assert!(text.contains("image-2.png: HTTP 302"), "our token is sent on nowhere: {text}");
 }
 
+#[tokio::test]
+async fn nothing_is_fetched_for_whom_nobody_has_let_in() {
+    let (fake, server) = known().await;
+    fake.state().files.push(("notes.txt".to_owned(), b"seven".to_vec()));
+    let url = format!("http://{}/files/notes.txt", fake.address);
+    let said = |who: &str, place: &str, text: &str| {
+        let mut activity = fake.said(who, place, text);
+        activity["attachments"] = json!([attached("notes.txt", &url)]);
+        activity
+    };
+    for text in ["look", "od-run --agent command cat notes.txt", "od-whoami", "od-nonsense"] {
+        fake.deliver_surely(&said("Eve", "a:eve", text)).await;
+        fake.deliver_surely(&said("Eve", GROUP, text)).await;
+    }
+    // Nor for somebody who may, where it leads to nothing.
+    fake.deliver_surely(&said("Ada", DM, "od-nonsense")).await;
+    assert!(fake.state().fetched.is_empty());
+    fake.deliver_surely(&said("Ada", DM, "od-run --agent command true")).await;
+    assert_eq!(fake.state().fetched, [false], "once, and without our token");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_behind_a_slow_file_is_taken_behind_it() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let fake = Fake::start().await;
+    let server = real(&fake, &data).await;
+    fake.state().files.push(("log.txt".to_owned(), b"seven".to_vec()));
+    fake.state().slow = Some(Duration::from_secs(2));
+    let work = home.path().display();
+    let start = fake.said("Ada", DM, &format!("/od-start bot --agent command {work}"));
+    let mut look = fake.said("Ada", DM, "echo look at this log");
+    let url = format!("http://{}/files/log.txt", fake.address);
+    look["attachments"] = json!([attached("log.txt", &url)]);
+    let then = fake.said("Ada", DM, "echo now mend it");
+    fake.deliver_surely(&start).await;
+    // The second comes while the file of the first is on its way.
+    tokio::join!(fake.deliver_surely(&look), async {
+        fake.until("it is asked for", async || fake.state().asked_for > 0).await;
+        fake.deliver_surely(&then).await;
+    });
+    let turns = server.get("agents/bot/turns").await;
+    let told = turns["items"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|turn| turn["text"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, ["echo look at this log", "echo now mend it"], "{turns}");
+    assert_eq!(turns["items"][0]["attachments"][0]["name"], "log.txt", "{turns}");
+}
+
 async fn offered(fake: &Fake, server: &Server) -> Message {
     let nonce = Nonce { delivery: "by-hand".to_owned(), index: 3 };
     let post = Post { conversation: &place(DM), reply_to: None, text: "…", nonce: &nonce };

@@ -295,15 +295,21 @@ impl Commands {
         self.shown_again(&turn.id, place).await
     }
 
-    /// Has what a turn or job shows in a place, which is done, shown once more.
+    /// Has what a turn or job shows in a place shown once more.
     pub(super) async fn shown_again(
         &self,
         id: &str,
         place: &Conversation,
     ) -> Result<Option<Op>, Error> {
         let delivery = self.store.delivery(&delivery_id(id, place)).await?;
-        let done = delivery.filter(|delivery| delivery.state == DeliveryState::Done);
-        Ok(done.map(|delivery| Op::Delivery(Delivery { state: DeliveryState::Open, ..delivery })))
+        Ok(delivery.map(|delivery| {
+            Op::Delivery(match delivery.state {
+                DeliveryState::Done => Delivery { state: DeliveryState::Open, ..delivery },
+                // Its last edit, with the button, may be under way: what is noted of it then is
+                // stale, and it is looked at once more.
+                _ => Delivery { hash: "again".to_owned(), ..delivery },
+            })
+        }))
     }
 }
 

@@ -27,6 +27,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde_json::json;
+use sprite_reporter::wire::Attachment;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -37,11 +38,11 @@ use super::{
     NAME, Teams,
     activity::Activity,
     bearer, card,
-    hear::{Heard, hear},
+    hear::{FileAt, Heard, hear},
     signature,
     token::{self, Expected, Refusal},
 };
-use crate::chat::{Commands, Incoming, ear::Hearing};
+use crate::chat::{Commands, Incoming, Via, ear::Hearing};
 
 /// The most bytes of an activity.
 const MAX_BODY: usize = 1 << 20;
@@ -56,6 +57,10 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// How long until the access token is asked for again, and then looked at again.
 const TOKEN_AGAIN: Duration = Duration::from_secs(15);
 const TOKEN_LOOK: Duration = Duration::from_secs(600);
+/// How long files may take from when their line came, and at least from when its turn came: Teams
+/// waits 15 s for its answer, which says that the line is durable.
+const FILES: Duration = Duration::from_secs(10);
+const LATE_FILES: Duration = Duration::from_secs(3);
 /// How long requests under way may go on at the end.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often it is said that somebody was refused, in seconds.
@@ -234,9 +239,21 @@ impl Room {
         token::covers(&claims, &key.endorsements, &activity, expected)?;
         teams.places.learn(&activity).await.map_err(|error| later(&error))?;
         match hear(&activity) {
+            Heard::Line(line, _) if line.via == Via::Pressed => {
+                self.say(&line).await?;
+                Ok(StatusCode::OK.into_response())
+            }
             Heard::Line(mut line, files) => {
-                if !files.is_empty() && !self.is_known(&line).await? {
-                    let (attachments, lacking) = teams.fetch(&files).await;
+                let until = teams.ambient.clock.elapsed() + FILES;
+                let queue = teams.turns.queue(&activity.conversation.id);
+                let fetching = self.files(&line, &files, until);
+                let (_turn, mut fetched) = queue.turn_and(fetching).await;
+                if let Ok(None) = fetched {
+                    // What was said before it may have made it worth something.
+                    let until = until.max(teams.ambient.clock.elapsed() + LATE_FILES);
+                    fetched = self.files(&line, &files, until).await;
+                }
+                if let Some((attachments, lacking)) = fetched? {
                     line.attachments = attachments;
                     for why in lacking {
                         line.text.push_str(&format!("\n[a file did not arrive: {why}]"));
@@ -245,6 +262,7 @@ impl Room {
                 self.say(&line).await?;
                 Ok(StatusCode::OK.into_response())
             }
+            // What a button means does not hang on what was said before it.
             Heard::Press(line) => {
                 self.say(&line).await?;
                 Ok(Json(card::pressed()).into_response())
@@ -280,10 +298,27 @@ impl Room {
         })
     }
 
-    /// Whether this line was taken before.
-    async fn is_known(&self, line: &Incoming) -> Result<bool, No> {
-        let receipt = self.teams.store.receipt(&line.key).await;
-        receipt.map(|receipt| receipt.is_some()).map_err(|error| later(&error))
+    /// A line's files, as far as they come until then, and why the others did not; none where
+    /// nothing is fetched for it.
+    async fn files(
+        &self,
+        line: &Incoming,
+        files: &[FileAt],
+        until: Duration,
+    ) -> Result<Option<(Vec<Attachment>, Vec<String>)>, No> {
+        if files.is_empty() || !self.is_worth_it(line).await? {
+            return Ok(None);
+        }
+        let patience = until.saturating_sub(self.teams.ambient.clock.elapsed());
+        Ok(Some(self.teams.fetch(files, patience).await))
+    }
+
+    /// Whether files are fetched for this line: it was not taken before, and whoever said it may
+    /// say it. Others shall not fill our disk.
+    async fn is_worth_it(&self, line: &Incoming) -> Result<bool, No> {
+        let receipt = self.teams.store.receipt(&line.key).await.map_err(|error| later(&error))?;
+        let may = self.commands.may_lead_to_something(line);
+        Ok(receipt.is_none() && may.await.map_err(|error| later(&error))?)
     }
 
     /// Hands a line over; answers once it is durable.

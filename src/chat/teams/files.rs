@@ -19,9 +19,6 @@ use crate::store::{
 
 /// Where drives are, with what is below.
 const DRIVES: [&str; 3] = ["sharepoint.com", "sharepoint.us", "svc.ms"];
-/// How long files may take: Teams waits 15 s for its answer, which says that the line is durable.
-const FETCH: Duration = Duration::from_secs(10);
-
 /// How many redirects of a drive's are followed, within the drives.
 const HOPS: usize = 3;
 
@@ -38,13 +35,17 @@ fn is_drive(url: &Url) -> bool {
 
 impl Teams {
     /// Fetches files, all at once. What could not be fetched in time is told beside what could.
-    pub(super) async fn fetch(&self, files: &[FileAt]) -> (Vec<Attachment>, Vec<String>) {
+    pub(super) async fn fetch(
+        &self,
+        files: &[FileAt],
+        patience: Duration,
+    ) -> (Vec<Attachment>, Vec<String>) {
         let (mut named, mut lacking) = (Vec::<NamedFile>::new(), Vec::new());
         let fetches = files.iter().take(MAX_FILES).map(|file| async {
             tokio::select! {
                 fetched = self.fetch_one(file) => fetched,
-                () = self.ambient.clock.sleep(FETCH) => {
-                    Err(format!("it did not come within {} s", FETCH.as_secs()))
+                () = self.ambient.clock.sleep(patience) => {
+                    Err(format!("it did not come within {} s", patience.as_secs()))
                 }
             }
         });
@@ -82,7 +83,7 @@ impl Teams {
         let mut hops = HOPS;
         let answer = loop {
             let host = url.host_str().unwrap_or_default();
-            let mut ask = self.http.get(url.clone()).timeout(FETCH);
+            let mut ask = self.http.get(url.clone());
             if file.ours {
                 if !self.settings.hosts.allow(&url) {
                     return Err(format!("{host} is no address of Teams"));

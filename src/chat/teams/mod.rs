@@ -13,7 +13,8 @@
 //! ([`places`]; so we can speak there after a restart), asks [`hear`] what it means, fetches its
 //! files, and hands the line to [`Commands`]. Once that is durable the channel gets its 200, and
 //! not before: what was not answered within 15 s comes again, and the receipt under (conversation,
-//! activity) makes it nothing new. The answer is a delivery like any other: posted as a
+//! activity) makes it nothing new. The lines of one conversation are taken in the order in which they
+//! came ([`turns`]). The answer is a delivery like any other: posted as a
 //! placeholder, then filled by edits (`PUT`) as [`card`] writes them.
 //!
 //! In a chat with one person an answer grows as a [`stream`], which Teams draws by itself, and becomes
@@ -40,6 +41,7 @@ mod settings;
 mod signature;
 mod stream;
 mod token;
+mod turns;
 mod words;
 
 use std::{
@@ -57,6 +59,7 @@ use serde_json::{Value, json};
 pub use settings::{Error as SettingsError, Hosts, Settings};
 use stream::{Step, Streams, marked};
 use tokio_util::sync::CancellationToken;
+use turns::Turns;
 
 use super::{
     Commands,
@@ -90,6 +93,8 @@ pub struct Teams {
     bearer: Arc<Bearer>,
     connector: Connector,
     places: Places,
+    /// Whose line is taken next, in each conversation.
+    turns: Turns,
     store: Arc<dyn Store>,
     files: Arc<Files>,
     ambient: Ambient,
@@ -122,6 +127,7 @@ impl Teams {
             keys: Keys::new(http.clone(), settings.openid.clone(), clock()),
             connector: Connector::new(http.clone(), Arc::clone(&bearer), hosts, clock()),
             places: Places::new(Arc::clone(&store), ambient.clone()),
+            turns: Turns::default(),
             door: Mutex::new(Hearing::NotNow("Teams is not listened to yet".to_owned())),
             refused: Mutex::default(),
             settings,

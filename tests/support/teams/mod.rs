@@ -114,6 +114,10 @@ pub struct State {
     pub drive_faults: VecDeque<u16>,
     /// Whether our token was shown, for each file that was asked for.
     pub fetched: Vec<bool>,
+    /// How often a file was asked for.
+    pub asked_for: usize,
+    /// How long files take, where they take long.
+    pub slow: Option<Duration>,
     /// Where requests for files are sent on to.
     pub redirect: Option<String>,
     /// The name of the key that signs, where it is another than at first.

@@ -76,7 +76,14 @@ async fn keys(held: Shared) -> Json<Value> {
     Json(json!({"keys": [jwt::Signer::Channel.listed(&kid, &state.endorsements)]}))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a fake of a server lives in real time")]
 async fn file(held: Shared, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let slow = {
+        let mut state = held.0.0.lock().unwrap();
+        state.asked_for += 1;
+        state.slow
+    };
+    tokio::time::sleep(slow.unwrap_or_default()).await;
     let mut state = held.0.0.lock().unwrap();
     let wanted = format!("Bearer {}", state.token);
     let shown = headers.get("authorization").map(|it| it.to_str().unwrap() == wanted);
