@@ -387,7 +387,6 @@ impl Running {
     }
 }
 
-/// What holds where a spec is silent.
 /// The admins that the configuration names.
 fn admins(config: &Config) -> Result<Vec<Principal>, Error> {
     let read = |text: &String| {
@@ -403,6 +402,7 @@ fn admins(config: &Config) -> Result<Vec<Principal>, Error> {
     config.admins.value.iter().map(read).collect()
 }
 
+/// What holds where a spec is silent.
 fn defaults(config: &Config) -> Result<Defaults, Error> {
     let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
     let variable = |name: &str| match name {

@@ -89,6 +89,7 @@ async fn audit(args: AuditArgs) -> Result<u8, Error> {
         return print_json(&list).map(|()| 0);
     }
     match items(&list) {
+        [] if args.after.is_some() => out::note("nobody asked for anything behind that row"),
         [] => out::note("nobody asked for anything yet"),
         rows => out::data(audit_table(rows))?,
     }

@@ -85,13 +85,17 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
     Jobs(JobsArgs),
 
     /// Show objects as a table, JSON or YAML
-    #[command(after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp).
+    #[command(
+        after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp); deliveries alone are what chat must
+still be told.
 
 Examples:
   open-dispatch get jobs
   open-dispatch get job nightly -o yaml
   open-dispatch get agents,jobs -l team=payments
-  open-dispatch get job/nightly agent/api-bot -o name")]
+  open-dispatch get job/nightly agent/api-bot -o name
+  open-dispatch get deliveries"
+    )]
     Get(GetArgs),
 
     /// Show one object with its conditions and events, for people
@@ -314,7 +318,8 @@ pub struct ServeArgs {
     /// [env: OPEN_DISPATCH_LISTEN, WEBHOOK_PORT] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// The chat platform: console or none [env: CHAT_PROVIDER] [default: console]
+    /// The chat platforms, with commas between: console, slack, discord, teams; or none
+    /// [env: CHAT_PROVIDER] [default: console]
     #[arg(long, value_name = "PLATFORM")]
     pub chat: Option<String>,
     /// How many sprites may live here at once; the others wait in order

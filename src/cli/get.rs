@@ -80,7 +80,10 @@ async fn deliveries(client: &Client, args: &ListArgs) -> Result<u8, Error> {
                 table::print(&table)?;
             }
         }
-        Some(ListFormat::Yaml) => out::data(to_yaml(&client.get(&path, &[], AS_JSON).await?)?)?,
+        Some(ListFormat::Yaml) => {
+            let line = "deliveries are no objects, and have no YAML; -o json shows them whole";
+            return Err(Error::Usage(line.to_owned()));
+        }
         Some(ListFormat::Name) => {
             let list = client.get(&path, &[], AS_JSON).await?;
             for item in list["items"].as_array().into_iter().flatten() {

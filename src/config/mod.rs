@@ -381,11 +381,7 @@ impl Config {
                 Vec::new(),
             )?,
             roots: settle(layers.said("OPEN_DISPATCH_ROOTS"), read_roots, Vec::new())?,
-            admins: settle(
-                layers.said("OPEN_DISPATCH_ADMINS"),
-                |text, _| Ok(names(text)),
-                Vec::new(),
-            )?,
+            admins: settle(layers.said("OPEN_DISPATCH_ADMINS"), read_admins, Vec::new())?,
             agent: settle(layers.said("SPRITE_AGENT_TYPE"), read_agent, None)?,
             opencode_model: settle(layers.said("OPENCODE_MODEL"), text, None)?,
             environment: layers.variables(),
@@ -513,6 +509,27 @@ fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// Reads people with commas between, each by a platform and its own id of them.
+fn read_admins(text: &str, place: &str) -> Result<Vec<String>, Error> {
+    let is_person = |name: &String| {
+        let known = |platform: &str| Chat::ALL.iter().any(|chat| chat.name() == platform);
+        name.split_once(':').is_some_and(|(platform, id)| {
+            known(platform) && !id.is_empty() && !id.starts_with("channel:")
+        })
+    };
+    let named = names(text);
+    match named.iter().find(|name| !is_person(name)) {
+        None => Ok(named),
+        Some(name) => Err(Error::Unreadable {
+            place: place.to_owned(),
+            value: name.clone(),
+            what: "person",
+            mend: "write PLATFORM:USER with the platform's own id, such as slack:U0123ABC; a channel \
+                   gets its role by open-dispatch access grant",
+        }),
+    }
+}
+
 /// Reads names with commas between, or `none` alone.
 fn read_chat(text: &str, place: &str) -> Result<BTreeSet<Chat>, Error> {
     if text.trim() == "none" {
@@ -526,7 +543,7 @@ fn read_chat(text: &str, place: &str) -> Result<BTreeSet<Chat>, Error> {
                 value: word.trim().to_owned(),
                 what: "chat platform",
                 mend: "use `console`, `slack`, `discord`, `teams`, several with commas between, or \
-                       `none`",
+                       `none` alone",
             })
         })
         .collect()
@@ -684,6 +701,8 @@ mod tests {
                 message(&none, &[("OPEN_DISPATCH_ROOTS", "/srv:projects")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "gpt")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "acp")]),
+                message(&none, &[("OPEN_DISPATCH_ADMINS", "slack:U1, @ann")]),
+                message(&none, &[("OPEN_DISPATCH_ADMINS", "slack:channel:C1")]),
             ]
             .join("\n")
         );

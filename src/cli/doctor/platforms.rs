@@ -29,6 +29,13 @@ struct Answer {
     body: Value,
 }
 
+impl Answer {
+    /// Whether it says by its code that something is wrong.
+    fn is_fault(&self) -> bool {
+        self.code >= 400
+    }
+}
+
 /// The checks of the platforms that the settings name.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let client = Client::builder()
@@ -132,9 +139,10 @@ async fn slack(config: &Config, client: &Client) -> Vec<Check> {
         let url = address(config, name, "SLACK_API_URL", "https://slack.com/api", method)?;
         ask(name, &url, client.post(url.clone()).bearer_auth(token)).await
     };
-    let bot = call("slack bot", "SLACK_BOT_TOKEN", "xoxb-", BOT_MEND, "auth.test").await;
-    let app =
-        call("slack app", "SLACK_APP_TOKEN", "xapp-", APP_MEND, "apps.connections.open").await;
+    let (bot, app) = tokio::join!(
+        call("slack bot", "SLACK_BOT_TOKEN", "xoxb-", BOT_MEND, "auth.test"),
+        call("slack app", "SLACK_APP_TOKEN", "xapp-", APP_MEND, "apps.connections.open"),
+    );
     vec![one(bot.map(|answer| slack_bot(&answer))), one(app.map(|answer| slack_app(&answer)))]
 }
 
@@ -145,19 +153,38 @@ const APP_MEND: &str = "make an app-level token with the scope connections:write
 
 const LATER: &str = "try again later; see https://slack-status.com";
 
-fn slack_error(answer: &Answer) -> String {
-    match answer.body["error"].as_str() {
-        Some(error) => format!("Slack says {error}"),
-        None => format!("Slack answers with {}", answer.code),
+/// Slack's word for what is wrong. What is no word of that kind comes from somebody else, and may
+/// be anything, such as what was sent.
+fn slack_word(answer: &Answer) -> Option<&str> {
+    let is_word = |word: &&str| {
+        let is_of_one = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        (1..=64).contains(&word.len()) && word.chars().all(is_of_one)
+    };
+    answer.body["error"].as_str().filter(is_word)
+}
+
+fn slack_error(name: &'static str, answer: &Answer, mend: &str) -> Check {
+    match slack_word(answer) {
+        Some(error) => Check::fails(name, format!("Slack says {error}"), mend),
+        None if answer.is_fault() => {
+            Check::fails(name, format!("Slack answers with {}", answer.code), LATER)
+        }
+        None => not_it(name, "Slack", "SLACK_API_URL"),
     }
+}
+
+/// Something else answers where a platform should.
+fn not_it(name: &'static str, platform: &str, setting: &str) -> Check {
+    let mend =
+        format!("see whether {setting} is right, and no proxy or log-in page stands in between");
+    Check::fails(name, format!("what answers there is not {platform}"), mend)
 }
 
 /// What `auth.test` says of the bot's token.
 fn slack_bot(answer: &Answer) -> Check {
     const NAME: &str = "slack bot";
     if answer.body["ok"] != true {
-        let mend = if answer.body["error"].is_string() { BOT_MEND } else { LATER };
-        return Check::fails(NAME, slack_error(answer), mend);
+        return slack_error(NAME, answer, BOT_MEND);
     }
     let text = |member: &str| answer.body[member].as_str().unwrap_or("?").to_owned();
     let who = format!("it is {} in {}", text("user"), text("team"));
@@ -176,15 +203,14 @@ fn slack_bot(answer: &Answer) -> Check {
 /// What `apps.connections.open` says of the app's token. The socket is not opened.
 fn slack_app(answer: &Answer) -> Check {
     const NAME: &str = "slack app";
-    let mend = match answer.body["error"].as_str() {
+    let mend = match slack_word(answer) {
         _ if answer.body["ok"] == true => return Check::ok(NAME, "Socket Mode opens"),
         Some("not_allowed_token_type" | "missing_scope" | "no_permission") => APP_MEND,
         Some("connection_limit_exceeded") => "close other servers with the same app",
         Some("ratelimited") => "try again in a minute",
-        None => LATER,
         _ => "turn Socket Mode on, and make an app-level token anew (docs/slack.md)",
     };
-    Check::fails(NAME, slack_error(answer), mend)
+    slack_error(NAME, answer, mend)
 }
 
 async fn discord(config: &Config, client: &Client) -> Check {
@@ -209,12 +235,15 @@ fn discord_bot(answer: &Answer, application: Option<&str>) -> Check {
     match answer.code {
         200 => {}
         401 => return Check::fails(NAME, "Discord does not know this token", DISCORD_MEND),
+        _ if !answer.is_fault() => return not_it(NAME, "Discord", "DISCORD_API_URL"),
         code => {
             let mend = "try again later; see https://discordstatus.com";
             return Check::fails(NAME, format!("Discord answers with {code}"), mend);
         }
     }
-    let id = answer.body["id"].as_str().unwrap_or_default();
+    let Some(id) = answer.body["id"].as_str() else {
+        return not_it(NAME, "Discord", "DISCORD_API_URL");
+    };
     let name = answer.body["name"].as_str().unwrap_or("?");
     match application {
         Some(said) if said == id => {}
@@ -287,6 +316,7 @@ fn teams_bot(answer: &Answer) -> Check {
             "there is no such tenant".to_owned(),
             "set MICROSOFT_APP_TENANT_ID to the directory (tenant) id of the app registration",
         ),
+        "" if !answer.is_fault() => return not_it(NAME, "Microsoft", "TEAMS_LOGIN_URL"),
         "" => (format!("Microsoft answers with {}", answer.code), "try again later"),
         code => (format!("Microsoft says {code}"), "look that up, or see docs/teams.md"),
     };
@@ -319,6 +349,10 @@ mod tests {
             )),
             slack_bot(&answer(200, "", is)),
             slack_bot(&answer(200, "", error("invalid_auth"))),
+            slack_bot(&answer(200, "", error("Bearer xoxb-1"))),
+            slack_app(&answer(302, "", Value::Null)),
+            discord_bot(&answer(200, "", Value::Null), Some("1")),
+            teams_bot(&answer(200, "", Value::Null)),
             slack_bot(&answer(500, "", Value::Null)),
             slack_app(&answer(200, "", json!({"ok": true, "url": "wss://x"}))),
             slack_app(&answer(200, "", error("not_allowed_token_type"))),

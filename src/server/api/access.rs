@@ -12,10 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    audit::Caller,
-    params::Params,
-};
+use super::{audit::Caller, params::Params};
 use crate::{
     access::pairing,
     server::{State, body, status::Problem},
@@ -72,8 +69,8 @@ pub(super) async fn approve(
     let role = wish.role.as_deref().map_or(Ok(Role::User), str::parse).map_err(invalid)?;
     let unknown = || {
         let message = format!(
-            "nobody waits with the code \"{typed}\"; a code holds for an hour, and GET \
-             access/pairings lists those that wait"
+            "nobody waits with the code \"{typed}\"; a code holds for an hour, and \
+             open-dispatch access list (GET access/pairings) shows those that wait"
         );
         Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
     };
