@@ -87,11 +87,7 @@ impl Commands {
     }
 
     /// Stops all agents that listen in a conversation's channel or a thread of it; or all.
-    async fn stop_all(
-        &self,
-        here: Option<&Incoming>,
-        reach: &Reach,
-    ) -> Result<Effect, Error> {
+    async fn stop_all(&self, here: Option<&Incoming>, reach: &Reach) -> Result<Effect, Error> {
         let is_here = here.is_some();
         // With its threads, wherever in the channel it is said.
         let here = here.map(|line| Reach::channel(&line.conversation));
@@ -115,11 +111,7 @@ impl Commands {
         Ok(Effect::told(ops, text))
     }
 
-    pub(super) async fn delete(
-        &self,
-        target: &Target,
-        reach: &Reach,
-    ) -> Result<Effect, Error> {
+    pub(super) async fn delete(&self, target: &Target, reach: &Reach) -> Result<Effect, Error> {
         let found = match self.find(target, reach).await? {
             Ok(found) => found,
             Err(answer) => return Ok(answer),

@@ -111,12 +111,7 @@ impl Commands {
     }
 
     /// The answer that nobody within reach has this name.
-    async fn nobody(
-        &self,
-        kind: Option<Kind>,
-        name: &str,
-        reach: &Reach,
-    ) -> Result<Effect, Error> {
+    async fn nobody(&self, kind: Option<Kind>, name: &str, reach: &Reach) -> Result<Effect, Error> {
         let mut names: Vec<String> = Vec::new();
         for looked_for in [Kind::Agent, Kind::Job] {
             if kind.is_none_or(|kind| kind == looked_for) {

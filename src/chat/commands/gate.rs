@@ -10,9 +10,7 @@
 
 use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
-    access::{
-        Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing,
-    },
+    access::{Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing},
     chat::{
         grammar::{Command, Line, Refusal, Stop, Target},
         replies,

@@ -38,7 +38,7 @@ use super::{
     replies,
 };
 use crate::{
-    access::{names::called, Known, Quoted, Reach, Right, Standing},
+    access::{Known, Quoted, Reach, Right, Standing, names::called},
     ambient::Ambient,
     resource::Defaults,
     store::{
@@ -377,11 +377,10 @@ impl Commands {
             Command::Help(Some(verb)) => Ok(Effect::private(help::on(*verb))),
             Command::Whoami => Ok(Self::whoami(line, standing)),
             Command::Cancel { target, which } => {
-                let commands = (standing.role >= Right::Command.needs())
-                    .then(|| reach(Right::Command));
+                let commands =
+                    (standing.role >= Right::Command.needs()).then(|| reach(Right::Command));
                 let which = which.as_ref();
-                let cancelled =
-                    self.cancel(target, which, commands.as_ref(), line, within).await?;
+                let cancelled = self.cancel(target, which, commands.as_ref(), line, within).await?;
                 Ok(cancelled.unwrap_or_else(|| {
                     let what = "cancelling what others said";
                     Effect::refused(self.refusal(line, standing, what, Right::Command, rows))

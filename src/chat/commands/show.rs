@@ -44,11 +44,7 @@ impl Commands {
         Ok(Effect::text(replies::agents(&known, self.ambient.clock.now())))
     }
 
-    pub(super) async fn status(
-        &self,
-        target: &Target,
-        reach: &Reach,
-    ) -> Result<Effect, Error> {
+    pub(super) async fn status(&self, target: &Target, reach: &Reach) -> Result<Effect, Error> {
         let now = self.ambient.clock.now();
         Ok(match self.find(target, reach).await? {
             Ok(Found::Agent(agent)) => {

@@ -311,7 +311,9 @@ fn plan_lines(name: &str, request: Request<'_>, markup: Markup) -> Vec<String> {
     }
     told.push(match plan {
         Some(_) => format!("? asks whether to begin with this plan{how}"),
-        None => format!("? has a plan, and asks whether to begin: {}{how}", one_line(request.title)),
+        None => {
+            format!("? has a plan, and asks whether to begin: {}{how}", one_line(request.title))
+        }
     });
     told
 }

@@ -22,9 +22,7 @@ use std::{collections::HashMap, time::Duration};
 
 pub use asked::asked_lines;
 pub(in crate::chat) use asked::{Request, as_code};
-pub use lines::{
-    end_line, exit_words, one_line, resolved_line, seconds, tool_line, turn_end_line,
-};
+pub use lines::{end_line, exit_words, one_line, resolved_line, seconds, tool_line, turn_end_line};
 use lines::{header, tool_title, tools_line};
 use sprite_reporter::wire::{EventBody, Exit, Stream};
 

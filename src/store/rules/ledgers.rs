@@ -139,11 +139,7 @@ impl<'t> Draft<'_, 't> {
         }
     }
 
-    pub(super) fn resolve_approval(
-        &mut self,
-        key: ApprovalKey,
-        op: &Op,
-    ) -> Result<(), Error> {
+    pub(super) fn resolve_approval(&mut self, key: ApprovalKey, op: &Op) -> Result<(), Error> {
         let Op::ResolveApproval { state, by, user, grant, message, answers, .. } = op else {
             return Ok(());
         };
@@ -155,8 +151,7 @@ impl<'t> Draft<'_, 't> {
                 let resolved = (state != ApprovalState::Pending)
                     .then_some(Cursor { run: held.run, seq: held.seq });
                 let asked = old.clone();
-                let new =
-                    Approval { state, by, user, grant, message, answers, resolved, ..asked };
+                let new = Approval { state, by, user, grant, message, answers, resolved, ..asked };
                 if new != *old {
                     self.bells.push(Bell::Approvals(key.0.clone()));
                     self.tables.approvals.set(key, Some(new));
