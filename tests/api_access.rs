@@ -221,7 +221,7 @@ async fn a_role_that_is_taken_while_a_code_is_approved_does_not_come_back() {
     }
     let store = MemoryStore::new();
     let steps = Arc::new(Thief(Arc::clone(&store), false.into()));
-    let house = House::with(Arc::clone(&store) as _, Arc::clone(&steps) as _, Extras::default());
+    let house = House::with_steps(Arc::clone(&store) as _, steps);
     wait(&house).await;
     let admin = Access {
         principal: Principal::user("slack", "U1"),

@@ -477,7 +477,7 @@ async fn the_server_says_what_nobody_said_and_off_the_console_a_shell_is_no_defa
         let commands = Commands::new(
             Arc::clone(&store) as _,
             ambient,
-            Settings { defaults, admins: vec![Principal::user("elsewhere", "ada")] },
+            Settings { defaults, admins: vec![Principal::user("slack", "ada")] },
         );
         let conversation =
             Conversation { platform: platform.into(), channel: "c".into(), thread: None };
@@ -497,12 +497,34 @@ async fn the_server_says_what_nobody_said_and_off_the_console_a_shell_is_no_defa
     };
     let told = [
         ask("console", Defaults::default(), "/od-start bot").await,
-        ask("elsewhere", Defaults::default(), "/od-start bot").await,
-        ask("elsewhere", Defaults::default(), "/od-run echo").await,
-        ask("elsewhere", Defaults::default(), "/od-start bot --agent claude").await,
-        ask("elsewhere", found.clone(), "/od-start bot ~/p").await,
+        ask("slack", Defaults::default(), "/od-start bot").await,
+        ask("slack", Defaults::default(), "/od-run echo").await,
+        ask("slack", Defaults::default(), "/od-start bot --agent claude").await,
+        ask("slack", found.clone(), "/od-start bot ~/p").await,
         ask("console", found.clone(), "/od-start bot /etc").await,
         ask("console", found, "/od-run --workdir /home/a/../b ls").await,
     ];
     insta::assert_snapshot!(told.join("\n-----\n"));
+}
+
+#[tokio::test]
+async fn a_job_outside_of_roots_that_were_narrowed_since_is_not_run_again() {
+    let store = MemoryStore::new();
+    let ask = |key: &'static str, roots: Vec<std::path::PathBuf>, text: &'static str| {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap()));
+        let ids = Arc::new(SeededIds::new(key.len() as u64));
+        let ambient = Ambient { clock, ids, steps: Arc::new(FreeSteps) };
+        let defaults = Defaults { home: "/home/a".into(), roots, ..Defaults::default() };
+        let settings = Settings { defaults, admins: Vec::new() };
+        let commands = Commands::new(Arc::clone(&store) as _, ambient, settings);
+        async move { commands.handle(&Incoming::typed(key, place("main"), "ada", text)).await }
+    };
+    ask("k", vec!["/srv".into()], "/od-run --name j --agent claude --workdir /srv/a go on")
+        .await
+        .unwrap();
+    let taken = ask("key", vec!["/home/a".into()], "/od-retry job/j").await.unwrap();
+    let delivery = store.delivery(&taken.delivery).await.unwrap().unwrap();
+    let Subject::Notice { text } = delivery.subject else { panic!("{:?}", delivery.subject) };
+    assert!(text.contains("/srv/a"), "{text}");
+    assert_eq!(store.list(Kind::Job, None, 9).await.unwrap().items.len(), 1);
 }

@@ -7,16 +7,19 @@
 #[path = "support/conversation.rs"]
 mod conversation;
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use conversation::{Fake, World, exit, lines, out, says};
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Fault, FreeSteps, SeededIds, Steps},
+    ambient::{Ambient, Clock as _, Fault, FreeSteps, SeededIds, Steps},
     chat::{Commands, Incoming, Settings, Via},
     store::{
         Approval, ApprovalState, Conversation, Delivery, Op, Principal, Store, Subject, TurnState,
@@ -188,7 +191,7 @@ async fn a_request_behind_the_last_page_is_shown_beside_its_buttons() {
     let input = serde_json::json!({"command": "x".repeat(600)});
     ask_for(&mut world, &sprite, &turn, "r2", ApprovalKind::Tool, input).await;
     let labels = world.platform.labels("main");
-    assert!(labels[0].starts_with("Once (1 of 2)"), "{labels:?}");
+    assert!(labels[0].starts_with("Show all (1 of 2)"), "{labels:?}");
     world.press_line("main", "ben", "/od-approve bot no r1").await;
     assert_eq!(world.platform.labels("main"), ["Show all", "No"]);
 }
@@ -451,6 +454,12 @@ async fn a_channel_whose_agent_was_stopped_or_deleted_is_told_once() {
     let shown = world.platform.shown("main");
     assert_eq!(shown.len(), before + 1, "{shown:?}");
     assert!(shown[before].contains("/od-start bot goes on with its session"), "{shown:?}");
+    // Nor the day after, when receipts are gone.
+    world.clock.advance(Duration::from_hours(25));
+    world.store.compact(world.clock.now()).await.unwrap();
+    world.heard("main", "o9", "ada", "hello?", Via::Overheard).await;
+    world.settle().await;
+    assert_eq!(world.platform.shown("main"), shown);
     let mut agent = world.agent("bot").await;
     agent.metadata.deletion_timestamp = Timestamp::from_second(1).ok();
     let change = open_dispatch::store::Change {

@@ -89,13 +89,18 @@ fn message(words: &[String]) -> Result<String, Error> {
     if !(words.is_empty() || words == ["-"]) {
         return Ok(words.join(" "));
     }
-    let mut text = String::new();
-    std::io::stdin()
-        .lock()
-        .take(LONGEST + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| Error::Terminal(format!("the message cannot be read: {error}")))?;
-    Ok(text)
+    let failed = |why: String| Error::Terminal(format!("the message cannot be read: {why}"));
+    let mut bytes = Vec::new();
+    let stdin = std::io::stdin().lock();
+    stdin.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // The limit may stand within a letter; that it is too long is said by whoever sends it.
+        Err(cut) if cut.as_bytes().len() as u64 > LONGEST => {
+            Ok(String::from_utf8_lossy(cut.as_bytes()).into_owned())
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
 }
 
 /// Uploads a file; answers with how a turn names it.

@@ -13,6 +13,10 @@ use super::{
 /// this number are not resumed, and one of them whose end cannot be proven is not waited for.
 pub const FRESH_SESSION_AFTER: &str = "opendispatch.dev/fresh-session-after";
 
+/// The annotation that says where people were told that an Agent is stopped: the generation at
+/// which it was, and the channels.
+pub const TOLD_STOPPED: &str = "opendispatch.dev/told-stopped";
+
 /// A conversation partner: which CLI, where it runs, which repo, which channels.
 pub type Agent = Object<AgentSpec, AgentStatus>;
 

@@ -32,7 +32,7 @@ mod tree;
 pub mod validate;
 pub mod yaml;
 
-pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TurnCounts};
+pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED, TurnCounts};
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};

@@ -19,7 +19,7 @@ use crate::{
         route::{Route, listens, route},
         tag::Tag,
     },
-    resource::{Agent, FRESH_SESSION_AFTER},
+    resource::{Agent, FRESH_SESSION_AFTER, TOLD_STOPPED},
     store::{
         Conversation, Delivery, DeliveryState, Error, Expect, Op, Part, Receipt, Turn, TurnState,
     },
@@ -82,11 +82,8 @@ impl Commands {
         if stopped.is_empty() || stopped.iter().any(|agent| !agent.spec.suspend) {
             return Ok(Effect::nothing());
         }
-        let mut key = format!("told/{}/{}", place.platform, place.channel);
-        for agent in &stopped {
-            key.push_str(&format!("/{}.{}", agent.metadata.uid, agent.metadata.generation));
-        }
-        if self.store.receipt(&key).await?.is_some() {
+        let told = format!("{}/{}", place.platform, place.channel);
+        if stopped.iter().all(|agent| told_where(agent).contains(&told.as_str())) {
             return Ok(Effect::nothing());
         }
         let names: Vec<String> = stopped.iter().map(|agent| agent.metadata.name.clone()).collect();
@@ -94,8 +91,16 @@ impl Commands {
             [name] => replies::asleep_for_good(name),
             _ => replies::all_asleep(&names),
         };
-        let receipt = Receipt { key, effect: "deliveries/told".to_owned() };
-        Ok(Effect::told(vec![Op::Receipt(receipt)], text))
+        let ops = stopped.into_iter().map(|agent| {
+            let mut noted = agent.clone();
+            let mut places = told_where(agent);
+            places.push(&told);
+            let text = format!("{} {}", agent.metadata.generation, places.join(" "));
+            noted.metadata.annotations.insert(TOLD_STOPPED.to_owned(), text);
+            let (object, part) = (noted.into(), Part::Desired);
+            Op::Write { object, part, expect: Expect::SameVersion }
+        });
+        Ok(Effect::told(ops.collect(), text))
     }
 
     pub(super) async fn send(
@@ -310,6 +315,17 @@ impl Commands {
                 _ => Delivery { hash: "again".to_owned(), ..delivery },
             })
         }))
+    }
+}
+
+/// Where people were told how to go on with an agent, since it was stopped. It stands on the agent:
+/// receipts go after a day, and nobody shall be told each day.
+fn told_where(agent: &Agent) -> Vec<&str> {
+    let noted = agent.metadata.annotations.get(TOLD_STOPPED);
+    let (generation, places) = noted.and_then(|text| text.split_once(' ')).unwrap_or_default();
+    match generation == agent.metadata.generation.to_string() {
+        true => places.split(' ').collect(),
+        false => Vec::new(),
     }
 }
 

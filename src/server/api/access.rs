@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{audit::Caller, params::Params};
+use super::{audit::Caller, params::Params, write::too_busy};
 use crate::{
     access::pairing,
     server::{State, body, status::Problem},
@@ -64,7 +64,6 @@ pub(super) async fn approve(
     Path(typed): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let shared = &state.0;
     let wish = wish(&state, request).await?;
     let role = wish.role.as_deref().map_or(Ok(Role::User), str::parse).map_err(invalid)?;
     let unknown = || {
@@ -77,12 +76,10 @@ pub(super) async fn approve(
     let code = pairing::read(&typed).ok_or_else(unknown)?;
     let by = by(wish.by);
     for _ in 0..TRIES {
-        let tried = let_in(&state, &code, role, &by).await?;
-        if let Tried::Done(row) = tried {
-            return Ok(Json(shown(&row)).into_response());
-        }
-        if let Tried::Nobody = tried {
-            return Err(unknown());
+        match let_in(&state, &code, role, &by).await? {
+            Tried::Done(row) => return Ok(Json(shown(&row)).into_response()),
+            Tried::Nobody => return Err(unknown()),
+            Tried::Again => {}
         }
     }
     Err(too_busy("what they may do changes too fast; try again"))

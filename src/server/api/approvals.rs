@@ -186,6 +186,7 @@ async fn grant(
         tool: asked.tool.clone(),
         rule: asked.rule.clone().unwrap_or_default(),
         by,
+        user: None,
         created: state.0.ambient.clock.now(),
     })
 }
