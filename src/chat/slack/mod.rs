@@ -18,8 +18,8 @@
 //! fetched ([`files`]), and what the event leaves open is looked up ([`look`]): files of a mention,
 //! and what was said before in a thread. When [`Commands::handle`] has answered, the envelope is
 //! acknowledged, if there is still time; if not, Slack brings a message again, and finds it taken.
-//! Commands and presses Slack brings once; so whatever the store refuses is tried here until it is
-//! taken. The answer is a delivery, which the outbox shows through [`mouth`].
+//! Commands and presses Slack brings once; so whatever the store refuses is tried here for ten
+//! minutes. The answer is a delivery, which the outbox shows through [`mouth`].
 
 mod api;
 mod blocks;
@@ -71,6 +71,8 @@ const REMEMBERED: usize = 4096;
 const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait before a line is taken again that the store did not take, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
+/// For how long it is tried.
+const GIVEN_UP: Duration = Duration::from_secs(10 * 60);
 /// How long an address for an answer lives at Slack.
 const ANSWER_LIVES: Duration = Duration::from_secs(30 * 60);
 
@@ -222,8 +224,13 @@ impl Slack {
             // Whoever asks to be let in is asked about by name.
             self.name(&mut incoming, heard.name.is_some()).await;
         }
-        let mut wait = AGAIN.0;
+        let (mut wait, since) = (AGAIN.0, self.ambient.clock.elapsed());
         while let Err(error) = commands.handle(&incoming).await {
+            if self.ambient.clock.elapsed().saturating_sub(since) >= GIVEN_UP {
+                // Others wait behind it; and nobody means any more what they said so long ago.
+                tracing::error!(key, "a line from Slack is given up: {error}");
+                return false;
+            }
             tracing::warn!(key, "a line from Slack is not taken yet: {error}");
             self.ambient.clock.sleep(wait).await;
             wait = (wait * 2).min(AGAIN.1);
