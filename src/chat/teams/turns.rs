@@ -37,7 +37,10 @@ impl Turns {
 impl Queue<'_> {
     /// Waits for the turn, and does something meanwhile. The place in the queue is taken before
     /// that begins; the turn lasts until what is answered is dropped.
-    pub async fn turn_and<T>(&self, meanwhile: impl Future<Output = T>) -> (OwnedMutexGuard<()>, T) {
+    pub async fn turn_and<T>(
+        &self,
+        meanwhile: impl Future<Output = T>,
+    ) -> (OwnedMutexGuard<()>, T) {
         let mut turn = pin!(Arc::clone(&self.queue).lock_owned());
         // Once it is polled it stands in the queue, which is fair.
         let early = futures::poll!(turn.as_mut());

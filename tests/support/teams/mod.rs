@@ -107,6 +107,9 @@ pub struct State {
     pub posts: usize,
     pub edits: usize,
     pub streams: usize,
+    /// Whether a stream's end is taken for a message of its own where there was no such stream:
+    /// what Teams does then is written nowhere.
+    pub lenient: bool,
     /// Whether there are streams at all.
     pub streaming: bool,
     /// What people's drives hold, by the name of the room; and how they refuse.
