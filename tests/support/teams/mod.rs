@@ -100,6 +100,8 @@ pub struct State {
     /// Faults of the next posts, and of the next edits.
     pub post_faults: VecDeque<Fault>,
     pub edit_faults: VecDeque<Fault>,
+    /// Whether the app was taken out: all calls of the connector get 403.
+    pub removed: bool,
     /// How often each thing was asked for.
     pub tokens: usize,
     pub metadata: usize,

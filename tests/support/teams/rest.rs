@@ -112,6 +112,9 @@ fn refused(state: &mut State, headers: &HeaderMap, next: Option<Fault>) -> Optio
     if headers.get("authorization").is_none_or(|it| it.to_str().unwrap() != wanted) {
         return Some(fault(401, "Unauthorized"));
     }
+    if state.removed {
+        return Some(fault(403, "BotNotInConversationRoster"));
+    }
     match next? {
         Fault::RateLimit(seconds) => {
             let mut response = fault(429, "TooManyRequests");
