@@ -199,9 +199,15 @@ async fn a_key_that_lost_its_endorsement_signs_for_nobody() {
     server.end().await;
 }
 
-/// A clock that can be put forward; it goes on by itself, too.
+/// A clock that can be put forward, over whoever sleeps by it; it goes on by itself, too.
 #[derive(Default)]
 struct Ahead(Mutex<Duration>);
+
+impl Ahead {
+    fn ahead(&self, seconds: u64) {
+        *self.0.lock().unwrap() += Duration::from_secs(seconds);
+    }
+}
 
 #[async_trait]
 impl Clock for Ahead {
@@ -214,7 +220,10 @@ impl Clock for Ahead {
     }
 
     async fn sleep(&self, length: Duration) {
-        SystemClock.sleep(length).await;
+        let end = self.elapsed() + length;
+        while let Some(rest) = end.checked_sub(self.elapsed()).filter(|rest| !rest.is_zero()) {
+            SystemClock.sleep(rest.min(Duration::from_millis(20))).await;
+        }
     }
 }
 
@@ -232,7 +241,7 @@ async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then()
     // Made-up names must not make us ask, so neither does this one until an hour has passed.
     assert_eq!(fake.deliver_with(&activity, Some(&next.sign())).await.0, 401);
     assert_eq!(fake.state().keys, 1);
-    *clock.0.lock().unwrap() += Duration::from_secs(3600);
+    clock.ahead(3600);
     assert_eq!(fake.deliver_with(&activity, Some(&next.sign())).await.0, 200);
     let old = Token::good(&fake.service_url());
     assert_eq!(fake.deliver_with(&activity, Some(&old.sign())).await.0, 401);
@@ -317,7 +326,7 @@ async fn a_post_that_was_done_and_answered_late_leaves_one_answer_and_at_most_a_
 async fn a_place_that_is_gone_ends_its_own_delivery_and_no_other() {
     let (fake, store) = (Fake::start().await, store());
     // Neither a stream nor a message.
-    fake.state().post_faults.extend([Fault::Status(403); 2]);
+    fake.state().post_faults.extend([Fault::Status(404); 2]);
     let server = Server::start(&fake, &store).await;
     fake.say("Ada", "a:removed", "/od-help").await;
     all_shown(&fake, &store).await;
@@ -325,6 +334,41 @@ async fn a_place_that_is_gone_ends_its_own_delivery_and_no_other() {
     fake.shows(DM, "od-run").await;
     assert!(fake.shown("a:removed").is_empty());
     server.end().await;
+}
+
+#[tokio::test]
+async fn where_the_app_was_taken_out_an_answer_waits_until_it_is_back() {
+    for place in [DM, GROUP] {
+        let (fake, store) = (Fake::start().await, store());
+        let clock = Arc::new(Ahead::default());
+        let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
+        fake.state().removed = true;
+        let server = Server::start_at(&fake.environment(), &store, ambient).await;
+        fake.say("Ada", place, "/od-help").await;
+        let parked = async || {
+            fake.until("it is parked", async || {
+                let open = store.open_deliveries().await.unwrap();
+                let is_parked = |it: &open_dispatch::store::Delivery| {
+                    it.state == DeliveryState::Parked && it.note.contains("add it again")
+                };
+                open.len() == 1 && is_parked(&open[0])
+            })
+            .await;
+        };
+        parked().await;
+        assert!(fake.shown(place).is_empty());
+        fake.state().removed = false;
+        fake.until("it looks again", async || {
+            clock.ahead(60);
+            !fake.shown(place).is_empty()
+        })
+        .await;
+        fake.shows(place, "od-run").await;
+        fake.until("all is shown", async || store.open_deliveries().await.unwrap().is_empty())
+            .await;
+        assert_eq!(fake.shown(place).len(), 1, "{:#?}", fake.shown(place));
+        server.end().await;
+    }
 }
 
 #[tokio::test]

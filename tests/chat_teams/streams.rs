@@ -53,7 +53,7 @@ async fn an_answer_grows_as_a_stream_and_ends_as_a_message_that_is_edited() {
     grow(&server, &id, "```\na\nb\n```", 8).await.unwrap();
     end(&server, &id, "```\na\nb\n```\nbot has answered").await;
     let message = only(&fake);
-    assert_eq!((message.stream, message.id), (Stream::Over, id.clone()));
+    assert_eq!((message.stream, format!("stream/{}", message.id)), (Stream::Over, id.clone()));
     assert_eq!(message.text, "```\na\nb\n```\nbot has answered");
     end(&server, &id, "and something else").await;
     assert_eq!(only(&fake).text, "and something else");
@@ -166,5 +166,27 @@ async fn the_next_server_ends_the_stream_that_the_last_one_left() {
     assert_eq!((only(&fake).text.as_str(), only(&fake).stream), ("one two", Stream::Over));
     end(&server, &id, "one two three").await;
     assert_eq!(only(&fake).text, "one two three");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn what_never_was_a_stream_is_not_ended_like_one_after_a_restart() {
+    let (fake, store) = (Fake::start().await, store());
+    fake.state().lenient = true;
+    let server = Server::start(&fake, &store).await;
+    fake.say("Ada", DM, "/od-help").await;
+    all_shown(&fake, &store).await;
+    fake.state().messages.clear();
+    // A chat has one stream, so the second answer is an ordinary message.
+    let (first, second) = (post(&server, DM, 0).await, post(&server, DM, 1).await);
+    server.end().await;
+    let server = Server::start(&fake, &store).await;
+    grow(&server, &second, "second", 6).await.unwrap();
+    end(&server, &second, "second, and all").await;
+    end(&server, &first, "first, and all").await;
+    let shown: Vec<_> = fake.shown(DM).into_iter().map(|it| (it.text, it.stream)).collect();
+    let wanted =
+        [("first, and all".to_owned(), Stream::Over), ("second, and all".to_owned(), Stream::None)];
+    assert_eq!(shown, wanted, "each answer once");
     server.end().await;
 }

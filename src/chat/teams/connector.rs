@@ -6,6 +6,9 @@
 //!
 //! **Our access token goes to Microsoft alone.** A service URL comes from an activity, whose token
 //! vouches for it; still it is held against the hosts that may see our token.
+//!
+//! **What a person can mend is no end.** Where the app was taken out, or a host is not known yet, what
+//! is to be shown waits and says what to do; what somebody deleted is gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -125,7 +128,11 @@ impl Connector {
         let answer = self.call(Method::POST, url, activity).await?;
         match verdict(&answer, true) {
             Ok(()) => {}
-            Err(error @ (Error::Gone(_) | Error::Rejected(_))) => {
+            // Streams that may not be are refused with 403, too; an ordinary call will tell which.
+            Err(error)
+                if matches!(error, Error::Gone(_) | Error::Rejected(_))
+                    || answer.status == StatusCode::FORBIDDEN =>
+            {
                 return Ok(Streamed::Refused(error.to_string()));
             }
             Err(error) => return Err(error),
@@ -138,7 +145,7 @@ impl Connector {
     fn url(&self, service_url: &str, path: &[&str]) -> Result<Url, Error> {
         let url = Url::parse(service_url).ok().filter(|url| self.hosts.allow(url));
         let mut url = url.ok_or_else(|| {
-            Error::Rejected(format!(
+            Error::Unreachable(format!(
                 "{service_url} is not a known address of Teams; add its host to \
                  TEAMS_SERVICE_HOSTS if it is one"
             ))
@@ -243,8 +250,8 @@ fn verdict(answer: &Answer, is_post: bool) -> Result<(), Error> {
         401 => Error::Unreachable(format!(
             "Teams does not take our token ({told}); compare MICROSOFT_APP_ID with the Azure Bot's"
         )),
-        403 => Error::Gone(format!(
-            "the place in Teams ({told}; is the app still installed there? add it again)"
+        403 => Error::Unreachable(format!(
+            "Teams lets us not in there ({told}); is the app still installed? add it again"
         )),
         404 if is_post => Error::Gone(format!(
             "the conversation in Teams ({told}; add the app to it, or say something to it there)"
@@ -265,6 +272,28 @@ mod tests {
         let retry_after = retry_after.map(Duration::from_secs);
         let answer = Answer { status, retry_after, body: body.as_bytes().to_vec() };
         format!("{} {:?}", status.as_u16(), verdict(&answer, is_post))
+    }
+
+    #[test]
+    fn a_host_that_is_not_known_can_be_named_and_until_then_it_is_not_asked() {
+        let variables = [
+            ("MICROSOFT_APP_ID", "0aa00000-0000-4000-8000-000000000001"),
+            ("MICROSOFT_APP_PASSWORD", "hidden"),
+            ("MICROSOFT_APP_TENANT_ID", "0bb00000-0000-4000-8000-000000000002"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = super::super::Settings::from_environment(&variables).unwrap();
+        let http = super::super::http::client().unwrap();
+        let clock: Arc<dyn Clock> = crate::ambient::Ambient::real().clock;
+        let bearer = Arc::new(Bearer::new(http.clone(), &settings, Arc::clone(&clock)));
+        let connector = Connector::new(http, bearer, settings.hosts, clock);
+        let url = |service: &str| connector.url(service, &["v3", "a b/c"]);
+        assert_eq!(
+            url("https://smba.trafficmanager.net/amer/").unwrap().as_str(),
+            "https://smba.trafficmanager.net/amer/v3/a%20b%2Fc"
+        );
+        let Err(Error::Unreachable(why)) = url("https://new.example/amer/") else { panic!() };
+        assert!(why.contains("add its host to TEAMS_SERVICE_HOSTS"), "{why}");
     }
 
     #[test]

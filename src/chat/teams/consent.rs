@@ -127,9 +127,7 @@ impl Teams {
         let kept = kept.map_err(|error| Error::Rejected(error.to_string()))?;
         let to = self.recipient(post.conversation).await?;
         let card = to.answers(question(&file.name, file.bytes.len(), &kept.id), post.reply_to);
-        let id = self.connector.post(&to.service_url, &to.conversation, &card).await?;
-        self.streams().settled(&id);
-        Ok(id)
+        self.connector.post(&to.service_url, &to.conversation, &card).await
     }
 
     /// Does what somebody said of a file, and shows in place of the question what became of it. The

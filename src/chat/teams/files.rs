@@ -45,7 +45,7 @@ impl Teams {
             tokio::select! {
                 fetched = self.fetch_one(file) => fetched,
                 () = self.ambient.clock.sleep(patience) => {
-                    Err(format!("it did not come within {} s", patience.as_secs()))
+                    Err(format!("it did not come within {} s", patience.as_millis().div_ceil(1000)))
                 }
             }
         });

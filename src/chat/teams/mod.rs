@@ -57,7 +57,7 @@ use keys::Keys;
 use places::{Places, Reference};
 use serde_json::{Value, json};
 pub use settings::{Error as SettingsError, Hosts, Settings};
-use stream::{Step, Streams, marked};
+use stream::{Step, Streams, marked, name, named};
 use tokio_util::sync::CancellationToken;
 use turns::Turns;
 
@@ -341,12 +341,10 @@ impl Platform for Teams {
         if self.has_streams(post.conversation)
             && let Some(message) = self.begin_stream(post, &to).await?
         {
-            return Ok(message);
+            return Ok(name(&message));
         }
         let message = to.answers(card::message(&Content::from(post.text)), post.reply_to);
-        let id = self.connector.post(&to.service_url, &to.conversation, &message).await?;
-        self.streams().settled(&id);
-        Ok(id)
+        self.connector.post(&to.service_url, &to.conversation, &message).await
     }
 
     async fn edit(
@@ -357,11 +355,12 @@ impl Platform for Teams {
         _last: bool,
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
-        let step = match self.has_streams(conversation) {
-            true => self.streams().show(message, content),
+        let (id, is_stream) = named(message);
+        let step = match is_stream {
+            true => self.streams().show(id, content),
             false => Step::Edit,
         };
-        self.step(&to, message, content, step).await
+        self.step(&to, id, content, step).await
     }
 
     async fn grow(
@@ -373,11 +372,12 @@ impl Platform for Teams {
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
         let now = self.ambient.clock.elapsed();
-        let step = match self.has_streams(conversation) {
-            true => self.streams().grow(message, content, steady, now),
+        let (id, is_stream) = named(message);
+        let step = match is_stream {
+            true => self.streams().grow(id, content, steady, now),
             false => Step::Edit,
         };
-        self.step(&to, message, content, step).await
+        self.step(&to, id, content, step).await
     }
 
     async fn upload(&self, post: &Post<'_>, file: &Upload) -> Result<String, Error> {

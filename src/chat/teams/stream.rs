@@ -9,9 +9,10 @@
 //! be shown then; and what Teams refuses is shown by an edit. So a stream is a nicety: nothing that is
 //! said depends on it.
 //!
-//! Which messages are streams is in memory alone. After a restart a message of a chat with one
-//! person may be one that nobody ended; so the first thing that is shown in it tries to end one, and
-//! a refusal says that there was none.
+//! A message that began as a stream says so in its own name ([`named`]), which is committed with its
+//! delivery; how far it came is in memory alone. After a restart nobody may have ended it; so the
+//! first thing that is shown in it tries to, and a refusal says that it is over. What never was a
+//! stream is never ended like one: Teams might take that for another message.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -25,15 +26,17 @@ const LIFE: Duration = Duration::from_secs(100);
 const ABANDONED: Duration = Duration::from_secs(130);
 /// The longest informative line, in characters: Teams takes 1,000 bytes.
 const LONGEST_LINE: usize = 250;
-/// How many messages are remembered; of others it is found out again.
+/// How many streams are remembered; of others it is found out again.
 const REMEMBERED: usize = 4096;
+/// How the name of a message begins that began as a stream.
+const STREAM: &str = "stream/";
 
 /// What is known of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// It is a stream.
     Live(Live),
-    /// It is a message like any other.
+    /// It is over, and a message like any other.
     Settled,
 }
 
@@ -101,7 +104,7 @@ impl Streams {
         self.keep(message, State::Live(live));
     }
 
-    /// A message is none, or none any more.
+    /// A stream is over.
     pub fn settled(&mut self, message: &str) {
         self.keep(message, State::Settled);
     }
@@ -113,7 +116,7 @@ impl Streams {
         self.0.insert(message.to_owned(), state);
     }
 
-    /// What shows a content for good.
+    /// What shows a content for good, in a message that began as a stream.
     #[must_use]
     pub fn show(&self, message: &str, content: &Content) -> Step {
         match self.0.get(message) {
@@ -157,6 +160,18 @@ impl Streams {
         }
         Step::Nothing
     }
+}
+
+/// What the message of a stream is called among deliveries.
+#[must_use]
+pub fn name(id: &str) -> String {
+    format!("{STREAM}{id}")
+}
+
+/// A message's id, and whether it began as a stream.
+#[must_use]
+pub fn named(message: &str) -> (&str, bool) {
+    message.strip_prefix(STREAM).map_or((message, false), |id| (id, true))
 }
 
 /// How a stream's activities say what they are.
@@ -242,7 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_a_message_may_be_a_stream() {
+    fn the_name_of_a_message_says_whether_it_began_as_a_stream() {
+        assert_eq!(named(&name("a-1")), ("a-1", true));
+        assert_eq!(named("1700"), ("1700", false));
+    }
+
+    #[test]
+    fn after_a_restart_a_stream_may_be_over() {
         let mut streams = Streams::default();
         let perhaps = Step::End { first: None, perhaps: true };
         assert_eq!(streams.show("m", &"x".into()), perhaps);

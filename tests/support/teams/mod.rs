@@ -100,6 +100,8 @@ pub struct State {
     /// Faults of the next posts, and of the next edits.
     pub post_faults: VecDeque<Fault>,
     pub edit_faults: VecDeque<Fault>,
+    /// Whether the app was taken out: all calls of the connector get 403.
+    pub removed: bool,
     /// How often each thing was asked for.
     pub tokens: usize,
     pub metadata: usize,
@@ -107,6 +109,9 @@ pub struct State {
     pub posts: usize,
     pub edits: usize,
     pub streams: usize,
+    /// Whether a stream's end is taken for a message of its own where there was no such stream:
+    /// what Teams does then is written nowhere.
+    pub lenient: bool,
     /// Whether there are streams at all.
     pub streaming: bool,
     /// What people's drives hold, by the name of the room; and how they refuse.

@@ -112,6 +112,9 @@ fn refused(state: &mut State, headers: &HeaderMap, next: Option<Fault>) -> Optio
     if headers.get("authorization").is_none_or(|it| it.to_str().unwrap() != wanted) {
         return Some(fault(401, "Unauthorized"));
     }
+    if state.removed {
+        return Some(fault(403, "BotNotInConversationRoster"));
+    }
     match next? {
         Fault::RateLimit(seconds) => {
             let mut response = fault(429, "TooManyRequests");
@@ -247,7 +250,12 @@ async fn send(
     }
     let marks = activity["entities"].as_array().into_iter().flatten();
     let mark = marks.into_iter().find(|it| it["type"] == "streaminfo");
-    if let Some(mark) = mark {
+    let is_stream =
+        |id: &str| state.messages.iter().any(|it| it.id == id && it.stream != Stream::None);
+    let is_taken = mark.is_some_and(|mark| {
+        state.lenient && mark["streamId"].as_str().is_some_and(|id| !is_stream(id))
+    });
+    if let Some(mark) = mark.filter(|_| !is_taken) {
         let response = stream(&mut state, &conversation, &activity, mark);
         return match next {
             Some(Fault::DoneBut504) => fault(504, "GatewayTimeout"),
