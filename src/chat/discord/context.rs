@@ -14,8 +14,8 @@ use serenity::all::{Embed, Message, MessageType};
 use super::{
     Discord,
     heard::{Said, Who, who, without_mention},
-    lanes::key,
     rest,
+    taking::key,
 };
 use crate::{
     access::{Quoted, quote::MOST},

@@ -11,8 +11,9 @@
 //! after that, or after a restart, messages are posted and edited as the bot, like any others.
 //!
 //! **Order.** Lines of a channel are taken one after the other, in the order in which Discord sent
-//! them ([`lanes`]); a slow file holds up its own channel. A line that the store does not take is
-//! tried until it does, for Discord sends no line again.
+//! them ([`lanes`], [`taking`]); a slow file ([`fetch`]) holds up its own channel, and there nothing
+//! that stops an agent or answers it. Discord sends no line again, so one that the store does not
+//! take is tried for a while, and then looked up.
 //!
 //! **What was missed.** Where a session cannot be resumed, or the server was not running, what was
 //! said since is looked up, and taken in front of what comes next ([`missed`]).
@@ -24,6 +25,7 @@
 //! so that an agent of the channel can be told from one of the thread.
 
 mod context;
+mod fetch;
 mod form;
 mod gateway;
 mod heard;
@@ -36,6 +38,7 @@ mod pace;
 mod register;
 mod rest;
 pub mod settings;
+mod taking;
 
 use std::{
     collections::HashMap,
@@ -46,8 +49,8 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use serenity::all::Event;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
     gateway::{Ended, Gateway, Refusal},
@@ -79,6 +82,8 @@ const PARENTS: usize = 4_096;
 const CHOICES: usize = 25;
 /// The wait before the first new try, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long lines that were received may take at a stop.
+const DRAIN: Duration = Duration::from_secs(4);
 /// The wait after Discord refused us. A session costs one of 1,000 in a day.
 const REFUSED: Duration = Duration::from_secs(300);
 
@@ -94,8 +99,14 @@ pub struct Discord {
     own: Mutex<Own>,
     /// The parents of channels that are threads, and none for those that are not.
     parents: Mutex<HashMap<String, Option<String>>>,
-    /// Where something was said, and the last of it.
+    /// Where something was said, and the last of it that was taken.
     last: Mutex<HashMap<String, Last>>,
+    /// Rung when a channel is heard for the first time.
+    is_new: Notify,
+    /// How many channels may be looked up at once.
+    looks: Semaphore,
+    /// How many files may be fetched at once.
+    fetches: Semaphore,
 }
 
 /// What the gateway told us of ourselves.
@@ -130,6 +141,9 @@ impl Discord {
             own: Mutex::default(),
             parents: Mutex::default(),
             last: Mutex::default(),
+            is_new: Notify::new(),
+            looks: Semaphore::new(missed::LOOKS),
+            fetches: Semaphore::new(fetch::FETCHES),
         }))
     }
 
@@ -256,7 +270,7 @@ impl Discord {
             }
             Some(Heard::Said(said)) => {
                 let channel = said.channel.clone();
-                self.note(&said);
+                self.is_heard(&said);
                 lanes.put(&channel, Work::Said(said));
             }
             Some(Heard::Used(used)) => {
@@ -346,8 +360,11 @@ impl Ear for Discord {
     async fn listen(self: Arc<Self>, commands: Arc<Commands>, stop: CancellationToken) {
         self.remember().await;
         let lanes = Lanes::new(&self, &commands);
-        let keeping = tokio::spawn(Arc::clone(&self).keep(stop.clone()));
-        let registering = tokio::spawn(Arc::clone(&self).register_at_last());
+        // It goes on until all that was received is taken.
+        let kept = CancellationToken::new();
+        let keeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self).keep(kept.clone())));
+        let registering =
+            AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self).register_at_last()));
         let mut wait = AGAIN.0;
         while !stop.is_cancelled() {
             let began = self.clock.elapsed();
@@ -372,7 +389,10 @@ impl Ear for Discord {
                 () = stop.cancelled() => break,
             }
         }
-        registering.abort();
+        drop(registering);
+        self.hear(Hearing::NotNow("the server stops".to_owned()));
+        lanes.drain(DRAIN).await;
+        kept.cancel();
         let _ = keeping.await;
     }
 }

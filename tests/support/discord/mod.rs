@@ -84,6 +84,8 @@ pub struct Faults {
     pub buckets: bool,
     /// What stands in channels cannot be read: the status.
     pub no_history: Option<u16>,
+    /// Files are begun to be sent, and come no further.
+    pub hang_files: bool,
     /// Replies come without what they reply to.
     pub bare_replies: bool,
     /// How many posts are done and answered 504.
@@ -113,6 +115,7 @@ impl Default for Faults {
             closed: None,
             buckets: false,
             no_history: None,
+            hang_files: false,
             bare_replies: false,
             lost_answers: 0,
             close: None,

@@ -47,6 +47,8 @@ async fn answer(
     let path = uri.path().to_owned();
     if let Some(file) = path.strip_prefix("/cdn/") {
         fake.state().calls.push(format!("GET cdn/{file}"));
+        fake.ring();
+        fake.until("files come", |fake| (!fake.state().faults.hang_files).then_some(())).await;
         let bytes = fake.state().cdn.get(file).cloned();
         return bytes.map_or(StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response);
     }
@@ -219,8 +221,13 @@ fn route(
                     && before.is_none_or(|before| id < before)
             };
             let most = usize::try_from(asked("limit=").unwrap_or(50)).unwrap();
-            let all = fake.all().into_iter().rev().filter(is_asked);
-            reply(200, all.take(most).map(|message| fake.shown(&message)).collect())
+            let mut all: Vec<Message> = fake.all().into_iter().filter(is_asked).collect();
+            // Those next to what was asked for, the newest first.
+            match after {
+                Some(_) => all.truncate(most),
+                None => drop(all.drain(..all.len().saturating_sub(most))),
+            }
+            reply(200, all.iter().rev().map(|message| fake.shown(message)).collect())
         }
         ("POST", ["channels", channel, "messages"]) => post(fake, channel, body, file),
         ("PATCH", ["channels", _, "messages", id]) => edit(fake, id, body),
