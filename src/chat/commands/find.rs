@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::{Commands, Effect};
 use crate::{
+    access::{Known, Right, Verdict, decide},
     chat::{
         grammar::{Target, nearest},
         replies,
     },
     resource::{Agent, AnyObject, Job, Kind, Sprite, table},
-    store::{Approval, Error, Store},
+    store::{Approval, Conversation, Error, Store},
 };
 
 /// What a name means.
@@ -78,11 +79,23 @@ impl Commands {
     }
 
     /// The names of agents and of jobs that have this in them, whatever the case: those that begin
-    /// with it first, agents before jobs, at most so many. For platforms that offer names.
+    /// with it first, agents before jobs, at most so many. For platforms that offer names, to
+    /// whoever may read in a conversation; to others none are.
     ///
     /// # Errors
     /// The store's.
-    pub async fn names_like(&self, begun: &str, most: usize) -> Result<Vec<String>, Error> {
+    pub async fn names_like(
+        &self,
+        user: &str,
+        place: &Conversation,
+        begun: &str,
+        most: usize,
+    ) -> Result<Vec<String>, Error> {
+        let rows = self.store.access().await?;
+        let known = Known { rows: &rows, admins: &self.settings.admins };
+        if !matches!(decide(known, user, place, Right::Read), Verdict::Allowed(_)) {
+            return Ok(Vec::new());
+        }
         let begun = begun.trim().to_lowercase();
         let mut names: Vec<(bool, String)> = Vec::new();
         for kind in [Kind::Agent, Kind::Job] {
