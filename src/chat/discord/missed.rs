@@ -254,7 +254,7 @@ impl Discord {
                     self.last().remove(channel);
                     return Page::Shut;
                 }
-                Err(Failure::Other(platform::Error::Rejected(why))) => {
+                Err(Failure::Shut(why) | Failure::Other(platform::Error::Rejected(why))) => {
                     tracing::warn!(
                         channel,
                         "what was said while nobody listened is not shown to us; give the bot View \

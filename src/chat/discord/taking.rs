@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{
@@ -133,10 +134,10 @@ impl Discord {
 
     /// Answers an interaction that has no line.
     async fn refuse(&self, used: &Used, text: String) -> Took {
-        let path =
-            format!("webhooks/{}/{}/messages/@original", self.settings.application, used.token);
+        let token = used.token.expose_secret();
+        let path = format!("webhooks/{}/{token}/messages/@original", self.settings.application);
         let body = json!({"content": text, "allowed_mentions": {"parse": []}});
-        let call = rest::send(Method::PATCH, "webhooks", &shorten(&used.token), path, body);
+        let call = rest::send(Method::PATCH, "webhooks", &shorten(token), path, body);
         let call = rest::Call { by_token: true, ..call };
         if let Err(failure) = self.rest.call(&call).await {
             let error = platform::Error::from(failure);
@@ -213,9 +214,10 @@ impl Discord {
                     self.is_below(channel.to_owned(), parent.clone());
                     return Some(parent);
                 }
-                Err(Failure::Other(platform::Error::Gone(_) | platform::Error::Rejected(_))) => {
-                    return Some(None);
-                }
+                Err(
+                    Failure::Shut(_)
+                    | Failure::Other(platform::Error::Gone(_) | platform::Error::Rejected(_)),
+                ) => return Some(None),
                 Err(failure) => {
                     let error = platform::Error::from(failure);
                     tracing::warn!(channel, "whether this is a thread is not known yet: {error}");

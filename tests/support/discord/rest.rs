@@ -183,7 +183,7 @@ fn route(
         ("GET", ["gateway", ..]) => reply(
             200,
             json!({"url": fake.ws, "shards": fake.state().faults.shards, "session_start_limit":
-                {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}}),
+                {"total": 1000, "remaining": fake.state().faults.starts, "reset_after": 90_000, "max_concurrency": 1}}),
         ),
         ("PUT", ["applications", _, "commands"] | ["applications", _, "guilds", _, "commands"]) => {
             fake.state().commands = Some(body.clone());
@@ -228,6 +228,17 @@ fn route(
                 None => drop(all.drain(..all.len().saturating_sub(most))),
             }
             reply(200, all.iter().rev().map(|message| fake.shown(message)).collect())
+        }
+        ("POST" | "PATCH", ["channels", _, "messages", ..])
+            if fake.state().faults.shut_out.is_some() =>
+        {
+            let code = fake.state().faults.shut_out.unwrap();
+            refused(403, code, "Missing Access")
+        }
+        ("POST", ["channels", _, "messages"])
+            if file.is_some() && fake.state().faults.no_uploads =>
+        {
+            refused(504, 0, "504: Gateway Timeout")
         }
         ("POST", ["channels", channel, "messages"]) => post(fake, channel, body, file),
         ("PATCH", ["channels", _, "messages", id]) => edit(fake, id, body),
