@@ -308,6 +308,13 @@ async fn names_are_offered_as_somebody_types() {
         })
         .await;
     assert_eq!(choices, ["api-bot", "old-api"]);
+    // Nobody has let carl in.
+    let event = fake.command("carl", "dev", 4, "od-send", &[text("name", "API")], &[]);
+    let token = fake.sends(&event).await;
+    let of = fake
+        .until("he is answered", |fake| Some(fake.of(&token)).filter(|it| it.answered.is_some()))
+        .await;
+    assert!(of.choices.is_empty(), "{of:?}");
     life.end().await;
 }
 

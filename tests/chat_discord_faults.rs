@@ -15,7 +15,7 @@ use discord::{Discord as Fake, ME, life::Life, stage::text};
 use open_dispatch::{
     chat::{
         ear::Hearing,
-        platform::{Nonce, Platform as _, Post},
+        platform::{Error, Nonce, Platform as _, Post, Upload},
     },
     resource::Kind,
     store::{Conversation, Store as _, memory::MemoryStore},
@@ -341,5 +341,55 @@ async fn an_answer_that_takes_longer_than_its_interaction_lives_comes_as_a_plain
     life.gate.shut(false);
     let direct = format!("{}{}", discord::WHISPERED, Fake::id("carl"));
     fake.reads(&direct, "Nobody has let you in").await;
+    life.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_we_may_not_show_comes_once_we_may() {
+    for code in [50_001, 50_013] {
+        let (fake, _store, life) = begin().await;
+        fake.fault(|faults| faults.shut_out = Some(code));
+        life.skew.hurry();
+        fake.say("ann", "dev", &format!("<@{ME}> od-list")).await;
+        fake.until("it was refused", |fake| {
+            fake.calls().iter().any(|call| call.starts_with("POST channels/")).then_some(())
+        })
+        .await;
+        assert_eq!(life.open().await, 1, "it waits");
+        fake.fault(|faults| faults.shut_out = None);
+        life.skew.forward(Duration::from_secs(120));
+        fake.reads("dev", "no agents").await;
+        life.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_never_comes_to_discord_is_refused_after_some_tries() {
+    let (fake, _store, life) = begin().await;
+    fake.fault(|faults| faults.no_uploads = true);
+    let conversation =
+        Conversation { platform: "discord".into(), channel: Fake::id("dev"), thread: None };
+    let nonce = Nonce { delivery: "d1".into(), index: 0 };
+    let post = Post { conversation: &conversation, reply_to: None, text: "all", nonce: &nonce };
+    let file = Upload { name: "out.md".into(), bytes: "all".into() };
+    for _ in 0..3 {
+        let sent = life.discord.upload(&post, &file).await;
+        assert!(matches!(sent, Err(Error::Ambiguous(_))), "{sent:?}");
+    }
+    let calls = fake.calls().len();
+    let sent = life.discord.upload(&post, &file).await;
+    assert!(matches!(sent, Err(Error::Rejected(_))), "{sent:?}");
+    assert_eq!(fake.calls().len(), calls, "it is not sent once more");
+    life.end().await;
+}
+
+#[tokio::test]
+async fn no_session_is_begun_when_hardly_any_is_left_for_the_day() {
+    let (fake, store) = (Fake::open().await, MemoryStore::new());
+    fake.fault(|faults| faults.starts = 3);
+    let life = Life::begin_unheard(&fake, &store).await;
+    life.skew.hurry();
+    life.until(|hearing| matches!(hearing, Hearing::NotNow(why) if why.contains("1,000"))).await;
+    assert_eq!(fake.sessions(), (0, 0));
     life.end().await;
 }

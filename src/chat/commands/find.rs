@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::{Commands, Effect};
 use crate::{
-    access::Reach,
+    access::{Known, Reach, Right, Verdict, decide},
     chat::{
         grammar::{Target, nearest},
         outbox::conversation_of,
         replies,
     },
     resource::{Agent, AnyObject, Job, Kind, Sprite, table},
-    store::{Approval, Error, Store},
+    store::{Approval, Conversation, Error, Store},
 };
 
 /// What a name means.
@@ -87,17 +87,31 @@ impl Commands {
     }
 
     /// The names of agents and of jobs that have this in them, whatever the case: those that begin
-    /// with it first, agents before jobs, at most so many. For platforms that offer names.
+    /// with it first, agents before jobs, at most so many. For platforms that offer names, to
+    /// whoever may read in a conversation; to others none are.
     ///
     /// # Errors
     /// The store's.
-    pub async fn names_like(&self, begun: &str, most: usize) -> Result<Vec<String>, Error> {
+    pub async fn names_like(
+        &self,
+        user: &str,
+        place: &Conversation,
+        begun: &str,
+        most: usize,
+    ) -> Result<Vec<String>, Error> {
+        let rows = self.store.access().await?;
+        let known = Known { rows: &rows, admins: &self.settings.admins };
+        if !matches!(decide(known, user, place, Right::Read), Verdict::Allowed(_)) {
+            return Ok(Vec::new());
+        }
+        let reach = Reach::of(known, user, place, Right::Read);
         let begun = begun.trim().to_lowercase();
         let mut names: Vec<(bool, String)> = Vec::new();
         for kind in [Kind::Agent, Kind::Job] {
             for object in self.all(kind).await? {
                 let name = &object.metadata().name;
-                if name.contains(&begun) && !names.iter().any(|(_, known)| known == name) {
+                let is_meant = has(&reach, &object) && name.contains(&begun);
+                if is_meant && !names.iter().any(|(_, known)| known == name) {
                     names.push((!name.starts_with(&begun), name.clone()));
                 }
             }

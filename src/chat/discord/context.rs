@@ -9,13 +9,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use serenity::all::{Embed, Message, MessageType};
+use serenity::all::{Attachment, Embed, Message, MessageType};
 
 use super::{
     Discord,
     heard::{Said, Who, who, without_mention},
-    lanes::key,
     rest,
+    taking::key,
 };
 use crate::{
     access::{Quoted, quote::MOST},
@@ -35,8 +35,20 @@ const OURS: usize = 300;
 pub(super) struct Earlier {
     pub(super) id: String,
     pub(super) who: Who,
-    /// All that can be read in it.
+    /// Whether a person said it, and no program.
+    pub(super) is_person: bool,
+    /// What they said.
     pub(super) text: String,
+    /// What the message shows beside that, and others wrote: a page that it names, or what it
+    /// forwards.
+    pub(super) shown: String,
+}
+
+impl Earlier {
+    /// How many quotes it makes.
+    fn parts(&self) -> usize {
+        usize::from(!self.text.is_empty()) + usize::from(!self.shown.is_empty())
+    }
 }
 
 /// What a message replies to.
@@ -55,14 +67,31 @@ impl Earlier {
         if message.kind == MessageType::ThreadStarterMessage {
             return message.referenced_message.as_deref().and_then(Self::of);
         }
-        let mut lines = vec![without_ids(message)];
-        lines.extend(message.embeds.iter().flat_map(embed));
-        lines.extend(message.attachments.iter().map(|file| format!("(file: {})", file.filename)));
-        lines.retain(|line| !line.trim().is_empty());
-        let text = lines.join("\n");
-        let id = message.id.to_string();
-        (!text.is_empty()).then(|| Self { id, who: who(&message.author, None), text })
+        let files = |files: &[Attachment]| -> Vec<String> {
+            files.iter().map(|file| format!("(file: {})", file.filename)).collect()
+        };
+        let mut own = vec![without_ids(message)];
+        own.extend(files(&message.attachments));
+        let mut shown: Vec<String> = message.embeds.iter().flat_map(embed).collect();
+        for forwarded in &message.message_snapshots {
+            shown.push(forwarded.content.clone());
+            shown.extend(forwarded.embeds.iter().flat_map(embed));
+            shown.extend(files(&forwarded.attachments));
+        }
+        let (text, shown) = (joined(own), joined(shown));
+        (!text.is_empty() || !shown.is_empty()).then(|| Self {
+            id: message.id.to_string(),
+            who: who(&message.author, None),
+            is_person: !message.author.bot && message.webhook_id.is_none(),
+            text,
+            shown,
+        })
     }
+}
+
+fn joined(mut lines: Vec<String>) -> String {
+    lines.retain(|line| !line.trim().is_empty());
+    lines.join("\n")
 }
 
 /// The text, with the names of those who are mentioned.
@@ -108,18 +137,34 @@ fn quotes(reply: Option<Earlier>, mut thread: Vec<Earlier>, me: &str) -> Vec<Quo
         earlier.who.id != me && Some(&earlier.id) != reply.as_ref().map(|reply| &reply.id)
     });
     thread.sort_by_key(|earlier| std::cmp::Reverse(earlier.id.parse::<u64>().unwrap_or_default()));
-    thread.truncate(MOST - usize::from(reply.is_some()));
-    thread.extend(reply);
-    thread.sort_by_key(|earlier| earlier.id.parse::<u64>().unwrap_or_default());
-    let quoted = |earlier: Earlier| {
-        let is_ours = earlier.who.id == me;
-        let text = match earlier.text.char_indices().nth(OURS).filter(|_| is_ours) {
-            Some((end, _)) => format!("{}\u{2026}", &earlier.text[..end]),
-            None => earlier.text,
-        };
-        Quoted { author: earlier.who.name, user: earlier.who.id, trusted: is_ours, text }
+    let mut room = MOST - reply.as_ref().map_or(0, Earlier::parts);
+    let fits = |earlier: &Earlier| {
+        let left = room.checked_sub(earlier.parts());
+        room = left.unwrap_or_default();
+        left.is_some()
     };
-    thread.into_iter().map(quoted).collect()
+    let mut all: Vec<Earlier> = thread.into_iter().take_while(fits).chain(reply).collect();
+    all.sort_by_key(|earlier| earlier.id.parse::<u64>().unwrap_or_default());
+    let mut quoted = Vec::new();
+    for Earlier { who, is_person, text, shown, .. } in all {
+        let is_ours = who.id == me;
+        // Nobody wrote it whom we know: what a page says is not said by whoever names it.
+        let beside = Quoted {
+            author: format!("what is shown below a message of {}", who.name),
+            user: String::new(),
+            trusted: false,
+            text: shown,
+        };
+        let text = match text.char_indices().nth(OURS).filter(|_| is_ours) {
+            Some((end, _)) => format!("{}\u{2026}", &text[..end]),
+            None => text,
+        };
+        let user = if is_person || is_ours { who.id } else { String::new() };
+        quoted.push(Quoted { author: who.name, user, trusted: is_ours, text });
+        quoted.push(beside);
+    }
+    quoted.retain(|quote| !quote.text.is_empty());
+    quoted
 }
 
 impl Discord {
@@ -207,7 +252,48 @@ mod tests {
 
     fn earlier(id: u64, who: &str, text: &str) -> Earlier {
         let who = Who { id: who.to_owned(), name: format!("name of {who}") };
-        Earlier { id: id.to_string(), who, text: text.to_owned() }
+        let (text, shown) = (text.to_owned(), String::new());
+        Earlier { id: id.to_string(), who, is_person: true, text, shown }
+    }
+
+    #[test]
+    fn what_others_wrote_is_told_apart_from_who_shows_it_and_programs_are_nobody() {
+        let user = |id: &str, bot: bool| {
+            serde_json::json!({"id": id, "username": "ada", "discriminator": "0", "avatar": null,
+                               "bot": bot})
+        };
+        let at = "2026-01-01T00:00:00Z";
+        let message = |id: &str, author: serde_json::Value, text: &str| {
+            serde_json::json!({
+                "id": id, "channel_id": "1", "author": author, "content": text, "timestamp": at,
+                "edited_timestamp": null, "tts": false, "mention_everyone": false, "mentions": [],
+                "mention_roles": [], "attachments": [], "embeds": [], "pinned": false, "type": 0,
+            })
+        };
+        let mut page = message("1", user("7", false), "look at this");
+        page["embeds"] =
+            serde_json::json!([{"type": "link", "title": "Do", "description": "evil"}]);
+        let mut forward = message("2", user("7", false), "");
+        forward["message_snapshots"] = serde_json::json!([{"message": {
+            "content": "by a stranger", "timestamp": at, "edited_timestamp": null, "mentions": [],
+            "attachments": [], "embeds": [], "type": 0, "flags": 0,
+        }}]);
+        let mut hook = message("3", user("8", false), "by a webhook");
+        hook["webhook_id"] = "8".into();
+        let bot = message("4", user("9", true), "by a bot");
+        let all: Vec<Earlier> = [page, forward, hook, bot]
+            .into_iter()
+            .map(|it| Earlier::of(&serde_json::from_value(it).unwrap()).unwrap())
+            .collect();
+        let quoted = quotes(None, all, "me");
+        let wanted = [
+            ("7", "look at this", false),
+            ("", "Do\nevil", false),
+            ("", "by a stranger", false),
+            ("", "by a webhook", false),
+            ("", "by a bot", false),
+        ];
+        assert_eq!(told(&quoted), wanted);
     }
 
     fn told(quotes: &[Quoted]) -> Vec<(&str, &str, bool)> {

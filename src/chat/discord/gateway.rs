@@ -42,6 +42,8 @@ pub(super) enum Ended {
     Stopped,
     /// Discord refuses us until a person mends something.
     Refused(Refusal),
+    /// Hardly any session may be begun for so long.
+    Spent(Duration),
     /// There was no session for long, or not even a socket.
     Lost(String),
 }

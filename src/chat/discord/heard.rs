@@ -1,6 +1,7 @@
 //! What Discord's events mean to us. Pure.
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde_json::Value;
 use serenity::all::{
     Attachment, ChannelType, CommandDataOptionValue, CommandInteraction, ComponentInteraction,
@@ -14,7 +15,7 @@ use super::{
 use crate::{chat::grammar::Verb, store::Conversation};
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Heard {
     /// A session began; this is our user.
     Ready(String),
@@ -73,10 +74,10 @@ pub(super) struct FileAt {
 }
 
 /// A command with what was filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Used {
     pub(super) id: String,
-    pub(super) token: String,
+    pub(super) token: SecretString,
     pub(super) verb: Option<Verb>,
     pub(super) filled: Vec<(String, Filled)>,
     pub(super) place: Conversation,
@@ -85,10 +86,10 @@ pub(super) struct Used {
 }
 
 /// A button.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Pressed {
     pub(super) id: String,
-    pub(super) token: String,
+    pub(super) token: SecretString,
     /// The line that the button says.
     pub(super) line: String,
     pub(super) place: Conversation,
@@ -96,12 +97,14 @@ pub(super) struct Pressed {
 }
 
 /// An option that is being filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Filling {
     pub(super) id: String,
-    pub(super) token: String,
+    pub(super) token: SecretString,
     /// What stands there by now.
     pub(super) begun: String,
+    pub(super) place: Conversation,
+    pub(super) who: Who,
 }
 
 /// What an event means to us, if anything.
@@ -122,7 +125,9 @@ pub(super) fn heard(event: Event) -> Option<Heard> {
                 let begun = begun.unwrap_or_default();
                 Some(Heard::Filling(Filling {
                     id: command.id.to_string(),
-                    token: command.token,
+                    place: place(&command.channel_id.to_string(), command.channel.as_ref()),
+                    who: who(&command.user, None),
+                    token: SecretString::from(command.token),
                     begun,
                 }))
             }
@@ -185,7 +190,7 @@ fn used(command: CommandInteraction) -> Used {
     let nick = command.member.as_ref().and_then(|member| member.nick.clone());
     Used {
         id: command.id.to_string(),
-        token: command.token,
+        token: SecretString::from(command.token),
         verb: Verb::ALL.into_iter().find(|verb| verb.name() == command.data.name),
         filled,
         place: place(&command.channel_id.to_string(), command.channel.as_ref()),
@@ -198,7 +203,7 @@ fn pressed(component: ComponentInteraction) -> Pressed {
     let nick = component.member.as_ref().and_then(|member| member.nick.clone());
     Pressed {
         id: component.id.to_string(),
-        token: component.token,
+        token: SecretString::from(component.token),
         line: component.data.custom_id,
         place: place(&component.channel_id.to_string(), component.channel.as_ref()),
         who: who(&component.user, nick),
@@ -258,6 +263,15 @@ pub(super) fn without_mention<'a>(text: &'a str, me: &str) -> (&'a str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_opens_an_interaction_is_never_shown() {
+        let place = conversation("1", None);
+        let who = Who { id: "7".to_owned(), name: "ann".to_owned() };
+        let (id, token) = ("2".to_owned(), SecretString::from("the-token"));
+        let filling = Filling { id, token, begun: String::new(), place, who };
+        assert!(!format!("{:?}", Heard::Filling(filling)).contains("the-token"));
+    }
 
     #[test]
     fn the_mention_in_front_goes_and_nothing_else_does() {

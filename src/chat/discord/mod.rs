@@ -11,8 +11,9 @@
 //! after that, or after a restart, messages are posted and edited as the bot, like any others.
 //!
 //! **Order.** Lines of a channel are taken one after the other, in the order in which Discord sent
-//! them ([`lanes`]); a slow file holds up its own channel. A line that the store does not take is
-//! tried until it does, for Discord sends no line again.
+//! them ([`lanes`], [`taking`]); a slow file ([`fetch`]) holds up its own channel, and there nothing
+//! that stops an agent or answers it. Discord sends no line again, so one that the store does not
+//! take is tried for a while, and then looked up.
 //!
 //! **What was missed.** Where a session cannot be resumed, or the server was not running, what was
 //! said since is looked up, and taken in front of what comes next ([`missed`]).
@@ -24,6 +25,7 @@
 //! so that an agent of the channel can be told from one of the thread.
 
 mod context;
+mod fetch;
 mod form;
 mod gateway;
 mod heard;
@@ -36,6 +38,7 @@ mod pace;
 mod register;
 mod rest;
 pub mod settings;
+mod taking;
 
 use std::{
     collections::HashMap,
@@ -44,10 +47,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use serenity::all::Event;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
     gateway::{Ended, Gateway, Refusal},
@@ -79,6 +83,10 @@ const PARENTS: usize = 4_096;
 const CHOICES: usize = 25;
 /// The wait before the first new try, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// So many sessions are left alone, of the 1,000 in a day: who needs more gets a new token.
+const STARTS: u64 = 20;
+/// How long lines that were received may take at a stop.
+const DRAIN: Duration = Duration::from_secs(4);
 /// The wait after Discord refused us. A session costs one of 1,000 in a day.
 const REFUSED: Duration = Duration::from_secs(300);
 
@@ -94,8 +102,25 @@ pub struct Discord {
     own: Mutex<Own>,
     /// The parents of channels that are threads, and none for those that are not.
     parents: Mutex<HashMap<String, Option<String>>>,
-    /// Where something was said, and the last of it.
+    /// Where something was said, and the last of it that was taken.
     last: Mutex<HashMap<String, Last>>,
+    /// Rung when a channel is heard for the first time.
+    is_new: Notify,
+    /// How many channels may be looked up at once.
+    looks: Semaphore,
+    /// How many files may be fetched at once.
+    fetches: Semaphore,
+    /// How often it was not known whether a file had come to Discord, by nonces.
+    unclear: Mutex<HashMap<String, u32>>,
+}
+
+/// Where the gateway is.
+struct Found {
+    url: String,
+    /// Whether one connection may not do.
+    is_large: bool,
+    /// How long hardly any session may be begun.
+    spent: Option<Duration>,
 }
 
 /// What the gateway told us of ourselves.
@@ -130,6 +155,10 @@ impl Discord {
             own: Mutex::default(),
             parents: Mutex::default(),
             last: Mutex::default(),
+            is_new: Notify::new(),
+            looks: Semaphore::new(missed::LOOKS),
+            fetches: Semaphore::new(fetch::FETCHES),
+            unclear: Mutex::default(),
         }))
     }
 
@@ -174,12 +203,16 @@ impl Discord {
 
     /// The gateway's address, and whether one connection may not do. It is asked for here, and
     /// nowhere else: whoever gets none must not go to Discord's own when another was named.
-    async fn gateway(&self) -> Result<(String, bool), Failure> {
+    async fn gateway(&self) -> Result<Found, Failure> {
         let answer =
             self.rest.call(&rest::get("GET gateway/bot", "", "gateway/bot".to_owned())).await?;
         let url = answer["url"].as_str().filter(|url| url.starts_with("ws")).map(ToOwned::to_owned);
         let is_large = answer["shards"].as_u64().is_some_and(|shards| shards > 1);
-        url.map(|url| (url, is_large)).ok_or_else(|| {
+        let limit = &answer["session_start_limit"];
+        let is_spent = limit["remaining"].as_u64().is_some_and(|left| left < STARTS);
+        let wait = limit["reset_after"].as_u64().map(Duration::from_millis);
+        let spent = wait.filter(|_| is_spent);
+        url.map(|url| Found { url, is_large, spent }).ok_or_else(|| {
             let why = "it named no gateway; look at what DISCORD_API_URL leads to".to_owned();
             Failure::Other(platform::Error::Unreachable(why))
         })
@@ -192,7 +225,8 @@ impl Discord {
         commands: &Arc<Commands>,
         stop: &CancellationToken,
     ) -> Ended {
-        let (url, is_large) = match self.gateway().await {
+        let Found { url, is_large, .. } = match self.gateway().await {
+            Ok(Found { spent: Some(wait), .. }) => return Ended::Spent(wait),
             Ok(found) => found,
             Err(Failure::Token) => return Ended::Refused(Refusal::Token),
             Err(failure) => return Ended::Lost(platform::Error::from(failure).to_string()),
@@ -256,7 +290,7 @@ impl Discord {
             }
             Some(Heard::Said(said)) => {
                 let channel = said.channel.clone();
-                self.note(&said);
+                self.is_heard(&said);
                 lanes.put(&channel, Work::Said(said));
             }
             Some(Heard::Used(used)) => {
@@ -286,13 +320,13 @@ impl Discord {
     fn open(
         self: &Arc<Self>,
         id: &str,
-        token: &str,
+        token: &SecretString,
         kind: u8,
         data: Option<Value>,
         how: Opened,
     ) -> tokio::task::JoinHandle<()> {
         let this = Arc::clone(self);
-        let (id, token) = (id.to_owned(), token.to_owned());
+        let (id, token) = (id.to_owned(), token.expose_secret().to_owned());
         tokio::spawn(async move {
             match this.rest.call(&rest::callback(&id, &token, kind, data)).await {
                 Ok(_) => this.interactions().keep(&id, &token, how, this.clock.elapsed()),
@@ -318,7 +352,10 @@ impl Discord {
 
     /// Offers the names that begin like this, or have it in them.
     async fn complete(self: Arc<Self>, filling: Filling, commands: Arc<Commands>) {
-        let names = match commands.names_like(&filling.begun, CHOICES).await {
+        let names = match commands
+            .names_like(&filling.who.id, &filling.place, &filling.begun, CHOICES)
+            .await
+        {
             Ok(names) => names,
             Err(error) => {
                 tracing::warn!("names could not be offered: {error}");
@@ -329,7 +366,10 @@ impl Discord {
             names.into_iter().map(|name| json!({"name": name, "value": name})).collect();
         let data = Some(json!({"choices": choices}));
         // A person types on; an answer that comes too late is for nobody.
-        let _ = self.rest.call(&rest::callback(&filling.id, &filling.token, 8, data)).await;
+        let _ = self
+            .rest
+            .call(&rest::callback(&filling.id, filling.token.expose_secret(), 8, data))
+            .await;
     }
 }
 
@@ -346,8 +386,11 @@ impl Ear for Discord {
     async fn listen(self: Arc<Self>, commands: Arc<Commands>, stop: CancellationToken) {
         self.remember().await;
         let lanes = Lanes::new(&self, &commands);
-        let keeping = tokio::spawn(Arc::clone(&self).keep(stop.clone()));
-        let registering = tokio::spawn(Arc::clone(&self).register_at_last());
+        // It goes on until all that was received is taken.
+        let kept = CancellationToken::new();
+        let keeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self).keep(kept.clone())));
+        let registering =
+            AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self).register_at_last()));
         let mut wait = AGAIN.0;
         while !stop.is_cancelled() {
             let began = self.clock.elapsed();
@@ -361,6 +404,15 @@ impl Ear for Discord {
                     self.hear(Hearing::Never(refusal.mend().to_owned()));
                     REFUSED
                 }
+                Ended::Spent(left) => {
+                    let minutes = left.as_secs() / 60 + 1;
+                    self.hear(Hearing::NotNow(format!(
+                        "Discord lets a bot begin 1,000 sessions in a day, and nearly all of them \
+                         are used; people are heard again within {minutes} minutes. Look whether \
+                         the server is restarted in a loop, or the token is used twice"
+                    )));
+                    left.clamp(AGAIN.1, REFUSED)
+                }
                 Ended::Lost(why) => {
                     self.hear(Hearing::NotNow(why));
                     wait = (wait * 2).min(AGAIN.1);
@@ -372,7 +424,10 @@ impl Ear for Discord {
                 () = stop.cancelled() => break,
             }
         }
-        registering.abort();
+        drop(registering);
+        self.hear(Hearing::NotNow("the server stops".to_owned()));
+        lanes.drain(DRAIN).await;
+        kept.cancel();
         let _ = keeping.await;
     }
 }

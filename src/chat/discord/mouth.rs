@@ -4,6 +4,11 @@
 //! as the interaction is good; every other one is an ordinary message with a nonce, by which
 //! Discord itself refuses a second one for some minutes. Nobody is ever pinged.
 
+use std::{
+    collections::HashMap,
+    sync::{MutexGuard, PoisonError},
+};
+
 use async_trait::async_trait;
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
@@ -31,6 +36,8 @@ use crate::{
 const MAX_MESSAGE: usize = 2_000;
 /// What an application may upload anywhere, in bytes.
 const MAX_FILE: u64 = 10 * 1024 * 1024;
+/// How often a file is sent of which it is not known whether it came.
+const UPLOADS: u32 = 3;
 /// Buttons in a row, and rows.
 const ROW: usize = 5;
 /// How many messages are looked through for one of ours.
@@ -95,6 +102,10 @@ fn id_of(message: &Value) -> Result<String, Error> {
 }
 
 impl Discord {
+    fn unclear(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.unclear.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A call to the webhook of an interaction.
     async fn by_token(
         &self,
@@ -231,7 +242,9 @@ impl Platform for Discord {
         let messages = match messages {
             Ok(messages) => messages,
             // One who may not read back may still post, and the nonce guards that.
-            Err(Failure::Other(Error::Gone(_) | Error::Rejected(_))) => return Ok(None),
+            Err(Failure::Shut(_) | Failure::Other(Error::Gone(_) | Error::Rejected(_))) => {
+                return Ok(None);
+            }
             Err(failure) => return Err(failure.into()),
         };
         let all = messages.as_array().into_iter().flatten();
@@ -289,13 +302,27 @@ impl Platform for Discord {
     async fn upload(&self, post: &Post<'_>, file: &Upload) -> Result<String, Error> {
         let mut payload = body(&Content::from(post.text));
         payload["attachments"] = json!([{"id": 0, "filename": file.name}]);
-        payload["nonce"] = short(post.nonce).into();
+        let nonce = short(post.nonce);
+        if self.unclear().get(&nonce).is_some_and(|times| *times >= UPLOADS) {
+            self.unclear().remove(&nonce);
+            return Err(Error::Rejected(format!(
+                "the file did not come to Discord, in {UPLOADS} tries of up to {} s",
+                rest::UPLOAD.as_secs()
+            )));
+        }
+        payload["nonce"] = nonce.clone().into();
         payload["enforce_nonce"] = true.into();
         let place = channel(post.conversation);
         let path = format!("channels/{place}/messages");
         let call = rest::send(Method::POST, "POST channels/messages", place, path, Value::Null);
         let form = Form::new(&payload, &file.name, file.bytes.clone());
-        id_of(&self.rest.call(&rest::Call { body: Body::Form(form), ..call }).await?)
+        let sent = self.rest.call(&rest::Call { body: Body::Form(form), ..call }).await;
+        let sent = sent.map_err(Error::from).and_then(|message| id_of(&message));
+        match &sent {
+            Err(Error::Ambiguous(_)) => *self.unclear().entry(nonce).or_default() += 1,
+            _ => drop(self.unclear().remove(&nonce)),
+        }
+        sent
     }
 }
 

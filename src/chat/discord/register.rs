@@ -30,9 +30,13 @@ impl Discord {
         loop {
             match self.register().await {
                 Ok(()) => return,
-                Err(Failure::Other(
-                    error @ (platform::Error::Rejected(_) | platform::Error::Gone(_)),
-                )) => {
+                Err(
+                    failure @ (Failure::Shut(_)
+                    | Failure::Other(
+                        platform::Error::Rejected(_) | platform::Error::Gone(_),
+                    )),
+                ) => {
+                    let error = platform::Error::from(failure);
                     tracing::error!(
                         "Discord does not take our commands: {error}; look whether \
                          DISCORD_CLIENT_ID and DISCORD_GUILD_ID are right, and whether the bot was \

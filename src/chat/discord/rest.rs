@@ -28,6 +28,8 @@ use crate::{ambient::Clock, chat::platform, store::files::MAX_FILE_BYTES};
 const VERSION: &str = "v10";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a file may take to go up.
+pub(super) const UPLOAD: Duration = Duration::from_secs(120);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a call waits for its turn by itself; beyond that, the caller decides.
@@ -71,6 +73,8 @@ pub(super) enum Failure {
     Answered,
     /// Discord does not know our token.
     Token,
+    /// We may not do this there, until a person mends it: what is wrong, and the mend.
+    Shut(String),
     /// All else.
     Other(platform::Error),
 }
@@ -87,6 +91,8 @@ impl From<Failure> for platform::Error {
                  DISCORD_BOT_TOKEN anew"
                     .to_owned(),
             ),
+            // And once we may.
+            Failure::Shut(why) => Self::Unreachable(why),
             Failure::Other(error) => error,
         }
     }
@@ -98,21 +104,24 @@ impl Failure {
         let code = body["code"].as_u64().unwrap_or_default();
         let said = body["message"].as_str().unwrap_or_default();
         let gone = |what: &str| Self::Other(platform::Error::Gone(what.to_owned()));
+        let shut = |why: &str| Self::Shut(why.to_owned());
         let rejected = |what: String| Self::Other(platform::Error::Rejected(what));
         match code {
             10_062 | 10_015 | 50_027 => Self::Expired,
             40_060 => Self::Answered,
             10_003 => gone("the channel"),
             10_008 => gone("the message"),
-            50_001 => {
-                gone("our way into the channel (give the bot View Channel and Send Messages there)")
-            }
-            50_007 => rejected("this person takes no direct messages from us".to_owned()),
-            50_013 => rejected(
-                "the bot lacks a permission in this channel; give it Send Messages, Send Messages \
-                 in Threads, Attach Files and Read Message History"
-                    .to_owned(),
+            50_001 => shut(
+                "the bot may not see this channel; give it View Channel and Send Messages there",
             ),
+            50_007 => rejected("this person takes no direct messages from us".to_owned()),
+            50_013 => shut(
+                "the bot lacks a permission in this channel; give it Send Messages, Send Messages \
+                 in Threads, Attach Files and Read Message History",
+            ),
+            160_002 => shut("the bot may not reply here; give it Read Message History"),
+            50_083 => shut("this thread is in the archive; say something in it"),
+            160_005 => shut("this thread is locked; unlock it, or give the bot Manage Threads"),
             40_005 => rejected("the file is larger than Discord takes".to_owned()),
             30_046 => {
                 Self::Other(platform::Error::RateLimited(retry_after(body).unwrap_or(OLD_MESSAGE)))
@@ -241,7 +250,10 @@ impl Rest {
             Body::Json(body) => request.json(body),
             Body::Form(form) => {
                 let bytes = form.bytes();
-                request.header(header::CONTENT_TYPE, form.content_type()).body(bytes)
+                request
+                    .timeout(UPLOAD)
+                    .header(header::CONTENT_TYPE, form.content_type())
+                    .body(bytes)
             }
         };
         let response = request.send().await.map_err(failed)?;
@@ -272,14 +284,12 @@ impl Rest {
         Ok(response)
     }
 
+    /// Discord's own places, and whatever stands in the place of its API.
     fn keeps_files(&self, url: &Url) -> bool {
-        match self.is_discords {
-            true => {
-                url.scheme() == "https"
-                    && matches!(url.host_str(), Some("cdn.discordapp.com" | "media.discordapp.net"))
-            }
-            false => url.origin() == self.api.origin(),
-        }
+        let is_discords =
+            matches!(url.host_str(), Some("cdn.discordapp.com" | "media.discordapp.net"));
+        (is_discords && url.scheme() == "https" && url.port().is_none())
+            || (!self.is_discords && url.origin() == self.api.origin())
     }
 
     fn limits(&self) -> MutexGuard<'_, Limits> {
@@ -347,6 +357,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_come_from_discord_also_where_a_proxy_stands_in_the_place_of_its_api() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let keeps = |api: &str, is_discords, url: &str| {
+            let clock = Arc::new(crate::ambient::SystemClock);
+            let token = SecretString::from("t");
+            let rest = Rest::new(Url::parse(api).unwrap(), is_discords, token, clock).unwrap();
+            rest.keeps_files(&Url::parse(url).unwrap())
+        };
+        let (own, other) = ("https://discord.com/api", "https://proxy.example/api");
+        let cdn = "https://cdn.discordapp.com/a";
+        assert!(keeps(own, true, cdn) && keeps(other, false, cdn));
+        assert!(keeps(other, false, "https://proxy.example/cdn/a"));
+        for url in
+            ["http://cdn.discordapp.com/a", "https://evil.example/a", "https://discord.com/a"]
+        {
+            assert!(!keeps(own, true, url) && !keeps(other, false, url), "{url}");
+        }
+    }
+
+    #[test]
     fn every_refusal_says_what_became_of_the_call_and_the_mend() {
         let call = get("GET x", "1", "x".into());
         let by_token = Call { by_token: true, ..call.clone() };
@@ -355,6 +385,8 @@ mod tests {
             (404, json!({"code": 10_008}), &call),
             (403, json!({"code": 50_001}), &call),
             (403, json!({"code": 50_013}), &call),
+            (400, json!({"code": 50_083}), &call),
+            (403, json!({"code": 160_005}), &call),
             (
                 400,
                 json!({"code": 50_035, "message": "Invalid Form Body", "errors": {"content": 1}}),

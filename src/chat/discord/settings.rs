@@ -1,7 +1,7 @@
 //! What the environment says of Discord. Pure.
 
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 /// Where Discord's API is, unless the environment says otherwise.
 const DISCORD: &str = "https://discord.com/api";
@@ -38,7 +38,8 @@ pub enum Error {
     BadToken,
     /// An address that cannot be used.
     #[error(
-        "DISCORD_API_URL is `{0}`, which is no http or https address; write one, or leave it out"
+        "DISCORD_API_URL is `{0}`, to which no token may go; write an https address, or an http \
+         address of this machine, or leave it out"
     )]
     BadUrl(String),
 }
@@ -72,7 +73,7 @@ impl Settings {
         let text = find("DISCORD_API_URL");
         let bad = || Error::BadUrl(text.unwrap_or(DISCORD).to_owned());
         let api = Url::parse(text.unwrap_or(DISCORD).trim_end_matches('/')).map_err(|_| bad())?;
-        if !matches!(api.scheme(), "http" | "https") || !api.has_host() {
+        if !is_safe(&api) {
             return Err(bad());
         }
         Ok(Self {
@@ -81,10 +82,22 @@ impl Settings {
             guild: find("DISCORD_GUILD_ID")
                 .map(|guild| id("DISCORD_GUILD_ID", guild))
                 .transpose()?,
+            is_discords: api.scheme() == "https" && api.host_str() == Some("discord.com"),
             api,
-            is_discords: text.is_none(),
         })
     }
+}
+
+/// Whether the token may go there: by TLS, or within this machine.
+fn is_safe(api: &Url) -> bool {
+    let is_local = match api.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    api.username().is_empty()
+        && ((api.scheme() == "https" && api.has_host()) || (api.scheme() == "http" && is_local))
 }
 
 /// Whether a text is an id as Discord gives them: a number of 64 bits, not zero.
@@ -113,6 +126,7 @@ mod tests {
             read(&[token, ("DISCORD_CLIENT_ID", "my-app")]),
             read(&[token, client, ("DISCORD_GUILD_ID", "0")]),
             read(&[token, client, ("DISCORD_API_URL", "discord.example")]),
+            read(&[token, client, ("DISCORD_API_URL", "http://discord.com/api")]),
         ];
         let told = told.map(|read| read.unwrap_err().to_string());
         insta::assert_snapshot!(told.join("\n"));

@@ -1,7 +1,10 @@
 //! A server's part for Discord, in this process: the ear, the mouth and the outbox over a store.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,11 +31,16 @@ use crate::stage_of_chat::Stage as _;
 /// Who may everything.
 pub const ADMINS: [&str; 2] = ["ann", "bob"];
 
-/// A store that can stand still.
+/// A store that can stand still, fail, or end the task that asks it.
 #[derive(Default)]
 pub struct Gate {
     /// While it is shut, nothing is taken, and nothing goes out of the outbox.
     shut: watch::Sender<bool>,
+    /// Whether no line is taken, and how many were not.
+    fails: AtomicBool,
+    failed: AtomicUsize,
+    /// How many lines end in a panic.
+    panics: AtomicUsize,
 }
 
 impl Gate {
@@ -40,12 +48,36 @@ impl Gate {
     pub fn shut(&self, shut: bool) {
         self.shut.send_replace(shut);
     }
+
+    /// Takes no line, or takes them again.
+    pub fn fails(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// How many were not taken.
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// The next line ends in a panic.
+    pub fn panics(&self) {
+        self.panics.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
 impl Steps for Gate {
-    async fn before(&self, _: &'static str) -> Result<(), Fault> {
+    async fn before(&self, step: &'static str) -> Result<(), Fault> {
         let _ = self.shut.subscribe().wait_for(|shut| !shut).await;
+        if step == "chat.take" {
+            let less = |panics: usize| panics.checked_sub(1);
+            let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+            assert!(panics.is_err(), "a fault that a test wants");
+            if self.fails.load(Ordering::SeqCst) {
+                self.failed.fetch_add(1, Ordering::SeqCst);
+                return Err(Fault::Error(step));
+            }
+        }
         Ok(())
     }
 
@@ -54,29 +86,41 @@ impl Steps for Gate {
     }
 }
 
+/// The longest sleep of whoever hurries.
+const HURRY: Duration = Duration::from_millis(50);
+
 /// The system's clock, put forward.
 #[derive(Default)]
-pub struct Skew(Mutex<Duration>);
+pub struct Skew {
+    forward: Mutex<Duration>,
+    hurry: AtomicBool,
+}
 
 impl Skew {
     /// Puts it forward. Nobody who sleeps wakes by that.
     pub fn forward(&self, length: Duration) {
-        *self.0.lock().unwrap() += length;
+        *self.forward.lock().unwrap() += length;
+    }
+
+    /// Nobody sleeps long from now on.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::SeqCst);
     }
 }
 
 #[async_trait]
 impl Clock for Skew {
     fn now(&self) -> Timestamp {
-        later(SystemClock.now(), *self.0.lock().unwrap())
+        later(SystemClock.now(), *self.forward.lock().unwrap())
     }
 
     fn elapsed(&self) -> Duration {
-        SystemClock.elapsed() + *self.0.lock().unwrap()
+        SystemClock.elapsed() + *self.forward.lock().unwrap()
     }
 
     async fn sleep(&self, length: Duration) {
-        SystemClock.sleep(length).await;
+        let hurry = self.hurry.load(Ordering::SeqCst);
+        SystemClock.sleep(if hurry { length.min(HURRY) } else { length }).await;
     }
 }
 
@@ -169,6 +213,12 @@ impl Life {
         self.listening.abort();
         let _ = self.listening.await;
         self.engine.stop().await;
+    }
+
+    /// Is told to stop; gives back what ends when it has.
+    pub fn stops(&mut self) -> JoinHandle<()> {
+        self.stop.cancel();
+        std::mem::replace(&mut self.listening, tokio::spawn(async {}))
     }
 
     /// How many open deliveries there are, and wakes nothing.

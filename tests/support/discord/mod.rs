@@ -84,6 +84,14 @@ pub struct Faults {
     pub buckets: bool,
     /// What stands in channels cannot be read: the status.
     pub no_history: Option<u16>,
+    /// How many sessions may be begun.
+    pub starts: u64,
+    /// Posts with files are answered 504, and not done.
+    pub no_uploads: bool,
+    /// What stands in channels cannot be changed, nor anything be put there: the code.
+    pub shut_out: Option<u64>,
+    /// Files are begun to be sent, and come no further.
+    pub hang_files: bool,
     /// Replies come without what they reply to.
     pub bare_replies: bool,
     /// How many posts are done and answered 504.
@@ -113,6 +121,10 @@ impl Default for Faults {
             closed: None,
             buckets: false,
             no_history: None,
+            starts: 1_000,
+            no_uploads: false,
+            shut_out: None,
+            hang_files: false,
             bare_replies: false,
             lost_answers: 0,
             close: None,

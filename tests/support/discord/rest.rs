@@ -47,6 +47,8 @@ async fn answer(
     let path = uri.path().to_owned();
     if let Some(file) = path.strip_prefix("/cdn/") {
         fake.state().calls.push(format!("GET cdn/{file}"));
+        fake.ring();
+        fake.until("files come", |fake| (!fake.state().faults.hang_files).then_some(())).await;
         let bytes = fake.state().cdn.get(file).cloned();
         return bytes.map_or(StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response);
     }
@@ -181,7 +183,7 @@ fn route(
         ("GET", ["gateway", ..]) => reply(
             200,
             json!({"url": fake.ws, "shards": fake.state().faults.shards, "session_start_limit":
-                {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}}),
+                {"total": 1000, "remaining": fake.state().faults.starts, "reset_after": 90_000, "max_concurrency": 1}}),
         ),
         ("PUT", ["applications", _, "commands"] | ["applications", _, "guilds", _, "commands"]) => {
             fake.state().commands = Some(body.clone());
@@ -219,8 +221,24 @@ fn route(
                     && before.is_none_or(|before| id < before)
             };
             let most = usize::try_from(asked("limit=").unwrap_or(50)).unwrap();
-            let all = fake.all().into_iter().rev().filter(is_asked);
-            reply(200, all.take(most).map(|message| fake.shown(&message)).collect())
+            let mut all: Vec<Message> = fake.all().into_iter().filter(is_asked).collect();
+            // Those next to what was asked for, the newest first.
+            match after {
+                Some(_) => all.truncate(most),
+                None => drop(all.drain(..all.len().saturating_sub(most))),
+            }
+            reply(200, all.iter().rev().map(|message| fake.shown(message)).collect())
+        }
+        ("POST" | "PATCH", ["channels", _, "messages", ..])
+            if fake.state().faults.shut_out.is_some() =>
+        {
+            let code = fake.state().faults.shut_out.unwrap();
+            refused(403, code, "Missing Access")
+        }
+        ("POST", ["channels", _, "messages"])
+            if file.is_some() && fake.state().faults.no_uploads =>
+        {
+            refused(504, 0, "504: Gateway Timeout")
         }
         ("POST", ["channels", channel, "messages"]) => post(fake, channel, body, file),
         ("PATCH", ["channels", _, "messages", id]) => edit(fake, id, body),
