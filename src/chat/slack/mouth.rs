@@ -217,8 +217,9 @@ impl Platform for Slack {
             },
             Err(failure) => {
                 // What is over in a moment is not worth a word.
-                let is_shut_out = matches!(&failure, Failure::Said(word)
-                    if matches!(word.as_str(), "not_in_channel" | "is_archived" | "channel_not_found"));
+                let shut = ["not_in_channel", "is_archived", "channel_not_found"];
+                let is_shut_out =
+                    matches!(&failure, Failure::Said(word) if shut.contains(&word.as_str()));
                 let error = failure.of_post(channel);
                 if let (true, Error::Unreachable(why) | Error::Gone(why)) = (is_shut_out, &error) {
                     self.tell(post.reply_to, why).await;
