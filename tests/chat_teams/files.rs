@@ -167,12 +167,17 @@ async fn a_file_is_offered_and_sent_once_it_is_wanted() {
     let card = offer.offer.clone().unwrap();
     assert_eq!((&card["name"], &card["content"]["sizeInBytes"]), (&json!("bot.md"), &json!(9)));
     assert!(fake.state().drive.is_empty(), "nothing goes unasked");
+    // Somebody who may not read here is given nothing.
+    assert_eq!(fake.consent("Eve", &offer, true).await.0, 200);
+    assert_eq!(fake.consent("Eve", &offer, false).await.0, 200);
+    assert!(fake.shown(DM).into_iter().any(|it| it.id == offer.id && it.offer.is_some()));
     // Drives have their moments.
     fake.state().drive_faults.push_back(503);
     assert_eq!(fake.consent("Ada", &offer, true).await.0, 200);
     let sent = became(&fake, &offer.id, "the file is there").await;
     let drive = fake.state().drive.clone();
     assert_eq!(sent.files(&drive), [("bot.md".to_owned(), b"all of it".to_vec())]);
+    assert_eq!(drive.len(), 1, "hers alone");
     server.end().await;
 }
 

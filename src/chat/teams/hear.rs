@@ -31,8 +31,9 @@ pub enum Heard {
     Line(Box<Incoming>, Vec<FileAt>),
     /// A button of ours, whose answer stands in the response.
     Press(Box<Incoming>),
-    /// What somebody says of a file that we offered.
-    Consent(Box<Consent>),
+    /// What somebody says of a file that we offered, and what they would have to be allowed to say
+    /// for it: a line that reads.
+    Consent(Box<Consent>, Box<Incoming>),
     /// An invoke that is none of ours.
     Unknown,
     /// Nothing for us.
@@ -79,7 +80,9 @@ pub fn hear(activity: &Activity) -> Heard {
             }
         }
         "invoke" if activity.name.as_deref() == Some("fileConsent/invoke") => {
-            consent(activity).map_or(Heard::Unknown, |consent| Heard::Consent(Box::new(consent)))
+            let reads = || Box::new(incoming(activity, id, READS, Via::Pressed));
+            consent(activity)
+                .map_or(Heard::Unknown, |consent| Heard::Consent(Box::new(consent), reads()))
         }
         "invoke" => Heard::Unknown,
         "installationUpdate"
@@ -95,6 +98,9 @@ pub fn hear(activity: &Activity) -> Heard {
 
 /// What somebody means who only calls us.
 const HELP: &str = "/od-help";
+
+/// A line that whoever may read may say.
+const READS: &str = "/od-list";
 
 fn message(activity: &Activity, id: &str) -> Heard {
     if let Some(line) = activity.value[LINE].as_str() {
