@@ -238,14 +238,32 @@ async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then()
     let activity = fake.said("Ada", DM, "/od-list");
     let mut next = Token::good(&fake.service_url());
     next.header["kid"] = "the-next-key".into();
-    // Made-up names must not make us ask, so neither does this one until an hour has passed.
+    // Made-up names must not make us ask, so neither does this one until five minutes have passed.
     assert_eq!(fake.deliver_with(&activity, Some(&next.sign())).await.0, 401);
     assert_eq!(fake.state().keys, 1);
-    clock.ahead(3600);
+    clock.ahead(5 * 60);
     assert_eq!(fake.deliver_with(&activity, Some(&next.sign())).await.0, 200);
     let old = Token::good(&fake.service_url());
     assert_eq!(fake.deliver_with(&activity, Some(&old.sign())).await.0, 401);
     assert_eq!(fake.state().keys, 2);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn keys_that_grow_old_are_fetched_before_somebody_needs_them() {
+    let (fake, store) = (Fake::start().await, store());
+    let clock = Arc::new(Ahead::default());
+    let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
+    let server = Server::start_at(&fake.environment(), &store, ambient).await;
+    fake.say("Ada", DM, "/od-help").await;
+    assert_eq!(fake.state().keys, 1);
+    clock.ahead(12 * 3600);
+    fake.until("they are fetched", async || fake.state().keys == 2).await;
+    // So there is a day in hand when the keys cannot be had.
+    fake.state().no_keys = true;
+    clock.ahead(23 * 3600);
+    fake.until("it is tried", async || fake.state().keys == 3).await;
+    fake.say("Ada", DM, "/od-list").await;
     server.end().await;
 }
 

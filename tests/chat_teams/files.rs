@@ -35,6 +35,7 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
     activity["attachments"] = json!([
         attached("notes.txt", &at("files/notes.txt")),
         attached("notes.txt", &at("files/notes.txt")),
+        attached("a/b\n.txt", &at("files/notes.txt")),
         attached("meta.txt", "http://169.254.169.254/latest/meta-data"),
         attached("local.txt", "https://127.0.0.1:1/secret"),
         attached("other.txt", "https://sharepoint.com.evil.example/a"),
@@ -45,7 +46,7 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
     let turn = &turns["items"][0];
     let names: Vec<_> =
         turn["attachments"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
-    assert_eq!(names, ["notes.txt", "again-notes.txt"], "{turn}");
+    assert_eq!(names, ["notes.txt", "again-notes.txt", "a_b_.txt"], "{turn}");
     let text = turn.to_string();
     for told in [
         "meta.txt: 169.254.169.254 is no drive",
@@ -56,24 +57,43 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
         assert!(text.contains(told), "{told} in {text}");
     }
     // A picture in a channel's text opens with our token, and a drive's file without it.
+    fake.state().files.push(("seven.png".to_owned(), b"a picture".to_vec()));
+    let picture = at("connector/v3/attachments/seven.png/views/original");
     let mut activity = fake.said("Ada", GROUP, "/od-send bot true");
-    activity["attachments"] =
-        json!([{"contentType": "image/png", "contentUrl": at("files/notes.txt")}]);
+    activity["attachments"] = json!([{"contentType": "image/png", "contentUrl": picture}]);
     fake.deliver_surely(&activity).await;
     let turn = server.get("agents/bot/turns").await["items"][1].clone();
     assert_eq!(turn["attachments"][0]["name"], "image-1.png", "{turn}");
-    assert_eq!(fake.state().fetched, [false, false, false, true], "lost.txt is the third");
+    assert_eq!(fake.state().fetched, [false, false, false, false, true], "lost.txt is the fourth");
     // A drive may send us on, but only to another drive.
     fake.state().redirect = Some("http://169.254.169.254/latest/meta-data".to_owned());
     let mut activity = fake.said("Ada", GROUP, "/od-send bot true");
     activity["attachments"] = json!([
         attached("notes.txt", &at("files/notes.txt")),
-        {"contentType": "image/png", "contentUrl": at("files/notes.txt")},
+        {"contentType": "image/png", "contentUrl": picture},
     ]);
     fake.deliver_surely(&activity).await;
     let text = server.get("agents/bot/turns").await["items"][2].to_string();
     assert!(text.contains("notes.txt: 169.254.169.254 is no drive"), "{text}");
     assert!(text.contains("image-2.png: HTTP 302"), "our token is sent on nowhere: {text}");
+    // Our token opens pictures and nothing else that the bot may read.
+    fake.state().redirect = None;
+    fake.state().fetched.clear();
+    fake.state().files.push(("a:eve".to_owned(), b"who talks there".to_vec()));
+    let mut activity = fake.said("Ada", GROUP, "/od-send bot true");
+    let image = |url: String| json!({"contentType": "image/png", "contentUrl": url});
+    activity["attachments"] = json!([
+        image(at("connector/v3/conversations/a:eve/members")),
+        image(at("files/seven.png")),
+        image(at("connector/v3/attachments/a:eve/views/original")),
+    ]);
+    fake.deliver_surely(&activity).await;
+    let turn = server.get("agents/bot/turns").await["items"][3].clone();
+    assert_eq!(turn["attachments"], json!([]), "{turn}");
+    let text = turn.to_string();
+    assert!(text.contains("image-1.png: it lies where no picture of a message is"), "{text}");
+    assert!(text.contains("image-3.png: what lies there is no picture"), "{text}");
+    assert_eq!(fake.state().fetched, [true], "the last alone was asked for");
 }
 
 #[tokio::test]
@@ -147,12 +167,17 @@ async fn a_file_is_offered_and_sent_once_it_is_wanted() {
     let card = offer.offer.clone().unwrap();
     assert_eq!((&card["name"], &card["content"]["sizeInBytes"]), (&json!("bot.md"), &json!(9)));
     assert!(fake.state().drive.is_empty(), "nothing goes unasked");
+    // Somebody who may not read here is given nothing.
+    assert_eq!(fake.consent("Eve", &offer, true).await.0, 200);
+    assert_eq!(fake.consent("Eve", &offer, false).await.0, 200);
+    assert!(fake.shown(DM).into_iter().any(|it| it.id == offer.id && it.offer.is_some()));
     // Drives have their moments.
     fake.state().drive_faults.push_back(503);
     assert_eq!(fake.consent("Ada", &offer, true).await.0, 200);
     let sent = became(&fake, &offer.id, "the file is there").await;
     let drive = fake.state().drive.clone();
     assert_eq!(sent.files(&drive), [("bot.md".to_owned(), b"all of it".to_vec())]);
+    assert_eq!(drive.len(), 1, "hers alone");
     server.end().await;
 }
 

@@ -110,6 +110,19 @@ async fn what_was_lost_on_its_way_into_a_stream_is_sent_again() {
 }
 
 #[tokio::test]
+async fn what_a_stream_did_not_take_does_not_count_as_shown() {
+    let (fake, server) = known().await;
+    let id = post(&server, DM, 0).await;
+    fake.state().messages[0].sequence += 1;
+    let again = Error::RateLimited(Duration::from_secs(1));
+    assert_eq!(grow(&server, &id, "one", 3).await, Err(again));
+    assert_eq!(only(&fake).text, "…");
+    grow(&server, &id, "one", 3).await.unwrap();
+    assert_eq!(only(&fake).text, "one");
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_chat_has_one_stream_and_the_next_answer_is_edited() {
     let (fake, server) = known().await;
     let (first, second) = (post(&server, DM, 0).await, post(&server, DM, 1).await);

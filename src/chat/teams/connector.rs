@@ -138,6 +138,10 @@ impl Connector {
             Err(error) => return Err(error),
         }
         let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        // Another part came first, or so it thinks: this one is not shown.
+        if answer.status == StatusCode::ACCEPTED && body["error"]["code"].is_string() {
+            return Err(Error::RateLimited(answer.retry_after.unwrap_or(Duration::from_secs(1))));
+        }
         let id = body["id"].as_str().filter(|id| !id.is_empty());
         Ok(Streamed::Done(id.map(str::to_owned)))
     }

@@ -267,7 +267,13 @@ impl Room {
                 self.say(&line).await?;
                 Ok(Json(card::pressed()).into_response())
             }
-            Heard::Consent(consent) => {
+            Heard::Consent(consent, reads) => {
+                // A file is output: whoever may read no more is not given it. The question stays.
+                let may = self.commands.may_lead_to_something(&reads).await;
+                if !may.map_err(|error| later(&error))? {
+                    tracing::info!(user = reads.user, "a file was asked for by who may not read");
+                    return Ok(StatusCode::OK.into_response());
+                }
                 let teams = Arc::clone(&self.teams);
                 // The question stands there until it is done; who is told so need not wait.
                 self.sending.spawn(async move { teams.consented(*consent).await });

@@ -2,16 +2,21 @@
 //!
 //! A file of a drive has an address that opens by itself; it is fetched from Microsoft's drives
 //! alone, for whoever can make us fetch from anywhere can look around in our network. A picture
-//! that stands in a message opens with our access token.
+//! that stands in a message opens with our access token, which opens much else besides: so it is shown
+//! only where the connector keeps such pictures ([`super::hear`]), and only a picture is taken.
 
 use std::time::Duration;
 
-use reqwest::header::LOCATION;
+use reqwest::header::{CONTENT_TYPE, LOCATION};
 use secrecy::ExposeSecret as _;
 use sprite_reporter::wire::Attachment;
 use url::Url;
 
-use super::{Teams, hear::FileAt, http::causes};
+use super::{
+    Teams,
+    hear::{FileAt, Opens},
+    http::causes,
+};
 use crate::store::{
     attached::{MAX_FILES, NamedFile, attachments},
     files::MAX_FILE_BYTES,
@@ -31,6 +36,16 @@ fn is_drive(url: &Url) -> bool {
         && url.port().is_none()
         && url.username().is_empty()
         && DRIVES.iter().any(below)
+}
+
+/// A name that a file may have: without directories, and not too long.
+fn plain_name(name: &str) -> String {
+    let plain = |c: char| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c };
+    let name: String = name.chars().map(plain).take(200).collect();
+    match name.trim() {
+        "" | "." | ".." => "file".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 impl Teams {
@@ -55,7 +70,7 @@ impl Teams {
         for (file, fetched) in files.iter().zip(fetched) {
             match fetched {
                 Ok(id) => {
-                    let mut name = file.name.clone();
+                    let mut name = plain_name(&file.name);
                     while named.iter().any(|other| other.name == name) {
                         name = format!("again-{name}");
                     }
@@ -84,14 +99,15 @@ impl Teams {
         let answer = loop {
             let host = url.host_str().unwrap_or_default();
             let mut ask = self.http.get(url.clone());
-            if file.ours {
-                if !self.settings.hosts.allow(&url) {
-                    return Err(format!("{host} is no address of Teams"));
+            match file.opens {
+                Opens::Token if self.settings.hosts.allow(&url) => {
+                    let token = self.bearer.token().await.map_err(|error| error.to_string())?;
+                    ask = ask.bearer_auth(token.expose_secret());
                 }
-                let token = self.bearer.token().await.map_err(|error| error.to_string())?;
-                ask = ask.bearer_auth(token.expose_secret());
-            } else if !self.is_drive(&url) {
-                return Err(format!("{host} is no drive of Microsoft's"));
+                Opens::Token => return Err(format!("{host} is no address of Teams")),
+                Opens::Nothing => return Err("it lies where no picture of a message is".to_owned()),
+                Opens::Address if self.is_drive(&url) => {}
+                Opens::Address => return Err(format!("{host} is no drive of Microsoft's")),
             }
             let answer = ask.send().await.map_err(|error| causes(&error.without_url()))?;
             let status = answer.status();
@@ -101,11 +117,18 @@ impl Teams {
             let there = answer.headers().get(LOCATION).and_then(|it| it.to_str().ok());
             let there = there.and_then(|it| url.join(it).ok());
             // Each step is judged like the first; our token makes none.
-            match there.filter(|_| status.is_redirection() && !file.ours && hops > 0) {
+            let may_go_on = file.opens == Opens::Address && hops > 0;
+            match there.filter(|_| status.is_redirection() && may_go_on) {
                 Some(there) => (url, hops) = (there, hops - 1),
                 None => return Err(format!("HTTP {}", status.as_u16())),
             }
         };
+        let kind = answer.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let is_picture =
+            kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("image/"));
+        if file.opens == Opens::Token && !is_picture {
+            return Err("what lies there is no picture".to_owned());
+        }
         let stored = self.files.put(answer.bytes_stream(), MAX_FILE_BYTES).await;
         stored.map(|stored| stored.id).map_err(|error| error.to_string())
     }
@@ -114,6 +137,13 @@ impl Teams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_made_plain() {
+        let all = ["a.txt", "../../etc/passwd", "a\\b\nc", " ", ".."].map(plain_name);
+        assert_eq!(all, ["a.txt", ".._.._etc_passwd", "a_b_c", "file", "file"]);
+        assert_eq!(plain_name(&"é".repeat(300)).chars().count(), 200);
+    }
 
     #[test]
     fn only_microsofts_drives_are_drives() {

@@ -31,8 +31,9 @@ pub enum Heard {
     Line(Box<Incoming>, Vec<FileAt>),
     /// A button of ours, whose answer stands in the response.
     Press(Box<Incoming>),
-    /// What somebody says of a file that we offered.
-    Consent(Box<Consent>),
+    /// What somebody says of a file that we offered, and what they would have to be allowed to say
+    /// for it: a line that reads.
+    Consent(Box<Consent>, Box<Incoming>),
     /// An invoke that is none of ours.
     Unknown,
     /// Nothing for us.
@@ -46,9 +47,19 @@ pub struct FileAt {
     pub name: String,
     /// Where it is.
     pub url: Url,
-    /// Whether our access token opens it: a picture that stands in the message. A file of a drive
-    /// has an address that opens by itself.
-    pub ours: bool,
+    /// What opens it.
+    pub opens: Opens,
+}
+
+/// What opens a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// Its address: a file of a drive.
+    Address,
+    /// Our access token: a picture that stands in the message.
+    Token,
+    /// Nothing of ours: it is called a picture of the message and lies elsewhere.
+    Nothing,
 }
 
 /// What an activity means; it was judged before.
@@ -69,7 +80,9 @@ pub fn hear(activity: &Activity) -> Heard {
             }
         }
         "invoke" if activity.name.as_deref() == Some("fileConsent/invoke") => {
-            consent(activity).map_or(Heard::Unknown, |consent| Heard::Consent(Box::new(consent)))
+            let reads = || Box::new(incoming(activity, id, READS, Via::Pressed));
+            consent(activity)
+                .map_or(Heard::Unknown, |consent| Heard::Consent(Box::new(consent), reads()))
         }
         "invoke" => Heard::Unknown,
         "installationUpdate"
@@ -85,6 +98,9 @@ pub fn hear(activity: &Activity) -> Heard {
 
 /// What somebody means who only calls us.
 const HELP: &str = "/od-help";
+
+/// A line that whoever may read may say.
+const READS: &str = "/od-list";
 
 fn message(activity: &Activity, id: &str) -> Heard {
     if let Some(line) = activity.value[LINE].as_str() {
@@ -132,16 +148,31 @@ fn files(activity: &Activity) -> Vec<FileAt> {
         if attached.content_type == DOWNLOAD {
             let url = parse(attached.content["downloadUrl"].as_str())?;
             let name = attached.name.clone().filter(|name| !name.is_empty())?;
-            return Some(FileAt { name, url, ours: false });
+            return Some(FileAt { name, url, opens: Opens::Address });
         }
         let kind = attached.content_type.strip_prefix("image/")?;
         let url = parse(attached.content_url.as_deref())?;
         let ending = if kind.bytes().all(|it| it.is_ascii_alphanumeric()) { kind } else { "png" };
         let name = attached.name.clone().filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| format!("image-{}.{ending}", n + 1));
-        Some(FileAt { name, url, ours: true })
+        let is_there = is_attachment(&url, &activity.service_url);
+        let opens = if is_there { Opens::Token } else { Opens::Nothing };
+        Some(FileAt { name, url, opens })
     };
     activity.attachments.iter().enumerate().filter_map(file).collect()
+}
+
+/// Whether the connector keeps an attachment there: below the host that the activity itself names,
+/// and at no other of its paths. Our token opens whatever the bot may read, so whoever chooses an
+/// address must not choose that.
+fn is_attachment(url: &Url, service: &str) -> bool {
+    let is_same = Url::parse(service).is_ok_and(|service| service.origin() == url.origin());
+    // What is escaped may be a way out of the path.
+    if !is_same || !url.username().is_empty() || url.path().contains(['%', '\\', ';']) {
+        return false;
+    }
+    let mut path = url.path().split('/').skip_while(|part| *part != "v3").skip(1);
+    path.next() == Some("attachments") && path.next().is_some_and(|id| !id.is_empty())
 }
 
 #[cfg(test)]
@@ -158,6 +189,7 @@ mod tests {
             "from": {"id": "29:ada", "name": "Ada", "aadObjectId": "ada-in-tenant"},
             "recipient": {"id": "28:us"},
             "conversation": {"id": "a:1", "conversationType": "personal"},
+            "serviceUrl": "https://smba.trafficmanager.net/amer/",
         });
         for (name, value) in change.as_object().unwrap() {
             activity[name] = value.clone();
@@ -232,11 +264,50 @@ mod tests {
             {"contentType": "text/html", "content": "<p>od-list</p>"},
             {"contentType": DOWNLOAD, "name": "a.txt",
              "content": {"downloadUrl": "https://contoso.sharepoint.com/a?token=x"}},
-            {"contentType": "image/png", "contentUrl": "https://smba.trafficmanager.net/b"},
+            {"contentType": "image/png",
+             "contentUrl": "https://smba.trafficmanager.net/amer/v3/attachments/b/views/original"},
+            {"contentType": "image/png",
+             "contentUrl": "https://smba.trafficmanager.net/amer/v3/conversations/a/members"},
             {"contentType": DOWNLOAD, "name": "no-url"},
         ]);
         let Heard::Line(_, files) = said(&json!({"attachments": attachments})) else { panic!() };
-        let told: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.ours)).collect();
-        assert_eq!(told, [("a.txt", false), ("image-3.png", true)]);
+        let told: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.opens)).collect();
+        let wanted = [
+            ("a.txt", Opens::Address),
+            ("image-3.png", Opens::Token),
+            ("image-4.png", Opens::Nothing),
+        ];
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn our_token_opens_attachments_of_the_messages_own_connector_and_nothing_else() {
+        let is_attachment =
+            |url: &str, service: &str| is_attachment(&Url::parse(url).expect("a URL"), service);
+        let host = "https://smba.trafficmanager.net";
+        let service = format!("{host}/amer/");
+        for path in ["/amer/v3/attachments/a", "/emea/TENANT/v3/attachments/0-a/views/original"] {
+            assert!(is_attachment(&format!("{host}{path}"), &service), "{path}");
+        }
+        for path in [
+            "/amer/v3/conversations/a/members",
+            "/amer/v3/conversations/a/v3/attachments/b",
+            "/amer/v3/attachments/../conversations/a/members",
+            "/amer/v3/attachments/..%2Fconversations",
+            "/amer/v3/attachments/..;/conversations",
+            "/amer/v3/attachments/",
+            "/v3/attachments",
+            "/",
+        ] {
+            assert!(!is_attachment(&format!("{host}{path}"), &service), "{path}");
+        }
+        for url in [
+            "http://smba.trafficmanager.net/v3/attachments/a",
+            "https://smba.trafficmanager.net:8443/v3/attachments/a",
+            "https://me@smba.trafficmanager.net/v3/attachments/a",
+            "https://europe.api.botframework.com/v3/attachments/a",
+        ] {
+            assert!(!is_attachment(url, &service), "{url}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The keys that the channel signs with: fetched, kept for a day, and asked for anew when a token
-//! names one that is not known, at most once an hour.
+//! names one that is not known, at most once in five minutes.
 //!
-//! Whoever sends us tokens with made-up key names costs one fetch an hour and no more. Only one
-//! fetch is under way at a time; those who need what it brings wait for it, and tokens with a known
-//! key do not.
+//! Whoever sends us tokens with made-up key names costs one fetch in five minutes and no more, and
+//! keeps a key that is new from us for no longer. Only one fetch is under way at a time; those who
+//! need what it brings wait for it, and tokens with a known key do not. From half a day on the keys
+//! are fetched anew beside all else ([`Keys::keep_fresh`]): should they not be had then, there is
+//! half a day left to try.
 
 use std::{
     collections::HashMap,
@@ -19,8 +21,12 @@ use crate::ambient::Clock;
 
 /// How long keys hold.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// From which age on they are fetched anew before somebody needs them, and how often that is looked
+/// at.
+const OLD: Duration = Duration::from_secs(12 * 3600);
+const LOOK: Duration = Duration::from_secs(600);
 /// How long it takes until an unknown key's name is looked for again.
-const ASKED: Duration = Duration::from_secs(3600);
+const ASKED: Duration = Duration::from_secs(5 * 60);
 /// How long it takes until a fetch that failed is tried again.
 const FAILED: Duration = Duration::from_secs(5);
 /// The most bytes of a document that are read.
@@ -132,6 +138,37 @@ impl Keys {
             }
             Step::Fetch => {}
         }
+        match self.renew().await {
+            Ok(()) => Ok(self.known(kid)),
+            Err(why) => match self.step(kid) {
+                Step::Use | Step::Unknown => Ok(self.known(kid)),
+                Step::Fetch | Step::Wait => Err(self.error(why)),
+            },
+        }
+    }
+
+    /// Fetches keys that grow old before somebody needs them, until it is dropped.
+    pub async fn keep_fresh(&self) {
+        loop {
+            self.clock.sleep(LOOK).await;
+            if self.is_old() {
+                let _fetching = self.fetching.lock().await;
+                if self.is_old() {
+                    // Why not was told; it is tried again.
+                    let _ = self.renew().await;
+                }
+            }
+        }
+    }
+
+    /// Whether there are keys, and they grow old.
+    fn is_old(&self) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.fetched.is_some_and(|at| self.clock.elapsed().saturating_sub(at) >= OLD)
+    }
+
+    /// Fetches the keys; whoever asks holds `fetching`.
+    async fn renew(&self) -> Result<(), String> {
         let fetched = self.fetch().await;
         let now = self.clock.elapsed();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,14 +177,10 @@ impl Keys {
             Err(why) => {
                 tracing::warn!("the keys of Teams could not be fetched: {why}");
                 held.failed = Some((now, why.clone()));
-                drop(held);
-                return match self.step(kid) {
-                    Step::Use | Step::Unknown => Ok(self.known(kid)),
-                    Step::Fetch | Step::Wait => Err(self.error(why)),
-                };
+                return Err(why);
             }
         }
-        Ok(held.keys.get(kid).cloned())
+        Ok(())
     }
 
     fn error(&self, why: String) -> Error {
@@ -206,14 +239,15 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn keys_are_kept_a_day_and_unknown_ones_asked_for_once_an_hour() {
+    fn keys_are_kept_a_day_and_unknown_ones_asked_for_once_in_five_minutes() {
         let minute = Duration::from_secs(60);
         let all = [
             (None, None, false, Step::Fetch),
             (None, Some(Duration::from_secs(1)), false, Step::Wait),
             (None, Some(minute), false, Step::Fetch),
             (Some(minute), None, true, Step::Use),
-            (Some(minute), None, false, Step::Unknown),
+            (Some(minute * 4), None, false, Step::Unknown),
+            (Some(minute * 5), None, false, Step::Fetch),
             (Some(HOUR), None, false, Step::Fetch),
             (Some(HOUR), Some(Duration::from_secs(1)), false, Step::Unknown),
             (Some(HOUR * 23), None, true, Step::Use),

@@ -405,9 +405,16 @@ impl Ear for Teams {
     }
 
     async fn listen(self: Arc<Self>, commands: Arc<Commands>, stop: CancellationToken) {
+        let keeping_keys = async {
+            tokio::select! {
+                () = self.keys.keep_fresh() => {}
+                () = stop.cancelled() => {}
+            }
+        };
         tokio::join!(
             door::open(Arc::clone(&self), commands, stop.clone()),
-            door::look_for_token(self, stop)
+            door::look_for_token(Arc::clone(&self), stop.clone()),
+            keeping_keys
         );
     }
 }

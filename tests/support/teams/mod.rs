@@ -123,6 +123,8 @@ pub struct State {
     pub asked_for: usize,
     /// How long files take, where they take long.
     pub slow: Option<Duration>,
+    /// Whether the keys cannot be had.
+    pub no_keys: bool,
     /// Where requests for files are sent on to.
     pub redirect: Option<String>,
     /// The name of the key that signs, where it is another than at first.

@@ -29,6 +29,8 @@ pub fn router(state: Arc<Mutex<State>>, address: SocketAddr) -> Router {
         .route("/openid", get(metadata))
         .route("/keys", get(keys))
         .route("/files/{name}", get(file))
+        .route("/connector/v3/attachments/{name}/views/original", get(file))
+        .route("/connector/v3/conversations/{name}/members", get(file))
         .route("/drive/{name}", put(drive))
         .route(conversations, post(send))
         .route(&format!("{conversations}/{{activity}}"), put(update).post(reply))
@@ -69,11 +71,14 @@ async fn metadata(held: Shared) -> Json<Value> {
     }))
 }
 
-async fn keys(held: Shared) -> Json<Value> {
+async fn keys(held: Shared) -> Result<Json<Value>, StatusCode> {
     let mut state = held.0.0.lock().unwrap();
     state.keys += 1;
+    if state.no_keys {
+        return Err(StatusCode::BAD_GATEWAY);
+    }
     let kid = state.kid.clone().unwrap_or_else(|| jwt::KID.to_owned());
-    Json(json!({"keys": [jwt::Signer::Channel.listed(&kid, &state.endorsements)]}))
+    Ok(Json(json!({"keys": [jwt::Signer::Channel.listed(&kid, &state.endorsements)]})))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fake of a server lives in real time")]
@@ -93,6 +98,9 @@ async fn file(held: Shared, Path(name): Path<String>, headers: HeaderMap) -> Res
         return (StatusCode::FOUND, [("location", there)]).into_response();
     }
     match state.files.iter().find(|(known, _)| *known == name) {
+        Some((name, bytes)) if name.ends_with(".png") => {
+            ([("content-type", "image/png")], bytes.clone()).into_response()
+        }
         Some((_, bytes)) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
