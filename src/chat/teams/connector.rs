@@ -280,6 +280,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_not_known_can_be_named_and_until_then_it_is_not_asked() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let variables = [
             ("MICROSOFT_APP_ID", "0aa00000-0000-4000-8000-000000000001"),
             ("MICROSOFT_APP_PASSWORD", "hidden"),
