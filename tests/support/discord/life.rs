@@ -212,6 +212,11 @@ impl Life {
         self.stop.cancel();
         self.listening.abort();
         let _ = self.listening.await;
+        // What was received ends here; only then may what goes out end, too.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.gate.shut(false);
         self.engine.stop().await;
     }
 
