@@ -7,6 +7,7 @@
 //! network is measured. For the busy conversations the fake of Slack refuses with 429 what goes past
 //! Slack's published limits.
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run says where")]
 
 #[path = "../tests/support/discord/mod.rs"]
 #[expect(dead_code, reason = "each user takes a part of the support")]

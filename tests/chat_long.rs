@@ -56,6 +56,7 @@ async fn past_three_messages_the_whole_output_is_a_file_once_whatever_happens() 
             long_job(&mut world).await;
             let passed = scripted.passed();
             let place = format!("{mode:?} at {n} ({:?})", passed.get(n));
+            assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new(), "{place}");
             let state = world.platform.state.lock().unwrap();
             let files: Vec<_> = state.messages.iter().filter_map(|m| m.file.clone()).collect();
             let texts: Vec<&str> = state.messages.iter().map(|m| m.text.as_str()).collect();
@@ -69,7 +70,6 @@ async fn past_three_messages_the_whole_output_is_a_file_once_whatever_happens() 
                 "{place}"
             );
             drop(state);
-            assert_eq!(world.store.open_deliveries().await.unwrap(), Vec::new(), "{place}");
             if n >= passed.len() {
                 break;
             }
