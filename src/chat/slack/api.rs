@@ -260,12 +260,22 @@ fn limit(method: &str, body: &Value) -> String {
     }
 }
 
+fn is_word(code: &str) -> bool {
+    let is_of_one = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=64).contains(&code.len()) && code.chars().all(is_of_one)
+}
+
 /// What an error of the client's means. Bodies and addresses stay out of it: they may hold
 /// secrets.
 fn failure(error: SlackClientError) -> Failure {
     match error {
         SlackClientError::ApiError(error) if error.code == "ratelimited" => {
             Failure::Wait(SOME_TIME)
+        }
+        // What is no word comes from something that stands in Slack's place, and may hold anything,
+        // such as the token that was sent.
+        SlackClientError::ApiError(error) if !is_word(&error.code) => {
+            Failure::Unclear("an error that is no word of Slack's; see SLACK_API_URL".to_owned())
         }
         SlackClientError::ApiError(error) => Failure::Said(error.code),
         SlackClientError::RateLimitError(error) => {
@@ -295,6 +305,14 @@ fn failure(error: SlackClientError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_word_of_slacks_is_not_said_again() {
+        assert!(is_word("not_in_channel") && is_word("team_access_not_granted"));
+        for other in ["", "Bearer xoxb-1", "fatal\nok", &"a".repeat(65)] {
+            assert!(!is_word(other), "{other:?}");
+        }
+    }
 
     #[test]
     fn what_a_person_can_mend_waits_for_the_mend_and_says_it() {
