@@ -86,8 +86,8 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
 
     /// Show objects as a table, JSON or YAML
     #[command(
-        after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp); deliveries alone are what chat must
-still be told.
+        after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp).
+Alone: deliveries, which are what chat must still be told.
 
 Examples:
   open-dispatch get jobs
