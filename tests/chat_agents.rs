@@ -220,6 +220,11 @@ async fn retry_says_the_last_that_went_wrong_again() {
     world.finish(&good.id, &sprite, TurnState::Succeeded, "").await;
     let again = world.queued("main", "/od-retry bot").await;
     assert_eq!((again.text.as_str(), again.n), ("break it", 3));
+    assert_eq!(
+        world.told("/od-retry bot").await,
+        "The last that went wrong is done again already, so nothing was done now: break it; \
+         /od-retry bot --force does it once more, in a new session"
+    );
     assert_eq!(world.agent("bot").await.metadata.annotations.len(), 0);
     world.queued("main", "/od-retry bot --force").await;
     let annotations = world.agent("bot").await.metadata.annotations;

@@ -85,8 +85,7 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
     Jobs(JobsArgs),
 
     /// Show objects as a table, JSON or YAML
-    #[command(
-        after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp).
+    #[command(after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp).
 Alone: deliveries, which are what chat must still be told.
 
 Examples:
@@ -94,8 +93,7 @@ Examples:
   open-dispatch get job nightly -o yaml
   open-dispatch get agents,jobs -l team=payments
   open-dispatch get job/nightly agent/api-bot -o name
-  open-dispatch get deliveries"
-    )]
+  open-dispatch get deliveries")]
     Get(GetArgs),
 
     /// Show one object with its conditions and events, for people

@@ -261,12 +261,17 @@ impl Commands {
             (over, Some(_)) => return Ok(Effect::private(replies::is_over(name, over.as_ref()))),
             (_, None) => return Ok(Effect::told(ops, replies::nothing_to_retry(name, force))),
         };
-        if which.is_some() {
-            let Some(receipt) = self.once("retried", &wrong.id).await? else {
+        match self.once("retried", &wrong.id).await? {
+            Some(receipt) => {
+                ops.push(Op::Receipt(receipt));
+                ops.extend(self.turn_shown_again(&wrong, line).await?);
+            }
+            None if which.is_some() => {
                 return Ok(Effect::private(replies::retried_already(name, &wrong.text)));
-            };
-            ops.push(Op::Receipt(receipt));
-            ops.extend(self.turn_shown_again(&wrong, line).await?);
+            }
+            // Whoever means a new session means to do it once more.
+            None if force => {}
+            None => return Ok(Effect::private(replies::retried_before(name, &wrong.text))),
         }
         let turn =
             Turn { attachments: wrong.attachments.clone(), ..self.turn(agent, &wrong.text, line) };
@@ -281,7 +286,7 @@ impl Commands {
         Ok(last.into_iter().find(|turn| tag.names(&Tag::of_id(&turn.id))))
     }
 
-    /// A receipt that lets a press of a button do something once; none where one did.
+    /// A receipt that lets something be done once; none where it was.
     pub(super) async fn once(&self, what: &str, id: &str) -> Result<Option<Receipt>, Error> {
         let key = format!("{what}/{id}");
         let taken = self.store.receipt(&key).await?.is_some();

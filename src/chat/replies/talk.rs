@@ -88,6 +88,15 @@ pub(in crate::chat) fn retried_already(name: &str, text: &str) -> String {
     )
 }
 
+/// The answer to a retry, typed, of what was retried already.
+pub(in crate::chat) fn retried_before(name: &str, text: &str) -> String {
+    format!(
+        "The last that went wrong is done again already, so nothing was done now: {}; /od-retry \
+         {name} --force does it once more, in a new session",
+        one_line(said(text))
+    )
+}
+
 /// The answer to a choice that was made already.
 pub(in crate::chat) fn chosen_already(text: &str, name: &str) -> String {
     format!("{name} got that already: {}", one_line(said(text)))
