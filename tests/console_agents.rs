@@ -132,6 +132,8 @@ fn ctrl_c_twice_leaves_while_the_turn_still_runs() {
     shows_prompt(&terminal, "bot ● busy");
     terminal.types("\u{3}");
     terminal.shows(|line| line.starts_with("· interrupting bot"));
+    // A key that comes while no line is read goes to the terminal, and not to the program.
+    shows_prompt(&terminal, "bot ● busy");
     terminal.types("\u{3}");
     terminal.shows(|line| line.starts_with("agent/bot keeps running. "));
     assert_eq!(terminal.wait().code(), Some(0));
