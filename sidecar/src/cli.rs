@@ -129,6 +129,15 @@ fn read_token() -> std::io::Result<String> {
 }
 
 fn run(dir: PathBuf) -> ExitCode {
+    // Without threads of its own, which a run that enters namespaces may not have.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            say(&format!("error: {why}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let inside = runtime.enter();
     let begun =
         read_token().map_err(|error| format!("cannot read the token: {error}")).and_then(|token| {
             match token.as_str() {
@@ -143,12 +152,12 @@ fn run(dir: PathBuf) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    drop(inside);
     say(OK);
     let Found::Run(run) = found else { return ExitCode::SUCCESS };
     let lived = let_go()
-        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build())
         .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(run.live()).map_err(|error| error.to_string()));
+        .and_then(|()| runtime.block_on(run.live()).map_err(|error| error.to_string()));
     match lived {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

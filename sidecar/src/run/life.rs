@@ -22,7 +22,7 @@ use std::{
 
 use rustix::process::Signal;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
     sync::mpsc,
     task::JoinHandle,
     time::timeout,
@@ -74,13 +74,13 @@ pub(super) async fn live(
     run: &Run,
     desk: &Arc<Desk>,
     mut delivery: JoinHandle<Verdict>,
+    mut terminate: unix::Signal,
 ) -> io::Result<Told> {
     let (voice, said) = mpsc::channel(VOICE_DEPTH);
     let mut said = artifacts::gate(said, run.spec.clone(), run.address.clone());
     let (orders, driver_orders) = mpsc::channel(ORDER_DEPTH);
     let (rows, mut inbox) = mpsc::channel(16);
     let mut listener = tokio::spawn(listen_once_known(desk.clone(), run.address.clone(), rows));
-    let mut terminate = signal(SignalKind::terminate())?;
     let mut children = signal(SignalKind::child())?;
     let mut held = desk.held();
     let mut life = Life::new(run, desk.clone(), orders);

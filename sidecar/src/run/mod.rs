@@ -26,7 +26,10 @@ mod workspace;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
 
 use crate::{
     ambient,
@@ -77,12 +80,15 @@ pub struct Run {
     address: Address,
     containment: Containment,
     cgroup: Option<PathBuf>,
-    /// Whether another reporter died here.
-    orphaned: bool,
+    /// The signals that ask it to end; none where another reporter died here. They are heard from
+    /// before anybody can know whom to send them to: one that came in between would kill the
+    /// reporter, and nobody could say how the run ended.
+    terminate: Option<Signal>,
 }
 
 impl Run {
-    /// Takes a run directory over, if nobody holds it, and writes down who holds it now.
+    /// Takes a run directory over, if nobody holds it, and writes down who holds it now. To be
+    /// called within a runtime, which hears signals.
     ///
     /// # Errors
     /// Why the run cannot begin.
@@ -109,7 +115,8 @@ impl Run {
         if let Some(State { cgroup, .. }) = dir.state().map_err(unusable)? {
             dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
             let containment = Containment::default();
-            let run = Self { dir, _lock: lock, spec, address, containment, cgroup, orphaned: true };
+            let terminate = None;
+            let run = Self { dir, _lock: lock, spec, address, containment, cgroup, terminate };
             return Ok(Found::Run(Box::new(run)));
         }
         let hide: Vec<PathBuf> = spec.hide.iter().map(PathBuf::from).collect();
@@ -118,8 +125,9 @@ impl Run {
         if spec.sandbox.is_some() {
             process::note_sandbox(&mut containment);
         }
+        let terminate = Some(signal(SignalKind::terminate()).map_err(unusable)?);
         dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
-        let run = Self { dir, _lock: lock, spec, address, containment, cgroup, orphaned: false };
+        let run = Self { dir, _lock: lock, spec, address, containment, cgroup, terminate };
         Ok(Found::Run(Box::new(run)))
     }
 
@@ -127,21 +135,22 @@ impl Run {
     ///
     /// # Errors
     /// What kept it from being kept on disk.
-    pub async fn live(self) -> Result<(), Error> {
+    pub async fn live(mut self) -> Result<(), Error> {
+        let terminate = self.terminate.take();
         let unusable = |error| Error::Directory { path: self.dir.path().to_owned(), error };
         let spool = Spool::open(&self.dir.spool(), spool::Options::default()).map_err(unusable)?;
         let desk = Arc::new(Desk::new(spool, Some(self.dir.log())));
-        let verdict = if self.orphaned {
-            self.clean_up(&desk).await.map_err(unusable)?;
-            let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
-            wait_for_delivery(&desk, delivery).await
-        } else {
+        let verdict = if let Some(terminate) = terminate {
             self.say_hello(&desk).map_err(unusable)?;
             let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
-            match life::live(&self, &desk, delivery).await.map_err(unusable)? {
+            match life::live(&self, &desk, delivery, terminate).await.map_err(unusable)? {
                 life::Told::Not(delivery) => wait_for_delivery(&desk, delivery).await,
                 life::Told::Superseded(verdict) => Some(verdict),
             }
+        } else {
+            self.clean_up(&desk).await.map_err(unusable)?;
+            let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
+            wait_for_delivery(&desk, delivery).await
         };
         match verdict {
             Some(Verdict::Finished | Verdict::Superseded) => {

@@ -62,7 +62,7 @@ impl Scene {
             address,
             containment: Containment::default(),
             cgroup: None,
-            orphaned: false,
+            terminate: None,
         };
         let (sender, orders) = mpsc::channel(ORDER_DEPTH);
         let life = Life::new(&run, desk, sender);
