@@ -29,6 +29,7 @@ pub mod discord;
 pub mod ear;
 pub mod frames;
 pub mod grammar;
+mod guard;
 pub mod help;
 pub mod outbox;
 pub mod platform;

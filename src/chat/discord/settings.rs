@@ -1,7 +1,9 @@
 //! What the environment says of Discord. Pure.
 
 use secrecy::SecretString;
-use url::{Host, Url};
+use url::Url;
+
+use crate::chat::guard::is_private;
 
 /// Where Discord's API is, unless the environment says otherwise.
 const DISCORD: &str = "https://discord.com/api";
@@ -88,16 +90,9 @@ impl Settings {
     }
 }
 
-/// Whether the token may go there: by TLS, or within this machine.
+/// Whether the token may go there.
 fn is_safe(api: &Url) -> bool {
-    let is_local = match api.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    api.username().is_empty()
-        && ((api.scheme() == "https" && api.has_host()) || (api.scheme() == "http" && is_local))
+    api.username().is_empty() && is_private(api)
 }
 
 /// Whether a text is an id as Discord gives them: a number of 64 bits, not zero.

@@ -13,6 +13,7 @@ use url::Url;
 use super::envelope::Shared;
 use crate::{
     ambient::Clock,
+    chat::guard,
     store::{
         attached::MAX_FILES,
         files::{Files, MAX_FILE_BYTES},
@@ -43,15 +44,7 @@ pub(super) fn may_fetch_text(url: &str, api: &Url) -> bool {
 
 /// A name that a file may have among others: without directories, and its own.
 pub(super) fn plain_name(name: &str, taken: &mut BTreeSet<String>) -> String {
-    let plain: String = name
-        .chars()
-        .map(|c| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c })
-        .take(200)
-        .collect();
-    let plain = match plain.trim() {
-        "" | "." | ".." => "file".to_owned(),
-        name => name.to_owned(),
-    };
+    let plain = guard::plain_name(name);
     let mut name = plain.clone();
     let mut n = 1;
     while !taken.insert(name.clone()) {

@@ -1,7 +1,9 @@
 //! What Slack's part of the server is told by its environment.
 
 use secrecy::SecretString;
-use url::{Host, Url};
+use url::Url;
+
+use crate::chat::guard::is_private;
 
 /// Where Slack's Web API is, unless something else is said.
 const API: &str = "https://slack.com/api";
@@ -78,17 +80,9 @@ impl Settings {
     }
 }
 
-/// Whether tokens may go there: by TLS, or within this machine.
+/// Whether tokens may go there.
 fn safe(api: &Url) -> bool {
-    let local = match api.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    api.query().is_none()
-        && api.username().is_empty()
-        && (api.scheme() == "https" || (api.scheme() == "http" && local))
+    api.query().is_none() && api.username().is_empty() && is_private(api)
 }
 
 #[cfg(test)]

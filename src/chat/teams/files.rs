@@ -17,9 +17,12 @@ use super::{
     hear::{FileAt, Opens},
     http::causes,
 };
-use crate::store::{
-    attached::{MAX_FILES, NamedFile, attachments},
-    files::MAX_FILE_BYTES,
+use crate::{
+    chat::guard::plain_name,
+    store::{
+        attached::{MAX_FILES, NamedFile, attachments},
+        files::MAX_FILE_BYTES,
+    },
 };
 
 /// Where drives are, with what is below.
@@ -36,16 +39,6 @@ fn is_drive(url: &Url) -> bool {
         && url.port().is_none()
         && url.username().is_empty()
         && DRIVES.iter().any(below)
-}
-
-/// A name that a file may have: without directories, and not too long.
-fn plain_name(name: &str) -> String {
-    let plain = |c: char| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c };
-    let name: String = name.chars().map(plain).take(200).collect();
-    match name.trim() {
-        "" | "." | ".." => "file".to_owned(),
-        name => name.to_owned(),
-    }
 }
 
 impl Teams {
