@@ -31,6 +31,41 @@ pub const ENDPOINT_FILE: &str = "endpoint";
 /// The environment variable that marks every process of a sprite's tree. Its value is the
 /// sprite's uid.
 pub const JOB_ID_VARIABLE: &str = "JOB_ID";
+/// The environment variable that tells a reporter in a machine of its own to claim its run
+/// ([`ClaimRequest`]) instead of doing what the original's variables say. Its value is `1`.
+pub const CLAIM_VARIABLE: &str = "OPEN_DISPATCH_CLAIM";
+/// The environment variable that names the directory below which a machine's paths lie; `/`
+/// where it is not set. Machines that are played by processes of one computer have one each.
+pub const ROOT_VARIABLE: &str = "SPRITE_ROOT";
+
+/// What a reporter in a machine of its own asks first: `POST /webhooks/claim`. The first boot that
+/// asks for a run has it, for ever: the same boot hears the same answer again, any other one 410.
+/// So a machine that boots twice, or exists twice, never runs an agent twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRequest {
+    /// The sprite's uid: `JOB_ID`.
+    pub job_id: String,
+    /// Drawn anew by each reporter process.
+    pub boot: String,
+    /// [`WIRE_VERSION`] of the reporter.
+    pub wire: u32,
+    /// The machine that it runs in, as the machine knows it: `FLY_MACHINE_ID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+}
+
+/// The answer to a [`ClaimRequest`] that has the run: 200, once that is durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claimed {
+    /// What to do. Its paths lie below [`ROOT_VARIABLE`]; the agent inherits the machine's own
+    /// environment below [`RunSpec::env`].
+    pub spec: RunSpec,
+    /// The agent's home, below [`ROOT_VARIABLE`], where it is not the image's own: on a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+}
 
 /// A batch of events of one run, in order and without holes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -49,4 +49,4 @@ pub use parts::{
 };
 pub use resolve::Defaults;
 pub use span::{NotASpan, Span};
-pub use sprite::{FlyMachine, Sprite, SpriteSpec, SpriteStatus};
+pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};

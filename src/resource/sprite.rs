@@ -75,6 +75,10 @@ pub struct SpriteStatus {
     /// Which machine it is, on Fly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fly: Option<FlyMachine>,
+    /// Which boot of its machine has the run, where machines claim theirs. Written by the server's
+    /// claim endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
     /// The run that speaks; 0 before the first hello. Written by ingest.
     pub run: u32,
     /// When the first hello was held. Written by ingest.
@@ -115,6 +119,16 @@ fn is_never(run: &u32) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+/// Which boot of a machine has a run. No other one may live it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Claim {
+    /// The run.
+    pub run: u32,
+    /// Drawn by the reporter at each of its starts.
+    pub boot: String,
 }
 
 /// A Fly Machine, as the Machines API names it.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::resource::{ProcessIdentity, Sprite};
 
+pub mod fly;
 pub mod local;
 
 /// A place where sprites live.

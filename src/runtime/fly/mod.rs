@@ -1,0 +1,5 @@
+//! Sprites as Fly Machines.
+
+mod settings;
+
+pub use settings::{FlySettings, SecretsBy};
