@@ -12,6 +12,7 @@ use crate::resource::{ProcessIdentity, Sprite};
 
 pub mod fly;
 pub mod local;
+mod spec;
 
 /// A place where sprites live.
 #[async_trait]
