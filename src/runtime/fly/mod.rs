@@ -1,5 +1,6 @@
 //! Sprites as Fly Machines.
 
+pub mod images;
 mod settings;
 
 pub use settings::{FlySettings, SecretsBy};
