@@ -46,8 +46,8 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
 const NARROW: [(&str, &str, &[&str], &[&str]); 4] = [
-    // The names of the agents, which a variable may say.
-    ("config", "resource", &["mod.rs"], &["resolve"]),
+    // The names of the agents, images and regions, which a variable may say.
+    ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.

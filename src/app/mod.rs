@@ -14,6 +14,7 @@
 
 pub mod backup;
 mod ears;
+mod fly;
 mod key;
 mod logging;
 mod sweep;
@@ -421,6 +422,7 @@ fn defaults(config: &Config) -> Result<Defaults, Error> {
         defaults.roots =
             config.roots.value.iter().map(|root| resolve::below_home(root, &home)).collect();
     }
+    fly::fill(&mut defaults, config);
     Ok(defaults)
 }
 

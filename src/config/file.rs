@@ -1,6 +1,6 @@
 //! The configuration file: what the environment can say, as YAML, without its secrets.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,66 @@ pub struct File {
     /// OpenCode's model, as `provider/model`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opencode_model: Option<String>,
+    /// Where what names no place runs: `local` or `fly`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Fly Machines. The token has no key: it is a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fly: Option<FlyFile>,
+}
+
+/// Fly Machines, as the configuration file says them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FlyFile {
+    /// The Fly app whose machines are the sprites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The regions of machines in the order in which they are tried, with commas between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The image of who names none: a whole reference, or an alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Images by alias.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+    /// Beginnings of the images that may be named beside those; every one where it is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_images: Vec<String>,
+    /// How machines reach the server: a URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// How many machines may live at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_machines: Option<u32>,
+    /// How machines get their secrets: `environment` or `claim`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets_by: Option<String>,
+}
+
+impl FlyFile {
+    fn get(&self, variable: &str) -> Option<(&'static str, Option<String>)> {
+        // A map of texts is always JSON.
+        let json = |map: &BTreeMap<String, String>| serde_json::to_string(map).unwrap_or_default();
+        let some = |there: bool, text: String| there.then_some(text);
+        Some(match variable {
+            "FLY_SPRITE_APP" => ("fly.app", self.app.clone()),
+            "FLY_REGION" => ("fly.region", self.region.clone()),
+            "SPRITE_IMAGE" => ("fly.image", self.image.clone()),
+            "SPRITE_IMAGES" => ("fly.images", some(!self.images.is_empty(), json(&self.images))),
+            "OPEN_DISPATCH_ALLOWED_IMAGES" => {
+                let list = self.allowed_images.join(",");
+                ("fly.allowedImages", some(!list.is_empty(), list))
+            }
+            "OPEN_DISPATCH_URL" => ("fly.server", self.server.clone()),
+            "OPEN_DISPATCH_MAX_MACHINES" => {
+                ("fly.maxMachines", self.max_machines.map(|number| number.to_string()))
+            }
+            "OPEN_DISPATCH_SPRITE_SECRETS" => ("fly.secretsBy", self.secrets_by.clone()),
+            _ => return None,
+        })
+    }
 }
 
 impl File {
@@ -83,7 +143,8 @@ impl File {
             "OPEN_DISPATCH_ADMINS" => ("admins", list(&self.admins, ",")),
             "SPRITE_AGENT_TYPE" => ("agent", self.agent.clone()),
             "OPENCODE_MODEL" => ("opencodeModel", self.opencode_model.clone()),
-            _ => return None,
+            "OPEN_DISPATCH_RUNTIME" => ("runtime", self.runtime.clone()),
+            _ => self.fly.as_ref()?.get(variable)?,
         };
         value.filter(|value| !value.is_empty()).map(|value| (key, value))
     }

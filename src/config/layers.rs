@@ -119,6 +119,11 @@ impl Layers {
         if let Some(value) = self.dot_env.get(name).filter(full) {
             return Some((value.clone(), Source::DotEnv(name)));
         }
+        self.filed(name)
+    }
+
+    /// What the configuration file alone says of a variable.
+    pub(super) fn filed(&self, name: &'static str) -> Option<(String, Source)> {
         let (key, value) = self.file.get(name)?;
         Some((value, Source::File(key)))
     }

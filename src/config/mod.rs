@@ -7,11 +7,13 @@
 //! `docs/configuration.md` is checked against [`SETTINGS`].
 
 mod file;
+mod fly;
 mod known;
 mod layers;
 mod view;
 
-pub use file::File;
+pub use file::{File, FlyFile};
+pub use fly::{Fly, SecretsBy, Where};
 pub use known::{KNOWN, Known, Reader};
 pub use layers::{CONFIG_FILE, DOT_ENV, Layers, Places};
 pub use view::{Line, view};
@@ -48,7 +50,7 @@ pub struct Described {
 }
 
 /// Every setting, in the order in which the documentation lists them.
-pub const SETTINGS: [Described; 15] = [
+pub const SETTINGS: [Described; 27] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
@@ -159,6 +161,90 @@ pub const SETTINGS: [Described; 15] = [
         default: "OpenCode's own",
         what: "OpenCode's model, as `provider/model`, where a spec names none.",
     },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_RUNTIME",
+        key: "runtime",
+        default: "`local`; `fly` where the server is itself a Fly Machine and has machines configured",
+        what: "Where what names no place runs: `local` or `fly`.",
+    },
+    Described {
+        flag: "",
+        variable: "FLY_API_TOKEN",
+        key: "",
+        default: "no machines",
+        what: "The token for the Machines API. With it, `FLY_SPRITE_APP` and `SPRITE_IMAGE` are needed.",
+    },
+    Described {
+        flag: "",
+        variable: "FLY_SPRITE_APP",
+        key: "fly.app",
+        default: "no machines",
+        what: "The Fly app whose machines are the sprites.",
+    },
+    Described {
+        flag: "",
+        variable: "SPRITE_IMAGE",
+        key: "fly.image",
+        default: "none; needed unless there are aliases",
+        what: "The image of who names none: a whole reference, or an alias.",
+    },
+    Described {
+        flag: "",
+        variable: "SPRITE_IMAGES",
+        key: "fly.images",
+        default: "none",
+        what: "Images by alias: a JSON object, and a map in the file.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_ALLOWED_IMAGES",
+        key: "fly.allowedImages",
+        default: "every image",
+        what: "Beginnings of the images that may be named beside those that are configured, separated by commas.",
+    },
+    Described {
+        flag: "",
+        variable: "FLY_REGION",
+        key: "fly.region",
+        default: "`iad`",
+        what: "The regions of machines in the order in which they are tried, separated by commas. On Fly the platform sets the variable to where the server is, and there the key goes before it.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_REGION",
+        key: "",
+        default: "`FLY_REGION`",
+        what: "The same, before all else.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_URL",
+        key: "fly.server",
+        default: "`http://$FLY_APP_NAME.internal:PORT` on Fly, else `http://open-dispatch.internal:8080`",
+        what: "How machines reach the server.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_MAX_MACHINES",
+        key: "fly.maxMachines",
+        default: "`50`",
+        what: "How many machines may live at once; the others wait in order.",
+    },
+    Described {
+        flag: "",
+        variable: "OPEN_DISPATCH_SPRITE_SECRETS",
+        key: "fly.secretsBy",
+        default: "`environment`",
+        what: "How machines get their secrets: in their `environment`, which Fly's API shows to who may read the app, or by `claim`, from the server itself.",
+    },
+    Described {
+        flag: "",
+        variable: "FLY_FLAPS_BASE_URL",
+        key: "",
+        default: "`https://api.machines.dev`",
+        what: "The Machines API, where it is another one.",
+    },
 ];
 
 /// Where a value came from.
@@ -263,6 +349,10 @@ pub struct Config {
     pub agent: Setting<Option<String>>,
     /// OpenCode's model where a spec names none.
     pub opencode_model: Setting<Option<String>>,
+    /// Where what names no place runs.
+    pub runtime: Setting<Where>,
+    /// Fly Machines; nothing where there are none.
+    pub fly: Option<Fly>,
     /// The whole environment, `.env` included, of which agents get their part.
     pub environment: Vec<(String, String)>,
 }
@@ -334,6 +424,17 @@ pub enum Error {
         /// What is wrong with it, without any value.
         what: String,
     },
+    /// Some of what machines need, and not all.
+    #[error(
+        "Fly Machines are configured by half: {said} is set, and these are missing: {missing}. Set \
+         them, or unset what there is to run without machines (docs/fly.md)"
+    )]
+    HalfFly {
+        /// What is set.
+        said: String,
+        /// What is missing, each with where it comes from.
+        missing: String,
+    },
     /// A relative, missing or unknown home.
     #[error("there is no place for the data directory: {0}; name one with --data")]
     NoHome(String),
@@ -350,9 +451,11 @@ impl Config {
             None => layers.said(name),
         };
         let text = |text: &str, _: &str| Ok(Some(text.to_owned()));
+        let listen = listen(flags, layers)?;
+        let fly = fly::read(layers, listen.value.port())?;
         Ok(Self {
             data: data_dir(flags.data.clone(), |name| layers.variable(name))?,
-            listen: listen(flags, layers)?,
+            listen,
             chat: settle(
                 pick(&flags.chat, "--chat", "CHAT_PROVIDER"),
                 read_chat,
@@ -384,6 +487,8 @@ impl Config {
             admins: settle(layers.said("OPEN_DISPATCH_ADMINS"), read_admins, Vec::new())?,
             agent: settle(layers.said("SPRITE_AGENT_TYPE"), read_agent, None)?,
             opencode_model: settle(layers.said("OPENCODE_MODEL"), text, None)?,
+            runtime: fly::usual_place(layers, fly.as_ref())?,
+            fly,
             environment: layers.variables(),
         })
     }

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use super::{Config, KNOWN, Layers, LogFormat, Reader, SETTINGS, Setting, Source};
+use super::{Config, Fly, KNOWN, Layers, LogFormat, Reader, SETTINGS, Setting, Source};
 
 /// What stands for a secret's value.
 pub const MASK: &str = "********";
@@ -61,7 +61,7 @@ fn or_nothing(text: &Option<String>) -> String {
 }
 
 /// The value that a setting has come to.
-fn settled(config: &Config, layers: &Layers, variable: &str) -> (String, String) {
+fn settled(config: &Config, layers: &Layers, variable: &'static str) -> (String, String) {
     match variable {
         "OPEN_DISPATCH_DATA" => shown(&config.data, |path| path.display().to_string()),
         "OPEN_DISPATCH_CONFIG" => match layers.file() {
@@ -101,6 +101,39 @@ fn settled(config: &Config, layers: &Layers, variable: &str) -> (String, String)
         }),
         "SPRITE_AGENT_TYPE" => shown(&config.agent, or_nothing),
         "OPENCODE_MODEL" => shown(&config.opencode_model, or_nothing),
+        "OPEN_DISPATCH_RUNTIME" => shown(&config.runtime, |place| place.name().to_owned()),
+        _ => match &config.fly {
+            Some(fly) => settled_fly(fly, layers, variable),
+            // Without machines, what is said is read by nobody; it is shown all the same.
+            None => match layers.said(variable) {
+                Some((value, source)) => (value, source.to_string()),
+                None => (String::new(), Source::Default.to_string()),
+            },
+        },
+    }
+}
+
+/// The value that a setting of machines has come to.
+fn settled_fly(fly: &Fly, layers: &Layers, variable: &str) -> (String, String) {
+    let plain = |url: &url::Url| url.as_str().trim_end_matches('/').to_owned();
+    match variable {
+        "FLY_API_TOKEN" => shown(&fly.token, |_| MASK.to_owned()),
+        "FLY_SPRITE_APP" => shown(&fly.app, Clone::clone),
+        "SPRITE_IMAGE" => shown(&fly.image, or_nothing),
+        "SPRITE_IMAGES" => {
+            // A map of texts is always JSON.
+            shown(&fly.images, |images| serde_json::to_string(images).unwrap_or_default())
+        }
+        "OPEN_DISPATCH_ALLOWED_IMAGES" => shown(&fly.allowed_images, |list| list.join(",")),
+        "FLY_REGION" => shown(&fly.regions, Clone::clone),
+        "OPEN_DISPATCH_REGION" => match layers.said("OPEN_DISPATCH_REGION") {
+            Some((value, source)) => (value, source.to_string()),
+            None => (String::new(), Source::Default.to_string()),
+        },
+        "OPEN_DISPATCH_URL" => shown(&fly.server, plain),
+        "OPEN_DISPATCH_MAX_MACHINES" => shown(&fly.max_machines, ToString::to_string),
+        "OPEN_DISPATCH_SPRITE_SECRETS" => shown(&fly.secrets_by, |by| by.name().to_owned()),
+        "FLY_FLAPS_BASE_URL" => shown(&fly.api, plain),
         _ => (String::new(), String::new()),
     }
 }
@@ -119,6 +152,10 @@ mod tests {
             ("SLACK_BOT_TOKEN", "hush-3"),
             ("DISCORD_CLIENT_ID", "42"),
             ("OPEN_DISPATCH_ROOTS", "/srv:/home/a"),
+            ("FLY_API_TOKEN", "hush-4"),
+            ("FLY_SPRITE_APP", "my-sprites"),
+            ("SPRITE_IMAGES", r#"{"node": "me/node:v1"}"#),
+            ("OPEN_DISPATCH_REGION", "iad,us"),
         ];
         let layers =
             Layers::environment(said.map(|(name, value)| (name.to_owned(), value.to_owned())));

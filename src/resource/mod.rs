@@ -16,6 +16,8 @@ mod check;
 mod condition;
 mod decode;
 mod fault;
+pub mod fly;
+pub mod images;
 mod job;
 pub mod merge;
 mod meta;
@@ -36,6 +38,7 @@ pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};
+pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
     API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, OwnerReference,

@@ -8,7 +8,9 @@
 //! console, where whoever types could type into a shell as well.
 //!
 //! Where a spec names a work directory, [`Defaults::check_place`] says whether it lies within
-//! the configured roots. The file system is looked at through functions that are handed in, so
+//! the configured roots; where it names a machine, whether there are any, and from such an
+//! image. What is on the server's `PATH` says nothing of an image: there Claude Code works where
+//! nobody is configured or named. The file system is looked at through functions that are handed in, so
 //! that every rule can be tested without one.
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{AcpCli, AgentCli, ClaudeCli, CodexCli, CommandCli, Fault, OpencodeCli};
+use super::{AcpCli, AgentCli, ClaudeCli, CodexCli, CommandCli, Fault, Images, OpencodeCli};
 
 /// The CLIs that are looked for on the server's `PATH`, in this order, with the agents that they
 /// are.
@@ -72,6 +74,10 @@ pub struct Defaults {
     pub home: PathBuf,
     /// Where agents may work: absolute paths. The root directory allows everything.
     pub roots: Vec<PathBuf>,
+    /// The images of machines; nothing where the server has no Fly.
+    pub images: Option<Images>,
+    /// Whether what names no place runs as a machine.
+    pub on_fly: bool,
     /// Where a path leads once all links in it are followed, as far as it exists.
     pub real: fn(&Path) -> PathBuf,
 }
@@ -85,6 +91,8 @@ impl Default for Defaults {
             opencode_model: None,
             home: PathBuf::from("/"),
             roots: vec![PathBuf::from("/")],
+            images: None,
+            on_fly: false,
             real: Path::to_path_buf,
         }
     }
@@ -140,6 +148,8 @@ impl Defaults {
             opencode_model: said("OPENCODE_MODEL").map(|model| model.trim().to_owned()),
             home: home.to_owned(),
             roots,
+            images: None,
+            on_fly: false,
             real: real_path,
         })
     }
@@ -159,15 +169,27 @@ impl Defaults {
         self.agent.clone().or_else(|| self.found.first().cloned()).or_else(last)
     }
 
-    /// Fills in the agent, and the model of one that has none, in the `spec` of an Agent or a
-    /// Job that is still JSON. What is of the wrong type stays, for the schema to say so.
+    /// The agent in a machine, for a spec that names none. What the image holds is not known
+    /// here; the original's hold Claude Code.
+    #[must_use]
+    pub fn agent_on_fly(&self) -> AgentCli {
+        self.agent.clone().unwrap_or_else(|| AgentCli::Claude(ClaudeCli::default()))
+    }
+
+    /// Fills in where it runs, the agent, and the model of one that has none, in the `spec` of an
+    /// Agent or a Job that is still JSON. What is of the wrong type stays, for the schema to say so.
     ///
     /// # Errors
     /// Where no agent is named and none can be found.
     pub fn fill(&self, spec: &mut Value, console: bool) -> Result<(), Fault> {
         let Value::Object(spec) = spec else { return Ok(()) };
+        if self.on_fly && spec.get("runtime").is_none_or(Value::is_null) {
+            spec.insert("runtime".to_owned(), json!({"fly": {}}));
+        }
         if spec.get("agent").is_none_or(Value::is_null) {
-            let Some(agent) = self.agent(console) else {
+            let there = spec.get("runtime").is_some_and(|runtime| machine(runtime).is_some());
+            let agent = if there { Some(self.agent_on_fly()) } else { self.agent(console) };
+            let Some(agent) = agent else {
                 return Err(Fault::new(
                     "spec.agent",
                     "is missing, and none of claude, opencode and codex-acp is on the server's \
@@ -206,13 +228,17 @@ impl Defaults {
         agent
     }
 
-    /// Whether the place that a `spec` names on the server's machine lies within the roots. A
-    /// spec with a repository and no place gets a directory of its own, which is always fine.
+    /// Whether the place that a `spec` names on the server's machine lies within the roots, or
+    /// whether there are machines, and from this image. A spec with a repository and no place gets
+    /// a directory of its own, which is always fine.
     ///
     /// # Errors
-    /// That it does not, with the roots.
+    /// That it does not, with the roots; or what is known of Fly and of images.
     pub fn check_place(&self, spec: &Value) -> Result<(), Fault> {
         const PATH: &str = "spec.runtime.local.workdir";
+        if let Some(machine) = spec.get("runtime").and_then(machine) {
+            return self.check_machine(machine);
+        }
         let named = named_place(spec);
         let Some(place) = self.place(spec) else { return Ok(()) };
         if !place.is_absolute() || self.allows(&place) {
@@ -239,6 +265,15 @@ impl Defaults {
     /// # Errors
     /// As [`Defaults::check_place`].
     pub fn check_move(&self, old: &Value, spec: &Value) -> Result<(), Fault> {
+        let image = |spec: &Value| {
+            let machine = spec.get("runtime").and_then(machine)?;
+            Some(machine.get("image").cloned().unwrap_or_default())
+        };
+        match (image(old), image(spec)) {
+            (None, None) => {}
+            (was, is) if was == is => return Ok(()),
+            _ => return self.check_place(spec),
+        }
         // As it is written; a path that leads nowhere stays nowhere.
         let plain = |spec: &Value| {
             self.place(spec).map(|place| normal(&place).filter(|_| place.is_absolute()))
@@ -246,12 +281,31 @@ impl Defaults {
         if plain(old) == plain(spec) { Ok(()) } else { self.check_place(spec) }
     }
 
+    fn check_machine(&self, machine: &Value) -> Result<(), Fault> {
+        let Some(images) = &self.images else {
+            let message = "needs Fly Machines, and this server has none: set FLY_API_TOKEN, \
+                           FLY_SPRITE_APP and SPRITE_IMAGE on it (docs/fly.md), or let it run on \
+                           the server's machine, as runtime local";
+            return Err(Fault::new("spec.runtime.fly", message));
+        };
+        let named = match machine.get("image") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(named)) => Some(named.as_str()),
+            // The schema has said so.
+            Some(_) => return Ok(()),
+        };
+        match images.resolve(named) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Fault::new("spec.runtime.fly.image", error.to_string())),
+        }
+    }
+
     /// The place on the server's machine that a `spec` chooses; none where it gets a directory of
     /// its own, or lives elsewhere.
     fn place(&self, spec: &Value) -> Option<PathBuf> {
         let has_repo = spec.get("repo").is_some_and(|repo| !repo.is_null());
         match named_place(spec) {
-            _ if spec.pointer("/runtime/fly").is_some() => None,
+            _ if spec.get("runtime").and_then(machine).is_some() => None,
             None if has_repo => None,
             None => Some(self.home.clone()),
             Some(named) => Some(below_home(Path::new(named), &self.home)),
@@ -269,6 +323,11 @@ impl Defaults {
         within(&(self.real)(&plain), &|root| (self.real)(root))
             && (within(&plain, &Path::to_path_buf) || within(&plain, &|root| (self.real)(root)))
     }
+}
+
+/// What a `runtime` says of a machine.
+fn machine(runtime: &Value) -> Option<&Value> {
+    runtime.get("fly").filter(|fly| !fly.is_null())
 }
 
 /// The work directory that a `spec` names.

@@ -1,5 +1,5 @@
-//! What a JSON Schema cannot say: names, members that exclude each other, and what this
-//! version does not support yet.
+//! What a JSON Schema cannot say: names, members that exclude each other, sizes that no machine
+//! has, and what this version does not support yet.
 //!
 //! The rules walk the document and not the typed object, so that they find their faults
 //! beside those of the schema, all at once, with their places. A rule that meets a value of
@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnyObject, Fault, Faults, Kind, Span,
+    AnyObject, Fault, Faults, Kind, NoImage, Span,
     check::join,
     fault::quoted,
+    fly, images,
     tree::{Member, Node, Shape},
 };
 
@@ -19,7 +20,14 @@ pub const MAX_NAME: usize = 63;
 /// The most bytes that keys and values of annotations may take together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Variables that the reporter sets, or that the agent must not see.
-const RESERVED_ENV: [&str; 4] = ["JOB_ID", "JOB_TOKEN", "OPEN_DISPATCH_URL", "OPEN_DISPATCH_TOKEN"];
+const RESERVED_ENV: [&str; 6] = [
+    "JOB_ID",
+    "JOB_TOKEN",
+    "OPEN_DISPATCH_CLAIM",
+    "OPEN_DISPATCH_TOKEN",
+    "OPEN_DISPATCH_URL",
+    "SPRITE_ROOT",
+];
 
 /// Checks an object that did not come through [`super::decode`], such as one that chat built.
 ///
@@ -242,9 +250,7 @@ impl<'a> Rules<'a> {
     }
 
     fn runtime(&mut self) {
-        if let Some(node) = self.spec.at(&["runtime", "fly"]) {
-            self.say(node, "spec.runtime.fly", "is not supported yet; this version has local");
-        }
+        self.machine();
         if let Some((node, "worktree")) = self.text(&["runtime", "local", "isolation"])
             && self.spec.at(&["runtime", "local", "workdir"]).is_none()
             && self.spec.get("repo").is_none()
@@ -257,6 +263,33 @@ impl<'a> Rules<'a> {
         {
             let message = format!("{} is no absolute path; begin it with / or ~/", quoted(path));
             self.say(node, "spec.runtime.local.workdir", message);
+        }
+    }
+
+    /// What Fly can be known to refuse: sizes that it has not, and regions that are none.
+    fn machine(&mut self) {
+        if let Some((node, text)) = self.text(&["runtime", "fly", "region"])
+            && let Some(message) = fly::bad_regions(text)
+        {
+            self.say(node, "spec.runtime.fly.region", message);
+        }
+        if let Some((node, text)) = self.text(&["runtime", "fly", "image"])
+            && !(images::is_word(text) || images::is_reference(text))
+        {
+            let message = NoImage::Malformed(text.to_owned()).to_string();
+            self.say(node, "spec.runtime.fly.image", message);
+        }
+        let Some(guest) = self.spec.at(&["runtime", "fly", "guest"]) else { return };
+        let number = |key: &str| match &guest.get(key)?.shape {
+            Shape::Number(number) => number.as_u64(),
+            _ => None,
+        };
+        if let Some((_, kind)) = texted(guest.get("cpuKind"))
+            && let (Some(cpus), Some(memory)) = (number("cpus"), number("memoryMb"))
+            && let Some(bad) = fly::bad_guest(kind, cpus, memory)
+        {
+            let node = guest.get(bad.member).unwrap_or(guest);
+            self.say(node, &format!("spec.runtime.fly.guest.{}", bad.member), bad.message);
         }
     }
 

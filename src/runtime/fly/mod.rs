@@ -1,6 +1,7 @@
 //! Sprites as Fly Machines.
 
 mod command;
+pub mod images;
 mod names;
 mod settings;
 mod tags;
