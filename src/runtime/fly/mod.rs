@@ -1,5 +1,6 @@
 //! Sprites as Fly Machines.
 
+pub mod api;
 mod settings;
 
 pub use settings::{FlySettings, SecretsBy};
