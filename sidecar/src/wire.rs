@@ -329,6 +329,8 @@ pub enum ExitReason {
     Abandoned,
     /// It was told to sleep; another run will wake it.
     Asleep,
+    /// Its machine ran out of memory.
+    OutOfMemory,
 }
 
 /// What kind of answer an approval waits for.

@@ -43,6 +43,14 @@ pub fn machine(installation: &str, sprite_uid: &str) -> String {
     format!("{PREFIX}-{}-{uid}", short(installation))
 }
 
+/// The Sprite whose machine has this name, where the name holds its uid.
+#[must_use]
+pub fn sprite<'a>(installation: &str, name: &'a str) -> Option<&'a str> {
+    let uid = name.strip_prefix(PREFIX)?.strip_prefix('-')?;
+    let uid = uid.strip_prefix(short(installation).as_str())?.strip_prefix('-')?;
+    (!uid.is_empty()).then_some(uid)
+}
+
 /// Under which key something is kept that belongs to a uid: what a volume's name has room for.
 #[must_use]
 pub fn key(uid: &str) -> String {
@@ -80,6 +88,7 @@ mod tests {
     fn a_machine_is_named_by_its_sprite() {
         let uid = "0198c0de-aaaa-7bbb-8ccc-000000000002";
         insta::assert_snapshot!(machine(HOME, uid), @"od-0198c0de-0198c0de-aaaa-7bbb-8ccc-000000000002");
+        assert_eq!(sprite(HOME, &machine(HOME, uid)), Some(uid));
         insta::assert_snapshot!(volume(HOME, uid), @"od_0198c0de_f3746b9c4bfe72b01f");
     }
 

@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{api::State, seen::Seen};
+use super::{api::MachineState as State, seen::Seen};
 use crate::{
-    ambient::{between, later},
+    ambient::later,
     resource::{FlyMachine, Sprite},
     runtime::{MachineStand, Observed},
 };
@@ -106,7 +106,7 @@ fn is_first(facts: &Facts<'_>) -> bool {
 fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
     let stands = |stand| {
         let machine: FlyMachine = seen.status(facts.app);
-        Verdict::Is(Observed::Machine { machine, stand })
+        Verdict::Is(Observed::Machine { machine: Some(machine), stand })
     };
     let unknown = |why: String| Verdict::Is(Observed::Unknown { why });
     if !seen.certain {
@@ -153,20 +153,15 @@ fn rests(seen: &Seen, facts: &Facts<'_>) -> Verdict {
     let machine = seen.status(facts.app);
     match facts.started {
         Some(ago) if ago < START_LAG => {
-            Verdict::Is(Observed::Machine { machine, stand: MachineStand::Coming })
+            Verdict::Is(Observed::Machine { machine: Some(machine), stand: MachineStand::Coming })
         }
         Some(_) => Verdict::Gone,
         None if was_up(facts) => Verdict::Gone,
-        None => Verdict::Is(Observed::Machine { machine, stand: MachineStand::Resting }),
+        None => Verdict::Is(Observed::Machine { machine: Some(machine), stand: MachineStand::Resting }),
     }
 }
 
 /// Whether it was made and should have been started by now.
-fn is_stuck(seen: &Seen, now: Timestamp) -> bool {
+pub(super) fn is_stuck(seen: &Seen, now: Timestamp) -> bool {
     seen.created.is_some_and(|created| now >= later(created, FETCH))
-}
-
-/// How long ago something was.
-pub(super) fn ago(at: Timestamp, now: Timestamp) -> Duration {
-    between(at, now)
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    api::{ExitEvent, Machine, State},
+    api::{ExitEvent, Machine, MachineState as State},
     names, tags,
 };
 use crate::resource::FlyMachine;
@@ -34,11 +34,27 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// What of a machine is kept; nothing of one that says of no Sprite that it is its own.
-    pub(super) fn of(machine: &Machine) -> Option<Self> {
-        let sprite = machine.tag(tags::SPRITE)?.to_owned();
+    /// What of a machine is kept; nothing of one that says of no Sprite that it is its own. Where its
+    /// host does not answer, its tags may be missing, and its name says it.
+    pub(super) fn of(machine: &Machine, installation: &str) -> Option<Self> {
+        let tagged = machine.tag(tags::SPRITE);
+        let named = names::sprite(installation, &machine.name).filter(|_| !machine.is_certain());
+        let sprite = tagged.or(named)?.to_owned();
+        Some(Self::read(machine, sprite))
+    }
+
+    /// The same of a machine that is known to be a Sprite's; nothing of one that says that it is
+    /// another's.
+    pub(super) fn known(machine: &Machine, installation: &str, uid: &str) -> Option<Self> {
+        match Self::of(machine, installation) {
+            Some(seen) => (seen.sprite == uid).then_some(seen),
+            None => Some(Self::read(machine, uid.to_owned())),
+        }
+    }
+
+    fn read(machine: &Machine, sprite: String) -> Self {
         let configs = [&machine.config, &machine.incomplete_config];
-        Some(Self {
+        Self {
             id: machine.id.clone(),
             name: machine.name.clone(),
             state: machine.state.clone(),
@@ -49,7 +65,7 @@ impl Seen {
             revision: machine.tag(tags::REVISION).and_then(|revision| revision.parse().ok()),
             pinned: configs.into_iter().flatten().any(|config| !config.mounts.is_empty()),
             exit: last_exit(machine).map(Box::new),
-        })
+        }
     }
 
     /// As the Sprite's status has it.
@@ -60,6 +76,11 @@ impl Seen {
             region: self.region.clone(),
             state: self.state.to_string(),
         }
+    }
+
+    /// Whether it runs or changes.
+    pub(super) fn is_lively(&self) -> bool {
+        !matches!(self.state, State::Stopped | State::Suspended | State::Failed | State::Destroyed)
     }
 
     /// What tells people and the engine that something happened to it.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::api::Machine;
 use crate::resource::Sprite;
 
 /// The installation that made the machine, whole.
@@ -41,9 +42,8 @@ pub fn tags(installation: &str, sprite: &Sprite, spec: &str) -> BTreeMap<String,
     .collect()
 }
 
-/// Whether these are the tags of this Sprite's machine.
+/// Whether a machine is this Sprite's, by its tags.
 #[must_use]
-pub fn are_of(tags: &BTreeMap<String, String>, installation: &str, sprite_uid: &str) -> bool {
-    let is = |name: &str, value: &str| tags.get(name).is_some_and(|it| it == value);
-    is(INSTALLATION, installation) && is(SPRITE, sprite_uid)
+pub fn is_of(machine: &Machine, installation: &str, sprite_uid: &str) -> bool {
+    machine.tag(INSTALLATION) == Some(installation) && machine.tag(SPRITE) == Some(sprite_uid)
 }
