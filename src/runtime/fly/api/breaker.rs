@@ -96,14 +96,16 @@ impl Breaker {
                 open.probe = true;
                 Ok(Admission::Probe)
             }
-            Some(open) => Err(resting(&open.condition)),
+            Some(open) => Err(resting(&open.condition, now)),
         }
     }
 
-    /// Whether a call that is queued may still be made; takes no probe.
+    /// Whether it is worth to wait for the right to make a call; takes no probe.
     pub(super) fn look(&self, now: Timestamp) -> Result<(), ApiError> {
         match &self.open {
-            Some(open) if open.probe || now < open.condition.until => Err(resting(&open.condition)),
+            Some(open) if open.probe || now < open.condition.until => {
+                Err(resting(&open.condition, now))
+            }
             _ => Ok(()),
         }
     }
@@ -170,6 +172,14 @@ impl Breaker {
     }
 }
 
-fn resting(condition: &Condition) -> ApiError {
-    ApiError::Resting { until: condition.until, why: condition.why.clone() }
+fn resting(condition: &Condition, now: Timestamp) -> ApiError {
+    // While one tries, nobody knows: as long as the shortest rest.
+    let until = match condition.until > now {
+        true => condition.until,
+        false => later(now, REST_FAILED),
+    };
+    ApiError::Resting { until, why: condition.why.clone() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,3 +299,6 @@ pub(super) fn one_line(text: &str) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests;

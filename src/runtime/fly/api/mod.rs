@@ -26,7 +26,10 @@
 //! The facts are those of Fly's documentation and published schema (2026-05), and of the source of
 //! its Go client; where they disagree, the code says which is followed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
@@ -38,8 +41,10 @@ mod breaker;
 mod door;
 mod errors;
 mod event;
+mod gate;
 mod lenient;
 mod machine;
+mod pace;
 mod token;
 mod volume;
 mod wish;
@@ -60,8 +65,12 @@ pub use wish::{
 use self::{
     breaker::{Admission, Breaker},
     door::{Door, Request},
+    gate::Gate,
 };
 use crate::ambient::Ambient;
+
+/// Who would wait longer than this for the right to make a call is told so instead.
+const LONGEST_QUEUE: Duration = Duration::from_secs(300);
 
 /// A client of the Machines API for one app. Cheap to clone; all clones share limits and breaker.
 #[derive(Clone)]
@@ -74,6 +83,7 @@ struct Inner {
     app: String,
     ambient: Ambient,
     breaker: Mutex<Breaker>,
+    gate: Gate,
 }
 
 impl Machines {
@@ -94,7 +104,8 @@ impl Machines {
             )));
         }
         let door = Door::new(address::base(api)?, token::authorization(token)?)?;
-        let inner = Inner { door, app: app.to_owned(), ambient, breaker: Mutex::default() };
+        let gate = Gate::new(ambient.clock.clone());
+        let inner = Inner { door, app: app.to_owned(), ambient, breaker: Mutex::default(), gate };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -108,6 +119,13 @@ impl Machines {
     #[must_use]
     pub fn condition(&self) -> Option<Condition> {
         self.breaker().condition()
+    }
+
+    /// How long a call on this app or machine would wait before it leaves, as things stand. Creates
+    /// and lists act on the app, and an app takes about one create in a second.
+    #[must_use]
+    pub fn backlog(&self, action: Action, id: &str) -> Duration {
+        self.inner.gate.backlog(&(action, id.to_owned()))
     }
 
     /// The machines that have all of these tags. Whole, or an error; see the head of this room for
@@ -261,11 +279,28 @@ impl Machines {
     ) -> Result<T, ApiError> {
         request.check()?;
         let clock = &self.inner.ambient.clock;
+        self.breaker().look(clock.now())?;
+        let key = (request.action, request.id.clone());
+        let mut place = self.inner.gate.enter(key, LONGEST_QUEUE).await.map_err(|wait| {
+            let answer = Answer::without(request.action, "as many calls wait as may wait");
+            ApiError::RateLimited { after: Some(wait), answer }
+        })?;
+        // Much may have happened while it waited.
         let admission = self.breaker().admit(clock.now())?;
         let mut probe = Probe { machines: self, admission };
+        place.make();
         let end = self.inner.door.pass(request, read).await;
         probe.ended(&end);
-        end
+        match end {
+            Err(ApiError::RateLimited { after, answer }) => {
+                let wait = place.refused(after, self.inner.ambient.ids.unit());
+                Err(ApiError::RateLimited { after: Some(wait), answer })
+            }
+            end => {
+                place.taken();
+                end
+            }
+        }
     }
 }
 
