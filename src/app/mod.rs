@@ -235,6 +235,7 @@ impl House {
             metrics: metrics.clone(),
             secrets: Some(secrets),
             admins: admins.clone(),
+            claims: None,
         };
         let state = server::State::with(
             store.clone(),
