@@ -136,8 +136,19 @@ fn a_budget_or_a_command_that_says_nothing_is_refused() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_and_not_ignored() {
-    insta::assert_snapshot!(with(&["runtime: {fly: {image: node}}"]));
+fn what_no_machine_can_be_is_said() {
+    insta::assert_snapshot!(with(&[
+        "runtime: {fly: {image: https://registry.fly.io/x}}",
+        "runtime: {fly: {image: ''}}",
+        "runtime: {fly: {region: ashburn}}",
+        "runtime: {fly: {region: 'iad,'}}",
+        "runtime: {fly: {guest: {cpuKind: big, cpus: 1, memoryMb: 256}}}",
+        "runtime: {fly: {guest: {cpuKind: shared, cpus: 3, memoryMb: 1024}}}",
+        "runtime: {fly: {guest: {cpuKind: shared, cpus: 1, memoryMb: 300}}}",
+        "runtime: {fly: {guest: {cpuKind: shared, cpus: 1}}}",
+        "runtime: {fly: {}, local: {}}",
+        "env: [{name: OPEN_DISPATCH_CLAIM, value: '1'}]",
+    ]));
 }
 
 #[test]

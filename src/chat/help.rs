@@ -7,16 +7,17 @@ use super::grammar::Verb;
 pub fn usage(verb: Verb) -> &'static str {
     match verb {
         Verb::Start => {
-            "/od-start [NAME] [--agent A] [--model M] [--repo O/R] [--branch B] [--runtime local] \
-             [--timeout T] [--permissions MODE] [--isolation I] [--instructions \"…\"] [PATH]"
+            "/od-start [NAME] [--agent A] [--model M] [--repo O/R] [--branch B] [--runtime local|fly] \
+             [--image A] [--persistent] [--timeout T] [--permissions MODE] [--isolation I] \
+             [--instructions \"…\"] [PATH]"
         }
         Verb::Send => "/od-send NAME <message>",
         Verb::Stop => "/od-stop NAME|--all [everywhere]",
         Verb::List => "/od-list",
         Verb::Run => {
             "/od-run [--name N] [--agent A] [--model M] [--workdir PATH] [--repo O/R] [--branch B] \
-             [--runtime local] [--timeout T] [--permissions MODE] [--isolation I] \
-             [--instructions \"…\"] <task>"
+             [--runtime local|fly] [--image A] [--timeout T] [--permissions MODE] \
+             [--isolation I] [--instructions \"…\"] <task>"
         }
         Verb::Jobs => "/od-jobs",
         Verb::Status => "/od-status NAME",
@@ -60,7 +61,9 @@ const FLAGS: &str = "--agent        claude, opencode, codex, gemini or command (
      --repo         a repository to clone first: owner/project on GitHub, a URL, \
      or a path on the server from / or ~/\n\
      --branch       its branch\n\
-     --runtime      where it runs: local, which is the server's machine\n";
+     --runtime      where it runs: local, which is the server's machine, or fly, a machine of \
+     its own; without it, what is configured\n\
+     --image        the image of that machine, or an alias of one\n";
 
 /// What more there is to say about a command.
 fn details(verb: Verb) -> String {
@@ -72,6 +75,8 @@ fn details(verb: Verb) -> String {
              spaces needs quotes. The name of an agent that was stopped goes on with its session, \
              with what the flags change.\n\
              {FLAGS}\
+             --persistent   that machine keeps home and clone while it sleeps, which is the \
+             default; --persistent=false begins afresh each time\n\
              --timeout      the longest one answer may take, such as 90s or 1h30m; 30m where none \
              is given\n\
              --permissions  ask (the default), acceptEdits, plan or bypass\n\
@@ -79,7 +84,8 @@ fn details(verb: Verb) -> String {
              --instructions what is added to its system prompt\n\
              Examples:\n\
              /od-start api-bot ~/projects/api\n\
-             /od-start --agent claude --repo owner/project --isolation worktree"
+             /od-start --agent claude --repo owner/project --isolation worktree\n\
+             /od-start bot --runtime fly --image node --repo owner/project"
         ),
         Verb::Send => "The message is the rest of the line, as you type it. An agent that is busy \
              takes it next; one that sleeps wakes up. Where an agent listens, you need no command: \
@@ -106,7 +112,8 @@ fn details(verb: Verb) -> String {
              --             ends the flags, for a task that begins with a dash\n\
              Examples:\n\
              /od-run --agent command echo hello\n\
-             /od-run --agent claude --repo owner/project fix the failing tests"
+             /od-run --agent claude --repo owner/project fix the failing tests\n\
+             /od-run --runtime fly --repo owner/project run the tests"
         ),
         Verb::Jobs => "The ten newest, with their phase, agent, age and task.".to_owned(),
         Verb::Status => "Of an agent: its session, what it is at and what waits, its budget, and \

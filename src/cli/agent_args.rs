@@ -35,6 +35,15 @@ impl AgentName {
     }
 }
 
+/// Where it runs, by the names that specs have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeName {
+    /// On the server's machine
+    Local,
+    /// As a Fly Machine of its own
+    Fly,
+}
+
 /// Who works, and on what: the same words for a job and for an agent.
 #[derive(Debug, Clone, Default, Args)]
 pub struct WorkArgs {
@@ -55,6 +64,34 @@ pub struct WorkArgs {
     /// How its permission requests are answered
     #[arg(long, value_name = "MODE")]
     pub permissions: Option<PermissionName>,
+    /// Where it runs; where neither it, an image nor a directory is named, as the server is
+    /// configured
+    #[arg(long, value_name = "RUNTIME")]
+    pub runtime: Option<RuntimeName>,
+    /// The image of its Fly Machine, or an alias of one; means --runtime fly
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Its Fly Machine keeps home and clone while it sleeps, which is the default of an agent;
+    /// =false begins afresh each time
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub persistent: Option<bool>,
+}
+
+impl WorkArgs {
+    /// Whether a machine is meant.
+    #[must_use]
+    pub fn is_machine(&self) -> bool {
+        match self.runtime {
+            Some(runtime) => runtime == RuntimeName::Fly,
+            None => self.image.is_some(),
+        }
+    }
 }
 
 /// `start`.

@@ -18,16 +18,10 @@ pub fn of(
     here: Option<&Path>,
     home: Option<&Path>,
 ) -> Result<Value, Error> {
-    let workdir = match (workdir, &work.repo) {
-        (Some(directory), _) => Some(resolve(directory, here)?),
-        (None, Some(_)) => None,
-        (None, None) => here.map(Path::to_path_buf),
-    };
-    let mut local = Map::new();
-    if let Some(directory) = workdir {
-        local.insert("workdir".to_owned(), text(&directory)?.into());
+    let mut spec = json!({});
+    if let Some(runtime) = runtime(work, workdir, here)? {
+        spec["runtime"] = runtime;
     }
-    let mut spec = json!({"runtime": {"local": local}});
     if let Some(agent) = agent(work)? {
         spec["agent"] = agent;
     }
@@ -42,6 +36,46 @@ pub fn of(
         spec["permissions"] = json!({"mode": mode.as_str()});
     }
     Ok(spec)
+}
+
+/// Where it runs; nothing where the words do not say, which leaves it to the server.
+fn runtime(
+    work: &WorkArgs,
+    workdir: Option<&Path>,
+    here: Option<&Path>,
+) -> Result<Option<Value>, Error> {
+    if work.is_machine() {
+        if let Some(directory) = workdir {
+            return Err(Error::Usage(format!(
+                "`{}` is a directory of the server's machine, and a Fly Machine has none of them; \
+                 leave it out, and name what it works on with --repo",
+                directory.display()
+            )));
+        }
+        let mut fly = Map::new();
+        if let Some(image) = &work.image {
+            fly.insert("image".to_owned(), image.as_str().into());
+        }
+        if let Some(persistent) = work.persistent {
+            fly.insert("persistent".to_owned(), persistent.into());
+        }
+        return Ok(Some(json!({"fly": fly})));
+    }
+    if work.image.is_some() {
+        return Err(Error::Usage(
+            "--image is for Fly Machines; leave it out, or --runtime local".to_owned(),
+        ));
+    }
+    let workdir = match (workdir, &work.repo) {
+        (Some(directory), _) => Some(resolve(directory, here)?),
+        (None, Some(_)) => None,
+        (None, None) => here.map(Path::to_path_buf),
+    };
+    match (workdir, work.runtime) {
+        (Some(directory), _) => Ok(Some(json!({"local": {"workdir": text(&directory)?}}))),
+        (None, Some(_)) => Ok(Some(json!({"local": {}}))),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The agent that is named, with its model.

@@ -39,7 +39,8 @@ pub async fn start(args: StartArgs) -> Result<u8, Error> {
     let (object, word) = match (there, name) {
         (Some(agent), Some(name)) => {
             let suspended = agent["spec"]["suspend"] == true;
-            let mut wanted = said(&args, place.as_deref(), here, home)?;
+            let machine = !agent["spec"]["runtime"]["fly"].is_null();
+            let mut wanted = said(&args, place.as_deref(), here, home, machine)?;
             wanted["suspend"] = false.into();
             let patch = json!({"spec": wanted});
             let path = member(Kind::Agent, &name);
@@ -106,17 +107,29 @@ fn read(words: &[String]) -> Result<(Option<String>, Option<PathBuf>), Error> {
 }
 
 /// What the words say and what of an agent's spec it would change; nothing of what they leave out.
+/// `machine` says whether the agent lives in one.
 fn said(
     args: &StartArgs,
     place: Option<&Path>,
     here: Option<&Path>,
     home: Option<&Path>,
+    machine: bool,
 ) -> Result<Value, Error> {
-    let mut spec = spec::of(&args.work, place, here, home)?;
-    if place.is_none()
-        && let Some(spec) = spec.as_object_mut()
+    let work = &args.work;
+    let mut spec = spec::of(work, place, here, home)?;
+    let moved = place.is_some() || work.runtime.is_some() || work.image.is_some();
+    if let Some(spec) = spec.as_object_mut()
+        && !moved
     {
         spec.remove("runtime");
+    }
+    // A union has one member: where it moves, the other goes.
+    if moved && work.is_machine() {
+        spec["runtime"]["local"] = Value::Null;
+    } else if moved {
+        spec["runtime"]["fly"] = Value::Null;
+    } else if let Some(persistent) = work.persistent.filter(|_| machine) {
+        spec["runtime"] = json!({"fly": {"persistent": persistent}});
     }
     extras(args, &mut spec);
     if let Some(agent) = spec["agent"].as_object().and_then(|agent| agent.keys().next().cloned()) {
@@ -170,8 +183,12 @@ fn place_of(spec: &Value) -> String {
         (None, Some(directory)) => format!(" in {directory}"),
         (None, None) => String::new(),
     };
+    let image = match spec["runtime"]["fly"]["image"].as_str() {
+        Some(image) => format!(", image {image}"),
+        None => String::new(),
+    };
     let (agent, runtime) = (member(&spec["agent"]), member(&spec["runtime"]));
-    out::harmless(&format!("{agent} works{place}, runtime {runtime}"))
+    out::harmless(&format!("{agent} works{place}, runtime {runtime}{image}"))
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ pub(super) fn read(layers: &Layers, port: u16) -> Result<Option<Fly>, Error> {
     if !missing.is_empty() {
         let said =
             if said.is_empty() { "OPEN_DISPATCH_RUNTIME=fly".into() } else { said.join(", ") };
-        return Err(Error::HalfFly { said, missing: missing.join("; ") });
+        return Err(Error::HalfFly { said, missing: missing.join(", no ") });
     }
     let images = settle(layers.said("SPRITE_IMAGES"), read_images, BTreeMap::new())?;
     Ok(Some(Fly {

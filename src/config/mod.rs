@@ -426,8 +426,8 @@ pub enum Error {
     },
     /// Some of what machines need, and not all.
     #[error(
-        "Fly Machines are configured by half: {said} is set, and these are missing: {missing}. Set \
-         them, or unset what there is to run without machines (docs/fly.md)"
+        "Fly Machines are configured by half: there is {said}, and there is no {missing}; set what \
+         is missing, or unset what there is to run without machines (docs/fly.md)"
     )]
     HalfFly {
         /// What is set.

@@ -52,9 +52,9 @@ pub enum NoImage {
     Malformed(String),
     /// The allow-list does not name it.
     #[error(
-        "the image `{named}` is not allowed on this server; name {}or have it added to \
+        "the image `{named}` is not allowed on this server; {}have it added to \
          OPEN_DISPATCH_ALLOWED_IMAGES there (it has {})",
-        one_of(aliases),
+        name_one(aliases),
         allowed.join(", ")
     )]
     NotAllowed {
@@ -73,6 +73,10 @@ fn among(aliases: &[String]) -> String {
 
 fn one_of(aliases: &[String]) -> String {
     if aliases.is_empty() { String::new() } else { format!("one of {}, or ", aliases.join(", ")) }
+}
+
+fn name_one(aliases: &[String]) -> String {
+    if aliases.is_empty() { String::new() } else { format!("name {}", one_of(aliases)) }
 }
 
 fn suggest(nearest: Option<&str>) -> String {

@@ -478,7 +478,6 @@ mod tests {
             assert_eq!(place(roots, &at(path)), Ok(()), "{roots} {path}");
         }
         assert_eq!(place("/srv", &json!({"repo": {"github": "a/b"}})), Ok(()));
-        assert_eq!(place("/srv", &json!({"runtime": {"fly": {}}})), Ok(()));
         let refused = [
             ("", at("/etc")),
             ("", at("~/../b")),
@@ -489,6 +488,43 @@ mod tests {
         ];
         let told = refused.map(|(roots, spec)| place(roots, &spec).unwrap_err());
         insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn a_machine_is_refused_without_fly_and_from_an_image_that_nobody_knows() {
+        let bare = defaults(&[("OPEN_DISPATCH_ROOTS", "/srv")], &[]).unwrap();
+        let aliases = [("node".to_owned(), "registry.fly.io/a/node:v1".to_owned())].into();
+        let images = Images { usual: Some("node".into()), aliases, allowed: Vec::new() };
+        let fly = Defaults { images: Some(images), ..bare.clone() };
+        let from = |image: &str| json!({"runtime": {"fly": {"image": image}}});
+        let any = json!({"runtime": {"fly": {}}});
+        assert_eq!(fly.check_place(&any), Ok(()));
+        assert_eq!(fly.check_place(&from("node")), Ok(()));
+        let told = [(&bare, &any), (&fly, &from("nod"))].map(|(defaults, spec)| {
+            defaults.check_place(spec).map_err(|fault| fault.to_string()).unwrap_err()
+        });
+        insta::assert_snapshot!(told.join("\n"));
+        // What was taken once may be stopped and changed, whatever is configured by now.
+        let mut stopped = from("old");
+        stopped["suspend"] = true.into();
+        assert_eq!(bare.check_move(&from("old"), &stopped), Ok(()));
+        assert!(fly.check_move(&from("old"), &from("older")).is_err());
+        assert!(bare.check_move(&json!({"runtime": {"local": {}}}), &any).is_err());
+    }
+
+    #[test]
+    fn on_fly_what_names_no_place_gets_a_machine_with_claude_in_it() {
+        let there = Defaults { on_fly: true, ..Defaults::default() };
+        let filled = |defaults: &Defaults, mut spec: Value| {
+            defaults.fill(&mut spec, true).unwrap();
+            spec
+        };
+        let machine = json!({"runtime": {"fly": {}}, "agent": {"claude": {}}});
+        assert_eq!(filled(&there, json!({})), machine);
+        let local = json!({"runtime": {"local": {}}, "agent": {"command": {}}});
+        assert_eq!(filled(&there, json!({"runtime": {"local": {}}})), local);
+        // Here a shell would do; in a machine nobody knows that.
+        assert_eq!(filled(&Defaults::default(), json!({"runtime": {"fly": {}}})), machine);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
         tag::Tag,
     },
     resource::{AnyObject, Job, Kind, admit},
-    store::{Conversation, Error, Expect, Op, Part},
+    store::{Conversation, Delivery, Error, Expect, Op, Part, Subject},
 };
 
 /// How many jobs `/od-jobs` lists.
@@ -27,9 +27,10 @@ impl Commands {
     ) -> Result<Effect, Error> {
         let defaults = &self.settings.defaults;
         let spec = match spec::job_spec(run, defaults, &line.conversation, line.is_console()) {
-            Ok(spec) => spec,
+            Ok(asked) => asked,
             Err(bad) => return Ok(Effect::private(bad.to_string())),
         };
+        let spec::Asked { spec, ignored } = spec;
         // Serialising a spec cannot fail: it is made of strings, numbers and maps of both.
         let json = serde_json::to_value(&spec).unwrap_or_default();
         if let Err(fault) = defaults.check_place(&json) {
@@ -42,7 +43,15 @@ impl Commands {
         }
         let mut job = Job::new(run.name.clone().unwrap_or_default(), spec);
         job.metadata.generate_name = run.name.is_none().then(|| "run-".to_owned());
-        Ok(self.create(job, &suffix(&line.key, round)))
+        let mut effect = self.create(job, &suffix(&line.key, round));
+        // The answer is the transcript; what was left out of the line is a word of its own.
+        if !ignored.is_empty() && !effect.ops.is_empty() {
+            let subject = Subject::Notice { text: ignored.join("\n") };
+            let (id, place) = (self.ambient.ids.uid(), line.conversation.clone());
+            let notice = Delivery::open(id, place, subject, self.ambient.clock.now());
+            effect.ops.push(Op::Delivery(notice));
+        }
+        Ok(effect)
     }
 
     /// A new Job, whose transcript is the answer.

@@ -2,16 +2,24 @@
 
 use crate::{
     chat::{
-        grammar::{Flags, Run, Start},
+        grammar::{Flags, Run, Runtime, Start},
         outbox::channel_of,
         replies::BadSpec,
     },
     resource::{
-        AgentCli, AgentSpec, Channel, Defaults, Detail, Isolation, JobSpec, LocalRuntime,
+        AgentCli, AgentSpec, Channel, Defaults, Detail, FlyRuntime, JobSpec, LocalRuntime,
         Permissions, Repo, Report, RuntimeSpec, resolve::agent_named,
     },
     store::Conversation,
 };
+
+/// A spec, and what was said that means nothing where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked<T> {
+    pub(super) spec: T,
+    /// Whole lines, to be told.
+    pub(super) ignored: Vec<String>,
+}
 
 /// The spec that a run asks for.
 pub(super) fn job_spec(
@@ -19,17 +27,27 @@ pub(super) fn job_spec(
     defaults: &Defaults,
     place: &Conversation,
     console: bool,
-) -> Result<JobSpec, BadSpec> {
+) -> Result<Asked<JobSpec>, BadSpec> {
     let flags = &run.flags;
-    Ok(JobSpec {
-        runtime: runtime_of("--workdir", run.workdir.as_deref(), flags.isolation)?,
+    let mut ignored = Vec::new();
+    let said = Said { path_as: "--workdir", path: run.workdir.as_deref(), flags };
+    let mut runtime = said.runtime(defaults, &mut ignored)?;
+    if let RuntimeSpec::Fly(fly) = &mut runtime
+        && fly.persistent.take().is_some()
+    {
+        ignored.push("--persistent is ignored: the machine of a job goes with it".to_owned());
+    }
+    let agent = agent_of(flags, defaults, console, &runtime)?;
+    let spec = JobSpec {
+        runtime,
         repo: repo_of(flags)?,
         instructions: flags.instructions.clone(),
         permissions: permissions_of(flags),
         timeout: flags.timeout,
         report: report_to(place),
-        ..JobSpec::new(run.task.clone(), agent_of(flags, defaults, console)?)
-    })
+        ..JobSpec::new(run.task.clone(), agent)
+    };
+    Ok(Asked { spec, ignored })
 }
 
 /// The spec of a new agent that listens where it was asked for.
@@ -38,11 +56,13 @@ pub(super) fn agent_spec(
     defaults: &Defaults,
     place: &Conversation,
     console: bool,
-) -> Result<AgentSpec, BadSpec> {
+) -> Result<Asked<AgentSpec>, BadSpec> {
     let flags = &start.flags;
-    Ok(AgentSpec {
-        agent: agent_of(flags, defaults, console)?,
-        runtime: runtime_of("the path", start.path.as_deref(), flags.isolation)?,
+    let mut ignored = Vec::new();
+    let runtime = Said::start(start).runtime(defaults, &mut ignored)?;
+    let spec = AgentSpec {
+        agent: agent_of(flags, defaults, console, &runtime)?,
+        runtime,
         repo: repo_of(flags)?,
         channels: channel_of(place).into_iter().collect(),
         instructions: flags.instructions.clone(),
@@ -52,7 +72,8 @@ pub(super) fn agent_spec(
         idle_timeout: None,
         turn_timeout: flags.timeout,
         budget: None,
-    })
+    };
+    Ok(Asked { spec, ignored })
 }
 
 /// An agent's spec with what a later start says otherwise; what it does not say stays.
@@ -60,8 +81,9 @@ pub(super) fn with_start(
     old: &AgentSpec,
     start: &Start,
     defaults: &Defaults,
-) -> Result<AgentSpec, BadSpec> {
+) -> Result<Asked<AgentSpec>, BadSpec> {
     let flags = &start.flags;
+    let mut ignored = Vec::new();
     let mut spec = old.clone();
     if let Some(name) = &flags.agent {
         let named = agent_named(name)?;
@@ -77,17 +99,7 @@ pub(super) fn with_start(
     if let Some(model) = &flags.model {
         set_model(&mut spec.agent, model)?;
     }
-    if start.path.is_some() || flags.isolation.is_some() {
-        let (workdir, isolation) = match &old.runtime {
-            RuntimeSpec::Local(local) => (local.workdir.clone(), local.isolation),
-            RuntimeSpec::Fly(_) => (None, None),
-        };
-        let path = start.path.as_deref().map(|path| workdir_of("the path", path)).transpose()?;
-        spec.runtime = RuntimeSpec::Local(LocalRuntime {
-            workdir: path.or(workdir),
-            isolation: flags.isolation.or(isolation),
-        });
-    }
+    spec.runtime = Said::start(start).changed(&old.runtime, defaults, &mut ignored)?;
     match (&flags.repo, &flags.branch, &mut spec.repo) {
         (None, None, _) => {}
         (None, Some(branch), Some(repo)) => repo.branch = Some(branch.clone()),
@@ -102,7 +114,7 @@ pub(super) fn with_start(
     if flags.instructions.is_some() {
         spec.instructions.clone_from(&flags.instructions);
     }
-    Ok(spec)
+    Ok(Asked { spec, ignored })
 }
 
 /// Where a new Job reports: here, as it comes.
@@ -149,11 +161,17 @@ fn permissions_of(flags: &Flags) -> Permissions {
     Permissions { mode: flags.permissions, allow: Vec::new() }
 }
 
-fn agent_of(flags: &Flags, defaults: &Defaults, console: bool) -> Result<AgentCli, BadSpec> {
+fn agent_of(
+    flags: &Flags,
+    defaults: &Defaults,
+    console: bool,
+    runtime: &RuntimeSpec,
+) -> Result<AgentCli, BadSpec> {
     let mut agent = match (flags.agent.as_deref(), &defaults.agent) {
         // The configured agent keeps what is configured of it.
         (Some(name), Some(configured)) if name == configured.name() => configured.clone(),
         (Some(name), _) => agent_named(name)?,
+        (None, _) if matches!(runtime, RuntimeSpec::Fly(_)) => defaults.agent_on_fly(),
         (None, _) => defaults.agent(console).ok_or(BadSpec::NothingFound)?,
     };
     match &flags.model {
@@ -198,13 +216,93 @@ fn repo_named(text: &str, branch: Option<String>) -> Repo {
     }
 }
 
-fn runtime_of(
-    said_as: &'static str,
-    path: Option<&str>,
-    isolation: Option<Isolation>,
-) -> Result<RuntimeSpec, BadSpec> {
-    let workdir = path.map(|path| workdir_of(said_as, path)).transpose()?;
-    Ok(RuntimeSpec::Local(LocalRuntime { workdir, isolation }))
+/// What was said of where something runs.
+struct Said<'a> {
+    /// How the path was said.
+    path_as: &'static str,
+    path: Option<&'a str>,
+    flags: &'a Flags,
+}
+
+impl<'a> Said<'a> {
+    fn start(start: &'a Start) -> Self {
+        Self { path_as: "the path", path: start.path.as_deref(), flags: &start.flags }
+    }
+
+    /// Where something new runs.
+    fn runtime(
+        &self,
+        defaults: &Defaults,
+        ignored: &mut Vec<String>,
+    ) -> Result<RuntimeSpec, BadSpec> {
+        let usual = if defaults.on_fly {
+            RuntimeSpec::Fly(FlyRuntime::default())
+        } else {
+            RuntimeSpec::default()
+        };
+        self.changed(&usual, defaults, ignored)
+    }
+
+    /// Where something runs that ran so. A machine is meant where it is said, and by an image
+    /// where there are machines. What means nothing in the place that was chosen is left out, and
+    /// told: the same line does its work in either.
+    fn changed(
+        &self,
+        old: &RuntimeSpec,
+        defaults: &Defaults,
+        ignored: &mut Vec<String>,
+    ) -> Result<RuntimeSpec, BadSpec> {
+        let flags = self.flags;
+        let machine = match (flags.runtime, old) {
+            (Some(runtime), _) => runtime == Runtime::Fly,
+            (None, RuntimeSpec::Fly(_)) => true,
+            (None, RuntimeSpec::Local(_)) => flags.image.is_some() && defaults.images.is_some(),
+        };
+        if machine {
+            if self.path.is_some() {
+                let what = self.path_as;
+                ignored.push(format!(
+                    "{what} is ignored: a machine has none of the server's directories, name a \
+                     --repo"
+                ));
+            }
+            if flags.isolation.is_some() {
+                let why = "a machine is apart from all others as it is";
+                ignored.push(format!("--isolation is ignored: {why}"));
+            }
+            let old = match old {
+                RuntimeSpec::Fly(fly) => fly.clone(),
+                RuntimeSpec::Local(_) => FlyRuntime::default(),
+            };
+            return Ok(RuntimeSpec::Fly(FlyRuntime {
+                image: flags.image.clone().or(old.image),
+                persistent: flags.persistent.or(old.persistent),
+                ..old
+            }));
+        }
+        if flags.image.is_some() {
+            let hint = match defaults.images {
+                Some(_) => "--runtime fly gives it a machine",
+                None => "the server has no Fly Machines (docs/fly.md)",
+            };
+            ignored.push(format!("--image is ignored: it runs on the server's machine; {hint}"));
+        }
+        if flags.persistent == Some(false) {
+            ignored.push(
+                "--persistent=false is ignored: what runs on the server's machine keeps its files"
+                    .to_owned(),
+            );
+        }
+        let old = match old {
+            RuntimeSpec::Local(local) => local.clone(),
+            RuntimeSpec::Fly(_) => LocalRuntime::default(),
+        };
+        let workdir = self.path.map(|path| workdir_of(self.path_as, path)).transpose()?;
+        Ok(RuntimeSpec::Local(LocalRuntime {
+            workdir: workdir.or(old.workdir),
+            isolation: flags.isolation.or(old.isolation),
+        }))
+    }
 }
 
 /// An absolute path stays; a relative one starts at the server's home, because a chat has no
@@ -235,7 +333,7 @@ mod tests {
         let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let flags = Flags { repo: said(repo), ..Flags::default() };
         let start = Start { name: None, path: said(path), flags };
-        agent_spec(&start, &Defaults::default(), &place(), true).unwrap()
+        agent_spec(&start, &Defaults::default(), &place(), true).unwrap().spec
     }
 
     fn place() -> Conversation {
@@ -251,7 +349,11 @@ mod tests {
 
     #[test]
     fn what_flags_say_stands_in_the_spec_and_what_they_do_not_say_stays() {
-        let defaults = Defaults { opencode_model: Some("a/b".into()), ..Defaults::default() };
+        let defaults = Defaults {
+            opencode_model: Some("a/b".into()),
+            images: Some(crate::resource::Images::default()),
+            ..Defaults::default()
+        };
         let mut told = Vec::new();
         let mut spec: Option<AgentSpec> = None;
         for line in [
@@ -260,14 +362,18 @@ mod tests {
             "/od-start a --model c/d ./q --instructions Hi",
             "/od-start a --agent opencode --isolation none",
             "/od-start a --agent gemini --repo https://example.com/r",
+            "/od-start a --image node ~/p",
+            "/od-start a --isolation sandbox --persistent=false",
+            "/od-start a --runtime local ./q --image node",
         ] {
             let start = start(line);
             let new = match &spec {
                 None => agent_spec(&start, &defaults, &place(), false),
                 Some(old) => with_start(old, &start, &defaults),
             };
-            let new = new.unwrap();
+            let Asked { spec: new, ignored } = new.unwrap();
             told.push(format!("> {line}\n{}", serde_json::to_string(&new).unwrap()));
+            told.extend(ignored);
             spec = Some(new);
         }
         insta::assert_snapshot!(told.join("\n"));
@@ -289,6 +395,40 @@ mod tests {
             ("~/проект", "", "agent"),
         ] {
             assert_eq!(name_base(&spec(path, repo)), name, "{path} {repo}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_meant_by_a_flag_by_an_image_or_by_default() {
+        let images = Some(crate::resource::Images::default());
+        let here = Defaults { agent: Some(agent_named("codex").unwrap()), ..Defaults::default() };
+        let both = Defaults { images, ..here.clone() };
+        let there = Defaults { on_fly: true, agent: None, ..both.clone() };
+        let asked = |line: &str, defaults: &Defaults| match grammar::parse(line) {
+            Ok(Line::Command(Command::Start(it))) => {
+                let Asked { spec, ignored } = agent_spec(&it, defaults, &place(), false).unwrap();
+                (spec.runtime.name(), spec.agent.name(), ignored.len())
+            }
+            Ok(Line::Command(Command::Run(it))) => {
+                let Asked { spec, ignored } = job_spec(&it, defaults, &place(), false).unwrap();
+                (spec.runtime.name(), spec.agent.name(), ignored.len())
+            }
+            other => panic!("{line} is {other:?}"),
+        };
+        for (line, defaults, wanted) in [
+            ("/od-start", &here, ("local", "codex", 0)),
+            ("/od-start --image node", &here, ("local", "codex", 1)),
+            ("/od-start --runtime fly", &here, ("fly", "codex", 0)),
+            ("/od-start --persistent bot", &here, ("local", "codex", 0)),
+            ("/od-start", &both, ("local", "codex", 0)),
+            ("/od-start --image node ~/p", &both, ("fly", "codex", 1)),
+            ("/od-start --runtime local --image node", &both, ("local", "codex", 1)),
+            ("/od-start bot ~/p", &there, ("fly", "claude", 1)),
+            ("/od-run --persistent test", &there, ("fly", "claude", 1)),
+            ("/od-run --runtime local --agent codex test", &there, ("local", "codex", 0)),
+            ("/od-run --image my-agent:v1 \"lint the code\"", &both, ("fly", "codex", 0)),
+        ] {
+            assert_eq!(asked(line, defaults), wanted, "{line}");
         }
     }
 

@@ -35,9 +35,10 @@ impl Commands {
         }
         let defaults = &self.settings.defaults;
         let spec = match spec::agent_spec(start, defaults, &line.conversation, line.is_console()) {
-            Ok(spec) => spec,
+            Ok(asked) => asked,
             Err(bad) => return Ok(Effect::private(bad.to_string())),
         };
+        let spec::Asked { spec, ignored } = spec;
         if let Err(fault) = defaults.check_place(&json(&spec)) {
             return Ok(Effect::private(replies::faults(Asked::Start, &fault.into())));
         }
@@ -49,7 +50,7 @@ impl Commands {
         Ok(match made.map(AnyObject::into_agent) {
             Ok(Some(agent)) => {
                 let hearing = self.hearing(&agent, &line.conversation).await?;
-                let text = replies::started(&agent, hearing);
+                let text = replies::also(replies::started(&agent, hearing), &ignored);
                 Effect::told(vec![Op::Create(agent.into())], text)
             }
             // It went in as an Agent.
@@ -70,14 +71,15 @@ impl Commands {
             return Ok(Effect::private(replies::going(name)));
         }
         let defaults = &self.settings.defaults;
-        let mut wanted = match spec::with_start(&agent.spec, start, defaults) {
-            Ok(wanted) => wanted,
+        let asked = match spec::with_start(&agent.spec, start, defaults) {
+            Ok(asked) => asked,
             Err(bad) => return Ok(Effect::private(bad.to_string())),
         };
+        let spec::Asked { spec: mut wanted, ignored } = asked;
         if !agent.spec.suspend {
             let hearing = self.hearing(&agent, &line.conversation).await?;
             let text = replies::active(&agent, &differences(&agent.spec, &wanted), hearing);
-            return Ok(Effect::text(text));
+            return Ok(Effect::text(replies::also(text, &ignored)));
         }
         if !listens(&wanted.channels, &line.conversation) {
             wanted.channels.extend(channel_of(&line.conversation));
@@ -96,7 +98,7 @@ impl Commands {
         let hearing = self.hearing(&resumed, &line.conversation).await?;
         let text = replies::resumed(&resumed, &differs, hearing);
         let op = Op::Write { object, part: Part::Desired, expect: Expect::SameVersion };
-        Ok(Effect::told(vec![op], text))
+        Ok(Effect::told(vec![op], replies::also(text, &ignored)))
     }
 
     /// Whether an agent hears what is said in a conversation, and who else does.

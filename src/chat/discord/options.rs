@@ -58,7 +58,11 @@ const WHO: Opt = opt("name", "The agent or job", Place::Name, true);
 pub(super) fn of(verb: Verb) -> Vec<Opt> {
     let flags = |all: &[&'static str]| -> Vec<Opt> {
         let name = |flag: &&'static str| flag.trim_start_matches('-');
-        all.iter().map(|flag| opt(name(flag), what(flag), Place::Flag(flag), false)).collect()
+        let place = |flag: &'static str| match flag {
+            "--persistent" => Place::Switch(flag),
+            _ => Place::Flag(flag),
+        };
+        all.iter().map(|flag| opt(name(flag), what(flag), place(flag), false)).collect()
     };
     match verb {
         Verb::Start => {
@@ -108,7 +112,9 @@ fn what(flag: &str) -> &'static str {
         "--workdir" => "Where it works: a directory on the server",
         "--repo" => "A repository to clone: owner/project, or an address",
         "--branch" => "The repository's branch",
-        "--runtime" => "Where it runs",
+        "--runtime" => "Where it runs: here, or as a Fly Machine",
+        "--image" => "The image of its Fly Machine, or an alias",
+        "--persistent" => "Its Fly Machine keeps home and clone while it sleeps",
         "--timeout" => "How long it may take, such as 30m",
         "--permissions" => "What it may do unasked",
         "--isolation" => "How far it is kept apart",
@@ -121,6 +127,7 @@ fn choices(place: Place) -> Vec<&'static str> {
     match place {
         Place::Flag("--permissions") => vec!["ask", "acceptEdits", "plan", "bypass"],
         Place::Flag("--isolation") => vec!["none", "worktree", "sandbox"],
+        Place::Flag("--runtime") => vec!["local", "fly"],
         Place::Command => Verb::ALL.map(Verb::name).to_vec(),
         Place::All => vec![HERE, EVERYWHERE],
         _ => Vec::new(),

@@ -14,8 +14,12 @@ pub struct Flags {
     pub repo: Option<String>,
     /// Its branch.
     pub branch: Option<String>,
-    /// Whether the server's machine was named as the place; it is the default.
-    pub local: Option<()>,
+    /// Where it runs.
+    pub runtime: Option<Runtime>,
+    /// The image of its machine, or an alias of one.
+    pub image: Option<String>,
+    /// Whether its machine keeps home and clone while it sleeps.
+    pub persistent: Option<bool>,
     /// The wall time of an attempt, or of a turn.
     pub timeout: Option<Span>,
     /// What the agent may do unasked.
@@ -26,8 +30,17 @@ pub struct Flags {
     pub instructions: Option<String>,
 }
 
-/// Flags that the grammar will have and this version does not.
-const NOT_BUILT: [&str; 2] = ["--image", "--persistent"];
+/// Where something runs, as a flag says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// On the server's machine.
+    Local,
+    /// As a Fly Machine.
+    Fly,
+}
+
+/// The flag that needs no value.
+pub(super) const PERSISTENT: &str = "--persistent";
 
 impl Flags {
     /// Sets one of the shared flags.
@@ -37,7 +50,9 @@ impl Flags {
             "--model" => once(&mut self.model, flag, value),
             "--repo" => once(&mut self.repo, flag, value),
             "--branch" => once(&mut self.branch, flag, value),
-            "--runtime" => once(&mut self.local, flag, runtime(&value)?),
+            "--runtime" => once(&mut self.runtime, flag, runtime(&value)?),
+            "--image" => once(&mut self.image, flag, value),
+            PERSISTENT => once(&mut self.persistent, flag, switch(&value)?),
             "--timeout" => once(&mut self.timeout, flag, value.parse().map_err(Refusal::Timeout)?),
             "--isolation" => once(&mut self.isolation, flag, isolation(&value)?),
             "--instructions" => once(&mut self.instructions, flag, value),
@@ -72,10 +87,18 @@ fn isolation(word: &str) -> Result<Isolation, Refusal> {
     }
 }
 
-fn runtime(word: &str) -> Result<(), Refusal> {
+fn switch(word: &str) -> Result<bool, Refusal> {
     match word.to_ascii_lowercase().as_str() {
-        "local" => Ok(()),
-        "fly" => Err(Refusal::RuntimeNotBuilt),
+        "true" | "yes" | "on" => Ok(true),
+        "false" | "no" | "off" => Ok(false),
+        _ => Err(Refusal::Switch(PERSISTENT, word.to_owned())),
+    }
+}
+
+fn runtime(word: &str) -> Result<Runtime, Refusal> {
+    match word.to_ascii_lowercase().as_str() {
+        "local" => Ok(Runtime::Local),
+        "fly" => Ok(Runtime::Fly),
         _ => Err(Refusal::Runtime(word.to_owned())),
     }
 }
@@ -120,9 +143,6 @@ pub(super) fn take_flag<'a>(
     if let Some(flag) = known.iter().find(|flag| **flag == spelled) {
         return Ok(Some((Some(flag), behind)));
     }
-    if let Some(flag) = NOT_BUILT.into_iter().find(|flag| *flag == spelled) {
-        return Err(Refusal::FlagNotBuilt { verb, flag });
-    }
     let nearest = nearest(&spelled, known.iter().copied());
     Err(Refusal::UnknownFlag { verb, flag: format!("--{word}"), nearest })
 }
@@ -141,6 +161,10 @@ pub(super) fn take_value<'a>(
     text: &'a str,
 ) -> Result<(String, &'a str), Refusal> {
     let glued = text.strip_prefix('=');
+    // Said alone, it is on; a word behind it is the line's own.
+    if flag == PERSISTENT && glued.is_none() {
+        return Ok(("true".to_owned(), text));
+    }
     let text = glued.unwrap_or_else(|| text.trim_start());
     let first = text.chars().next();
     let nothing =

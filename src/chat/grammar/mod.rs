@@ -19,7 +19,7 @@ mod tests;
 mod verb;
 
 pub use assign::{Assigned, Assignment};
-pub use flags::Flags;
+pub use flags::{Flags, Runtime};
 pub use refusal::Refusal;
 pub use run::{RUN_FLAGS, Run};
 pub use start::{START_FLAGS, Start};

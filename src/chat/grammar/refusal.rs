@@ -27,14 +27,9 @@ pub enum Refusal {
         /// The flag that is nearest to it.
         nearest: Option<&'static str>,
     },
-    /// A flag that is not built.
-    #[error("{flag} is not supported yet; /od-help {} lists the flags that are", bare(*verb))]
-    FlagNotBuilt {
-        /// The command.
-        verb: Verb,
-        /// The flag.
-        flag: &'static str,
-    },
+    /// A switch that is neither on nor off.
+    #[error("{0}: `{1}` is neither true nor false; write {0} alone, or {0}=false")]
+    Switch(&'static str, String),
     /// A flag without its value.
     #[error("{0} needs a value, as in {0}={example}", example = example(.0))]
     NoValue(&'static str),
@@ -63,11 +58,8 @@ pub enum Refusal {
     #[error("--isolation: `{0}` is no isolation; there are none, worktree and sandbox")]
     Isolation(String),
     /// A runtime that is none.
-    #[error("--runtime: `{0}` is no runtime; this version has local")]
+    #[error("--runtime: `{0}` is no runtime; there are local and fly")]
     Runtime(String),
-    /// A runtime that is not built.
-    #[error("--runtime fly is not supported yet; this version has local")]
-    RuntimeNotBuilt,
     /// A choice that no button makes.
     #[error("/od-pick belongs to buttons; begin your message with the name of the agent instead")]
     Pick,
@@ -112,10 +104,6 @@ fn suggest(prefix: &str, nearest: &Option<&'static str>) -> String {
     }
 }
 
-fn bare(verb: Verb) -> &'static str {
-    verb.name().trim_start_matches("od-")
-}
-
 fn dash(verb: Verb) -> &'static str {
     match verb {
         Verb::Run => " (a task that begins with a dash goes behind --)",
@@ -131,7 +119,8 @@ fn example(flag: &str) -> &'static str {
         "--workdir" => "~/projects/api",
         "--repo" => "owner/project",
         "--branch" => "main",
-        "--runtime" => "local",
+        "--runtime" => "fly",
+        "--image" => "node",
         "--timeout" => "10m",
         "--isolation" => "worktree",
         "--instructions" => "\"Prefer small commits.\"",

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The flags of a run, in the order in which help shows them.
-pub const RUN_FLAGS: [&str; 11] = [
+pub const RUN_FLAGS: [&str; 13] = [
     "--name",
     "--agent",
     "--model",
@@ -14,6 +14,8 @@ pub const RUN_FLAGS: [&str; 11] = [
     "--repo",
     "--branch",
     "--runtime",
+    "--image",
+    "--persistent",
     "--timeout",
     "--permissions",
     "--isolation",

@@ -10,12 +10,14 @@ use super::{
 };
 
 /// The flags of a start, in the order in which help shows them.
-pub const START_FLAGS: [&str; 9] = [
+pub const START_FLAGS: [&str; 11] = [
     "--agent",
     "--model",
     "--repo",
     "--branch",
     "--runtime",
+    "--image",
+    "--persistent",
     "--timeout",
     "--permissions",
     "--isolation",

@@ -6,7 +6,9 @@ use super::{ago, aligned, fenced, usd};
 use crate::{
     access::quote::said,
     chat::{changes::Change, transcript::one_line},
-    resource::{Agent, AgentCli, Budget, Channel, ConditionStatus, Isolation, Repo, RuntimeSpec},
+    resource::{
+        Agent, AgentCli, Budget, Channel, ConditionStatus, FlyRuntime, Isolation, Repo, RuntimeSpec,
+    },
     store::{Turn, TurnState},
 };
 
@@ -48,20 +50,31 @@ pub(in crate::chat) fn place_of(agent: &Agent) -> String {
         (Some(path), Some(repo)) => format!("{path}, a clone of {}", repo_of(repo)),
         (Some(path), None) => path.to_owned(),
         (None, Some(repo)) => repo_of(repo),
-        (None, None) => "~".to_owned(),
+        (None, None) => match &agent.spec.runtime {
+            RuntimeSpec::Local(_) => "~".to_owned(),
+            RuntimeSpec::Fly(_) => "a machine of its own".to_owned(),
+        },
     }
 }
 
 /// Where an agent runs, and how far apart.
-fn runtime_of(agent: &Agent) -> &'static str {
+fn runtime_of(agent: &Agent) -> String {
     match &agent.spec.runtime {
         RuntimeSpec::Local(local) => match local.isolation {
-            None | Some(Isolation::None) => "local",
-            Some(Isolation::Worktree) => "local, in a worktree of its own",
-            Some(Isolation::Sandbox) => "local, in a sandbox of its own",
+            None | Some(Isolation::None) => "local".to_owned(),
+            Some(Isolation::Worktree) => "local, in a worktree of its own".to_owned(),
+            Some(Isolation::Sandbox) => "local, in a sandbox of its own".to_owned(),
         },
-        RuntimeSpec::Fly(_) => "fly",
+        RuntimeSpec::Fly(fly) => machine_of(fly),
     }
+}
+
+/// What is known of a machine before there is one: `fly, from node, in iad`.
+pub(in crate::chat) fn machine_of(fly: &FlyRuntime) -> String {
+    let from = fly.image.as_ref().map(|image| format!(", from {image}")).unwrap_or_default();
+    let region = fly.region.as_ref().map(|region| format!(", in {region}")).unwrap_or_default();
+    let kept = if fly.persistent == Some(false) { ", nothing kept" } else { "" };
+    format!("fly{from}{region}{kept}")
 }
 
 /// Which CLI works where: `claude (opus) in ~/p (local)`.
@@ -98,6 +111,11 @@ pub(in crate::chat) fn started(agent: &Agent, hearing: Hearing) -> String {
         set_up(agent),
         how_to_talk(name, hearing)
     )
+}
+
+/// An answer, with what of the line was left out.
+pub(in crate::chat) fn also(answer: String, ignored: &[String]) -> String {
+    ignored.iter().fold(answer, |text, line| format!("{text}\n{line}"))
 }
 
 /// The answer to `/od-start` of an agent that was stopped; it is as it was, save for `changes`.
@@ -390,6 +408,12 @@ mod tests {
     #[test]
     fn replies_about_starting_and_stopping_read_well() {
         let plain = agent("a", &json!({"agent": {"claude": null, "command": {}}}));
+        let fly = agent(
+            "f",
+            &json!({
+                "runtime": {"fly": {"image": "node", "region": "iad,us", "persistent": false}},
+            }),
+        );
         let acp = agent(
             "g",
             &json!({
@@ -405,6 +429,7 @@ mod tests {
         let names = ["a", "b"].map(str::to_owned);
         let told = [
             started(&plain, Hearing::Alone),
+            also(started(&fly, Hearing::Alone), &["the path is ignored".to_owned()]),
             started(&acp, Hearing::Among),
             resumed(&busy, &[], Hearing::Alone),
             resumed(&plain, &some, Hearing::Elsewhere),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{age, aligned, fenced, usd};
+use super::{age, agents::machine_of, aligned, fenced, usd};
 use crate::{
     ambient::between,
     chat::transcript::{end_line, one_line, seconds},
@@ -76,8 +76,11 @@ pub(in crate::chat) fn status(seen: &Seen, now: Timestamp) -> String {
         },
     ));
     rows.push(("agent", spec.agent.name().to_owned()));
-    if let RuntimeSpec::Local(local) = &spec.runtime {
-        rows.push(("workdir", local.workdir.clone().unwrap_or_else(|| "~".to_owned())));
+    match &spec.runtime {
+        RuntimeSpec::Local(local) => {
+            rows.push(("workdir", local.workdir.clone().unwrap_or_else(|| "~".to_owned())));
+        }
+        RuntimeSpec::Fly(fly) => rows.push(("runs", machine_of(fly))),
     }
     if let Some(repo) = &spec.repo {
         let url = repo.github.as_deref().or(repo.url.as_deref()).unwrap_or_default();
