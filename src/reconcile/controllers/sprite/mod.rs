@@ -224,7 +224,11 @@ fn event(sprite: &Sprite, note: &Note) -> Op {
 #[async_trait]
 impl Controller for SpriteController {
     fn name(&self) -> &'static str {
-        "sprite"
+        // By it the store keeps backoffs and the metrics count: one name for each controller.
+        match self.runtime.name() {
+            "fly" => "sprite-fly",
+            _ => "sprite",
+        }
     }
 
     fn workers(&self) -> usize {

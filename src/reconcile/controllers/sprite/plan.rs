@@ -258,8 +258,13 @@ fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
     } else {
         pen.no(words::READY, words::STARTING, "");
     }
-    // Whoever can see it, it is not unknown any more.
+    // Whoever can see it, it is not unknown any more; nor gone, where a machine came back before
+    // that was believed.
     pen.conditions.remove(words::STALLED);
+    if pen.conditions.get(words::GONE).is_some() && !ended {
+        pen.conditions.remove(words::GONE);
+        pen.conditions.remove(words::DRAINED);
+    }
     if !speaks && let Some(since) = pen.since(words::PROVISIONED) {
         let told = later(since, HELLO);
         if now >= told {
