@@ -234,8 +234,7 @@ impl House {
         let local = local_config(config, &self.data, store.installation(), secrets.clone());
         let local = LocalRuntime::new(local);
         key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
-        let machines =
-            fly::runtime(config, &store, &secrets, &ambient).map_err(Error::Machines)?;
+        let machines = fly::runtime(config, &store, &secrets, &ambient).map_err(Error::Machines)?;
         let mut runtimes: Vec<Arc<dyn Runtime>> = vec![local];
         runtimes.extend(machines.iter().map(|fly| Arc::clone(fly) as Arc<dyn Runtime>));
         let metrics = Metrics::new();

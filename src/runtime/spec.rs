@@ -96,8 +96,6 @@ pub(super) fn variable(entry: &EnvEntry, secrets: &Secrets) -> Result<EnvVar, Er
             })?;
             Ok(EnvVar { value: value.expose_secret().to_owned(), name, secret: true })
         }
-        _ => {
-            Err(Error::Terminal(format!("env {name}: give exactly one of value and fromSecret")))
-        }
+        _ => Err(Error::Terminal(format!("env {name}: give exactly one of value and fromSecret"))),
     }
 }

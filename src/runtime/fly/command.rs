@@ -26,7 +26,8 @@ pub(super) fn command(spec: &SpriteSpec) -> String {
     let model = |flag: &str, model: &Option<String>| {
         model.as_ref().map(|model| format!(" {flag} {}", quoted(model))).unwrap_or_default()
     };
-    let binary = |path: &Option<String>, name: &str| path.as_deref().map_or(name.to_owned(), quoted);
+    let binary =
+        |path: &Option<String>, name: &str| path.as_deref().map_or(name.to_owned(), quoted);
     match &spec.agent {
         AgentCli::Claude(claude) => {
             let mode = match spec.permissions.mode.unwrap_or_default() {

@@ -17,7 +17,7 @@ use super::{
     seen::Seen,
     tags,
     trouble::refused,
-    volume::{choose, Shelved},
+    volume::{Shelved, choose},
     wish,
 };
 use crate::{resource::Sprite, runtime::Error};
@@ -72,11 +72,7 @@ impl FlyRuntime {
     }
 
     /// Makes a machine, or adopts the one that has its name.
-    async fn make(
-        &self,
-        sprite: &Sprite,
-        wish: CreateMachine,
-    ) -> Result<Made, Error> {
+    async fn make(&self, sprite: &Sprite, wish: CreateMachine) -> Result<Made, Error> {
         let uid = &sprite.metadata.uid;
         let asked = self.elapsed();
         match self.write(uid, "fly.create", self.api.create(&wish)).await {
@@ -97,7 +93,9 @@ impl FlyRuntime {
                     None => self.id_by_name(&wish.name, uid).await?,
                 };
                 let Some(id) = id else {
-                    return Err(Error::Transient(ApiError::NameTaken { id: None, answer }.to_string()));
+                    return Err(Error::Transient(
+                        ApiError::NameTaken { id: None, answer }.to_string(),
+                    ));
                 };
                 self.adopt(sprite, &id).await.map(|()| Made::Yes)
             }
@@ -267,8 +265,7 @@ impl FlyRuntime {
 
     /// Wakes whoever looks after a Sprite once a secret was set or removed here.
     pub(super) fn wait_for_secret(&self, uid: &str) {
-        let (mut changes, wake, uid) =
-            (self.secrets.changes(), self.wake.clone(), uid.to_owned());
+        let (mut changes, wake, uid) = (self.secrets.changes(), self.wake.clone(), uid.to_owned());
         tokio::spawn(async move {
             if changes.changed().await.is_ok() {
                 // Nobody listens any more when the server goes down.

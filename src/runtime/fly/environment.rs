@@ -8,9 +8,7 @@
 
 use sprite_reporter::wire::{CLAIM_VARIABLE, EnvVar, JOB_ID_VARIABLE};
 
-use super::{
-    FlySettings, SecretsBy, api::Env, claim::workdir, command::command,
-};
+use super::{FlySettings, SecretsBy, api::Env, claim::workdir, command::command};
 use crate::{
     resource::Sprite,
     runtime::{Error, local::environment::pick, spec::variable},
@@ -79,10 +77,10 @@ pub(super) fn environment(
     sprite: &Sprite,
     token: &str,
 ) -> Result<Env, Error> {
-    let shown = |variable: &EnvVar| settings.secrets_by == SecretsBy::Environment || !variable.secret;
+    let shown =
+        |variable: &EnvVar| settings.secrets_by == SecretsBy::Environment || !variable.secret;
     let agent = variables(settings, secrets, sprite)?;
-    let mut env: Env =
-        agent.into_iter().filter(shown).map(|it| (it.name, it.value)).collect();
+    let mut env: Env = agent.into_iter().filter(shown).map(|it| (it.name, it.value)).collect();
     let spec = &sprite.spec;
     let repo = spec.repo.as_ref();
     // Whatever a spec says: these are the machine's own.

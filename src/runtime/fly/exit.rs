@@ -26,12 +26,8 @@ pub(super) struct Ended<'a> {
 /// The exit record.
 pub(super) fn exit(ended: &Ended<'_>) -> Exit {
     let machine = ended.id.map_or("its machine".to_owned(), |id| format!("its machine {id}"));
-    let lost = |message| Exit {
-        code: None,
-        signal: None,
-        reason: ExitReason::ReporterLost,
-        message,
-    };
+    let lost =
+        |message| Exit { code: None, signal: None, reason: ExitReason::ReporterLost, message };
     let Some(event) = ended.exit else {
         if let Some(reason) = ended.stop {
             let message = format!("{machine} is gone and did not report; it was to end");
@@ -96,10 +92,20 @@ mod tests {
         };
         let stopped = event(|event| event.requested_stop = true);
         let cases = [
-            ("out of memory", event(|event| (event.oom_killed, event.exit_code) = (true, 137)), true, None),
+            (
+                "out of memory",
+                event(|event| (event.oom_killed, event.exit_code) = (true, 137)),
+                true,
+                None,
+            ),
             ("killed", event(|event| event.guest_signal = Some(9)), true, None),
             ("ended", event(|event| event.exit_code = 3), true, None),
-            ("no reporter in its image", event(|event| event.guest_exit_code = Some(127)), false, None),
+            (
+                "no reporter in its image",
+                event(|event| event.guest_exit_code = Some(127)),
+                false,
+                None,
+            ),
             ("stopped by somebody", stopped.clone(), true, None),
             ("stopped by us", stopped, true, Some(ExitReason::TimedOut)),
             ("forgotten", None, true, None),

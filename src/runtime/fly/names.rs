@@ -89,7 +89,7 @@ mod tests {
         let uid = "0198c0de-aaaa-7bbb-8ccc-000000000002";
         insta::assert_snapshot!(machine(HOME, uid), @"od-0198c0de-0198c0de-aaaa-7bbb-8ccc-000000000002");
         assert_eq!(sprite(HOME, &machine(HOME, uid)), Some(uid));
-        insta::assert_snapshot!(volume(HOME, uid), @"od_0198c0de_f3746b9c4bfe72b01f");
+        insta::assert_snapshot!(volume(HOME, uid), @"od_0198c0de_cd70d78fdacdd19643");
     }
 
     proptest! {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_anothers_volume_is_not_taken_for_ours() {
-        for name in ["data", "od_0198c0de_", "od_ffffffff_f3746b9c4bfe72b01f", "od_0198c0de_mine"] {
+        for name in ["data", "od_0198c0de_", "od_ffffffff_cd70d78fdacdd19643", "od_0198c0de_mine"] {
             assert_eq!(key_of_volume(HOME, name), None, "{name}");
         }
     }

@@ -157,11 +157,175 @@ fn rests(seen: &Seen, facts: &Facts<'_>) -> Verdict {
         }
         Some(_) => Verdict::Gone,
         None if was_up(facts) => Verdict::Gone,
-        None => Verdict::Is(Observed::Machine { machine: Some(machine), stand: MachineStand::Resting }),
+        None => {
+            Verdict::Is(Observed::Machine { machine: Some(machine), stand: MachineStand::Resting })
+        }
     }
 }
 
 /// Whether it was made and should have been started by now.
 pub(super) fn is_stuck(seen: &Seen, now: Timestamp) -> bool {
     seen.created.is_some_and(|created| now >= later(created, FETCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use sprite_reporter::wire::ExitReason;
+
+    use super::{super::seen::tests::seen, *};
+    use crate::resource::{Claim, ConditionStatus, ExitStatus};
+
+    const STATES: [State; 19] = [
+        State::Created,
+        State::Creating,
+        State::Starting,
+        State::Started,
+        State::Stopping,
+        State::Stopped,
+        State::Suspending,
+        State::Suspended,
+        State::Restarting,
+        State::Updating,
+        State::Replacing,
+        State::Replaced,
+        State::Migrated,
+        State::Failed,
+        State::LaunchFailed,
+        State::Destroying,
+        State::Destroyed,
+        State::Untold,
+        State::Other(String::new()),
+    ];
+
+    fn sprite(change: impl FnOnce(&mut Sprite)) -> Sprite {
+        let spec = serde_json::json!({
+            "agent": {"command": {}}, "runtime": {"fly": {}}, "permissions": {},
+            "attempt": 1, "running": true,
+        });
+        let mut sprite = Sprite::new("s", serde_json::from_value(spec).unwrap());
+        change(&mut sprite);
+        sprite
+    }
+
+    fn claimed(sprite: &mut Sprite) {
+        sprite.status.claim = Some(Claim { run: sprite.spec.run, boot: "b".into() });
+    }
+
+    fn up(sprite: &mut Sprite) {
+        let conditions = &mut sprite.status.conditions;
+        conditions.set(
+            PROVISIONED,
+            ConditionStatus::True,
+            "Observed",
+            "",
+            1,
+            Timestamp::UNIX_EPOCH,
+        );
+    }
+
+    fn told(sight: Sight<'_>, sprite: &Sprite, started: Option<u64>) -> String {
+        let started = started.map(Duration::from_secs);
+        let facts = Facts { sprite, app: "app", started, now: Timestamp::UNIX_EPOCH };
+        match observe(sight, &facts) {
+            Verdict::Gone => "gone".into(),
+            Verdict::Is(Observed::Absent) => "absent".into(),
+            Verdict::Is(Observed::Machine { stand, .. }) => format!("{stand:?}").to_lowercase(),
+            Verdict::Is(Observed::Orphaned { .. }) => "recover".into(),
+            Verdict::Is(Observed::Unknown { .. }) => "unknown".into(),
+            Verdict::Is(other) => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_each_state_says_of_a_run() {
+        let new = sprite(|_| {});
+        let begun = sprite(claimed);
+        let was_up = sprite(up);
+        let over = sprite(|sprite| {
+            claimed(sprite);
+            let (reason, message) = (ExitReason::Completed, String::new());
+            sprite.status.exit = Some(ExitStatus { code: Some(0), signal: None, reason, message });
+        });
+        let columns = [
+            (&new, None),
+            (&new, Some(1)),
+            (&new, Some(60)),
+            (&was_up, None),
+            (&begun, None),
+            (&over, None),
+        ];
+        let line = |name: &str, sight: &dyn Fn(&Sprite, Option<u64>) -> String| {
+            let cells = columns.map(|(sprite, started)| format!("{:9}", sight(sprite, started)));
+            format!("{name:14}{}", cells.join("")).trim_end().to_owned()
+        };
+        let mut lines = vec![format!(
+            "{:14}{:9}{:9}{:9}{:9}{:9}{}",
+            "", "new", "started", "long ago", "was up", "begun", "over"
+        )];
+        for state in STATES {
+            let seen = seen(state.clone());
+            let word = if state.as_str().is_empty() { "?" } else { state.as_str() };
+            lines.push(line(word, &|sprite, started| told(Sight::Machine(&seen), sprite, started)));
+        }
+        lines.push(line("(404)", &|sprite, started| told(Sight::Destroyed, sprite, started)));
+        lines.push(line("(none)", &|sprite, started| told(Sight::Nothing, sprite, started)));
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_proves_nothing() {
+        for state in STATES {
+            let machine = Seen { certain: false, ..seen(state) };
+            assert_eq!(told(Sight::Machine(&machine), &sprite(claimed), None), "unknown");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_made_and_not_started_is_started_once_its_image_had_time() {
+        let young = Seen { created: None, ..seen(State::Created) };
+        assert_eq!(told(Sight::Machine(&young), &sprite(|_| {}), None), "coming");
+        let facts = Facts {
+            sprite: &sprite(|_| {}),
+            app: "app",
+            started: None,
+            now: later(Timestamp::UNIX_EPOCH, FETCH),
+        };
+        let old = seen(State::Created);
+        let Verdict::Is(Observed::Machine { stand, .. }) = observe(Sight::Machine(&old), &facts)
+        else {
+            panic!("it is there");
+        };
+        assert_eq!(stand, MachineStand::Resting);
+    }
+
+    #[test]
+    fn a_run_that_is_asked_for_anew_begins_in_the_machine_of_the_last_one() {
+        let woken = sprite(|sprite| {
+            claimed(sprite);
+            (sprite.status.run, sprite.status.slept, sprite.spec.run) = (1, 1, 2);
+            let seen = seen(State::Stopped);
+            sprite.status.fly = Some(seen.status("app"));
+        });
+        assert_eq!(told(Sight::Machine(&seen(State::Stopped)), &woken, None), "resting");
+        // Somebody destroyed it while it slept: another one is made.
+        assert_eq!(told(Sight::Destroyed, &woken, None), "absent");
+        // But not again and again.
+        assert_eq!(told(Sight::Destroyed, &woken, Some(60)), "gone");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_started_whose_run_has_begun(
+            state in 0..STATES.len(), started in proptest::option::of(0_u64..100), slept: bool,
+        ) {
+            let sprite = sprite(|sprite| {
+                if slept { sprite.status.slept = 1 } else { claimed(sprite) }
+            });
+            let machine = seen(STATES[state].clone());
+            for sight in [Sight::Machine(&machine), Sight::Destroyed, Sight::Nothing] {
+                let told = told(sight, &sprite, started);
+                proptest::prop_assert!(!matches!(told.as_str(), "absent" | "resting"), "{told}");
+            }
+        }
+    }
 }

@@ -136,7 +136,8 @@ pub(super) mod tests {
         let old = Seen { id: "a".into(), name: "by-hand".into(), ..named.clone() };
         let young = Seen { id: "b".into(), created: Some(Timestamp::MAX), ..old.clone() };
         let all = [young.clone(), old.clone(), named.clone()];
-        let chosen = |all: &[Seen], known| choose(all, known, "home", "uid").map(|it| it.id.clone());
+        let chosen =
+            |all: &[Seen], known| choose(all, known, "home", "uid").map(|it| it.id.clone());
         assert_eq!(chosen(&all, Some("b")), Some("b".into()));
         assert_eq!(chosen(&all, Some("another")), Some(named.id));
         assert_eq!(chosen(&all[..2], None), Some("a".into()));

@@ -4,8 +4,7 @@ use super::api::ApiError;
 use crate::runtime::Error;
 
 /// The regions that Fly has (its documentation, 2026-08), for who named none of them.
-const REGIONS: &str =
-    "ams arn bom cdg dfw ewr fra gru iad jnb lax lhr nrt ord sin sjc syd yyz";
+const REGIONS: &str = "ams arn bom cdg dfw ewr fra gru iad jnb lax lhr nrt ord sin sjc syd yyz";
 
 /// What a failed call means.
 ///

@@ -212,7 +212,11 @@ impl LocalRuntime {
             agent: agent_spec(&spec.agent, spec.instructions.as_deref()),
             task: spec.task.clone(),
             workdir: text(&places.workdir)?,
-            repo: spec.repo.as_ref().map(|repo| repo_spec(repo, Some(&self.config.home))).transpose()?,
+            repo: spec
+                .repo
+                .as_ref()
+                .map(|repo| repo_spec(repo, Some(&self.config.home)))
+                .transpose()?,
             permissions: permissions(&spec.permissions),
             env: self.variables(&spec.env, places)?,
             timeout_ms: spec.timeout.map(|span| span.as_millis()),
