@@ -1,5 +1,6 @@
 //! Sprites as Fly Machines.
 
+pub mod api;
 pub mod images;
 mod settings;
 

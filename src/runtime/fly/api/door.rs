@@ -1,0 +1,227 @@
+//! One request and its answer, bounded in time and bytes.
+
+use std::time::Duration;
+
+use reqwest::{
+    Response,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use url::Url;
+
+use super::{
+    action::{Action, CONNECT},
+    errors::{Answer, AnswerHeaders, ApiError, classify, one_line},
+    is_plain,
+};
+
+/// What is to be asked.
+pub(super) struct Request {
+    pub(super) action: Action,
+    /// What it acts on: a machine, a volume, else the app. Fly counts calls by it.
+    pub(super) id: String,
+    /// The segments of the path below `/v1/apps`.
+    pub(super) path: Vec<String>,
+    query: Vec<(String, String)>,
+    body: Option<Result<Vec<u8>, String>>,
+    /// What must not stand in an error, although it was sent.
+    hide: Vec<SecretString>,
+}
+
+impl Request {
+    pub(super) fn new(action: Action, app: &str) -> Self {
+        let path = vec![app.to_owned()];
+        Self { action, id: app.to_owned(), path, query: Vec::new(), body: None, hide: Vec::new() }
+    }
+
+    pub(super) fn of(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.id);
+        self
+    }
+
+    pub(super) fn query<'a>(mut self, pairs: impl IntoIterator<Item = (String, &'a str)>) -> Self {
+        self.query.extend(pairs.into_iter().map(|(key, value)| (key, value.to_owned())));
+        self
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> Self {
+        self.body = Some(serde_json::to_vec(body).map_err(|error| error.to_string()));
+        self
+    }
+
+    pub(super) fn hide(mut self, secrets: Vec<SecretString>) -> Self {
+        self.hide = secrets;
+        self
+    }
+
+    /// Refuses ids that would make another path: an empty one, or `..`.
+    pub(super) fn check(&self) -> Result<(), ApiError> {
+        match self.path.iter().find(|segment| !is_plain(segment)) {
+            None => Ok(()),
+            Some(segment) => Err(ApiError::Setup(format!(
+                "cannot {}: {segment:?} is neither an id nor a key that Fly has",
+                self.action.phrase()
+            ))),
+        }
+    }
+
+    /// A text without what was sent in secret.
+    fn masked(&self, text: &str) -> String {
+        self.hide
+            .iter()
+            .map(ExposeSecret::expose_secret)
+            .filter(|it| it.len() >= 6)
+            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+}
+
+/// The way to the API.
+pub(super) struct Door {
+    http: reqwest::Client,
+    base: Url,
+    authorization: SecretString,
+}
+
+impl Door {
+    /// The way to the API at an address. Redirects are not followed: the token goes nowhere but
+    /// where it was sent. Nothing is tried twice, also not by the HTTP library.
+    ///
+    /// # Errors
+    /// There is no TLS on this computer.
+    pub(super) fn new(base: Url, authorization: SecretString) -> Result<Self, ApiError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")));
+        // A proxy is for the world outside; plain HTTP never goes there.
+        let http = if base.scheme() == "https" { http } else { http.no_proxy() };
+        let http = http
+            .build()
+            .map_err(|error| ApiError::Setup(format!("cannot speak HTTPS: {error}")))?;
+        Ok(Self { http, base, authorization })
+    }
+
+    /// Sends a request, and reads its answer.
+    pub(super) async fn pass<T>(
+        &self,
+        request: &Request,
+        read: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, ApiError> {
+        let action = request.action;
+        let open = |answer| match action.is_write() {
+            true => ApiError::Ambiguous(answer),
+            false => ApiError::Unavailable(answer),
+        };
+        let sent = self.build(request)?.timeout(action.patience()).send().await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                let answer = Answer::without(action, causes(&error));
+                tracing::debug!(
+                    method = %action.method(),
+                    path = action.template(),
+                    failed = answer.said,
+                    "Fly was not reached"
+                );
+                // Without a connection nothing was sent.
+                return Err(match error.is_connect() {
+                    true => ApiError::Unavailable(answer),
+                    false => open(answer),
+                });
+            }
+        };
+        let status = response.status();
+        let headers = headers(response.headers());
+        tracing::debug!(
+            method = %action.method(),
+            path = action.template(),
+            status = status.as_u16(),
+            fly_request_id = headers.request_id.as_deref().unwrap_or_default(),
+            "Fly was asked"
+        );
+        let lost = |said: &str| {
+            open(Answer {
+                action,
+                status: Some(status.as_u16()),
+                code: None,
+                said: one_line(said),
+                request_id: headers.request_id.clone(),
+            })
+        };
+        let body = bounded(response, action.most_bytes()).await;
+        if !status.is_success() {
+            let body = request.masked(&String::from_utf8_lossy(&body.unwrap_or_default()));
+            return Err(classify(action, status.as_u16(), &headers, body.as_bytes()));
+        }
+        let body = body.map_err(|said| lost(&said))?;
+        // Where it cannot be read, it was done all the same.
+        read(&body).map_err(|said| lost(&request.masked(&said)))
+    }
+
+    fn build(&self, request: &Request) -> Result<reqwest::RequestBuilder, ApiError> {
+        let broken =
+            |why: String| ApiError::Setup(format!("cannot {}: {why}", request.action.phrase()));
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push("apps").extend(&request.path);
+        }
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let mut value = HeaderValue::try_from(self.authorization.expose_secret())
+            .map_err(|_| broken("the token cannot stand in a header".into()))?;
+        value.set_sensitive(true);
+        let mut built =
+            self.http.request(request.action.method(), url).header(AUTHORIZATION, value);
+        if let Some(body) = &request.body {
+            let body = body.clone().map_err(broken)?;
+            built = built.header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
+        }
+        Ok(built)
+    }
+}
+
+/// Reads a body, up to so many bytes.
+async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
+        if body.len() + chunk.len() > most {
+            return Err(format!("an answer of more than {most} bytes, which was not read"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn headers(headers: &HeaderMap) -> AnswerHeaders {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let seconds = |value: &HeaderValue| {
+        let seconds = value.to_str().ok()?.trim().parse::<f64>().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    };
+    AnswerHeaders {
+        request_id: headers.get("fly-request-id").and_then(text).map(|id| one_line(&id)),
+        retry_after: headers.get(RETRY_AFTER).and_then(seconds),
+        location: headers.contains_key(LOCATION),
+    }
+}
+
+/// An error with what is behind it, without its URL.
+fn causes(error: &reqwest::Error) -> String {
+    let mut told = match () {
+        () if error.is_timeout() => "no answer in time".to_owned(),
+        () if error.is_connect() => "no connection".to_owned(),
+        () => "the connection broke".to_owned(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.ends_with(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = error.source();
+    }
+    told
+}
