@@ -31,7 +31,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
         ],
     ),
     ("chat", &["access", "reconcile", "resource", "store"]),
-    ("cli", &["app", "chat", "config", "resource"]),
+    ("cli", &["app", "chat", "config", "resource", "runtime"]),
     ("config", &["resource"]),
     ("metrics", &[]),
     ("reconcile", &["metrics", "resource", "runtime", "store"]),
@@ -45,7 +45,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 4] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 5] = [
     // The names of the agents, images and regions, which a variable may say.
     ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
     // The engine's doors for a controller, and none of its controllers.
@@ -53,6 +53,8 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 4] = [
     // The words that a terminal and the console share; nothing that writes.
     // And what an app of a platform is made from, for who makes one and who checks it.
     ("cli", "chat", &["chat/", "slack.rs", "doctor/"], &["frames", "grammar", "slack"]),
+    // The client of Fly's API, for who asks whether the token is good.
+    ("cli", "runtime", &["doctor/fly.rs"], &["fly"]),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];
