@@ -169,7 +169,7 @@ fn http() -> reqwest::Client {
 }
 
 /// What the private listener answers and the public one must not.
-const PRIVATE: [(&str, &str); 16] = [
+const PRIVATE: [(&str, &str); 15] = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -185,7 +185,16 @@ const PRIVATE: [(&str, &str); 16] = [
     ("POST", "/webhooks/artifacts"),
     ("POST", "/webhooks/files"),
     ("POST", "/files"),
+];
+
+/// What the public listener must not answer, whether there is such a thing or not.
+const NOWHERE: [(&str, &str); 6] = [
+    ("POST", "/webhooks/claim"),
+    ("POST", "/webhooks/anything"),
     ("GET", "/openapi/v3"),
+    ("GET", "/console/stream"),
+    ("GET", "/inbox"),
+    ("GET", "/healthz"),
 ];
 
 #[tokio::test]
@@ -208,6 +217,8 @@ async fn the_public_listener_answers_teams_and_nothing_else_not_even_with_the_to
     for (method, path) in PRIVATE {
         let private = ask(deployed.port, method, path).await.unwrap();
         assert_ne!(private, StatusCode::NOT_FOUND, "{method} {path} is nothing at all");
+    }
+    for (method, path) in PRIVATE.into_iter().chain(NOWHERE) {
         let answer = ask(public, method, path).await.unwrap();
         assert_eq!(answer, StatusCode::NOT_FOUND, "{method} {path} is public");
     }

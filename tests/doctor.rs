@@ -69,6 +69,16 @@ async fn answer(State(platforms): State<Platforms>, request: Request) -> Respons
         "/login/the-tenant/oauth2/v2.0/token" if likes => {
             (StatusCode::OK, json!({"access_token": "hush"}))
         }
+        "/fly/v1/apps/my-sprites" if likes => {
+            (StatusCode::OK, json!({"name": "my-sprites", "organization": {"slug": "acme"}}))
+        }
+        "/fly/v1/apps/nobodys" if likes => {
+            (StatusCode::NOT_FOUND, json!({"error": "app not found"}))
+        }
+        path if path.starts_with("/fly/") => {
+            let said = "Authenticate: token validation error";
+            (StatusCode::UNAUTHORIZED, json!({"error": said}))
+        }
         path if path.starts_with("/slack/") => {
             (StatusCode::OK, json!({"ok": false, "error": "invalid_auth"}))
         }
@@ -190,4 +200,27 @@ async fn a_platform_that_does_not_answer_and_settings_that_cannot_be_read_are_to
     let (code, checks) = doctor(root.path(), bad).await;
     assert_eq!((code, checks.len()), (1, 1));
     assert!(checks["settings"].contains("slak"), "{}", checks["settings"]);
+}
+
+#[tokio::test]
+async fn of_machines_it_is_told_whether_the_token_opens_the_app_and_nobody_sees_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for (likes, app) in [(true, "my-sprites"), (true, "nobodys"), (false, "my-sprites")] {
+        let (platforms, address) = Platforms::start(likes).await;
+        let variables = [
+            ("FLY_API_TOKEN", "FlyV1 fm2_hush".to_owned()),
+            ("FLY_SPRITE_APP", app.to_owned()),
+            ("SPRITE_IMAGE", "registry.fly.io/my-sprites/agent:v1".to_owned()),
+            ("FLY_FLAPS_BASE_URL", format!("http://{address}/fly")),
+        ];
+        let (_, checks) = doctor(root.path(), variables.into()).await;
+        let asked = platforms.asked();
+        assert_eq!(asked, [format!("/fly/v1/apps/{app} FlyV1 fm2_hush")]);
+        let fly = checks.iter().filter(|(name, _)| name.starts_with("fly"));
+        told.extend(fly.map(|(name, line)| format!("{name}: {line}")));
+    }
+    let told = told.join("\n");
+    assert!(!told.contains(HUSH), "{told}");
+    insta::assert_snapshot!(told);
 }

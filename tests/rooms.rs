@@ -31,7 +31,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
         ],
     ),
     ("chat", &["access", "reconcile", "resource", "store"]),
-    ("cli", &["app", "chat", "config", "dev_fly", "resource"]),
+    ("cli", &["app", "chat", "config", "dev_fly", "resource", "runtime"]),
     ("config", &["resource"]),
     ("dev_fly", &[]),
     ("metrics", &[]),
@@ -61,6 +61,8 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 5] = [
         &["dev_fly.rs"],
         &["DevFly", "DevFlyConfig", "Error", "Guest", "Habits", "Action", "Line", "Deed"],
     ),
+    // The client of Fly's API, for who asks whether the token is good.
+    ("cli", "runtime", &["doctor/fly.rs"], &["fly"]),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];

@@ -1,10 +1,11 @@
 //! `doctor`: what stands between this machine and a working server, one line a check.
 //!
 //! It needs no server. It reads the settings that `serve` would read, looks at this machine
-//! ([`here`]), and asks each chat platform that is named one thing that changes nothing
-//! ([`platforms`]). What is wrong comes with its mend. A token is shown to the address that the
+//! ([`here`]), and asks each chat platform that is named, and Fly, one thing that changes nothing
+//! ([`platforms`], [`fly`]). What is wrong comes with its mend. A token is shown to the address that the
 //! settings name and to nobody else: not in a line, not in an error.
 
+mod fly;
 mod here;
 mod platforms;
 
@@ -93,6 +94,7 @@ async fn all(config: &Config) -> Vec<Check> {
     checks.extend(here::checks(config).await);
     checks.extend(admins(config));
     checks.extend(platforms::checks(config).await);
+    checks.extend(fly::checks(config).await);
     checks
 }
 

@@ -74,6 +74,18 @@ pub enum CapacityScope {
     Region,
 }
 
+impl CapacityScope {
+    fn mend(self) -> &'static str {
+        match self {
+            Self::Host => "it may fit on another one",
+            Self::Volume => {
+                "its volume lies there: it works later, with a smaller guest, or without what is on the volume"
+            }
+            Self::Region => "name another region or a smaller guest",
+        }
+    }
+}
+
 impl fmt::Display for CapacityScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -101,7 +113,7 @@ pub enum ApiError {
     )]
     Forbidden(Answer),
     /// 404, in Fly's own voice: app, machine or volume.
-    #[error("Fly does not find what it was to {0}")]
+    #[error("Fly does not find what it was to {0}; FLY_SPRITE_APP names the app")]
     NotFound(Answer),
     /// A machine with that name lives.
     #[error("another machine has the name with which Fly was to {answer}")]
@@ -118,7 +130,7 @@ pub enum ApiError {
     #[error("Fly cannot yet {0}")]
     NotNow(Answer),
     /// There is no room.
-    #[error("there is no room {scope} to {answer}; name another region or a smaller guest")]
+    #[error("there is no room {scope} to {answer}; {}", scope.mend())]
     Capacity {
         /// How far the want of room reaches.
         scope: CapacityScope,
@@ -143,7 +155,7 @@ pub enum ApiError {
     #[error("it is open whether Fly did {0}")]
     Ambiguous(Answer),
     /// Nothing happened: a read that failed, or a call that never left.
-    #[error("Fly cannot be reached to {0}")]
+    #[error("Fly could not be asked to {0}")]
     Unavailable(Answer),
     /// Nothing was sent: the last calls failed in a way that no call gets past.
     #[error("Fly is left alone until {until}: {why}")]

@@ -140,3 +140,6 @@ impl Drop for Place<'_> {
         state.let_go(self.gate.clock.elapsed());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,3 +284,6 @@ pub struct Guest {
     )]
     pub gpus: Option<u32>,
 }
+
+#[cfg(test)]
+mod tests;

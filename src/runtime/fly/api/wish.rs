@@ -233,3 +233,6 @@ fn as_text<S: Serializer>(length: &Option<Duration>, serializer: S) -> Result<S:
         Some(length) => serializer.collect_str(&format_args!("{}ms", length.as_millis())),
     }
 }
+
+#[cfg(test)]
+mod tests;
