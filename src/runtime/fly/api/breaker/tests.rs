@@ -29,7 +29,7 @@ fn a_run_of_failures_opens_it_and_one_probe_closes_it() {
     }
     let condition = breaker.condition().unwrap();
     assert_eq!((condition.since, condition.until), (at(4), at(9)));
-    assert_eq!(condition.why, "Fly cannot be reached to list the machines: no connection");
+    assert_eq!(condition.why, "Fly could not be asked to list the machines: no connection");
     assert_eq!(call(&mut breaker, &Ok(()), 8), None);
     assert_eq!(call(&mut breaker, &Ok(()), 9), Some(Admission::Probe));
     assert_eq!(breaker.condition(), None);

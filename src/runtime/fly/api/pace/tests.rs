@@ -254,7 +254,7 @@ fn a_create_goes_in_time_however_many_starts_come_after_it() {
         running.extend(&admitted);
         admitted.contains(&create)
     });
-    assert_eq!(went, Some(ms(10_010)));
+    assert_eq!(went, Some(ms(10_000)));
 }
 
 #[test]
