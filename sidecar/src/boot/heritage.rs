@@ -9,7 +9,7 @@
 //! agent's own environment at the moment when git asks: it stands in no file, and in no
 //! clone's configuration.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{
     driver,
@@ -90,7 +90,7 @@ impl Heritage {
         if self.value("PATH").is_none() {
             put("PATH", PATH);
         }
-        if !has_git_settings(home) && self.value("GIT_AUTHOR_EMAIL").is_none() {
+        if !has_author(home) && self.value("GIT_AUTHOR_EMAIL").is_none() {
             AUTHOR.iter().for_each(|(name, value)| put(name, value));
         }
         let has_token = |name: &str| {
@@ -148,11 +148,18 @@ fn last_of_each(env: &mut Vec<EnvVar>) {
     });
 }
 
-/// Whether somebody has said how git is to behave here.
-fn has_git_settings(home: &Path) -> bool {
-    home.join(".gitconfig").exists()
-        || home.join(".config/git/config").exists()
-        || Path::new("/etc/gitconfig").exists()
+/// The settings that git reads of itself.
+fn git_settings(home: &Path) -> [PathBuf; 3] {
+    [home.join(".gitconfig"), home.join(".config/git/config"), "/etc/gitconfig".into()]
+}
+
+/// Whether somebody has said who commits here.
+fn has_author(home: &Path) -> bool {
+    let says = |file: &PathBuf| {
+        let settings = std::fs::read_to_string(file).unwrap_or_default();
+        settings.to_ascii_lowercase().contains("[user]")
+    };
+    git_settings(home).iter().any(says)
 }
 
 #[cfg(test)]
@@ -205,13 +212,22 @@ mod tests {
         let env = given(&[("GH_TOKEN", "ghp_1234567890")], &[]);
         let helper = find(&env, "GIT_CONFIG_VALUE_0").unwrap();
         assert!(!helper.value.contains("ghp_"), "it names where the token is, and not the token");
-        assert_eq!(
-            find(&env, "GIT_AUTHOR_NAME").map(|it| it.value.as_str()),
-            Some("Open Dispatch")
-        );
+        // This computer's own settings may name one.
+        let is_named = has_author(Path::new("/nowhere"));
+        assert_eq!(find(&env, "GIT_AUTHOR_NAME").is_none(), is_named);
         let env = given(&[("GH_TOKEN", "ghp_1"), ("GIT_CONFIG_COUNT", "0")], &[]);
         assert_eq!(find(&env, "GIT_CONFIG_VALUE_0"), None);
         assert_eq!(find(&given(&[], &[]), "GIT_CONFIG_COUNT"), None);
+    }
+
+    #[test]
+    fn who_commits_is_left_to_whoever_has_said_so() {
+        let home = tempfile::tempdir().unwrap();
+        let settings = home.path().join(".gitconfig");
+        std::fs::write(&settings, "[safe]\n\tdirectory = *\n").unwrap();
+        let before = has_author(home.path());
+        std::fs::write(&settings, "[User]\n\temail = a@b\n").unwrap();
+        assert_eq!((before, has_author(home.path())), (has_author(Path::new("/nowhere")), true));
     }
 
     #[test]

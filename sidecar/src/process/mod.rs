@@ -417,11 +417,14 @@ impl Tree {
     pub fn members(&self) -> io::Result<Vec<u32>> {
         let me = std::process::id();
         let all = platform::processes()?;
+        // In a machine of its own whoever started the reporter may carry the mark as well, such as
+        // an image's init; it is no part of what the reporter started.
+        let above = ancestors(me, &all);
         let marked = |pid: u32| platform::carries(pid, JOB_ID_VARIABLE, &self.job_id);
         let grouped = self.cgroup.as_deref().map(platform::cgroup_members).unwrap_or_default();
         let mut members: Vec<u32> = all
             .iter()
-            .filter(|process| process.pid != me)
+            .filter(|process| process.pid != me && !above.contains(&process.pid))
             .filter(|process| {
                 (self.ours && process.parent == me)
                     || grouped.contains(&process.pid)
@@ -510,6 +513,21 @@ pub fn reap_orphans() {
     platform::reap_orphans(&STARTED.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
+/// The processes that a process descends from.
+fn ancestors(of: u32, all: &[Entry]) -> Vec<u32> {
+    let mut above = Vec::new();
+    let mut at = of;
+    while let Some(entry) = all.iter().find(|entry| entry.pid == at) {
+        // The table is read while it changes: a circle must not hold us.
+        if entry.parent == 0 || above.contains(&entry.parent) {
+            break;
+        }
+        above.push(entry.parent);
+        at = entry.parent;
+    }
+    above
+}
+
 /// One process in the machine's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
@@ -519,4 +537,20 @@ struct Entry {
     /// table and not asked by `getpgid`: of a group that was begun outside this PID namespace
     /// both say 0, which `rustix` takes for impossible.
     leads: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_started_us_is_above_us_and_a_table_in_motion_ends() {
+        let all: Vec<Entry> = [(1, 0), (7, 1), (9, 7), (20, 9), (30, 31), (31, 30)]
+            .map(|(pid, parent)| Entry { pid, parent, leads: false })
+            .into();
+        assert_eq!(ancestors(9, &all), [7, 1]);
+        assert_eq!(ancestors(1, &all), Vec::<u32>::new());
+        assert_eq!(ancestors(30, &all), [31, 30]);
+        assert_eq!(ancestors(99, &all), Vec::<u32>::new());
+    }
 }

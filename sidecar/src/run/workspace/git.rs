@@ -74,8 +74,18 @@ impl<'a> Git<'a> {
         let parent = workdir.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(parent)
             .map_err(|error| failed(format!("{}: {error}", parent.display())))?;
-        let beside = parent.join(format!(".clone-{job_id}"));
+        let mut beside = parent.join(format!(".clone-{job_id}"));
         let _ = std::fs::remove_dir_all(&beside);
+        let is_barred = workdir.is_dir()
+            && std::fs::create_dir(&beside)
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+        if is_barred {
+            // Where the work directory alone is ours, as in an image with a user of its own, the
+            // clone grows in its place. It is empty.
+            beside = workdir.to_owned();
+        } else {
+            let _ = std::fs::remove_dir(&beside);
+        }
         let mut arguments: Vec<OsString> = vec!["clone".into()];
         if let Some(branch) = &repo.branch {
             arguments.extend(["--branch".into(), branch.into()]);
@@ -85,12 +95,18 @@ impl<'a> Git<'a> {
         let as_told = (beside.display().to_string(), workdir.display().to_string());
         let done =
             self.git(parent, arguments, Place::new_clone(), Some(&as_told)).await.and_then(|()| {
+                if is_barred {
+                    return Ok(());
+                }
                 // The place may be an empty directory, and renaming replaces only that.
                 std::fs::rename(&beside, workdir)
                     .map_err(|error| format!("{}: {error}", workdir.display()))
             });
         done.map_err(|why| {
-            let _ = std::fs::remove_dir_all(&beside);
+            // Git itself takes back what it put into a directory that was there.
+            if !is_barred {
+                let _ = std::fs::remove_dir_all(&beside);
+            }
             failed(why)
         })
     }
