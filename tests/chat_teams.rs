@@ -13,6 +13,8 @@ mod teams;
 mod buttons;
 #[path = "chat_teams/files.rs"]
 mod files;
+#[path = "chat_teams/pace.rs"]
+mod pace;
 #[path = "chat_teams/streams.rs"]
 mod streams;
 
@@ -50,6 +52,7 @@ struct Server {
     engine: EngineHandle,
     stop: CancellationToken,
     listening: tokio::task::JoinHandle<()>,
+    clock: Arc<Ahead>,
     _files: tempfile::TempDir,
 }
 
@@ -59,14 +62,15 @@ impl Server {
     }
 
     async fn start_with(environment: &[(String, String)], store: &Arc<MemoryStore>) -> Self {
-        Self::start_at(environment, store, Ambient::real()).await
+        Self::start_at(environment, store, Arc::default()).await
     }
 
     async fn start_at(
         environment: &[(String, String)],
         store: &Arc<MemoryStore>,
-        ambient: Ambient,
+        clock: Arc<Ahead>,
     ) -> Self {
+        let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
         let store = Arc::clone(store) as Arc<dyn Store>;
         let dir = tempfile::tempdir().unwrap();
         let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
@@ -81,7 +85,12 @@ impl Server {
         let commands = Arc::new(Commands::new(store, ambient, settings));
         let stop = CancellationToken::new();
         let listening = tokio::spawn(Arc::clone(&teams).listen(commands, stop.clone()));
-        Self { teams, engine, stop, listening, _files: dir }
+        Self { teams, engine, stop, listening, clock, _files: dir }
+    }
+
+    /// Time goes by, in which what was called before counts less.
+    fn calm(&self) {
+        self.clock.ahead(1);
     }
 
     async fn end(self) {
@@ -231,8 +240,7 @@ impl Clock for Ahead {
 async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then() {
     let (fake, store) = (Fake::start().await, store());
     let clock = Arc::new(Ahead::default());
-    let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
-    let server = Server::start_at(&fake.environment(), &store, ambient).await;
+    let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
     fake.say("Ada", DM, "/od-help").await;
     fake.state().kid = Some("the-next-key".to_owned());
     let activity = fake.said("Ada", DM, "/od-list");
@@ -253,8 +261,7 @@ async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then()
 async fn keys_that_grow_old_are_fetched_before_somebody_needs_them() {
     let (fake, store) = (Fake::start().await, store());
     let clock = Arc::new(Ahead::default());
-    let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
-    let server = Server::start_at(&fake.environment(), &store, ambient).await;
+    let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
     fake.say("Ada", DM, "/od-help").await;
     assert_eq!(fake.state().keys, 1);
     clock.ahead(12 * 3600);
@@ -359,9 +366,8 @@ async fn where_the_app_was_taken_out_an_answer_waits_until_it_is_back() {
     for place in [DM, GROUP] {
         let (fake, store) = (Fake::start().await, store());
         let clock = Arc::new(Ahead::default());
-        let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
-        fake.state().removed = true;
-        let server = Server::start_at(&fake.environment(), &store, ambient).await;
+            fake.state().removed = true;
+        let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
         fake.say("Ada", place, "/od-help").await;
         let parked = async || {
             fake.until("it is parked", async || {

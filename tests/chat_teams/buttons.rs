@@ -17,12 +17,14 @@ async fn a_button_says_its_line_and_is_answered_at_once() {
     let id = server.teams.post(&post).await.unwrap();
     let action = Action { label: "List".to_owned(), line: "/od-list".to_owned(), tone: Tone::Good };
     let content = Content { text: "Press.".to_owned(), actions: vec![action] };
+    server.calm();
     server.teams.edit(&conversation, &id, &content, true).await.unwrap();
     let message = fake.shows(DM, "Press.").await;
     let answer = fake.press("Ada", &message, "List").await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     fake.shows(DM, "no agents").await;
     // A message without buttons has none any more.
+    server.calm();
     server.teams.edit(&conversation, &id, &Content::from("Pressed."), true).await.unwrap();
     assert!(fake.shows(DM, "Pressed.").await.buttons().is_empty());
     server.end().await;
