@@ -366,7 +366,7 @@ async fn where_the_app_was_taken_out_an_answer_waits_until_it_is_back() {
     for place in [DM, GROUP] {
         let (fake, store) = (Fake::start().await, store());
         let clock = Arc::new(Ahead::default());
-            fake.state().removed = true;
+        fake.state().removed = true;
         let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
         fake.say("Ada", place, "/od-help").await;
         let parked = async || {
