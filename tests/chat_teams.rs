@@ -156,6 +156,7 @@ async fn nobody_gets_in_whose_token_is_not_the_channels_for_this_activity() {
         ("no token", 401, Some("nonsense".into())),
         ("wrong audience", 401, Some(good().claim("aud", "another-app").sign())),
         ("wrong issuer", 401, Some(good().claim("iss", "https://sts.windows.net/x/").sign())),
+        ("rules that nobody knows", 401, Some(header("crit", json!(["exp"])).sign())),
         ("wrong key", 401, Some(stranger.sign())),
         ("unknown key", 401, Some(header("kid", "made-up".into()).sign())),
         ("HS256", 401, Some(header("alg", "HS256".into()).sign())),
@@ -189,7 +190,7 @@ async fn nobody_gets_in_whose_token_is_not_the_channels_for_this_activity() {
     assert_eq!(fake.deliver(&elsewhere).await.0, 401, "a channel that the key is not endorsed for");
     // Two made-up key names, and still the keys were asked for once.
     assert_eq!(fake.state().keys, 1);
-    fake.shows("a:case-14", "od-run").await;
+    fake.shows("a:case-15", "od-run").await;
     all_shown(&fake, &store).await;
     let answered: Vec<usize> =
         (0..cases.len()).filter(|n| !whole(&fake, &format!("a:case-{n}")).is_empty()).collect();
@@ -419,6 +420,26 @@ async fn it_speaks_first_after_a_restart() {
         store.apply(Transaction::at(now).with(Op::Delivery(delivery))).await.unwrap();
         fake.shows(channel, "I speak first.").await;
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn strangers_are_answered_and_leave_no_place_behind() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let kept = async |channel: &str| store.place("teams", channel).await.unwrap().is_some();
+    fake.say("Eve", "a:with-eve", "/od-help").await;
+    fake.shows("a:with-eve", "Nobody has let you in yet").await;
+    assert_eq!((kept("a:with-eve").await, kept("").await), (false, false));
+    fake.say("Ada", DM, "/od-help").await;
+    assert_eq!((kept(DM).await, kept("").await), (true, true));
+    // Where a stranger spoke first, the place is kept once somebody speaks who may.
+    fake.say("Eve", GROUP, "hello?").await;
+    assert!(!kept(GROUP).await);
+    fake.say("Ada", GROUP, "od-list").await;
+    assert!(kept(GROUP).await);
+    fake.shows(GROUP, "no agents").await;
+    all_shown(&fake, &store).await;
     server.end().await;
 }
 

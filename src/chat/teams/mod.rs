@@ -43,6 +43,7 @@ mod quotes;
 mod settings;
 mod signature;
 mod stream;
+mod tally;
 mod token;
 mod turns;
 mod words;
