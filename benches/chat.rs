@@ -4,8 +4,8 @@
 //!
 //! `cargo bench --bench chat` prints each figure; `cargo bench --bench chat -- busy` one of them.
 //! The platforms are the fakes of the tests, which speak their wire on this machine, so that no
-//! network is measured. For the busy conversations the fake of Slack refuses with 429 what goes past
-//! Slack's published limits.
+//! network is measured. For the busy conversations each fake refuses with 429 what goes past its
+//! platform's published limits; `-- busy discord` is one platform alone.
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run says where")]
 
@@ -28,6 +28,7 @@ mod teams;
 use std::{
     collections::BTreeMap,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -35,12 +36,21 @@ use jiff::Timestamp;
 use live::Live;
 use open_dispatch::{
     ambient::Ambient,
+    chat::{
+        Commands, Outbox, Settings,
+        discord::{Discord, settings::Settings as DiscordSettings},
+        ear::{Ear, Hearing},
+        slack::{Settings as SlackSettings, Slack},
+        teams::{Settings as TeamsSettings, Teams},
+    },
+    reconcile::{Engine, EngineHandle},
     resource::{AnyObject, ConditionStatus, Job, Kind, OwnerReference, Sprite, SpriteSpec},
-    store::{Expect, Op, Part, Transaction},
+    store::{Expect, Op, Part, Principal, Store, Transaction, files::Files, memory::MemoryStore},
 };
-use slack::{FakeSlack, rig::Rig};
+use slack::{FakeSlack, rig::FAST};
 use sprite_reporter::wire::{Chunk, Event, EventBody, Exit, ExitReason, Stream};
 use stage_of_chat::Stage;
+use tokio_util::sync::CancellationToken;
 
 /// How many lines are timed.
 const LINES: usize = 200;
@@ -55,6 +65,8 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// Slack's published limits, calls a minute in a workspace: tier 3, and tier 4 for new messages,
 /// which are bound by a second in each channel besides.
 const SLACK_LIMITS: [(&str, usize); 2] = [("chat.update", 50), ("conversations.history", 50)];
+/// The calls in which a short answer can be shown: its message, and all that stands in it.
+const LEAST: usize = 2;
 
 fn now_ns() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
@@ -135,21 +147,63 @@ async fn connected(root: &Path, stage: &impl Stage) {
     assert!(stage.calls() > 0 || stage.name() == "teams", "nobody called {}", stage.name());
 }
 
-/// Two hundred jobs that print, each in a channel of its own.
-async fn busy() {
-    let rig = Rig::new().await;
-    let limits = SLACK_LIMITS.map(|(method, most)| (method.to_owned(), most));
-    rig.fake.world().faults.per_minute = limits.into();
+/// A platform whose limits hold, and what it counted.
+struct Limited<'a> {
+    stage: &'a dyn Stage,
+    ear: Arc<dyn Ear>,
+    /// The name of the nth conversation.
+    channel: fn(usize) -> String,
+    /// All calls that the pace is about, by their kind and whether they were answered with 429.
+    calls: &'a (dyn Fn() -> BTreeMap<(String, bool), usize> + Sync),
+    /// How many of the kind that runs out first may be made in a minute.
+    kind: &'static str,
+    a_minute: usize,
+}
+
+/// The parts of a server that chat needs, in this process.
+struct Desk {
+    store: Arc<dyn Store>,
+    _engine: EngineHandle,
+    stop: CancellationToken,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Desk {
+    async fn open(stage: &dyn Stage, ear: &Arc<dyn Ear>, store: Arc<dyn Store>) -> Self {
+        let ambient = Ambient::real();
+        let mut engine = Engine::new(Arc::clone(&store), ambient.clone());
+        let platforms = vec![Arc::clone(ear).platform()];
+        engine.add(Arc::new(Outbox::new(Arc::clone(&store), ambient.clone(), platforms)));
+        let engine = engine.start().await.unwrap();
+        let admins = vec![Principal::user(stage.name(), &stage.user("ada"))];
+        let settings = Settings { admins, ..Settings::default() };
+        let commands = Arc::new(Commands::new(Arc::clone(&store), ambient, settings));
+        let stop = CancellationToken::new();
+        tokio::spawn(Arc::clone(ear).listen(commands, stop.clone()));
+        until("people are heard", live::PATIENCE, async || ear.hearing() == Hearing::Yes).await;
+        Self { store, _engine: engine, stop }
+    }
+}
+
+/// Two hundred jobs that print, each in a conversation of its own, on one platform.
+async fn busy(on: &Limited<'_>, store: Arc<dyn Store>) {
+    let (stage, name) = (on.stage, on.stage.name());
+    let desk = Desk::open(stage, &on.ear, store).await;
     let mut sprites = Vec::new();
     for n in 0..BUSY {
         let line = format!("/od-run --agent command --name job{n} count");
-        rig.fake.commands("UADA", &format!("C{n}"), &line);
+        stage.say("ada", &(on.channel)(n), &line).await;
     }
     for n in 0..BUSY {
         let name = format!("job{n}");
-        let made = async || matches!(rig.store.get(Kind::Job, &name).await, Ok(Some(_)));
+        let made = async || matches!(desk.store.get(Kind::Job, &name).await, Ok(Some(_)));
         until("the job is there", live::PATIENCE, made).await;
-        sprites.push(sprite(&rig, &name).await);
+        sprites.push(sprite(&desk, &name).await);
     }
     let (begin, mut printed) = (Instant::now(), 0_u64);
     while begin.elapsed() < BUSY_FOR {
@@ -158,7 +212,7 @@ async fn busy() {
         let chunk = Chunk::pack(format!("line {printed}\n").as_bytes(), false);
         for sprite in &sprites {
             let body = EventBody::Log { stream: Stream::Stdout, chunk: chunk.clone() };
-            print(&rig, sprite, printed, body).await;
+            print(&desk, sprite, printed, body).await;
         }
         tokio::time::sleep(PRINTS_EVERY.saturating_sub(round.elapsed())).await;
     }
@@ -166,53 +220,123 @@ async fn busy() {
     for (n, sprite) in sprites.iter().enumerate() {
         let reason = ExitReason::Completed;
         let exit = Exit { code: Some(0), signal: None, reason, message: String::new() };
-        print(&rig, sprite, printed + 1, EventBody::Exit(exit)).await;
-        end(&rig, &format!("job{n}")).await;
+        print(&desk, sprite, printed + 1, EventBody::Exit(exit)).await;
+        end(&desk, &format!("job{n}")).await;
     }
     let last = format!("line {printed}\n");
     let whole = async || {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let world = rig.fake.world();
-        (0..BUSY).all(|n| {
-            let shown = slack::ours(&world, &format!("C{n}"));
+        for n in 0..BUSY {
+            let shown = stage.shown(&(on.channel)(n)).await;
             let text: String = shown.iter().map(|message| message.text.as_str()).collect();
-            text.contains(&last) && text.contains(&format!("job{n} succeeded"))
-        })
+            if !text.contains(&last) || !text.contains(&format!("job{n} succeeded")) {
+                return false;
+            }
+        }
+        true
     };
     until("all answers stand whole", WHOLE_WITHIN, whole).await;
-    let whole_after = ended.elapsed();
-    let world = rig.fake.world();
-    let mut counts: BTreeMap<(&str, u16), usize> = BTreeMap::new();
-    for call in &world.calls {
-        *counts.entry((call.method.as_str(), call.status)).or_default() += 1;
-    }
+    let (whole_after, took) = (ended.elapsed(), begin.elapsed());
+    let counts = (on.calls)();
+    let all: usize = counts.values().sum();
     let refused: usize =
-        counts.iter().filter(|((_, status), _)| *status == 429).map(|(_, count)| count).sum();
+        counts.iter().filter(|((_, refused), _)| *refused).map(|(_, count)| count).sum();
     println!(
-        "{BUSY} conversations busy for {} s on Slack: {} calls, {refused} answered 429; all \
-         answers whole {:.0} s after the last line",
+        "{BUSY} conversations busy for {} s on {name}: {all} calls, {refused} answered 429 \
+         ({:.2} %); all answers whole {:.0} s after the last line",
         BUSY_FOR.as_secs(),
-        world.calls.len(),
+        100.0 * refused as f64 / all as f64,
         whole_after.as_secs_f64()
     );
-    for ((method, status), count) in counts {
-        println!("  {method} {status}: {count}");
+    let of_kind = counts.get(&(on.kind.to_owned(), false)).copied().unwrap_or_default();
+    let allowed = on.a_minute as f64 * took.as_secs_f64() / 60.0;
+    println!(
+        "  {} used: {of_kind} of the {allowed:.0} that {name} allows in that time ({:.0} %); {:.1} \
+         calls a conversation, where {LEAST} would show its end alone",
+        on.kind,
+        100.0 * of_kind as f64 / allowed,
+        all as f64 / BUSY as f64
+    );
+    for ((kind, refused), count) in counts {
+        println!("  {kind}{}: {count}", if refused { " refused with 429" } else { "" });
     }
 }
 
-async fn apply(rig: &Rig, op: Op) {
-    let now = Ambient::real().clock.now();
-    rig.store.apply(Transaction::at(now).with(op)).await.expect("the store takes it");
+/// All platforms, or one.
+async fn all_busy(root: &Path, wants: impl Fn(&str) -> bool) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = || -> Arc<dyn Store> { MemoryStore::new() };
+    let files = || Arc::new(Files::open(root.join("files")).unwrap());
+    if wants("slack") {
+        let fake = FakeSlack::start().await;
+        let limits = SLACK_LIMITS.map(|(method, most)| (method.to_owned(), most));
+        fake.world().faults.per_minute = limits.into();
+        let settings = SlackSettings::from_environment(&fake.env()).unwrap();
+        let ear = Slack::new(settings, files(), Ambient::real(), FAST).unwrap();
+        let calls = || {
+            let mut counts = BTreeMap::new();
+            for call in &fake.world().calls {
+                *counts.entry((call.method.clone(), call.status == 429)).or_default() += 1;
+            }
+            counts
+        };
+        let (kind, a_minute) = ("chat.update", 50);
+        let channel = |n| format!("C{n}");
+        busy(&Limited { stage: &fake, ear, channel, calls: &calls, kind, a_minute }, store()).await;
+    }
+    if wants("discord") {
+        let fake = discord::Discord::open().await;
+        fake.fault(|faults| faults.buckets = true);
+        let (store, clock) = (store(), Ambient::real().clock);
+        let settings = DiscordSettings::read(&fake.env()).unwrap();
+        let ear = Discord::new(settings, files(), Arc::clone(&store), clock).unwrap();
+        let calls = || {
+            let all = discord::Discord::calls(&fake);
+            let refused = fake.too_many();
+            let call = |refused| ("a call of the bot's".to_owned(), refused);
+            let answers = all.iter().filter(|call| call.contains(" interactions/")).count();
+            BTreeMap::from([
+                (("an answer to an interaction".to_owned(), false), answers),
+                (call(false), all.len() - answers - refused),
+                (call(true), refused),
+            ])
+        };
+        let (kind, a_minute) = ("a call of the bot's", 50 * 60);
+        let channel = |n| format!("c{n}");
+        busy(&Limited { stage: &fake, ear, channel, calls: &calls, kind, a_minute }, store).await;
+    }
+    if wants("teams") {
+        let fake = teams::Fake::start().await;
+        fake.state().limits = Some(teams::limits::Limits::default());
+        let (store, ambient) = (store(), Ambient::real());
+        let settings = TeamsSettings::from_environment(&fake.env()).unwrap();
+        let ear = Teams::new(settings, Arc::clone(&store), files(), ambient).unwrap();
+        let calls = || {
+            let state = fake.state();
+            let call = |refused| ("a call of the app's".to_owned(), refused);
+            let refused = state.too_many;
+            let made = state.posts + state.edits - refused;
+            BTreeMap::from([(call(false), made), (call(true), refused)])
+        };
+        let (kind, a_minute) = ("a call of the app's", teams::limits::TENANT.0 * 60);
+        let channel = |n| format!("a:busy-{n}");
+        busy(&Limited { stage: &fake, ear, channel, calls: &calls, kind, a_minute }, store).await;
+    }
 }
 
-async fn job(rig: &Rig, name: &str) -> Job {
-    let job = rig.store.get(Kind::Job, name).await.expect("the store answers");
+async fn apply(desk: &Desk, op: Op) {
+    let now = Ambient::real().clock.now();
+    desk.store.apply(Transaction::at(now).with(op)).await.expect("the store takes it");
+}
+
+async fn job(desk: &Desk, name: &str) -> Job {
+    let job = desk.store.get(Kind::Job, name).await.expect("the store answers");
     job.and_then(AnyObject::into_job).expect("the job is there")
 }
 
 /// Does what the Job's controller would.
-async fn sprite(rig: &Rig, name: &str) -> String {
-    let job = job(rig, name).await;
+async fn sprite(desk: &Desk, name: &str) -> String {
+    let job = job(desk, name).await;
     let uid = format!("{}-1", job.metadata.uid);
     let spec = SpriteSpec {
         agent: job.spec.agent.clone(),
@@ -239,24 +363,24 @@ async fn sprite(rig: &Rig, name: &str) -> String {
         uid: job.metadata.uid,
         controller: true,
     });
-    apply(rig, Op::Create(sprite.into())).await;
+    apply(desk, Op::Create(sprite.into())).await;
     uid
 }
 
-async fn print(rig: &Rig, sprite: &str, seq: u64, body: EventBody) {
+async fn print(desk: &Desk, sprite: &str, seq: u64, body: EventBody) {
     let events = vec![Event { seq, at: Timestamp::UNIX_EPOCH, body }];
-    apply(rig, Op::Output { sprite_uid: sprite.to_owned(), run: 1, events }).await;
+    apply(desk, Op::Output { sprite_uid: sprite.to_owned(), run: 1, events }).await;
 }
 
-async fn end(rig: &Rig, name: &str) {
-    let mut job = job(rig, name).await;
+async fn end(desk: &Desk, name: &str) {
+    let mut job = job(desk, name).await;
     let now = Ambient::real().clock.now();
     job.status.conditions.set("Complete", ConditionStatus::True, "Succeeded", "", 1, now);
     job.status.phase = "Succeeded".to_owned();
     job.status.exit_code = Some(0);
     job.status.completion_time = Some(now);
     let expect = Expect::SameVersion;
-    apply(rig, Op::Write { object: job.into(), part: Part::Status, expect }).await;
+    apply(desk, Op::Write { object: job.into(), part: Part::Status, expect }).await;
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -281,6 +405,9 @@ async fn main() {
         connected(root, &teams::Fake::start().await).await;
     }
     if wants("busy") {
-        busy().await;
+        let named: Vec<String> = std::env::args().skip(1).collect();
+        let some = ["slack", "discord", "teams"].iter().any(|one| named.iter().any(|it| it == one));
+        let wants = |name: &str| !some || named.iter().any(|it| it == name);
+        all_busy(root, wants).await;
     }
 }

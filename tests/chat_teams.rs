@@ -13,6 +13,8 @@ mod teams;
 mod buttons;
 #[path = "chat_teams/files.rs"]
 mod files;
+#[path = "chat_teams/pace.rs"]
+mod pace;
 #[path = "chat_teams/streams.rs"]
 mod streams;
 
@@ -50,6 +52,7 @@ struct Server {
     engine: EngineHandle,
     stop: CancellationToken,
     listening: tokio::task::JoinHandle<()>,
+    clock: Arc<Ahead>,
     _files: tempfile::TempDir,
 }
 
@@ -59,14 +62,15 @@ impl Server {
     }
 
     async fn start_with(environment: &[(String, String)], store: &Arc<MemoryStore>) -> Self {
-        Self::start_at(environment, store, Ambient::real()).await
+        Self::start_at(environment, store, Arc::default()).await
     }
 
     async fn start_at(
         environment: &[(String, String)],
         store: &Arc<MemoryStore>,
-        ambient: Ambient,
+        clock: Arc<Ahead>,
     ) -> Self {
+        let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
         let store = Arc::clone(store) as Arc<dyn Store>;
         let dir = tempfile::tempdir().unwrap();
         let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
@@ -81,7 +85,12 @@ impl Server {
         let commands = Arc::new(Commands::new(store, ambient, settings));
         let stop = CancellationToken::new();
         let listening = tokio::spawn(Arc::clone(&teams).listen(commands, stop.clone()));
-        Self { teams, engine, stop, listening, _files: dir }
+        Self { teams, engine, stop, listening, clock, _files: dir }
+    }
+
+    /// Time goes by, in which what was called before counts less.
+    fn calm(&self) {
+        self.clock.ahead(1);
     }
 
     async fn end(self) {
@@ -147,6 +156,7 @@ async fn nobody_gets_in_whose_token_is_not_the_channels_for_this_activity() {
         ("no token", 401, Some("nonsense".into())),
         ("wrong audience", 401, Some(good().claim("aud", "another-app").sign())),
         ("wrong issuer", 401, Some(good().claim("iss", "https://sts.windows.net/x/").sign())),
+        ("rules that nobody knows", 401, Some(header("crit", json!(["exp"])).sign())),
         ("wrong key", 401, Some(stranger.sign())),
         ("unknown key", 401, Some(header("kid", "made-up".into()).sign())),
         ("HS256", 401, Some(header("alg", "HS256".into()).sign())),
@@ -180,11 +190,11 @@ async fn nobody_gets_in_whose_token_is_not_the_channels_for_this_activity() {
     assert_eq!(fake.deliver(&elsewhere).await.0, 401, "a channel that the key is not endorsed for");
     // Two made-up key names, and still the keys were asked for once.
     assert_eq!(fake.state().keys, 1);
-    fake.shows("a:case-14", "od-run").await;
+    fake.shows("a:case-15", "od-run").await;
     all_shown(&fake, &store).await;
     let answered: Vec<usize> =
         (0..cases.len()).filter(|n| !whole(&fake, &format!("a:case-{n}")).is_empty()).collect();
-    assert_eq!(answered, [0, 11, 14], "who was refused was not answered");
+    assert_eq!(answered, [0, 12, 15], "who was refused was not answered");
     assert!(whole(&fake, "a:eve").is_empty());
     server.end().await;
 }
@@ -231,8 +241,7 @@ impl Clock for Ahead {
 async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then() {
     let (fake, store) = (Fake::start().await, store());
     let clock = Arc::new(Ahead::default());
-    let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
-    let server = Server::start_at(&fake.environment(), &store, ambient).await;
+    let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
     fake.say("Ada", DM, "/od-help").await;
     fake.state().kid = Some("the-next-key".to_owned());
     let activity = fake.said("Ada", DM, "/od-list");
@@ -253,8 +262,7 @@ async fn keys_that_were_rotated_are_fetched_and_the_old_ones_open_nothing_then()
 async fn keys_that_grow_old_are_fetched_before_somebody_needs_them() {
     let (fake, store) = (Fake::start().await, store());
     let clock = Arc::new(Ahead::default());
-    let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
-    let server = Server::start_at(&fake.environment(), &store, ambient).await;
+    let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
     fake.say("Ada", DM, "/od-help").await;
     assert_eq!(fake.state().keys, 1);
     clock.ahead(12 * 3600);
@@ -359,9 +367,8 @@ async fn where_the_app_was_taken_out_an_answer_waits_until_it_is_back() {
     for place in [DM, GROUP] {
         let (fake, store) = (Fake::start().await, store());
         let clock = Arc::new(Ahead::default());
-        let ambient = Ambient { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..Ambient::real() };
         fake.state().removed = true;
-        let server = Server::start_at(&fake.environment(), &store, ambient).await;
+        let server = Server::start_at(&fake.environment(), &store, Arc::clone(&clock)).await;
         fake.say("Ada", place, "/od-help").await;
         let parked = async || {
             fake.until("it is parked", async || {
@@ -413,6 +420,26 @@ async fn it_speaks_first_after_a_restart() {
         store.apply(Transaction::at(now).with(Op::Delivery(delivery))).await.unwrap();
         fake.shows(channel, "I speak first.").await;
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn strangers_are_answered_and_leave_no_place_behind() {
+    let (fake, store) = (Fake::start().await, store());
+    let server = Server::start(&fake, &store).await;
+    let kept = async |channel: &str| store.place("teams", channel).await.unwrap().is_some();
+    fake.say("Eve", "a:with-eve", "/od-help").await;
+    fake.shows("a:with-eve", "Nobody has let you in yet").await;
+    assert_eq!((kept("a:with-eve").await, kept("").await), (false, false));
+    fake.say("Ada", DM, "/od-help").await;
+    assert_eq!((kept(DM).await, kept("").await), (true, true));
+    // Where a stranger spoke first, the place is kept once somebody speaks who may.
+    fake.say("Eve", GROUP, "hello?").await;
+    assert!(!kept(GROUP).await);
+    fake.say("Ada", GROUP, "od-list").await;
+    assert!(kept(GROUP).await);
+    fake.shows(GROUP, "no agents").await;
+    all_shown(&fake, &store).await;
     server.end().await;
 }
 

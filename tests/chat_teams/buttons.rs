@@ -17,12 +17,14 @@ async fn a_button_says_its_line_and_is_answered_at_once() {
     let id = server.teams.post(&post).await.unwrap();
     let action = Action { label: "List".to_owned(), line: "/od-list".to_owned(), tone: Tone::Good };
     let content = Content { text: "Press.".to_owned(), actions: vec![action] };
+    server.calm();
     server.teams.edit(&conversation, &id, &content, true).await.unwrap();
     let message = fake.shows(DM, "Press.").await;
     let answer = fake.press("Ada", &message, "List").await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     fake.shows(DM, "no agents").await;
     // A message without buttons has none any more.
+    server.calm();
     server.teams.edit(&conversation, &id, &Content::from("Pressed."), true).await.unwrap();
     assert!(fake.shows(DM, "Pressed.").await.buttons().is_empty());
     server.end().await;
@@ -59,6 +61,10 @@ async fn a_button_pressed_by_somebody_else_or_twice_is_told_so_and_does_nothing(
     let answer = fake.press("Eve", &asked, "Once").await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     fake.shows(GROUP, "Nobody has let you in yet").await;
+    let before = fake.shown(GROUP).len();
+    let again = fake.press("Eve", &asked, "Once").await;
+    assert!(again["value"].as_str().unwrap().contains("nothing was done"), "{again}");
+    assert_eq!(fake.shown(GROUP).len(), before, "a stranger is told once, and then aside");
     let pending = |approvals: &Value| {
         approvals["items"].as_array().unwrap().iter().filter(|it| it["state"] == "Pending").count()
     };
@@ -78,4 +84,38 @@ async fn a_button_pressed_by_somebody_else_or_twice_is_told_so_and_does_nothing(
     let approvals = server.get("agents/bot/approvals").await;
     assert_eq!(pending(&approvals), 0, "{approvals}");
     assert!(!approvals.to_string().contains("Denied"), "{approvals}");
+}
+
+/// An hour goes by while the server is away: all that was asked was asked an hour earlier.
+async fn an_hour_goes_by(data: &std::path::Path) {
+    use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+    let options = SqliteConnectOptions::new().filename(data.join("store.db"));
+    let mut store = SqliteConnection::connect_with(&options).await.unwrap();
+    let earlier = "UPDATE approvals SET body = json_set(body, '$.created', \
+                   strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(body, '$.created'), '-1 hour'))";
+    let aged = sqlx::query(earlier).execute(&mut store).await.unwrap();
+    assert_eq!(aged.rows_affected(), 1, "one request waits");
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_button_pressed_after_its_time_is_told_that_it_was_a_no() {
+    let home = tempfile::tempdir().unwrap();
+    let fake = Fake::start().await;
+    let data = home.path().join("data");
+    let (mut server, asked) = asked(&fake, &data).await;
+    server.kill_nine();
+    an_hour_goes_by(&data).await;
+    server.up().await;
+    let over = fake.shows(GROUP, "expired after 1 h: nobody answered, so it was no").await;
+    assert_eq!((over.id.as_str(), over.buttons().len()), (asked.id.as_str(), 0));
+    // Her client still shows the button.
+    let answer = fake.press("Ada", &asked, "Once").await;
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    let told = fake.shows(GROUP, "Nobody answered bot in time, so it was no").await;
+    assert_ne!(told.id, asked.id);
+    let approvals = server.get("agents/bot/approvals").await;
+    let items = approvals["items"].as_array().unwrap();
+    let states: Vec<_> = items.iter().map(|it| &it["state"]).collect();
+    assert_eq!(states, ["Expired"], "{approvals}");
 }

@@ -150,6 +150,7 @@ async fn offered(fake: &Fake, server: &Server) -> Message {
     let nonce = Nonce { delivery: "by-hand".to_owned(), index: 3 };
     let post = Post { conversation: &place(DM), reply_to: None, text: "…", nonce: &nonce };
     let file = Upload { name: "bot.md".to_owned(), bytes: Bytes::from_static(b"all of it") };
+    server.calm();
     let id = server.teams.upload(&post, &file).await.unwrap();
     fake.shown(DM).into_iter().find(|message| message.id == id).unwrap()
 }

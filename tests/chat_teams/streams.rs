@@ -22,14 +22,17 @@ pub async fn known() -> (Fake, Server) {
 async fn post(server: &Server, channel: &str, index: usize) -> String {
     let nonce = Nonce { delivery: "by-hand".to_owned(), index };
     let post = Post { conversation: &place(channel), reply_to: None, text: "…", nonce: &nonce };
+    server.calm();
     server.teams.post(&post).await.unwrap()
 }
 
 async fn grow(server: &Server, message: &str, text: &str, steady: usize) -> Result<(), Error> {
+    server.calm();
     server.teams.grow(&place(DM), message, &Content::from(text), steady).await
 }
 
 async fn end(server: &Server, message: &str, text: &str) {
+    server.calm();
     server.teams.edit(&place(DM), message, &Content::from(text), true).await.unwrap();
 }
 
@@ -68,6 +71,7 @@ async fn a_question_with_buttons_ends_the_stream_and_the_answer_goes_on_by_edits
     grow(&server, &id, "so far", 6).await.unwrap();
     let action = Action { label: "No".to_owned(), line: "/od-x".to_owned(), tone: Tone::Bad };
     let asks = Content { text: "so far\nMay I?".to_owned(), actions: vec![action] };
+    server.calm();
     server.teams.grow(&place(DM), &id, &asks, 6).await.unwrap();
     assert_eq!(only(&fake).buttons().len(), 1);
     grow(&server, &id, "so far, and more", 16).await.unwrap();
@@ -102,6 +106,7 @@ async fn what_was_lost_on_its_way_into_a_stream_is_sent_again() {
     // The end, too, may have been taken without our knowing.
     fake.state().post_faults.push_back(Fault::DoneBut504);
     let last = Content::from("one and all");
+    server.calm();
     let lost = server.teams.edit(&place(DM), &id, &last, true).await;
     assert!(matches!(lost, Err(Error::Ambiguous(_))));
     end(&server, &id, "one and all").await;
@@ -139,6 +144,7 @@ async fn where_teams_streams_nothing_answers_are_edited() {
     let (fake, server) = known().await;
     let before = fake.state().streams;
     let id = post(&server, GROUP, 0).await;
+    server.calm();
     server.teams.grow(&place(GROUP), &id, &Content::from("so far"), 6).await.unwrap();
     assert_eq!(fake.shown(GROUP)[0].text, "so far");
     assert_eq!(fake.state().streams, before, "groups have none, so none is tried");

@@ -194,7 +194,7 @@ impl Discord {
         if *now != hearing {
             match &hearing {
                 Hearing::Yes => tracing::info!("people are heard on Discord"),
-                Hearing::NotNow(why) => tracing::info!("nobody is heard on Discord: {why}"),
+                Hearing::NotNow(why) => tracing::warn!("nobody is heard on Discord: {why}"),
                 Hearing::Never(why) => tracing::error!("nobody is heard on Discord: {why}"),
             }
             *now = hearing;

@@ -57,13 +57,18 @@ fn button(action: &Action) -> Value {
     })
 }
 
-/// The response to a button's invoke.
+/// The response to a button's invoke: whether anything came of it. Nothing does for strangers, who
+/// were told so once.
 #[must_use]
-pub fn pressed() -> Value {
+pub fn pressed(is_taken: bool) -> Value {
+    let told = match is_taken {
+        true => "Got it.",
+        false => "Nobody has let you in yet, so nothing was done with that.",
+    };
     json!({
         "statusCode": 200,
         "type": "application/vnd.microsoft.activity.message",
-        "value": "Got it.",
+        "value": told,
     })
 }
 

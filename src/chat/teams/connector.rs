@@ -7,10 +7,16 @@
 //! **Our access token goes to Microsoft alone.** A service URL comes from an activity, whose token
 //! vouches for it; still it is held against the hosts that may see our token.
 //!
+//! **Nobody has to be told to slow down.** Each call takes its turn of the conversation's [`pace`]
+//! first; a call that is too early is not made, and says when it may be.
+//!
 //! **What a person can mend is no end.** Where the app was taken out, or a host is not known yet, what
 //! is to be shown waits and says what to do; what somebody deleted is gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use reqwest::{Method, StatusCode, header::RETRY_AFTER};
 use secrecy::ExposeSecret as _;
@@ -20,6 +26,7 @@ use url::{Url, form_urlencoded};
 use super::{
     bearer::{self, Bearer},
     http::causes,
+    pace::{Pace, Turn},
     settings::Hosts,
 };
 use crate::{ambient::Clock, chat::platform::Error};
@@ -39,6 +46,7 @@ pub struct Connector {
     http: reqwest::Client,
     bearer: Arc<Bearer>,
     hosts: Hosts,
+    pace: Mutex<Pace>,
     clock: Arc<dyn Clock>,
 }
 
@@ -75,7 +83,20 @@ impl Connector {
         hosts: Hosts,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { http, bearer, hosts, clock }
+        Self { http, bearer, hosts, pace: Mutex::default(), clock }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a call may be made now, as far as the pace goes. None is made.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn may(&self, conversation: &str, turn: Turn) -> Result<(), Error> {
+        let now = self.clock.elapsed();
+        self.pace().may(conversation, turn, now).map_err(Error::RateLimited)
     }
 
     /// Posts an activity into a conversation; answers with its id.
@@ -89,7 +110,8 @@ impl Connector {
         activity: &Value,
     ) -> Result<String, Error> {
         let url = self.url(service_url, &["v3", "conversations", conversation, "activities"])?;
-        let answer = self.call(Method::POST, url, activity).await?;
+        let to = (conversation, Turn::Post);
+        let answer = self.call(Method::POST, url, to, activity).await?;
         verdict(&answer, true)?;
         let id = serde_json::from_slice::<Value>(&answer.body).ok();
         let id = id.and_then(|body| body["id"].as_str().map(str::to_owned));
@@ -106,11 +128,12 @@ impl Connector {
         service_url: &str,
         conversation: &str,
         message: &str,
+        turn: Turn,
         activity: &Value,
     ) -> Result<(), Error> {
         let path = ["v3", "conversations", conversation, "activities", message];
         let url = self.url(service_url, &path)?;
-        let answer = self.call(Method::PUT, url, activity).await?;
+        let answer = self.call(Method::PUT, url, (conversation, turn), activity).await?;
         verdict(&answer, false)
     }
 
@@ -122,10 +145,11 @@ impl Connector {
         &self,
         service_url: &str,
         conversation: &str,
+        turn: Turn,
         activity: &Value,
     ) -> Result<Streamed, Error> {
         let url = self.url(service_url, &["v3", "conversations", conversation, "activities"])?;
-        let answer = self.call(Method::POST, url, activity).await?;
+        let answer = self.call(Method::POST, url, (conversation, turn), activity).await?;
         match verdict(&answer, true) {
             Ok(()) => {}
             // Streams that may not be are refused with 403, too; an ordinary call will tell which.
@@ -167,8 +191,17 @@ impl Connector {
 
     /// One call, again with a new token if the old one is not taken, and again while there is no
     /// connection.
-    async fn call(&self, method: Method, url: Url, body: &Value) -> Result<Answer, Error> {
+    async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        (conversation, turn): (&str, Turn),
+        body: &Value,
+    ) -> Result<Answer, Error> {
         let mut fresh = false;
+        // What has its turn is made, however long the token takes.
+        let now = self.clock.elapsed();
+        self.pace().take(conversation, turn, now).map_err(Error::RateLimited)?;
         loop {
             let token = self.bearer.token().await.map_err(no_token)?;
             let mut waits = RECONNECT.into_iter();
@@ -183,8 +216,15 @@ impl Connector {
                 Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && !fresh => {
                     fresh = true;
                     self.bearer.forget(&token);
+                    self.pace().note(conversation, self.clock.elapsed());
                 }
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                        let wait = answer.retry_after.unwrap_or(WAIT);
+                        self.pace().too_many(conversation, wait, self.clock.elapsed());
+                    }
+                    return Ok(answer);
+                }
                 Err(Unanswered::Unsent(why)) => return Err(Error::Unreachable(why)),
                 Err(Unanswered::Lost(why)) => return Err(Error::Ambiguous(why)),
             }

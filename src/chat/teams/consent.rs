@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Teams, activity::Activity, http::causes, place};
+use super::{Teams, activity::Activity, http::causes, pace::Turn, place};
 use crate::{
     chat::platform::{Error, Post, Upload},
     store::{Conversation, files::MAX_FILE_BYTES},
@@ -27,6 +27,8 @@ use crate::{
 const FILE: &str = "odFile";
 /// How long a file may take on its way.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long what became of a file waits for its turn to be shown.
+const LATE: Duration = Duration::from_mins(10);
 /// How long until it is tried again, where the drive does not take it at once.
 const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
@@ -163,16 +165,26 @@ impl Teams {
         let mut activity = to.answers(shows, None);
         activity["id"] = consent.message.as_str().into();
         let place = place(&consent.conversation);
-        for wait in AGAIN {
-            match self.connector.put(&to.service_url, &place, &consent.message, &activity).await {
-                Err(Error::RateLimited(wait)) => self.ambient.clock.sleep(wait).await,
-                Err(Error::Ambiguous(_) | Error::Unreachable(_)) => {
-                    self.ambient.clock.sleep(wait).await;
+        let mut waits = AGAIN.into_iter();
+        let late = self.ambient.clock.elapsed() + LATE;
+        loop {
+            let put = self.connector.put(
+                &to.service_url,
+                &place,
+                &consent.message,
+                Turn::Last,
+                &activity,
+            );
+            let wait = match put.await {
+                // Whoever has to wait for their turn has not tried yet.
+                Err(Error::RateLimited(wait)) if self.ambient.clock.elapsed() < late => wait,
+                Err(error @ (Error::Ambiguous(_) | Error::Unreachable(_))) => {
+                    waits.next().ok_or(error)?
                 }
                 done => return done,
-            }
+            };
+            self.ambient.clock.sleep(wait).await;
         }
-        self.connector.put(&to.service_url, &place, &consent.message, &activity).await
     }
 
     /// Sends a file into the room that was made for it.

@@ -6,10 +6,7 @@
 //! get 403.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,8 +35,9 @@ use super::{
     NAME, Teams,
     activity::Activity,
     bearer, card,
-    hear::{FileAt, Heard, hear},
+    hear::{FileAt, Heard, hear, reads},
     signature,
+    tally::Tally,
     token::{self, Expected, Refusal},
 };
 use crate::chat::{Commands, Incoming, Via, ear::Hearing};
@@ -63,8 +61,6 @@ const FILES: Duration = Duration::from_secs(10);
 const LATE_FILES: Duration = Duration::from_secs(3);
 /// How long requests under way may go on at the end.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How often it is said that somebody was refused, in seconds.
-const TELL_EVERY: u64 = 10;
 
 /// What the door's requests need.
 #[derive(Clone)]
@@ -73,8 +69,8 @@ struct Room {
     commands: Arc<Commands>,
     /// Files on their way.
     sending: TaskTracker,
-    /// When a refusal was told last, in seconds on the clock that never runs back, plus one.
-    told: Arc<AtomicU64>,
+    /// Who was refused, and what of it was told.
+    told: Arc<Mutex<Tally>>,
 }
 
 /// Listens until `stop`. A port that is in use is tried again.
@@ -237,7 +233,7 @@ impl Room {
 
         let activity = self.read(request.into_body()).await?;
         token::covers(&claims, &key.endorsements, &activity, expected)?;
-        teams.places.learn(&activity).await.map_err(|error| later(&error))?;
+        self.learn(&activity).await?;
         match hear(&activity) {
             Heard::Line(line, _) if line.via == Via::Pressed => {
                 self.say(&line).await?;
@@ -264,8 +260,8 @@ impl Room {
             }
             // What a button means does not hang on what was said before it.
             Heard::Press(line) => {
-                self.say(&line).await?;
-                Ok(Json(card::pressed()).into_response())
+                let is_taken = self.say(&line).await?;
+                Ok(Json(card::pressed(is_taken)).into_response())
             }
             Heard::Consent(consent, reads) => {
                 // A file is output: whoever may read no more is not given it. The question stays.
@@ -327,19 +323,40 @@ impl Room {
         Ok(receipt.is_none() && may.await.map_err(|error| later(&error))?)
     }
 
-    /// Hands a line over; answers once it is durable.
-    async fn say(&self, line: &Incoming) -> Result<(), No> {
-        self.commands.handle(line).await.map(drop).map_err(|error| later(&error))
+    /// Hands a line over; answers once it is durable, with whether anything came of it.
+    async fn say(&self, line: &Incoming) -> Result<bool, No> {
+        let taken = self.commands.handle(line).await.map_err(|error| later(&error))?;
+        Ok(!taken.delivery.is_empty())
+    }
+
+    /// Learns how an activity's conversation is reached; strangers leave nothing in the store.
+    async fn learn(&self, activity: &Activity) -> Result<(), No> {
+        let places = &self.teams.places;
+        if !places.is_news(activity) {
+            return Ok(());
+        }
+        let may = self.commands.may_lead_to_something(&reads(activity)).await;
+        match may.map_err(|error| later(&error))? {
+            true => places.learn(activity).await.map_err(|error| later(&error)),
+            false => {
+                places.remember(activity);
+                Ok(())
+            }
+        }
     }
 
     /// Says now and then that somebody was refused, and why: it may be a wrong setting, and it may
     /// be anybody on the internet.
     fn tell(&self, refusal: Refusal) {
-        let now = self.teams.ambient.clock.elapsed().as_secs() + 1;
-        let last = self.told.load(Ordering::Relaxed);
-        if last == 0 || now.saturating_sub(last) >= TELL_EVERY {
-            self.told.store(now, Ordering::Relaxed);
-            tracing::warn!("a request to /api/messages was refused: {refusal}");
+        let now = self.teams.ambient.clock.elapsed();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.count(refusal, now) {
+            None => {}
+            Some(0) => tracing::warn!("a request to /api/messages was refused: {refusal}"),
+            Some(more) => tracing::warn!(
+                "a request to /api/messages was refused: {refusal} (and {more} more like it since \
+                 that was told last)"
+            ),
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn hear(activity: &Activity) -> Heard {
             }
         }
         "invoke" if activity.name.as_deref() == Some("fileConsent/invoke") => {
-            let reads = || Box::new(incoming(activity, id, READS, Via::Pressed));
+            let reads = || Box::new(reads(activity));
             consent(activity)
                 .map_or(Heard::Unknown, |consent| Heard::Consent(Box::new(consent), reads()))
         }
@@ -101,6 +101,12 @@ const HELP: &str = "/od-help";
 
 /// A line that whoever may read may say.
 const READS: &str = "/od-list";
+
+/// The least that whoever sent an activity would have to be allowed to say there.
+#[must_use]
+pub fn reads(activity: &Activity) -> Incoming {
+    incoming(activity, activity.id.as_deref().unwrap_or_default(), READS, Via::Pressed)
+}
 
 fn message(activity: &Activity, id: &str) -> Heard {
     if let Some(line) = activity.value[LINE].as_str() {

@@ -17,6 +17,8 @@
 //! came ([`turns`]). The answer is a delivery like any other: posted as a
 //! placeholder, then filled by edits (`PUT`) as [`card`] writes them.
 //!
+//! No call is made before its time: each takes its turn of the conversation's [`pace`].
+//!
 //! In a chat with one person an answer grows as a [`stream`], which Teams draws by itself, and becomes
 //! a message like any other when it ends.
 //!
@@ -35,11 +37,13 @@ mod files;
 mod hear;
 mod http;
 mod keys;
+mod pace;
 mod places;
 mod quotes;
 mod settings;
 mod signature;
 mod stream;
+mod tally;
 mod token;
 mod turns;
 mod words;
@@ -54,6 +58,7 @@ use async_trait::async_trait;
 use bearer::Bearer;
 use connector::{Connector, Streamed};
 use keys::Keys;
+use pace::Turn;
 use places::{Places, Reference};
 use serde_json::{Value, json};
 pub use settings::{Error as SettingsError, Hosts, Settings};
@@ -166,7 +171,8 @@ impl Teams {
         let typing = json!({"type": "typing", "text": post.text});
         let typing = marked(typing, "informative", None, Some(1));
         let typing = to.answers(typing, post.reply_to);
-        match self.connector.stream(&to.service_url, &to.conversation, &typing).await? {
+        let begun = self.connector.stream(&to.service_url, &to.conversation, Turn::Post, &typing);
+        match begun.await? {
             Streamed::Done(Some(id)) => {
                 self.streams().begun(&id, &to.conversation, now);
                 Ok(Some(id))
@@ -187,11 +193,12 @@ impl Teams {
         to: &Recipient,
         message: &str,
         content: &Content,
+        turn: Turn,
         step: Step,
     ) -> Result<(), Error> {
         let (activity, then) = match step {
             Step::Nothing => return Ok(()),
-            Step::Edit => return self.put(to, message, content).await,
+            Step::Edit => return self.put(to, message, content, turn).await,
             Step::Inform { text, sequence } => {
                 let typing = json!({"type": "typing", "text": text});
                 (marked(typing, "informative", Some(message), Some(sequence)), None)
@@ -201,11 +208,11 @@ impl Teams {
                 (marked(typing, "streaming", Some(message), Some(sequence)), Some(text))
             }
             Step::End { first, perhaps } => {
-                return self.end_stream(to, message, content, first, perhaps).await;
+                return self.end_stream(to, message, content, (first, perhaps)).await;
             }
         };
         let activity = to.answers(activity, None);
-        match self.connector.stream(&to.service_url, &to.conversation, &activity).await? {
+        match self.connector.stream(&to.service_url, &to.conversation, turn, &activity).await? {
             Streamed::Done(_) => {
                 if let Some(text) = then {
                     self.streams().shown(message, &text);
@@ -214,9 +221,8 @@ impl Teams {
             }
             Streamed::Refused(why) => {
                 tracing::debug!("a stream of Teams' ended early: {why}");
-                self.put(to, message, content).await?;
                 self.streams().settled(message);
-                Ok(())
+                self.put(to, message, content, turn).await
             }
         }
     }
@@ -227,8 +233,7 @@ impl Teams {
         to: &Recipient,
         message: &str,
         content: &Content,
-        first: Option<String>,
-        perhaps: bool,
+        (first, perhaps): (Option<String>, bool),
     ) -> Result<(), Error> {
         let shows_all = first.is_none();
         let end = match first {
@@ -236,23 +241,31 @@ impl Teams {
             None => card::message(content),
         };
         let end = to.answers(marked(end, "final", Some(message), None), None);
-        let ended = self.connector.stream(&to.service_url, &to.conversation, &end).await?;
+        let turn = Turn::Last;
+        let ended = self.connector.stream(&to.service_url, &to.conversation, turn, &end).await?;
         if let Streamed::Refused(why) = &ended
             && !perhaps
         {
             tracing::debug!("a stream of Teams' was over: {why}");
         }
-        if !shows_all || matches!(ended, Streamed::Refused(_)) {
-            self.put(to, message, content).await?;
-        }
+        // Should the edit have to wait, no second end is sent.
         self.streams().settled(message);
-        Ok(())
+        match !shows_all || matches!(ended, Streamed::Refused(_)) {
+            true => self.put(to, message, content, turn).await,
+            false => Ok(()),
+        }
     }
 
-    async fn put(&self, to: &Recipient, message: &str, content: &Content) -> Result<(), Error> {
+    async fn put(
+        &self,
+        to: &Recipient,
+        message: &str,
+        content: &Content,
+        turn: Turn,
+    ) -> Result<(), Error> {
         let mut activity = to.answers(card::message(content), None);
         activity["id"] = message.into();
-        self.connector.put(&to.service_url, &to.conversation, message, &activity).await
+        self.connector.put(&to.service_url, &to.conversation, message, turn, &activity).await
     }
 
     async fn recipient(&self, conversation: &Conversation) -> Result<Recipient, Error> {
@@ -352,15 +365,16 @@ impl Platform for Teams {
         conversation: &Conversation,
         message: &str,
         content: &Content,
-        _last: bool,
+        last: bool,
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
+        let turn = if last || !content.actions.is_empty() { Turn::Last } else { Turn::Frame };
         let (id, is_stream) = named(message);
         let step = match is_stream {
             true => self.streams().show(id, content),
             false => Step::Edit,
         };
-        self.step(&to, id, content, step).await
+        self.step(&to, id, content, turn, step).await
     }
 
     async fn grow(
@@ -371,13 +385,16 @@ impl Platform for Teams {
         steady: usize,
     ) -> Result<(), Error> {
         let to = self.recipient(conversation).await?;
+        let turn = if content.actions.is_empty() { Turn::Frame } else { Turn::Last };
+        // A number of a stream is not used up by what is too early.
+        self.connector.may(&to.conversation, turn)?;
         let now = self.ambient.clock.elapsed();
         let (id, is_stream) = named(message);
         let step = match is_stream {
             true => self.streams().grow(id, content, steady, now),
             false => Step::Edit,
         };
-        self.step(&to, id, content, step).await
+        self.step(&to, id, content, turn, step).await
     }
 
     async fn upload(&self, post: &Post<'_>, file: &Upload) -> Result<String, Error> {

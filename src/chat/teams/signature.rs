@@ -66,11 +66,14 @@ fn install() {
 /// The name of the key that a token says it is signed with.
 ///
 /// # Errors
-/// It is no token, or of another algorithm.
+/// It is no token, of another algorithm, or bound to rules that nobody knows here.
 pub fn key_of(token: &str) -> Result<String, Refusal> {
     let header = decode_header(token).map_err(|_| Refusal::NotAToken)?;
     if header.alg != Algorithm::RS256 {
         return Err(Refusal::Algorithm);
+    }
+    if header.crit.is_some() {
+        return Err(Refusal::Critical);
     }
     header.kid.ok_or(Refusal::NoKey)
 }

@@ -46,7 +46,7 @@ pub struct Expected<'a> {
 }
 
 /// Why an activity is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// There is no token.
     #[error("it bears no token")]
@@ -57,6 +57,10 @@ pub enum Refusal {
     /// It is signed otherwise.
     #[error("its token is not signed with RS256")]
     Algorithm,
+    /// Its header names rules that whoever takes it must know, and none is known here (RFC 7515,
+    /// 4.1.11).
+    #[error("its token asks for rules that are not known (crit)")]
+    Critical,
     /// It does not say with which key, or with one that the channel does not have.
     #[error("its token is signed with a key that the channel does not name")]
     NoKey,

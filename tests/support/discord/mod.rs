@@ -80,7 +80,8 @@ pub struct Faults {
     /// The same for our address and for all that comes from there, as what stands in front of
     /// Discord does it: without JSON.
     pub closed: Option<f64>,
-    /// A channel takes five posts and edits in a second, and says so.
+    /// A channel takes five posts and edits in a second, and says so; and a bot makes fifty calls
+    /// in a second and no more, but for answers to interactions.
     pub buckets: bool,
     /// What stands in channels cannot be read: the status.
     pub no_history: Option<u16>,

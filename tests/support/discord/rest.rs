@@ -17,6 +17,8 @@ use super::{Discord, GUILD, ME, Message, TOKEN, WHISPERED, about};
 
 /// Posts and edits that a channel takes in a second.
 const PER_SECOND: u32 = 5;
+/// Calls that a bot may make in a second.
+const OF_THE_BOT: u32 = 50;
 
 pub(super) async fn serve(fake: Discord, listener: TcpListener) {
     let router = Router::new().fallback(answer).with_state(fake);
@@ -70,7 +72,7 @@ async fn answer(
     {
         return refused(404, 10_003, "Unknown Channel");
     }
-    if let Some(answer) = stopped(&fake, by_token) {
+    if let Some(answer) = stopped(&fake, by_token).or_else(|| too_many(&fake, by_token)) {
         return answer;
     }
     if matches!(parts.as_slice(), ["channels" | "webhooks", ..]) {
@@ -88,7 +90,7 @@ async fn answer(
         && method != Method::GET
         && fake.state().faults.buckets
     {
-        let (left, reset) = counted(&fake, channel);
+        let (left, reset) = counted(&fake, channel, PER_SECOND);
         let limits = |left: u32| {
             let left = left.to_string();
             let reset = format!("{:.3}", reset.as_secs_f64());
@@ -150,9 +152,22 @@ fn stopped(fake: &Discord, by_token: bool) -> Option<Response> {
     })
 }
 
-/// Counts a call to a channel: how many are left in this second, none for one too many, and when
+/// The answer to a call of a bot that makes too many, where limits hold.
+fn too_many(fake: &Discord, by_token: bool) -> Option<Response> {
+    if by_token || !fake.state().faults.buckets {
+        return None;
+    }
+    let (None, reset) = counted(fake, "", OF_THE_BOT) else { return None };
+    let wait = reset.as_secs_f64();
+    let told =
+        json!({"message": "You are being rate limited.", "retry_after": wait, "global": true});
+    let headers = [("retry-after", format!("{wait:.3}")), ("x-ratelimit-global", "true".into())];
+    Some((StatusCode::TOO_MANY_REQUESTS, headers, axum::Json(told)).into_response())
+}
+
+/// Counts a call to a channel, or of the bot: how many are left in this second, none for one too many, and when
 /// the second is over.
-fn counted(fake: &Discord, channel: &str) -> (Option<u32>, Duration) {
+fn counted(fake: &Discord, channel: &str, most: u32) -> (Option<u32>, Duration) {
     let now = Ambient::real().clock.elapsed();
     let mut state = fake.state();
     let (began, made) = state.buckets.entry(channel.to_owned()).or_default();
@@ -160,12 +175,12 @@ fn counted(fake: &Discord, channel: &str) -> (Option<u32>, Duration) {
         (*began, *made) = (now, 0);
     }
     let reset = (*began + Duration::from_secs(1)).saturating_sub(now);
-    if *made >= PER_SECOND {
+    if *made >= most {
         state.too_many += 1;
         return (None, reset);
     }
     *made += 1;
-    (Some(PER_SECOND - *made), reset)
+    (Some(most - *made), reset)
 }
 
 fn route(

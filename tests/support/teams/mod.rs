@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a fake that cannot go on has failed its test")]
 
 pub mod jwt;
+pub mod limits;
 pub mod rest;
 pub mod stage;
 
@@ -102,6 +103,10 @@ pub struct State {
     pub edit_faults: VecDeque<Fault>,
     /// Whether the app was taken out: all calls of the connector get 403.
     pub removed: bool,
+    /// Whether the published limits hold, and the calls that count for them.
+    pub limits: Option<limits::Limits>,
+    /// How many calls were answered with 429 for that.
+    pub too_many: usize,
     /// How often each thing was asked for.
     pub tokens: usize,
     pub metadata: usize,

@@ -111,8 +111,23 @@ fn fault(status: u16, code: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
 
+fn wait(seconds: u64) -> Response {
+    let mut response = fault(429, "TooManyRequests");
+    response.headers_mut().insert("retry-after", seconds.into());
+    response
+}
+
 /// What is wrong with a call before it is done.
-fn refused(state: &mut State, headers: &HeaderMap, next: Option<Fault>) -> Option<Response> {
+fn refused(
+    state: &mut State,
+    conversation: &str,
+    headers: &HeaderMap,
+    next: Option<Fault>,
+) -> Option<Response> {
+    if let Some(Err(seconds)) = state.limits.as_mut().map(|limits| limits.take(conversation)) {
+        state.too_many += 1;
+        return Some(wait(seconds));
+    }
     if next == Some(Fault::TokenRevoked) {
         state.token.push_str("-next");
     }
@@ -124,11 +139,7 @@ fn refused(state: &mut State, headers: &HeaderMap, next: Option<Fault>) -> Optio
         return Some(fault(403, "BotNotInConversationRoster"));
     }
     match next? {
-        Fault::RateLimit(seconds) => {
-            let mut response = fault(429, "TooManyRequests");
-            response.headers_mut().insert("retry-after", seconds.into());
-            Some(response)
-        }
+        Fault::RateLimit(seconds) => Some(wait(seconds)),
         Fault::Status(status) => Some(fault(status, "ServiceError")),
         Fault::DoneBut504 | Fault::TokenRevoked => None,
     }
@@ -253,7 +264,7 @@ async fn send(
     let mut state = held.0.0.lock().unwrap();
     state.posts += 1;
     let next = state.post_faults.pop_front();
-    if let Some(response) = refused(&mut state, &headers, next) {
+    if let Some(response) = refused(&mut state, &conversation, &headers, next) {
         return response;
     }
     let marks = activity["entities"].as_array().into_iter().flatten();
@@ -306,7 +317,7 @@ async fn update(
     let mut state = held.0.0.lock().unwrap();
     state.edits += 1;
     let next = state.edit_faults.pop_front();
-    if let Some(response) = refused(&mut state, &headers, next) {
+    if let Some(response) = refused(&mut state, &conversation, &headers, next) {
         return response;
     }
     let parts = match parts(&activity) {
