@@ -125,6 +125,7 @@ impl Director {
                     Observed::Gone { exit } => return exit.expect("an exit record").reason,
                     Observed::Running { .. } => self.direct(stage, sprite),
                     Observed::Unknown { why } => panic!("{why}"),
+                    Observed::Machine { .. } => panic!("there is no machine here"),
                 }
                 pause().await;
             }
