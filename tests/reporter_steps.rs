@@ -104,6 +104,7 @@ async fn look_after(stage: &Stage, sprite: &Sprite) -> ExitReason {
                 Observed::Gone { exit } => return exit.expect("an exit record").reason,
                 Observed::Running { .. } => {}
                 Observed::Unknown { why } => panic!("{why}"),
+                Observed::Machine { .. } => panic!("there is no machine here"),
             }
             pause().await;
         }
