@@ -46,7 +46,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 5] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 6] = [
     // The names of the agents, images and regions, which a variable may say.
     ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
     // The engine's doors for a controller, and none of its controllers.
