@@ -216,17 +216,21 @@ impl Machine {
     }
 
     fn boot_without(&self, missing: &str) -> Child {
+        self.command(missing).spawn().unwrap()
+    }
+
+    fn command(&self, missing: &str) -> Command {
         let id = ("JOB_ID".to_owned(), self.job.clone());
         let all = self.variables.iter().cloned().chain([id]);
-        Command::new(env!("CARGO_BIN_EXE_sprite-reporter"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sprite-reporter"));
+        command
             .env_clear()
             .envs(all.filter(|(name, _)| name != missing))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .kill_on_drop(true);
+        command
     }
 
     async fn live(&self) -> Ended {
@@ -561,4 +565,51 @@ fn git(dir: &Path, args: &[&str]) {
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn an_image_with_a_user_of_its_own_clones_where_it_may_and_its_agent_sees_no_token() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        // Only root can be somebody else.
+        return;
+    }
+    let server = Server::start().await;
+    let task = "cat file; cat /proc/$PPID/environ > $HOME/seen 2>/dev/null || echo unseen; \
+                cat /proc/$PPID/mem > /dev/null 2>&1 || echo closed";
+    let machine = Machine::new(&server)
+        .with("COMMAND", task)
+        .with("REPO", "o/r")
+        .with("GIT_CONFIG_COUNT", "1")
+        .with("GIT_CONFIG_KEY_0", "safe.directory")
+        .with("GIT_CONFIG_VALUE_0", "*");
+    let origin = machine.path("origin");
+    fs::create_dir(&origin).unwrap();
+    git(&origin, &["init", "-q", "-b", "main"]);
+    fs::write(origin.join("file"), "of the clone\n").unwrap();
+    git(&origin, &["add", "file"]);
+    git(&origin, &["commit", "-q", "-m", "first"]);
+    let spy = spying_git(machine.disk.path(), &origin);
+    let path = format!("{}:{}", spy.display(), std::env::var("PATH").unwrap());
+    let machine = machine.with("PATH", &path);
+    let open = |path: &str, mode: u32| {
+        fs::set_permissions(machine.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open("", 0o755);
+    for own in ["tmp", "workspace", "argv", "home"] {
+        match own {
+            "argv" => fs::write(machine.path(own), "").unwrap(),
+            _ => fs::create_dir(machine.path(own)).unwrap(),
+        }
+        chown(machine.path(own), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let home = machine.path("home");
+    let mut command = machine.command("");
+    command.env("HOME", &home).uid(NOBODY).gid(NOBODY);
+    let ended = ended(command.spawn().unwrap()).await;
+    assert_eq!(ended.stdout.lines().last(), Some("closed"), "{} {}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("of the clone\nunseen\n"), "{}", ended.stdout);
+    assert_eq!(ended.code, Some(0));
+    assert!(machine.path("workspace/.git").is_dir());
 }
