@@ -471,11 +471,9 @@ async fn the_originals_contract_is_lived_in_the_originals_words() {
     texts.dedup();
     assert!(texts.iter().all(|text| text.lines().count() <= 20), "{texts:?}");
     assert!(texts[0].starts_with("line 1\n") && texts[0].ends_with("line 20"), "{:?}", texts[0]);
-    let mut lines: Vec<&str> = texts.iter().flat_map(|text| text.split('\n')).collect();
-    let at = lines.iter().position(|line| *line == "err").unwrap();
-    lines.remove(at);
+    let lines: Vec<&str> = texts.iter().flat_map(|text| text.split('\n')).collect();
     let numbered = (1..=45).map(|n| format!("line {n}"));
-    let rest = ["https://github.com/o/r/pull/7", "key=***", "no end"].map(str::to_owned);
+    let rest = ["err", "https://github.com/o/r/pull/7", "key=***", "no end"].map(str::to_owned);
     assert_eq!(lines, numbered.chain(rest).collect::<Vec<_>>());
     let made = json!([{"name": "o/r#7", "url": "https://github.com/o/r/pull/7", "type": "pr"}]);
     assert_eq!(server.bodies("artifacts").last().unwrap()["artifacts"], made);
@@ -578,12 +576,7 @@ async fn an_image_with_a_user_of_its_own_clones_where_it_may_and_its_agent_sees_
     let server = Server::start().await;
     let task = "cat file; cat /proc/$PPID/environ > $HOME/seen 2>/dev/null || echo unseen; \
                 cat /proc/$PPID/mem > /dev/null 2>&1 || echo closed";
-    let machine = Machine::new(&server)
-        .with("COMMAND", task)
-        .with("REPO", "o/r")
-        .with("GIT_CONFIG_COUNT", "1")
-        .with("GIT_CONFIG_KEY_0", "safe.directory")
-        .with("GIT_CONFIG_VALUE_0", "*");
+    let machine = Machine::new(&server).with("COMMAND", task).with("REPO", "o/r");
     let origin = machine.path("origin");
     fs::create_dir(&origin).unwrap();
     git(&origin, &["init", "-q", "-b", "main"]);
@@ -597,6 +590,9 @@ async fn an_image_with_a_user_of_its_own_clones_where_it_may_and_its_agent_sees_
         fs::set_permissions(machine.path(path), fs::Permissions::from_mode(mode)).unwrap();
     };
     open("", 0o755);
+    let owner = format!("{NOBODY}:{NOBODY}");
+    let done = std::process::Command::new("chown").args(["-R", &owner]).arg(&origin).status();
+    assert!(done.unwrap().success());
     for own in ["tmp", "workspace", "argv", "home"] {
         match own {
             "argv" => fs::write(machine.path(own), "").unwrap(),
@@ -612,4 +608,37 @@ async fn an_image_with_a_user_of_its_own_clones_where_it_may_and_its_agent_sees_
     assert!(ended.stdout.contains("of the clone\nunseen\n"), "{}", ended.stdout);
     assert_eq!(ended.code, Some(0));
     assert!(machine.path("workspace/.git").is_dir());
+}
+
+#[tokio::test]
+async fn a_user_that_the_image_names_gets_the_volume_and_everything_runs_as_that_one() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become somebody else.
+        return;
+    }
+    let server = Server::start().await;
+    let task = "id -u; id -g; id -G; touch made && echo made; echo $USER; \
+                cat /proc/$PPID/mem > /dev/null 2>&1 || echo closed";
+    let machine =
+        Machine::new(&server).claiming(&server, Some(task)).volume().with("SPRITE_USER", "nobody");
+    fs::set_permissions(machine.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(machine.path("data"), fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = machine.live().await;
+    let group = fs::metadata(machine.path("data")).unwrap().gid();
+    let expected = format!("{NOBODY}\n{group}\n{group}\nmade\nnobody\nclosed\n");
+    assert_eq!(server.printed(Stream::Stdout), expected, "{}", ended.stderr);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(fs::metadata(machine.path("data/work/made")).unwrap().uid(), NOBODY);
+    // The next boot finds what is its own.
+    let again = machine.live().await;
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+
+    let stranger = Machine::new(&server)
+        .claiming(&server, Some(task))
+        .with("SPRITE_USER", "nobody-of-that-name");
+    let ended = stranger.live().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("does not know; add it there"), "{}", ended.stderr);
 }
