@@ -126,7 +126,10 @@ fn each_example_ends_in_the_reporter_and_takes_it_from_the_sidecar_of_this_versi
         };
         assert_eq!(last("ENTRYPOINT"), "[\"/usr/local/bin/sprite-reporter\"]", "{name}");
         assert_eq!(last("COPY"), "--from=sidecar /sidecar/ /usr/local/bin/", "{name}");
-        assert!(!file.iter().any(|(word, _)| word == "CMD"), "{name}: its words would be arguments");
+        assert!(
+            !file.iter().any(|(word, _)| word == "CMD"),
+            "{name}: its words would be arguments"
+        );
         let version = env!("CARGO_PKG_VERSION");
         let sidecar = format!("ghcr.io/open-dispatch/open-dispatch/sidecar:{version} AS sidecar");
         assert_eq!(file[0], ("FROM".to_owned(), sidecar), "{name}");
@@ -148,7 +151,8 @@ fn each_example_ends_in_the_reporter_and_takes_it_from_the_sidecar_of_this_versi
 fn the_examples_pin_the_clis_that_the_tests_drive() {
     let json = fs::read_to_string(root().join("tests/agents/package.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
-    let version = |package: &str| json["optionalDependencies"][package].as_str().unwrap().to_owned();
+    let version =
+        |package: &str| json["optionalDependencies"][package].as_str().unwrap().to_owned();
     let claude = format!("CLAUDE_CODE={}", version("@anthropic-ai/claude-code-linux-x64"));
     let opencode = format!("OPENCODE={}", version("opencode-linux-x64"));
     for (name, pin) in [("claude", &claude), ("opencode", &opencode), ("dotnet", &claude)] {

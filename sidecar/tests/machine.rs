@@ -117,6 +117,18 @@ impl Server {
         String::from_utf8(bytes.flatten().collect()).unwrap()
     }
 
+    /// What was made: name, address, kind.
+    fn made(&self) -> Vec<(String, String, String)> {
+        let said = self.said();
+        let made = said.events.iter().filter_map(|event| match &event.body {
+            EventBody::Artifact { name, url, kind } => {
+                Some((name.clone(), url.clone(), kind.clone()))
+            }
+            _ => None,
+        });
+        made.collect()
+    }
+
     fn exit(&self) -> Option<sprite_reporter::wire::Exit> {
         let said = self.said();
         said.events.iter().rev().find_map(|event| match &event.body {
@@ -139,7 +151,13 @@ async fn answer(
         let rows = known.lock().unwrap().orders.join("");
         return Ok(Response::new(Full::new(rows.into())));
     }
+    let name = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    if path == "files" {
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        known.lock().unwrap().posts.push((path, json!({"asked": name, "text": text})));
+        return Ok(Response::new(Full::new(r#"{"id":"f","url":"/files/f"}"#.into())));
+    }
     let body: Value = serde_json::from_slice(&body).unwrap();
     let mut said = known.lock().unwrap();
     said.posts.push((path.clone(), body.clone()));
@@ -263,8 +281,7 @@ async fn a_claimed_run_is_lived_below_the_machines_root_with_the_machines_enviro
     let server = Server::start().await;
     let task = "pwd; echo $HOME $FROM_SPEC $FROM_IMAGE; echo key=$ANTHROPIC_API_KEY; \
                 echo token=$JOB_TOKEN claim=$OPEN_DISPATCH_CLAIM; echo $JOB_ID; \
-                echo made > $OPEN_DISPATCH_ARTIFACTS/it.invalid; \
-                rm $OPEN_DISPATCH_ARTIFACTS/it.invalid; exit 3";
+                echo made > $OPEN_DISPATCH_ARTIFACTS/report.txt; exit 3";
     let machine = Machine::new(&server)
         .claiming(&server, Some(task))
         .volume()
@@ -286,6 +303,50 @@ async fn a_claimed_run_is_lived_below_the_machines_root_with_the_machines_enviro
     let exit = server.exit().unwrap();
     assert_eq!((exit.code, exit.reason), (Some(3), ExitReason::Failed));
     assert!(!machine.path("data/run/run").exists(), "what was told is cleared away");
+    let files = server.bodies("files");
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0]["text"], "made\n");
+    assert_eq!(server.made(), [("report.txt".into(), "/files/f".into(), "file".into())]);
+}
+
+#[tokio::test]
+async fn a_machine_takes_turns_until_it_is_told_to_sleep_and_wakes_with_what_it_kept() {
+    let server = Server::start().await;
+    let machine = Machine::new(&server).claiming(&server, None).volume();
+    let turn = |n: u32, text: &str| {
+        let row = json!({"n": n, "run": n, "type": "turn", "turn": format!("t-{n}"), "text": text});
+        format!("{row}\n")
+    };
+    let link = "https://github.com/o/r/pull/9";
+    server.said().orders.push(turn(1, &format!("echo {link}; echo kept > $HOME/it")));
+    let child = machine.boot();
+    let ended_turns = |said: &Said, n: usize| {
+        let is_end = |event: &&Event| matches!(event.body, EventBody::TurnEnded { .. });
+        said.events.iter().filter(is_end).count() == n
+    };
+    server.until("the first turn's end", |said| ended_turns(said, 1)).await;
+    assert_eq!(server.made(), [("o/r#9".into(), link.into(), "pr".into())]);
+    server.said().orders.push("{\"n\":2,\"type\":\"sleep\"}\n".into());
+    let asleep = ended(child).await;
+    assert_eq!(asleep.code, Some(0), "{}", asleep.stderr);
+    assert_eq!(server.exit().unwrap().reason, ExitReason::Asleep);
+
+    // The same machine, with the same variables, is started again.
+    {
+        let mut said = server.said();
+        (said.held, said.orders) = (0, vec![turn(2, "cat $HOME/it; pwd")]);
+        said.events.clear();
+        said.given["spec"]["run"] = json!(2);
+    }
+    let child = machine.boot();
+    server.until("the second turn's end", |said| ended_turns(said, 1)).await;
+    assert!(server.printed(Stream::Stdout).starts_with("kept\n"));
+    server.said().orders.push("{\"n\":3,\"run\":2,\"type\":\"sleep\"}\n".into());
+    assert_eq!(ended(child).await.code, Some(0));
+    let runs: Vec<Value> = server.bodies("events").iter().map(|it| it["run"].clone()).collect();
+    assert_eq!((runs.first(), runs.last()), (Some(&json!(1)), Some(&json!(2))));
+    let claims = server.bodies("claim");
+    assert_ne!(claims[0]["boot"], claims[1]["boot"]);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
     heritage::Heritage,
     place::{ELSEWHERE, Place, VOLUME, below},
 };
-use crate::wire::ROOT_VARIABLE;
+use crate::{process, wire::ROOT_VARIABLE};
 
 /// The variable that names the user.
 pub const VARIABLE: &str = "SPRITE_USER";
@@ -52,7 +52,8 @@ pub(super) fn become_named(heritage: &mut Heritage) -> Result<(), String> {
         give(&place, &user)
             .map_err(|error| format!("cannot give {} to {name}: {error}", place.display()))?;
     }
-    change(&user).map_err(|error| format!("cannot become {name}: {error}"))?;
+    process::become_user(user.id, user.group)
+        .map_err(|error| format!("cannot become {name}: {error}"))?;
     if let Some(home) = &user.home {
         heritage.set("HOME", &home.to_string_lossy());
     }
@@ -98,27 +99,6 @@ fn give(place: &Path, user: &User) -> io::Result<()> {
         fs::create_dir_all(place)?;
     }
     lchown(place, Some(user.id), Some(user.group))
-}
-
-/// Changes who this process is, for good.
-fn change(user: &User) -> io::Result<()> {
-    let done = |result: libc::c_int| {
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    #[expect(
-        unsafe_code,
-        reason = "the C library changes all threads at once, and safe calls do not"
-    )]
-    // SAFETY: the list has one element and the length says so; the other two take numbers.
-    unsafe {
-        done(libc::setgroups(1, &raw const user.group))?;
-        done(libc::setgid(user.group))?;
-        done(libc::setuid(user.id))?;
-    }
-    if user.id != 0 && rustix::process::geteuid().is_root() {
-        return Err(io::Error::other("the system left us root"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
