@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`resource`] | the vocabulary: types, validation, schema, YAML with diagnostics | nobody |
 //! | [`ambient`] | time, chance and the right to act, injected | nobody |
+//! | [`dev_fly`] | a fake of Fly's Machines API, for who has no account and for tests | nobody |
 //! | [`metrics`] | counters and what is read off for `/metrics` | nobody |
 //! | [`config`] | what the server is told: flags, environment, defaults | of `resource` the names of the agents |
 //! | [`secrets`] | values that specs name and never hold | nobody |
@@ -18,7 +19,7 @@
 //! | [`server`] | HTTP: webhooks, the API, streams | `access`, `resource`, `secrets`, `store`, `token`, `metrics` |
 //! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `access`, `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
 //! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
-//! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app` |
+//! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app`, `dev_fly.rs` alone `dev_fly` |
 //!
 //! `ambient` is handed to everybody. `tests/rooms.rs` holds this table against the sources;
 //! `docs/architecture.md` tells the life of a chat line through these rooms.
@@ -29,6 +30,7 @@ pub mod app;
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod dev_fly;
 pub mod metrics;
 pub mod reconcile;
 pub mod resource;

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("access", &["store"]),
     ("ambient", &[]),
     (
@@ -31,8 +31,9 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
         ],
     ),
     ("chat", &["access", "reconcile", "resource", "store"]),
-    ("cli", &["app", "chat", "config", "resource", "runtime"]),
+    ("cli", &["app", "chat", "config", "dev_fly", "resource", "runtime"]),
     ("config", &["resource"]),
+    ("dev_fly", &[]),
     ("metrics", &[]),
     ("reconcile", &["metrics", "resource", "runtime", "store"]),
     ("resource", &[]),
@@ -45,7 +46,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 5] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 6] = [
     // The names of the agents, images and regions, which a variable may say.
     ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
     // The engine's doors for a controller, and none of its controllers.
@@ -55,6 +56,13 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 5] = [
     ("cli", "chat", &["chat/", "slack.rs", "doctor/"], &["frames", "grammar", "slack"]),
     // The client of Fly's API, for who asks whether the token is good.
     ("cli", "runtime", &["doctor/fly.rs"], &["fly"]),
+    // The command that plays Fly, for who has no account.
+    (
+        "cli",
+        "dev_fly",
+        &["dev_fly.rs"],
+        &["DevFly", "DevFlyConfig", "Error", "Guest", "Habits", "Action", "Line", "Deed"],
+    ),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];

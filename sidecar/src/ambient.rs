@@ -35,6 +35,13 @@ pub fn pause(length: Duration) {
     std::thread::sleep(length);
 }
 
+/// A name that nothing else has.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that draws names")]
+pub fn name() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// Chance in `0.0..1.0`, for jitter.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that asks for chance")]

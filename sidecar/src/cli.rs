@@ -6,6 +6,8 @@
 //! | `sprite-reporter launch DIR` | starts a reporter for a run directory, apart from the caller; relays its first line |
 //! | `sprite-reporter run DIR` | is that reporter |
 //! | `sprite-reporter agent ...` | the helper between the fork and the agent ([`crate::process::helper`]) |
+//! | `sprite-reporter` | is the first program of a machine of its own ([`crate::boot`]) |
+//! | `sprite-reporter machine` | is that program once it has put its token away |
 //! | `sprite-reporter --version` | says which version this is, in one line |
 //!
 //! The token comes on standard input, so that it stands in no argument list and in no environment.
@@ -22,6 +24,7 @@ use std::{
 };
 
 use crate::{
+    boot,
     process::{self, helper},
     run::{Found, Run},
     rundir::RunDir,
@@ -33,6 +36,13 @@ pub const PROGRAM: &str = helper::PROGRAM;
 
 /// What a reporter says once it looks after its run.
 pub const OK: &str = "ok";
+
+/// What can be called.
+const USAGE: &str = "\
+usage: sprite-reporter                a machine's first program; what to do stands in its environment
+       sprite-reporter launch DIR     starts a reporter for a run directory; the token on stdin
+       sprite-reporter run DIR        is that reporter
+       sprite-reporter --version";
 
 /// The most bytes of a token.
 const MAX_TOKEN_BYTES: u64 = 4096;
@@ -54,19 +64,25 @@ pub fn is_called(program: &std::ffi::OsStr) -> bool {
 pub fn main(args: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
     let mut args = args.into_iter().map(Into::into).skip(1);
     let command = args.next().unwrap_or_default();
-    if matches!(command.to_str(), Some("launch" | "run")) {
+    if matches!(command.to_str(), Some("launch" | "run" | boot::MACHINE)) {
         process::close_memory();
     }
     match (command.to_str(), args.next()) {
         (Some(helper::SUBCOMMAND), first) => helper::main(first.into_iter().chain(args)),
         (Some("launch"), Some(dir)) => launch(Path::new(&dir)),
         (Some("run"), Some(dir)) => run(dir.into()),
+        (Some(""), None) => boot::begin(),
+        (Some(boot::MACHINE), None) => boot::main(),
         (Some("--version" | "-V"), None) => {
             println!("{}", version());
             ExitCode::SUCCESS
         }
+        (Some("--help" | "-h"), None) => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
         _ => {
-            eprintln!("usage: {PROGRAM} launch DIR | run DIR | --version");
+            eprintln!("{USAGE}");
             ExitCode::from(2)
         }
     }

@@ -24,6 +24,7 @@
 //! |---|---|
 //! | [`wire`] | the types that both sides speak; the server takes these and the runner |
 //! | [`cli`] | the command line that both binaries share |
+//! | [`boot`] | a machine of its own: from its first instant to the run that is its |
 //! | [`run`] | one run from lock to last acknowledgement: the loop, the clocks, the kill ladder, the workspace |
 //! | [`rundir`] | what a run leaves on disk, and who may believe it |
 //! | [`driver`] | one file per agent CLI: its protocol in, our events out |
@@ -37,6 +38,7 @@
 //! | [`steps`] | named effects, so that tests can let the reporter die at each |
 
 pub mod ambient;
+pub mod boot;
 pub mod cli;
 pub mod driver;
 pub mod mask;

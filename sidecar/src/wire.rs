@@ -302,6 +302,21 @@ pub struct Exit {
     pub message: String,
 }
 
+impl Exit {
+    /// The code with which a machine's process ends, so that the platform's events tell the same
+    /// as we do: 0 for an end that was meant or asked for by sleep, the agent's own code, 128 and
+    /// the signal's number, or 1.
+    #[must_use]
+    pub fn process_code(&self) -> u8 {
+        match (self.reason, self.code, self.signal) {
+            (ExitReason::Completed | ExitReason::Asleep | ExitReason::Superseded, ..) => 0,
+            (_, Some(code), _) => u8::try_from(code).ok().filter(|code| *code > 0).unwrap_or(1),
+            (_, None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(1),
+            (_, None, None) => 1,
+        }
+    }
+}
+
 /// Why an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -329,6 +344,8 @@ pub enum ExitReason {
     Abandoned,
     /// It was told to sleep; another run will wake it.
     Asleep,
+    /// Its machine ran out of memory.
+    OutOfMemory,
 }
 
 /// What kind of answer an approval waits for.
@@ -750,6 +767,21 @@ pub struct EnvVar {
     /// Whether the value must be masked wherever it shows up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
+}
+
+/// How the names of secrets end.
+const SECRET_ENDINGS: &[&str] =
+    &["_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_CREDENTIALS", "_AUTH", "_AUTH_JSON", "_KEY_ID"];
+
+/// Whether a variable of this name holds something that must not be seen.
+#[must_use]
+pub fn names_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    name == "DATABASE_URL"
+        || name == "GOOGLE_API_KEY"
+        || (SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+            // These name a file.
+            && name != "GOOGLE_APPLICATION_CREDENTIALS")
 }
 
 /// The original's `POST /webhooks/logs`.

@@ -1,15 +1,75 @@
 //! What the configuration's words of Fly become: the runtime's settings, and what editors know
 //! of images.
 
+use std::sync::Arc;
+
+use sprite_reporter::wire::Claimed;
+use tokio::task::JoinSet;
+
 use crate::{
+    ambient::Ambient,
     config::{Config, Fly, SecretsBy, Where},
-    resource::{Defaults, Images},
-    runtime::fly::{self, FlySettings},
+    resource::{Defaults, Images, Sprite},
+    runtime::fly::{self, FlyRuntime, FlySettings, Revision},
+    secrets::Secrets,
+    server,
+    store::Store,
 };
 
+/// What `/ready` calls the part.
+const PART: &str = "fly";
+
+/// The Fly runtime; nothing where there are no machines.
+///
+/// # Errors
+/// What of the configuration cannot be, in one line with the mend.
+pub(super) fn runtime(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    secrets: &Secrets,
+    ambient: &Ambient,
+) -> Result<Option<Arc<FlyRuntime>>, String> {
+    let Some(settings) = settings(config) else { return Ok(None) };
+    let of = Arc::clone(store);
+    let revision: Revision = Arc::new(move || {
+        let of = Arc::clone(&of);
+        Box::pin(async move { of.revision().await.ok() })
+    });
+    let (installation, secrets) = (store.installation(), secrets.clone());
+    FlyRuntime::new(settings, installation, secrets, ambient.clone(), revision).map(Some)
+}
+
+/// Lets the server answer the claims of machines.
+pub(super) struct Claims(pub(super) Arc<FlyRuntime>);
+
+impl server::Claims for Claims {
+    fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
+        self.0.claimed(sprite)
+    }
+}
+
+/// Looks at all machines, again and again, and says on `/ready` what is wrong with Fly as a whole.
+pub(super) fn watch(runtime: Arc<FlyRuntime>, state: server::State) -> JoinSet<()> {
+    let mut trouble = runtime.trouble();
+    let mut tasks = JoinSet::new();
+    state.readiness().up(PART);
+    tasks.spawn(runtime.census());
+    tasks.spawn(async move {
+        while trouble.changed().await.is_ok() {
+            match trouble.borrow_and_update().clone() {
+                Some(why) => {
+                    tracing::warn!(why, "Fly cannot be worked with; it is tried again");
+                    state.readiness().down(PART, why);
+                }
+                None => state.readiness().up(PART),
+            }
+        }
+    });
+    tasks
+}
+
 /// The Fly runtime's settings; nothing where there are no machines.
-#[expect(dead_code, reason = "the Fly runtime is made from it as soon as it is here")]
-pub(super) fn settings(config: &Config) -> Option<FlySettings> {
+fn settings(config: &Config) -> Option<FlySettings> {
     let fly = config.fly.as_ref()?;
     Some(FlySettings {
         api: fly.api.value.clone(),

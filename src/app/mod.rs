@@ -51,6 +51,7 @@ use crate::{
     resource::{Defaults, Kind, resolve},
     runtime::{
         Runtime,
+        fly::FlyRuntime,
         local::{LocalConfig, LocalRuntime},
     },
     secrets::Secrets,
@@ -90,6 +91,8 @@ pub struct Running {
     compacting: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     counting: JoinHandle<()>,
+    /// Who looks at machines.
+    looking: JoinSet<()>,
     /// Who listens on chat platforms.
     hearing: JoinSet<()>,
     /// Ends their listening.
@@ -120,6 +123,9 @@ pub enum Error {
     /// Sprites live that were started with another key.
     #[error(transparent)]
     OtherKey(#[from] key::OtherKey),
+    /// Fly Machines that cannot be had as the configuration says.
+    #[error("{0}")]
+    Machines(String),
     /// A chat platform that cannot be served as the configuration says.
     #[error("{0}")]
     Chat(String),
@@ -228,13 +234,16 @@ impl House {
         let local = local_config(config, &self.data, store.installation(), secrets.clone());
         let local = LocalRuntime::new(local);
         key::check(&tokens, secret.is_some(), &self.data, || local.reporters())?;
-        let local: Arc<dyn Runtime> = local;
+        let machines = fly::runtime(config, &store, &secrets, &ambient).map_err(Error::Machines)?;
+        let mut runtimes: Vec<Arc<dyn Runtime>> = vec![local];
+        runtimes.extend(machines.iter().map(|fly| Arc::clone(fly) as Arc<dyn Runtime>));
         let metrics = Metrics::new();
         let extras = server::Extras {
             defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
             secrets: Some(secrets),
             admins: admins.clone(),
+            claims: machines.iter().map(|fly| claims(Arc::clone(fly))).next(),
         };
         let state = server::State::with(
             store.clone(),
@@ -268,10 +277,12 @@ impl House {
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
-        engine.add(Arc::new(SpriteController::new(shop(), air(), Arc::clone(&local), derive)));
-        let keepers = vec![Arc::clone(&local)];
-        engine.add(Arc::new(KeepsakeController::new(shop(), air(), keepers)));
-        engine.add(Arc::new(AdmissionController::new(shop(), air(), vec![local])));
+        for runtime in &runtimes {
+            let (runtime, derive) = (Arc::clone(runtime), Arc::clone(&derive));
+            engine.add(Arc::new(SpriteController::new(shop(), air(), runtime, derive)));
+        }
+        engine.add(Arc::new(KeepsakeController::new(shop(), air(), runtimes.clone())));
+        engine.add(Arc::new(AdmissionController::new(shop(), air(), runtimes)));
         engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
 
         state.readiness().down("engine", "the server starts");
@@ -291,6 +302,7 @@ impl House {
             let waker = engine.waker();
             hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
         }
+        let looking = machines.map(|fly| fly::watch(fly, state.clone())).unwrap_or_default();
         let hearing = ears::listen(&ears, &commands, &state, &ambient, &deaf);
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
@@ -311,6 +323,7 @@ impl House {
             compacting,
             sweeping,
             counting,
+            looking,
             hearing,
             deaf,
             ambient,
@@ -357,11 +370,12 @@ impl Running {
 
     /// Stops the server: no new work, the engine ends what it is at, streams end. Sprites run
     /// on.
-    pub async fn stop(self) -> Stopped {
+    pub async fn stop(mut self) -> Stopped {
         self.state.readiness().down("engine", "the server stops");
         self.compacting.abort();
         self.sweeping.abort();
         self.counting.abort();
+        self.looking.abort_all();
         self.deaf.cancel();
         ears::hush(self.hearing, &self.ambient).await;
         tokio::select! {
@@ -445,11 +459,16 @@ fn local_config(
     local
 }
 
+/// How machines hear what their runs are to do.
+fn claims(runtime: Arc<FlyRuntime>) -> Arc<dyn server::Claims> {
+    Arc::new(fly::Claims(runtime))
+}
+
 /// Whose sprites live, as far as the store knows.
 async fn living(store: &Arc<dyn Store>) -> Vec<String> {
     let Ok(listing) = store.list(Kind::Sprite, None, usize::MAX).await else { return Vec::new() };
     let lives = |sprite: &crate::resource::Sprite| {
-        sprite.status.local.is_some()
+        (sprite.status.local.is_some() || sprite.status.fly.is_some())
             && sprite.status.exit.is_none()
             && !sprite.status.conditions.is_true("Gone")
             && !sprite.status.conditions.is_true("Asleep")

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use sprite_reporter::wire::Exit;
 use tokio::sync::mpsc;
 
-use crate::resource::{ProcessIdentity, Sprite};
+use crate::resource::{FlyMachine, ProcessIdentity, Sprite};
 
 pub mod fly;
 pub mod local;
+mod spec;
 
 /// A place where sprites live.
 #[async_trait]
@@ -56,7 +57,7 @@ pub trait Runtime: Send + Sync {
     async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error>;
 
     /// The uids of owners (and of sprites without one) of which something is kept here that
-    /// outlives a sprite.
+    /// outlives a sprite, each as [`Runtime::kept_as`] says it.
     ///
     /// # Errors
     /// Why that cannot be told.
@@ -65,7 +66,8 @@ pub trait Runtime: Send + Sync {
     }
 
     /// Removes what an owner that is gone left here. Work that nobody has taken stays, and the
-    /// answer says where. Called only while no sprite of the owner is here.
+    /// answer says where. Called only while no sprite of the owner is here, with what
+    /// [`Runtime::keeps`] told.
     ///
     /// # Errors
     /// Why it could not.
@@ -80,6 +82,18 @@ pub trait Runtime: Send + Sync {
     /// Why it could not.
     async fn sweep(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// As what something that belongs to a uid is told by [`Runtime::keeps`]: the uid itself, where
+    /// there is room for it.
+    fn kept_as(&self, uid: &str) -> String {
+        uid.to_owned()
+    }
+
+    /// How many sprites may be seen to at once: as many as may wait for answers from elsewhere
+    /// without others having to wait for them.
+    fn hands(&self) -> usize {
+        16
     }
 
     /// Hears the uids of sprites that are to be looked at again, such as one whose process
@@ -97,6 +111,13 @@ pub enum Observed {
         /// Which process.
         process: Option<ProcessIdentity>,
     },
+    /// It has a machine of its own.
+    Machine {
+        /// Which one, where that is known.
+        machine: Option<FlyMachine>,
+        /// How it stands.
+        stand: MachineStand,
+    },
     /// Its reporter is gone, and its spool may hold what the server does not have.
     Orphaned {
         /// The exit record, if there is one.
@@ -112,6 +133,25 @@ pub enum Observed {
         /// Why, for people.
         why: String,
     },
+}
+
+impl Observed {
+    /// Whether its reporter lives, as far as can be told.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Machine { stand: MachineStand::Up, .. })
+    }
+}
+
+/// How a sprite's machine stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MachineStand {
+    /// It runs.
+    Up,
+    /// It is on its way there; nothing is to be done.
+    Coming,
+    /// It is there, does not run, and nobody has lived the run that is wanted: it may be started.
+    Resting,
 }
 
 /// What [`Runtime::clean`] did.
@@ -137,6 +177,10 @@ pub enum Error {
     /// A secret that the spec names is not there: it works once somebody sets it.
     #[error("{0}")]
     SecretMissing(String),
+    /// It cannot be had now, and somebody may have to see to that: it is tried again, and the
+    /// Sprite says it.
+    #[error("{0}")]
+    Waiting(String),
     /// It may work later.
     #[error("{0}")]
     Transient(String),

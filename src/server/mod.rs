@@ -17,6 +17,7 @@ mod access;
 mod api;
 mod body;
 mod census;
+mod claim;
 mod directory;
 mod files;
 mod health;
@@ -34,6 +35,7 @@ use std::{
 
 use axum::{Router, middleware, routing};
 pub use census::count_turns;
+pub use claim::Claims;
 pub use health::Readiness;
 pub use listen::{Limits, serve};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +61,8 @@ pub struct Extras {
     pub secrets: Option<Secrets>,
     /// Who is an admin without being let in.
     pub admins: Vec<Principal>,
+    /// Who says what a machine's run is to do. Without it, claims are answered with 503.
+    pub claims: Option<Arc<dyn Claims>>,
 }
 
 /// What all requests share; cheap to clone.
@@ -168,6 +172,7 @@ pub fn router_with(state: State, others: Router) -> Router {
         .route("/livez", routing::get(health::health))
         .route("/ready", routing::get(health::ready))
         .route("/readyz", routing::get(health::ready))
+        .route("/webhooks/claim", routing::post(claim::claim))
         .route("/webhooks/events", routing::post(webhooks::events))
         .route("/webhooks/inbox", routing::get(inbox::inbox))
         .route("/webhooks/logs", routing::post(webhooks::logs))

@@ -79,7 +79,7 @@ pub(super) fn query(uri: &Uri, name: &str) -> Option<String> {
         .find_map(|(key, value)| (key == name).then(|| value.into_owned()))
 }
 
-fn body_error(problem: BodyError) -> Response {
+pub(super) fn body_error(problem: BodyError) -> Response {
     match problem {
         BodyError::TooLarge(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
         BodyError::Broken => error(StatusCode::BAD_REQUEST, "the body broke off"),

@@ -113,7 +113,8 @@ impl House {
         Self::new_over(store, steps, server::Extras::default())
     }
 
-    fn new_over(store: Arc<dyn Store>, steps: Arc<dyn Steps>, extras: server::Extras) -> Self {
+    /// A server over this store that takes these steps, with what other rooms lend.
+    pub fn new_over(store: Arc<dyn Store>, steps: Arc<dyn Steps>, extras: server::Extras) -> Self {
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let ids = Arc::new(SeededIds::new(7));
         let ambient = Ambient { clock: clock.clone(), ids, steps };

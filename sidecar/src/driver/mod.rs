@@ -172,6 +172,15 @@ pub fn absent(spec: &RunSpec) -> Option<Exit> {
     Some(Exit { code: None, signal: None, reason: ExitReason::StartFailed, message })
 }
 
+/// Puts the log-in for OpenCode that came with a machine where OpenCode looks for it, unless one is
+/// there already.
+///
+/// # Errors
+/// One line on what kept it from being used.
+pub fn settle_opencode_login(spec: &RunSpec) -> Result<(), String> {
+    opencode::settle_login(spec)
+}
+
 /// Runs the spec's CLI until it ends.
 pub async fn drive(seat: Seat) -> Exit {
     match seat.spec.agent.clone() {

@@ -32,6 +32,8 @@ pub struct Desk {
     grown: watch::Sender<u64>,
     held: watch::Sender<u64>,
     complaints: Option<PathBuf>,
+    /// Whether what the agent prints goes to our own standard output too.
+    echoes: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,16 @@ impl Desk {
             grown: watch::Sender::new(0),
             held: watch::Sender::new(0),
             complaints,
+            echoes: false,
         }
+    }
+
+    /// Lets what the agent prints, masked, go to our own standard output too: there the platform
+    /// that runs a machine takes its log from.
+    #[must_use]
+    pub fn echoing(mut self) -> Self {
+        self.echoes = true;
+        self
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -71,8 +82,18 @@ impl Desk {
     /// # Errors
     /// What the file system says; the event then has no number.
     pub fn append(&self, body: EventBody) -> io::Result<u64> {
+        let printed = match &body {
+            EventBody::Log { chunk, .. } if self.echoes => chunk.bytes(),
+            _ => Vec::new(),
+        };
         let seq = self.inner().spool.append(ambient::now(), body)?;
         self.ring();
+        if !printed.is_empty() {
+            use std::io::Write as _;
+            let mut out = io::stdout();
+            // A log that nobody takes is nobody's loss.
+            let _ = out.write_all(&printed).and_then(|()| out.flush());
+        }
         Ok(seq)
     }
 

@@ -151,6 +151,18 @@ impl Connection {
         body: Bytes,
         within: Duration,
     ) -> Result<(StatusCode, Option<Duration>, Bytes), Trouble> {
+        self.ask(path, kind, body, within, MAX_ANSWER_BYTES).await
+    }
+
+    /// Posts a body and reads an answer of at most `most` bytes.
+    pub(super) async fn ask(
+        &mut self,
+        path: &str,
+        kind: &'static str,
+        body: Bytes,
+        within: Duration,
+        most: usize,
+    ) -> Result<(StatusCode, Option<Duration>, Bytes), Trouble> {
         let request = self
             .request("POST", path)
             .header(header::CONTENT_TYPE, kind)
@@ -161,7 +173,7 @@ impl Connection {
             let response = self.sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
             let after = retry_after(&response);
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
+            let body = Limited::new(response.into_body(), most);
             let body = body.collect().await.map_err(|error| Trouble::Broken(error.to_string()))?;
             Ok((status, after, body.to_bytes()))
         };

@@ -10,21 +10,28 @@
 //! the server itself can end it: it holds the exit event ([`Verdict::Finished`]), or it says
 //! that this run is not its own any more ([`Verdict::Superseded`]). One that does not even know
 //! the token is another's, at an address that ours had before it went down; it is no contact.
+//!
+//! Two more stand beside them for a machine of its own: [`claim`] asks for a run before there is
+//! one, and [`deliver_as_original`] delivers in the words of the original's sidecar.
 
 mod backoff;
+mod claim;
 mod deliver;
 mod desk;
 mod files;
 mod http;
 mod listen;
+mod original;
 
 pub use backoff::Backoff;
+pub use claim::{ClaimAnswer, claim};
 pub use deliver::deliver;
 pub use desk::Desk;
 pub use files::{FileError, MAX_FILE_BYTES, download, upload};
 pub(crate) use files::{hex, percent_encoded};
 pub use http::{Address, AddressError};
 pub use listen::listen;
+pub use original::{Format, deliver_as_original, refuse_as_original};
 
 /// How reporting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

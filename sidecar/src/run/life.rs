@@ -22,14 +22,14 @@ use std::{
 
 use rustix::process::Signal;
 use tokio::{
-    signal::unix::{self, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::JoinHandle,
     time::timeout,
 };
 
 use super::{
-    ABANDONED_AFTER, Run, artifacts, attachments,
+    ABANDONED_AFTER, Contract, Ends, Run, artifacts, attachments,
     clock::Countdown,
     ladder::{self, Ladder, Rung},
     pen::{Numbered, Pen, WRITE_AGAIN},
@@ -74,13 +74,17 @@ pub(super) async fn live(
     run: &Run,
     desk: &Arc<Desk>,
     mut delivery: JoinHandle<Verdict>,
-    mut terminate: unix::Signal,
+    mut ends: Ends,
 ) -> io::Result<Told> {
     let (voice, said) = mpsc::channel(VOICE_DEPTH);
     let mut said = artifacts::gate(said, run.spec.clone(), run.address.clone());
     let (orders, driver_orders) = mpsc::channel(ORDER_DEPTH);
     let (rows, mut inbox) = mpsc::channel(16);
-    let mut listener = tokio::spawn(listen_once_known(desk.clone(), run.address.clone(), rows));
+    let mut listener = match run.contract {
+        Contract::Ours => tokio::spawn(listen_once_known(desk.clone(), run.address.clone(), rows)),
+        // It sends no orders.
+        Contract::Original(_) => tokio::spawn(std::future::pending()),
+    };
     let mut children = signal(SignalKind::child())?;
     let mut held = desk.held();
     let mut life = Life::new(run, desk.clone(), orders);
@@ -107,7 +111,7 @@ pub(super) async fn live(
                     life.write();
                     life.prompt();
                 }
-                _ = terminate.recv() => {
+                _ = ends.asked() => {
                     let reason = run.dir.stop().ok().flatten().unwrap_or(ExitReason::Cancelled);
                     life.end(reason, "");
                 }

@@ -34,7 +34,7 @@ use tokio::{
 use crate::{
     ambient,
     process::{self, Tree},
-    report::{self, Address, AddressError, Desk, Verdict},
+    report::{self, Address, AddressError, Desk, Format, Verdict},
     rundir::{RunDir, RunLock, State},
     spool::{self, Spool},
     wire::{Containment, EventBody, Exit, ExitReason, RunSpec, WIRE_VERSION},
@@ -42,6 +42,10 @@ use crate::{
 
 /// How long a reporter that has nothing to do stays without a server.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How long the last words of a run wait for a server that speaks the original's contract: such a
+/// one has given the job up by then.
+const ORIGINAL_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +87,61 @@ pub struct Run {
     /// The signals that ask it to end; none where another reporter died here. They are heard from
     /// before anybody can know whom to send them to: one that came in between would kill the
     /// reporter, and nobody could say how the run ended.
-    terminate: Option<Signal>,
+    ends: Option<Ends>,
+    contract: Contract,
+}
+
+/// What the server understands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Contract {
+    /// Numbered events, and an inbox.
+    #[default]
+    Ours,
+    /// What the original's sidecar says, shaped like this: text, a status, and nothing comes back.
+    Original(Format),
+}
+
+/// The signals that ask a reporter to end.
+#[derive(Debug)]
+pub struct Ends {
+    terminate: Signal,
+    /// Only where nobody's terminal sends it by chance.
+    interrupt: Option<Signal>,
+}
+
+impl Ends {
+    /// What a runtime on this machine sends: SIGTERM. To be called within a runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of_runtime() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: None })
+    }
+
+    /// What stops a machine: SIGTERM, or SIGINT, which is what a Fly Machine gets where nothing
+    /// else is said. To be called within a runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of_machine() -> io::Result<Self> {
+        let interrupt = Some(signal(SignalKind::interrupt())?);
+        Ok(Self { interrupt, ..Self::of_runtime()? })
+    }
+
+    /// Waits for one, and answers its number.
+    pub async fn asked(&mut self) -> i32 {
+        let Self { terminate, interrupt } = self;
+        let interrupted = async {
+            match interrupt {
+                Some(interrupt) => interrupt.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = interrupted => SignalKind::interrupt().as_raw_value(),
+        }
+    }
 }
 
 impl Run {
@@ -93,6 +151,22 @@ impl Run {
     /// # Errors
     /// Why the run cannot begin.
     pub fn take(dir: RunDir, token: String) -> Result<Found, Error> {
+        let unusable = |error| Error::Directory { path: dir.path().to_owned(), error };
+        let ends = Ends::of_runtime().map_err(unusable)?;
+        Self::take_asked(dir, token, ends, Contract::Ours)
+    }
+
+    /// As [`Run::take`], for a reporter that hears already what asks it to end, and whose server
+    /// understands this.
+    ///
+    /// # Errors
+    /// Why the run cannot begin.
+    pub fn take_asked(
+        dir: RunDir,
+        token: String,
+        ends: Ends,
+        contract: Contract,
+    ) -> Result<Found, Error> {
         let unusable = |error| Error::Directory { path: dir.path().to_owned(), error };
         let Some(lock) = dir.lock().map_err(unusable)? else { return Ok(Found::Held) };
         if dir.drained() {
@@ -115,8 +189,8 @@ impl Run {
         if let Some(State { cgroup, .. }) = dir.state().map_err(unusable)? {
             dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
             let containment = Containment::default();
-            let terminate = None;
-            let run = Self { dir, _lock: lock, spec, address, containment, cgroup, terminate };
+            let ends = None;
+            let run = Self { dir, _lock: lock, spec, address, containment, cgroup, ends, contract };
             return Ok(Found::Run(Box::new(run)));
         }
         let hide: Vec<PathBuf> = spec.hide.iter().map(PathBuf::from).collect();
@@ -125,9 +199,9 @@ impl Run {
         if spec.sandbox.is_some() {
             process::note_sandbox(&mut containment);
         }
-        let terminate = Some(signal(SignalKind::terminate()).map_err(unusable)?);
+        let ends = Some(ends);
         dir.write_state(&State { process, cgroup: cgroup.clone() }).map_err(unusable)?;
-        let run = Self { dir, _lock: lock, spec, address, containment, cgroup, terminate };
+        let run = Self { dir, _lock: lock, spec, address, containment, cgroup, ends, contract };
         Ok(Found::Run(Box::new(run)))
     }
 
@@ -136,21 +210,25 @@ impl Run {
     /// # Errors
     /// What kept it from being kept on disk.
     pub async fn live(mut self) -> Result<(), Error> {
-        let terminate = self.terminate.take();
+        let ends = self.ends.take();
         let unusable = |error| Error::Directory { path: self.dir.path().to_owned(), error };
         let spool = Spool::open(&self.dir.spool(), spool::Options::default()).map_err(unusable)?;
-        let desk = Arc::new(Desk::new(spool, Some(self.dir.log())));
-        let verdict = if let Some(terminate) = terminate {
+        let desk = Desk::new(spool, Some(self.dir.log()));
+        let desk = Arc::new(match self.contract {
+            Contract::Ours => desk,
+            Contract::Original(_) => desk.echoing(),
+        });
+        let verdict = if let Some(ends) = ends {
             self.say_hello(&desk).map_err(unusable)?;
-            let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
-            match life::live(&self, &desk, delivery, terminate).await.map_err(unusable)? {
-                life::Told::Not(delivery) => wait_for_delivery(&desk, delivery).await,
+            let delivery = self.deliver(&desk);
+            match life::live(&self, &desk, delivery, ends).await.map_err(unusable)? {
+                life::Told::Not(delivery) => self.wait_for_delivery(&desk, delivery).await,
                 life::Told::Superseded(verdict) => Some(verdict),
             }
         } else {
             self.clean_up(&desk).await.map_err(unusable)?;
-            let delivery = tokio::spawn(report::deliver(desk.clone(), self.address.clone()));
-            wait_for_delivery(&desk, delivery).await
+            let delivery = self.deliver(&desk);
+            self.wait_for_delivery(&desk, delivery).await
         };
         match verdict {
             Some(Verdict::Finished | Verdict::Superseded) => {
@@ -158,6 +236,45 @@ impl Run {
             }
             // The spool stays, for a reporter that is heard.
             Some(Verdict::Failed) | None => Ok(()),
+        }
+    }
+
+    /// Delivers what the desk's spool holds, in the words that the server understands.
+    fn deliver(&self, desk: &Arc<Desk>) -> JoinHandle<Verdict> {
+        let (desk, address) = (desk.clone(), self.address.clone());
+        match self.contract {
+            Contract::Ours => tokio::spawn(report::deliver(desk, address)),
+            Contract::Original(format) => {
+                tokio::spawn(report::deliver_as_original(desk, address, format))
+            }
+        }
+    }
+
+    /// Waits until everything was told; none if there was no server for too long.
+    async fn wait_for_delivery(
+        &self,
+        desk: &Desk,
+        mut delivery: JoinHandle<Verdict>,
+    ) -> Option<Verdict> {
+        let patience = match self.contract {
+            Contract::Ours => ABANDONED_AFTER,
+            Contract::Original(_) => ORIGINAL_PATIENCE,
+        };
+        let begun = ambient::elapsed();
+        loop {
+            tokio::select! {
+                verdict = &mut delivery => return verdict.ok(),
+                () = ambient::sleep(patience.min(Duration::from_secs(60))) => {}
+            }
+            let alone = match self.contract {
+                Contract::Ours => desk.last_contact(),
+                // It has its time from the end on.
+                Contract::Original(_) => desk.last_contact().max(begun),
+            };
+            if ambient::elapsed().saturating_sub(alone) > patience {
+                desk.complain("there was no server for too long; the spool stays here");
+                return None;
+            }
         }
     }
 
@@ -200,19 +317,5 @@ impl Run {
         crate::shape::Shaper::new(crate::mask::Secrets::new(
             values.chain([self.address.token.clone().into_bytes()]),
         ))
-    }
-}
-
-/// Waits until everything was told; none if there was no server for too long.
-async fn wait_for_delivery(desk: &Desk, mut delivery: JoinHandle<Verdict>) -> Option<Verdict> {
-    loop {
-        tokio::select! {
-            verdict = &mut delivery => return verdict.ok(),
-            () = ambient::sleep(Duration::from_secs(60)) => {}
-        }
-        if ambient::elapsed().saturating_sub(desk.last_contact()) > ABANDONED_AFTER {
-            desk.complain("there was no server for an hour; the spool stays here");
-            return None;
-        }
     }
 }

@@ -53,6 +53,8 @@ pub const STOP_ORDERED: &str = "StopOrdered";
 pub const ENDED: &str = "Ended";
 /// The runtime cannot tell what there is.
 pub const RUNTIME_UNKNOWN: &str = "RuntimeUnknown";
+/// The runtime has no room for it now, or does not let us in.
+pub const NO_ROOM: &str = "NoRoom";
 /// The reporter runs but has not said hello.
 pub const NO_HELLO: &str = "NoHello";
 /// It could not be started, and will not be by trying again.
@@ -71,6 +73,8 @@ pub const KEPT_WORK: &str = "KeptWork";
 pub const COMPLETED: &str = "Completed";
 /// The agent failed.
 pub const AGENT_FAILED: &str = "AgentFailed";
+/// Its machine ran out of memory.
+pub const OUT_OF_MEMORY: &str = "OutOfMemory";
 /// Somebody cancelled it.
 pub const CANCELLED: &str = "Cancelled";
 /// An attempt took too long.

@@ -2,6 +2,7 @@
 //! people; a test holds the two together.
 
 use sprite_reporter::wire::EnvVar;
+pub use sprite_reporter::wire::names_secret as is_secret;
 
 /// What passes by its whole name.
 pub const NAMES: &[&str] = &[
@@ -66,10 +67,6 @@ pub const NEVER: &[&str] = &["OPEN_DISPATCH_", "JOB_TOKEN", "SLACK_", "DISCORD_"
 /// What tells an agent's CLI that it runs inside another one, if the server does.
 const NESTED: &[&str] = &["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT"];
 
-/// How the names of secrets end.
-const SECRET_ENDINGS: &[&str] =
-    &["_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_CREDENTIALS", "_AUTH", "_AUTH_JSON", "_KEY_ID"];
-
 /// Picks what an agent gets: the allow-list and the names that the configuration adds, of
 /// what the server has; then `spec` over it.
 #[must_use]
@@ -94,17 +91,6 @@ fn passes(name: &str, extra: &[String]) -> bool {
         return false;
     }
     NAMES.contains(&name) || begins(PREFIXES) || extra.iter().any(|it| it == name)
-}
-
-/// Whether a variable of this name holds something that must not be seen.
-#[must_use]
-pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    name == "DATABASE_URL"
-        || name == "GOOGLE_API_KEY"
-        || (SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
-            // These name a file.
-            && name != "GOOGLE_APPLICATION_CREDENTIALS")
 }
 
 #[cfg(test)]

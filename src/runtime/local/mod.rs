@@ -14,7 +14,7 @@
 //! It takes nothing from the air: the environment, the home and all places come as
 //! [`LocalConfig`].
 
-mod environment;
+pub(super) mod environment;
 mod keep;
 mod places;
 mod removal;
@@ -42,13 +42,16 @@ use rustix::process::Signal;
 use sprite_reporter::{
     process::{Handle, Tree},
     rundir::{RunDir, State},
-    wire::{AgentSpec, ExitReason, Permissions, RepoSpec, RunSpec},
+    wire::{ExitReason, RunSpec},
 };
 use tokio::sync::mpsc;
 
-use super::{Cleaned, Error, Observed, Runtime};
+use super::{
+    Cleaned, Error, Observed, Runtime,
+    spec::{agent_spec, permissions, repo_spec, session, text},
+};
 use crate::{
-    resource::{AgentCli, Repo, RuntimeSpec, Sprite},
+    resource::{RuntimeSpec, Sprite},
     secrets::Secrets,
 };
 
@@ -206,14 +209,15 @@ impl LocalRuntime {
             installation: self.config.installation.clone(),
             server: None,
             endpoint_file: Some(text(&self.config.endpoint_file)?),
-            agent: agent_spec(&spec.agent, spec.instructions.as_deref())?,
+            agent: agent_spec(&spec.agent, spec.instructions.as_deref()),
             task: spec.task.clone(),
             workdir: text(&places.workdir)?,
-            repo: spec.repo.as_ref().map(|repo| repo_spec(repo, &self.config.home)).transpose()?,
-            permissions: Permissions {
-                mode: spec.permissions.mode.unwrap_or_default(),
-                allow: spec.permissions.allow.clone(),
-            },
+            repo: spec
+                .repo
+                .as_ref()
+                .map(|repo| repo_spec(repo, Some(&self.config.home)))
+                .transpose()?,
+            permissions: permissions(&spec.permissions),
             env: self.variables(&spec.env, places)?,
             timeout_ms: spec.timeout.map(|span| span.as_millis()),
             idle_timeout_ms: spec.idle_timeout.map(|span| span.as_millis()),
@@ -408,58 +412,4 @@ async fn empty(tree: Tree) -> Result<(), Error> {
     } else {
         Err(Error::Transient(format!("these processes do not die: {left:?}")))
     }
-}
-
-fn text(path: &Path) -> Result<String, Error> {
-    path.to_str()
-        .map(str::to_owned)
-        .ok_or_else(|| Error::Terminal(format!("{} is not UTF-8", path.display())))
-}
-
-/// The session to resume: what the sprite was made with, and then what its runs told.
-fn session(sprite: &Sprite) -> Option<String> {
-    let told = sprite.status.session_id.clone().filter(|_| sprite.spec.run > 1);
-    told.or_else(|| sprite.spec.session.clone())
-}
-
-fn agent_spec(agent: &AgentCli, instructions: Option<&str>) -> Result<AgentSpec, Error> {
-    match agent {
-        AgentCli::Command(command) => Ok(AgentSpec::Command { shell: command.shell.clone() }),
-        AgentCli::Claude(claude) => Ok(AgentSpec::Claude {
-            path: claude.path.clone(),
-            model: claude.model.clone(),
-            instructions: instructions.map(str::to_owned),
-        }),
-        AgentCli::Opencode(opencode) => Ok(AgentSpec::Opencode {
-            path: opencode.path.clone(),
-            model: opencode.model.clone(),
-            instructions: instructions.map(str::to_owned),
-        }),
-        AgentCli::Codex(codex) => Ok(AgentSpec::Acp {
-            command: vec![codex.path.clone().unwrap_or_else(|| "codex-acp".to_owned())],
-            model: codex.model.clone(),
-            instructions: instructions.map(str::to_owned),
-        }),
-        AgentCli::Acp(acp) => Ok(AgentSpec::Acp {
-            command: acp.command.clone(),
-            model: acp.model.clone(),
-            instructions: instructions.map(str::to_owned),
-        }),
-    }
-}
-
-/// What to clone, with `~` for the home.
-fn repo_spec(repo: &Repo, home: &Path) -> Result<RepoSpec, Error> {
-    let url = match (&repo.github, &repo.url) {
-        (Some(github), None) => format!("https://github.com/{github}.git"),
-        (None, Some(url)) if url == "~" => text(home)?,
-        (None, Some(url)) => match url.strip_prefix("~/") {
-            Some(below) => text(&home.join(below))?,
-            None => url.clone(),
-        },
-        _ => {
-            return Err(Error::Terminal("repo: give exactly one of github and url".into()));
-        }
-    };
-    Ok(RepoSpec { url, branch: repo.branch.clone() })
 }

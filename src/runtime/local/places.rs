@@ -125,7 +125,7 @@ pub(super) fn places(config: &LocalConfig, sprite: &Sprite) -> Result<Places, Er
     let source = match (named, &spec.repo) {
         (Some(_), _) => Some(workspace::place(named, has_repo, &config.home, Path::new("/"))?),
         (None, Some(repo)) => {
-            let url = repo_spec(repo, &config.home)?.url;
+            let url = repo_spec(repo, Some(&config.home))?.url;
             Some(config.work.join(REPOS).join(hash(&url)))
         }
         (None, None) => None,

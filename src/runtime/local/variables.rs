@@ -2,16 +2,15 @@
 
 use std::sync::PoisonError;
 
-use secrecy::ExposeSecret as _;
 use sprite_reporter::wire::EnvVar;
 
 use super::{
-    super::Error, DEFAULT_PATH, LocalRuntime, environment, is_secret, places::Places, sandbox, text,
+    super::{Error, spec::variable},
+    DEFAULT_PATH, LocalRuntime, environment,
+    places::Places,
+    sandbox, text,
 };
-use crate::{
-    resource::EnvEntry,
-    secrets::{self, Secrets},
-};
+use crate::{resource::EnvEntry, secrets::Secrets};
 
 /// The variable that tells an agent where it may put files that it made.
 const ARTIFACTS: &str = "OPEN_DISPATCH_ARTIFACTS";
@@ -23,7 +22,9 @@ impl LocalRuntime {
         entries: &[EnvEntry],
         places: &Places,
     ) -> Result<Vec<EnvVar>, Error> {
-        let spec = entries.iter().map(|entry| self.variable(entry)).collect::<Result<_, _>>()?;
+        let secrets = self.secrets();
+        let spec =
+            entries.iter().map(|entry| variable(entry, &secrets)).collect::<Result<_, _>>()?;
         let config = &self.config;
         let mut picked = environment::pick(&config.environment, &config.extra_env, spec);
         for (name, value) in [("HOME", text(&config.home)?), ("PATH", DEFAULT_PATH.to_owned())] {
@@ -39,26 +40,6 @@ impl LocalRuntime {
         let artifacts = text(&places.artifacts)?;
         picked.push(EnvVar { name: ARTIFACTS.to_owned(), value: artifacts, secret: false });
         Ok(picked)
-    }
-
-    fn variable(&self, entry: &EnvEntry) -> Result<EnvVar, Error> {
-        let name = entry.name.clone();
-        match (&entry.value, &entry.from_secret) {
-            (Some(value), None) => {
-                Ok(EnvVar { secret: is_secret(&name), value: value.clone(), name })
-            }
-            (None, Some(secret)) => {
-                let value = self.secrets().resolve(secret).map_err(|error| match error {
-                    // Whatever keeps it away, it works once somebody has seen to that.
-                    secrets::Error::BadName(_) => Error::Terminal(error.to_string()),
-                    _ => Error::SecretMissing(error.to_string()),
-                })?;
-                Ok(EnvVar { value: value.expose_secret().to_owned(), name, secret: true })
-            }
-            _ => Err(Error::Terminal(format!(
-                "env {name}: give exactly one of value and fromSecret"
-            ))),
-        }
     }
 
     fn secrets(&self) -> Secrets {

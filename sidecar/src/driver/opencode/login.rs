@@ -28,7 +28,7 @@ pub(super) fn by_environment(spec: &RunSpec) -> Option<String> {
 
 /// Puts the log-in into a home of the agent's own, unless one is there. What kept it from being
 /// used is answered in one line.
-pub(super) fn settle(spec: &RunSpec) -> Result<(), String> {
+pub(in crate::driver) fn settle(spec: &RunSpec) -> Result<(), String> {
     let Some(login) = wanted(spec)? else { return Ok(()) };
     if !has_own_home(spec) {
         return Ok(());

@@ -29,6 +29,7 @@ use std::{process::ExitStatus, sync::Arc, time::Duration};
 use rustix::process::Signal;
 use tokio::{sync::mpsc, time::timeout};
 
+pub(super) use self::login::settle as settle_login;
 use self::{
     server::{News, Server},
     session::{Effect, Session},

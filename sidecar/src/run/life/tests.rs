@@ -62,7 +62,8 @@ impl Scene {
             address,
             containment: Containment::default(),
             cgroup: None,
-            terminate: None,
+            ends: None,
+            contract: Contract::Ours,
         };
         let (sender, orders) = mpsc::channel(ORDER_DEPTH);
         let life = Life::new(&run, desk, sender);

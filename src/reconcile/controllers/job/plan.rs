@@ -384,6 +384,9 @@ fn end_of(exit: &ExitStatus) -> End {
         ExitReason::StartFailed => {
             (false, words::START_FAILED, "its agent could not be started".to_owned())
         }
+        ExitReason::OutOfMemory => {
+            (false, words::OUT_OF_MEMORY, "its machine ran out of memory".to_owned())
+        }
         ExitReason::ReporterLost | ExitReason::Abandoned | ExitReason::Superseded => {
             (false, words::SPRITE_LOST, "its sprite was lost in the middle of its work".to_owned())
         }

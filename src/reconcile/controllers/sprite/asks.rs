@@ -80,7 +80,7 @@ pub(super) fn asks(
             }
         } else if let Some((allow, message)) = answer(approval)
             && !over
-            && matches!(observed, Observed::Running { .. })
+            && observed.is_up()
             && !given.contains(&(approval.run, approval.request.as_str()))
         {
             let request = approval.request.clone();

@@ -135,6 +135,9 @@ impl SpriteController {
                     Err(runtime::Error::SecretMissing(message)) => {
                         return self.record_missing_secret(sprite, message).await;
                     }
+                    Err(runtime::Error::Waiting(message)) => {
+                        return self.record_stall(sprite, words::NO_ROOM, message).await;
+                    }
                     start => start?,
                 }
                 self.record_secrets(sprite).await?;
@@ -144,7 +147,7 @@ impl SpriteController {
                 let recover = runtime.recover(sprite, &token);
                 let recovered = ambient.step("sprite.recover", recover).await;
                 if let Err(runtime::Error::Terminal(message)) = recovered {
-                    return self.record_stall(sprite, message).await;
+                    return self.record_stall(sprite, words::RUNTIME_UNKNOWN, message).await;
                 }
                 recovered?;
             }
@@ -167,12 +170,18 @@ impl SpriteController {
         self.hands.commit("sprite.record-start-failure", ops).await
     }
 
-    async fn record_stall(&self, sprite: &Sprite, message: String) -> Result<(), Error> {
+    /// Somebody should know why it does not go on. It is tried again, with backoff.
+    async fn record_stall(
+        &self,
+        sprite: &Sprite,
+        reason: &'static str,
+        message: String,
+    ) -> Result<(), Error> {
         let mut stalled = sprite.clone();
         stalled.status.conditions.set(
             words::STALLED,
             ConditionStatus::True,
-            words::RUNTIME_UNKNOWN,
+            reason,
             message.clone(),
             sprite.metadata.generation,
             self.hands.now(),
@@ -215,11 +224,15 @@ fn event(sprite: &Sprite, note: &Note) -> Op {
 #[async_trait]
 impl Controller for SpriteController {
     fn name(&self) -> &'static str {
-        "sprite"
+        // By it the store keeps backoffs and the metrics count: one name for each controller.
+        match self.runtime.name() {
+            "fly" => "sprite-fly",
+            _ => "sprite",
+        }
     }
 
     fn workers(&self) -> usize {
-        16
+        self.runtime.hands()
     }
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {

@@ -10,6 +10,8 @@
 //! |---|---|---|
 //! | nothing | never started, admitted | start |
 //! | nothing | never started, stop wanted | it is over: the exit is recorded here |
+//! | its machine does not run | nobody has lived the run | as where there is nothing |
+//! | its machine comes | | wait, longer than for a reporter: its image is fetched |
 //! | it runs | stop wanted, or its exit is held | order, and after 30 s kill |
 //! | it runs without its reporter | | recover: kill what is left, save what was said |
 //! | it runs | it is to sleep | order, and after 30 s kill |
@@ -30,7 +32,7 @@ use crate::{
         ConditionStatus::{False, True},
         Conditions, ExitReason, ExitStatus, FINALIZER_RUNTIME, Sprite, SpriteStatus,
     },
-    runtime::Observed,
+    runtime::{MachineStand, Observed},
 };
 
 /// How long an agent has to end politely before its tree is killed.
@@ -95,7 +97,8 @@ fn stop_wanted(sprite: &Sprite) -> Option<ExitReason> {
 
 /// Whether something of its run was ever there, as far as the store knows.
 fn was_started(sprite: &Sprite) -> bool {
-    sprite.status.conditions.is_true(words::PROVISIONED) || speaks(sprite)
+    let claimed = sprite.status.claim.as_ref().is_some_and(|it| it.run >= sprite.spec.run);
+    sprite.status.conditions.is_true(words::PROVISIONED) || speaks(sprite) || claimed
 }
 
 /// Whether its run has said hello.
@@ -155,14 +158,29 @@ pub(super) fn plan(
     }
     match observed {
         Observed::Unknown { why } => unknown(&mut plan, sprite, why, now),
-        Observed::Absent if !was_started(sprite) => absent(&mut plan, sprite, now),
+        Observed::Absent if !was_started(sprite) => {
+            // The next machine is another one, and may claim the run before it is known here.
+            plan.status.fly = None;
+            absent(&mut plan, sprite, now);
+        }
         Observed::Absent => gone(&mut plan, sprite, None, now),
+        Observed::Machine { machine, stand } => {
+            if machine.is_some() {
+                plan.status.fly.clone_from(machine);
+            }
+            match stand {
+                MachineStand::Up => running(&mut plan, sprite, true, now),
+                MachineStand::Coming => running(&mut plan, sprite, false, now),
+                MachineStand::Resting if was_started(sprite) => gone(&mut plan, sprite, None, now),
+                MachineStand::Resting => absent(&mut plan, sprite, now),
+            }
+        }
         Observed::Gone { exit } => gone(&mut plan, sprite, exit.as_ref(), now),
         Observed::Running { process } => {
             if process.is_some() {
                 plan.status.local.clone_from(process);
             }
-            running(&mut plan, sprite, now);
+            running(&mut plan, sprite, true, now);
         }
         Observed::Orphaned { .. } => orphaned(&mut plan, sprite, now),
     }
@@ -216,8 +234,8 @@ fn absent(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     }
 }
 
-/// Its reporter lives.
-fn running(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
+/// Its reporter lives; or its machine is on its way, and is not `up` yet.
+fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
     let ended = plan.status.exit.is_some() || has_slept(sprite);
     let wanted = match stop_wanted(sprite) {
         Some(reason) => Some(Order::Stop { reason }),
@@ -227,7 +245,11 @@ fn running(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     let speaks = speaks(sprite);
     let takes_work = speaks && (plan.status.ready || sprite.spec.task.is_some());
     let mut pen = pen(&mut plan.status, sprite, now);
-    pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    if up {
+        pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    } else {
+        plan.again = Some(later(now, LOOK_AGAIN));
+    }
     let leaving = wanted.is_some() || ended;
     if leaving {
         pen.no(words::READY, words::STOPPING, "");
@@ -236,15 +258,20 @@ fn running(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     } else {
         pen.no(words::READY, words::STARTING, "");
     }
-    // Whoever can see it, it is not unknown any more.
+    // Whoever can see it, it is not unknown any more; nor gone, where a machine came back before
+    // that was believed.
     pen.conditions.remove(words::STALLED);
+    if pen.conditions.get(words::GONE).is_some() && !ended {
+        pen.conditions.remove(words::GONE);
+        pen.conditions.remove(words::DRAINED);
+    }
     if !speaks && let Some(since) = pen.since(words::PROVISIONED) {
         let told = later(since, HELLO);
         if now >= told {
             let message = "its reporter runs, but has not reached this server";
             pen.yes(words::STALLED, words::NO_HELLO, message);
         } else {
-            plan.again = Some(told);
+            plan.again = sooner(plan.again, Some(told));
         }
     }
     if !leaving {
@@ -302,6 +329,9 @@ fn orphaned(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
 /// No process is left, and it said that it sleeps: all that it said is held.
 fn asleep(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     plan.status.local = None;
+    if let Some(machine) = &mut plan.status.fly {
+        "stopped".clone_into(&mut machine.state);
+    }
     let mut pen = pen(&mut plan.status, sprite, now);
     pen.yes(words::ASLEEP, words::ENDED, "");
     // Where its process was seen gone before its exit was held, that was said of the run alone.
@@ -377,11 +407,19 @@ fn phase(status: &SpriteStatus, observed: &Observed, speaks: bool) -> &'static s
         _ if conditions.is_true(words::GONE) => "Exited",
         _ if conditions.is_true(words::ASLEEP) => "Asleep",
         _ if conditions.is_true(words::STOPPING) => "Stopping",
-        Observed::Running { .. } if conditions.is_true(words::READY) => "Running",
-        Observed::Running { .. } if speaks => "Running",
-        Observed::Running { .. } | Observed::Orphaned { .. } => "Starting",
+        _ if observed.is_up() && (speaks || conditions.is_true(words::READY)) => "Running",
+        Observed::Running { .. } | Observed::Machine { .. } | Observed::Orphaned { .. }
+            if !is_resting(observed) =>
+        {
+            "Starting"
+        }
         _ if conditions.is_true(words::ADMITTED) => "Starting",
         _ if conditions.get(words::ADMITTED).is_some() => "Waiting",
         _ => "Pending",
     }
+}
+
+/// Whether there is a machine that nobody has started.
+fn is_resting(observed: &Observed) -> bool {
+    matches!(observed, Observed::Machine { stand: MachineStand::Resting, .. })
 }

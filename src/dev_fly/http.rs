@@ -1,0 +1,123 @@
+//! HTTP around the world: hyper alone, since a lost answer is a connection that ends.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Response, body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{
+    call::Request,
+    shared::Shared,
+    world::reply::{Answer, Body, Outcome, Waiting},
+};
+use crate::ambient::{between, later};
+
+/// The most that a request may say.
+const BODY: usize = 8 << 20;
+
+/// The caller gets no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is dropped, as a fault wants it")]
+struct Dropped;
+
+/// Takes connections until it is aborted.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut open = tokio::task::JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                open.spawn(connection(stream, Arc::clone(&shared)));
+            }
+            // Out of descriptors, most likely; the next try may do.
+            Err(error) => tracing::warn!(%error, "dev-fly takes no connection"),
+        }
+        while open.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    // Else small answers wait for acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    // An error means that the caller went, or that a fault dropped it.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Dropped> {
+    let Some(request) = read(request).await else {
+        return Ok(response(&shared, Answer::refused_body()));
+    };
+    let answer = match shared.with(|world, now| world.step(&request, now)) {
+        Outcome::Answer(answer) => answer,
+        Outcome::Dropped => return Err(Dropped),
+        Outcome::Wait(wait) => waited(&shared, &wait).await,
+        Outcome::Exec(wish) => shared.host.exec(&shared, wish).await,
+    };
+    if !answer.late.is_zero() {
+        shared.ambient.clock.sleep(answer.late).await;
+    }
+    Ok(response(&shared, answer))
+}
+
+async fn read(request: hyper::Request<Incoming>) -> Option<Request> {
+    let (parts, body) = request.into_parts();
+    let head = |name: &str| parts.headers.get(name)?.to_str().ok().map(str::to_owned);
+    let query = parts.uri.query().unwrap_or_default();
+    let query = url::form_urlencoded::parse(query.as_bytes());
+    Some(Request {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: query.map(|(key, value)| (key.into_owned(), value.into_owned())).collect(),
+        authorization: head("authorization"),
+        nonce: head("fly-machine-lease-nonce"),
+        body: Limited::new(body, BODY).collect().await.ok()?.to_bytes().to_vec(),
+    })
+}
+
+async fn waited(shared: &Arc<Shared>, wait: &Waiting) -> Answer {
+    let mut changed = shared.changed.subscribe();
+    let end = later(shared.ambient.clock.now(), wait.timeout);
+    loop {
+        changed.mark_unchanged();
+        let now = shared.ambient.clock.now();
+        if let Some(answer) = shared.look(|world| world.reached(wait, now >= end)) {
+            return answer;
+        }
+        tokio::select! {
+            () = shared.ambient.clock.sleep(between(now, end)) => {}
+            _ = changed.changed() => {}
+        }
+    }
+}
+
+fn response(shared: &Shared, answer: Answer) -> Response<Full<Bytes>> {
+    let (kind, text) = match answer.body {
+        Body::Json(value) => ("application/json; charset=utf-8", value.to_string()),
+        Body::Html(page) => ("text/html", page),
+        Body::Empty => ("", String::new()),
+    };
+    let mut builder = Response::builder()
+        .status(answer.status)
+        // Always there. [src]
+        .header("fly-request-id", format!("{}-dev", shared.ambient.ids.uid()));
+    if !kind.is_empty() {
+        builder = builder.header(header::CONTENT_TYPE, kind);
+    }
+    if let Some(seconds) = answer.retry_after {
+        builder = builder.header(header::RETRY_AFTER, seconds);
+    }
+    builder.body(Full::new(Bytes::from(text))).unwrap_or_default()
+}
+
+/// Where it listens.
+pub(super) async fn listen(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

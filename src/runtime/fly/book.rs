@@ -1,0 +1,315 @@
+//! What was seen of machines, and how far it can be believed. Pure: time is handed in, as the clock's
+//! `elapsed`.
+//!
+//! One list tells of all machines, some seconds late: it may lack what was made a moment ago, and
+//! tell an old state. So what a list says of a Sprite counts only if it was asked for later than
+//! [`LIST_LAG`] after our last write to that Sprite's machine; until then its machine is asked for by
+//! id. What was asked for by id counts if it was asked for after the write.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use super::seen::{Seen, choose};
+
+/// For so long a list may not tell of a write (Fly gives no bound; several seconds were seen).
+pub(super) const LIST_LAG: Duration = Duration::from_secs(15);
+
+/// What is known of one Sprite's machines.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    /// Those that were told and are not destroyed. One, unless somebody made more by hand.
+    seen: Vec<Seen>,
+    /// The one of which Fly said that it is no more.
+    destroyed: Option<String>,
+    /// When it was asked for what stands here.
+    asked: Duration,
+    /// When we wrote last.
+    wrote: Option<Duration>,
+    /// For which run we made or started its machine, and when.
+    started: Option<(u32, Duration)>,
+    /// When a create was sent whose answer was lost.
+    open: Option<Duration>,
+}
+
+/// What is known of a Sprite's machine now.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Look {
+    /// It was seen, lately enough.
+    Seen(Seen),
+    /// This one is no more.
+    Destroyed,
+    /// A whole list, asked for long enough after our last write, has none.
+    Missing,
+    /// It must be asked for: this one, if any is known.
+    Ask(Option<String>),
+}
+
+/// What was seen of all machines of an installation.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: HashMap<String, Entry>,
+    /// When the last whole list was asked for.
+    listed: Option<Duration>,
+}
+
+impl Book {
+    /// What is known of the machine of `uid`, of which the store knows `known`, if that is no older
+    /// than `age`.
+    pub(super) fn look(
+        &self,
+        installation: &str,
+        uid: &str,
+        known: Option<&str>,
+        now: Duration,
+        age: Duration,
+    ) -> Look {
+        let fresh = |asked: Duration| now.saturating_sub(asked) <= age;
+        let Some(entry) = self.entries.get(uid) else {
+            return match (known, self.listed) {
+                (None, Some(listed)) if fresh(listed) => Look::Missing,
+                _ => Look::Ask(known.map(str::to_owned)),
+            };
+        };
+        let chosen = choose(&entry.seen, known, installation, uid);
+        let id = chosen.map(|seen| seen.id.clone()).or_else(|| known.map(str::to_owned));
+        let written = entry.wrote.is_some_and(|wrote| wrote >= entry.asked);
+        match chosen {
+            Some(seen) if fresh(entry.asked) && !written => Look::Seen(seen.clone()),
+            Some(_) => Look::Ask(id),
+            None if id.is_none() || entry.destroyed == id => match &entry.destroyed {
+                // It never lives again, however long ago that was said.
+                Some(_) if !written => Look::Destroyed,
+                None if fresh(entry.asked) && !written => Look::Missing,
+                _ => Look::Ask(id),
+            },
+            // A list does not prove that it is gone.
+            None => Look::Ask(id),
+        }
+    }
+
+    /// The id of a machine that was seen.
+    pub(super) fn id(&self, installation: &str, uid: &str, known: Option<&str>) -> Option<String> {
+        let entry = self.entries.get(uid)?;
+        choose(&entry.seen, known, installation, uid).map(|seen| seen.id.clone())
+    }
+
+    /// A machine was asked for by its id, or was made.
+    pub(super) fn told(&mut self, seen: Seen, asked: Duration) {
+        let entry = self.entries.entry(seen.sprite.clone()).or_default();
+        entry.seen.retain(|it| it.id != seen.id);
+        entry.seen.push(seen);
+        entry.destroyed = None;
+        entry.asked = asked;
+    }
+
+    /// What was told last already knows of our last write: it was the answer to it.
+    pub(super) fn told_last(&mut self, uid: &str, now: Duration) {
+        let entry = self.entries.entry(uid.to_owned()).or_default();
+        entry.asked = entry.asked.max(now);
+        if let Some(wrote) = &mut entry.wrote {
+            *wrote = (*wrote).min(entry.asked.saturating_sub(Duration::from_nanos(1)));
+        }
+    }
+
+    /// All machines that were seen of a Sprite.
+    pub(super) fn ids(&self, uid: &str) -> Vec<String> {
+        let entry = self.entries.get(uid);
+        entry.into_iter().flat_map(|entry| &entry.seen).map(|seen| seen.id.clone()).collect()
+    }
+
+    /// Whether Fly said that this machine is no more.
+    pub(super) fn is_destroyed(&self, uid: &str, id: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.destroyed.as_deref() == Some(id))
+    }
+
+    /// A machine was asked for by its id, and is no more.
+    pub(super) fn gone(&mut self, uid: &str, id: &str, asked: Duration) {
+        let entry = self.entries.entry(uid.to_owned()).or_default();
+        entry.seen.retain(|it| it.id != id);
+        entry.destroyed = Some(id.to_owned());
+        entry.asked = asked;
+    }
+
+    /// We are about to write to a Sprite's machine, or have.
+    pub(super) fn wrote(&mut self, uid: &str, now: Duration) {
+        self.entries.entry(uid.to_owned()).or_default().wrote = Some(now);
+    }
+
+    /// We have made or started the machine of a run.
+    pub(super) fn started(&mut self, uid: &str, run: u32, now: Duration) {
+        let entry = self.entries.entry(uid.to_owned()).or_default();
+        entry.started = Some((run, now));
+        entry.open = None;
+    }
+
+    /// A create was sent, and nobody knows what became of it.
+    pub(super) fn left_open(&mut self, uid: &str, now: Duration) {
+        self.entries.entry(uid.to_owned()).or_default().open = Some(now);
+    }
+
+    /// How long ago this process made or started the machine of a run, if it did.
+    pub(super) fn started_ago(&self, uid: &str, run: u32, now: Duration) -> Option<Duration> {
+        let (of, at) = self.entries.get(uid)?.started?;
+        (of == run).then(|| now.saturating_sub(at))
+    }
+
+    /// Whether a machine of the Sprite may be there that no list has told yet. Before the first list,
+    /// whatever an earlier process made may be.
+    pub(super) fn may_hide(&self, uid: &str) -> bool {
+        let Some(listed) = self.listed else { return true };
+        let Some(entry) = self.entries.get(uid) else { return false };
+        entry.open.or(entry.wrote).is_some_and(|at| listed < at + LIST_LAG)
+    }
+
+    /// Whether nothing was ever done or seen here for the Sprite.
+    pub(super) fn knows(&self, uid: &str) -> bool {
+        self.entries.contains_key(uid)
+    }
+
+    /// Nothing of the Sprite is left.
+    pub(super) fn forget(&mut self, uid: &str) {
+        self.entries.remove(uid);
+    }
+
+    /// Takes over a whole list. Answers the Sprites of which something is to be looked at.
+    pub(super) fn listed(&mut self, seen: Vec<Seen>, asked: Duration) -> BTreeSet<String> {
+        let mut by_sprite: HashMap<String, Vec<Seen>> = HashMap::new();
+        for it in seen {
+            by_sprite.entry(it.sprite.clone()).or_default().push(it);
+        }
+        let mut changed = BTreeSet::new();
+        for (uid, entry) in &mut self.entries {
+            let told = by_sprite.remove(uid).unwrap_or_default();
+            if !entry.may_take(asked) {
+                continue;
+            }
+            if marks(&told) != marks(&entry.seen) {
+                changed.insert(uid.clone());
+            }
+            (entry.seen, entry.asked) = (told, asked);
+        }
+        for (uid, told) in by_sprite {
+            changed.insert(uid.clone());
+            self.entries.insert(uid, Entry { seen: told, asked, ..Entry::default() });
+        }
+        self.listed = Some(asked);
+        // Of whom nothing is there and nothing was done, nothing is remembered.
+        self.entries.retain(|uid, entry| {
+            let idle = entry.seen.is_empty() && entry.started.is_none() && entry.open.is_none();
+            !idle || entry.destroyed.is_some() || changed.contains(uid)
+        });
+        changed
+    }
+
+    /// Whether some machine runs or changes, or may.
+    pub(super) fn is_lively(&self, now: Duration) -> bool {
+        self.entries.values().any(|entry| {
+            let recent = |at: Option<Duration>| at.is_some_and(|at| now < at + 4 * LIST_LAG);
+            entry.seen.iter().any(Seen::is_lively) || recent(entry.wrote) || recent(entry.open)
+        })
+    }
+}
+
+impl Entry {
+    /// Whether what a list says that was asked for then goes before what is known.
+    fn may_take(&self, asked: Duration) -> bool {
+        self.asked <= asked && self.wrote.is_none_or(|wrote| asked >= wrote + LIST_LAG)
+    }
+}
+
+fn marks(seen: &[Seen]) -> BTreeSet<String> {
+    seen.iter().map(|it| format!("{:?}", it.mark())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{api::MachineState as State, seen::tests::seen},
+        *,
+    };
+
+    const AGE: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn look(book: &Book, known: Option<&str>, now: u64) -> Look {
+        book.look("home", "uid", known, at(now), AGE)
+    }
+
+    fn ask(id: &str) -> Look {
+        Look::Ask(Some(id.to_owned()))
+    }
+
+    #[test]
+    fn a_list_says_what_there_is_until_it_is_old() {
+        let mut book = Book::default();
+        assert_eq!(look(&book, None, 0), Look::Ask(None), "nothing was listed yet");
+        let machine = seen(State::Started);
+        let changed = book.listed(vec![machine.clone()], at(0));
+        assert_eq!(changed.into_iter().collect::<Vec<_>>(), ["uid"]);
+        assert_eq!(look(&book, None, 15), Look::Seen(machine.clone()));
+        assert_eq!(look(&book, None, 16), ask(&machine.id));
+        assert_eq!(book.listed(vec![machine], at(16)), BTreeSet::new(), "nothing happened");
+        let stopped = seen(State::Stopped);
+        assert_eq!(book.listed(vec![stopped.clone()], at(20)).len(), 1);
+        assert_eq!(look(&book, None, 21), Look::Seen(stopped));
+    }
+
+    #[test]
+    fn a_list_that_lacks_a_machine_we_know_proves_nothing() {
+        let mut book = Book::default();
+        let machine = seen(State::Started);
+        book.listed(vec![machine.clone()], at(0));
+        assert_eq!(book.listed(Vec::new(), at(5)).len(), 1, "somebody looks");
+        assert_eq!(look(&book, Some(&machine.id), 5), ask(&machine.id));
+        assert_eq!(look(&book, None, 5), Look::Missing, "nobody knows of any");
+        book.gone("uid", &machine.id, at(6));
+        assert_eq!(look(&book, Some(&machine.id), 600), Look::Destroyed, "it never lives again");
+        assert_eq!(look(&book, Some("another"), 6), ask("another"));
+    }
+
+    #[test]
+    fn what_we_wrote_is_not_overtaken_by_a_list_that_lags() {
+        let mut book = Book::default();
+        book.listed(Vec::new(), at(0));
+        book.wrote("uid", at(1));
+        let machine = seen(State::Created);
+        book.told(machine.clone(), at(2));
+        book.started("uid", 1, at(2));
+        assert_eq!(book.listed(Vec::new(), at(5)), BTreeSet::new());
+        assert_eq!(look(&book, Some(&machine.id), 6), Look::Seen(machine.clone()));
+        book.wrote("uid", at(7));
+        assert_eq!(look(&book, Some(&machine.id), 7), ask(&machine.id), "our write changed it");
+        assert_eq!(book.listed(Vec::new(), at(22)).len(), 1, "by now a list would know");
+        assert_eq!(book.started_ago("uid", 1, at(12)), Some(at(10)));
+        assert_eq!(book.started_ago("uid", 2, at(12)), None);
+    }
+
+    #[test]
+    fn what_became_of_a_lost_create_is_open_until_a_late_list_has_told() {
+        let mut book = Book::default();
+        assert!(book.may_hide("uid"), "an earlier process may have made it");
+        book.listed(Vec::new(), at(0));
+        assert!(!book.may_hide("uid"));
+        book.wrote("uid", at(1));
+        book.left_open("uid", at(3));
+        book.listed(Vec::new(), at(17));
+        assert!(book.may_hide("uid"));
+        book.listed(Vec::new(), at(18));
+        assert!(!book.may_hide("uid"));
+    }
+
+    #[test]
+    fn who_has_nothing_is_not_remembered() {
+        let mut book = Book::default();
+        book.listed(vec![seen(State::Stopped)], at(0));
+        assert!(!book.is_lively(at(100)));
+        book.listed(Vec::new(), at(60));
+        book.listed(Vec::new(), at(120));
+        assert!(!book.knows("uid"));
+    }
+}

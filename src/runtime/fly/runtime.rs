@@ -1,0 +1,407 @@
+//! The Fly runtime's hands.
+//!
+//! Each of them looks first, does one thing, and may be called again after a crash at any point. It
+//! keeps nothing that it could not do without: the book says what was seen lately, so that a look
+//! costs no call; what is lost with the process is asked for again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use sprite_reporter::wire::{Claimed, ExitReason};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::{
+    FlySettings,
+    api::{ApiError, ExitEvent, MachineState as State, Machines},
+    book::{Book, LIST_LAG, Look},
+    claim,
+    exit::{Ended, exit},
+    observe::{Facts, START_LAG, Sight, Verdict, has_begun, observe},
+    seen::Seen,
+    sweep::Kept,
+    trouble::meaning,
+    volume::Shelf,
+    wish,
+};
+use crate::{
+    ambient::Ambient,
+    resource::Sprite,
+    runtime::{Cleaned, Error, MachineStand, Observed, Runtime},
+    secrets::Secrets,
+};
+
+/// How old what was listed may be while something runs.
+const AGE: Duration = Duration::from_secs(20);
+/// How old it may be while everybody sleeps.
+const AGE_ASLEEP: Duration = Duration::from_secs(200);
+/// How often a machine is looked at whose run has ended, until it is not up any more.
+const LEAVING: Duration = Duration::from_secs(2);
+/// How long a machine that is destroyed is waited for, step by step, before others have their turn.
+const UNTIL_GONE: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// The condition that says that a Sprite was ever let in.
+const ADMITTED: &str = "Admitted";
+
+/// Says the store's revision; nothing where it cannot be told now.
+pub type Revision = Arc<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>;
+
+/// The Fly runtime.
+pub struct FlyRuntime {
+    pub(super) settings: FlySettings,
+    pub(super) api: Machines,
+    pub(super) installation: String,
+    pub(super) secrets: Secrets,
+    pub(super) ambient: Ambient,
+    pub(super) revision: Revision,
+    book: Mutex<Book>,
+    pub(super) shelf: Mutex<Shelf>,
+    pub(super) kept: Mutex<Kept>,
+    /// Since when a machine is missing of which nobody knows the id.
+    missing: Mutex<HashMap<String, Duration>>,
+    /// Of whom a wake is on its way.
+    timers: Arc<Mutex<HashSet<String>>>,
+    pub(super) wake: mpsc::UnboundedSender<String>,
+    wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Rung when we wrote: the census is to look soon.
+    pub(super) poke: Notify,
+    pub(super) trouble: watch::Sender<Option<String>>,
+}
+
+/// Locks what no panic can leave half done.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The id of its machine, as far as the store knows.
+fn known(sprite: &Sprite) -> Option<&str> {
+    sprite.status.fly.as_ref().map(|fly| fly.machine_id.as_str())
+}
+
+/// Whether nothing more is to come from its machine.
+fn has_ended(sprite: &Sprite) -> bool {
+    sprite.status.exit.is_some() || sprite.status.slept >= sprite.spec.run
+}
+
+impl FlyRuntime {
+    /// A runtime for the machines of one app, which are this installation's.
+    ///
+    /// # Errors
+    /// What of the settings cannot be, in one line with the mend.
+    pub fn new(
+        settings: FlySettings,
+        installation: &str,
+        secrets: Secrets,
+        ambient: Ambient,
+        revision: Revision,
+    ) -> Result<Arc<Self>, String> {
+        let api = Machines::new(&settings.api, &settings.token, &settings.app, ambient.clone())
+            .map_err(|error| error.to_string())?;
+        let (wake, wakes) = mpsc::unbounded_channel();
+        Ok(Arc::new(Self {
+            settings,
+            api,
+            installation: installation.to_owned(),
+            secrets,
+            ambient,
+            revision,
+            book: Mutex::default(),
+            shelf: Mutex::default(),
+            kept: Mutex::default(),
+            missing: Mutex::default(),
+            timers: Arc::default(),
+            wake,
+            wakes: Mutex::new(Some(wakes)),
+            poke: Notify::new(),
+            trouble: watch::Sender::new(None),
+        }))
+    }
+
+    /// What a Sprite's present run is to do: the answer to a boot that claims it.
+    ///
+    /// # Errors
+    /// One line on what keeps it from being said now.
+    pub fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
+        claim::claimed(&self.settings, &self.installation, &self.secrets, sprite)
+            .map_err(|error| error.to_string())
+    }
+
+    /// What is wrong with Fly as a whole, if anything is, in one line.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        held(&self.book)
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.ambient.clock.elapsed()
+    }
+
+    pub(super) fn meaning(&self, error: ApiError) -> Error {
+        meaning(error, &self.settings.app)
+    }
+
+    /// Passes one write through its step, and notes that it was made.
+    pub(super) async fn write<T>(
+        &self,
+        uid: &str,
+        step: &'static str,
+        call: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        self.book().wrote(uid, self.elapsed());
+        let end = self.ambient.step(step, call).await;
+        // It took place somewhere between the two, if it did.
+        self.book().wrote(uid, self.elapsed());
+        self.poke.notify_one();
+        end
+    }
+
+    /// Wakes whoever looks after a Sprite, after a while.
+    pub(super) fn wake_after(&self, uid: &str, wait: Duration) {
+        if !held(&self.timers).insert(uid.to_owned()) {
+            return;
+        }
+        let (timers, wake) = (Arc::clone(&self.timers), self.wake.clone());
+        let (clock, uid) = (Arc::clone(&self.ambient.clock), uid.to_owned());
+        tokio::spawn(async move {
+            clock.sleep(wait).await;
+            held(&timers).remove(&uid);
+            // Nobody listens any more when the server goes down.
+            let _ = wake.send(uid);
+        });
+    }
+
+    /// The id of a Sprite's machine, as far as anybody knows.
+    pub(super) fn id(&self, sprite: &Sprite) -> Option<String> {
+        let known = known(sprite);
+        let seen = self.book().id(&self.installation, &sprite.metadata.uid, known);
+        seen.or_else(|| known.map(str::to_owned))
+    }
+
+    /// Asks for a machine by its id.
+    pub(super) async fn ask(&self, uid: &str, id: &str) -> Result<Look, ApiError> {
+        let asked = self.elapsed();
+        let told = self.api.get(id).await?;
+        let seen = told.and_then(|machine| Seen::known(&machine, &self.installation, uid));
+        match seen {
+            Some(seen) if seen.state != State::Destroyed => {
+                self.book().told(seen.clone(), asked);
+                Ok(Look::Seen(seen))
+            }
+            _ => {
+                self.book().gone(uid, id, asked);
+                Ok(Look::Destroyed)
+            }
+        }
+    }
+
+    /// What is there of a Sprite's machine, by as few calls as it takes.
+    async fn look(&self, sprite: &Sprite) -> Result<Look, Error> {
+        let (uid, now) = (&sprite.metadata.uid, self.elapsed());
+        let look = {
+            let book = self.book();
+            let age = match has_ended(sprite) && sprite.spec.running {
+                true => LEAVING / 2,
+                false if book.is_lively(now) => AGE,
+                false => AGE_ASLEEP,
+            };
+            book.look(&self.installation, uid, known(sprite), now, age)
+        };
+        match look {
+            Look::Ask(Some(id)) => self.ask(uid, &id).await.map_err(|error| self.meaning(error)),
+            // Whoever starts it finds what is there by its name.
+            Look::Ask(None) if !has_begun(sprite) => Ok(Look::Missing),
+            Look::Ask(None) => {
+                self.poke.notify_one();
+                Ok(Look::Ask(None))
+            }
+            look => Ok(look),
+        }
+    }
+
+    /// How its machine ended, as far as Fly knows.
+    async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> sprite_reporter::wire::Exit {
+        let id = seen.map(|seen| seen.id.clone()).or_else(|| self.id(sprite));
+        let mut event: Option<ExitEvent> = seen.and_then(|seen| seen.exit.as_deref().cloned());
+        if let (None, Some(id), false) = (&event, &id, has_ended(sprite)) {
+            let events = self.api.events(id).await.unwrap_or_default();
+            event = events.into_iter().find_map(|event| event.exit);
+        }
+        let stopped = sprite.metadata.is_deleting().then_some(ExitReason::Cancelled);
+        let memory_mb = wish::of(sprite).map_or(0, |fly| wish::guest(fly).memory_mb);
+        exit(&Ended {
+            id: id.as_deref(),
+            exit: event.as_ref(),
+            begun: has_begun(sprite),
+            stop: sprite.spec.stop.or(stopped),
+            memory_mb,
+        })
+    }
+
+    /// Whether a machine of which nobody knows the id has been missing from whole lists for long
+    /// enough.
+    fn is_missed(&self, uid: &str) -> bool {
+        let now = self.elapsed();
+        let since = *held(&self.missing).entry(uid.to_owned()).or_insert(now);
+        now >= since + 2 * LIST_LAG
+    }
+
+    /// Destroys a machine and waits, a little, until it is gone.
+    async fn destroy(&self, uid: &str, id: &str) -> Result<(), Error> {
+        let look = self.ask(uid, id).await.map_err(|error| self.meaning(error))?;
+        match look {
+            Look::Seen(seen) if seen.state.is_leaving() => {}
+            Look::Seen(_) => {
+                let destroy = self.api.destroy(id);
+                let destroyed = self.write(uid, "fly.destroy", destroy).await;
+                destroyed.map_err(|error| self.meaning(error))?;
+            }
+            _ => return Ok(()),
+        }
+        for wait in UNTIL_GONE {
+            self.ambient.clock.sleep(wait).await;
+            match self.ask(uid, id).await.map_err(|error| self.meaning(error))? {
+                Look::Seen(_) => {}
+                _ => return Ok(()),
+            }
+        }
+        self.wake_after(uid, LEAVING);
+        Err(Error::Transient(format!("its machine {id} is being destroyed")))
+    }
+}
+
+#[async_trait]
+impl Runtime for FlyRuntime {
+    fn name(&self) -> &'static str {
+        "fly"
+    }
+
+    fn capacity(&self) -> usize {
+        self.settings.capacity
+    }
+
+    fn hands(&self) -> usize {
+        // Creates go out one a second, and nobody who is to be stopped waits behind them.
+        self.settings.capacity.clamp(16, 512)
+    }
+
+    async fn observe(&self, sprite: &Sprite) -> Result<Observed, Error> {
+        let uid = &sprite.metadata.uid;
+        let look = self.look(sprite).await?;
+        let started = self.book().started_ago(uid, sprite.spec.run, self.elapsed());
+        let coming = Observed::Machine { machine: None, stand: MachineStand::Coming };
+        let (sight, seen) = match &look {
+            Look::Seen(seen) => (Sight::Machine(seen), Some(seen)),
+            // Just after it was made, Fly may not know it yet.
+            Look::Destroyed if started.is_some_and(|ago| ago < START_LAG) && !has_begun(sprite) => {
+                self.wake_after(uid, LEAVING);
+                return Ok(coming);
+            }
+            Look::Destroyed => (Sight::Destroyed, None),
+            Look::Missing | Look::Ask(_) if has_begun(sprite) && !self.is_missed(uid) => {
+                self.wake_after(uid, LIST_LAG);
+                return Ok(Observed::Machine { machine: None, stand: MachineStand::Up });
+            }
+            Look::Missing | Look::Ask(_) => (Sight::Nothing, None),
+        };
+        if !matches!(look, Look::Missing | Look::Ask(_)) {
+            held(&self.missing).remove(uid);
+        }
+        let now = self.ambient.clock.now();
+        let facts = Facts { sprite, app: &self.settings.app, started, now };
+        let observed = match observe(sight, &facts) {
+            Verdict::Is(observed) => observed,
+            Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await) },
+        };
+        match &observed {
+            Observed::Machine { stand: MachineStand::Up, .. } if has_ended(sprite) => {
+                self.wake_after(uid, LEAVING);
+            }
+            Observed::Machine { stand: MachineStand::Coming, .. } => {
+                self.wake_after(uid, START_LAG);
+            }
+            _ => {}
+        }
+        Ok(observed)
+    }
+
+    async fn start(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
+        let uid = &sprite.metadata.uid;
+        let begun = self.bring_up(sprite, token).await;
+        if let Err(Error::SecretMissing(_)) = &begun {
+            self.wait_for_secret(uid);
+        }
+        begun
+    }
+
+    async fn recover(&self, sprite: &Sprite, _token: &str) -> Result<(), Error> {
+        let Some(id) = self.id(sprite) else { return Ok(()) };
+        let start = self.write(&sprite.metadata.uid, "fly.start", self.api.start(&id)).await;
+        start.map_err(|error| self.meaning(error))
+    }
+
+    async fn kill(&self, sprite: &Sprite) -> Result<(), Error> {
+        let uid = &sprite.metadata.uid;
+        let Some(id) = self.id(sprite) else { return Ok(()) };
+        let wish = wish::stop();
+        match self.write(uid, "fly.stop", self.api.stop(&id, &wish)).await {
+            Ok(()) | Err(ApiError::NotFound(_)) => {}
+            // It never got as far as to run an agent.
+            Err(ApiError::NotNow(_)) if !has_begun(sprite) => return self.destroy(uid, &id).await,
+            Err(error) => return Err(self.meaning(error)),
+        }
+        self.wake_after(uid, LEAVING);
+        Ok(())
+    }
+
+    async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error> {
+        let uid = &sprite.metadata.uid;
+        let mut ids: Vec<String> = self.book().ids(uid);
+        ids.extend(known(sprite).map(str::to_owned));
+        ids.sort();
+        ids.dedup();
+        for id in &ids {
+            if !self.book().is_destroyed(uid, id) {
+                self.destroy(uid, id).await?;
+            }
+        }
+        let never = sprite.status.conditions.get(ADMITTED).is_none() && !self.book().knows(uid);
+        if ids.is_empty() && !never && self.book().may_hide(uid) {
+            self.poke.notify_one();
+            self.wake_after(uid, LIST_LAG);
+            return Err(Error::Transient(
+                "whether Fly has a machine of it shows in the next list".to_owned(),
+            ));
+        }
+        self.book().forget(uid);
+        held(&self.missing).remove(uid);
+        Ok(Cleaned::All)
+    }
+
+    fn kept_as(&self, uid: &str) -> String {
+        super::names::key(uid)
+    }
+
+    async fn keeps(&self) -> Result<Vec<String>, Error> {
+        self.look_what_is_kept().await
+    }
+
+    async fn discard(&self, owner_key: &str) -> Result<Cleaned, Error> {
+        self.discard_kept(owner_key).await
+    }
+
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        held(&self.wakes).take()
+    }
+}
