@@ -30,7 +30,7 @@ pub struct DevFlyArgs {
     #[arg(long, value_name = "NAME", default_value = "sprites")]
     pub app: String,
     /// How the machines reach the server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub server: Url,
     /// How long a new machine pulls its image, in which it is `created`
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]

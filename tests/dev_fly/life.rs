@@ -247,8 +247,10 @@ async fn a_lost_host_ends_what_ran_there_and_says_nothing() {
     desk.breathe().await;
     let shown = desk.get(&format!("/machines/{id}")).await.json;
     assert_eq!(shown["host_status"], "unreachable");
-    assert_ne!(shown["state"], "stopped");
+    assert_eq!(shown["state"], "started");
     assert!(!desk.truth(&id).unwrap().is_running);
+    assert!(desk.fly.faults().meddle(&id, Deed::HostBack));
+    desk.reach(&id, "stopped").await;
 }
 
 #[tokio::test]

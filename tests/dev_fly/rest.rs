@@ -17,7 +17,7 @@ async fn an_app_is_missing_for_a_while_after_it_was_made() {
     assert_eq!(get().await.json["name"], "other");
     let taken = desk.try_call("POST", "/v1/apps", Some(&body)).await.unwrap();
     assert_eq!((taken.status, &taken.json["status"]), (422, &json!("name_taken")));
-    desk.fly.faults().set(|switches| drop(switches.foreign_apps.insert("other".into())));
+    desk.fly.faults().set(|switches| _ = switches.foreign_apps.insert("other".into()));
     assert_eq!(get().await.status, 403);
     assert_eq!(desk.try_call("GET", "/v1/apps/nobody", None).await.unwrap().status, 404);
 }

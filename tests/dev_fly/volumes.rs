@@ -18,7 +18,7 @@ fn mounted(volume: &str) -> serde_json::Value {
 #[tokio::test]
 async fn a_full_region_is_told_and_the_next_one_of_the_call_taken() {
     let desk = Desk::new().await;
-    desk.fly.faults().set(|switches| drop(switches.full_regions.insert("iad".into())));
+    desk.fly.faults().set(|switches| _ = switches.full_regions.insert("iad".into()));
     let refused = desk.post("/machines", wish("a", json!({}))).await;
     assert_eq!((refused.status, &refused.json["status"]), (422, &json!("insufficient_capacity")));
     let mut body = wish("a", json!({}));
@@ -38,7 +38,7 @@ async fn a_host_that_filled_up_does_not_start_what_stopped_on_it() {
     desk.reach(&id, "stopped").await;
     desk.pass(10);
     let host = desk.truth(&id).unwrap().host;
-    desk.fly.faults().set(|switches| drop(switches.full_hosts.insert(host)));
+    desk.fly.faults().set(|switches| _ = switches.full_hosts.insert(host));
     let refused = desk.poke(&format!("/machines/{id}/start")).await;
     assert_eq!(refused.status, 409);
     assert!(refused.error().contains("could not reserve resource for machine"));
@@ -137,7 +137,7 @@ async fn a_full_host_keeps_a_volume_from_being_used() {
     let desk = Desk::new().await;
     let id = volume(&desk, "home").await;
     let host = desk.fly.volumes()[0].host.clone();
-    desk.fly.faults().set(|switches| drop(switches.full_hosts.insert(host)));
+    desk.fly.faults().set(|switches| _ = switches.full_hosts.insert(host));
     let refused = desk.post("/machines", wish("a", mounted(&id))).await;
     let code = &refused.json["status"];
     assert_eq!((refused.status, code), (412, &json!("volume_placement_capacity")));
