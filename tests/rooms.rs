@@ -61,7 +61,7 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 6] = [
         "cli",
         "dev_fly",
         &["dev_fly.rs"],
-        &["DevFly", "DevFlyConfig", "Error", "Guest", "Habits", "Action", "Line", "Deed"],
+        &["DevFly", "DevFlyConfig", "Found", "Guest", "Line", "Switches"],
     ),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
