@@ -58,7 +58,7 @@ use std::{
 use async_trait::async_trait;
 pub use choice::CHOICE_TIME;
 use farewell::Gone;
-pub use names::{channel_of, conversation_of, delivery_id};
+pub use names::{channel_of, conversation_of, delivery_id, gone_key};
 use rendering::{Frames, Rendering, fixed};
 use wanted::Wanted;
 
@@ -113,6 +113,8 @@ struct Memory {
     resting: HashMap<String, Duration>,
     /// What was rendered so far.
     renderings: HashMap<String, Rendering>,
+    /// Since when deliveries get no further, by delivery, and whether that stands in their rows.
+    stuck: HashMap<String, (Duration, bool)>,
     /// When a message was last edited, by delivery, on the clock that never runs back.
     edited: HashMap<String, Duration>,
 }
@@ -148,6 +150,7 @@ impl Outbox {
         });
         memory.resting.remove(id);
         memory.renderings.remove(id);
+        memory.stuck.remove(id);
         memory.edited.remove(id);
         memory.posted.retain(|nonce, _| !nonce.starts_with(id));
         memory.watchers.retain(|_, ids| {
@@ -317,6 +320,7 @@ impl Controller for Outbox {
         if let Some(rendering) = rendering {
             self.memory().renderings.insert(key.to_owned(), rendering);
         }
+        self.note_trouble(key, answer.as_ref().err()).await;
         answer
     }
 }

@@ -248,6 +248,7 @@ impl Slack {
         }
         Incoming {
             key,
+            alias: heard.alias.as_ref().map(|alias| format!("{NAME}/msg/{alias}")),
             conversation: Conversation {
                 platform: NAME.to_owned(),
                 channel: heard.channel.clone(),
