@@ -23,6 +23,7 @@
 
 mod api;
 mod blocks;
+mod bounded;
 mod envelope;
 mod files;
 mod health;
