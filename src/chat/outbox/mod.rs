@@ -30,7 +30,7 @@
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
 //!
-//! [`post`] and [`edit`] move messages, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
+//! [`plan`] says what is to be done next, [`post`] and [`edit`] do it, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
 //! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
 //! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
@@ -43,6 +43,7 @@ mod job;
 mod names;
 mod pages;
 mod parking;
+mod plan;
 mod post;
 mod rendering;
 mod turn;
