@@ -5,7 +5,7 @@
 //! costs no call; what is lost with the process is asked for again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -67,8 +67,8 @@ pub struct FlyRuntime {
     pub(super) kept: Mutex<Kept>,
     /// Since when a machine is missing of which nobody knows the id.
     missing: Mutex<HashMap<String, Duration>>,
-    /// Of whom a wake is on its way.
-    timers: Arc<Mutex<HashSet<String>>>,
+    /// Of whom a wake is on its way, and when it is due.
+    timers: Arc<Mutex<HashMap<String, Duration>>>,
     pub(super) wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
     /// Rung when we wrote: the census is to look soon.
@@ -169,16 +169,25 @@ impl FlyRuntime {
 
     /// Wakes whoever looks after a Sprite, after a while.
     pub(super) fn wake_after(&self, uid: &str, wait: Duration) {
-        if !held(&self.timers).insert(uid.to_owned()) {
-            return;
+        let due = self.elapsed() + wait;
+        {
+            let mut timers = held(&self.timers);
+            if timers.get(uid).is_some_and(|sooner| *sooner <= due) {
+                return;
+            }
+            timers.insert(uid.to_owned(), due);
         }
         let (timers, wake) = (Arc::clone(&self.timers), self.wake.clone());
         let (clock, uid) = (Arc::clone(&self.ambient.clock), uid.to_owned());
         tokio::spawn(async move {
             clock.sleep(wait).await;
-            held(&timers).remove(&uid);
-            // Nobody listens any more when the server goes down.
-            let _ = wake.send(uid);
+            let mut timers = held(&timers);
+            // One that came to be sooner has said it.
+            if timers.get(&uid) == Some(&due) {
+                timers.remove(&uid);
+                // Nobody listens any more when the server goes down.
+                let _ = wake.send(uid);
+            }
         });
     }
 
@@ -211,12 +220,12 @@ impl FlyRuntime {
         let (uid, now) = (&sprite.metadata.uid, self.elapsed());
         let look = {
             let book = self.book();
-            let age = match has_ended(sprite) && sprite.spec.running {
-                true => LEAVING / 2,
-                false if book.is_lively(now) => AGE,
-                false => AGE_ASLEEP,
-            };
-            book.look(&self.installation, uid, known(sprite), now, age)
+            let look = |age| book.look(&self.installation, uid, known(sprite), now, age);
+            match look(if book.is_lively(now) { AGE } else { AGE_ASLEEP }) {
+                // It is about to leave: nobody waits for the next list.
+                Look::Seen(seen) if has_ended(sprite) && seen.is_lively() => look(LEAVING / 2),
+                look => look,
+            }
         };
         match look {
             Look::Ask(Some(id)) => self.ask(uid, &id).await.map_err(|error| self.meaning(error)),
