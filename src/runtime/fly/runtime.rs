@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use sprite_reporter::wire::{Claimed, ExitReason};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -62,6 +63,8 @@ pub struct FlyRuntime {
     pub(super) secrets: Secrets,
     pub(super) ambient: Ambient,
     pub(super) revision: Revision,
+    /// When this process began; what an earlier one did shows in a later list.
+    pub(super) born: (Timestamp, Duration),
     book: Mutex<Book>,
     pub(super) shelf: Mutex<Shelf>,
     pub(super) kept: Mutex<Kept>,
@@ -111,6 +114,7 @@ impl FlyRuntime {
             api,
             installation: installation.to_owned(),
             secrets,
+            born: (ambient.clock.now(), ambient.clock.elapsed()),
             ambient,
             revision,
             book: Mutex::default(),
@@ -208,8 +212,8 @@ impl FlyRuntime {
                 self.book().told(seen.clone(), asked);
                 Ok(Look::Seen(seen))
             }
-            _ => {
-                self.book().gone(uid, id, asked);
+            seen => {
+                self.book().gone(uid, id, seen.and_then(|seen| seen.exit), asked);
                 Ok(Look::Destroyed)
             }
         }
@@ -242,7 +246,10 @@ impl FlyRuntime {
     /// How its machine ended, as far as Fly knows.
     async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> sprite_reporter::wire::Exit {
         let id = seen.map(|seen| seen.id.clone()).or_else(|| self.id(sprite));
-        let mut event: Option<ExitEvent> = seen.and_then(|seen| seen.exit.as_deref().cloned());
+        let mut event: Option<ExitEvent> = match seen {
+            Some(seen) => seen.exit.as_deref().cloned(),
+            None => self.book().exit(&sprite.metadata.uid),
+        };
         if let (None, Some(id), false) = (&event, &id, has_ended(sprite)) {
             let events = self.api.events(id).await.unwrap_or_default();
             event = events.into_iter().find_map(|event| event.exit);

@@ -247,6 +247,11 @@ impl World {
         let mut sprite = Sprite::new(uid, serde_json::from_value(spec).unwrap());
         sprite.metadata.uid = uid.to_owned();
         sprite.metadata.finalizers = vec!["opendispatch.dev/runtime".to_owned()];
+        // Only an Agent's run can sleep.
+        let kind = if task.is_none() { "Agent" } else { "Job" };
+        let owner = json!({"apiVersion": "opendispatch.dev/v1alpha1", "kind": kind,
+            "name": "owner", "uid": format!("owner-of-{uid}"), "controller": true});
+        sprite.metadata.owner_references = vec![serde_json::from_value(owner).unwrap()];
         self.apply(Op::Create(sprite.into())).await;
     }
 
