@@ -30,6 +30,8 @@ struct Entry {
     exit: Option<Box<ExitEvent>>,
     /// When it was asked for what stands here.
     asked: Duration,
+    /// Whether it was asked for by id: a list tells what was true some seconds ago.
+    by_id: bool,
     /// When we wrote last.
     wrote: Option<Duration>,
     /// For which run we made or started its machine, and when.
@@ -105,6 +107,7 @@ impl Book {
         let entry = self.entries.entry(seen.sprite.clone()).or_default();
         entry.seen.retain(|it| it.id != seen.id);
         entry.seen.push(seen);
+        entry.by_id = true;
         (entry.destroyed, entry.exit) = (None, None);
         entry.asked = asked;
     }
@@ -122,6 +125,11 @@ impl Book {
     pub(super) fn ids(&self, uid: &str) -> Vec<String> {
         let entry = self.entries.get(uid);
         entry.into_iter().flat_map(|entry| &entry.seen).map(|seen| seen.id.clone()).collect()
+    }
+
+    /// Whether what is known of a Sprite's machine was asked for by its id.
+    pub(super) fn is_by_id(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.by_id)
     }
 
     /// Whether Fly said that this machine is no more.
@@ -209,6 +217,7 @@ impl Book {
             }
             if marks(&told) != marks(&entry.seen) {
                 changed.insert(uid.clone());
+                entry.by_id = false;
             }
             (entry.seen, entry.asked) = (told, asked);
         }

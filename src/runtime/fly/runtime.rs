@@ -228,6 +228,13 @@ impl FlyRuntime {
             match look(if book.is_lively(now) { AGE } else { AGE_ASLEEP }) {
                 // It is about to leave: nobody waits for the next list.
                 Look::Seen(seen) if has_ended(sprite) && seen.is_lively() => look(LEAVING / 2),
+                // Lists lag: that a run may begin, or is gone, is not concluded from one.
+                Look::Seen(seen)
+                    if !book.is_by_id(uid)
+                        && (!has_begun(sprite) || !(seen.is_lively() || has_ended(sprite))) =>
+                {
+                    Look::Ask(Some(seen.id))
+                }
                 look => look,
             }
         };
