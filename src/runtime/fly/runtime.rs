@@ -24,7 +24,6 @@ use super::{
     exit::{Ended, exit},
     observe::{Facts, START_LAG, Sight, Verdict, has_begun, observe},
     seen::Seen,
-    sweep::Kept,
     trouble::meaning,
     volume::Shelf,
     wish,
@@ -67,7 +66,6 @@ pub struct FlyRuntime {
     pub(super) born: (Timestamp, Duration),
     book: Mutex<Book>,
     pub(super) shelf: Mutex<Shelf>,
-    pub(super) kept: Mutex<Kept>,
     /// Since when a machine is missing of which nobody knows the id.
     missing: Mutex<HashMap<String, Duration>>,
     /// Of whom a wake is on its way, and when it is due.
@@ -119,7 +117,6 @@ impl FlyRuntime {
             revision,
             book: Mutex::default(),
             shelf: Mutex::default(),
-            kept: Mutex::default(),
             missing: Mutex::default(),
             timers: Arc::default(),
             wake,
@@ -410,18 +407,6 @@ impl Runtime for FlyRuntime {
         self.book().forget(uid);
         held(&self.missing).remove(uid);
         Ok(Cleaned::All)
-    }
-
-    fn kept_as(&self, uid: &str) -> String {
-        super::names::key(uid)
-    }
-
-    async fn keeps(&self) -> Result<Vec<String>, Error> {
-        self.look_what_is_kept().await
-    }
-
-    async fn discard(&self, owner_key: &str) -> Result<Cleaned, Error> {
-        self.discard_kept(owner_key).await
     }
 
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {

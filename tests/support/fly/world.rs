@@ -96,6 +96,16 @@ pub struct Server {
     pub engine: EngineHandle,
     pub runtime: Arc<FlyRuntime>,
     census: JoinHandle<()>,
+    /// What the sweeper tells people.
+    pub tidings: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+/// How a server sweeps.
+#[derive(Clone, Copy)]
+pub struct Sweep {
+    pub patience: Patience,
+    /// When the store was restored, where the restore left word.
+    pub restored: Option<Timestamp>,
 }
 
 impl Drop for Server {
@@ -151,6 +161,15 @@ impl World {
 
     /// A server's life that takes these steps.
     pub async fn server(&self, steps: Arc<dyn Steps>) -> Server {
+        self.server_with(steps, None).await
+    }
+
+    /// The same with a sweeper.
+    pub async fn sweeping(&self, steps: Arc<dyn Steps>, sweep: Sweep) -> Server {
+        self.server_with(steps, Some(sweep)).await
+    }
+
+    async fn server_with(&self, steps: Arc<dyn Steps>, sweep: Option<Sweep>) -> Server {
         let ambient = Ambient { clock: self.clock.clone(), ids: self.ids.clone(), steps };
         let settings = FlySettings {
             api: self.fly.url(),
@@ -183,10 +202,20 @@ impl World {
         engine.add(Arc::new(JobController::new(store.clone(), ambient.clone())));
         let machines = vec![runtime.clone() as Arc<dyn open_dispatch::runtime::Runtime>];
         engine.add(Arc::new(AdmissionController::new(store.clone(), ambient.clone(), machines)));
+        let mut tidings = tokio::sync::watch::Sender::new(None).subscribe();
+        if let Some(sweep) = sweep {
+            let revision = store.revision().await.unwrap();
+            let born = Beginning { revision, at: self.clock.now() };
+            let (patience, restored) = (sweep.patience, sweep.restored);
+            let (of, air, fly) = (store.clone(), ambient.clone(), runtime.clone());
+            let sweeper = SweepController::new(of, air, fly, patience, born, restored);
+            tidings = sweeper.tidings();
+            engine.add(Arc::new(sweeper));
+        }
         engine.add(Arc::new(SpriteController::new(store, ambient, runtime.clone(), derive)));
         let engine = engine.start().await.unwrap();
         let census = tokio::spawn(runtime.clone().census());
-        Server { engine, runtime, census }
+        Server { engine, runtime, census, tidings }
     }
 
     pub async fn free(&self) -> Server {
