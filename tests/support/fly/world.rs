@@ -20,10 +20,10 @@ use open_dispatch::{
     dev_fly::{BootContext, DevFly, DevFlyConfig, Exit, Guest, Habits, MachineTruth},
     reconcile::{
         Engine, EngineHandle,
-        controllers::{AdmissionController, JobController, SpriteController},
+        controllers::{AdmissionController, JobController, SpriteController, SweepController},
     },
-    resource::{AnyObject, Job, JobSpec, Kind, Sprite},
-    runtime::fly::{FlyRuntime, FlySettings, SecretsBy},
+    resource::{AnyObject, Job, JobSpec, Kind, Sprite, leaks::Beginning},
+    runtime::fly::{FlyRuntime, FlySettings, SecretsBy, leaks::Patience},
     secrets::Secrets,
     server::{self, Claims, Extras, State},
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
@@ -37,7 +37,7 @@ use tower::ServiceExt as _;
 /// How much faster than the wall's the clock runs.
 const FASTER: u32 = 50;
 /// How long a test waits, by the wall.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// The wall's clock, faster.
 pub struct FastClock {
@@ -234,7 +234,7 @@ impl World {
                 self.until("the end, after a crash", done).await;
                 return second;
             }
-            assert!(start.elapsed() < PATIENCE, "no end; {:#?}", self.fly.machines());
+            assert!(start.elapsed() < WAIT, "no end; {:#?}", self.fly.machines());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         first
@@ -244,7 +244,7 @@ impl World {
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let start = tokio::time::Instant::now();
         while !holds().await {
-            if start.elapsed() >= PATIENCE {
+            if start.elapsed() >= WAIT {
                 let calls = self.fly.calls();
                 let last = &calls[calls.len().saturating_sub(20)..];
                 let sprites = self.sprites().await;

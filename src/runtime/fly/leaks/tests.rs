@@ -290,7 +290,7 @@ proptest! {
     #[test]
     fn whatever_comes_nothing_goes_that_may_not(steps in prop::collection::vec(step(), 1..30)) {
         let mut leaks = Leaks::default();
-        let (mut born, mut confirmed, mut restored) = (BORN, None, false);
+        let (mut born, mut confirmed, mut restored, mut pending) = (BORN, None, false, false);
         // Kept apart from the code under test: since when each was unwanted in every whole look.
         let mut unwanted_since: BTreeMap<Thing, Timestamp> = BTreeMap::new();
         let mut minute = 0;
@@ -304,7 +304,7 @@ proptest! {
                 born = Beginning { revision: step.revision.unwrap_or(10), at: now };
             }
             if step.confirm {
-                (confirmed, restored) = (Some(now), false);
+                (confirmed, pending) = (Some(now), restored);
             }
             let wanted = |it: &Holding| {
                 step.wanted[usize::from(it.keeper.as_bytes()[1] - b'0')]
@@ -333,8 +333,12 @@ proptest! {
             }
 
             prop_assert!(round.destroy.len() <= PATIENCE.cap);
-            let agreed = confirmed == Some(now);
-            restored |= is_behind && !agreed;
+            // Whoever agrees does so for what the next whole look shows.
+            if whole.is_some() && pending {
+                (restored, pending) = (false, false);
+            } else {
+                restored |= is_behind && confirmed != Some(now);
+            }
             if whole.is_none() || restored {
                 prop_assert!(round.destroy.is_empty() && round.hold.is_some());
             }
