@@ -72,6 +72,12 @@ async fn volume(world: &World, name: &str) -> String {
     say(world, Method::POST, "volumes", &body).await["id"].as_str().unwrap().to_owned()
 }
 
+/// The name of a volume of ours, of somebody who is gone.
+fn our_volume(world: &World) -> String {
+    let home = world.store.installation().chars().filter(char::is_ascii_alphanumeric);
+    format!("od_{}_cd70d78fdacdd19643", home.take(8).collect::<String>())
+}
+
 fn machines(world: &World) -> Vec<String> {
     world.fly.machines().into_iter().map(|it| it.id).collect()
 }
@@ -109,11 +115,10 @@ async fn what_belongs_to_nobody_goes_after_the_grace_and_is_told_with_its_price(
     let server = sweeping(&world).await;
     world.until("ready", async || world.is("s", "Ready").await).await;
     let living = (machines(&world), world.fly.volumes().len());
-    let of_gone = leak(&world, "by-hand", "gone", 1).await;
+    let of_gone = leak(&world, "by-hand", "gone", 0).await;
     // The same tags as the one that lives, under another name.
-    let double = leak(&world, "double", "s", 1).await;
-    let short = &world.store.installation().replace('-', "")[..8];
-    volume(&world, &format!("od_{short}_cd70d78fdacdd19643")).await;
+    let double = leak(&world, "double", "s", 0).await;
+    volume(&world, &our_volume(&world)).await;
     let found = world.clock.now();
     world
         .until("marked", async || leaks(&world).await.tombstones.len() == 3)
@@ -150,7 +155,7 @@ async fn a_strangers_machines_and_volumes_are_never_touched() {
         volume(&world, name).await;
     }
     let server = sweeping(&world).await;
-    let ours = leak(&world, "ours", "gone", 1).await;
+    let ours = leak(&world, "ours", "gone", 0).await;
     world.until("ours gone", async || !machines(&world).contains(&ours)).await;
     looks(&world, 3).await;
     let mut left = machines(&world);
@@ -164,7 +169,7 @@ async fn a_strangers_machines_and_volumes_are_never_touched() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_list_that_failed_nothing_goes_and_no_time_runs() {
     let world = World::new().await;
-    leak(&world, "ours", "gone", 1).await;
+    leak(&world, "ours", "gone", 0).await;
     world.fly.faults().set(|it| it.token_refused = true);
     let server = sweeping(&world).await;
     world.until("word of the beginning", async || leaks(&world).await.first.is_some()).await;
@@ -181,7 +186,7 @@ async fn after_a_list_that_failed_nothing_goes_and_no_time_runs() {
 async fn a_round_destroys_no_more_than_its_cap() {
     let world = World::new().await;
     for n in 0..5 {
-        leak(&world, &format!("leak-{n}"), &format!("gone-{n}"), 1).await;
+        leak(&world, &format!("leak-{n}"), &format!("gone-{n}"), 0).await;
     }
     let _server = sweeping(&world).await;
     world.until("gone", async || machines(&world).is_empty()).await;
@@ -197,7 +202,7 @@ async fn a_round_destroys_no_more_than_its_cap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_forgets_no_tombstone_and_hurries_none() {
     let world = World::new().await;
-    let id = leak(&world, "ours", "gone", 1).await;
+    let id = leak(&world, "ours", "gone", 0).await;
     let server = sweeping(&world).await;
     world.until("marked", async || leaks(&world).await.tombstones.len() == 1).await;
     let marked = leaks(&world).await.tombstones;
@@ -220,7 +225,7 @@ async fn a_restored_store_adopts_what_it_knows_and_leaves_the_rest_until_an_oper
     // What the backup knows, and what was made after it was taken.
     world.create_sprite("s", None).await;
     let ahead = leak(&world, "after-the-backup", "later", 4_000).await;
-    let old = leak(&world, "older", "gone", 1).await;
+    let old = leak(&world, "older", "gone", 0).await;
     // Fly's clock and ours may differ: what was there is there for a while.
     world.clock.sleep(Duration::from_secs(70)).await;
     let server = sweeping(&world).await;
@@ -257,9 +262,8 @@ async fn a_restored_store_adopts_what_it_knows_and_leaves_the_rest_until_an_oper
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_restore_left_word_even_what_bears_no_revision_is_left_alone() {
     let world = World::new().await;
-    let short = &world.store.installation().replace('-', "")[..8];
     // The volume of an Agent that slept without a machine, and that the backup does not know.
-    volume(&world, &format!("od_{short}_cd70d78fdacdd19643")).await;
+    volume(&world, &our_volume(&world)).await;
     let restored = Sweep { restored: Some(world.clock.now()), ..SWEEP };
     let server = world.sweeping(Arc::new(FreeSteps), restored).await;
     world.until("told", async || server.tidings.borrow().is_some()).await;
@@ -277,7 +281,7 @@ async fn what_a_lost_create_makes_after_its_sprite_was_let_go_is_swept() {
     world.until("let go", async || world.is_let_go("s").await).await;
     // The object stays as history; its machine is nobody's.
     assert!(world.store.get(Kind::Sprite, "s").await.unwrap().is_some());
-    let late = leak(&world, "late", "s", 1).await;
+    let late = leak(&world, "late", "s", 0).await;
     world.until("swept", async || !machines(&world).contains(&late)).await;
     assert_eq!(world.lives(), [("s".to_owned(), 1)]);
 }
@@ -285,8 +289,8 @@ async fn what_a_lost_create_makes_after_its_sprite_was_let_go_is_swept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_whose_host_does_not_answer_waits_and_holds_up_no_other() {
     let world = World::new().await;
-    let silent = leak(&world, "silent", "gone-1", 1).await;
-    let other = leak(&world, "other", "gone-2", 1).await;
+    let silent = leak(&world, "silent", "gone-1", 0).await;
+    let other = leak(&world, "other", "gone-2", 0).await;
     assert!(world.fly.faults().meddle(&silent, Deed::HostUnreachable));
     let _server = sweeping(&world).await;
     world.until("the other went", async || !machines(&world).contains(&other)).await;
@@ -300,7 +304,7 @@ async fn a_machine_whose_host_does_not_answer_waits_and_holds_up_no_other() {
 async fn a_destroy_whose_answer_is_lost_or_that_crashes_is_done_in_the_end() {
     for answer in LostAnswer::ALL {
         let world = World::new().await;
-        leak(&world, "ours", "gone", 1).await;
+        leak(&world, "ours", "gone", 0).await;
         world.fly.faults().once(Action::Destroy, Trouble::lost_before(answer));
         let _server = sweeping(&world).await;
         world.until("gone", async || machines(&world).is_empty()).await;
@@ -309,7 +313,7 @@ async fn a_destroy_whose_answer_is_lost_or_that_crashes_is_done_in_the_end() {
     for n in 0..8 {
         for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
             let world = World::new().await;
-            leak(&world, "ours", "gone", 1).await;
+            leak(&world, "ours", "gone", 0).await;
             let script = Arc::new(ScriptedSteps::new(Some((n, mode))));
             let mut server = world.sweeping(script.clone(), SWEEP).await;
             let ended = async || machines(&world).is_empty() && leaks(&world).await == Leaks::default();
