@@ -160,7 +160,8 @@ fn refused(status: u16, error: &str) -> Trouble {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_that_is_missing_or_anothers_and_a_full_account_are_told_and_it_goes_on_once_mended() {
+async fn an_app_that_is_missing_or_anothers_and_a_full_account_are_told_and_it_goes_on_once_mended()
+{
     let world = World::new().await;
     for _ in 0..2 {
         world.fly.faults().once(Action::Create, refused(404, "app not found"));
@@ -219,7 +220,11 @@ async fn whatever_form_it_takes_that_there_is_no_room_it_is_had_elsewhere_and_ma
         world.fly.faults().once(Action::Create, trouble.clone());
         let _server = world.free().await;
         world.create_sprite("s", task).await;
-        world.until("ready", async || world.is("s", "Ready").await || task.is_some() && world.is("s", "Provisioned").await).await;
+        world
+            .until("ready", async || {
+                world.is("s", "Ready").await || task.is_some() && world.is("s", "Provisioned").await
+            })
+            .await;
         world.until("one life", async || world.lives().len() == 1).await;
         let volumes = usize::from(task.is_none());
         let left = async || world.fly.volumes().len() == volumes;
@@ -291,7 +296,7 @@ async fn a_list_that_lags_by_half_a_minute_doubles_nothing_and_leaves_nothing() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_moves_to_another_host_wakes_there_and_a_run_in_it_is_lost_and_not_lived_again()
-{
+ {
     let world = World::new().await;
     let _server = world.free().await;
     asleep(&world).await;

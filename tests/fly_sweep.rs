@@ -10,19 +10,24 @@ mod world;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{body::Body, http::Request};
+use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Clock as _, FreeSteps, Mode, ScriptedSteps},
+    ambient::{Ambient, Clock as _, FreeSteps, Mode, ScriptedSteps, SeededIds},
     dev_fly::{Action, Deed, LostAnswer, Trouble},
     resource::{
         Kind,
-        leaks::{CONFIRMED, EVENTS, Leaks, PLACE},
+        leaks::{EVENTS, Leaks, PLACE},
     },
     runtime::fly::leaks::Patience,
-    store::{Op, Place, Store as _},
+    server::{self, State},
+    store::Store as _,
+    token::SpriteTokens,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use world::{Server, Sweep, World};
 
 /// Slow enough to be looked at between two steps, by the fast clock.
@@ -102,10 +107,40 @@ async fn looks(world: &World, n: usize) {
     world.until("looked", async || count() >= before + n).await;
 }
 
+/// A server's doors over the world's store.
+fn doors(world: &World) -> State {
+    let (clock, steps) = (world.clock.clone(), Arc::new(FreeSteps));
+    let ambient = Ambient { clock, ids: Arc::new(SeededIds::new(9)), steps };
+    let tokens = SpriteTokens::new(b"the key of this test");
+    State::new(world.store.clone(), ambient, tokens, "access".into())
+}
+
+async fn answer(state: State, method: &str, path: &str) -> Value {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", "Bearer access")
+        .body(Body::empty())
+        .unwrap();
+    let answer = server::router(state).oneshot(request).await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// What an operator asks the server.
+async fn ask(world: &World, method: &str, path: &str) -> Value {
+    let path = format!("/apis/opendispatch.dev/v1alpha1/fly/leaks{path}");
+    answer(doors(world), method, &path).await
+}
+
+/// An operator looks, and agrees.
 async fn confirm(world: &World) {
-    let (platform, channel) = (CONFIRMED.0.to_owned(), CONFIRMED.1.to_owned());
-    let facts = json!({"at": world.clock.now()});
-    world.apply(Op::Place(Place { platform, channel, facts })).await;
+    let told = ask(world, "GET", "").await;
+    assert!(told["told"].as_str().unwrap().contains("restored from a backup"), "{told}");
+    ask(world, "POST", "/confirm").await;
+    let audit = world.store.audit(None, 10).await.unwrap();
+    assert!(audit.last().unwrap().what.contains("let go of what Fly holds"), "{audit:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,9 +155,7 @@ async fn what_belongs_to_nobody_goes_after_the_grace_and_is_told_with_its_price(
     let double = leak(&world, "double", "s", 0).await;
     volume(&world, &our_volume(&world)).await;
     let found = world.clock.now();
-    world
-        .until("marked", async || leaks(&world).await.tombstones.len() == 3)
-        .await;
+    world.until("marked", async || leaks(&world).await.tombstones.len() == 3).await;
     let told = server.tidings.borrow().clone().unwrap();
     assert!(told.starts_with("2 machines and 1 volume on Fly belong to nothing here"), "{told}");
     assert!(events(&world, "Leaking").await.iter().any(|it| it.contains("an hour")));
@@ -148,7 +181,8 @@ async fn a_strangers_machines_and_volumes_are_never_touched() {
     let theirs = [
         machine(&world, "web", json!({})).await,
         machine(&world, "fly-app", json!({"fly_process_group": "app"})).await,
-        machine(&world, "other-house", json!({"od_installation": "another", "od_sprite": "x"})).await,
+        machine(&world, "other-house", json!({"od_installation": "another", "od_sprite": "x"}))
+            .await,
         machine(&world, "half", json!({"od_sprite": "x"})).await,
     ];
     for name in ["data", "od_ffffffff_cd70d78fdacdd19643", "od_data"] {
@@ -217,7 +251,10 @@ async fn a_restart_forgets_no_tombstone_and_hurries_none() {
     assert_eq!(leaks(&world).await.tombstones, marked, "since when stays known");
     world.until("gone", async || machines(&world).is_empty()).await;
     let lasted = world.clock.now().duration_since(born).as_secs();
-    assert!((20..60).contains(&lasted), "it had settled, and the grace was not waited anew: {lasted}");
+    assert!(
+        (20..60).contains(&lasted),
+        "it had settled, and the grace was not waited anew: {lasted}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,7 +280,9 @@ async fn a_restored_store_adopts_what_it_knows_and_leaves_the_rest_until_an_oper
     let mut n = 0;
     while world.store.revision().await.unwrap() < 4_001 {
         n += 1;
-        world.change("s", |sprite| drop(sprite.metadata.labels.insert("n".into(), n.to_string()))).await;
+        world
+            .change("s", |sprite| drop(sprite.metadata.labels.insert("n".into(), n.to_string())))
+            .await;
     }
     let server = sweeping(&world).await;
     looks(&world, 2).await;
@@ -317,7 +356,8 @@ async fn a_destroy_whose_answer_is_lost_or_that_crashes_is_done_in_the_end() {
             leak(&world, "ours", "gone", 0).await;
             let script = Arc::new(ScriptedSteps::new(Some((n, mode))));
             let mut server = world.sweeping(script.clone(), SWEEP).await;
-            let ended = async || machines(&world).is_empty() && leaks(&world).await == Leaks::default();
+            let ended =
+                async || machines(&world).is_empty() && leaks(&world).await == Leaks::default();
             world.until("an end", async || ended().await || server.engine.has_crashed()).await;
             if server.engine.has_crashed() {
                 drop(server);
@@ -330,4 +370,17 @@ async fn a_destroy_whose_answer_is_lost_or_that_crashes_is_done_in_the_end() {
         }
     }
     assert!(steps >= 12, "{steps} faults came");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_stands_on_ready_and_the_server_is_ready_all_the_same() {
+    let world = World::new().await;
+    let state = doors(&world);
+    state.readiness().up("fly");
+    state.readiness().warn("fly", Some("1 machine on Fly belongs to nothing here".to_owned()));
+    let told = answer(state.clone(), "GET", "/ready").await;
+    assert_eq!(told["ready"], true);
+    assert_eq!(told["warnings"]["fly"], "1 machine on Fly belongs to nothing here");
+    state.readiness().warn("fly", None);
+    assert_eq!(answer(state, "GET", "/ready").await.get("warnings"), None);
 }

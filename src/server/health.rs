@@ -73,7 +73,8 @@ pub(super) async fn ready(Shared(state): Shared<State>) -> Response {
         })
         .collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let warnings = state.0.readiness.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let warnings =
+        state.0.readiness.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut body = json!({"ready": ready, "parts": parts});
     if !warnings.is_empty() {
         body["warnings"] = json!(warnings);

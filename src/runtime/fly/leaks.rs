@@ -70,12 +70,7 @@ impl Holding {
     /// A machine of ours. `keeper` is the Sprite that it says it is of. One that has been on its way
     /// out for too long is not taken for leaving.
     #[must_use]
-    pub fn machine(
-        machine: &Machine,
-        keeper: &str,
-        revision: Option<u64>,
-        now: Timestamp,
-    ) -> Self {
+    pub fn machine(machine: &Machine, keeper: &str, revision: Option<u64>, now: Timestamp) -> Self {
         let is_wedged = machine.updated_at.is_some_and(|at| now >= later(at, WEDGED))
             && machine.state != MachineState::Destroyed;
         Self {

@@ -13,13 +13,9 @@ use super::{
     names,
     runtime::FlyRuntime,
     seen::{Seen, choose},
-    tags,
-    volume,
+    tags, volume,
 };
-use crate::{
-    resource::leaks::Thing,
-    runtime::Error,
-};
+use crate::{resource::leaks::Thing, runtime::Error};
 
 /// Who is there in the store.
 #[derive(Debug, Clone, Default)]
@@ -123,7 +119,10 @@ impl FlyRuntime {
         let Some(machine) = self.api.get(id).await? else { return Ok(()) };
         let told = ours(&machine, &self.installation).filter(|seen| seen.sprite == keeper);
         let Some(seen) = told.filter(|seen| seen.certain) else {
-            tracing::warn!(machine = id, "this machine is not what the list said; it is left alone");
+            tracing::warn!(
+                machine = id,
+                "this machine is not what the list said; it is left alone"
+            );
             return Ok(());
         };
         tracing::warn!(
@@ -191,7 +190,8 @@ mod tests {
 
     #[test]
     fn of_an_owners_volumes_one_is_wanted_where_it_is_proven_which() {
-        let volumes = vec![volume("v", "o", Some("m")), volume("w", "o", None), volume("x", "p", None)];
+        let volumes =
+            vec![volume("v", "o", Some("m")), volume("w", "o", None), volume("x", "p", None)];
         let haul = Haul { volumes, ..Haul::default() };
         assert_eq!(wanted(&haul, &[], &["o"]), ["volume v"]);
         let volumes = vec![volume("v", "o", None), volume("w", "o", None)];

@@ -85,11 +85,8 @@ mod tests {
         let store = MemoryStore::new();
         let mut asleep = sprite(Some(false), Some("s-1"));
         asleep.spec.running = false;
-        let conversation = Conversation {
-            platform: "slack".into(),
-            channel: "C1".into(),
-            thread: None,
-        };
+        let conversation =
+            Conversation { platform: "slack".into(), channel: "C1".into(), thread: None };
         let ambient = Ambient::real();
         let now = ambient.clock.now();
         let turn = Turn {
@@ -113,6 +110,8 @@ mod tests {
         let told = store.open_deliveries().await.unwrap();
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].conversation, conversation);
-        assert!(matches!(&told[0].subject, Subject::Notice { text } if text.contains("new session")));
+        assert!(
+            matches!(&told[0].subject, Subject::Notice { text } if text.contains("new session"))
+        );
     }
 }

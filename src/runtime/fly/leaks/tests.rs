@@ -153,7 +153,11 @@ fn nothing_goes_before_a_server_has_been_up_for_a_while() {
     let marked = marked(&[&held[0]], 0);
     let born = Beginning { revision: 10, at: at(899) };
     let round = plan(&Look { born, ..look(&held, 900) }, lives, &marked, &PATIENCE);
-    assert_eq!((round.destroy.len(), &round.leaks), (0, &marked), "it forgets none and hurries none");
+    assert_eq!(
+        (round.destroy.len(), &round.leaks),
+        (0, &marked),
+        "it forgets none and hurries none"
+    );
     assert_eq!(round.risk.unwrap().next, Some(at(901)));
     let round = plan(&Look { born, ..look(&held, 901) }, lives, &marked, &PATIENCE);
     assert_eq!(round.destroy.len(), 1);
@@ -190,7 +194,9 @@ fn a_store_that_has_overtaken_by_the_first_look_is_known_by_what_it_was_when_the
     let born = Beginning { revision: 10, at: at(890) };
     let overtaken = Look { revision: Some(15), born, ..look(&held, 900) };
     let round = plan(&overtaken, lives, &Leaks::default(), &PATIENCE);
-    assert!(matches!(&round.hold, Some(Hold::Restored(it)) if it.ahead.as_ref().unwrap().store == 10));
+    assert!(
+        matches!(&round.hold, Some(Hold::Restored(it)) if it.ahead.as_ref().unwrap().store == 10)
+    );
     // What this server made itself is younger than it.
     let young = [Holding { created: Some(at(895)), ..held[0].clone() }];
     let overtaken = Look { held: &young, ..overtaken };
