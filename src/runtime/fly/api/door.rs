@@ -11,8 +11,8 @@ use serde::Serialize;
 use url::Url;
 
 use super::{
-    action::{Action, CONNECT},
-    errors::{Answer, AnswerHeaders, ApiError, classify, one_line},
+    action::{Action, CONNECT, IDLE},
+    errors::{Answer, AnswerHeaders, ApiError, classify_as, one_line},
     is_plain,
 };
 
@@ -66,15 +66,22 @@ impl Request {
         }
     }
 
-    /// A text without what was sent in secret.
+    /// A text without what was sent in secret, as it is or as JSON writes it.
     fn masked(&self, text: &str) -> String {
-        self.hide
-            .iter()
-            .map(ExposeSecret::expose_secret)
-            .filter(|it| it.len() >= 6)
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        let mut secrets: Vec<&str> = self.hide.iter().map(ExposeSecret::expose_secret).collect();
+        secrets.retain(|secret| secret.len() >= SHORTEST_HIDDEN);
+        // One may begin with another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.iter().fold(text.to_owned(), |text, secret| {
+            let written = serde_json::Value::from(*secret).to_string();
+            let written = written.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+            text.replace(secret, "***").replace(written.unwrap_or(secret), "***")
+        })
     }
 }
+
+/// What is shorter is no secret, and stands in too many texts.
+const SHORTEST_HIDDEN: usize = 6;
 
 /// The way to the API.
 pub(super) struct Door {
@@ -92,6 +99,8 @@ impl Door {
     pub(super) fn new(base: Url, authorization: SecretString) -> Result<Self, ApiError> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
+            // A connection that the other side closed just now breaks a write, and leaves it open.
+            .pool_idle_timeout(IDLE)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")));
@@ -152,8 +161,9 @@ impl Door {
         };
         let body = bounded(response, action.most_bytes()).await;
         if !status.is_success() {
-            let body = request.masked(&String::from_utf8_lossy(&body.unwrap_or_default()));
-            return Err(classify(action, status.as_u16(), &headers, body.as_bytes()));
+            let body = body.unwrap_or_default();
+            let shown = request.masked(&String::from_utf8_lossy(&body));
+            return Err(classify_as(action, status.as_u16(), &headers, &body, shown.as_bytes()));
         }
         let body = body.map_err(|said| lost(&said))?;
         // Where it cannot be read, it was done all the same.
