@@ -145,7 +145,6 @@ impl AsyncHolds for LetGo {
     }
 }
 
-#[ignore = "one fault is open: a run that is woken within a second of its sleep may see the last run's machine as up, and be taken for lost (a new sprite follows; no agent lives twice)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_sleeps_and_wakes_is_one_machine_whatever_step_fails() {
     at_each_step(agent).await;

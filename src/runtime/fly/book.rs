@@ -32,6 +32,8 @@ struct Entry {
     asked: Duration,
     /// Whether it was asked for by id: a list tells what was true some seconds ago.
     by_id: bool,
+    /// When it was asked for by id last; until long enough after, no list knows better.
+    asked_by_id: Option<Duration>,
     /// When we wrote last.
     wrote: Option<Duration>,
     /// For which run we made or started its machine, and when.
@@ -108,6 +110,7 @@ impl Book {
         entry.seen.retain(|it| it.id != seen.id);
         entry.seen.push(seen);
         entry.by_id = true;
+        entry.asked_by_id = Some(asked);
         (entry.destroyed, entry.exit) = (None, None);
         entry.asked = asked;
     }
@@ -246,7 +249,8 @@ impl Book {
 impl Entry {
     /// Whether what a list says that was asked for then goes before what is known.
     fn may_take(&self, asked: Duration) -> bool {
-        self.asked <= asked && self.wrote.is_none_or(|wrote| asked >= wrote + LIST_LAG)
+        let is_late = |known: Option<Duration>| known.is_none_or(|at| asked >= at + LIST_LAG);
+        self.asked <= asked && is_late(self.wrote) && is_late(self.asked_by_id)
     }
 }
 
@@ -318,6 +322,16 @@ mod tests {
         assert_eq!(book.listed(Vec::new(), at(22)).len(), 1, "by now a list would know");
         assert_eq!(book.started_ago("uid", 1, at(12)), Some(at(10)));
         assert_eq!(book.started_ago("uid", 2, at(12)), None);
+    }
+
+    #[test]
+    fn what_was_asked_for_by_id_is_not_overtaken_by_a_list_that_lags() {
+        let mut book = Book::default();
+        let stopped = seen(State::Stopped);
+        book.told(stopped.clone(), at(10));
+        assert_eq!(book.listed(vec![seen(State::Started)], at(12)), BTreeSet::new());
+        assert_eq!(look(&book, None, 13), Look::Seen(stopped));
+        assert_eq!(book.listed(vec![seen(State::Started)], at(25)).len(), 1, "by now it knows");
     }
 
     #[test]

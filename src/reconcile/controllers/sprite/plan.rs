@@ -245,7 +245,9 @@ fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
     let speaks = speaks(sprite);
     let takes_work = speaks && (plan.status.ready || sprite.spec.task.is_some());
     let mut pen = pen(&mut plan.status, sprite, now);
-    if up {
+    // What is up though the run sleeps is somebody else's doing, and nothing of the next run's.
+    let strays = has_slept(sprite) && !sprite.status.conditions.is_true(words::PROVISIONED);
+    if up && !strays {
         pen.yes(words::PROVISIONED, words::OBSERVED, "");
     } else {
         plan.again = Some(later(now, LOOK_AGAIN));
