@@ -7,12 +7,12 @@
 
 #[path = "fly/asleep.rs"]
 mod asleep;
-#[path = "../tests/support/live.rs"]
-#[expect(dead_code, reason = "each user takes a part of the support")]
-mod live;
 #[path = "../tests/support/fly/live.rs"]
 #[expect(dead_code, reason = "each user takes a part of the support")]
 mod cloud;
+#[path = "../tests/support/live.rs"]
+#[expect(dead_code, reason = "each user takes a part of the support")]
+mod live;
 #[path = "fly/storm.rs"]
 mod storm;
 

@@ -122,10 +122,12 @@ impl Template {
 /// What is made anew is of the first generation.
 fn young(value: &mut Value) {
     match value {
-        Value::Object(members) => members.iter_mut().for_each(|(name, value)| match name.as_str() {
-            "observedGeneration" => *value = 1.into(),
-            _ => young(value),
-        }),
+        Value::Object(members) => {
+            members.iter_mut().for_each(|(name, value)| match name.as_str() {
+                "observedGeneration" => *value = 1.into(),
+                _ => young(value),
+            })
+        }
         Value::Array(items) => items.iter_mut().for_each(young),
         _ => {}
     }
@@ -170,7 +172,8 @@ async fn cloud(dir: &Path, volumes: &[Value]) -> DevFly {
     std::fs::create_dir_all(dir).expect("a directory");
     let saved = Value::from(volumes.to_vec()).to_string();
     std::fs::write(dir.join("volumes.json"), saved).expect("a file");
-    let ends = Arc::new(|_| Box::pin(async { Exit::code(0) }) as open_dispatch::dev_fly::GuestFuture);
+    let ends =
+        Arc::new(|_| Box::pin(async { Exit::code(0) }) as open_dispatch::dev_fly::GuestFuture);
     let fly = DevFly::start(DevFlyConfig::new(dir, Guest::Scripted(ends))).await;
     let fly = fly.expect("the cloud starts");
     fly.faults().habits(|habits| {
@@ -217,7 +220,8 @@ async fn fill(data: &Path, template: &Template, ids: &[String]) {
                 transaction.ops.push(Op::Write { object, part, expect });
                 continue;
             }
-            for (kind, value) in [(Kind::Agent, &template.agent), (Kind::Sprite, &template.sprite)] {
+            for (kind, value) in [(Kind::Agent, &template.agent), (Kind::Sprite, &template.sprite)]
+            {
                 transaction.ops.push(Op::Create(read(kind, value, &names)));
             }
         }
@@ -255,9 +259,8 @@ pub async fn asleep(stage: &Path) {
     let data = stage.join("data");
     let template = first(stage, &data).await;
 
-    let volumes: Vec<Value> = (0..agents)
-        .map(|n| template.copy(&template.volume, &template.names_of(n)))
-        .collect();
+    let volumes: Vec<Value> =
+        (0..agents).map(|n| template.copy(&template.volume, &template.names_of(n))).collect();
     let fly = cloud(&stage.join("clouds"), &volumes).await;
     fly.faults().set(|switches| switches.rate_limits = false);
     let client = reqwest::Client::new();

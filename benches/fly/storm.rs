@@ -8,7 +8,7 @@ use std::{
 
 use open_dispatch::{
     ambient::between,
-    dev_fly::call::Action,
+    dev_fly::{DevFly, LostAnswer, Trouble, call::Action},
 };
 use serde_json::json;
 
@@ -16,7 +16,10 @@ use crate::{by_action, cloud::Cloud, live::Live, mib, until, verdict};
 
 /// How many Jobs.
 const JOBS: usize = 100;
-/// So many of a hundred answers to writes are lost, half of them of what was done.
+/// One of so many creates has its answer lost: the first when half of them were sent, then always
+/// after as many more; in turns of what was done and of what was not.
+const LOST_ONE_OF: usize = 20;
+/// So many of a hundred answers to other writes are lost, half of them of what was done.
 const LOST_PERCENT: u8 = 5;
 /// How far lists lie behind the truth.
 const LIST_LAG: Duration = Duration::from_secs(10);
@@ -47,6 +50,21 @@ async fn ended(server: &Live) -> BTreeMap<String, usize> {
     phases
 }
 
+/// Loses answers to creates, evenly over the storm, until it is dropped.
+async fn lose(fly: &DevFly) {
+    let mut lost = 0;
+    loop {
+        let sent = fly.calls().iter().filter(|call| call.action == Action::Create).count();
+        if sent >= LOST_ONE_OF / 2 + LOST_ONE_OF * lost {
+            let answer = LostAnswer::ALL[lost % LostAnswer::ALL.len()];
+            let trouble = Trouble::Lost { committed: lost % 2 == 0, answer };
+            fly.faults().once(Action::Create, trouble);
+            lost += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 pub async fn storm(stage: &Path) {
     let data = stage.join("data");
     std::fs::create_dir(stage.join("words")).expect("a directory");
@@ -68,7 +86,8 @@ pub async fn storm(stage: &Path) {
     cloud.fly.faults().set(|switches| {
         switches.list_lag = LIST_LAG;
         switches.lost_percent = LOST_PERCENT;
-        switches.lost_actions = Action::ALL_WRITES.into_iter().collect();
+        let others = Action::ALL_WRITES.into_iter().filter(|it| *it != Action::Create);
+        switches.lost_actions = others.collect();
     });
 
     let (begin, begin_ns) = (Instant::now(), now_ns());
@@ -86,7 +105,11 @@ pub async fn storm(stage: &Path) {
     futures::future::join_all(posts).await;
     let posted = begin.elapsed();
     let all = async || ended(&server).await.get("Succeeded") == Some(&JOBS);
-    if !until(PATIENCE, all).await {
+    let came = tokio::select! {
+        came = until(PATIENCE, all) => came,
+        () = lose(&cloud.fly) => false,
+    };
+    if !came {
         println!("storm: MISSES the bar: {:?} after {PATIENCE:?}", ended(&server).await);
         println!("{}", server.log());
         return;
@@ -119,7 +142,7 @@ pub async fn storm(stage: &Path) {
     let ratio = took / allowed;
     let pid = server.pid();
     println!(
-        "{JOBS} Jobs at once on Fly, {LOST_PERCENT}% of answers lost, lists {} s late, boots of {boot} s:",
+        "{JOBS} Jobs at once on Fly, one of {LOST_ONE_OF} answers lost, lists {} s late, boots of {boot} s:",
         LIST_LAG.as_secs()
     );
     println!("  doubled {doubled}, leaked {left}, answered with 429: {refused} (bar 0, 0, 0)");
@@ -137,11 +160,7 @@ pub async fn storm(stage: &Path) {
         over.as_secs_f64(),
         clean.as_secs_f64(),
     );
-    println!(
-        "  calls: {}; server's peak RSS {:.1} MiB",
-        by_action(&calls),
-        mib(pid, "VmHWM:")
-    );
+    println!("  calls: {}; server's peak RSS {:.1} MiB", by_action(&calls), mib(pid, "VmHWM:"));
     for violation in cloud.fly.violations() {
         println!("  not in Fly's schema: {violation}");
     }

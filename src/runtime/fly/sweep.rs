@@ -36,14 +36,13 @@ impl FlyRuntime {
     /// Of whom Fly holds something.
     pub(super) async fn look_what_is_kept(&self) -> Result<Vec<String>, Error> {
         let ours = [(tags::INSTALLATION, self.installation.as_str())];
-        let machines = self.api.list(&ours).await.map_err(|error| self.meaning(error))?;
+        let keep = |machine| Seen::of(&machine, &self.installation);
+        let seen = self.api.list_of(&ours, keep).await.map_err(|error| self.meaning(error))?;
         let volumes = self.api.volumes().await.map_err(|error| self.meaning(error))?;
         let now = self.ambient.clock.now();
         let settled = |created: Option<jiff::Timestamp>| {
             created.is_some_and(|created| now >= later(created, GRACE))
         };
-        let seen: Vec<Seen> =
-            machines.iter().filter_map(|it| Seen::of(it, &self.installation)).collect();
         let Some(revision) = (self.revision)().await else {
             return Err(Error::Transient("the store does not say its revision".to_owned()));
         };
