@@ -125,9 +125,8 @@ pub async fn storm(stage: &Path) {
     let nanos = last.unwrap_or_default().saturating_sub(begin_ns);
     let took = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).as_secs_f64();
     let boots = cloud.fly.boots();
-    let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
-    boots.iter().for_each(|boot| *by_name.entry(boot.name.as_str()).or_default() += 1);
-    let doubled = twice + by_name.values().filter(|boots| **boots > 1).count();
+    // Its boot comes too late to claim anything, and no agent lives in it.
+    let in_vain = boots.len().saturating_sub(JOBS);
     let left = cloud.fly.machines().len() + cloud.fly.volumes().len() + cloud.fly.guests();
     let calls = cloud.fly.calls();
     let refused = calls.iter().filter(|call| call.status == Some(429)).count();
@@ -145,12 +144,15 @@ pub async fn storm(stage: &Path) {
         "{JOBS} Jobs at once on Fly, one of {LOST_ONE_OF} answers lost, lists {} s late, boots of {boot} s:",
         LIST_LAG.as_secs()
     );
-    println!("  doubled {doubled}, leaked {left}, answered with 429: {refused} (bar 0, 0, 0)");
+    println!(
+        "  agents doubled or missing {twice}, leaked {left}, answered with 429: {refused}, machines made in \
+         vain: {in_vain} (bar 0)"
+    );
     println!(
         "  first post to last agent at work {took:.1} s; {} creates sent allow {paced} s, with list \
          lag and boot {allowed} s: ratio {ratio:.3} (bar {BAR}): {}",
         creates.len(),
-        verdict(doubled + left + refused == 0 && ratio <= BAR && boots.len() == JOBS),
+        verdict(twice + in_vain + left + refused == 0 && ratio <= BAR),
     );
     println!(
         "  without the list's lag in what is allowed: ratio {:.3}; first create to last {span:.1} s; \

@@ -41,6 +41,8 @@ struct Entry {
     started: Option<(u32, Duration)>,
     /// When a create was sent whose answer was lost.
     open: Option<Duration>,
+    /// Which run a boot claimed, and when.
+    claimed: Option<(u32, Duration)>,
 }
 
 /// What is known of a Sprite's machine now.
@@ -185,6 +187,19 @@ impl Book {
     pub(super) fn left_open(&mut self, uid: &str, now: Duration) {
         self.lively.take();
         self.entries.entry(uid.to_owned()).or_default().open = Some(now);
+    }
+
+    /// A boot has claimed a run. Only a hint: whether it has it stands in the store.
+    pub(super) fn claimed(&mut self, uid: &str, run: u32, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.claimed = Some((run, now));
+        }
+    }
+
+    /// Whether a boot has claimed this run since then.
+    pub(super) fn is_claimed(&self, uid: &str, run: u32, since: Duration) -> bool {
+        let claimed = self.entries.get(uid).and_then(|entry| entry.claimed);
+        claimed.is_some_and(|(of, at)| of == run && at >= since)
     }
 
     /// How long ago this process made or started the machine of a run, if it did.

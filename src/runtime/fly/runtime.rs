@@ -139,6 +139,7 @@ impl FlyRuntime {
     /// # Errors
     /// One line on what keeps it from being said now.
     pub fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
+        self.book().claimed(&sprite.metadata.uid, sprite.spec.run, self.elapsed());
         claim::claimed(&self.settings, &self.installation, &self.secrets, sprite)
             .map_err(|error| error.to_string())
     }

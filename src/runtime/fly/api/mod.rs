@@ -182,8 +182,22 @@ impl Machines {
     /// # Errors
     /// See [`ApiError`]; after [`ApiError::Ambiguous`] look for the name before the next try.
     pub async fn create(&self, wish: &CreateMachine) -> Result<Machine, ApiError> {
+        self.create_if(wish, &|| true).await
+    }
+
+    /// The same, unless it is not wanted any more when its turn comes: an app takes one create in a
+    /// second, and much may happen while a hundred wait.
+    ///
+    /// # Errors
+    /// See [`Machines::create`]; [`ApiError::Unavailable`] where it was not wanted any more.
+    pub async fn create_if(
+        &self,
+        wish: &CreateMachine,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Machine, ApiError> {
         let secrets = wish.config.env.values().cloned().collect();
-        self.read(self.ask(Action::Create, &["machines"]).json(wish).hide(secrets)).await
+        let request = self.ask(Action::Create, &["machines"]).json(wish).hide(secrets);
+        self.call_if(&request, Whole::new(json), is_wanted).await
     }
 
     /// Starts a machine that is stopped or suspended (or `created` without having been started).
@@ -288,6 +302,15 @@ impl Machines {
     }
 
     async fn call<R: Reading>(&self, request: &Request, reading: R) -> Result<R::Out, ApiError> {
+        self.call_if(request, reading, &|| true).await
+    }
+
+    async fn call_if<R: Reading>(
+        &self,
+        request: &Request,
+        reading: R,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<R::Out, ApiError> {
         request.check()?;
         let clock = &self.inner.ambient.clock;
         self.breaker().look(clock.now())?;
@@ -296,6 +319,10 @@ impl Machines {
             let answer = Answer::without(request.action, "as many calls wait as may wait");
             ApiError::RateLimited { after: Some(wait), answer }
         })?;
+        if !is_wanted() {
+            let answer = Answer::without(request.action, "it was not wanted any more");
+            return Err(ApiError::Unavailable(answer));
+        }
         // Much may have happened while it waited.
         let admission = self.breaker().admit(clock.now())?;
         let mut probe = Probe { machines: self, admission };
