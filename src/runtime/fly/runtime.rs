@@ -39,6 +39,8 @@ use crate::{
 const AGE: Duration = Duration::from_secs(20);
 /// How old it may be while everybody sleeps.
 const AGE_ASLEEP: Duration = Duration::from_secs(200);
+/// How long the first list is waited for: a list is given up after thirty seconds.
+const FIRST_LIST: Duration = Duration::from_secs(35);
 /// How often a machine is looked at whose run has ended, until it is not up any more.
 const LEAVING: Duration = Duration::from_secs(2);
 /// How long a machine that is destroyed is waited for, step by step, before others have their turn.
@@ -72,6 +74,8 @@ pub struct FlyRuntime {
     timers: Arc<Mutex<HashMap<String, Duration>>>,
     pub(super) wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Whether the census has asked for its first list, whatever became of that.
+    pub(super) opened: watch::Sender<bool>,
     /// Rung when we wrote: the census is to look soon.
     pub(super) poke: Notify,
     pub(super) trouble: watch::Sender<Option<String>>,
@@ -121,6 +125,7 @@ impl FlyRuntime {
             timers: Arc::default(),
             wake,
             wakes: Mutex::new(Some(wakes)),
+            opened: watch::Sender::new(false),
             poke: Notify::new(),
             trouble: watch::Sender::new(None),
         }))
@@ -131,6 +136,7 @@ impl FlyRuntime {
     /// # Errors
     /// One line on what keeps it from being said now.
     pub fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
+        self.book().claimed(&sprite.metadata.uid, sprite.spec.run, self.elapsed());
         claim::claimed(&self.settings, &self.installation, &self.secrets, sprite)
             .map_err(|error| error.to_string())
     }
@@ -216,8 +222,25 @@ impl FlyRuntime {
         }
     }
 
+    /// After a start of the server everybody looks at once, and one list answers them all: who knows
+    /// a machine waits for it, though not for ever.
+    async fn wait_for_first_list(&self) {
+        if self.book().is_listed() {
+            return;
+        }
+        let mut opened = self.opened.subscribe();
+        tokio::select! {
+            // The sender lives as long as this.
+            _ = opened.wait_for(|opened| *opened) => {}
+            () = self.ambient.clock.sleep(FIRST_LIST) => {}
+        }
+    }
+
     /// What is there of a Sprite's machine, by as few calls as it takes.
     async fn look(&self, sprite: &Sprite) -> Result<Look, Error> {
+        if known(sprite).is_some() {
+            self.wait_for_first_list().await;
+        }
         let (uid, now) = (&sprite.metadata.uid, self.elapsed());
         let look = {
             let book = self.book();

@@ -81,14 +81,19 @@ impl FlyRuntime {
     /// A list that was not answered, or not whole.
     pub async fn holdings(&self) -> Result<Haul, Error> {
         let tag = [(tags::INSTALLATION, self.installation.as_str())];
-        let machines = self.api.list(&tag).await.map_err(|error| self.meaning(error))?;
+        let now = self.ambient.clock.now();
+        // Little is kept of each: ten thousand may sleep.
+        let keep = |machine: Machine| {
+            let seen = ours(&machine, &self.installation)?;
+            Some((Holding::machine(&machine, &seen.sprite, seen.revision, now), seen))
+        };
+        let machines = self.api.list_of(&tag, keep).await.map_err(|error| self.meaning(error))?;
         let mut volumes = self.api.volumes().await.map_err(|error| self.meaning(error))?;
         let revision = (self.revision)().await;
         volumes.retain(|it| names::key_of_volume(&self.installation, &it.name).is_some());
-        let (now, mut haul) = (self.ambient.clock.now(), Haul { revision, ..Haul::default() });
-        for machine in &machines {
-            let Some(seen) = ours(machine, &self.installation) else { continue };
-            haul.held.push(Holding::machine(machine, &seen.sprite, seen.revision, now));
+        let mut haul = Haul { revision, ..Haul::default() };
+        for (holding, seen) in machines {
+            haul.held.push(holding);
             haul.seen.entry(seen.sprite.clone()).or_default().push(seen);
         }
         let key = |it: &Volume| {

@@ -14,6 +14,7 @@ use super::{
     action::{Action, CONNECT, IDLE},
     errors::{Answer, AnswerHeaders, ApiError, classify_as, one_line},
     is_plain,
+    reading::{Reading, Whole},
 };
 
 /// What is to be asked.
@@ -113,11 +114,11 @@ impl Door {
     }
 
     /// Sends a request, and reads its answer.
-    pub(super) async fn pass<T>(
+    pub(super) async fn pass<R: Reading>(
         &self,
         request: &Request,
-        read: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<T, ApiError> {
+        mut reading: R,
+    ) -> Result<R::Out, ApiError> {
         let action = request.action;
         let open = |answer| match action.is_write() {
             true => ApiError::Ambiguous(answer),
@@ -159,15 +160,16 @@ impl Door {
                 request_id: headers.request_id.clone(),
             })
         };
-        let body = bounded(response, action.most_bytes()).await;
         if !status.is_success() {
-            let body = body.unwrap_or_default();
+            let mut body = Whole::new(|body: &[u8]| Ok(body.to_vec()));
+            let told = bounded(response, action.most_bytes(), &mut body).await;
+            let body = told.and_then(|()| body.end()).unwrap_or_default();
             let shown = request.masked(&String::from_utf8_lossy(&body));
             return Err(classify_as(action, status.as_u16(), &headers, &body, shown.as_bytes()));
         }
-        let body = body.map_err(|said| lost(&said))?;
+        let told = bounded(response, action.most_bytes(), &mut reading).await;
         // Where it cannot be read, it was done all the same.
-        read(&body).map_err(|said| lost(&request.masked(&said)))
+        told.and_then(|()| reading.end()).map_err(|said| lost(&request.masked(&said)))
     }
 
     fn build(&self, request: &Request) -> Result<reqwest::RequestBuilder, ApiError> {
@@ -194,15 +196,20 @@ impl Door {
 }
 
 /// Reads a body, up to so many bytes.
-async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
-        if body.len() + chunk.len() > most {
+async fn bounded(
+    mut response: Response,
+    most: usize,
+    reading: &mut impl Reading,
+) -> Result<(), String> {
+    let mut bytes = 0_usize;
+    while let Some(piece) = response.chunk().await.map_err(|error| causes(&error))? {
+        bytes += piece.len();
+        if bytes > most {
             return Err(format!("an answer of more than {most} bytes, which was not read"));
         }
-        body.extend_from_slice(&chunk);
+        reading.take(&piece)?;
     }
-    Ok(body)
+    Ok(())
 }
 
 fn headers(headers: &HeaderMap) -> AnswerHeaders {
