@@ -61,10 +61,15 @@ impl Files {
         }
         let (volumes, found) = clean(&dir).map_err(|source| directory(&dir, source))?;
         let (jobs, waiting) = mpsc::unbounded_channel();
-        tokio::task::spawn_blocking({
-            let dir = dir.clone();
-            move || work(&dir, waiting)
-        });
+        // A thread of its own: it lives as long as the fake, and a runtime that is to end would wait
+        // for it, as would a test's clock that moves when nothing else does.
+        std::thread::Builder::new()
+            .name("dev-fly-files".into())
+            .spawn({
+                let dir = dir.clone();
+                move || work(&dir, waiting)
+            })
+            .map_err(|source| directory(&dir, source))?;
         let files = Self { dir, instance, jobs, _lock: held, trouble: Mutex::default() };
         Ok((files, volumes, found))
     }
