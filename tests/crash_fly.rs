@@ -4,87 +4,150 @@
 #[path = "support/fly/mod.rs"]
 mod fly;
 
-use fly::stage::{Scenario, Wish, agent, job, play};
-use open_dispatch::resource::{AnyObject, Kind, Span};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fly::{
+    faults::{Fault, Woe},
+    stage::{Scenario, Wish, agent, job, play},
+};
+use open_dispatch::{
+    ambient::Mode,
+    resource::{AnyObject, JobSpec, Kind, Span},
+};
+
+const MODES: [Mode; 4] = [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter];
 
 fn scenario(name: &'static str, length: u64, edits: Vec<(u64, Wish)>) -> Scenario {
     Scenario { name, edits, length, lag: 0 }
 }
 
-fn scenarios() -> Vec<Scenario> {
-    let bot = || (0, Wish::Create(agent(|_| {})));
-    let change = |change| Wish::Change(Kind::Agent, "bot", change);
-    vec![
-        scenario("a job runs to success", 120, vec![(0, Wish::Create(job("a", "run 5", |_| {})))]),
-        scenario(
-            "a failed job is tried again",
-            240,
-            vec![(0, Wish::Create(job("a", "fail", |spec| spec.retries = 1)))],
-        ),
-        scenario(
-            "a job times out by its reporter",
-            240,
-            vec![(
-                0,
-                Wish::Create(job("a", "work", |spec| spec.timeout = Some(Span::from_secs(20)))),
-            )],
-        ),
-        scenario(
-            "a stubborn job that forgets its time is stopped with its machine",
-            300,
-            vec![(
-                0,
-                Wish::Create(job("a", "stubborn", |spec| spec.timeout = Some(Span::from_secs(20)))),
-            )],
-        ),
-        scenario(
-            "a job is deleted while it runs",
-            240,
-            vec![
-                (0, Wish::Create(job("a", "work", |_| {}))),
-                (60, Wish::Delete(Kind::Job, "a")),
-            ],
-        ),
-        scenario(
-            "an agent answers, sleeps, and is woken",
-            360,
-            vec![bot(), (20, Wish::Say("a", "work 3")), (200, Wish::Say("b", "work 1"))],
-        ),
-        scenario(
-            "a changed agent gets a new machine between two turns, and keeps its volume",
-            360,
-            vec![
-                bot(),
-                (20, Wish::Say("a", "work 30")),
-                (
-                    40,
-                    change(|object| {
-                        if let AnyObject::Agent(agent) = object {
-                            agent.spec.instructions = Some("Be brief.".to_owned());
-                        }
-                    }),
-                ),
-                (45, Wish::Say("b", "work 1")),
-            ],
-        ),
-        scenario(
-            "a sleeping agent is deleted",
-            400,
-            vec![bot(), (20, Wish::Say("a", "work 1")), (200, Wish::Delete(Kind::Agent, "bot"))],
-        ),
-        scenario(
-            "a working agent is deleted",
-            300,
-            vec![bot(), (20, Wish::Say("a", "work 100")), (60, Wish::Delete(Kind::Agent, "bot"))],
-        ),
-    ]
+fn timed(seconds: u64) -> impl FnOnce(&mut JobSpec) {
+    move |spec| spec.timeout = Some(Span::from_secs(seconds))
+}
+
+fn bot() -> (u64, Wish) {
+    (0, Wish::Create(agent(|_| {})))
+}
+
+fn instruct() -> Wish {
+    Wish::Change(Kind::Agent, "bot", |object| {
+        if let AnyObject::Agent(agent) = object {
+            agent.spec.instructions = Some("Be brief.".to_owned());
+        }
+    })
+}
+
+/// Fails unless every fault of a scenario ends as it ends without.
+fn a_fault_anywhere_changes_nothing(scenario: &Scenario) {
+    let dry = play(scenario, None);
+    assert_eq!(dry.claims.1, 0, "without a fault no boot asks in vain");
+    let mut failed = Vec::new();
+    let mut check = |fault: Fault, what: String| {
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            let played = play(scenario, Some(fault));
+            assert!(played.fired, "the fault did not happen");
+            match fault {
+                Fault::Step(n, _) => assert_eq!(played.steps[n], dry.steps[n]),
+                Fault::Call(n, _) => assert_eq!(played.calls[n], dry.calls[n]),
+            }
+            assert_eq!(played.end, dry.end);
+        }));
+        if played.is_err() {
+            println!("^^^ {}: {what}", scenario.name);
+            failed.push(what);
+        }
+    };
+    for (n, step) in dry.steps.iter().enumerate() {
+        for mode in MODES {
+            check(Fault::Step(n, mode), format!("{mode:?} at step {n}, {step}"));
+        }
+    }
+    for (n, action) in dry.calls.iter().enumerate() {
+        // What only reads is asked again and again, so each has one of the woes in turn.
+        let woes = match action.writes() {
+            true => &Woe::OF_WRITES[..],
+            false => &Woe::OF_READS[n % Woe::OF_READS.len()..][..1],
+        };
+        for woe in woes {
+            check(Fault::Call(n, *woe), format!("{woe:?} at call {n}, {action}"));
+        }
+    }
+    assert!(failed.is_empty(), "{} of them:\n{}", failed.len(), failed.join("\n"));
+}
+
+macro_rules! scenarios {
+    ($($name:ident: $length:expr, [$($edit:expr),* $(,)?];)*) => {
+        fn scenarios() -> Vec<Scenario> {
+            vec![$(scenario(stringify!($name), $length, vec![$($edit),*])),*]
+        }
+
+        $(#[test]
+        fn $name() {
+            a_fault_anywhere_changes_nothing(&scenario(stringify!($name), $length, vec![$($edit),*]));
+        })*
+    };
+}
+
+scenarios! {
+    a_job_runs_to_success: 120, [
+        (0, Wish::Create(job("a", "run 5", |_| {}))),
+    ];
+    a_failed_job_is_tried_again: 180, [
+        (0, Wish::Create(job("a", "fail", |spec| spec.retries = 1))),
+    ];
+    a_job_times_out_by_its_reporter: 120, [
+        (0, Wish::Create(job("a", "work", timed(20)))),
+    ];
+    a_job_whose_reporter_forgets_the_time_is_ended_by_its_owner: 200, [
+        (0, Wish::Create(job("a", "forget", timed(20)))),
+    ];
+    a_stubborn_job_is_stopped_with_its_machine: 240, [
+        (0, Wish::Create(job("a", "stubborn", timed(20)))),
+    ];
+    a_job_is_deleted_while_it_runs: 120, [
+        (0, Wish::Create(job("a", "work", |_| {}))),
+        (40, Wish::Delete(Kind::Job, "a")),
+    ];
+    a_job_is_deleted_while_its_machine_comes: 120, [
+        (0, Wish::Create(job("a", "work", |_| {}))),
+        (2, Wish::Delete(Kind::Job, "a")),
+    ];
+    a_job_runs_out_of_memory: 240, [
+        (0, Wish::Create(job("a", "oom 5", |_| {}))),
+    ];
+    an_agent_answers_sleeps_and_is_woken: 360, [
+        bot(),
+        (20, Wish::Say("a", "work 3")),
+        (200, Wish::Say("b", "work 1")),
+    ];
+    an_agent_that_keeps_nothing_sleeps_and_is_woken: 360, [
+        (0, Wish::Create(agent(|spec| {
+            spec.runtime = serde_json::from_str(r#"{"fly": {"persistent": false}}"#).unwrap();
+        }))),
+        (20, Wish::Say("a", "work 3")),
+        (200, Wish::Say("b", "work 1")),
+    ];
+    a_changed_agent_gets_a_new_machine_between_two_turns_and_keeps_its_volume: 360, [
+        bot(),
+        (20, Wish::Say("a", "work 30")),
+        (40, instruct()),
+        (45, Wish::Say("b", "work 1")),
+    ];
+    a_sleeping_agent_is_deleted: 500, [
+        bot(),
+        (20, Wish::Say("a", "work 1")),
+        (330, Wish::Delete(Kind::Agent, "bot")),
+    ];
+    a_working_agent_is_deleted: 500, [
+        bot(),
+        (300, Wish::Say("a", "work 100")),
+        (340, Wish::Delete(Kind::Agent, "bot")),
+    ];
 }
 
 #[test]
 fn dry() {
     for scenario in scenarios() {
-        let start = std::time::SystemTime::UNIX_EPOCH;
-        let _ = start;
         println!("=== {}", scenario.name);
         let played = play(&scenario, None);
         println!("{:?} steps={} calls={} claims={:?}", played.fired, played.steps.len(), played.calls.len(), played.claims);

@@ -262,7 +262,7 @@ impl Guest {
     }
 
     /// `run N` ends well after N seconds; `fail` ends with 3; `forget` works on, whatever its time;
-    /// `stubborn` hears no order; `oom` needs more memory than there is. All else works for an hour.
+    /// `stubborn` as well, and hears no order; `oom` needs more memory than there is. All else works for an hour.
     fn begin(&mut self) {
         self.say(EventBody::Hello {
             wire: WIRE_VERSION,
@@ -287,7 +287,8 @@ impl Guest {
             "fail" => self.plan(1000, Beat::End(end)),
             _ => self.plan(seconds * 1000, Beat::End(end)),
         }
-        if let Some(millis) = self.spec.timeout_ms.filter(|_| verb != "forget") {
+        let forgets = matches!(verb, "forget" | "stubborn");
+        if let Some(millis) = self.spec.timeout_ms.filter(|_| !forgets) {
             self.plan(millis, Beat::End(exit(None, ExitReason::TimedOut)));
         }
     }

@@ -42,8 +42,8 @@ use super::{
 };
 
 const BOT: &str = "uid of bot";
-/// How long after the end all that belongs to nobody is gone: longer than two rounds of the sweeper.
-const AFTERWARDS: Duration = Duration::from_secs(2 * 60 * 60 + 600);
+/// How long after the end all that belongs to nobody is gone: a round of the sweeper, and its grace.
+const AFTERWARDS: Duration = Duration::from_secs(60 * 60 + 10 * 60);
 /// So long that whatever is on its way has arrived, and so short that nothing is due.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
