@@ -40,7 +40,6 @@ fn instruct() -> Wish {
 /// Fails unless every fault of a scenario ends as it ends without.
 fn a_fault_anywhere_changes_nothing(scenario: &Scenario) {
     let dry = play(scenario, None);
-    assert_eq!(dry.claims.1, 0, "without a fault no boot asks in vain");
     let mut failed = Vec::new();
     let mut check = |fault: Fault, what: String| {
         let played = catch_unwind(AssertUnwindSafe(|| {

@@ -44,6 +44,8 @@ use super::{
 const BOT: &str = "uid of bot";
 /// How long after the end all that belongs to nobody is gone: a round of the sweeper, and its grace.
 const AFTERWARDS: Duration = Duration::from_secs(60 * 60 + 10 * 60);
+/// How long it takes until the next server is up: so long that Fly's buckets are full again.
+const RESTART: Duration = Duration::from_secs(3);
 /// So long that whatever is on its way has arrived, and so short that nothing is due.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
@@ -273,6 +275,7 @@ impl Stage {
                 biased;
                 () = life.end.notified() => {
                     self.down(server).await;
+                    self.clock.sleep(RESTART).await;
                     server = self.serve(None).await;
                 }
                 () = self.clock.sleep(wait) => return server,
@@ -333,6 +336,7 @@ impl Stage {
         assert_eq!(calls, Vec::<CallRecord>::new(), "a converged world is left alone");
         assert_eq!(self.store.writes(), before.0, "a converged world is not written to");
         self.down(server).await;
+        self.clock.sleep(RESTART).await;
         let server = self.serve(None).await;
         self.wake_all(&server.engine).await;
         let server = self.until(server, self.clock.elapsed() + Duration::from_secs(40)).await;
