@@ -175,6 +175,8 @@ enum Beat {
 
 struct Guest {
     cloud: Arc<Cloud>,
+    _life: Life,
+    owner: String,
     ctx: BootContext,
     uid: String,
     token: String,
@@ -219,10 +221,12 @@ pub async fn play(cloud: Arc<Cloud>, mut ctx: BootContext) -> dev_fly::Exit {
             () = cloud.clock.sleep(AGAIN) => {}
         }
     };
-    let _life = Life::begin(&cloud, &owner, &uid, claimed.spec.run, &boot);
+    let life = Life::begin(&cloud, &owner, &uid, claimed.spec.run, &boot);
     let inbox = Inbox { after: 0, stream: None, rest: Vec::new(), dead: None };
     let mut guest = Guest {
         cloud,
+        _life: life,
+        owner,
         ctx,
         uid,
         token,
@@ -407,7 +411,7 @@ impl Guest {
                         Beat::Ready => {
                             self.say(EventBody::Ready {});
                             let id = self.spec.session.clone();
-                            let id = id.unwrap_or_else(|| format!("of {}", self.uid));
+                            let id = id.unwrap_or_else(|| format!("of {}", self.owner));
                             self.say(EventBody::Session { id });
                         }
                         Beat::Line(text) => {
