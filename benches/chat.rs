@@ -180,7 +180,7 @@ impl Desk {
         let platforms = vec![Arc::clone(ear).platform()];
         engine.add(Arc::new(Outbox::new(Arc::clone(&store), ambient.clone(), platforms)));
         let engine = engine.start().await.unwrap();
-        let admins = vec![Principal::user(stage.name(), &stage.user("ada"))];
+        let admins = vec![Principal::user(stage.name(), stage.user("ada"))];
         let settings = Settings { admins, ..Settings::default() };
         let commands = Arc::new(Commands::new(Arc::clone(&store), ambient, settings));
         let stop = CancellationToken::new();

@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use open_dispatch::{
     ambient::{Ambient, FreeSteps, ManualClock, Mode, ScriptedSteps, SeededIds},
     chat::{Commands, Incoming, Settings},
+    reconcile::Controller as _,
     resource::{AgentCli, ClaudeCli, Defaults, Kind, yaml},
     store::{
-        Approval, ApprovalState, Conversation, Op, Principal, Store, Subject, TurnState,
-        memory::MemoryStore,
+        Approval, ApprovalState, Change, ChangeKind, Conversation, Expect, Op, Part, Principal,
+        Store, Subject, TurnState, memory::MemoryStore,
     },
 };
 use sprite_reporter::wire::{ApprovalKind, Attachment};
@@ -532,4 +533,53 @@ async fn a_job_outside_of_roots_that_were_narrowed_since_is_not_run_again() {
     let Subject::Notice { text } = delivery.subject else { panic!("{:?}", delivery.subject) };
     assert!(text.contains("/srv/a"), "{text}");
     assert_eq!(store.list(Kind::Job, None, 9).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_said_to_an_agent_that_is_gone_is_given_to_no_other() {
+    let mut world = world();
+    world.told("/od-start cc1").await;
+    world.told("/od-start cc2").await;
+    let uid = world.agent("cc1").await.metadata.uid;
+    world.told("/od-delete agent/cc1").await;
+    let going = world.told("cc1: while it goes").await;
+    assert!(going.contains("cc1 is being deleted"), "{going}");
+    let mut gone = world.agent("cc1").await;
+    gone.metadata.finalizers.clear();
+    let object = gone.clone();
+    let write = Op::Write { object: gone.into(), part: Part::Finalizers, expect: Expect::Any };
+    world.apply(vec![write]).await;
+    let (revision, kind) = (world.store.writes(), ChangeKind::Deleted);
+    let change = Change { revision, kind, object: object.into(), desired: true };
+    for (key, _) in world.outbox.concerns(&change) {
+        world.outbox.reconcile(&key).await.unwrap();
+    }
+    assert!(world.store.get(Kind::Agent, "cc1").await.unwrap().is_none());
+    for line in ["cc1: hello", "@cc1 hello", "@CC1: hello"] {
+        let told = world.told(line).await;
+        assert!(told.starts_with("cc1 was deleted, so nobody got that; /od-start cc1"), "{told}");
+    }
+    // Whoever is named in passing is nobody's name, and nor is what never was one.
+    world.queued("main", "cc1 was good at that").await;
+    world.queued("main", "note: it was").await;
+    world.told("/od-start cc1").await;
+    let turn = world.queued("main", "cc1: hello").await;
+    assert_eq!(turn.agent_uid, world.agent("cc1").await.metadata.uid);
+    assert_ne!(turn.agent_uid, uid, "a new one of that name");
+}
+
+#[tokio::test]
+async fn a_line_that_comes_again_under_its_other_key_is_done_once() {
+    let mut world = world();
+    world.told("/od-start bot").await;
+    let line = |key: &str, alias: &str| Incoming {
+        alias: Some(alias.to_owned()),
+        ..Incoming::typed(key, place("main"), "ada", "hello")
+    };
+    let first = world.commands.handle(&line("slack/T/C1/1.0", "slack/msg/C1/m1")).await.unwrap();
+    let again = world.commands.handle(&line("slack/T/C1/1.5", "slack/msg/C1/m1")).await.unwrap();
+    assert_eq!((again.again, again.delivery), (true, first.delivery));
+    world.commands.handle(&line("slack/T/C1/2.0", "slack/msg/C1/m2")).await.unwrap();
+    let turns = world.store.turns(&world.agent("bot").await.metadata.uid, 0, 9).await.unwrap();
+    assert_eq!(turns.len(), 2);
 }

@@ -560,3 +560,24 @@ async fn of_a_deleted_job_it_is_told_that_more_was_said_than_is_shown() {
         assert!(shown.ends_with(end), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn what_gets_no_further_says_why_once_it_lasts_and_until_it_is_shown() {
+    let mut world = World::new(Fake::with_lookup(true), Arc::new(FreeSteps));
+    let id = world.say("main", "1", "/od-list").await;
+    world.platform.state.lock().unwrap().limited = 3;
+    let note = async |world: &World| world.store.delivery(&id).await.unwrap().unwrap().note;
+    let tries = async |world: &World| world.outbox.reconcile(&id).await.unwrap_err();
+    tries(&world).await;
+    assert_eq!(note(&world).await, "", "a short wait is what pace is");
+    world.clock.advance(Duration::from_secs(6));
+    tries(&world).await;
+    let why = "waits for its turn: the platform takes no more calls there for now";
+    assert_eq!(note(&world).await, why);
+    let writes = world.store.writes();
+    tries(&world).await;
+    assert_eq!(world.store.writes(), writes, "it is noted once");
+    world.settle().await;
+    let shown = world.store.delivery(&id).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.note.as_str()), (DeliveryState::Done, ""));
+}

@@ -7,22 +7,26 @@
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::http::StatusCode;
-use house::{Answer, House, batch, exit, hello, uid};
+use house::{Answer, House, PATIENCE, batch, exit, hello, uid};
 use jiff::Timestamp;
 use open_dispatch::{
     ambient::{Fault, FreeSteps, Mode, ScriptedSteps, Steps},
     resource::{Claim, ExitReason, FlyMachine, Kind, Sprite},
-    server::{Claims, Extras},
+    server::{Claims, Extras, Limits, serve},
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore, sqlite::SqliteStore},
 };
 use serde_json::json;
 use sprite_reporter::wire::{AgentSpec, Claimed, RunSpec, WIRE_VERSION};
+use tokio::process::{Child, Command};
 
 const CLAIM: &str = "/webhooks/claim";
 
@@ -338,4 +342,101 @@ async fn a_bad_claim_gets_one_clear_answer_and_changes_nothing() {
     }
     insta::assert_snapshot!(said.join("\n"));
     assert_eq!(house.store.writes(), writes);
+}
+
+/// A server that listens, and machines that are processes of this computer.
+struct Live {
+    house: House,
+    url: String,
+    disk: tempfile::TempDir,
+    _served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Live {
+    async fn new() -> Self {
+        let house = house();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (router, state) = (house.router.clone(), house.state.clone());
+        let never = std::future::pending();
+        let _served = tokio::spawn(serve(listener, router, state, Limits::default(), never));
+        Self { house, url, disk: tempfile::tempdir().unwrap(), _served }
+    }
+
+    /// Boots a machine for a sprite, on a disk of its own.
+    fn boot(&self, name: &str, machine: &str, variables: &[(&str, &str)]) -> Child {
+        let root = self.disk.path().join(machine);
+        std::fs::create_dir_all(&root).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_open-dispatch"))
+            .arg0("sprite-reporter")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", &root)
+            .env("SPRITE_ROOT", &root)
+            .env("JOB_ID", uid(name))
+            .env("JOB_TOKEN", self.house.tokens.derive(&uid(name)))
+            .env("OPEN_DISPATCH_URL", &self.url)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+}
+
+async fn ended(child: Child) -> (i32, String, String) {
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("the machine does not end").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_machines_of_one_sprite_one_runs_an_agent_and_the_others_end_at_once() {
+    let live = Live::new().await;
+    live.house.sprite("one").await;
+    change(&live.house.store, "one", Part::Desired, |sprite| {
+        sprite.spec.task =
+            Some(format!("echo ran >> {}/proof; exit 3", live.disk.path().display()));
+    })
+    .await;
+    let names = ["m-0", "m-1", "m-2", "m-3", "m-4", "m-5"];
+    let boots: Vec<Child> = names
+        .iter()
+        .map(|name| {
+            live.boot("one", name, &[("OPEN_DISPATCH_CLAIM", "1"), ("FLY_MACHINE_ID", name)])
+        })
+        .collect();
+    let mut codes = Vec::new();
+    for boot in boots {
+        let (code, _, said) = ended(boot).await;
+        assert!(code == 3 || said.contains("another boot has this run"), "{said}");
+        codes.push(code);
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 0, 0, 0, 0, 3]);
+    assert_eq!(std::fs::read_to_string(live.disk.path().join("proof")).unwrap(), "ran\n");
+    let exit = live.house.sprite_object("one").await.status.exit.unwrap();
+    assert_eq!((exit.code, exit.reason), (Some(3), ExitReason::Failed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_reporter_in_the_originals_contract_is_heard_whole_by_our_server() {
+    let live = Live::new().await;
+    live.house.sprite("one").await;
+    let task = "i=1; while [ $i -le 300 ]; do echo \"line $i ✓\"; i=$((i+1)); done; \
+                echo https://github.com/o/r/pull/7; exit 3";
+    let (code, stdout, said) = ended(live.boot("one", "m", &[("COMMAND", task)])).await;
+    assert_eq!(code, 3, "{said}");
+    let lines: String = (1..=300).map(|line| format!("line {line} ✓\n")).collect();
+    let expected = format!("{lines}https://github.com/o/r/pull/7\n");
+    assert_eq!(live.house.printed("one").await.concat(), expected);
+    assert_eq!(stdout, expected, "and on its own standard output");
+    let status = live.house.sprite_object("one").await.status;
+    let exit = status.exit.unwrap();
+    assert_eq!((exit.code, exit.reason), (Some(3), ExitReason::Failed));
+    assert_eq!(status.artifacts.len(), 1);
+    assert_eq!(status.artifacts[0].url, "https://github.com/o/r/pull/7");
 }

@@ -120,6 +120,11 @@ fn a_turn_that_runs_is_cancelled_and_one_that_failed_is_said_again() {
     let retry = world.od(&["retry", "bot"]);
     assert_eq!(retry.text(), "agent.opendispatch.dev/bot turn 2 queued again as turn 3\n");
     until(&world, "the answer", |turns| turns[2]["state"] == "Succeeded");
+    // Typed once more, it is not done once more.
+    let twice = world.od(&["retry", "bot"]);
+    let told = "turn 2 of agent.opendispatch.dev/bot was said again already, as turn 3";
+    assert!(twice.code == 0 && twice.stderr.contains(told), "{}", twice.stderr);
+    until(&world, "three turns", |turns| turns.len() == 3);
 }
 
 #[test]

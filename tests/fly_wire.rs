@@ -130,7 +130,11 @@ fn machine() -> CreateMachine {
         config: WishedConfig {
             image: "registry.fly.io/sprites@sha256:abc".into(),
             guest: guest(),
-            env: Env::from_iter([("JOB_TOKEN", "hunter2-job"), ("A", "b")]),
+            env: Env::from_iter([
+                ("JOB_TOKEN", "hunter2-job"),
+                ("KEY", "hunter2\n\"key\""),
+                ("A", "b"),
+            ]),
             init: Some(Init {
                 exec: vec!["/a".into()],
                 entrypoint: vec!["/b".into()],
@@ -526,7 +530,7 @@ async fn each_call_is_a_line_in_the_log_and_no_secret_stands_in_a_log_or_an_erro
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let fly = Fly::start().await;
-    let echo = "invalid env JOB_TOKEN=hunter2-job in machine od-1";
+    let echo = "invalid env JOB_TOKEN=hunter2-job KEY=hunter2\n\"key\" in machine od-1";
     fly.answers([said(400, json!({ "error": echo })), page(502)]);
     let machines = fly.client();
     let mut told = String::new();
@@ -534,11 +538,19 @@ async fn each_call_is_a_line_in_the_log_and_no_secret_stands_in_a_log_or_an_erro
         let error = machines.create(&machine()).await.unwrap_err();
         told += &format!("{error} {error:?}\n");
     }
-    assert!(told.contains("invalid env JOB_TOKEN=*** in machine od-1"), "{told}");
+    assert!(told.contains("invalid env JOB_TOKEN=*** KEY=*** in machine od-1"), "{told}");
     told += &format!("{:?}", machine());
+    // What is hidden does not change what is made of it.
+    fly.answers([said(409, json!({"error": format!("machine ID {ID} already exists with name")}))]);
+    let mut wish = machine();
+    wish.config.env.set("GOAL", "machine");
+    let Err(ApiError::NameTaken { id, answer }) = fly.client().create(&wish).await else {
+        panic!()
+    };
+    assert_eq!((id.as_deref(), answer.said.starts_with("*** ID")), (Some(ID), true));
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("Fly was asked")).collect();
-    assert_eq!(lines.len(), 2);
+    assert_eq!(lines.len(), 3);
     for part in
         ["DEBUG", "method=POST", "path=\"/apps/{app}/machines\"", "status=400", "01HREQ-fra"]
     {

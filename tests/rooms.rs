@@ -54,15 +54,15 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 6] = [
     // The words that a terminal and the console share; nothing that writes.
     // And what an app of a platform is made from, for who makes one and who checks it.
     ("cli", "chat", &["chat/", "slack.rs", "doctor/"], &["frames", "grammar", "slack"]),
+    // The client of Fly's API, for who asks whether the token is good.
+    ("cli", "runtime", &["doctor/fly.rs"], &["fly"]),
     // The command that plays Fly, for who has no account.
     (
         "cli",
         "dev_fly",
         &["dev_fly.rs"],
-        &["DevFly", "DevFlyConfig", "Error", "Guest", "Habits", "Action", "Line", "Deed"],
+        &["DevFly", "DevFlyConfig", "Found", "Guest", "Line", "Switches"],
     ),
-    // The client of Fly's API, for who asks whether the token is good.
-    ("cli", "runtime", &["doctor/fly.rs"], &["fly"]),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];

@@ -117,6 +117,18 @@ impl Server {
         String::from_utf8(bytes.flatten().collect()).unwrap()
     }
 
+    /// What was made: name, address, kind.
+    fn made(&self) -> Vec<(String, String, String)> {
+        let said = self.said();
+        let made = said.events.iter().filter_map(|event| match &event.body {
+            EventBody::Artifact { name, url, kind } => {
+                Some((name.clone(), url.clone(), kind.clone()))
+            }
+            _ => None,
+        });
+        made.collect()
+    }
+
     fn exit(&self) -> Option<sprite_reporter::wire::Exit> {
         let said = self.said();
         said.events.iter().rev().find_map(|event| match &event.body {
@@ -139,7 +151,13 @@ async fn answer(
         let rows = known.lock().unwrap().orders.join("");
         return Ok(Response::new(Full::new(rows.into())));
     }
+    let name = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    if path == "files" {
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        known.lock().unwrap().posts.push((path, json!({"asked": name, "text": text})));
+        return Ok(Response::new(Full::new(r#"{"id":"f","url":"/files/f"}"#.into())));
+    }
     let body: Value = serde_json::from_slice(&body).unwrap();
     let mut said = known.lock().unwrap();
     said.posts.push((path.clone(), body.clone()));
@@ -216,17 +234,21 @@ impl Machine {
     }
 
     fn boot_without(&self, missing: &str) -> Child {
+        self.command(missing).spawn().unwrap()
+    }
+
+    fn command(&self, missing: &str) -> Command {
         let id = ("JOB_ID".to_owned(), self.job.clone());
         let all = self.variables.iter().cloned().chain([id]);
-        Command::new(env!("CARGO_BIN_EXE_sprite-reporter"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sprite-reporter"));
+        command
             .env_clear()
             .envs(all.filter(|(name, _)| name != missing))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .kill_on_drop(true);
+        command
     }
 
     async fn live(&self) -> Ended {
@@ -259,8 +281,7 @@ async fn a_claimed_run_is_lived_below_the_machines_root_with_the_machines_enviro
     let server = Server::start().await;
     let task = "pwd; echo $HOME $FROM_SPEC $FROM_IMAGE; echo key=$ANTHROPIC_API_KEY; \
                 echo token=$JOB_TOKEN claim=$OPEN_DISPATCH_CLAIM; echo $JOB_ID; \
-                echo made > $OPEN_DISPATCH_ARTIFACTS/it.invalid; \
-                rm $OPEN_DISPATCH_ARTIFACTS/it.invalid; exit 3";
+                echo made > $OPEN_DISPATCH_ARTIFACTS/report.txt; exit 3";
     let machine = Machine::new(&server)
         .claiming(&server, Some(task))
         .volume()
@@ -282,6 +303,50 @@ async fn a_claimed_run_is_lived_below_the_machines_root_with_the_machines_enviro
     let exit = server.exit().unwrap();
     assert_eq!((exit.code, exit.reason), (Some(3), ExitReason::Failed));
     assert!(!machine.path("data/run/run").exists(), "what was told is cleared away");
+    let files = server.bodies("files");
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0]["text"], "made\n");
+    assert_eq!(server.made(), [("report.txt".into(), "/files/f".into(), "file".into())]);
+}
+
+#[tokio::test]
+async fn a_machine_takes_turns_until_it_is_told_to_sleep_and_wakes_with_what_it_kept() {
+    let server = Server::start().await;
+    let machine = Machine::new(&server).claiming(&server, None).volume();
+    let turn = |n: u32, text: &str| {
+        let row = json!({"n": n, "run": n, "type": "turn", "turn": format!("t-{n}"), "text": text});
+        format!("{row}\n")
+    };
+    let link = "https://github.com/o/r/pull/9";
+    server.said().orders.push(turn(1, &format!("echo {link}; echo kept > $HOME/it")));
+    let child = machine.boot();
+    let ended_turns = |said: &Said, n: usize| {
+        let is_end = |event: &&Event| matches!(event.body, EventBody::TurnEnded { .. });
+        said.events.iter().filter(is_end).count() == n
+    };
+    server.until("the first turn's end", |said| ended_turns(said, 1)).await;
+    assert_eq!(server.made(), [("o/r#9".into(), link.into(), "pr".into())]);
+    server.said().orders.push("{\"n\":2,\"type\":\"sleep\"}\n".into());
+    let asleep = ended(child).await;
+    assert_eq!(asleep.code, Some(0), "{}", asleep.stderr);
+    assert_eq!(server.exit().unwrap().reason, ExitReason::Asleep);
+
+    // The same machine, with the same variables, is started again.
+    {
+        let mut said = server.said();
+        (said.held, said.orders) = (0, vec![turn(2, "cat $HOME/it; pwd")]);
+        said.events.clear();
+        said.given["spec"]["run"] = json!(2);
+    }
+    let child = machine.boot();
+    server.until("the second turn's end", |said| ended_turns(said, 1)).await;
+    assert!(server.printed(Stream::Stdout).starts_with("kept\n"));
+    server.said().orders.push("{\"n\":3,\"run\":2,\"type\":\"sleep\"}\n".into());
+    assert_eq!(ended(child).await.code, Some(0));
+    let runs: Vec<Value> = server.bodies("events").iter().map(|it| it["run"].clone()).collect();
+    assert_eq!((runs.first(), runs.last()), (Some(&json!(1)), Some(&json!(2))));
+    let claims = server.bodies("claim");
+    assert_ne!(claims[0]["boot"], claims[1]["boot"]);
 }
 
 #[tokio::test]
@@ -467,11 +532,9 @@ async fn the_originals_contract_is_lived_in_the_originals_words() {
     texts.dedup();
     assert!(texts.iter().all(|text| text.lines().count() <= 20), "{texts:?}");
     assert!(texts[0].starts_with("line 1\n") && texts[0].ends_with("line 20"), "{:?}", texts[0]);
-    let mut lines: Vec<&str> = texts.iter().flat_map(|text| text.split('\n')).collect();
-    let at = lines.iter().position(|line| *line == "err").unwrap();
-    lines.remove(at);
+    let lines: Vec<&str> = texts.iter().flat_map(|text| text.split('\n')).collect();
     let numbered = (1..=45).map(|n| format!("line {n}"));
-    let rest = ["https://github.com/o/r/pull/7", "key=***", "no end"].map(str::to_owned);
+    let rest = ["err", "https://github.com/o/r/pull/7", "key=***", "no end"].map(str::to_owned);
     assert_eq!(lines, numbered.chain(rest).collect::<Vec<_>>());
     let made = json!([{"name": "o/r#7", "url": "https://github.com/o/r/pull/7", "type": "pr"}]);
     assert_eq!(server.bodies("artifacts").last().unwrap()["artifacts"], made);
@@ -561,4 +624,82 @@ fn git(dir: &Path, args: &[&str]) {
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn an_image_with_a_user_of_its_own_clones_where_it_may_and_its_agent_sees_no_token() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        // Only root can be somebody else.
+        return;
+    }
+    let server = Server::start().await;
+    let task = "cat file; cat /proc/$PPID/environ > $HOME/seen 2>/dev/null || echo unseen; \
+                cat /proc/$PPID/mem > /dev/null 2>&1 || echo closed";
+    let machine = Machine::new(&server).with("COMMAND", task).with("REPO", "o/r");
+    let origin = machine.path("origin");
+    fs::create_dir(&origin).unwrap();
+    git(&origin, &["init", "-q", "-b", "main"]);
+    fs::write(origin.join("file"), "of the clone\n").unwrap();
+    git(&origin, &["add", "file"]);
+    git(&origin, &["commit", "-q", "-m", "first"]);
+    let spy = spying_git(machine.disk.path(), &origin);
+    let path = format!("{}:{}", spy.display(), std::env::var("PATH").unwrap());
+    let machine = machine.with("PATH", &path);
+    let open = |path: &str, mode: u32| {
+        fs::set_permissions(machine.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open("", 0o755);
+    let owner = format!("{NOBODY}:{NOBODY}");
+    let done = std::process::Command::new("chown").args(["-R", &owner]).arg(&origin).status();
+    assert!(done.unwrap().success());
+    for own in ["tmp", "workspace", "argv", "home"] {
+        match own {
+            "argv" => fs::write(machine.path(own), "").unwrap(),
+            _ => fs::create_dir(machine.path(own)).unwrap(),
+        }
+        chown(machine.path(own), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let home = machine.path("home");
+    let mut command = machine.command("");
+    command.env("HOME", &home).uid(NOBODY).gid(NOBODY);
+    let ended = ended(command.spawn().unwrap()).await;
+    assert_eq!(ended.stdout.lines().last(), Some("closed"), "{} {}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("of the clone\nunseen\n"), "{}", ended.stdout);
+    assert_eq!(ended.code, Some(0));
+    assert!(machine.path("workspace/.git").is_dir());
+}
+
+#[tokio::test]
+async fn a_user_that_the_image_names_gets_the_volume_and_everything_runs_as_that_one() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become somebody else.
+        return;
+    }
+    let server = Server::start().await;
+    let task = "id -u; id -g; id -G; touch made && echo made; echo $USER; \
+                cat /proc/$PPID/mem > /dev/null 2>&1 || echo closed";
+    let machine =
+        Machine::new(&server).claiming(&server, Some(task)).volume().with("SPRITE_USER", "nobody");
+    fs::set_permissions(machine.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(machine.path("data"), fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = machine.live().await;
+    let group = fs::metadata(machine.path("data")).unwrap().gid();
+    let expected = format!("{NOBODY}\n{group}\n{group}\nmade\nnobody\nclosed\n");
+    assert_eq!(server.printed(Stream::Stdout), expected, "{}", ended.stderr);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(fs::metadata(machine.path("data/work/made")).unwrap().uid(), NOBODY);
+    // The next boot finds what is its own.
+    let again = machine.live().await;
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+
+    let stranger = Machine::new(&server)
+        .claiming(&server, Some(task))
+        .with("SPRITE_USER", "nobody-of-that-name");
+    let ended = stranger.live().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("does not know; add it there"), "{}", ended.stderr);
 }

@@ -18,7 +18,7 @@
 //! holds the server's token.
 //!
 //! **What it may know.** The store's rows. No clock, no I/O: [`pairing`] makes codes of what it is
-//! given, [`quote`] fences text that strangers wrote.
+//! given, [`quote`] fences text that strangers wrote, [`shape`] says which ids look wrong.
 //!
 //! **What it may never do.** Take a display name for a person: names are what people call
 //! themselves, and only the platform's own ids are compared.
@@ -27,6 +27,7 @@ pub mod names;
 pub mod noted;
 pub mod pairing;
 pub mod quote;
+pub mod shape;
 
 pub use quote::Quoted;
 

@@ -100,6 +100,25 @@ fn in_order(agents: &[&Listener]) -> Vec<String> {
     working.into_iter().chain(stopped).map(|agent| agent.name.clone()).collect()
 }
 
+/// The name that a text begins with as one that is meant, whosever it is: `@api-bot do it`,
+/// `api-bot: do it`.
+#[must_use]
+pub fn called(text: &str) -> Option<String> {
+    let front = text.trim_start();
+    let at = front.strip_prefix('@');
+    let (word, rest) = word(at.unwrap_or(front));
+    let behind = rest.strip_prefix([':', ',']).unwrap_or(rest);
+    let is_marked = at.is_some() || rest.starts_with(':');
+    let is_whole = behind.is_empty() || behind.starts_with(char::is_whitespace);
+    (is_marked && is_whole && !word.is_empty()).then(|| word.to_ascii_lowercase())
+}
+
+/// The word that a text begins with, as names are made, and what is behind it.
+fn word(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(text.len());
+    text.split_at(end)
+}
+
 /// The agent that a text begins with, what is behind its name, and whether a sign (`@` or `:`)
 /// says that it is meant as a name.
 fn addressed<'a, 'b>(
@@ -109,8 +128,7 @@ fn addressed<'a, 'b>(
     let front = text.trim_start();
     let at = front.strip_prefix('@');
     let front = at.unwrap_or(front);
-    let end = front.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(front.len());
-    let (word, rest) = front.split_at(end);
+    let (word, rest) = word(front);
     let agent = agents.iter().find(|agent| agent.name.eq_ignore_ascii_case(word))?;
     let colon = rest.strip_prefix([':', ',']);
     let behind = colon.unwrap_or(rest);
@@ -194,6 +212,17 @@ mod tests {
         let all = Route::AllSuspended(["a", "b"].map(str::to_owned).to_vec());
         assert_eq!(route(&here, "do it", &stopped), all);
         assert_eq!(route(&here, "b: do it", &stopped), Route::Suspended("b".into()));
+    }
+
+    #[test]
+    fn a_name_is_meant_where_a_sign_says_so() {
+        let told = |text: &str| called(text);
+        for meant in ["cc1: hi", "@CC1 hi", " @cc1", "cc1:", "@cc1: hi", "@cc1, hi"] {
+            assert_eq!(told(meant).as_deref(), Some("cc1"), "{meant}");
+        }
+        for not in ["cc1 hi", "cc1, hi", "http://x", "@a/b c", ": hi", "@", "a.b: c", "é: c"] {
+            assert_eq!(told(not), None, "{not}");
+        }
     }
 
     proptest! {

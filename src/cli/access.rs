@@ -67,6 +67,9 @@ async fn grant(args: GrantRoleArgs) -> Result<u8, Error> {
     let wish = json!({"role": args.role, "by": whoami()});
     let row = client.write(Method::PUT, &path(&args.principal), &[], &wish).await?;
     out::line(format!("{} has the role {}", who(&row), text(&row, "role")))?;
+    if row["warning"].is_string() {
+        out::note(format!("warning: {}", text(&row, "warning")));
+    }
     Ok(0)
 }
 

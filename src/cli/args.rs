@@ -12,6 +12,8 @@ pub use super::agent_args::{
     WorkArgs,
 };
 
+pub use super::dev_fly::DevFlyArgs;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -259,6 +261,23 @@ tokens work. No server needs to run. It exits with 1 if anything FAILS.")]
     /// Let the system start the server, and keep it up
     #[command(subcommand)]
     Service(ServiceCommand),
+
+    /// Play Fly's Machines API on this computer, for who has no account
+    #[command(after_help = "Examples:
+  open-dispatch dev-fly                             with what Fly does on a good day
+  open-dispatch dev-fly --boot-time 20s --list-lag 5s --ambiguous 5
+  open-dispatch dev-fly --fault full-region=iad --fault machine-limit=10
+
+It prints the settings with which `open-dispatch serve` uses it, and then a line for each
+thing that happens to a machine. Each machine is a process tree of this computer, and is
+isolated by nothing: what runs in it can do what you can. Volumes stay in DIR until the
+next time; machines end with it, even where it is killed.
+
+Faults: full-region=REGION, full-host=HOST, silent-region=REGION, machine-limit=N,
+no-rate-limits, retry-after=SECONDS, suspend-stops, resume-cold, wait-lag=SECONDS,
+token-refused, foreign-app=APP, errors=SHAPE (error, message, html, empty),
+lost-action=ACTION (beside Create: Start, Stop, Destroy, ...)")]
+    DevFly(DevFlyArgs),
 
     /// Write the store, the keys and the secrets into one file
     #[command(after_help = "Examples:

@@ -153,6 +153,7 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
             page.number("Attempt", &spec["attempt"]);
             page.number("Run", &status["run"]);
             page.process(&status["local"]);
+            page.machine(&status["fly"]);
             page.time("First heard", &status["helloTime"]);
             page.text("Session", &status["sessionId"]);
             page.text("Stop", &spec["stop"]);
@@ -294,6 +295,15 @@ impl Page {
             let start = process["startTime"].as_u64().unwrap_or_default();
             self.row("Process", format!("{pid} (start time {start})"));
         }
+    }
+
+    fn machine(&mut self, machine: &Value) {
+        let text = |member: &str| machine[member].as_str().filter(|text| !text.is_empty());
+        let Some(id) = text("machineId") else { return };
+        let region = text("region").map(|region| format!(" in {region}")).unwrap_or_default();
+        let state = text("state").map(|state| format!(", {state}")).unwrap_or_default();
+        self.row("Machine", format!("{id}{region}{state}"));
+        self.text("Fly app", &machine["app"]);
     }
 
     fn exit(&mut self, exit: &Value) {
@@ -491,7 +501,13 @@ mod tests {
                 "ownerReferences": [{"kind": "Job", "name": "nightly", "controller": true}],
             },
             "spec": {"agent": {"command": {}}, "runtime": {"local": {}}, "attempt": 1},
-            "status": {"run": 0, "local": {"bootId": "b", "pid": 7, "startTime": 9}},
+            "status": {
+                "run": 0, "local": {"bootId": "b", "pid": 7, "startTime": 9},
+                "fly": {
+                    "app": "my-sprites", "machineId": "d8910f2c94e318", "region": "iad",
+                    "state": "started",
+                },
+            },
         });
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
         insta::assert_snapshot!(page(Kind::Sprite, &sprite, None, &json!({"items": []}), now));

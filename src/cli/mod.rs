@@ -25,6 +25,7 @@ pub mod client;
 pub mod config;
 pub mod delete;
 pub mod describe;
+pub mod dev_fly;
 pub mod doctor;
 pub mod down;
 pub mod error;
@@ -104,6 +105,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Config(command) => config::run(command),
         Command::Slack(command) => slack::run(command),
         Command::Service(command) => service::run(command),
+        Command::DevFly(args) => dev_fly::run(args),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => backup::restore(args),
         Command::Completion(args) => {

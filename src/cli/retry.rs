@@ -10,7 +10,7 @@ use super::{
     error::Error,
     out,
     patience::Patience,
-    send::say,
+    send::say_as,
     target::full_name,
 };
 use crate::{
@@ -58,7 +58,22 @@ async fn agent(client: &Client, name: &str, agent: &Value, force: bool) -> Resul
     let text = turn["text"].as_str().unwrap_or_default();
     let files = turn["attachments"].as_array().into_iter().flatten();
     let files = files.map(|file| json!({"id": file["id"], "name": file["name"]})).collect();
-    let again = say(client, name, text, files).await?;
+    // Typed twice, it is done once; whoever wants a new session wants it once more.
+    let request = match force {
+        true => Ambient::real().ids.uid(),
+        false => format!("retry-{}", turn["id"].as_str().unwrap_or_default()),
+    };
+    let again = say_as(client, name, text, files, request).await?;
+    if items.iter().any(|known| known["id"] == again["id"]) {
+        out::note(format!(
+            "turn {} of {} was said again already, as turn {}; --force says it once more, in a new \
+             session",
+            number(turn),
+            full_name(Kind::Agent, name),
+            number(&again)
+        ));
+        return Ok(0);
+    }
     out::line(format!(
         "{} turn {} queued again as turn {}",
         full_name(Kind::Agent, name),

@@ -139,8 +139,22 @@ pub async fn say(
     text: &str,
     files: Vec<Value>,
 ) -> Result<Value, Error> {
+    say_as(client, agent, text, files, Ambient::real().ids.uid()).await
+}
+
+/// The same, once for each request: where it came before, the answer is the turn that it made.
+///
+/// # Errors
+/// The server's refusal, or that it went away.
+pub async fn say_as(
+    client: &Client,
+    agent: &str,
+    text: &str,
+    files: Vec<Value>,
+    request: String,
+) -> Result<Value, Error> {
     let said = json!({
-        "requestId": Ambient::real().ids.uid(),
+        "requestId": request,
         "text": text,
         "author": author(),
         "attachments": files,

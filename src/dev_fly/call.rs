@@ -53,6 +53,21 @@ pub enum Action {
 }
 
 impl Action {
+    /// The writes whose answers are worth losing.
+    pub const ALL_WRITES: [Self; 11] = [
+        Self::Create,
+        Self::Update,
+        Self::Destroy,
+        Self::Start,
+        Self::Stop,
+        Self::Suspend,
+        Self::MetadataKeySet,
+        Self::MetadataPut,
+        Self::VolumeCreate,
+        Self::VolumeDestroy,
+        Self::AppCreate,
+    ];
+
     /// Whether it changes something: its answer can be lost.
     #[must_use]
     pub const fn writes(self) -> bool {
@@ -250,5 +265,38 @@ impl Call {
             }
             _ => call(A::Unknown, "", "", ""),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn method_and_path_say_which_action_on_what() {
+        let read = |method: &str, path: &str| {
+            let it = Call::read(method, path);
+            format!("{} {} {} {}", it.action, it.app, it.id, it.key).trim_end().to_owned()
+        };
+        assert_eq!(read("POST", "/v1/apps/a/machines"), "Create a");
+        assert_eq!(read("GET", "/v1/apps/a/machines"), "List a");
+        assert_eq!(read("POST", "/v1/apps/a/machines/m"), "Update a m");
+        assert_eq!(read("DELETE", "/v1/apps/a/machines/m/metadata/k"), "MetadataKeyDelete a m k");
+        assert_eq!(read("PUT", "/v1/apps/a/volumes/v/extend"), "VolumeExtend a v");
+        assert_eq!(read("GET", "/v1/orgs/o/machines"), "OrgMachines o");
+        assert_eq!(read("PATCH", "/v1/apps/a/machines/m"), "Unknown a m");
+        assert_eq!(read("GET", "/apps/a/machines"), "Unknown");
+        assert!(Action::ALL_WRITES.into_iter().all(Action::writes));
+    }
+
+    #[test]
+    fn queries_are_read_repeated_and_with_commas() {
+        let query = [("state", "started,stopped"), ("state", "failed"), ("metadata.od_x", "1")];
+        let request = Request {
+            query: query.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
+            ..Request::default()
+        };
+        assert_eq!(request.asks("state"), ["started", "stopped", "failed"]);
+        assert_eq!(request.metadata(), BTreeMap::from([("od_x".to_owned(), "1".to_owned())]));
     }
 }

@@ -103,12 +103,12 @@ pub struct StopAsked(pub(super) watch::Receiver<Option<i32>>);
 impl StopAsked {
     /// Waits until somebody asks, and gives the number of the signal.
     pub async fn asked(&mut self) -> i32 {
-        // Copied at once, so that a guest that asks can be sent between threads.
-        let asked = self.0.wait_for(Option::is_some).await.map(|signal| *signal);
-        match asked {
-            Ok(signal) => signal.unwrap_or_default(),
+        // The borrow must not live into the wait below.
+        let signal = self.0.wait_for(Option::is_some).await.map(|signal| *signal).ok();
+        match signal.flatten() {
+            Some(signal) => signal,
             // The machine is gone, and this future with it.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 }

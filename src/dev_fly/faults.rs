@@ -71,6 +71,73 @@ impl Default for Switches {
     }
 }
 
+impl Switches {
+    /// The switches that can be set by a word, and what each does.
+    pub const WORDS: [(&str, &str); 13] = [
+        ("full-region=REGION", "a region without room"),
+        ("full-host=HOST", "a host without room (iad-h1)"),
+        ("silent-region=REGION", "a region that is missing in lists"),
+        ("machine-limit=N", "the account may have N machines"),
+        ("no-rate-limits", "calls are not counted"),
+        ("retry-after=SECONDS", "429 says when to come back"),
+        ("suspend-stops", "suspend stops instead"),
+        ("resume-cold", "what was suspended boots anew"),
+        ("wait-lag=SECONDS", "a wait does not find a new machine"),
+        ("token-refused", "401"),
+        ("foreign-app=APP", "403 for this app"),
+        ("errors=SHAPE", "bodies of errors: error, message, html or empty"),
+        ("lost-action=ACTION", "whose answers are lost, beside Create (Start, Destroy, ...)"),
+    ];
+
+    /// Sets a switch by its word.
+    ///
+    /// # Errors
+    /// A word that is none, with those that are.
+    pub fn set_word(&mut self, word: &str) -> Result<(), String> {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let number =
+            || value.parse::<u64>().map_err(|_| format!("{name} needs a number and not `{value}`"));
+        match name {
+            "full-region" => drop(self.full_regions.insert(value.to_owned())),
+            "full-host" => drop(self.full_hosts.insert(value.to_owned())),
+            "silent-region" => drop(self.silent_regions.insert(value.to_owned())),
+            "machine-limit" => self.machine_limit = usize::try_from(number()?).ok(),
+            "no-rate-limits" => self.rate_limits = false,
+            "retry-after" => self.retry_after = Some(Duration::from_secs(number()?)),
+            "suspend-stops" => self.suspend_stops = true,
+            "resume-cold" => self.resume_cold = true,
+            "wait-lag" => self.wait_lag = Duration::from_secs(number()?),
+            "token-refused" => self.token_refused = true,
+            "foreign-app" => drop(self.foreign_apps.insert(value.to_owned())),
+            "errors" => {
+                self.shape = match value {
+                    "error" => ErrorShape::Error,
+                    "message" => ErrorShape::Message,
+                    "html" => ErrorShape::Html,
+                    "empty" => ErrorShape::Empty,
+                    _ => {
+                        return Err(format!(
+                            "errors is error, message, html or empty, and not `{value}`"
+                        ));
+                    }
+                };
+            }
+            "lost-action" => {
+                let action = Action::ALL_WRITES
+                    .into_iter()
+                    .find(|action| action.to_string().eq_ignore_ascii_case(value))
+                    .ok_or_else(|| format!("`{value}` is no action whose answer can be lost"))?;
+                self.lost_actions.insert(action);
+            }
+            _ => {
+                let words: Vec<&str> = Self::WORDS.iter().map(|(word, _)| *word).collect();
+                return Err(format!("there is no fault `{word}`; there are {}", words.join(", ")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How a refusal's body looks. [obs]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorShape {
@@ -226,4 +293,42 @@ pub enum Deed {
     Wedge,
     /// It obeys again.
     Unwedge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_sets_a_switch_and_no_other_word_does() {
+        for (word, _) in Switches::WORDS {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let value = match value {
+                "N" | "SECONDS" => "5",
+                "SHAPE" => "html",
+                "ACTION" => "destroy",
+                other => other,
+            };
+            let mut switches = Switches::default();
+            let said = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
+            switches.set_word(&said).unwrap();
+            let (set, before) = (format!("{switches:?}"), format!("{:?}", Switches::default()));
+            assert_ne!(set, before, "{said} changes nothing");
+        }
+        let refused = Switches::default().set_word("full-regoin=iad").unwrap_err();
+        assert!(refused.contains("full-regoin=iad") && refused.contains("full-region=REGION"));
+        assert!(Switches::default().set_word("machine-limit=many").unwrap_err().contains("many"));
+    }
+
+    #[test]
+    fn troubles_wait_for_their_own_action_in_order() {
+        let mut once = Once::default();
+        once.push(Action::Create, Trouble::host_full());
+        once.push(Action::Start, Trouble::region_full());
+        once.push(Action::Create, Trouble::volume_full());
+        assert_eq!(once.take(Action::Start), Some(Trouble::region_full()));
+        assert_eq!(once.take(Action::Create), Some(Trouble::host_full()));
+        assert_eq!(once.take(Action::Create), Some(Trouble::volume_full()));
+        assert_eq!((once.take(Action::Create), once.len()), (None, 0));
+    }
 }

@@ -50,11 +50,12 @@ pub fn schema(action: Action) -> Option<&'static str> {
     })
 }
 
-/// Checks a body against a schema.
+/// Checks a body against a schema; what is wrong comes in the order of its places.
 #[must_use]
 pub fn check(schema: &str, body: &Value) -> Vec<Fault> {
     let mut found = Vec::new();
     walk(schema, body, "", &mut found);
+    found.sort_by(|a, b| a.place.cmp(&b.place));
     found
 }
 

@@ -56,7 +56,7 @@ pub fn bad_guest(kind: &str, cpus: u64, memory_mb: u64) -> Option<BadGuest> {
         return bad("cpus", message);
     }
     let (least, most) = (known.least * cpus, known.most * cpus);
-    if !(least..=most).contains(&memory_mb) || memory_mb % known.step != 0 {
+    if !(least..=most).contains(&memory_mb) || !memory_mb.is_multiple_of(known.step) {
         let message = format!(
             "is {memory_mb}; {cpus} {kind} CPUs go with {least} to {most}, in steps of {}",
             known.step

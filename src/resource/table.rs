@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Agent, AnyObject, ConditionStatus, Conditions, ExitReason, Job, Kind, Sprite};
+use super::{
+    Agent, AnyObject, ConditionStatus, Conditions, ExitReason, Job, Kind, Sprite, SpriteStatus,
+};
 
 /// A column of a kind's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +186,14 @@ fn sprite_row(sprite: &Sprite, now: Timestamp, context: &Context) -> Vec<String>
         age_of(sprite.metadata.creation_timestamp, now),
         spec.agent.name().to_owned(),
         spec.attempt.to_string(),
-        or_none(status.local.as_ref().map(|process| process.pid.to_string()).as_deref()),
+        or_none(where_it_is(status).as_deref()),
     ]
+}
+
+/// The process or the machine that a sprite is.
+fn where_it_is(status: &SpriteStatus) -> Option<String> {
+    let machine = || status.fly.as_ref().map(|fly| fly.machine_id.clone());
+    status.local.as_ref().map(|process| process.pid.to_string()).or_else(machine)
 }
 
 /// The phase, or the place in the queue of a sprite that waits.

@@ -1,5 +1,5 @@
-//! What a JSON Schema cannot say: names, members that exclude each other, sizes that no machine
-//! has, and what this version does not support yet.
+//! What a JSON Schema cannot say: names, members that exclude each other, and sizes that
+//! no machine has.
 //!
 //! The rules walk the document and not the typed object, so that they find their faults
 //! beside those of the schema, all at once, with their places. A rule that meets a value of

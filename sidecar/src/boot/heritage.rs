@@ -19,8 +19,14 @@ use crate::{
 /// The variable that tells an agent where it may put files that it made.
 const ARTIFACTS: &str = "OPEN_DISPATCH_ARTIFACTS";
 /// What no agent gets, beside all that begins with [`OURS`].
-const WIRE: [&str; 5] =
-    [JOB_ID_VARIABLE, "JOB_TOKEN", "COMMAND", "OUTPUT_FORMATTER", ROOT_VARIABLE];
+const WIRE: [&str; 6] = [
+    JOB_ID_VARIABLE,
+    "JOB_TOKEN",
+    "COMMAND",
+    "OUTPUT_FORMATTER",
+    ROOT_VARIABLE,
+    super::user::VARIABLE,
+];
 /// How the names of our own variables begin.
 const OURS: &str = "OPEN_DISPATCH_";
 /// Where programs are where nothing says so.
@@ -75,6 +81,12 @@ impl Heritage {
     pub fn value(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().rev().find(|(it, _)| it == name)?;
         Some(value.as_str()).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.retain(|(it, _)| it != name);
+        self.0.push((name.to_owned(), value.to_owned()));
     }
 
     /// Puts the machine's environment below the spec's, with this home.

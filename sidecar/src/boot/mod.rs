@@ -24,6 +24,8 @@
 //! still read the memory of any process, or ask the platform's own init; what it gains is to
 //! speak for this one sprite, for as long as that lives.
 //!
+//! An image that names a user in `SPRITE_USER` lets all of this be that user's ([`user`]).
+//!
 //! # An earlier run's remains
 //!
 //! On a volume a run directory outlives its machine. If the machine died in the middle of a run, the
@@ -35,6 +37,7 @@ pub mod heritage;
 pub mod original;
 pub mod place;
 mod token;
+mod user;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -47,6 +50,7 @@ use self::{
 };
 use crate::{
     cli::PROGRAM,
+    process,
     report::Address,
     run::{Contract, Ends, Found, Run},
     rundir::RunDir,
@@ -95,7 +99,13 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let heritage = Heritage::of_process();
+    let mut heritage = Heritage::of_process();
+    if let Err(why) = user::become_named(&mut heritage) {
+        complain(&why);
+        return ExitCode::FAILURE;
+    }
+    // Another user's memory is open anew.
+    process::close_memory();
     let server = heritage.value("OPEN_DISPATCH_URL").unwrap_or_default().to_owned();
     let machine =
         Place::find(&heritage).map(|place| Machine { job_id, token, server, heritage, place });

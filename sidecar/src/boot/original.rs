@@ -47,7 +47,8 @@ impl Asked {
         let branch = heritage.value("BRANCH").map(str::to_owned);
         let repo = heritage.value("REPO").map(|repo| RepoSpec { url: address_of(repo), branch });
         let mut asked = Self {
-            task: command.to_owned(),
+            // One stream, as the original has it: what is printed to two comes in the order it was.
+            task: format!("exec 2>&1\n{command}"),
             repo,
             workdir: Place::workspace(heritage),
             format: Format::Plain,
@@ -164,7 +165,10 @@ pub(super) mod tests {
         let job = asked(&all, root.path()).unwrap();
         let repo = RepoSpec { url: "https://github.com/o/r.git".into(), branch: Some("b".into()) };
         assert_eq!(job.repo, Some(repo));
-        assert_eq!((job.task.as_str(), job.workdir.as_str()), ("claude -p 'hi'", "/workspace"));
+        assert_eq!(
+            (job.task.as_str(), job.workdir.as_str()),
+            ("exec 2>&1\nclaude -p 'hi'", "/workspace")
+        );
         assert_eq!(asked(&[("COMMAND", " ")], root.path()).unwrap_err(), "No COMMAND specified");
         for whole in ["https://git.example/o/r", "git@github.com:o/r", "/srv/r", "./r", "file:///r"]
         {
@@ -180,7 +184,10 @@ pub(super) mod tests {
         };
         assert_eq!(of("opencode").format, Format::Opencode);
         for missing in ["other", "../../bin/sh"] {
-            assert_eq!((of(missing).warnings.len(), of(missing).task), (1, "x".to_owned()));
+            assert_eq!(
+                (of(missing).warnings.len(), of(missing).task),
+                (1, "exec 2>&1\nx".to_owned())
+            );
         }
         let formatters = root.path().join("usr/local/bin/formatters");
         std::fs::create_dir_all(&formatters).unwrap();

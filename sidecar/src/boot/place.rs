@@ -16,16 +16,16 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::heritage::Heritage;
+use super::{heritage::Heritage, user};
 use crate::{
     rundir::RunDir,
     wire::{ROOT_VARIABLE, RunSpec},
 };
 
 /// Where a volume is mounted, if there is one.
-const VOLUME: &str = "/data";
+pub(super) const VOLUME: &str = "/data";
 /// Where the run directory is without one.
-const ELSEWHERE: &str = "/tmp/open-dispatch";
+pub(super) const ELSEWHERE: &str = "/tmp/open-dispatch";
 /// Where an agent works where nothing is said.
 const WORKSPACE: &str = "/workspace";
 
@@ -95,15 +95,15 @@ impl Place {
             return match private(&home) {
                 Ok(()) => Ok(home),
                 Err(error) => Err(format!(
-                    "cannot make the agent's home {}: {error}; an image whose user is not root \
-                     cannot write to a volume, which belongs to root",
+                    "cannot make the agent's home {}: {error}; a volume belongs to root: \
+                     let the image begin as root, and name its user in SPRITE_USER",
                     home.display()
                 )),
             };
         }
         let of_user = || {
             let users = fs::read_to_string("/etc/passwd").ok()?;
-            home_in(&users, rustix::process::geteuid().as_raw())
+            user::with_id(&users, rustix::process::geteuid().as_raw())?.home
         };
         Ok(heritage.value("HOME").map(PathBuf::from).or_else(of_user).unwrap_or_else(|| "/".into()))
     }
@@ -182,7 +182,7 @@ impl Place {
 }
 
 /// A path below a root, wherever it points.
-fn below(root: &Path, path: &str) -> PathBuf {
+pub(super) fn below(root: &Path, path: &str) -> PathBuf {
     let inner = Path::new(path).components().filter(|part| matches!(part, Component::Normal(_)));
     let mut whole = root.to_owned();
     whole.extend(inner);
@@ -192,15 +192,6 @@ fn below(root: &Path, path: &str) -> PathBuf {
 /// Makes a directory that only its owner sees.
 fn private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// A user's home, as `/etc/passwd` has it.
-fn home_in(users: &str, user: u32) -> Option<PathBuf> {
-    users.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let is_it = fields.get(2)?.parse::<u32>().ok()? == user;
-        fields.get(5).filter(|home| is_it && !home.is_empty()).map(PathBuf::from)
-    })
 }
 
 #[cfg(test)]
@@ -227,13 +218,6 @@ mod tests {
         assert_eq!(place.run_dir().path(), root.path().join("data/run/run"));
         let why = Place::find(&Heritage::of(&[("SPRITE_ROOT", "here")])).unwrap_err();
         assert_eq!(why, "SPRITE_ROOT is here; give an absolute path");
-    }
-
-    #[test]
-    fn a_users_home_is_found_by_number() {
-        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nagent:x:1000:1000::/home/agent:\n";
-        assert_eq!(home_in(users, 1000), Some("/home/agent".into()));
-        assert_eq!(home_in(users, 7), None);
     }
 
     #[test]

@@ -228,7 +228,13 @@ pub(super) fn seal_descriptors() {
     // SAFETY: nothing is closed now, and no descriptor changes its meaning. A kernel that does
     // not know the call answers with an error that changes nothing.
     unsafe {
-        libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int);
+        // By its number: musl has no function of that name.
+        libc::syscall(
+            libc::SYS_close_range,
+            3 as libc::c_uint,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_uint,
+        );
     }
 }
 

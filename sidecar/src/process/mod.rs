@@ -36,12 +36,14 @@ mod leftovers;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+mod user;
 #[cfg(target_os = "linux")]
 use linux as platform;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
 pub use leftovers::Roster;
+pub use user::become_user;
 
 /// What to start: a program with the agent's whole environment.
 #[derive(Debug, Clone)]

@@ -147,7 +147,7 @@ impl Commands {
             .into_iter()
             .map(|job| {
                 let waiting = line.place(&job.metadata.uid);
-                Seen { job, waiting }
+                Seen { job, waiting, machine: None }
             })
             .collect();
         Ok(Effect::text(replies::jobs(&seen, more, self.ambient.clock.now())))

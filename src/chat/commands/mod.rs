@@ -56,6 +56,8 @@ pub(super) const CONSOLE: &str = "console";
 pub struct Incoming {
     /// The platform's key of this line, such as `console/REQUEST-ID`: the same for a redelivery.
     pub key: String,
+    /// Another key of this line, by which the platform may bring it again.
+    pub alias: Option<String>,
     /// Where it was said, and where the answer goes.
     pub conversation: Conversation,
     /// Who said it, as people call them.
@@ -101,6 +103,7 @@ impl Incoming {
         let author = author.into();
         Self {
             key: key.into(),
+            alias: None,
             conversation,
             user: author.clone(),
             author,
@@ -120,6 +123,11 @@ impl Incoming {
     /// Where it was said, as access knows channels.
     fn channel(&self) -> Principal {
         Principal::channel(&self.conversation.platform, &self.conversation.channel)
+    }
+
+    /// All that it may come under.
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.key.as_str()).chain(self.alias.as_deref())
     }
 
     fn is_console(&self) -> bool {
@@ -214,7 +222,7 @@ impl Commands {
     pub async fn handle(&self, line: &Incoming) -> Result<Taken, Error> {
         // What they call themselves stands in our lines from here on.
         let line = &Incoming { author: name_of(line), ..line.clone() };
-        if let Some(receipt) = self.store.receipt(&line.key).await? {
+        if let Some(receipt) = self.taken(line).await? {
             return Ok(Taken { delivery: delivery_of(&receipt.effect), again: true });
         }
         let parsed = grammar::parse(&line.text);
@@ -225,14 +233,16 @@ impl Commands {
                 return Ok(Taken { delivery: String::new(), again: false });
             };
             let id = delivery.id.clone();
-            let receipt = Receipt { key: line.key.clone(), effect: format!("deliveries/{id}") };
-            let mut transaction =
-                Transaction::at(self.ambient.clock.now()).with(Op::Receipt(receipt));
+            let mut transaction = Transaction::at(self.ambient.clock.now());
+            for key in line.keys() {
+                let receipt = Receipt { key: key.to_owned(), effect: format!("deliveries/{id}") };
+                transaction = transaction.with(Op::Receipt(receipt));
+            }
             transaction.ops.extend(effect.ops);
             let transaction = transaction.with(Op::Delivery(delivery));
             match self.ambient.step("chat.take", self.store.apply(transaction)).await {
                 Ok(_) => return Ok(Taken { delivery: id, again: false }),
-                Err(Error::Duplicate { key, effect }) if key == line.key => {
+                Err(Error::Duplicate { key, effect }) if line.keys().any(|it| it == key) => {
                     return Ok(Taken { delivery: delivery_of(&effect), again: true });
                 }
                 // Somebody else wrote first: look again at what is there now.
@@ -258,7 +268,7 @@ impl Commands {
     pub async fn would_reach_an_agent(&self, line: &Incoming) -> Result<bool, Error> {
         let parsed = grammar::parse(&line.text);
         if !matches!(parsed, Ok(Line::Plain(_) | Line::Command(Command::Send { .. })))
-            || self.store.receipt(&line.key).await?.is_some()
+            || self.taken(line).await?.is_some()
         {
             return Ok(false);
         }
@@ -276,6 +286,16 @@ impl Commands {
         Ok(delivery.is_some_and(|delivery| {
             matches!(delivery.subject, Subject::Turn { .. } | Subject::Choice { .. })
         }))
+    }
+
+    /// The receipt of a line that was taken, under whichever of its keys.
+    async fn taken(&self, line: &Incoming) -> Result<Option<Receipt>, Error> {
+        for key in line.keys() {
+            if let Some(receipt) = self.store.receipt(key).await? {
+                return Ok(Some(receipt));
+            }
+        }
+        Ok(None)
     }
 
     fn answer(&self, answer: &Answer, line: &Incoming) -> Option<Delivery> {

@@ -16,6 +16,7 @@ use crate::{
         replies::{self, Known, Seen},
         transcript::tool_line,
     },
+    resource::{AnyObject, FlyMachine, Kind},
     store::{Cursor, Error},
 };
 
@@ -38,7 +39,7 @@ impl Commands {
             .filter(|agent| has_agent(reach, agent))
             .map(|agent| {
                 let waiting = line.place(&agent.metadata.uid);
-                Known { agent, waiting }
+                Known { agent, waiting, machine: None }
             })
             .collect();
         Ok(Effect::text(replies::agents(&known, self.ambient.clock.now())))
@@ -52,15 +53,24 @@ impl Commands {
                 let waiting = self.waiting().await?.place(uid);
                 let open = self.store.open_turns(uid).await?;
                 let grants = self.store.grants(uid).await?.len();
-                let known = Known { agent, waiting };
+                let machine = self.machine(agent.status.sprite.as_deref()).await?;
+                let known = Known { agent, waiting, machine };
                 Effect::text(replies::agent_status(&known, &open, grants, now))
             }
             Ok(Found::Job(job)) => {
                 let waiting = self.waiting().await?.place(&job.metadata.uid);
-                Effect::text(replies::status(&Seen { job, waiting }, now))
+                let machine = self.machine(job.status.sprite.as_deref()).await?;
+                Effect::text(replies::status(&Seen { job, waiting, machine }, now))
             }
             Err(answer) => answer,
         })
+    }
+
+    /// The machine that a sprite lives in, if it does.
+    async fn machine(&self, sprite: Option<&str>) -> Result<Option<FlyMachine>, Error> {
+        let Some(name) = sprite else { return Ok(None) };
+        let sprite = self.store.get(Kind::Sprite, name).await?.and_then(AnyObject::into_sprite);
+        Ok(sprite.and_then(|sprite| sprite.status.fly))
     }
 
     pub(super) async fn logs(&self, target: &Target, reach: &Reach) -> Result<Effect, Error> {

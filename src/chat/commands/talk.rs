@@ -14,9 +14,9 @@ use crate::{
     chat::{
         grammar::Target,
         help,
-        outbox::delivery_id,
+        outbox::{delivery_id, gone_key},
         replies,
-        route::{Route, listens, route},
+        route::{Route, called, listens, route},
         tag::Tag,
     },
     resource::{Agent, FRESH_SESSION_AFTER, TOLD_STOPPED},
@@ -36,6 +36,9 @@ impl Commands {
         let agents: Vec<Agent> = self.agents().await?;
         let listeners = listeners(&agents);
         let with_files = !line.attachments.is_empty();
+        if let Some(gone) = self.meant_for_one_gone(text, &agents, line).await? {
+            return Ok(gone);
+        }
         Ok(match route(&line.conversation, text, &listeners) {
             Route::To { name, text } => {
                 let agent = agents.iter().find(|agent| agent.metadata.name == name);
@@ -69,6 +72,31 @@ impl Commands {
             }
             Route::Nobody => Effect::private(help::nobody_listens()),
         })
+    }
+
+    /// The answer to a message that names an agent which listened here and is gone: nobody else is
+    /// given what was meant for that one.
+    async fn meant_for_one_gone(
+        &self,
+        text: &str,
+        agents: &[Agent],
+        line: &Incoming,
+    ) -> Result<Option<Effect>, Error> {
+        let Some(name) = called(text) else { return Ok(None) };
+        let named = agents.iter().find(|agent| {
+            agent.metadata.name == name && listens(&agent.spec.channels, &line.conversation)
+        });
+        if let Some(agent) = named {
+            let is_going = agent.metadata.is_deleting();
+            return Ok(is_going.then(|| Effect::private(replies::going(&name))));
+        }
+        let channel = Conversation { thread: None, ..line.conversation.clone() };
+        for place in [&line.conversation, &channel] {
+            if self.store.receipt(&gone_key(place, &name)).await?.is_some() {
+                return Ok(Some(Effect::private(replies::gone(&name))));
+            }
+        }
+        Ok(None)
     }
 
     /// Something that people said to each other, where no agent works: nobody is told anything,

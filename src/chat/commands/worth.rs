@@ -19,7 +19,7 @@ impl Commands {
     /// # Errors
     /// The store's.
     pub async fn may_lead_to_something(&self, line: &Incoming) -> Result<bool, Error> {
-        if self.store.receipt(&line.key).await?.is_some() {
+        if self.taken(line).await?.is_some() {
             return Ok(false);
         }
         let parsed = grammar::parse(&line.text);

@@ -4,13 +4,16 @@
 //! What people say to each other there gets no answer; so this is said when the agent goes. The
 //! delivery's id follows from the agent and the place, so that it is said once. A terminal is
 //! answered at each line, and need not be told.
+//!
+//! Where others listen, nothing is said; but a receipt keeps the name for a day, so that what somebody
+//! says to the one that is gone is given to none of them.
 
-use super::{Outbox, conversation_of, delivery_id};
+use super::{Outbox, conversation_of, delivery_id, gone_key};
 use crate::{
     chat::{commands::CONSOLE, replies, route::listens},
     reconcile::Error,
     resource::{Agent, AnyObject, Kind},
-    store::{Conversation, Delivery, Subject},
+    store::{self, Conversation, Delivery, Op, Receipt, Subject, Transaction},
 };
 
 /// What stands in front of an agent's uid in the key that says that it is gone.
@@ -28,17 +31,9 @@ pub(super) fn uid_of_key(key: &str) -> Option<&str> {
 }
 
 impl Outbox {
-    /// Remembers an agent that goes; answers with the key that tells of it, if anybody is to hear.
+    /// Remembers an agent that goes; answers with the key that tells of it, if it listened anywhere.
     pub(super) fn leaves(&self, agent: &Agent) -> Option<String> {
-        let places: Vec<Conversation> = agent
-            .spec
-            .channels
-            .iter()
-            .map(conversation_of)
-            .filter(|place| {
-                place.platform != CONSOLE && self.platforms.contains_key(place.platform.as_str())
-            })
-            .collect();
+        let places: Vec<Conversation> = agent.spec.channels.iter().map(conversation_of).collect();
         if places.is_empty() {
             return None;
         }
@@ -48,7 +43,7 @@ impl Outbox {
         Some(format!("{GONE}{uid}"))
     }
 
-    /// Tells it, where nobody else listens.
+    /// Keeps its name, and tells it where nobody else listens.
     pub(super) async fn tell_gone(&self, uid: &str) -> Result<(), Error> {
         let Some((name, places)) =
             self.memory().gone.get(uid).map(|gone| (gone.name.clone(), gone.places.clone()))
@@ -64,7 +59,10 @@ impl Outbox {
                 }
                 _ => false,
             });
-            if !is_heard && self.store.delivery(&id).await?.is_none() {
+            self.keep_name(&place, &name, uid).await?;
+            let is_told =
+                place.platform != CONSOLE && self.platforms.contains_key(place.platform.as_str());
+            if is_told && !is_heard && self.store.delivery(&id).await?.is_none() {
                 let subject = Subject::Notice { text: replies::nobody_left(&name) };
                 let now = self.ambient.clock.now();
                 let delivery = Delivery::open(id, place, subject, now);
@@ -73,5 +71,16 @@ impl Outbox {
         }
         self.memory().gone.remove(uid);
         Ok(())
+    }
+
+    /// Keeps the name of one that is gone.
+    async fn keep_name(&self, place: &Conversation, name: &str, uid: &str) -> Result<(), Error> {
+        let receipt = Receipt { key: gone_key(place, name), effect: format!("gone/{uid}") };
+        let op = Op::Receipt(receipt);
+        let transaction = Transaction::at(self.ambient.clock.now()).with(op);
+        match self.ambient.step("chat.keep-name", self.store.apply(transaction)).await {
+            Ok(_) | Err(store::Error::Duplicate { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -30,7 +30,7 @@
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
 //!
-//! [`post`] and [`edit`] move messages, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
+//! [`plan`] says what is to be done next, [`post`] and [`edit`] do it, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
 //! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
 //! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
@@ -43,6 +43,7 @@ mod job;
 mod names;
 mod pages;
 mod parking;
+mod plan;
 mod post;
 mod rendering;
 mod turn;
@@ -58,7 +59,7 @@ use std::{
 use async_trait::async_trait;
 pub use choice::CHOICE_TIME;
 use farewell::Gone;
-pub use names::{channel_of, conversation_of, delivery_id};
+pub use names::{channel_of, conversation_of, delivery_id, gone_key};
 use rendering::{Frames, Rendering, fixed};
 use wanted::Wanted;
 
@@ -113,6 +114,8 @@ struct Memory {
     resting: HashMap<String, Duration>,
     /// What was rendered so far.
     renderings: HashMap<String, Rendering>,
+    /// Since when deliveries get no further, by delivery, and whether that stands in their rows.
+    stuck: HashMap<String, (Duration, bool)>,
     /// When a message was last edited, by delivery, on the clock that never runs back.
     edited: HashMap<String, Duration>,
 }
@@ -148,6 +151,7 @@ impl Outbox {
         });
         memory.resting.remove(id);
         memory.renderings.remove(id);
+        memory.stuck.remove(id);
         memory.edited.remove(id);
         memory.posted.retain(|nonce, _| !nonce.starts_with(id));
         memory.watchers.retain(|_, ids| {
@@ -317,6 +321,7 @@ impl Controller for Outbox {
         if let Some(rendering) = rendering {
             self.memory().renderings.insert(key.to_owned(), rendering);
         }
+        self.note_trouble(key, answer.as_ref().err()).await;
         answer
     }
 }

@@ -56,3 +56,10 @@ pub fn channel_of(conversation: &Conversation) -> Option<Channel> {
         _ => return None,
     })
 }
+/// The key of the receipt that an agent of this name listened in a place and was deleted. Like all
+/// receipts it is kept for a day.
+#[must_use]
+pub fn gone_key(place: &Conversation, name: &str) -> String {
+    let thread = place.thread.as_deref().unwrap_or_default();
+    format!("gone/{}/{}/{thread}/{name}", place.platform, place.channel)
+}

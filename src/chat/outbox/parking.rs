@@ -20,6 +20,8 @@ const SOON: Duration = Duration::from_secs(1);
 const BARE: Duration = Duration::from_secs(60);
 /// How often at least, for one that must be rendered for that.
 const BEGUN: Duration = Duration::from_mins(5);
+/// How long a delivery gets no further before its row says why. Shorter waits are what pace is.
+const STUCK: Duration = Duration::from_secs(5);
 /// How long a delivery is kept for a place that cannot be reached.
 pub(super) const KEPT: Duration = Duration::from_hours(7 * 24);
 
@@ -54,6 +56,38 @@ impl Outbox {
             self.memory().resting.insert(id, until);
         }
         Ok(next)
+    }
+
+    /// Notes why a delivery gets no further, once it does so for some time: whoever asks what waits
+    /// is told. What is shown next takes the note away.
+    pub(super) async fn note_trouble(&self, id: &str, trouble: Option<&Error>) {
+        let why = match trouble {
+            Some(Error::RateLimited(_)) => {
+                "waits for its turn: the platform takes no more calls there for now".to_owned()
+            }
+            Some(Error::Transient(why)) => why.clone(),
+            _ => {
+                self.memory().stuck.remove(id);
+                return;
+            }
+        };
+        let now = self.ambient.clock.elapsed();
+        {
+            let mut memory = self.memory();
+            let (since, is_told) = memory.stuck.entry(id.to_owned()).or_insert((now, false));
+            if *is_told || now.saturating_sub(*since) < STUCK {
+                return;
+            }
+            *is_told = true;
+        }
+        let Ok(Some(mut delivery)) = self.store.delivery(id).await else { return };
+        if delivery.state == DeliveryState::Open && delivery.note != why {
+            delivery.note = why;
+            // It says so later, or never; what it is about is shown all the same.
+            if let Err(error) = self.write("chat.note", delivery).await {
+                tracing::debug!(delivery = id, "it is not noted why it waits: {error}");
+            }
+        }
     }
 
     /// How long a delivery is still left alone, if at all.

@@ -1,11 +1,13 @@
-//! The hands: placeholders, edits, pace, order, and places that cannot be reached.
+//! The hands: placeholders, edits, pace, order, and places that cannot be reached. What they do next
+//! is [`super::plan`]'s.
 
 use std::time::Duration;
 
 use super::{
     Outbox,
     again::free_message,
-    edit::{Edit, Put, content_hash, stands},
+    edit::{Edit, Put, content_hash},
+    plan::{FILE, NO_FILE, Now, Plan, Then, View, Wish, plan, without_file},
     rendering::Rendering,
     whisper::Whispered,
 };
@@ -19,14 +21,6 @@ use crate::{
 const MESSAGES: usize = 32;
 /// How often a delivery that waits for another looks again, should a bell be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// What stands for the hash of a delivery whose last message is a file: that one is never edited,
-/// and nothing comes behind it.
-const FILE: &str = "file";
-
-/// What stands for the hash of a delivery whose file the platform would not take: its last message
-/// says so.
-const NO_FILE: &str = "no file";
-
 enum Posted {
     Yes(Box<Delivery>),
     No(Next),
@@ -73,110 +67,61 @@ impl Outbox {
         }
         for _ in 0..MESSAGES {
             let frames = self.frames(&delivery, &capabilities, rendering).await?;
-            // Behind the file nothing comes; the message in front of it may lose its buttons yet.
-            let is_sent = delivery.hash == FILE;
-            let at = delivery.messages.len() - 1 - usize::from(is_sent);
-            // A message that stands in front of what is to be shown is complete.
-            let text = at.checked_sub(frames.first).and_then(|at| frames.texts.get(at));
-            let end = frames.first + frames.texts.len();
-            let more = at + 1 < end;
-            // The same holds for what was shown to its end: it is to lose a button, and where
-            // it cannot be made again, it keeps it.
-            if (is_sent || delivery.complete) && (text.is_none() || more) {
-                delivery.finish();
-                self.write("chat.commit-shown", delivery).await?;
-                return Ok(Next::Done);
-            }
-            // The file is the last that comes.
-            let has_file = frames.file.is_some() && at + 1 == end && !is_sent;
-            let last = frames.ended && !more && !has_file;
-            if let Some(text) = text.filter(|_| has_file && delivery.hash == NO_FILE) {
-                let content = end_without_file(text, frames.actions, &capabilities);
-                let why = delivery.note.clone();
-                return self.no_file(delivery, platform, &content, why).await;
-            }
-            if text.is_none()
-                && last
-                && let Some(rendering) = rendering
-                && rendering.begins() < free_message(&delivery)
-            {
-                // Less came of it than stands there. So that stays, and the end follows.
-                rendering.begin_at(free_message(&delivery));
-                continue;
-            }
-            if text.is_none() && last {
-                // What these messages showed cannot be made again; nothing more comes.
-                delivery.finish();
-                delivery = self.write("chat.commit-shown", delivery).await?;
-            }
-            if let Some(text) = text {
-                let mut actions = if more { Vec::new() } else { frames.actions.clone() };
-                actions.truncate(capabilities.buttons);
-                let content = Content { text: text.clone(), actions };
-                let is_final = last || has_file;
-                let hash = content_hash(&content, is_final);
-                if hash != delivery.hash {
-                    if let Some(wait) = self.pace(&id, &capabilities).filter(|_| !is_final && !more)
-                    {
-                        return Ok(Next::After(wait));
+            let view = View {
+                delivery: &delivery,
+                frames: &frames,
+                capabilities: &capabilities,
+                pace: self.pace(&id, &capabilities),
+                begins: rendering.as_ref().map(Rendering::begins),
+            };
+            let Plan { at, now, then } = plan(&view);
+            match now {
+                Now::Finish => {
+                    delivery.finish();
+                    self.write("chat.commit-shown", delivery).await?;
+                    return Ok(Next::Done);
+                }
+                Now::NoFile(content) => {
+                    let why = delivery.note.clone();
+                    return self.no_file(delivery, platform, &content, why).await;
+                }
+                Now::BeginBehind => {
+                    if let Some(rendering) = rendering {
+                        rendering.begin_at(free_message(&delivery));
                     }
-                    let edit = Edit {
-                        at,
-                        content: &content,
-                        is_final,
-                        grows: (!is_final && !more).then_some(frames.steady),
-                        is_new: !is_sent && !delivery.complete && !stands(&delivery, &content),
+                    continue;
+                }
+                Now::Wait(wait) => return Ok(Next::After(wait)),
+                Now::Put(wish) => {
+                    let put = self.fulfil(delivery, platform, rendering, (at, wish, then)).await?;
+                    delivery = match put {
+                        Fulfilled::Yes(delivery) => *delivery,
+                        Fulfilled::Parked(next) => return Ok(next),
                     };
-                    let (put, outcome) = self.put(delivery, platform, edit).await?;
-                    delivery = put;
-                    if let Put::Parked(why) = outcome {
-                        *rendering = None;
-                        return self.refused(delivery, why).await;
-                    }
-                    delivery.parked = None;
-                    self.memory().edited.insert(id.clone(), self.ambient.clock.elapsed());
-                    if !is_sent && let Put::Shown(shown) = &outcome {
-                        delivery.hash = match shown {
-                            Some(other) => content_hash(other, is_final),
-                            None => hash,
-                        };
-                    }
-                    if !more {
-                        if let Some(rendering) = rendering
-                            && matches!(outcome, Put::Shown(_))
-                        {
-                            delivery.shows(rendering, at);
-                        }
-                        delivery.state = DeliveryState::Open;
-                        if last {
-                            delivery.finish();
-                        }
-                        delivery = self.write("chat.commit-shown", delivery).await?;
-                    }
-                } else if last && delivery.state != DeliveryState::Done {
+                }
+                Now::Lost => {
                     delivery.finish();
                     delivery = self.write("chat.commit-shown", delivery).await?;
-                } else if !more && delivery.state == DeliveryState::Parked {
-                    delivery.state = DeliveryState::Open;
-                    delivery.parked = None;
-                    delivery.note.clear();
+                }
+                Now::Commit => {
+                    delivery.is_shown_as_it_should(then);
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 }
+                Now::Nothing => {}
             }
-            if last && delivery.state == DeliveryState::Done {
-                if self.is_outdated(&delivery, &frames.actions).await? {
+            let file = match then {
+                Then::End if self.is_outdated(&delivery, &frames.actions).await? => {
                     delivery = self.open_again(delivery).await?;
                     continue;
                 }
-                return Ok(Next::Done);
-            }
-            if !more && !has_file {
-                return Ok(frames.again.map_or(Next::Done, Next::After));
-            }
+                Then::End => return Ok(Next::Done),
+                Then::Rest => return Ok(frames.again.map_or(Next::Done, Next::After)),
+                Then::Text => None,
+                Then::File => frames.file.as_ref(),
+            };
             if let Some(rendering) = rendering {
                 delivery.shows(rendering, at);
             }
-            let file = frames.file.as_ref().filter(|_| has_file);
             delivery = match self.post(delivery, platform, file).await? {
                 Posted::Yes(delivery) if delivery.state == DeliveryState::Done => {
                     if self.is_outdated(&delivery, &frames.actions).await? {
@@ -190,13 +135,54 @@ impl Outbox {
                     return Ok(next);
                 }
                 Posted::NoFile(delivery, why) => {
-                    let text = text.map_or("", String::as_str);
-                    let content = end_without_file(text, frames.actions, &capabilities);
+                    let content = without_file(&frames, at, &capabilities);
                     return self.no_file(*delivery, platform, &content, why).await;
                 }
             };
         }
         Ok(Next::After(Duration::ZERO))
+    }
+
+    /// Makes a message show what it is to show, and commits that.
+    async fn fulfil(
+        &self,
+        delivery: Delivery,
+        platform: &dyn Platform,
+        rendering: &mut Option<Rendering>,
+        (at, wish, then): (usize, Wish, Then),
+    ) -> Result<Fulfilled, Error> {
+        let Wish { content, hash, is_final, grows, is_new } = wish;
+        let edit = Edit { at, content: &content, is_final, grows, is_new };
+        // The hash of a delivery whose file is sent says just that.
+        let is_sent = delivery.hash == FILE;
+        let (mut delivery, outcome) = self.put(delivery, platform, edit).await?;
+        if let Put::Parked(why) = outcome {
+            *rendering = None;
+            return self.refused(delivery, why).await.map(Fulfilled::Parked);
+        }
+        delivery.parked = None;
+        self.memory().edited.insert(delivery.id.clone(), self.ambient.clock.elapsed());
+        if !is_sent && let Put::Shown(shown) = &outcome {
+            delivery.hash = match shown {
+                Some(other) => content_hash(other, is_final),
+                None => hash,
+            };
+        }
+        if then == Then::Text {
+            // The next message's id is committed with it.
+            return Ok(Fulfilled::Yes(Box::new(delivery)));
+        }
+        if let Some(rendering) = rendering
+            && matches!(outcome, Put::Shown(_))
+        {
+            delivery.shows(rendering, at);
+        }
+        delivery.state = DeliveryState::Open;
+        if then == Then::End {
+            delivery.finish();
+        }
+        let delivery = self.write("chat.commit-shown", delivery).await?;
+        Ok(Fulfilled::Yes(Box::new(delivery)))
     }
 
     /// Whether what was shown last offers what somebody has done meanwhile: who pressed before the
@@ -369,6 +355,14 @@ impl Outbox {
     }
 }
 
+/// What became of a wish.
+enum Fulfilled {
+    /// The message shows it, or says why not.
+    Yes(Box<Delivery>),
+    /// The place cannot be reached.
+    Parked(Next),
+}
+
 /// What names the next post of a delivery: one more than were made for it.
 pub(super) fn next_nonce(delivery: &Delivery) -> Nonce {
     let index = delivery.messages.len() + delivery.renewed.len();
@@ -383,6 +377,16 @@ impl Delivery {
         self.complete = matches!(self.subject, Subject::Job { .. } | Subject::Turn { .. });
     }
 
+    /// The row says what stands there: all of it, or that it is no longer out of reach.
+    fn is_shown_as_it_should(&mut self, then: Then) {
+        if then == Then::End {
+            return self.finish();
+        }
+        self.state = DeliveryState::Open;
+        self.parked = None;
+        self.note.clear();
+    }
+
     /// Notes what is shown once a message stands. Where all is read, the open page is not noted: it
     /// is read again, and says that there is nothing more.
     fn shows(&mut self, rendering: &Rendering, message: usize) {
@@ -394,11 +398,4 @@ impl Delivery {
             (self.shown, self.shown_of) = (place.cursor, place.sprite);
         }
     }
-}
-
-/// The end of an answer whose rest the platform would not take.
-fn end_without_file(text: &str, mut actions: Vec<Action>, capabilities: &Capabilities) -> Content {
-    actions.truncate(capabilities.buttons);
-    let text = format!("{text}\n! the rest could not be sent as a file; open-dispatch logs has it");
-    Content { text, actions }
 }

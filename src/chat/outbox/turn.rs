@@ -115,7 +115,7 @@ impl Outbox {
             return Ok(rendering.growing("", Some(left)));
         }
         self.end_questions(rendering, &sprite).await?;
-        let line = turn_end_line(rendering.transcript.name(), &turn);
+        let line = turn_end_line(rendering.transcript.name(), &turn, is_gone(agent.as_ref()));
         let end = rendering.transcript.end_of_turn(&line, whole);
         let line = rendering.transcript.blank().end_of_turn(&line, whole);
         let frames = rendering.whole(&end, &line);
@@ -132,7 +132,7 @@ impl Outbox {
     ) -> Result<Frames, Error> {
         let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
         if turn.state.is_final() {
-            let frames = fixed(0, &turn_end_line(name, turn), capabilities);
+            let frames = fixed(0, &turn_end_line(name, turn, is_gone(agent)), capabilities);
             return self.with_retry(frames, turn, agent).await;
         }
         let Some(agent) = agent else {
@@ -178,8 +178,8 @@ impl Outbox {
         agent: Option<&Agent>,
     ) -> Result<Frames, Error> {
         let wrong = [TurnState::Failed, TurnState::Interrupted, TurnState::Cancelled];
-        let Some(agent) = agent.filter(|_| wrong.contains(&turn.state) && turn.origin.is_none())
-        else {
+        let says_again = wrong.contains(&turn.state) && turn.origin.is_none() && !is_gone(agent);
+        let Some(agent) = agent.filter(|_| says_again) else {
             return Ok(frames);
         };
         if self.was_retried(&turn.id).await? {
@@ -207,6 +207,11 @@ impl Outbox {
     }
 }
 
+/// Whether an agent takes nothing any more.
+fn is_gone(agent: Option<&Agent>) -> bool {
+    agent.is_none_or(|agent| agent.metadata.is_deleting())
+}
+
 /// What takes the place of the reason why a turn waited; nothing where none was told.
 fn at_it(delivery: &Delivery, name: &str) -> String {
     match delivery.hash.is_empty() {
@@ -225,7 +230,7 @@ fn forgotten(
 ) -> Frames {
     let first = free_message(delivery);
     let name = agent.map_or(NAMELESS, |agent| agent.metadata.name.as_str());
-    let line = turn_end_line(name, turn);
+    let line = turn_end_line(name, turn, is_gone(agent));
     fixed(first, &format!("! what else was said is kept no longer\n{line}"), capabilities)
 }
 

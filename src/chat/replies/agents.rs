@@ -7,7 +7,8 @@ use crate::{
     access::quote::said,
     chat::{changes::Change, transcript::one_line},
     resource::{
-        Agent, AgentCli, Budget, Channel, ConditionStatus, FlyRuntime, Isolation, Repo, RuntimeSpec,
+        Agent, AgentCli, Budget, Channel, ConditionStatus, FlyMachine, FlyRuntime, Isolation, Repo,
+        RuntimeSpec,
     },
     store::{Turn, TurnState},
 };
@@ -216,6 +217,21 @@ pub(in crate::chat) struct Known {
     pub(in crate::chat) agent: Agent,
     /// Its place in its runtime's line; the first is 1.
     pub(in crate::chat) waiting: Option<usize>,
+    /// The machine that it lives in, where that was asked for and there is one.
+    pub(in crate::chat) machine: Option<FlyMachine>,
+}
+
+/// Which machine it is: `d8910 in iad, started`.
+pub(in crate::chat) fn which_machine(machine: &FlyMachine) -> String {
+    let region = match machine.region.as_str() {
+        "" => String::new(),
+        region => format!(" in {region}"),
+    };
+    let state = match machine.state.as_str() {
+        "" => String::new(),
+        state => format!(", {state}"),
+    };
+    format!("{}{region}{state}", machine.machine_id)
 }
 
 fn phase(known: &Known) -> String {
@@ -251,7 +267,10 @@ pub(in crate::chat) fn agents(agents: &[Known], now: Timestamp) -> String {
             agent.metadata.name.clone(),
             phase(known),
             cli_of(&agent.spec.agent),
-            place_of(agent),
+            match &agent.spec.runtime {
+                RuntimeSpec::Local(_) => place_of(agent),
+                RuntimeSpec::Fly(_) => format!("fly: {}", place_of(agent)),
+            },
             (status.turns.queued + status.turns.running).to_string(),
             usd(status.cost.micro_usd),
             active,
@@ -303,6 +322,9 @@ pub(in crate::chat) fn agent_status(
         },
     ));
     rows.push(("runs", set_up(agent)));
+    if let Some(machine) = &known.machine {
+        rows.push(("machine", which_machine(machine)));
+    }
     let channels: Vec<String> = spec.channels.iter().map(channel_of).collect();
     if !channels.is_empty() {
         rows.push(("listens", channels.join("; ")));
@@ -479,7 +501,7 @@ mod tests {
     #[test]
     fn agents_are_listed_and_described() {
         let now = Timestamp::from_second(100_000).expect("a time");
-        let known = |agent: Agent, waiting| Known { agent, waiting };
+        let known = |agent: Agent, waiting| Known { agent, waiting, machine: None };
         let mut going = agent("old", &json!({}));
         going.metadata.deletion_timestamp = Some(now);
         let all = [
@@ -488,6 +510,17 @@ mod tests {
             known(agent("late", &json!({})), Some(2)),
             known(going, None),
         ];
+        let there = agent(
+            "far",
+            &json!({"repo": {"github": "o/r"}, "runtime": {"fly": {"image": "node"}}}),
+        );
+        let machine = FlyMachine {
+            app: "my-sprites".into(),
+            machine_id: "d8910f2c94e318".into(),
+            region: "iad".into(),
+            state: "started".into(),
+        };
+        let there = Known { agent: there, waiting: None, machine: Some(machine) };
         let open = [turn("fix\nit", TurnState::Running), turn("then rest", TurnState::Queued)];
         let told = [
             agents(&all, now),
@@ -495,6 +528,8 @@ mod tests {
             agent_status(&all[0], &open, 2, now),
             agent_status(&all[1], &[], 0, now),
             agent_status(&all[2], &[], 0, now),
+            agent_status(&there, &[], 0, now),
+            agents(&[there], now),
         ];
         insta::assert_snapshot!(told.join("\n-----\n"));
         let many: Vec<Known> =

@@ -2,17 +2,23 @@
 
 use jiff::Timestamp;
 
-use super::{age, agents::machine_of, aligned, fenced, usd};
+use super::{
+    age,
+    agents::{machine_of, which_machine},
+    aligned, fenced, usd,
+};
 use crate::{
     ambient::between,
     chat::transcript::{end_line, one_line, seconds},
-    resource::{ConditionStatus, Job, RuntimeSpec},
+    resource::{ConditionStatus, FlyMachine, Job, RuntimeSpec},
 };
 
 /// A job and, where its sprite waits for a slot, its place in the line (the first is 1).
 pub(in crate::chat) struct Seen {
     pub(in crate::chat) job: Job,
     pub(in crate::chat) waiting: Option<usize>,
+    /// The machine that it lives in, where that was asked for and there is one.
+    pub(in crate::chat) machine: Option<FlyMachine>,
 }
 
 fn ended(job: &Job) -> bool {
@@ -81,6 +87,9 @@ pub(in crate::chat) fn status(seen: &Seen, now: Timestamp) -> String {
             rows.push(("workdir", local.workdir.clone().unwrap_or_else(|| "~".to_owned())));
         }
         RuntimeSpec::Fly(fly) => rows.push(("runs", machine_of(fly))),
+    }
+    if let Some(machine) = &seen.machine {
+        rows.push(("machine", which_machine(machine)));
     }
     if let Some(repo) = &spec.repo {
         let url = repo.github.as_deref().or(repo.url.as_deref()).unwrap_or_default();
@@ -186,10 +195,10 @@ mod tests {
         running.status.start_time = Timestamp::from_second(99_975).ok();
         running.spec.cancel = true;
         vec![
-            Seen { job: job("late", 1), waiting: Some(2) },
-            Seen { job: running, waiting: None },
-            Seen { job: failed, waiting: None },
-            Seen { job: job("old", 900_000), waiting: None },
+            Seen { job: job("late", 1), waiting: Some(2), machine: None },
+            Seen { job: running, waiting: None, machine: None },
+            Seen { job: failed, waiting: None, machine: None },
+            Seen { job: job("old", 900_000), waiting: None, machine: None },
         ]
     }
 

@@ -13,6 +13,14 @@ pub(in crate::chat) fn going(name: &str) -> String {
     format!("{name} is being deleted; /od-start {name} makes a new one once it is gone")
 }
 
+/// The answer to a message for an agent that was deleted, where others listen.
+pub(in crate::chat) fn gone(name: &str) -> String {
+    format!(
+        "{name} was deleted, so nobody got that; /od-start {name} starts a new one, /od-list lists \
+         those that there are"
+    )
+}
+
 /// The answer to a message for an agent that was stopped.
 pub(in crate::chat) fn asleep_for_good(name: &str) -> String {
     format!(
@@ -236,6 +244,7 @@ mod tests {
             not_chosen(&names),
             no_such_choice(),
             nobody_left("a"),
+            gone("a"),
         ];
         insta::assert_snapshot!(told.join("\n-----\n"));
     }

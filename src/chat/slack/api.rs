@@ -1,7 +1,7 @@
 //! Slack's Web API: calls, and what their failures mean.
 //!
 //! Transport, authorisation and the reading of errors are `slack-morphism`'s. What it leaves to
-//! us stands here: a bound on time, what a failure says about whether the call happened, and a
+//! us stands here: a bound on time and on what is read ([`bounded`]), what a failure says about whether the call happened, and a
 //! method that was told to wait is not called again before it may.
 
 use std::{
@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Error as HyperError, connect::HttpConnector};
+use hyper_util::client::legacy::Error as HyperError;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use slack_morphism::{
@@ -20,7 +19,10 @@ use slack_morphism::{
 };
 use url::Url;
 
-use super::settings::Settings;
+use super::{
+    bounded::{Carrier, bounded},
+    settings::Settings,
+};
 use crate::{ambient::Clock, chat::platform};
 
 /// The longest that one call may take.
@@ -29,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SOME_TIME: Duration = Duration::from_secs(5);
 
 /// What carries the calls.
-pub(super) type Connector = SlackClientHyperConnector<HttpsConnector<HttpConnector>>;
+pub(super) type Connector = SlackClientHyperConnector<Carrier>;
 
 /// Which token a call is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,7 @@ fn connector(api: &Url) -> Result<Connector, String> {
         })?;
         builder.https_only()
     };
-    let connector = builder.enable_http1().build();
+    let connector = bounded(builder.enable_http1().build());
     Ok(Connector::with_connector(connector).with_slack_api_url(api.as_str().trim_end_matches('/')))
 }
 
@@ -293,7 +295,11 @@ fn failure(error: SlackClientError) -> Failure {
                 _ => Failure::Unclear("the connection broke off".to_owned()),
             }
         }
-        SlackClientError::ProtocolError(_) => Failure::Unclear("an answer that is no JSON".into()),
+        SlackClientError::ProtocolError(_) => Failure::Unclear(
+            "an answer that is none of Slack's (no JSON, or without `ok`); look at SLACK_API_URL, \
+             or at what stands between"
+                .into(),
+        ),
         SlackClientError::EndOfStream(_)
         | SlackClientError::SystemError(_)
         | SlackClientError::SocketModeProtocolError(_) => {

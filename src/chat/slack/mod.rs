@@ -23,6 +23,7 @@
 
 mod api;
 mod blocks;
+mod bounded;
 mod envelope;
 mod files;
 mod health;
@@ -248,6 +249,7 @@ impl Slack {
         }
         Incoming {
             key,
+            alias: heard.alias.as_ref().map(|alias| format!("{NAME}/msg/{alias}")),
             conversation: Conversation {
                 platform: NAME.to_owned(),
                 channel: heard.channel.clone(),

@@ -132,6 +132,7 @@ fn incoming(activity: &Activity, id: &str, text: &str, via: Via) -> Incoming {
     let user = user.unwrap_or_else(|| from.id.clone());
     Incoming {
         key: format!("{NAME}/{}/{id}", activity.conversation.id),
+        alias: None,
         conversation: Conversation {
             platform: NAME.to_owned(),
             channel: channel.to_owned(),

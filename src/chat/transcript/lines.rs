@@ -43,9 +43,9 @@ pub fn resolved_line(approval: &Approval) -> String {
     }
 }
 
-/// The last line of a turn's transcript.
+/// The last line of a turn's transcript; where its agent is gone, nothing says it again.
 #[must_use]
-pub fn turn_end_line(name: &str, turn: &Turn) -> String {
+pub fn turn_end_line(name: &str, turn: &Turn, is_gone: bool) -> String {
     let mut facts = Vec::new();
     let micro = turn.usage.cost_micro_usd;
     if micro > 0 {
@@ -60,7 +60,9 @@ pub fn turn_end_line(name: &str, turn: &Turn) -> String {
     };
     let message = one_line(&turn.message);
     let why = if message.is_empty() { String::new() } else { format!(": {message}") };
-    let again = if message.contains("budget") {
+    let again = if is_gone {
+        String::new()
+    } else if message.contains("budget") {
         format!("; /od-set {name} budget.usd=N raises it, then /od-retry {name} says this again")
     } else {
         format!("; /od-retry {name} says it again")

@@ -268,7 +268,7 @@ fn the_last_line_of_a_turn_says_how_it_ended_and_what_to_do() {
         turn.started = Some(Timestamp::UNIX_EPOCH);
         turn.ended = Timestamp::from_second(75).ok();
         turn.usage.cost_micro_usd = 1_234_567;
-        turn_end_line("bot", &turn)
+        turn_end_line("bot", &turn, false)
     };
     let told = [
         turn(TurnState::Succeeded, "", None),
@@ -279,6 +279,9 @@ fn the_last_line_of_a_turn_says_how_it_ended_and_what_to_do() {
         turn(TurnState::Interrupted, "", None),
     ];
     insta::assert_snapshot!(told.join("\n"));
+    let mut gone = Turn::queued("t", "a", "go", "ann", Timestamp::UNIX_EPOCH);
+    gone.state = TurnState::Cancelled;
+    assert_eq!(turn_end_line("bot", &gone, true), "bot was cancelled", "nobody can say it again");
 }
 
 proptest! {

@@ -74,7 +74,11 @@ fn reach(fly: &Fly, listen: SocketAddr, on_fly: bool) -> Check {
     let shown = url.as_str().trim_end_matches('/');
     // A stand-in for Fly on this machine makes its machines here as well.
     if is_loopback(&fly.api.value) {
-        return Check::ok(NAME, format!("machines of this computer report to {shown}"));
+        if is_loopback(url) {
+            return Check::ok(NAME, format!("machines of this computer report to {shown}"));
+        }
+        let mend = format!("set OPEN_DISPATCH_URL=http://127.0.0.1:{}", listen.port());
+        return Check::fails(NAME, format!("machines of this computer do not find {shown}"), mend);
     }
     if is_loopback(url) {
         let mend = "set OPEN_DISPATCH_URL to an address that reaches this server from there";
@@ -145,6 +149,10 @@ mod tests {
             vec![("OPEN_DISPATCH_URL", "http://dispatch.example")],
             vec![("OPEN_DISPATCH_URL", "https://dispatch.example")],
             vec![("FLY_FLAPS_BASE_URL", "http://127.0.0.1:4280")],
+            vec![
+                ("FLY_FLAPS_BASE_URL", "http://127.0.0.1:4280"),
+                ("OPEN_DISPATCH_URL", "http://127.0.0.1:8080"),
+            ],
         ]
         .map(|more| {
             let config = config(&more);

@@ -46,6 +46,8 @@ enum Order {
 struct Running {
     orders: mpsc::UnboundedSender<Order>,
     env: BTreeMap<String, String>,
+    /// Whether its first process runs, and its directory is there.
+    is_up: watch::Receiver<bool>,
 }
 
 pub(super) struct Host {
@@ -106,8 +108,9 @@ impl Host {
 
     fn boot(&self, shared: &Arc<Shared>, mut wish: BootWish) {
         let (orders, ordered) = mpsc::unbounded_channel();
+        let (up, is_up) = watch::channel(false);
         self.files.environment(&mut wish);
-        let running = Running { orders, env: wish.env.clone() };
+        let running = Running { orders, env: wish.env.clone(), is_up };
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
         guests.insert(wish.id.clone(), running);
         self.count.send_modify(|count| *count += 1);
@@ -117,7 +120,7 @@ impl Host {
             let (id, boot) = (wish.id.clone(), wish.boot);
             let exit = match guest {
                 Guest::Processes { reporter } => {
-                    process::run(&files, &reporter, wish, ordered).await
+                    process::run(&files, &reporter, wish, ordered, &up).await
                 }
                 Guest::Scripted(script) => scripted::run(&files, &script, wish, ordered).await,
             };
@@ -135,10 +138,15 @@ impl Host {
     pub(super) async fn exec(&self, shared: &Arc<Shared>, wish: ExecWish) -> Answer {
         let running =
             self.guests.lock().unwrap_or_else(PoisonError::into_inner).get(&wish.id).cloned();
-        let Some(running) = running else { return Answer::exec_timeout() };
+        let Some(mut running) = running else { return Answer::exec_timeout() };
         match self.guest {
             Guest::Scripted(_) => Answer::exec(127, 0, "", "a scripted guest runs no commands\n"),
             Guest::Processes { .. } => {
+                // An error: it never came up.
+                let up = running.is_up.wait_for(|is_up| *is_up).await.is_ok();
+                if !up {
+                    return Answer::exec_timeout();
+                }
                 let root = self.files.root(&wish.id);
                 process::exec(root, running.env, wish, &*shared.ambient.clock).await
             }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::AsyncWriteExt as _,
     process::{Child, Command},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::{Order, files::Files, tree};
@@ -83,6 +83,7 @@ pub(super) async fn run(
     reporter: &Path,
     wish: BootWish,
     mut orders: mpsc::UnboundedReceiver<Order>,
+    up: &watch::Sender<bool>,
 ) -> Exit {
     let id = wish.id.clone();
     let spawned = tokio::task::spawn_blocking({
@@ -98,6 +99,7 @@ pub(super) async fn run(
             return Exit::code(127);
         }
     };
+    up.send_replace(true);
     let group = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     let marker = files.marker(&id);
     let all = |signal| {

@@ -142,8 +142,13 @@ impl World {
         exit.oom |= std::mem::take(&mut machine.dies_of_memory);
         let then = machine.then;
         let auto_destroy = machine.flag("auto_destroy");
+        let is_lost = machine.is_wedged && !machine.is_reachable;
         self.no_timer(id);
         self.end_boot(id, now, exit);
+        if is_lost && then != Then::Destroy {
+            // Nobody hears of it until the host is back.
+            return;
+        }
         let restarts = then == Then::Policy && self.restarts(id, exit, now);
         self.tell_exit(id, exit, then, restarts, now);
         self.dirty.insert(id.to_owned());

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Effect, World, ids,
-    state::{State, Then},
+    state::{Due, State, Then},
 };
 use crate::dev_fly::faults::Deed;
 
@@ -38,7 +38,14 @@ impl World {
                 self.effects.push(Effect::Kill { id: id.to_owned() });
             }
             Deed::HostUnreachable => machine.is_reachable = false,
-            Deed::HostBack => machine.is_reachable = true,
+            Deed::HostBack => {
+                machine.is_reachable = true;
+                machine.is_wedged = false;
+                // What ran there is gone, and that shows now.
+                if machine.state == State::Started && !machine.is_running {
+                    self.wake(id, now, Due::Settled);
+                }
+            }
             Deed::HostLost => {
                 machine.is_reachable = false;
                 // Nobody hears of its end, and its state stays what it was.

@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// How many calls are remembered at most, and half of them at least.
+const REMEMBERED: usize = 400_000;
+
 /// A token without its scheme: `Bearer` and `FlyV1` in any case, possibly repeated. [src]
 pub(super) fn bare(token: &str) -> String {
     let mut rest = token.trim();
@@ -54,6 +57,9 @@ impl World {
             // What they will be answered with when it is there; 408 is not foreseen.
             Outcome::Wait(_) | Outcome::Exec(_) => Some(200),
         };
+        if self.calls.len() >= REMEMBERED {
+            self.calls.drain(..REMEMBERED / 2);
+        }
         self.calls.push(CallRecord {
             at: now,
             action: call.action,
@@ -162,7 +168,9 @@ impl World {
         let refused = faults.iter().find(|fault| fault.is_refused).cloned();
         for fault in faults {
             let violation = Violation { action: call.action, place: fault.place, what: fault.what };
-            self.violations.push(violation);
+            if self.violations.len() < REMEMBERED {
+                self.violations.push(violation);
+            }
         }
         match refused {
             None => Ok(value),

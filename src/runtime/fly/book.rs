@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use super::seen::{Seen, choose};
+use super::{
+    api::ExitEvent,
+    seen::{Seen, choose},
+};
 
 /// For so long a list may not tell of a write (Fly gives no bound; several seconds were seen).
 pub(super) const LIST_LAG: Duration = Duration::from_secs(15);
@@ -23,8 +26,12 @@ struct Entry {
     seen: Vec<Seen>,
     /// The one of which Fly said that it is no more.
     destroyed: Option<String>,
+    /// How its program ended, where Fly still told that.
+    exit: Option<Box<ExitEvent>>,
     /// When it was asked for what stands here.
     asked: Duration,
+    /// Whether it was asked for by id: a list tells what was true some seconds ago.
+    by_id: bool,
     /// When we wrote last.
     wrote: Option<Duration>,
     /// For which run we made or started its machine, and when.
@@ -100,7 +107,8 @@ impl Book {
         let entry = self.entries.entry(seen.sprite.clone()).or_default();
         entry.seen.retain(|it| it.id != seen.id);
         entry.seen.push(seen);
-        entry.destroyed = None;
+        entry.by_id = true;
+        (entry.destroyed, entry.exit) = (None, None);
         entry.asked = asked;
     }
 
@@ -119,14 +127,36 @@ impl Book {
         entry.into_iter().flat_map(|entry| &entry.seen).map(|seen| seen.id.clone()).collect()
     }
 
+    /// Whether what is known of a Sprite's machine was asked for by its id.
+    pub(super) fn is_by_id(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.by_id)
+    }
+
     /// Whether Fly said that this machine is no more.
     pub(super) fn is_destroyed(&self, uid: &str, id: &str) -> bool {
         self.entries.get(uid).is_some_and(|entry| entry.destroyed.as_deref() == Some(id))
     }
 
-    /// A machine was asked for by its id, and is no more.
-    pub(super) fn gone(&mut self, uid: &str, id: &str, asked: Duration) {
+    /// How the machine ended that is no more, where that was told.
+    pub(super) fn exit(&self, uid: &str) -> Option<ExitEvent> {
+        self.entries.get(uid)?.exit.as_deref().cloned()
+    }
+
+    /// A machine was asked for by its id, and is no more. What was told of its end is kept: Fly
+    /// forgets it soon.
+    pub(super) fn gone(
+        &mut self,
+        uid: &str,
+        id: &str,
+        exit: Option<Box<ExitEvent>>,
+        asked: Duration,
+    ) {
         let entry = self.entries.entry(uid.to_owned()).or_default();
+        let told = entry.seen.iter().find(|it| it.id == id).and_then(|it| it.exit.clone());
+        if entry.destroyed.as_deref() != Some(id) {
+            entry.exit = None;
+        }
+        entry.exit = exit.or(told).or(entry.exit.take());
         entry.seen.retain(|it| it.id != id);
         entry.destroyed = Some(id.to_owned());
         entry.asked = asked;
@@ -187,6 +217,7 @@ impl Book {
             }
             if marks(&told) != marks(&entry.seen) {
                 changed.insert(uid.clone());
+                entry.by_id = false;
             }
             (entry.seen, entry.asked) = (told, asked);
         }
@@ -267,7 +298,7 @@ mod tests {
         assert_eq!(book.listed(Vec::new(), at(5)).len(), 1, "somebody looks");
         assert_eq!(look(&book, Some(&machine.id), 5), ask(&machine.id));
         assert_eq!(look(&book, None, 5), Look::Missing, "nobody knows of any");
-        book.gone("uid", &machine.id, at(6));
+        book.gone("uid", &machine.id, None, at(6));
         assert_eq!(look(&book, Some(&machine.id), 600), Look::Destroyed, "it never lives again");
         assert_eq!(look(&book, Some("another"), 6), ask("another"));
     }

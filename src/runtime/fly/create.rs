@@ -6,9 +6,11 @@
 //! was lost may be sent again, after a pause. That no agent lives twice is not even this room's
 //! doing: a boot lives only the run that it claimed.
 
+use std::time::Duration;
+
 use super::{
     api::{ApiError, CreateMachine, CreateVolume, MachineState as State, Volume},
-    book::Look,
+    book::{LIST_LAG, Look},
     claim::is_persistent,
     environment::environment,
     names,
@@ -186,7 +188,7 @@ impl FlyRuntime {
     ) -> Result<(), Error> {
         let uid = &sprite.metadata.uid;
         let name = names::volume(&self.installation, tags::owner_of(sprite));
-        if let Some(volume) = self.find_volume(uid, &name).await? {
+        if let Some(volume) = self.find_volume(sprite, &name).await? {
             return match self.make(sprite, wish(&volume.region, Some(&volume.id))?).await? {
                 Made::Yes => Ok(()),
                 Made::NoRoom(error) => Err(Error::Waiting(format!(
@@ -243,8 +245,8 @@ impl FlyRuntime {
     }
 
     /// The volume of a name, if there is one; what stands double goes.
-    async fn find_volume(&self, uid: &str, name: &str) -> Result<Option<Volume>, Error> {
-        let asked = self.elapsed();
+    async fn find_volume(&self, sprite: &Sprite, name: &str) -> Result<Option<Volume>, Error> {
+        let (uid, asked) = (&sprite.metadata.uid, self.elapsed());
         let volumes = self.api.volumes().await.map_err(|error| self.meaning(error))?;
         let Some(choice) = choose(&volumes, name) else {
             return match held(&self.shelf).shelved(name, asked) {
@@ -252,6 +254,13 @@ impl FlyRuntime {
                 Shelved::Open => Err(Error::Transient(
                     "whether its volume was made shows in a later list".to_owned(),
                 )),
+                Shelved::Nothing if self.may_be_an_earlier_ones(sprite, asked) => {
+                    self.wake_after(uid, LIST_LAG);
+                    Err(Error::Transient(
+                        "whether an earlier server made its volume shows in a later list"
+                            .to_owned(),
+                    ))
+                }
                 Shelved::Nothing => Ok(None),
             };
         };
@@ -261,6 +270,14 @@ impl FlyRuntime {
             gone.map_err(|error| self.meaning(error))?;
         }
         Ok(Some(choice.chosen.clone()))
+    }
+
+    /// Whether a process before this one may have made something for a Sprite that a list does not
+    /// tell yet which was asked for then.
+    fn may_be_an_earlier_ones(&self, sprite: &Sprite, asked: Duration) -> bool {
+        let (at, born) = self.born;
+        let older = sprite.metadata.creation_timestamp.is_none_or(|created| created <= at);
+        older && asked < born + LIST_LAG
     }
 
     /// Wakes whoever looks after a Sprite once a secret was set or removed here.

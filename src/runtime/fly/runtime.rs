@@ -5,13 +5,14 @@
 //! costs no call; what is lost with the process is asked for again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use sprite_reporter::wire::{Claimed, ExitReason};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -62,13 +63,15 @@ pub struct FlyRuntime {
     pub(super) secrets: Secrets,
     pub(super) ambient: Ambient,
     pub(super) revision: Revision,
+    /// When this process began; what an earlier one did shows in a later list.
+    pub(super) born: (Timestamp, Duration),
     book: Mutex<Book>,
     pub(super) shelf: Mutex<Shelf>,
     pub(super) kept: Mutex<Kept>,
     /// Since when a machine is missing of which nobody knows the id.
     missing: Mutex<HashMap<String, Duration>>,
-    /// Of whom a wake is on its way.
-    timers: Arc<Mutex<HashSet<String>>>,
+    /// Of whom a wake is on its way, and when it is due.
+    timers: Arc<Mutex<HashMap<String, Duration>>>,
     pub(super) wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
     /// Rung when we wrote: the census is to look soon.
@@ -124,6 +127,7 @@ impl FlyRuntime {
             api,
             installation: installation.to_owned(),
             secrets,
+            born: (ambient.clock.now(), ambient.clock.elapsed()),
             ambient,
             revision,
             book: Mutex::default(),
@@ -182,16 +186,25 @@ impl FlyRuntime {
 
     /// Wakes whoever looks after a Sprite, after a while.
     pub(super) fn wake_after(&self, uid: &str, wait: Duration) {
-        if !held(&self.timers).insert(uid.to_owned()) {
-            return;
+        let due = self.elapsed() + wait;
+        {
+            let mut timers = held(&self.timers);
+            if timers.get(uid).is_some_and(|sooner| *sooner <= due) {
+                return;
+            }
+            timers.insert(uid.to_owned(), due);
         }
         let (timers, wake) = (Arc::clone(&self.timers), self.wake.clone());
         let (clock, uid) = (Arc::clone(&self.ambient.clock), uid.to_owned());
         tokio::spawn(async move {
             clock.sleep(wait).await;
-            held(&timers).remove(&uid);
-            // Nobody listens any more when the server goes down.
-            let _ = wake.send(uid);
+            let mut timers = held(&timers);
+            // One that came to be sooner has said it.
+            if timers.get(&uid) == Some(&due) {
+                timers.remove(&uid);
+                // Nobody listens any more when the server goes down.
+                let _ = wake.send(uid);
+            }
         });
     }
 
@@ -212,8 +225,8 @@ impl FlyRuntime {
                 self.book().told(seen.clone(), asked);
                 Ok(Look::Seen(seen))
             }
-            _ => {
-                self.book().gone(uid, id, asked);
+            seen => {
+                self.book().gone(uid, id, seen.and_then(|seen| seen.exit), asked);
                 Ok(Look::Destroyed)
             }
         }
@@ -224,12 +237,19 @@ impl FlyRuntime {
         let (uid, now) = (&sprite.metadata.uid, self.elapsed());
         let look = {
             let book = self.book();
-            let age = match has_ended(sprite) && sprite.spec.running {
-                true => LEAVING / 2,
-                false if book.is_lively(now) => AGE,
-                false => AGE_ASLEEP,
-            };
-            book.look(&self.installation, uid, known(sprite), now, age)
+            let look = |age| book.look(&self.installation, uid, known(sprite), now, age);
+            match look(if book.is_lively(now) { AGE } else { AGE_ASLEEP }) {
+                // It is about to leave: nobody waits for the next list.
+                Look::Seen(seen) if has_ended(sprite) && seen.is_lively() => look(LEAVING / 2),
+                // Lists lag: that a run may begin, or is gone, is not concluded from one.
+                Look::Seen(seen)
+                    if !book.is_by_id(uid)
+                        && (!has_begun(sprite) || !(seen.is_lively() || has_ended(sprite))) =>
+                {
+                    Look::Ask(Some(seen.id))
+                }
+                look => look,
+            }
         };
         match look {
             Look::Ask(Some(id)) => self.ask(uid, &id).await.map_err(|error| self.meaning(error)),
@@ -246,7 +266,10 @@ impl FlyRuntime {
     /// How its machine ended, as far as Fly knows.
     async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> sprite_reporter::wire::Exit {
         let id = seen.map(|seen| seen.id.clone()).or_else(|| self.id(sprite));
-        let mut event: Option<ExitEvent> = seen.and_then(|seen| seen.exit.as_deref().cloned());
+        let mut event: Option<ExitEvent> = match seen {
+            Some(seen) => seen.exit.as_deref().cloned(),
+            None => self.book().exit(&sprite.metadata.uid),
+        };
         if let (None, Some(id), false) = (&event, &id, has_ended(sprite)) {
             let events = self.api.events(id).await.unwrap_or_default();
             event = events.into_iter().find_map(|event| event.exit);

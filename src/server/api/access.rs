@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{audit::Caller, params::Params, write::too_busy};
 use crate::{
-    access::pairing,
+    access::{pairing, shape},
     server::{State, body, status::Problem},
     store::{Access, Delivery, Error, Op, Pairing, Principal, Role, Subject, Transaction},
 };
@@ -145,7 +145,7 @@ async fn let_in(state: &State, code: &str, role: Role, by: &str) -> Result<Tried
 }
 
 /// `PUT /access/grants/{principal}`: gives somebody a role, as `{"role": "operator"}` says; 201
-/// where they had none.
+/// where they had none. `warning` says what is odd about an id that looks like none of its platform.
 pub(super) async fn grant(
     Shared(state): Shared<State>,
     Path(typed): Path<String>,
@@ -170,7 +170,11 @@ pub(super) async fn grant(
     let apply = shared.store.apply(Transaction { ops, now });
     shared.ambient.step("api.grant-role", apply).await?;
     let code = if held.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((code, Json(shown(&row))).into_response())
+    let mut told = shown(&row);
+    if let Some(warning) = shape::odd(&row.principal) {
+        told["warning"] = warning.into();
+    }
+    Ok((code, Json(told)).into_response())
 }
 
 /// `DELETE /access/grants/{principal}`: takes somebody's role; answers with what it was.

@@ -35,6 +35,8 @@ pub enum Action {
 
 /// How long a connection may take.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection is kept for the next call: shorter than proxies keep theirs.
+pub(super) const IDLE: Duration = Duration::from_secs(20);
 
 impl Action {
     /// All of them.

@@ -7,7 +7,7 @@
 
 use async_trait::async_trait;
 
-use super::{action::CONNECT, errors::ApiError};
+use super::{action::{CONNECT, IDLE}, errors::ApiError};
 
 /// Carries requests.
 #[async_trait]
@@ -40,6 +40,8 @@ impl Network {
     pub(super) fn new(is_https: bool) -> Result<Self, ApiError> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
+            // A connection that the other side closed just now breaks a write, and leaves it open.
+            .pool_idle_timeout(IDLE)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")));

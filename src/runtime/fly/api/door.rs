@@ -13,7 +13,7 @@ use url::Url;
 use super::{
     action::Action,
     carrier::{Carrier, Unanswered, causes},
-    errors::{Answer, AnswerHeaders, ApiError, classify, one_line},
+    errors::{Answer, AnswerHeaders, ApiError, classify_as, one_line},
     is_plain,
 };
 
@@ -67,15 +67,22 @@ impl Request {
         }
     }
 
-    /// A text without what was sent in secret.
+    /// A text without what was sent in secret, as it is or as JSON writes it.
     fn masked(&self, text: &str) -> String {
-        self.hide
-            .iter()
-            .map(ExposeSecret::expose_secret)
-            .filter(|it| it.len() >= 6)
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        let mut secrets: Vec<&str> = self.hide.iter().map(ExposeSecret::expose_secret).collect();
+        secrets.retain(|secret| secret.len() >= SHORTEST_HIDDEN);
+        // One may begin with another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.iter().fold(text.to_owned(), |text, secret| {
+            let written = serde_json::Value::from(*secret).to_string();
+            let written = written.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+            text.replace(secret, "***").replace(written.unwrap_or(secret), "***")
+        })
     }
 }
+
+/// What is shorter is no secret, and stands in too many texts.
+const SHORTEST_HIDDEN: usize = 6;
 
 /// The way to the API.
 pub(super) struct Door {
@@ -137,8 +144,9 @@ impl Door {
         };
         let body = bounded(response, action.most_bytes()).await;
         if !status.is_success() {
-            let body = request.masked(&String::from_utf8_lossy(&body.unwrap_or_default()));
-            return Err(classify(action, status.as_u16(), &headers, body.as_bytes()));
+            let body = body.unwrap_or_default();
+            let shown = request.masked(&String::from_utf8_lossy(&body));
+            return Err(classify_as(action, status.as_u16(), &headers, &body, shown.as_bytes()));
         }
         let body = body.map_err(|said| lost(&said))?;
         // Where it cannot be read, it was done all the same.

@@ -192,6 +192,18 @@ pub struct AnswerHeaders {
 /// Tells what an answer that is no success means.
 #[must_use]
 pub fn classify(action: Action, status: u16, headers: &AnswerHeaders, body: &[u8]) -> ApiError {
+    classify_as(action, status, headers, body, body)
+}
+
+/// The same, with the body as people may see it beside the one that is judged: what hides a secret
+/// must not change what is made of it.
+pub(super) fn classify_as(
+    action: Action,
+    status: u16,
+    headers: &AnswerHeaders,
+    body: &[u8],
+    shown: &[u8],
+) -> ApiError {
     let body = Body::read(body);
     let is_flys = headers.request_id.is_some() || body.is_json;
     let low = body.said.to_lowercase();
@@ -200,7 +212,7 @@ pub fn classify(action: Action, status: u16, headers: &AnswerHeaders, body: &[u8
         action,
         status: Some(status),
         code: body.code.clone(),
-        said: body.said.clone(),
+        said: Body::read(shown).said,
         request_id: headers.request_id.clone(),
     };
     let open = |answer| match action.is_write() {
@@ -208,7 +220,7 @@ pub fn classify(action: Action, status: u16, headers: &AnswerHeaders, body: &[u8
         false => ApiError::Unavailable(answer),
     };
     let room = |scope, answer| ApiError::Capacity { scope, answer };
-    let taken = |answer: Answer| ApiError::NameTaken { id: id_in(&answer.said), answer };
+    let taken = |answer| ApiError::NameTaken { id: id_in(&body.said), answer };
     // Of several meanings of want of room, only the host's is told by text alone.
     let on_host = has(&[
         "could not reserve resource for machine",

@@ -1,0 +1,132 @@
+//! Whom everything runs as: `SPRITE_USER`.
+//!
+//! A volume that is mounted for the first time belongs to root, and an image's own user cannot write
+//! to it. So an image may let the reporter begin as root and name a user: the reporter gives that one
+//! the directories that are the machine's to give, and becomes that user for good, before it asks
+//! for a run. Nothing of the agent's ever runs as root then, and the reporter's memory is closed to it.
+//!
+//! Only directories are given that no earlier agent can have replaced by a link: the volume itself and
+//! those outside of it. What lies on the volume belongs to that user from its first boot on.
+
+use std::{
+    fs, io,
+    os::unix::fs::lchown,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    heritage::Heritage,
+    place::{ELSEWHERE, Place, VOLUME, below},
+};
+use crate::{process, wire::ROOT_VARIABLE};
+
+/// The variable that names the user.
+pub const VARIABLE: &str = "SPRITE_USER";
+
+/// A user, as `/etc/passwd` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    name: String,
+    id: u32,
+    group: u32,
+    pub(super) home: Option<PathBuf>,
+}
+
+/// Becomes the user that the environment names, if it names one and we are root.
+///
+/// # Errors
+/// One line on what kept it from that: nothing may run as root then.
+pub(super) fn become_named(heritage: &mut Heritage) -> Result<(), String> {
+    let Some(name) = heritage.value(VARIABLE).map(str::to_owned) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = all(&users).find(|user| user.name == name).ok_or_else(|| {
+        format!(
+            "{VARIABLE} names {name:?}, whom /etc/passwd of the image does not know; add it there"
+        )
+    })?;
+    let root = PathBuf::from(heritage.value(ROOT_VARIABLE).unwrap_or("/"));
+    for place in places(&root, &Place::workspace(heritage)) {
+        give(&place, &user)
+            .map_err(|error| format!("cannot give {} to {name}: {error}", place.display()))?;
+    }
+    process::become_user(user.id, user.group)
+        .map_err(|error| format!("cannot become {name}: {error}"))?;
+    if let Some(home) = &user.home {
+        heritage.set("HOME", &home.to_string_lossy());
+    }
+    heritage.set("USER", &name);
+    heritage.set("LOGNAME", &name);
+    Ok(())
+}
+
+/// The user with this number.
+pub(super) fn with_id(users: &str, id: u32) -> Option<User> {
+    all(users).find(|user| user.id == id)
+}
+
+fn all(users: &str) -> impl Iterator<Item = User> {
+    users.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let home = fields.get(5).filter(|home| !home.is_empty()).map(PathBuf::from);
+        Some(User {
+            name: (*fields.first()?).to_owned(),
+            id: fields.get(2)?.parse().ok()?,
+            group: fields.get(3)?.parse().ok()?,
+            home,
+        })
+    })
+}
+
+/// What is given: the volume where there is one, and what lies outside of it.
+fn places(root: &Path, workspace: &str) -> Vec<PathBuf> {
+    let volume = below(root, VOLUME);
+    let workspace = below(root, workspace);
+    let mut places = vec![below(root, ELSEWHERE)];
+    if workspace != root && !workspace.starts_with(&volume) {
+        places.push(workspace);
+    }
+    if volume.is_dir() {
+        places.push(volume);
+    }
+    places
+}
+
+fn give(place: &Path, user: &User) -> io::Result<()> {
+    if place.symlink_metadata().is_err() {
+        fs::create_dir_all(place)?;
+    }
+    lchown(place, Some(user.id), Some(user.group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_number_and_lines_that_are_none_are_passed_over() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nagent:x:1000:1001::/home/agent:\n\
+                     homeless:x:7:7:::\n";
+        let agent = with_id(users, 1000).unwrap();
+        assert_eq!((agent.name.as_str(), agent.group), ("agent", 1001));
+        assert_eq!(agent.home, Some("/home/agent".into()));
+        assert_eq!(with_id(users, 7).unwrap().home, None);
+        assert_eq!(with_id(users, 8), None);
+    }
+
+    #[test]
+    fn the_machine_gives_what_is_its_own_and_nothing_on_the_volume() {
+        let root = tempfile::tempdir().unwrap();
+        let of = |workspace: &str| {
+            let all = places(root.path(), workspace);
+            let short = |it: &PathBuf| it.strip_prefix(root.path()).unwrap().display().to_string();
+            all.iter().map(short).collect::<Vec<_>>()
+        };
+        assert_eq!(of("/workspace"), ["tmp/open-dispatch", "workspace"]);
+        fs::create_dir(root.path().join("data")).unwrap();
+        assert_eq!(of("/data/work"), ["tmp/open-dispatch", "data"]);
+        assert_eq!(of("/"), ["tmp/open-dispatch", "data"]);
+    }
+}
