@@ -44,13 +44,30 @@ use super::{
 const BOT: &str = "uid of bot";
 /// How long after the end all that belongs to nobody is gone: a round of the sweeper, and its grace.
 const AFTERWARDS: Duration = Duration::from_secs(60 * 60 + 10 * 60);
+/// How often it is looked for what somebody waits for.
+const A_LOOK: Duration = Duration::from_millis(50);
 /// How long it takes until the next server is up: so long that Fly's buckets are full again.
 const RESTART: Duration = Duration::from_secs(3);
 /// So long that whatever is on its way has arrived, and so short that nothing is due.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
-/// What a person does, and when, in seconds since the start.
-pub type Edit = (u64, Wish);
+/// When a person does something.
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    /// So long after the start.
+    At(Duration),
+    /// As soon as a Sprite's condition holds for this reason.
+    Once(&'static str, &'static str),
+}
+
+impl From<u64> for When {
+    fn from(seconds: u64) -> Self {
+        Self::At(Duration::from_secs(seconds))
+    }
+}
+
+/// What a person does, and when.
+pub type Edit = (When, Wish);
 
 #[derive(Debug, Clone)]
 pub enum Wish {
@@ -283,6 +300,16 @@ impl Stage {
         }
     }
 
+    /// Whether a condition of some Sprite is true for a reason.
+    async fn holds(&self, condition: &str, reason: &str) -> bool {
+        let sprites = self.store.list(Kind::Sprite, None, 1000).await.expect("readable").items;
+        sprites.into_iter().filter_map(AnyObject::into_sprite).any(|sprite| {
+            let conditions = &sprite.status.conditions;
+            conditions.is_true(condition)
+                && conditions.get(condition).is_some_and(|it| it.reason == reason)
+        })
+    }
+
     async fn wish(&self, wish: Wish) {
         let ops = match wish {
             Wish::Create(object) => vec![Op::Create(object)],
@@ -306,11 +333,20 @@ impl Stage {
     /// Plays the scenario to its end, with a fault in the first life.
     async fn play(mut self, fault: Option<Fault>) -> Played {
         let mut server = self.serve(fault).await;
+        let length = Duration::from_secs(self.scenario.length);
         for (at, wish) in self.scenario.edits.clone() {
-            server = self.until(server, Duration::from_secs(at)).await;
+            server = match at {
+                When::At(at) => self.until(server, at).await,
+                When::Once(condition, reason) => {
+                    while !self.holds(condition, reason).await {
+                        assert!(self.clock.elapsed() < length, "{condition} never holds");
+                        server = self.until(server, self.clock.elapsed() + A_LOOK).await;
+                    }
+                    server
+                }
+            };
             self.wish(wish).await;
         }
-        let length = Duration::from_secs(self.scenario.length);
         server = self.until(server, length).await;
         let first = Arc::clone(&self.lives[0]);
         let (steps, calls, fired) = (first.steps(), first.calls(), first.has_fired());
