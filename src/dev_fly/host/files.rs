@@ -197,7 +197,10 @@ fn clean(dir: &Path) -> io::Result<(Vec<Volume>, Found)> {
         found.machines.push(entry.file_name().to_string_lossy().into_owned());
     }
     let marker = format!("{}#", dir.display());
-    found.processes = tree::kill_left(&groups, &marker);
+    // Where no machine was, nothing of one runs, and nobody need look at every process there is.
+    if !found.machines.is_empty() {
+        found.processes = tree::kill_left(&groups, &marker);
+    }
     found.machines.sort();
     fs::remove_dir_all(&machines)?;
     fs::create_dir_all(&machines)?;

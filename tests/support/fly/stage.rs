@@ -10,7 +10,7 @@ use std::{
 use futures::FutureExt as _;
 use open_dispatch::{
     ambient::{Ambient, Clock, FreeSteps, SeededIds},
-    dev_fly::{Action, BootContext, CallRecord, DevFly, DevFlyConfig, Guest},
+    dev_fly::{Action, BootContext, CallRecord, DevFly, DevFlyConfig, Guest, MachineTruth},
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
@@ -87,6 +87,10 @@ pub struct Scenario {
     pub length: u64,
     /// How far Fly's lists lie behind, in seconds.
     pub lag: u64,
+    /// How long Fly remembers a machine that is gone, in seconds.
+    pub memory: u64,
+    /// The name of a machine that somebody else made before.
+    pub stranger: Option<String>,
 }
 
 /// How a scenario went.
@@ -102,6 +106,8 @@ pub struct Played {
     pub end: Value,
     /// Every boot that was given a run, and every one that was refused.
     pub claims: (usize, usize),
+    /// The name of the first machine that booted.
+    pub machine: Option<String>,
 }
 
 fn on_fly() -> RuntimeSpec {
@@ -187,6 +193,7 @@ impl Stage {
         config.habits.still_active = Duration::from_millis(500);
         config.habits.destroy = Duration::from_secs(1);
         config.habits.claim_lag = Duration::from_secs(20);
+        config.habits.tombstone = Duration::from_secs(scenario.memory);
         let fly = DevFly::start(config).await.expect("the fake starts");
         fly.faults().set(|switches| switches.list_lag = Duration::from_secs(scenario.lag));
         Self {
@@ -245,8 +252,7 @@ impl Stage {
                 async move { of.revision().await.ok() }.boxed()
             }),
         );
-        let extras =
-            Extras { claims: Some(Arc::new(Runs(Arc::clone(&fly)))), ..Extras::default() };
+        let extras = Extras { claims: Some(Arc::new(Runs(Arc::clone(&fly)))), ..Extras::default() };
         let state = server::State::with(
             store(),
             ambient.clone(),
@@ -332,6 +338,7 @@ impl Stage {
 
     /// Plays the scenario to its end, with a fault in the first life.
     async fn play(mut self, fault: Option<Fault>) -> Played {
+        self.let_stranger_in().await;
         let mut server = self.serve(fault).await;
         let length = Duration::from_secs(self.scenario.length);
         for (at, wish) in self.scenario.edits.clone() {
@@ -356,10 +363,23 @@ impl Stage {
         self.check_leaks(server).await;
         assert_eq!(self.cloud.broken(), Vec::<String>::new());
         assert_eq!(self.fly.violations(), vec![], "every call is one that Fly knows");
-        let injected = usize::from(matches!(fault, Some(Fault::Call(_, super::faults::Woe::TooMany))));
+        let injected =
+            usize::from(matches!(fault, Some(Fault::Call(_, super::faults::Woe::TooMany))));
         let too_many = self.fly.calls().iter().filter(|call| call.status == Some(429)).count();
         assert_eq!(too_many, injected, "no more calls than Fly allows");
-        Played { steps, calls, fired, end, claims }
+        let machine = self.fly.boots().first().map(|boot| boot.name.clone());
+        Played { steps, calls, fired, end, claims, machine }
+    }
+
+    /// Makes the machine of somebody else.
+    async fn let_stranger_in(&self) {
+        let Some(name) = &self.scenario.stranger else { return };
+        let wish = json!({"name": name, "skip_launch": true, "config": {"image": "theirs"}});
+        let request = hyper::Request::post("/v1/apps/sprites/machines")
+            .header("authorization", "Bearer fm2_dev_fly")
+            .body(wish.to_string().into());
+        let made = self.fly.caller().call(request.expect("a request")).await;
+        assert_eq!(made.expect("an answer").status(), 200);
     }
 
     /// One more reconcile of everything asks Fly nothing and writes nothing; and a server that knows
@@ -412,7 +432,13 @@ impl Stage {
         let server = self.until(server, self.clock.elapsed() + AFTERWARDS).await;
         self.down(server).await;
         assert_eq!(self.cloud.alive(), Vec::<String>::new(), "nobody lives on");
-        assert_eq!(self.fly.machines(), vec![], "no machine is left");
+        let theirs =
+            |machine: &MachineTruth| Some(&machine.name) == self.scenario.stranger.as_ref();
+        let machines = self.fly.machines();
+        let left: Vec<_> = machines.iter().filter(|machine| !theirs(machine)).collect();
+        assert!(left.is_empty(), "machines are left: {left:#?}");
+        let is_theirs = usize::from(self.scenario.stranger.is_some());
+        assert_eq!(machines.len(), is_theirs, "what is somebody else's is left alone");
         assert_eq!(self.fly.volumes(), vec![], "no volume is left");
         for kind in Kind::ALL {
             let left = self.store.list(kind, None, 1000).await.expect("readable").items;

@@ -7,7 +7,10 @@
 
 use async_trait::async_trait;
 
-use super::{action::{CONNECT, IDLE}, errors::ApiError};
+use super::{
+    action::{CONNECT, IDLE},
+    errors::ApiError,
+};
 
 /// Carries requests.
 #[async_trait]
