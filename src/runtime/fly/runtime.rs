@@ -110,8 +110,21 @@ impl FlyRuntime {
     ) -> Result<Arc<Self>, String> {
         let api = Machines::new(&settings.api, &settings.token, &settings.app, ambient.clone())
             .map_err(|error| error.to_string())?;
+        Ok(Self::over(api, settings, installation, secrets, ambient, revision))
+    }
+
+    /// As [`FlyRuntime::new`], over a client that is there already.
+    #[must_use]
+    pub fn over(
+        api: Machines,
+        settings: FlySettings,
+        installation: &str,
+        secrets: Secrets,
+        ambient: Ambient,
+        revision: Revision,
+    ) -> Arc<Self> {
         let (wake, wakes) = mpsc::unbounded_channel();
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             settings,
             api,
             installation: installation.to_owned(),
@@ -128,7 +141,7 @@ impl FlyRuntime {
             opened: watch::Sender::new(false),
             poke: Notify::new(),
             trouble: watch::Sender::new(None),
-        }))
+        })
     }
 
     /// What a Sprite's present run is to do: the answer to a boot that claims it.

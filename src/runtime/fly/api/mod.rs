@@ -38,6 +38,7 @@ use url::Url;
 mod action;
 mod address;
 mod breaker;
+mod carrier;
 mod door;
 mod errors;
 mod event;
@@ -52,6 +53,7 @@ mod wish;
 
 pub use action::Action;
 pub use breaker::Condition;
+pub use carrier::{Carrier, Unanswered};
 pub use errors::{Answer, AnswerHeaders, ApiError, CapacityScope, classify};
 pub use event::{ExitEvent, MachineEvent};
 pub use machine::{
@@ -100,12 +102,27 @@ impl Machines {
         app: &str,
         ambient: Ambient,
     ) -> Result<Self, ApiError> {
+        let network = carrier::Network::new(api.scheme() == "https")?;
+        Self::over(Arc::new(network), api, token, app, ambient)
+    }
+
+    /// As [`Machines::new`], with requests that go another way than over the network.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn over(
+        carrier: Arc<dyn Carrier>,
+        api: &Url,
+        token: &SecretString,
+        app: &str,
+        ambient: Ambient,
+    ) -> Result<Self, ApiError> {
         if !is_plain(app) || app.len() > 63 {
             return Err(ApiError::Setup(format!(
                 "{app:?} is the name of no Fly app; FLY_SPRITE_APP has lower-case letters, digits and dashes, 63 at most"
             )));
         }
-        let door = Door::new(address::base(api)?, token::authorization(token)?)?;
+        let door = Door::new(carrier, address::base(api)?, token::authorization(token)?);
         let gate = Gate::new(ambient.clock.clone());
         let inner = Inner { door, app: app.to_owned(), ambient, breaker: Mutex::default(), gate };
         Ok(Self { inner: Arc::new(inner) })
