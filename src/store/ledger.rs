@@ -462,6 +462,13 @@ pub enum Subject {
         /// The turn's id.
         id: String,
     },
+    /// A file that an agent made, as a file.
+    File {
+        /// The file's id.
+        id: String,
+        /// What it is called.
+        name: String,
+    },
 }
 
 /// Where a delivery stands.
