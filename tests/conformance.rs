@@ -201,12 +201,29 @@ async fn a_long_answer_is_whole_in_messages_or_in_a_file(house: &mut House<impl 
 
 async fn a_file_reaches_the_agent(house: &mut House<impl Stage>) {
     house.shell("bot").await;
-    // Behind the line stands where the file lies, which is no command.
-    let line = "cat ${OPEN_DISPATCH_ARTIFACTS%.out}.files/*/notes.txt; exit 0";
+    let line = "cat \"$1\"";
     let stage = &house.stage;
     stage.say_with_file(ADA, stage.channel(), line, "notes.txt", b"what stood in it\n").await;
     let answer = house.reads(ANSWERED).await;
     assert!(answer.text.contains("what stood in it"), "{}", answer.text);
+}
+
+async fn a_file_that_an_agent_makes_follows_its_answer(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    house.says("echo what came of it > $OPEN_DISPATCH_ARTIFACTS/report.txt; echo made").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains("report.txt"), "{}", answer.text);
+    if !house.stage.nature().sends_files {
+        // Whoever reads there is told where it is.
+        house.reads("files/").await;
+        return;
+    }
+    assert!(!answer.text.contains("/files/"), "no address of the server's own: {}", answer.text);
+    let file = ("report.txt".to_owned(), b"what came of it\n".to_vec());
+    let shown = house.sees("the file", |all| all.iter().any(|it| it.files == [file.clone()])).await;
+    let at = |wanted: &dyn Fn(&Shown) -> bool| shown.iter().position(wanted);
+    let (text, posted) = (at(&|it| it.id == answer.id), at(&|it| !it.files.is_empty()));
+    assert!(text.is_some() && text < posted, "behind the answer: {shown:#?}");
 }
 
 async fn a_restart_in_the_middle_ends_in_one_whole_answer(house: &mut House<impl Stage>) {
@@ -354,6 +371,7 @@ macro_rules! stage {
             stage!(@test $stage, a_request_expires_and_that_is_a_no);
             stage!(@test $stage, a_long_answer_is_whole_in_messages_or_in_a_file);
             stage!(@test $stage, a_file_reaches_the_agent);
+            stage!(@test $stage, a_file_that_an_agent_makes_follows_its_answer);
             stage!(@test $stage, a_restart_in_the_middle_ends_in_one_whole_answer);
             stage!(@test $stage, what_is_said_after_a_restart_is_heard);
             stage!(@test $stage, nonsense_gets_one_clear_answer);

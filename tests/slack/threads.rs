@@ -36,7 +36,7 @@ async fn an_agent_is_told_what_was_said_in_a_thread_before_and_never_twice() {
     rig.fake.until_taken(&said, 3).await;
     let turns = rig.turns(&agent).await;
     assert_eq!(turns.len(), 1);
-    insta::assert_snapshot!(turns[0].text);
+    insta::assert_snapshot!(turns[0].prompt());
 
     // From now on only what is new, whoever says it.
     let chatter = rig.fake.write("UEVE", "C1", Some(&thread), "No, do not!");
@@ -48,7 +48,7 @@ async fn an_agent_is_told_what_was_said_in_a_thread_before_and_never_twice() {
     let last = rig.fake.event(rig.fake.write("UBOB", "C1", Some(&thread), "go on"), 1);
     rig.fake.until_taken(&last, 1).await;
     let turns = rig.turns(&agent).await;
-    let (second, third) = (&turns[1].text, &turns[2].text);
+    let (second, third) = (turns[1].prompt(), turns[2].prompt());
     assert!(second.contains("| later\n") && second.contains("| No, do not!\n"), "{second}");
     assert!(second.ends_with("\n\nand now?") && !second.contains("build"), "{second}");
     assert_eq!(third, "go on");

@@ -17,13 +17,13 @@ use tokio::io::AsyncReadExt as _;
 use super::{Outbox, names::id_behind, post::Posted, rendering::Frames};
 use crate::{
     chat::{
-        guard::plain_name,
         platform::{Capabilities, Markup, Platform, Upload},
         replies,
     },
     reconcile::{Error, Next},
     store::{
         Delivery, DeliveryState, Subject,
+        attached::plain_name,
         files::{self, id_in_url},
     },
 };
@@ -175,7 +175,7 @@ mod tests {
             made(&EventBody::Artifact { name: name.into(), url: url.into(), kind: "file".into() })
         };
         let ours = of("../a.txt", &format!("/files/{ID}?name=a.txt"));
-        assert_eq!(ours, Some(Made { id: ID.into(), name: ".._a.txt".into() }));
+        assert_eq!(ours, Some(Made { id: ID.into(), name: "a.txt".into() }));
         assert_eq!(of("pr", "https://github.com/o/r/pull/1"), None);
         assert_eq!(made(&EventBody::Ready {}), None);
     }
