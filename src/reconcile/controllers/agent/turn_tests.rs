@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ambient::{between, later},
     reconcile::controllers::{attempt::is_over, words},
-    resource::{Budget, ConditionStatus, ExitReason, FRESH_SESSION_AFTER, Span},
+    resource::{AgentCli, Budget, ConditionStatus, ExitReason, FRESH_SESSION_AFTER, Span},
     store::{
         Turn,
         TurnState::{self, Cancelled, Failed, Interrupted, Queued, Running, Sent, Succeeded},
@@ -91,6 +91,25 @@ fn turns_are_handed_out_in_order_and_one_at_a_time() {
     assert_eq!(world.phase(), "Idle");
     assert_eq!(world.agent().status.cost.micro_usd, 12);
     assert_eq!(world.orders.len(), 3);
+}
+
+#[test]
+fn what_others_said_is_given_to_agents_that_read_and_to_no_shell() {
+    let shell: AgentCli = serde_json::from_str(r#"{"command": {}}"#).expect("a shell");
+    let reader: AgentCli = serde_json::from_str(r#"{"claude": {}}"#).expect("an agent");
+    for (cli, given) in [(shell, "do a"), (reader, "quotes\n\ndo a")] {
+        let mut world = World::new();
+        world.agent().spec.agent = cli;
+        world.settle();
+        world.say("a");
+        world.turn("a").context = "quotes\n\n".to_owned();
+        world.ready("s1");
+        world.settle();
+        let [(_, Order::Turn { text, .. })] = &world.orders[..] else {
+            panic!("{:?}", world.orders)
+        };
+        assert_eq!(text, given);
+    }
 }
 
 #[test]
