@@ -8,7 +8,7 @@ use sprite_reporter::wire::Order;
 use super::{
     plan::Action,
     tests::{World, at},
-    turns::is_out,
+    turns::{given, is_out},
 };
 use crate::{
     ambient::{between, later},
@@ -97,19 +97,10 @@ fn turns_are_handed_out_in_order_and_one_at_a_time() {
 fn what_others_said_is_given_to_agents_that_read_and_to_no_shell() {
     let shell: AgentCli = serde_json::from_str(r#"{"command": {}}"#).expect("a shell");
     let reader: AgentCli = serde_json::from_str(r#"{"claude": {}}"#).expect("an agent");
-    for (cli, given) in [(shell, "do a"), (reader, "quotes\n\ndo a")] {
-        let mut world = World::new();
-        world.agent().spec.agent = cli;
-        world.settle();
-        world.say("a");
-        world.turn("a").context = "quotes\n\n".to_owned();
-        world.ready("s1");
-        world.settle();
-        let [(_, Order::Turn { text, .. })] = &world.orders[..] else {
-            panic!("{:?}", world.orders)
-        };
-        assert_eq!(text, given);
-    }
+    let said = Turn::queued("a", "uid", "do a", "ada", at(0));
+    let said = Turn { context: "quotes\n\n".to_owned(), ..said };
+    assert_eq!(given(&shell, &said), "do a");
+    assert_eq!(given(&reader, &said), "quotes\n\ndo a");
 }
 
 #[test]

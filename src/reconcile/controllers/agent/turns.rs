@@ -157,7 +157,7 @@ impl Queue<'_> {
 
 /// What an agent is given of a turn. A shell does what it is given: for it, there is nothing but
 /// what the person said.
-fn given(agent: &AgentCli, turn: &Turn) -> String {
+pub(super) fn given(agent: &AgentCli, turn: &Turn) -> String {
     match agent {
         AgentCli::Command(_) => turn.text.clone(),
         _ => turn.prompt(),
