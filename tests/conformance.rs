@@ -209,16 +209,30 @@ async fn a_long_answer_is_whole_in_messages_or_in_a_file(house: &mut House<impl 
 
 async fn a_file_reaches_the_agent_and_one_comes_back(house: &mut House<impl Stage>) {
     house.shell("bot").await;
-    // Behind the line stands where the file lies, which is no command.
-    let line = format!(
-        "cat {}/*/notes.txt; echo made > $OPEN_DISPATCH_ARTIFACTS/made.txt; exit 0",
-        house.attachments()
-    );
+    let line = "cat \"$1\"; echo made > $OPEN_DISPATCH_ARTIFACTS/made.txt";
     let stage = &house.stage;
-    stage.say_with_file(ADA, stage.channel(), &line, "notes.txt", b"what stood in it\n").await;
+    stage.say_with_file(ADA, stage.channel(), line, "notes.txt", b"what stood in it\n").await;
     let answer = house.reads(ANSWERED).await;
     assert!(answer.text.contains("what stood in it"), "{}", answer.text);
     assert!(answer.text.contains("made.txt"), "what it made is named: {}", answer.text);
+}
+
+async fn a_file_that_an_agent_makes_follows_its_answer(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    house.says("echo what came of it > $OPEN_DISPATCH_ARTIFACTS/report.txt; echo made").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains("report.txt"), "{}", answer.text);
+    if !house.stage.nature().sends_files {
+        // Whoever reads there is told where it is.
+        house.reads("files/").await;
+        return;
+    }
+    assert!(!answer.text.contains("/files/"), "no address of the server's own: {}", answer.text);
+    let file = ("report.txt".to_owned(), b"what came of it\n".to_vec());
+    let shown = house.sees("the file", |all| all.iter().any(|it| it.files == [file.clone()])).await;
+    let at = |wanted: &dyn Fn(&Shown) -> bool| shown.iter().position(wanted);
+    let (text, posted) = (at(&|it| it.id == answer.id), at(&|it| !it.files.is_empty()));
+    assert!(text.is_some() && text < posted, "behind the answer: {shown:#?}");
 }
 
 async fn a_restart_in_the_middle_ends_in_one_whole_answer(house: &mut House<impl Stage>) {
@@ -377,6 +391,7 @@ macro_rules! stage {
         stage!(@test $stage, $runtime, a_request_expires_and_that_is_a_no);
         stage!(@test $stage, $runtime, a_long_answer_is_whole_in_messages_or_in_a_file);
         stage!(@test $stage, $runtime, a_file_reaches_the_agent_and_one_comes_back);
+        stage!(@test $stage, $runtime, a_file_that_an_agent_makes_follows_its_answer);
         stage!(@test $stage, $runtime, a_restart_in_the_middle_ends_in_one_whole_answer);
         stage!(@test $stage, $runtime, what_is_said_after_a_restart_is_heard);
         stage!(@test $stage, $runtime, nonsense_gets_one_clear_answer);

@@ -294,7 +294,8 @@ impl House {
             engine.add(Arc::new(sweeper));
         }
         engine.add(Arc::new(AdmissionController::new(shop(), air(), runtimes)));
-        engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
+        let outbox = Outbox::new(shop(), air(), platforms).with_files(Arc::clone(&files));
+        engine.add(Arc::new(outbox));
 
         state.readiness().down("engine", "the server starts");
         let stop = CancellationToken::new();
