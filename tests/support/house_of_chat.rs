@@ -156,7 +156,7 @@ impl<S: Stage> House<S> {
         }
         let nothing = |fly: &DevFly| fly.machines().is_empty() && fly.guests() == 0;
         cloud.until("nothing is left", nothing).await;
-        assert_eq!(cloud.faults(), Vec::<String>::new());
+        assert_eq!(cloud.faults(), Vec::<String>::new(), "{:#?}", cloud.fly.calls());
         let boots = cloud.fly.boots();
         let machines: BTreeSet<&str> = boots.iter().map(|boot| boot.machine.as_str()).collect();
         let names: BTreeSet<&str> = boots.iter().map(|boot| boot.name.as_str()).collect();
@@ -164,11 +164,17 @@ impl<S: Stage> House<S> {
     }
 
     /// The same line does its work in a machine, which has none of the server's directories; whoever
-    /// named one is told so.
-    pub async fn is_told_of(&self, path: &str) {
+    /// named one is told so. Answers whether that was to be told.
+    pub async fn is_told_of(&self, path: &str) -> bool {
         if self.cloud.is_some() {
             self.reads(&format!("{path} is ignored: a machine has none of the server's")).await;
         }
+        self.cloud.is_some()
+    }
+
+    /// Where their machines are.
+    pub fn cloud(&self) -> &Cloud {
+        self.cloud.as_ref().unwrap()
     }
 
     /// The directory in which an Agent or a Job (`agents/bot`) works, once it is there.
