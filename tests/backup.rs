@@ -66,7 +66,7 @@ async fn a_backup_of_a_store_that_is_written_to_holds_a_moment_of_it() {
     assert_eq!(restored.moved, None);
     // The next server hears that its store is older than the world.
     let word = fs::read_to_string(other.join("restored")).unwrap();
-    assert_eq!(word.trim().parse(), Ok(Timestamp::UNIX_EPOCH));
+    assert_eq!(word.trim().parse::<Timestamp>().ok(), Some(Timestamp::UNIX_EPOCH));
     assert!(!data.join("restored").exists());
     let held = names(&other).await;
     assert!((50..=250).contains(&held.len()), "{}", held.len());

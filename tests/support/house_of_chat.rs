@@ -198,13 +198,6 @@ impl<S: Stage> House<S> {
         std::fs::write(self.place(owner).await.join("go"), "").unwrap();
     }
 
-    /// Where what came with a turn lies, to an agent's shell.
-    pub fn attachments(&self) -> &'static str {
-        match self.cloud {
-            None => "${OPEN_DISPATCH_ARTIFACTS%.out}.files",
-            Some(_) => "${OPEN_DISPATCH_ARTIFACTS%artifacts}attachments",
-        }
-    }
 
     /// Nobody ever worked but this agent.
     pub async fn nobody_worked_but(&self, owner: &str) {

@@ -42,7 +42,6 @@ pub(super) fn notice(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use serde_json::json;
 
