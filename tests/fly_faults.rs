@@ -42,6 +42,26 @@ async fn a_create_whose_answer_is_lost_makes_one_machine() {
     }
 }
 
+/// Fly takes one create in a second; whoever asks again after a lost answer waits behind all others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_ends_while_its_second_create_waits_gets_no_second_machine() {
+    let world = World::new().await;
+    world.fly.faults().once(Action::Create, Trouble::lost_after(LostAnswer::Timeout));
+    let _server = world.free().await;
+    world.create_sprite("s", Some("work")).await;
+    world.until("lost", async || !world.fly.machines().is_empty()).await;
+    for n in 0..30 {
+        world.create_sprite(&format!("other-{n}"), Some("work")).await;
+    }
+    world.until("let go", async || world.is_let_go("s").await).await;
+    let alone = async || world.lives().len() == 31 && world.fly.machines().is_empty();
+    world.until("all lived", alone).await;
+    let boots = world.fly.boots();
+    let of = |name: &str| boots.iter().filter(|boot| boot.name.ends_with(name)).count();
+    assert_eq!((of("-s"), boots.len()), (1, 31), "{boots:#?}");
+    assert_eq!(exit(&world).await.0, ExitReason::Completed);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_a_region_is_full_the_next_one_is_taken_and_where_all_are_somebody_is_told() {
     let world = World::new().await;
