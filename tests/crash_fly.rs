@@ -187,15 +187,15 @@ scenarios! {
         80 => instruct(),
         85 => Wish::Say("b", "work 1"),
     ];
-    a_sleeping_agent_is_deleted: 500, [
+    a_sleeping_agent_is_deleted: 560, [
         0 => bot(),
         20 => Wish::Say("a", "work 1"),
-        330 => Wish::Delete(Kind::Agent, "bot"),
+        400 => Wish::Delete(Kind::Agent, "bot"),
     ];
-    a_working_agent_is_deleted: 500, [
+    a_working_agent_is_deleted: 560, [
         0 => bot(),
-        300 => Wish::Say("a", "work 100"),
-        340 => Wish::Delete(Kind::Agent, "bot"),
+        360 => Wish::Say("a", "work 100"),
+        400 => Wish::Delete(Kind::Agent, "bot"),
     ];
 }
 
