@@ -194,7 +194,12 @@ async fn an_app_that_is_missing_or_anothers_and_a_full_account_are_told_and_it_g
 
     type Set = fn(&mut open_dispatch::dev_fly::Switches);
     let troubles: [(Set, &str); 2] = [
-        (|it| { it.foreign_apps.insert("sprites".to_owned()); }, "organi"),
+        (
+            |it| {
+                it.foreign_apps.insert("sprites".to_owned());
+            },
+            "organi",
+        ),
         (|it| it.machine_limit = Some(0), "limit"),
     ];
     for (set, words) in troubles {
@@ -259,7 +264,9 @@ async fn a_machine_that_sleeps_where_there_is_no_room_any_more_waits_and_says_so
     let _server = world.free().await;
     asleep(&world).await;
     let before = world.machine();
-    world.fly.faults().set(|it| { it.full_hosts.insert(before.host.clone()); });
+    world.fly.faults().set(|it| {
+        it.full_hosts.insert(before.host.clone());
+    });
     world.change("s", |sprite| (sprite.spec.running, sprite.spec.run) = (true, 2)).await;
     let said = async || told(&world, "Stalled").await.contains("as soon as there is room");
     world.until("told", said).await;

@@ -198,7 +198,6 @@ impl<S: Stage> House<S> {
         std::fs::write(self.place(owner).await.join("go"), "").unwrap();
     }
 
-
     /// Nobody ever worked but this agent.
     pub async fn nobody_worked_but(&self, owner: &str) {
         let left: Vec<String> = std::fs::read_dir(&self.work)
