@@ -1,6 +1,12 @@
 //! HTTP around the world: hyper alone, since a lost answer is a connection that ends.
+//!
+//! Who asks must call this computer by an address or as `localhost`. By any other name it may be a
+//! page in somebody's browser, whose name was made to mean this computer after it was loaded.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -50,6 +56,9 @@ async fn answer(
     shared: Arc<Shared>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Dropped> {
+    if !names_address(&request) {
+        return Ok(response(&shared, Answer::refused_host()));
+    }
     let Some(request) = read(request).await else {
         return Ok(response(&shared, Answer::refused_body()));
     };
@@ -63,6 +72,17 @@ async fn answer(
         shared.ambient.clock.sleep(answer.late).await;
     }
     Ok(response(&shared, answer))
+}
+
+/// Whether a request calls us by an address, or as `localhost`.
+fn names_address(request: &hyper::Request<Incoming>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
+    host.is_some_and(|host| {
+        let host = host.host();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
 }
 
 async fn read(request: hyper::Request<Incoming>) -> Option<Request> {
