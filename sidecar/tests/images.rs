@@ -149,6 +149,9 @@ fn each_example_ends_in_the_reporter_and_takes_it_from_the_sidecar_of_this_versi
             assert!(!["node", "nodejs", "npm", "curl", "jq"].iter().any(|it| words.contains(it)));
         }
     }
+    let guide = fs::read_to_string(root().join("docs/fly.md")).unwrap();
+    let sidecar = concat!("sidecar:", env!("CARGO_PKG_VERSION"), " AS sidecar");
+    assert!(guide.contains(sidecar) && !guide.contains("sidecar:latest"), "docs/fly.md: {sidecar}");
     let sidecar = read("sidecar/Dockerfile");
     let place = "--from=build /sidecar/sprite-reporter /sidecar/sprite-reporter";
     let end = [("FROM", "scratch"), ("COPY", place)];

@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn the_servers_own_app_is_no_home_of_machines() {
         let said = with(&[("FLY_APP_NAME", "my-sprites")]).unwrap_err().to_string();
-        insta::assert_snapshot!(said, @"");
+        insta::assert_snapshot!(said, @"FLY_SPRITE_APP is `my-sprites`, which is the app of this server, and machines need one of their own: else what they report to the server reaches each other; make one with fly apps create, and a token of it (docs/fly.md)");
         assert!(with(&[("FLY_APP_NAME", "my-dispatch")]).is_ok());
     }
 
