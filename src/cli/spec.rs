@@ -156,7 +156,7 @@ fn text(path: &Path) -> Result<&str, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::args::RuntimeName, *};
+    use super::{super::agent_args::RuntimeName, *};
 
     #[test]
     fn that_nothing_is_kept_names_a_machine_and_is_never_dropped() {
