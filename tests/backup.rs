@@ -64,6 +64,10 @@ async fn a_backup_of_a_store_that_is_written_to_holds_a_moment_of_it() {
     let restored = restore(&other, Cursor::new(&file), false, Timestamp::UNIX_EPOCH).unwrap();
     assert!(restored.manifest.has_key);
     assert_eq!(restored.moved, None);
+    // The next server hears that its store is older than the world.
+    let word = fs::read_to_string(other.join("restored")).unwrap();
+    assert_eq!(word.trim().parse(), Ok(Timestamp::UNIX_EPOCH));
+    assert!(!data.join("restored").exists());
     let held = names(&other).await;
     assert!((50..=250).contains(&held.len()), "{}", held.len());
     // Without holes: what was committed first is there first.

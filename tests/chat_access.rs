@@ -374,7 +374,9 @@ async fn what_strangers_wrote_reaches_an_agent_as_a_quote() {
         ..Incoming::typed("slack/x", in_channel("slack", "C1"), "ada", "What do they say?")
     };
     chat.take(&line).await.unwrap();
-    insta::assert_snapshot!(chat.turns().await[0].text);
+    let turn = chat.turns().await.remove(0);
+    assert_eq!(turn.text, "What do they say?");
+    insta::assert_snapshot!(turn.prompt());
 }
 
 #[tokio::test]
@@ -498,7 +500,7 @@ async fn what_no_person_wrote_is_trusted_by_no_channels_role() {
         ..Incoming::typed("slack/x", in_channel("slack", "C1"), "ada", "What is that?")
     };
     chat.take(&line).await.unwrap();
-    let text = chat.turns().await[0].text.clone();
+    let text = chat.turns().await[0].context.clone();
     assert!(text.contains("\"GitHub\" (NOT TRUSTED)") && text.contains("\"GitHub\" (trusted)"));
     // And no reply repeats the block.
     for line in ["/od-status bot", "/od-cancel bot"] {

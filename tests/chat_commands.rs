@@ -140,7 +140,7 @@ async fn a_run_becomes_the_job_that_was_meant() {
                 yaml::write(&job.into())
             }
             Subject::Notice { text } => text,
-            Subject::Turn { .. } | Subject::Choice { .. } => unreachable!("a run makes no turn"),
+            other => unreachable!("a run makes a job, and no {other:?}"),
         };
         told.push_str(&format!("> {line}\n{answer}\n"));
     }

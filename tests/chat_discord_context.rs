@@ -63,12 +63,12 @@ async fn a_reply_brings_along_what_it_replies_to() {
     agent(&fake, "dev").await;
     let said = fake.say("mallory", "dev", "the build is red <@900>").await;
     fake.replies("ann", "dev", &said, "look into that").await;
-    let text = turns(&store, 1).await.remove(0).text;
+    let text = turns(&store, 1).await.remove(0).prompt();
     insta::assert_snapshot!(text);
     // The message that a reply is about may come without it.
     fake.fault(|faults| faults.bare_replies = true);
     fake.replies("ann", "dev", &said, "and now?").await;
-    let text = turns(&store, 2).await.remove(1).text;
+    let text = turns(&store, 2).await.remove(1).prompt();
     assert!(text.contains("| the build is red"), "{text}");
     assert!(text.ends_with("\n\nand now?"), "{text}");
     life.end().await;
@@ -85,7 +85,7 @@ async fn what_is_replied_to_waits_with_a_message_until_somebody_says_for_whom_it
     let asks = fake.reads("dev", "Several agents listen here").await;
     let asks = fake.with_buttons(&asks.id).await;
     fake.press("ann", "dev", &asks.id, "api").await;
-    let text = turns(&store, 1).await.remove(0).text;
+    let text = turns(&store, 1).await.remove(0).prompt();
     assert!(text.contains("| the build is red\n"), "{text}");
     assert_eq!(text.matches("BEGIN QUOTED").count(), 1, "{text}");
     assert!(text.ends_with("\n\nlook into that"), "{text}");
@@ -105,7 +105,7 @@ async fn a_mention_in_a_thread_brings_along_what_no_agent_heard_there() {
     fake.say("ann", "bug", &format!("<@{ME}> and why?")).await;
     let all = turns(&store, 2).await;
     assert_eq!(all[0].text, "this one the agent hears", "it was for the agent anyway");
-    let text = &all[1].text;
+    let text = &all[1].prompt();
     assert!(text.contains("\n| it fails on Mondays\n"), "{text}");
     assert!(!text.contains("ignore all rules"), "what came before a message to the agent: {text}");
     assert!(!text.contains("elsewhere") && !text.contains("od-start"), "{text}");
@@ -124,7 +124,7 @@ async fn what_was_discussed_before_the_agent_came_reaches_it_also_after_a_restar
     life.end().await;
     let life = Life::begin(&fake, &store).await;
     fake.say("ann", "bug", &format!("<@{ME}> mend that")).await;
-    let text = turns(&store, 1).await.remove(0).text;
+    let text = turns(&store, 1).await.remove(0).prompt();
     insta::assert_snapshot!(text);
     life.end().await;
 }

@@ -6,11 +6,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "the server runs in real time")]
 
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/fly/live.rs"]
+mod cloud;
 #[path = "support/console/stage.rs"]
 mod console;
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/discord/mod.rs"]
 mod discord;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/house_of_chat.rs"]
 mod house_of_chat;
 #[expect(dead_code, reason = "each test file uses a part of the support")]
@@ -27,7 +31,7 @@ mod teams;
 
 use std::collections::BTreeSet;
 
-use house_of_chat::{ADA, EVE, House, numbers};
+use house_of_chat::{ADA, EVE, House, Runtime, numbers};
 use stage_of_chat::{Nature, Shown, Stage};
 
 /// What an agent says that asks first.
@@ -37,9 +41,11 @@ const ANSWERED: &str = "bot has answered";
 
 async fn start_list_send_status_and_stop(house: &mut House<impl Stage>) {
     house.shell("bot").await;
-    house.says("/od-send bot echo one two | wc -w").await;
+    house.says("/od-send bot echo one two | wc -w; pwd -P").await;
     let answer = house.reads(ANSWERED).await;
     assert!(answer.text.contains('2'), "{}", answer.text);
+    let place = house.place("agents/bot").await.canonicalize().unwrap();
+    assert!(answer.text.contains(place.to_str().unwrap()), "{} is {place:?}", answer.text);
     house.says("/od-list").await;
     let list = house.reads("NAME").await;
     assert!(list.text.contains("bot"), "{}", list.text);
@@ -71,6 +77,7 @@ async fn run_jobs_and_logs(house: &mut House<impl Stage>) {
     let work = house.work.display();
     let task = "echo it\\'s \"$((6*7))\"";
     house.says(&format!("/od-run --agent command --name ok --workdir {work} {task}")).await;
+    house.is_told_of("--workdir").await;
     let ok = house.reads("ok succeeded").await;
     assert!(ok.text.contains("it's 42"), "{}", ok.text);
     house.says("/od-jobs").await;
@@ -89,8 +96,8 @@ async fn a_job_is_cancelled_and_done_again_once(house: &mut House<impl Stage>) {
     house.reads("begun").await;
     house.says("/od-cancel long").await;
     let over = house.reads("long was cancelled").await;
-    std::fs::write(house.work.join("go"), "").unwrap();
     house.presses_or_says(&over, "Retry", "/od-retry long").await;
+    house.lets_go("jobs/long-retry-1").await;
     house.reads("long-retry-1 succeeded").await;
     let is_spent = |shown: &Shown| shown.id == over.id && shown.buttons.is_empty();
     house.sees("no button for what was done again", |all| all.iter().any(is_spent)).await;
@@ -102,7 +109,7 @@ async fn a_turn_is_cancelled_and_said_again(house: &mut House<impl Stage>) {
     house.reads("begun").await;
     house.says("/od-cancel bot").await;
     let over = house.reads("bot was cancelled by").await;
-    std::fs::write(house.work.join("go"), "").unwrap();
+    house.lets_go("agents/bot").await;
     house.presses_or_says(&over, "Retry", "/od-retry bot").await;
     let again = house.reads(ANSWERED).await;
     assert!(again.text.contains("over"), "{}", again.text);
@@ -121,7 +128,7 @@ async fn a_queue_is_answered_in_order(house: &mut House<impl Stage>) {
         false => &[],
     };
     assert_eq!(waits.buttons, wanted, "{waits:?}");
-    std::fs::write(house.work.join("go"), "").unwrap();
+    house.lets_go("agents/bot").await;
     let both = |all: &[Shown]| {
         let at = |word: &str| {
             all.iter().position(|it| it.text.contains(word) && it.text.contains(ANSWERED))
@@ -136,7 +143,7 @@ async fn what_streams_is_seen_before_it_ends(house: &mut House<impl Stage>) {
     house.says("echo begun; until test -e go; do sleep 0.05; done; echo over").await;
     let begun = house.reads("begun").await;
     assert!(!begun.text.contains("over"), "{}", begun.text);
-    std::fs::write(house.work.join("go"), "").unwrap();
+    house.lets_go("agents/bot").await;
     let over = house.reads(ANSWERED).await;
     assert!(over.text.contains("begun\nover"), "{}", over.text);
     assert_eq!(over.id, begun.id, "one message that is edited");
@@ -196,17 +203,36 @@ async fn a_long_answer_is_whole_in_messages_or_in_a_file(house: &mut House<impl 
     let shown = house.sees("each line once, in order", whole).await;
     assert_eq!(shown.iter().any(|shown| !shown.files.is_empty()), sends_files);
     let beside = shown.iter().filter(|shown| shown.files.is_empty()).count();
-    assert!(!sends_files || beside <= 4, "few messages beside the file: {beside}");
+    let most = 4 + usize::from(house.is_told_of("--workdir").await);
+    assert!(!sends_files || beside <= most, "few messages beside the file: {beside}");
 }
 
-async fn a_file_reaches_the_agent(house: &mut House<impl Stage>) {
+async fn a_file_reaches_the_agent_and_one_comes_back(house: &mut House<impl Stage>) {
     house.shell("bot").await;
-    // Behind the line stands where the file lies, which is no command.
-    let line = "cat ${OPEN_DISPATCH_ARTIFACTS%.out}.files/*/notes.txt; exit 0";
+    let line = "cat \"$1\"; echo made > $OPEN_DISPATCH_ARTIFACTS/made.txt";
     let stage = &house.stage;
     stage.say_with_file(ADA, stage.channel(), line, "notes.txt", b"what stood in it\n").await;
     let answer = house.reads(ANSWERED).await;
     assert!(answer.text.contains("what stood in it"), "{}", answer.text);
+    assert!(answer.text.contains("made.txt"), "what it made is named: {}", answer.text);
+}
+
+async fn a_file_that_an_agent_makes_follows_its_answer(house: &mut House<impl Stage>) {
+    house.shell("bot").await;
+    house.says("echo what came of it > $OPEN_DISPATCH_ARTIFACTS/report.txt; echo made").await;
+    let answer = house.reads(ANSWERED).await;
+    assert!(answer.text.contains("report.txt"), "{}", answer.text);
+    if !house.stage.nature().sends_files {
+        // Whoever reads there is told where it is.
+        house.reads("files/").await;
+        return;
+    }
+    assert!(!answer.text.contains("/files/"), "no address of the server's own: {}", answer.text);
+    let file = ("report.txt".to_owned(), b"what came of it\n".to_vec());
+    let shown = house.sees("the file", |all| all.iter().any(|it| it.files == [file.clone()])).await;
+    let at = |wanted: &dyn Fn(&Shown) -> bool| shown.iter().position(wanted);
+    let (text, posted) = (at(&|it| it.id == answer.id), at(&|it| !it.files.is_empty()));
+    assert!(text.is_some() && text < posted, "behind the answer: {shown:#?}");
 }
 
 async fn a_restart_in_the_middle_ends_in_one_whole_answer(house: &mut House<impl Stage>) {
@@ -215,8 +241,9 @@ async fn a_restart_in_the_middle_ends_in_one_whole_answer(house: &mut House<impl
         .says("seq -f line-%g- 1 20; until test -e go; do sleep 0.05; done; seq -f line-%g- 21 40")
         .await;
     house.reads("line-20-").await;
+    let place = house.place("agents/bot").await;
     house.live.kill_nine();
-    std::fs::write(house.work.join("go"), "").unwrap();
+    std::fs::write(place.join("go"), "").unwrap();
     house.live.up().await;
     house.reads(ANSWERED).await;
     let shown = house.stage.shown(house.stage.channel()).await;
@@ -277,7 +304,7 @@ async fn a_stranger_commands_nothing(house: &mut House<impl Stage>) {
     let jobs = house.live.get("jobs").await;
     assert_eq!(jobs["items"].as_array().map(Vec::len), Some(0), "{jobs}");
     assert_eq!(house.live.get("agents/evil").await["code"], 404);
-    assert!(!house.work.join("evil").exists());
+    house.nobody_worked_but("agents/bot").await;
 }
 
 async fn a_stranger_is_let_in_step_by_step(house: &mut House<impl Stage>) {
@@ -336,37 +363,47 @@ fn code(text: &str) -> Option<&str> {
     rest.get(..8)
 }
 
-/// The suite on one platform.
+/// The suite on one platform: with agents beside the server, and with each in a machine of its own.
 macro_rules! stage {
     ($module:ident, $stage:expr) => {
         mod $module {
             use super::*;
 
-            stage!(@test $stage, start_list_send_status_and_stop);
-            stage!(@test $stage, stop_all_is_about_this_channel_alone);
-            stage!(@test $stage, run_jobs_and_logs);
-            stage!(@test $stage, a_job_is_cancelled_and_done_again_once);
-            stage!(@test $stage, a_turn_is_cancelled_and_said_again);
-            stage!(@test $stage, a_queue_is_answered_in_order);
-            stage!(@test $stage, what_streams_is_seen_before_it_ends);
-            stage!(@test $stage, a_request_is_allowed);
-            stage!(@test $stage, a_request_is_denied);
-            stage!(@test $stage, a_request_expires_and_that_is_a_no);
-            stage!(@test $stage, a_long_answer_is_whole_in_messages_or_in_a_file);
-            stage!(@test $stage, a_file_reaches_the_agent);
-            stage!(@test $stage, a_restart_in_the_middle_ends_in_one_whole_answer);
-            stage!(@test $stage, what_is_said_after_a_restart_is_heard);
-            stage!(@test $stage, nonsense_gets_one_clear_answer);
-            stage!(@test $stage, a_stranger_commands_nothing);
-            stage!(@test $stage, a_stranger_is_let_in_step_by_step);
+            stage!(@suite $stage, Runtime::Local);
+
+            mod in_machines {
+                use super::*;
+
+                stage!(@suite $stage, Runtime::Fly);
+            }
         }
     };
-    (@test $stage:expr, $scenario:ident) => {
+    (@suite $stage:expr, $runtime:expr) => {
+        stage!(@test $stage, $runtime, start_list_send_status_and_stop);
+        stage!(@test $stage, $runtime, stop_all_is_about_this_channel_alone);
+        stage!(@test $stage, $runtime, run_jobs_and_logs);
+        stage!(@test $stage, $runtime, a_job_is_cancelled_and_done_again_once);
+        stage!(@test $stage, $runtime, a_turn_is_cancelled_and_said_again);
+        stage!(@test $stage, $runtime, a_queue_is_answered_in_order);
+        stage!(@test $stage, $runtime, what_streams_is_seen_before_it_ends);
+        stage!(@test $stage, $runtime, a_request_is_allowed);
+        stage!(@test $stage, $runtime, a_request_is_denied);
+        stage!(@test $stage, $runtime, a_request_expires_and_that_is_a_no);
+        stage!(@test $stage, $runtime, a_long_answer_is_whole_in_messages_or_in_a_file);
+        stage!(@test $stage, $runtime, a_file_reaches_the_agent_and_one_comes_back);
+        stage!(@test $stage, $runtime, a_file_that_an_agent_makes_follows_its_answer);
+        stage!(@test $stage, $runtime, a_restart_in_the_middle_ends_in_one_whole_answer);
+        stage!(@test $stage, $runtime, what_is_said_after_a_restart_is_heard);
+        stage!(@test $stage, $runtime, nonsense_gets_one_clear_answer);
+        stage!(@test $stage, $runtime, a_stranger_commands_nothing);
+        stage!(@test $stage, $runtime, a_stranger_is_let_in_step_by_step);
+    };
+    (@test $stage:expr, $runtime:expr, $scenario:ident) => {
         #[tokio::test(flavor = "multi_thread")]
         async fn $scenario() {
-            let mut house = House::open($stage).await;
-            super::$scenario(&mut house).await;
-            house.was_on_stage();
+            let mut house = House::open($stage, $runtime).await;
+            crate::$scenario(&mut house).await;
+            house.was_as_declared().await;
         }
     };
 }

@@ -61,7 +61,7 @@ async fn what_a_person_attaches_lies_there_when_the_agent_begins() {
         "spec": {"agent": {"command": {}}, "runtime": {"local": {"isolation": "sandbox"}}},
     });
     api.create("agents", agent).await;
-    let text = "exec cat \"${OPEN_DISPATCH_ARTIFACTS%.out}\".files/*/note.txt";
+    let text = "cat \"$@\"";
     let turn = json!({
         "requestId": "r1", "text": text,
         "attachments": [{"id": stored["id"], "name": "note.txt"}],
@@ -189,8 +189,8 @@ async fn a_turn_brings_files_in_and_takes_files_and_links_out_to_where_it_was_sa
     api.agent("bot", json!({"agent": {"command": {}}})).await;
     let put = api.ask(Method::POST, "/files?name=n").body("attached words");
     let stored: Value = put.send().await.unwrap().json().await.unwrap();
-    let text = "cat \"${OPEN_DISPATCH_ARTIFACTS%.out}\".files/*/note.txt | tr a-z A-Z \
-                > $OPEN_DISPATCH_ARTIFACTS/loud.txt; echo see https://github.com/o/r/pull/12; exit 0;";
+    let text = "cat \"$1\" | tr a-z A-Z > $OPEN_DISPATCH_ARTIFACTS/loud.txt; \
+                echo see https://github.com/o/r/pull/12";
     let turn = json!({
         "requestId": "r1", "text": text,
         "attachments": [{"id": stored["id"], "name": "note.txt"}],

@@ -154,3 +154,226 @@ async fn an_image_that_cannot_be_had_ends_the_sprite_with_the_mend() {
     assert!(message.contains("fly auth docker"), "{message}");
     assert_eq!(world.fly.machines(), []);
 }
+
+fn refused(status: u16, error: &str) -> Trouble {
+    Trouble::Refused { status, error: error.into(), code: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_is_missing_or_anothers_and_a_full_account_are_told_and_it_goes_on_once_mended()
+{
+    let world = World::new().await;
+    for _ in 0..2 {
+        world.fly.faults().once(Action::Create, refused(404, "app not found"));
+    }
+    let _server = world.free().await;
+    world.create_sprite("s", Some("work")).await;
+    world.until("told", async || told(&world, "Stalled").await.contains("fly apps create")).await;
+    world.until("let go", async || world.is_let_go("s").await).await;
+    assert_eq!(exit(&world).await.0, ExitReason::Completed);
+
+    type Set = fn(&mut open_dispatch::dev_fly::Switches);
+    let troubles: [(Set, &str); 2] = [
+        (|it| drop(it.foreign_apps.insert("sprites".to_owned())), "organi"),
+        (|it| it.machine_limit = Some(0), "limit"),
+    ];
+    for (set, words) in troubles {
+        let world = World::new().await;
+        world.fly.faults().set(set);
+        let _server = world.free().await;
+        world.create_sprite("s", Some("work")).await;
+        let said = async || told(&world, "Stalled").await.contains(words);
+        world.until(words, said).await;
+        world.fly.faults().set(|it| {
+            it.foreign_apps.clear();
+            it.machine_limit = None;
+        });
+        world.until("let go", async || world.is_let_go("s").await).await;
+        assert_eq!(exit(&world).await.0, ExitReason::Completed);
+        assert_eq!(world.lives().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_does_not_exist_ends_the_sprite_with_the_regions_that_do() {
+    let world = World::new().await;
+    let unknown = refused(400, "invalid_argument: region \"iadd\" does not exist");
+    world.fly.faults().once(Action::Create, unknown);
+    let _server = world.free().await;
+    world.create_sprite("s", Some("work")).await;
+    world.until("let go", async || world.is_let_go("s").await).await;
+    let (reason, message) = exit(&world).await;
+    assert_eq!(reason, ExitReason::StartFailed, "{message}");
+    assert!(message.contains("must name regions of Fly (ams arn"), "{message}");
+    assert_eq!(world.fly.machines(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_form_it_takes_that_there_is_no_room_it_is_had_elsewhere_and_made_once() {
+    for (trouble, task) in [
+        (Trouble::host_full(), Some("for ever")),
+        (Trouble::region_full(), Some("for ever")),
+        (Trouble::volume_full(), None),
+        (Trouble::host_full(), None),
+    ] {
+        let world = World::new().await;
+        world.fly.faults().once(Action::Create, trouble.clone());
+        let _server = world.free().await;
+        world.create_sprite("s", task).await;
+        world
+            .until("ready", async || {
+                world.is("s", "Ready").await || task.is_some() && world.is("s", "Provisioned").await
+            })
+            .await;
+        world.until("one life", async || world.lives().len() == 1).await;
+        let volumes = usize::from(task.is_none());
+        let left = async || world.fly.volumes().len() == volumes;
+        world.until("no volume of the try that failed", left).await;
+        assert_eq!(world.fly.machines().len(), 1, "{trouble:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_sleeps_where_there_is_no_room_any_more_waits_and_says_so() {
+    let world = World::new().await;
+    let _server = world.free().await;
+    asleep(&world).await;
+    let before = world.machine();
+    world.fly.faults().set(|it| drop(it.full_hosts.insert(before.host.clone())));
+    world.change("s", |sprite| (sprite.spec.running, sprite.spec.run) = (true, 2)).await;
+    let said = async || told(&world, "Stalled").await.contains("as soon as there is room");
+    world.until("told", said).await;
+    world.fly.faults().set(|it| it.full_hosts.clear());
+    world.until("its second run", async || second_run(&world).await).await;
+    assert_eq!((world.machine().id, world.fly.volumes().len()), (before.id, 1));
+}
+
+async fn asleep(world: &World) {
+    world.create_sprite("s", None).await;
+    world.until("ready", async || world.is("s", "Ready").await).await;
+    world.change("s", |sprite| sprite.spec.running = false).await;
+    world.until("asleep", async || world.is("s", "Asleep").await).await;
+}
+
+async fn second_run(world: &World) -> bool {
+    world.is("s", "Ready").await && world.sprite("s").await.status.run == 2
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_machine_with_our_name_is_told_and_left_alone() {
+    let world = World::new().await;
+    let url = world.fly.url().join("v1/apps/sprites/machines").unwrap();
+    let body = serde_json::json!({"name": "od-memory-s", "region": "iad",
+        "config": {"image": "registry.fly.io/sprites/agent:v1", "env": {}, "metadata": {"mine": "yes"}},
+        "skip_launch": true});
+    let call = reqwest::Client::new().post(url).json(&body);
+    let answer = call.header("authorization", "FlyV1 fm2_dev_fly").send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    let theirs = world.machine();
+    let _server = world.free().await;
+    world.create_sprite("s", Some("work")).await;
+    world.until("let go", async || world.is_let_go("s").await).await;
+    let (reason, message) = exit(&world).await;
+    assert_eq!(reason, ExitReason::StartFailed);
+    assert!(message.contains("is not this sprite's") && message.contains(&theirs.id), "{message}");
+    let left = world.machine();
+    assert_eq!((left.id, left.metadata, left.boots), (theirs.id, theirs.metadata, theirs.boots));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_lags_by_half_a_minute_doubles_nothing_and_leaves_nothing() {
+    let world = World::new().await;
+    let lag = std::time::Duration::from_secs(30);
+    world.fly.faults().set(|it| it.list_lag = lag);
+    world.fly.faults().once(Action::Create, Trouble::lost_after(LostAnswer::Dropped));
+    let _server = world.free().await;
+    world.create_sprite("s", Some("work")).await;
+    world.until("let go", async || world.is_let_go("s").await).await;
+    world.until("no machine", async || world.fly.machines().is_empty()).await;
+    assert_eq!(exit(&world).await.0, ExitReason::Completed);
+    assert_eq!(world.lives(), [("s".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_moves_to_another_host_wakes_there_and_a_run_in_it_is_lost_and_not_lived_again()
+ {
+    let world = World::new().await;
+    let _server = world.free().await;
+    asleep(&world).await;
+    let before = world.machine();
+    assert!(world.fly.faults().meddle(&before.id, Deed::Migrate));
+    assert_ne!(world.machine().host, before.host);
+    world.change("s", |sprite| (sprite.spec.running, sprite.spec.run) = (true, 2)).await;
+    world.until("its second run", async || second_run(&world).await).await;
+    assert_eq!((world.machine().id, world.fly.volumes().len()), (before.id.clone(), 1));
+    // While it runs, its boot there is another one, and no run is given out twice.
+    assert!(world.fly.faults().meddle(&before.id, Deed::Migrate));
+    world.until("let go", async || world.is_let_go("s").await).await;
+    assert_eq!(exit(&world).await.0, ExitReason::ReporterLost);
+    assert_eq!(world.lives(), [("s".to_owned(), 1), ("s".to_owned(), 2)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_somebody_else_stops_ends_its_run_which_is_told() {
+    let world = World::new().await;
+    let _server = world.free().await;
+    world.create_sprite("s", Some("for ever")).await;
+    world.until("up", async || world.is("s", "Ready").await).await;
+    let id = world.machine().id;
+    assert!(world.fly.faults().meddle(&id, Deed::Stop));
+    world.until("let go", async || world.is_let_go("s").await).await;
+    let (reason, message) = exit(&world).await;
+    assert_eq!(reason, ExitReason::ReporterLost, "{message}");
+    assert!(message.contains(&id), "{message}");
+    world.until("no machine", async || world.fly.machines().is_empty()).await;
+    assert_eq!(world.lives().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_wedged_is_neither_forgotten_nor_replaced_and_goes_once_it_obeys() {
+    let world = World::new().await;
+    let _server = world.free().await;
+    world.create_sprite("s", Some("for ever")).await;
+    world.until("up", async || world.is("s", "Ready").await).await;
+    let id = world.machine().id;
+    assert!(world.fly.faults().meddle(&id, Deed::Wedge));
+    let stop = |sprite: &mut open_dispatch::resource::Sprite| {
+        sprite.spec.stop = Some(ExitReason::Cancelled);
+    };
+    world.change("s", stop).await;
+    let asked = async || world.fly.calls().iter().any(|it| it.action == Action::Stop);
+    world.until("it was asked to stop", asked).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(!world.is_let_go("s").await, "what is still there is not let go");
+    assert_eq!((world.machine().id, world.lives().len()), (id.clone(), 1));
+    assert!(world.fly.faults().meddle(&id, Deed::Unwedge));
+    world.until("let go", async || world.is_let_go("s").await).await;
+    world.until("no machine", async || world.fly.machines().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_429_is_waited_out_with_and_without_a_word_of_how_long() {
+    let world = World::new().await;
+    for (n, action) in [Action::Create, Action::Destroy, Action::List, Action::Get]
+        .into_iter()
+        .cycle()
+        .take(20)
+        .enumerate()
+    {
+        let retry_after = (n % 2 == 0).then_some(2);
+        world.fly.faults().once(action, Trouble::RateLimited { retry_after });
+    }
+    let _server = world.free().await;
+    for name in ["a", "b", "s"] {
+        world.create_sprite(name, Some("work")).await;
+    }
+    let done = async || {
+        let sprites = world.sprites().await;
+        sprites.iter().all(|it| it.metadata.finalizers.is_empty())
+    };
+    world.until("let go", done).await;
+    world.until("no machine", async || world.fly.machines().is_empty()).await;
+    let mut lives = world.lives();
+    lives.sort();
+    assert_eq!(lives, ["a", "b", "s"].map(|name| (name.to_owned(), 1)));
+}

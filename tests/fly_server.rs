@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 
 #[path = "support/fly/live.rs"]
+#[expect(dead_code, reason = "each test file uses a part of the support")]
 mod cloud;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
@@ -23,13 +24,6 @@ fn is_over(job: &Value) -> bool {
 
 async fn log(server: &Live, of: &str) -> String {
     String::from_utf8(server.bytes(&format!("{of}/log")).await).expect("text")
-}
-
-/// What the cloud was asked in vain, or wrongly.
-fn faults(cloud: &Cloud) -> Vec<String> {
-    let wrong = cloud.fly.violations().into_iter().map(|it| it.to_string());
-    let limited = cloud.fly.calls().into_iter().filter(|call| call.status == Some(429));
-    wrong.chain(limited.map(|call| format!("429: {} {}", call.method, call.path))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,7 +52,7 @@ async fn a_job_runs_in_a_machine_that_goes_with_it_beside_one_on_this_computer()
     cloud.until("nothing", |fly| fly.machines().is_empty() && fly.guests() == 0).await;
     let boots = cloud.fly.boots();
     assert_eq!(boots.len(), 1, "{boots:#?}");
-    assert_eq!(faults(&cloud), Vec::<String>::new());
+    assert_eq!(cloud.faults(), Vec::<String>::new());
     let sprites = server.get("sprites").await;
     let sprite = sprites["items"]
         .as_array()
@@ -124,5 +118,5 @@ async fn an_agent_sleeps_and_wakes_with_its_files_in_the_same_machine() {
     server.wait_for("agents/bot", "asleep", asleep).await;
     assert_eq!(server.delete("agents/bot").await, 200);
     cloud.until("no machine", |fly| fly.machines().is_empty()).await;
-    assert_eq!(faults(&cloud), Vec::<String>::new());
+    assert_eq!(cloud.faults(), Vec::<String>::new());
 }

@@ -96,8 +96,11 @@ impl Fly {
         self.script.answers.lock().unwrap().extend(answers);
     }
 
+    /// A client that has been there for long enough to know that no bucket is empty.
     fn client(&self) -> Machines {
-        client(&self.url, Ambient { clock: self.clock.clone(), ..Ambient::real() })
+        let client = client(&self.url, Ambient { clock: self.clock.clone(), ..Ambient::real() });
+        self.clock.advance(Duration::from_secs(2));
+        client
     }
 
     fn heard(&self) -> Vec<Heard> {

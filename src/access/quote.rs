@@ -101,13 +101,6 @@ pub fn fenced(quotes: &[Quoted]) -> String {
     block
 }
 
-/// A message without the block that [`fenced`] put in front of it: what the person said.
-#[must_use]
-pub fn said(text: &str) -> &str {
-    let block = text.strip_prefix(BEGIN).and_then(|rest| rest.split_once(&format!("\n{END}\n\n")));
-    block.map_or(text, |(_, said)| said)
-}
-
 /// A name on one line, that cannot look like another header.
 fn name(author: &str) -> String {
     let plain = |c: &char| is_plain(*c) && !is_break(*c) && !matches!(c, '(' | ')' | ':');
@@ -217,8 +210,6 @@ mod tests {
             let quotes: Vec<Quoted> =
                 quotes.iter().map(|(author, trusted, text)| quote(author, *trusted, text)).collect();
             let block = fenced(&quotes);
-            let message = format!("{block}rm | fine\n{END}\n\n");
-            prop_assert_eq!(said(&message), &message[block.len()..], "what was said");
             let shown: Vec<&Quoted> =
                 quotes.iter().filter(|it| !it.text.trim().is_empty()).collect();
             if shown.is_empty() {

@@ -6,7 +6,9 @@
 //!
 //! **Restored is older.** A server on a restored directory finds what its store says of a past
 //! moment. Sprites that were started later are unknown to it: their reporters are turned away,
-//! and end. Sprites that it believes in and that are gone end as lost.
+//! and end. Sprites that it believes in and that are gone end as lost. What was made at Fly after the
+//! backup is in no store any more: a restore leaves word in the directory, and nothing that the store does
+//! not know is swept until an operator agrees.
 
 use std::{
     fs,
@@ -31,6 +33,9 @@ const FORM: u32 = 1;
 const FILES: [&str; 5] = ["key", "key.print", "token", "config.yaml", ".env"];
 /// The directories of files that belong to it.
 const DIRECTORIES: [&str; 2] = ["secrets", "files"];
+
+/// Where a data directory says that it was made from a backup, and when.
+const WORD: &str = "restored";
 
 /// How the name of the directory begins into which a backup is unpacked.
 const SCRATCH: &str = ".restore-";
@@ -212,11 +217,19 @@ pub fn restore(
     }
     let scratch = root.join(format!("{SCRATCH}{}", std::process::id()));
     let outcome = unpack(&scratch, input).and_then(|manifest| {
+        // Before the store is in its place: whoever opens that one is to know.
+        let word = root.join(WORD);
+        fs::write(&word, format!("{now}\n")).map_err(at(&word))?;
         let moved = put(&scratch, root, now)?;
         Ok(Restored { manifest, moved })
     });
     let _ = fs::remove_dir_all(&scratch);
     outcome
+}
+
+/// When a data directory was made from a backup, if it was.
+pub(super) fn restored(root: &Path) -> Option<Timestamp> {
+    fs::read_to_string(root.join(WORD)).ok()?.trim().parse().ok()
 }
 
 fn unpack(scratch: &Path, input: impl Read) -> Result<Manifest, Error> {

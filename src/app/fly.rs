@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sprite_reporter::wire::Claimed;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     ambient::Ambient,
@@ -66,6 +66,18 @@ pub(super) fn watch(runtime: Arc<FlyRuntime>, state: server::State) -> JoinSet<(
         }
     });
     tasks
+}
+
+/// Says on `/ready` what Fly holds for nobody, or why that is not swept: a person should see to it, and the
+/// server works all the same.
+pub(super) async fn tell(mut tidings: watch::Receiver<Option<String>>, state: server::State) {
+    loop {
+        let told = tidings.borrow_and_update().clone();
+        state.readiness().warn(PART, told);
+        if tidings.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The Fly runtime's settings; nothing where there are no machines.

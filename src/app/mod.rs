@@ -45,13 +45,13 @@ use crate::{
         Engine, EngineHandle, Wake,
         controllers::{
             AdmissionController, AgentController, JobController, KeepsakeController,
-            SpriteController, Tokens,
+            SpriteController, SweepController, Tokens,
         },
     },
-    resource::{Defaults, Kind, resolve},
+    resource::{Defaults, Kind, leaks::Beginning, resolve},
     runtime::{
         Runtime,
-        fly::FlyRuntime,
+        fly::{FlyRuntime, leaks::Patience},
         local::{LocalConfig, LocalRuntime},
     },
     secrets::Secrets,
@@ -226,6 +226,7 @@ impl House {
         let config = &self.config;
         let root = self.store.as_ref().map_or(self.data.root(), DataDir::root);
         let store: Arc<dyn Store> = SqliteStore::open(root, ambient.clone()).await?;
+        let revision = store.revision().await?;
         let secret = config.token_secret.value.as_ref().map(ExposeSecret::expose_secret);
         let tokens = SpriteTokens::load(secret, &self.data.key_file())?;
         let token = token::secret_file(&self.data.token_file())?;
@@ -282,8 +283,19 @@ impl House {
             engine.add(Arc::new(SpriteController::new(shop(), air(), runtime, derive)));
         }
         engine.add(Arc::new(KeepsakeController::new(shop(), air(), runtimes.clone())));
+        let sweeper = machines.as_ref().map(|fly| {
+            // Nobody has written since the store was opened.
+            let born = Beginning { revision, at: ambient.clock.now() };
+            let (fly, restored) = (Arc::clone(fly), backup::restored(root));
+            SweepController::new(shop(), air(), fly, Patience::default(), born, restored)
+        });
+        let tidings = sweeper.as_ref().map(SweepController::tidings);
+        if let Some(sweeper) = sweeper {
+            engine.add(Arc::new(sweeper));
+        }
         engine.add(Arc::new(AdmissionController::new(shop(), air(), runtimes)));
-        engine.add(Arc::new(Outbox::new(shop(), air(), platforms)));
+        let outbox = Outbox::new(shop(), air(), platforms).with_files(Arc::clone(&files));
+        engine.add(Arc::new(outbox));
 
         state.readiness().down("engine", "the server starts");
         let stop = CancellationToken::new();
@@ -302,7 +314,10 @@ impl House {
             let waker = engine.waker();
             hub.on_attach(move |delivery| waker.wake("delivery", delivery, Wake::Observation));
         }
-        let looking = machines.map(|fly| fly::watch(fly, state.clone())).unwrap_or_default();
+        let mut looking = machines.map(|fly| fly::watch(fly, state.clone())).unwrap_or_default();
+        if let Some(tidings) = tidings {
+            looking.spawn(fly::tell(tidings, state.clone()));
+        }
         let hearing = ears::listen(&ears, &commands, &state, &ambient, &deaf);
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use crate::{
     resource::{AnyObject, Artifact, Kind},
     store::{
-        self, Store,
+        self, Store, Subject,
         files::{Files, id_in_url},
     },
 };
@@ -13,7 +13,7 @@ use crate::{
 /// How many rows are read at once.
 const PAGE: usize = 500;
 
-/// Removes the files that no turn and no artifact names any more. Nothing goes where the store
+/// Removes the files that no turn, no artifact and no delivery names any more. Nothing goes where the store
 /// could not be read whole.
 ///
 /// # Errors
@@ -31,6 +31,11 @@ pub(super) async fn sweep(
 
 async fn named(store: &Arc<dyn Store>) -> Result<HashSet<String>, store::Error> {
     let mut named = HashSet::new();
+    for delivery in store.open_deliveries().await? {
+        if let Subject::File { id, .. } = delivery.subject {
+            named.insert(id);
+        }
+    }
     for kind in [Kind::Agent, Kind::Job, Kind::Sprite] {
         let mut after: Option<String> = None;
         loop {

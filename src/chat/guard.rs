@@ -1,5 +1,4 @@
-//! What every platform holds against the outside: where a token may go, and what a file that came
-//! from there may be called.
+//! What every platform holds against the outside: where a token may go.
 
 use url::{Host, Url};
 
@@ -12,16 +11,6 @@ pub(super) fn is_private(url: &Url) -> bool {
         None => false,
     };
     (url.scheme() == "https" && url.has_host()) || (url.scheme() == "http" && is_local)
-}
-
-/// A name that a file may have: without directories, and not too long.
-pub(super) fn plain_name(name: &str) -> String {
-    let plain = |c: char| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c };
-    let name: String = name.chars().map(plain).take(200).collect();
-    match name.trim() {
-        "" | "." | ".." => "file".to_owned(),
-        name => name.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -43,12 +32,5 @@ mod tests {
         ] {
             assert_eq!(is_private(&Url::parse(url).unwrap()), private, "{url}");
         }
-    }
-
-    #[test]
-    fn a_name_leads_nowhere() {
-        assert_eq!(plain_name("../a\\b\u{7}c.png"), ".._a_b_c.png");
-        assert_eq!(plain_name(" .. "), "file");
-        assert_eq!(plain_name(&"a".repeat(300)).len(), 200);
     }
 }

@@ -12,7 +12,7 @@ pub use super::agent_args::{
     WorkArgs,
 };
 
-pub use super::dev_fly::DevFlyArgs;
+pub use super::{dev_fly::DevFlyArgs, fly::FlyCommand};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -261,6 +261,10 @@ tokens work. No server needs to run. It exits with 1 if anything FAILS.")]
     /// Let the system start the server, and keep it up
     #[command(subcommand)]
     Service(ServiceCommand),
+
+    /// See what Fly holds that belongs to nothing here, and agree that it may go
+    #[command(subcommand)]
+    Fly(FlyCommand),
 
     /// Play Fly's Machines API on this computer, for who has no account
     #[command(after_help = "Examples:

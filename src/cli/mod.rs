@@ -30,6 +30,7 @@ pub mod doctor;
 pub mod down;
 pub mod error;
 mod files;
+pub mod fly;
 pub mod get;
 pub mod logs;
 mod object;
@@ -105,6 +106,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Config(command) => config::run(command),
         Command::Slack(command) => slack::run(command),
         Command::Service(command) => service::run(command),
+        Command::Fly(command) => block_on(fly::fly(command)),
         Command::DevFly(args) => dev_fly::run(args),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => backup::restore(args),

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Response, body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper::{Response, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -27,7 +27,7 @@ const BODY: usize = 8 << 20;
 /// The caller gets no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped, as a fault wants it")]
-struct Dropped;
+pub(super) struct Dropped;
 
 /// Takes connections until it is aborted.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -47,18 +47,38 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     // Else small answers wait for acknowledgements.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            if !names_address(&request) {
+                return Ok(response(&shared, Answer::refused_host()).map(Full::new));
+            }
+            answer(shared, request).await.map(|answer| answer.map(Full::new))
+        }
+    });
     // An error means that the caller went, or that a fault dropped it.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(
+/// Whether a request calls us by an address, or as `localhost`.
+fn names_address<B>(request: &hyper::Request<B>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
+    host.is_some_and(|host| {
+        let host = host.host();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
+}
+
+/// Answers one request, however it came.
+pub(super) async fn answer<B: hyper::body::Body<Data = Bytes>>(
     shared: Arc<Shared>,
-    request: hyper::Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Dropped> {
-    if !names_address(&request) {
-        return Ok(response(&shared, Answer::refused_host()));
-    }
+    request: hyper::Request<B>,
+) -> Result<Response<Bytes>, Dropped>
+where
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let Some(request) = read(request).await else {
         return Ok(response(&shared, Answer::refused_body()));
     };
@@ -74,18 +94,10 @@ async fn answer(
     Ok(response(&shared, answer))
 }
 
-/// Whether a request calls us by an address, or as `localhost`.
-fn names_address(request: &hyper::Request<Incoming>) -> bool {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
-    host.is_some_and(|host| {
-        let host = host.host();
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
-    })
-}
-
-async fn read(request: hyper::Request<Incoming>) -> Option<Request> {
+async fn read<B: hyper::body::Body<Data = Bytes>>(request: hyper::Request<B>) -> Option<Request>
+where
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (parts, body) = request.into_parts();
     let head = |name: &str| parts.headers.get(name)?.to_str().ok().map(str::to_owned);
     let query = parts.uri.query().unwrap_or_default();
@@ -116,7 +128,7 @@ async fn waited(shared: &Arc<Shared>, wait: &Waiting) -> Answer {
     }
 }
 
-fn response(shared: &Shared, answer: Answer) -> Response<Full<Bytes>> {
+fn response(shared: &Shared, answer: Answer) -> Response<Bytes> {
     let (kind, text) = match answer.body {
         Body::Json(value) => ("application/json; charset=utf-8", value.to_string()),
         Body::Html(page) => ("text/html", page),
@@ -132,7 +144,7 @@ fn response(shared: &Shared, answer: Answer) -> Response<Full<Bytes>> {
     if let Some(seconds) = answer.retry_after {
         builder = builder.header(header::RETRY_AFTER, seconds);
     }
-    builder.body(Full::new(Bytes::from(text))).unwrap_or_default()
+    builder.body(Bytes::from(text)).unwrap_or_default()
 }
 
 /// Where it listens.

@@ -42,6 +42,7 @@ pub use truth::{BootRecord, CallRecord, Found, Line, MachineTruth, Violation, Vo
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use tokio::{sync::broadcast, task::JoinHandle};
 use url::Url;
 
@@ -116,6 +117,12 @@ impl DevFly {
         let text = format!("http://{}/", self.address);
         // An address with a port always reads as one.
         Url::parse(&text).unwrap_or_else(|_| unreachable!("{text} is a URL"))
+    }
+
+    /// A way to ask without a socket, for a test whose clock stands still.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller { shared: Arc::clone(&self.shared) }
     }
 
     /// What lay in the directory when it started.
@@ -212,6 +219,20 @@ impl Drop for DevFly {
             task.abort();
         }
         // The watcher's pipe ends with this, and it kills what runs.
+    }
+}
+
+/// A way to ask a fake without a socket. Cheap to clone.
+#[derive(Clone)]
+pub struct Caller {
+    shared: Arc<Shared>,
+}
+
+impl Caller {
+    /// Makes one call; nothing where the connection would have been dropped.
+    pub async fn call(&self, request: hyper::Request<Bytes>) -> Option<hyper::Response<Bytes>> {
+        let request = request.map(http_body_util::Full::new);
+        http::answer(Arc::clone(&self.shared), request).await.ok()
     }
 }
 

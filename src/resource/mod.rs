@@ -19,6 +19,7 @@ mod fault;
 pub mod fly;
 pub mod images;
 mod job;
+pub mod leaks;
 pub mod merge;
 mod meta;
 mod object;

@@ -57,7 +57,7 @@ pub trait Runtime: Send + Sync {
     async fn clean(&self, sprite: &Sprite) -> Result<Cleaned, Error>;
 
     /// The uids of owners (and of sprites without one) of which something is kept here that
-    /// outlives a sprite, each as [`Runtime::kept_as`] says it.
+    /// outlives a sprite.
     ///
     /// # Errors
     /// Why that cannot be told.
@@ -82,12 +82,6 @@ pub trait Runtime: Send + Sync {
     /// Why it could not.
     async fn sweep(&self) -> Result<(), Error> {
         Ok(())
-    }
-
-    /// As what something that belongs to a uid is told by [`Runtime::keeps`]: the uid itself, where
-    /// there is room for it.
-    fn kept_as(&self, uid: &str) -> String {
-        uid.to_owned()
     }
 
     /// How many sprites may be seen to at once: as many as may wait for answers from elsewhere

@@ -27,7 +27,10 @@ use super::{
     status::Problem,
     webhooks::{answer, caller, error, gone, query},
 };
-use crate::store::files::{Error, Files, MAX_FILE_BYTES, Stored};
+use crate::store::{
+    attached::plain_name,
+    files::{Error, Files, MAX_FILE_BYTES, Stored},
+};
 
 /// How many files one sprite may bring.
 const MAX_FILES_OF_SPRITE: usize = 100;
@@ -36,8 +39,6 @@ const ARRIVES_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// How much of a file that is too large is still read, so that its sender hears our answer
 /// instead of a broken pipe.
 const DRAINED: usize = 8 * 1024 * 1024;
-/// The longest name of a file, in characters.
-const MAX_NAME: usize = 200;
 
 /// The files, and how many each sprite has brought since the server started.
 pub(super) struct Shelf {
@@ -230,16 +231,6 @@ pub(super) async fn get_by_sprite(
 fn refuse(refusal: &Refusal) -> Response {
     let (code, _, why) = refusal.words();
     error(code, why)
-}
-
-/// A name that is one: no path, nothing that steers, of a bounded length.
-fn plain_name(name: &str) -> String {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let plain: String = last.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
-    match plain.trim() {
-        "" | "." | ".." => "file".to_owned(),
-        plain => plain.to_owned(),
-    }
 }
 
 /// Says that what follows is to be saved, under this name (RFC 6266).

@@ -17,7 +17,11 @@ use super::State;
 
 /// How the rooms are, as they tell it themselves.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<String, Option<String>>>>);
+pub struct Readiness {
+    parts: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    /// What a person should see to although the part works.
+    warnings: Arc<Mutex<BTreeMap<String, String>>>,
+}
 
 impl Readiness {
     /// Notes that a part can work.
@@ -30,8 +34,18 @@ impl Readiness {
         self.note(part, Some(why.into()));
     }
 
+    /// Notes what a person should see to although the part works; nothing where there is none any
+    /// more.
+    pub fn warn(&self, part: &str, what: Option<String>) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => drop(warnings.insert(part.to_owned(), what)),
+            None => drop(warnings.remove(part)),
+        }
+    }
+
     fn note(&self, part: &str, why: Option<String>) {
-        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.insert(part.to_owned(), why);
     }
 }
@@ -48,7 +62,7 @@ pub(super) async fn health(Shared(state): Shared<State>) -> Response {
 /// `GET /ready`: the store answers, and no part has said that it is down.
 pub(super) async fn ready(Shared(state): Shared<State>) -> Response {
     let mut parts: BTreeMap<String, Option<String>> =
-        state.0.readiness.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        state.0.readiness.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let store = state.0.store.revision().await.err().map(|error| error.to_string());
     parts.insert("store".to_owned(), store);
     let ready = parts.values().all(Option::is_none);
@@ -59,5 +73,11 @@ pub(super) async fn ready(Shared(state): Shared<State>) -> Response {
         })
         .collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(json!({"ready": ready, "parts": parts}))).into_response()
+    let warnings =
+        state.0.readiness.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut body = json!({"ready": ready, "parts": parts});
+    if !warnings.is_empty() {
+        body["warnings"] = json!(warnings);
+    }
+    (code, Json(body)).into_response()
 }

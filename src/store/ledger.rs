@@ -92,6 +92,9 @@ pub struct Turn {
     pub n: u64,
     /// What the person said.
     pub text: String,
+    /// What others had said around it, as an agent that reads is given it in front of the text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
     /// Files that came with it.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
@@ -149,6 +152,7 @@ impl Turn {
             agent_uid: agent_uid.into(),
             n: 0,
             text: text.into(),
+            context: String::new(),
             attachments: Vec::new(),
             author: author.into(),
             user: None,
@@ -166,6 +170,12 @@ impl Turn {
             started: None,
             ended: None,
         }
+    }
+
+    /// What an agent that reads is given: what the person said, behind what others had said.
+    #[must_use]
+    pub fn prompt(&self) -> String {
+        format!("{}{}", self.context, self.text)
     }
 }
 
@@ -447,6 +457,9 @@ pub enum Subject {
     Choice {
         /// The message.
         text: String,
+        /// What others had said around it; see [`Turn::context`].
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        context: String,
         /// The agents, in the order in which they are offered.
         names: Vec<String>,
         /// Who said it, as people call them.
@@ -461,6 +474,13 @@ pub enum Subject {
     Turn {
         /// The turn's id.
         id: String,
+    },
+    /// A file that an agent made, as a file.
+    File {
+        /// The file's id.
+        id: String,
+        /// What it is called.
+        name: String,
     },
 }
 

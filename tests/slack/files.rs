@@ -19,7 +19,7 @@ async fn a_file_that_somebody_sends_goes_to_the_agent_with_the_message() {
     rig.fake.until_taken(&said, 1).await;
     let turn = rig.turns(&agent).await.remove(0);
     assert_eq!(turn.text, "look at this");
-    assert_eq!((turn.attachments[0].name.as_str(), turn.attachments[0].size), ("a_b.txt", 13));
+    assert_eq!((turn.attachments[0].name.as_str(), turn.attachments[0].size), ("b.txt", 13));
     let (mut file, _) = rig.files.open_file(&turn.attachments[0].id).await.unwrap();
     let mut text = String::new();
     file.read_to_string(&mut text).await.unwrap();

@@ -104,6 +104,7 @@ async fn a_press_that_comes_too_late_is_told_so() {
     let then = Ambient::real().clock.now() - CHOICE_TIME - Duration::from_secs(1);
     let subject = Subject::Choice {
         text: "hello".into(),
+        context: String::new(),
         names: vec!["bot".into(), "web".into()],
         author: "ada".into(),
         user: "UADA".into(),

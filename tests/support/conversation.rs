@@ -24,7 +24,7 @@ use open_dispatch::{
     },
     store::{
         Conversation, Cursor, Expect, Op, Part, Principal, Store, Subject, Transaction, Turn,
-        TurnState, memory::MemoryStore,
+        TurnState, files::Files, memory::MemoryStore,
     },
 };
 use sprite_reporter::wire::{
@@ -259,6 +259,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub platform: Arc<Fake>,
     steps: Arc<dyn Steps>,
+    files: Option<Arc<Files>>,
     pub outbox: Outbox,
     pub commands: Commands,
 }
@@ -300,7 +301,13 @@ impl World {
             ["ada", "ben", "cat"].map(|who| Principal::user(platform.name(), who)).to_vec();
         let settings = Settings { admins, ..Settings::default() };
         let commands = Commands::new(Arc::clone(&store) as _, ambient, settings);
-        Self { store, clock, platform, steps, outbox, commands }
+        Self { store, clock, platform, steps, files: None, outbox, commands }
+    }
+
+    /// The same world with these files.
+    pub fn with_files(self, files: Arc<Files>) -> Self {
+        let outbox = self.outbox.with_files(Arc::clone(&files));
+        Self { outbox, files: Some(files), ..self }
     }
 
     /// The same world, with another process that takes these steps.
@@ -316,7 +323,10 @@ impl World {
             Arc::clone(&self.platform),
             Arc::clone(&self.steps),
         );
-        *self = new;
+        *self = match &self.files {
+            Some(files) => new.with_files(Arc::clone(files)),
+            None => new,
+        };
     }
 
     /// Takes a line, as a platform that sends it again until it is taken.

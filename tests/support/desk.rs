@@ -209,7 +209,8 @@ impl Run {
 
     /// Prompts.
     pub async fn prompt(&self, turn: &str, text: &str) {
-        self.order(DriverOrder::Prompt { turn: turn.to_owned(), text: text.to_owned() }).await;
+        let (turn, text) = (turn.to_owned(), text.to_owned());
+        self.order(DriverOrder::Prompt { turn, text, files: Vec::new() }).await;
     }
 
     /// Answers an approval, without words where `message` is empty.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Speaks as a sidecar that is a shell script does: one curl for each line, then the status.
+# Speaks as a sidecar that is a shell script does: one curl for each line, then the status. As the
+# entry point of a machine's image it runs COMMAND, and a relay beside it brings what that prints.
 set -euo pipefail
 
 say() { # PATH JSON
@@ -9,6 +10,17 @@ say() { # PATH JSON
 }
 
 say status "{\"jobId\": \"$JOB_ID\", \"status\": \"running\", \"exitCode\": 0, \"error\": \"\"}"
+if [[ -n "${COMMAND:-}" ]]; then
+  relay="$(dirname "$0")/relay.mjs"
+  mkdir --parents "${SPRITE_ROOT:-}$WORKDIR"
+  cd "${SPRITE_ROOT:-}$WORKDIR"
+  code=0
+  bash -c "$COMMAND" 2>&1 | node "$relay" || code="${PIPESTATUS[0]}"
+  status=completed
+  [[ "$code" -eq 0 ]] || status=failed
+  say status "{\"jobId\": \"$JOB_ID\", \"status\": \"$status\", \"exitCode\": $code, \"error\": \"\"}"
+  exit "$code"
+fi
 for ((n = 1; n <= LINES_TO_PRINT; n++)); do
   say logs "{\"jobId\": \"$JOB_ID\", \"text\": \"line $n ✓ \\\"quoted\\\"\"}"
 done

@@ -1,10 +1,13 @@
 //! `command`: a shell, as an honest agent that needs no account.
 //!
-//! Each prompt is one run of `SHELL -c PROMPT` with its input closed. What it prints are log
+//! Each prompt is one run of `SHELL -c PROMPT` with its input closed. Files that came with it are
+//! its arguments (`"$@"`), since a shell would run a list of them. What it prints are log
 //! bytes, of each stream in order. Its end is the turn's end; in a job it is the run's end
 //! too, and its exit code is the job's.
 
-use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+use std::{
+    ffi::OsString, io, os::unix::process::ExitStatusExt as _, path::PathBuf, process::ExitStatus,
+};
 
 use rustix::process::Signal;
 use tokio::{
@@ -29,7 +32,7 @@ const SHELL: &str = "sh";
 
 /// Why the shell cannot be started, if it is not there.
 pub(super) fn absent(spec: &RunSpec, shell: Option<&str>) -> Option<String> {
-    let launch = launch(spec, shell.unwrap_or(SHELL), "");
+    let launch = launch(spec, shell.unwrap_or(SHELL), "", &[]);
     process::absent(&launch).map(|error| error.to_string())
 }
 
@@ -39,7 +42,7 @@ pub async fn drive(mut seat: Seat, shell: Option<String>) -> Exit {
     seat.voice.event(EventBody::Ready {}).await;
     while let Some(order) = seat.orders.recv().await {
         match order {
-            DriverOrder::Prompt { turn, text } => {
+            DriverOrder::Prompt { turn, text, files } => {
                 if let Some(why) = too_long(&text) {
                     end_turn(&seat.voice, &turn, TurnOutcome::Failed, why.clone()).await;
                     if turn == TASK_TURN {
@@ -47,7 +50,7 @@ pub async fn drive(mut seat: Seat, shell: Option<String>) -> Exit {
                     }
                     continue;
                 }
-                let mut child = match process::start(&launch(&seat.spec, &shell, &text)) {
+                let mut child = match process::start(&launch(&seat.spec, &shell, &text, &files)) {
                     Ok(child) => child,
                     Err(error) => {
                         end_turn(&seat.voice, &turn, TurnOutcome::Failed, error.to_string()).await;
@@ -86,10 +89,16 @@ fn too_long(text: &str) -> Option<String> {
     })
 }
 
-fn launch(spec: &RunSpec, shell: &str, text: &str) -> Launch {
+fn launch(spec: &RunSpec, shell: &str, text: &str, files: &[PathBuf]) -> Launch {
+    let mut args: Vec<OsString> = vec!["-c".into(), text.into()];
+    if !files.is_empty() {
+        // What comes first behind a command is the name by which it knows itself.
+        args.push(shell.into());
+        args.extend(files.iter().map(Into::into));
+    }
     Launch {
         program: shell.into(),
-        args: vec!["-c".into(), text.into()],
+        args,
         env: spec.env.iter().map(|it| (it.name.clone().into(), it.value.clone().into())).collect(),
         workdir: (&spec.workdir).into(),
         hide: spec.hide.iter().map(Into::into).collect(),

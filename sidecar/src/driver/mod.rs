@@ -8,7 +8,7 @@
 //! Cancelling is polite here (the CLI's own interrupt). If that has no effect in time, the
 //! runner kills the tree, and the driver sees its CLI end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -50,6 +50,8 @@ pub enum DriverOrder {
         turn: String,
         /// The prompt, byte for byte.
         text: String,
+        /// The files that came with it, where they lie now.
+        files: Vec<PathBuf>,
     },
     /// Interrupt what runs, politely.
     Interrupt,
@@ -66,6 +68,18 @@ pub enum DriverOrder {
     },
     /// End the CLI politely, and return.
     Stop,
+}
+
+/// A prompt for a CLI that reads, with the list of the files that came with it.
+fn with_files(mut text: String, files: &[PathBuf]) -> String {
+    if !files.is_empty() {
+        text.push_str("\n\nAttached files:");
+        for file in files {
+            text.push_str("\n- ");
+            text.push_str(&file.to_string_lossy());
+        }
+    }
+    text
 }
 
 /// How a driver speaks. Waits while the spool is busy, so that a loud agent cannot fill memory.

@@ -33,7 +33,7 @@ use super::{
     clock::Countdown,
     ladder::{self, Ladder, Rung},
     pen::{Numbered, Pen, WRITE_AGAIN},
-    turns::{self, Accepted, Cut, End, Turns},
+    turns::{Accepted, Cut, End, Turns},
     work::{Stage, listen_once_known, no_answer, work},
 };
 use crate::{
@@ -249,7 +249,11 @@ impl Life {
     fn begin(&mut self) {
         if let Some(task) = self.run.task.clone() {
             self.turns.began(TASK_TURN);
-            self.tell(DriverOrder::Prompt { turn: TASK_TURN.into(), text: task });
+            self.tell(DriverOrder::Prompt {
+                turn: TASK_TURN.into(),
+                text: task,
+                files: Vec::new(),
+            });
         }
         self.set_clocks(ambient::elapsed());
     }
@@ -448,7 +452,7 @@ impl Life {
         }
         let Some(next) = self.turns.next(*self.desk.held().borrow()) else { return };
         if next.files.is_empty() {
-            self.tell_prompt(next.turn, next.text);
+            self.tell_prompt(next.turn, next.text, Vec::new());
         } else {
             let (address, spec) = (self.address.clone(), self.run.clone());
             let (turn, files) = (next.turn.clone(), next.files);
@@ -461,11 +465,11 @@ impl Life {
         self.set_clocks(ambient::elapsed());
     }
 
-    fn tell_prompt(&mut self, turn: String, text: String) {
+    fn tell_prompt(&mut self, turn: String, text: String, files: Vec<PathBuf>) {
         if let Some(silence) = &mut self.silence {
             silence.restart(ambient::elapsed());
         }
-        self.tell(DriverOrder::Prompt { turn, text });
+        self.tell(DriverOrder::Prompt { turn, text, files });
     }
 
     /// The open turn's files are here, or will not come.
@@ -473,9 +477,7 @@ impl Life {
         let Some(mut fetching) = self.fetching.take() else { return };
         let text = std::mem::take(&mut fetching.text);
         match files {
-            Ok(files) => {
-                self.tell_prompt(fetching.turn.clone(), turns::with_files(text, &files));
-            }
+            Ok(files) => self.tell_prompt(fetching.turn.clone(), text, files),
             Err(why) => {
                 let end = End { message: Some(why), ..End::plain(TurnOutcome::Failed) };
                 self.end_unprompted(&fetching.turn, end);

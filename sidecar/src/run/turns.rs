@@ -6,7 +6,7 @@
 //! first cut is the reason, whatever the CLI makes of being interrupted. Each turn that was
 //! accepted is ended once: by [`Turns::close`], [`Turns::withdraw`] or [`Turns::rest`].
 
-use std::{collections::VecDeque, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     clock::Countdown,
@@ -211,18 +211,6 @@ impl Turns {
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         open.into_iter().chain(waiting.map(|(it, _)| (it.turn, end.clone()))).collect()
     }
-}
-
-/// A prompt, with the list of the files that came with it.
-pub(super) fn with_files(mut text: String, files: &[PathBuf]) -> String {
-    if !files.is_empty() {
-        text.push_str("\n\nAttached files:");
-        for file in files {
-            text.push_str("\n- ");
-            text.push_str(&file.to_string_lossy());
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ enum Answer {
     /// Nobody is told anything: it was not for us.
     Nothing,
     /// Asks for which of these agents it is.
-    Choice { text: String, names: Vec<String> },
+    Choice { text: String, context: String, names: Vec<String> },
     /// A delivery that is there, as it is from now on.
     Standing(Box<Delivery>),
     /// The transcript of a Job, which is made with it.
@@ -306,9 +306,10 @@ impl Commands {
             Answer::Text(text) | Answer::Private(text) | Answer::Refused(text) => {
                 (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
             }
-            Answer::Choice { text, names } => {
+            Answer::Choice { text, context, names } => {
                 let subject = Subject::Choice {
                     text: text.clone(),
+                    context: context.clone(),
                     names: names.clone(),
                     author: line.author.clone(),
                     user: line.user.clone(),

@@ -25,9 +25,9 @@ impl Commands {
         let Some(delivery) = delivery.filter(|delivery| reach.holds(&delivery.conversation)) else {
             return Ok(Effect::private(replies::no_such_choice()));
         };
-        let (text, names, author, user, attachments) = match &delivery.subject {
-            Subject::Choice { text, names, author, user, attachments } => {
-                (text, names, author, user, attachments)
+        let (text, context, names, author, user, attachments) = match &delivery.subject {
+            Subject::Choice { text, context, names, author, user, attachments } => {
+                (text, context, names, author, user, attachments)
             }
             Subject::Turn { id } => return self.chosen_already(id).await,
             _ => return Ok(Effect::private(replies::no_such_choice())),
@@ -49,7 +49,7 @@ impl Commands {
             conversation: delivery.conversation.clone(),
             ..line.clone()
         };
-        let mut effect = self.queue(&agent, text, &said);
+        let mut effect = self.queue_with(&agent, text, context.clone(), &said);
         if let Answer::Turn { id } = &effect.answer {
             let subject = Subject::Turn { id: id.clone() };
             let state = DeliveryState::Open;

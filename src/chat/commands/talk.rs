@@ -66,8 +66,8 @@ impl Commands {
             Route::Which(names) if line.is_console() => Effect::private(replies::which(&names)),
             Route::Which(names) => {
                 // Whoever is chosen gets it with what was said around it.
-                let text = format!("{}{text}", fenced(&line.context));
-                let answer = Answer::Choice { text, names };
+                let (text, context) = (text.to_owned(), fenced(&line.context));
+                let answer = Answer::Choice { text, context, names };
                 Effect { ops: Vec::new(), answer }
             }
             Route::Nobody => Effect::private(help::nobody_listens()),
@@ -147,6 +147,17 @@ impl Commands {
 
     /// A new turn for an agent, if it takes any.
     pub(super) fn queue(&self, agent: &Agent, text: &str, line: &Incoming) -> Effect {
+        self.queue_with(agent, text, fenced(&line.context), line)
+    }
+
+    /// The same with what others had said around it.
+    pub(super) fn queue_with(
+        &self,
+        agent: &Agent,
+        text: &str,
+        context: String,
+        line: &Incoming,
+    ) -> Effect {
         let name = &agent.metadata.name;
         if agent.metadata.is_deleting() {
             return Effect::private(replies::going(name));
@@ -154,8 +165,8 @@ impl Commands {
         if agent.spec.suspend {
             return Effect::private(replies::asleep_for_good(name));
         }
-        let text = format!("{}{text}", fenced(&line.context));
-        let turn = Turn { attachments: line.attachments.clone(), ..self.turn(agent, &text, line) };
+        let attachments = line.attachments.clone();
+        let turn = Turn { context, attachments, ..self.turn(agent, text, line) };
         let answer = Answer::Turn { id: turn.id.clone() };
         Effect { ops: vec![Op::unchanged(agent.clone()), Op::AddTurn(turn)], answer }
     }
@@ -301,8 +312,11 @@ impl Commands {
             None if force => {}
             None => return Ok(Effect::private(replies::retried_before(name, &wrong.text))),
         }
-        let turn =
-            Turn { attachments: wrong.attachments.clone(), ..self.turn(agent, &wrong.text, line) };
+        let turn = Turn {
+            context: wrong.context.clone(),
+            attachments: wrong.attachments.clone(),
+            ..self.turn(agent, &wrong.text, line)
+        };
         let answer = Answer::Turn { id: turn.id.clone() };
         ops.push(Op::AddTurn(turn));
         Ok(Effect { ops, answer })

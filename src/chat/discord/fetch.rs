@@ -3,7 +3,7 @@
 //! All of them together have a minute, and a few are fetched at once, of all channels; what cannot
 //! be had by then is told in the channel, and the line goes without it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::StreamExt as _;
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::{Discord, heard::FileAt, mouth::shorten};
 use crate::{
     chat::Incoming,
     store::{
-        attached::{MAX_FILES, NamedFile, attachments},
+        attached::{MAX_FILES, NamedFile, attachments, own_name},
         files::MAX_FILE_BYTES,
     },
 };
@@ -30,10 +30,9 @@ impl Discord {
     /// along.
     pub(super) async fn fetch(&self, files: &[FileAt], line: &Incoming) -> Vec<Attachment> {
         let (place, key) = (&line.conversation, &line.key);
-        let mut names = Vec::<String>::new();
-        for (n, file) in files.iter().enumerate() {
-            names.push(file_name(&file.name, n, |name| names.iter().any(|it| it == name)));
-        }
+        let mut taken = BTreeSet::new();
+        let names: Vec<String> =
+            files.iter().map(|file| own_name(&file.name, &mut taken)).collect();
         let until = self.clock.elapsed() + WITHIN;
         let mut fetching = Vec::new();
         for (n, file) in files.iter().take(MAX_FILES).enumerate() {
@@ -92,29 +91,5 @@ impl Discord {
         let bytes = bytes.map(|piece| piece.map_err(reqwest::Error::without_url));
         let stored = self.files.put(Box::pin(bytes), MAX_FILE_BYTES).await;
         stored.map(|stored| stored.id).map_err(|error| error.to_string())
-    }
-}
-
-/// A name that a file can have, and that none before it has.
-fn file_name(name: &str, n: usize, is_taken: impl Fn(&str) -> bool) -> String {
-    let kept = |c: char| if c.is_control() || "/\\".contains(c) { '_' } else { c };
-    let name: String = name.chars().map(kept).take(200).collect();
-    let name = match name.as_str() {
-        "" | "." | ".." => format!("file-{}", n + 1),
-        _ => name,
-    };
-    if is_taken(&name) { format!("{}-{name}", n + 1) } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_gets_a_name_that_stands_nowhere_else() {
-        assert_eq!(file_name("a.png", 0, |_| false), "a.png");
-        assert_eq!(file_name("a.png", 1, |name| name == "a.png"), "2-a.png");
-        assert_eq!(file_name("../x\n", 0, |_| false), ".._x_");
-        assert_eq!(file_name("..", 2, |_| false), "file-3");
     }
 }

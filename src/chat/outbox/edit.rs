@@ -119,7 +119,7 @@ impl Outbox {
             Err(error) => return Err(error.into()),
         }
         delivery.renewed.push(at);
-        let delivery = self.commit_message(delivery, &nonce).await?;
+        let delivery = self.commit_message(delivery, &nonce, Vec::new()).await?;
         Ok((delivery, None))
     }
 }
@@ -131,7 +131,7 @@ fn left_out(subject: &Subject) -> String {
         Subject::Job { .. } | Subject::Turn { .. } => {
             format!("{LINE}; open-dispatch logs has it")
         }
-        Subject::Notice { .. } | Subject::Choice { .. } => LINE.to_owned(),
+        Subject::Notice { .. } | Subject::Choice { .. } | Subject::File { .. } => LINE.to_owned(),
     }
 }
 

@@ -29,16 +29,18 @@
 //!   nobody, and nobody for it.
 //! - Past the most messages that a platform's reader should scroll through, the rest is a file:
 //!   posted like any message, under a nonce, its id committed.
+//! - What an agent made is a delivery for each file, committed with the end that it comes behind.
 //!
 //! [`plan`] says what is to be done next, [`post`] and [`edit`] do it, [`parking`] keeps what cannot be shown, [`whisper`] says things aside, [`rendering`] holds what is to stand in them and
 //! [`pages`] lays it out, [`job`], [`turn`] and [`choice`] render what a delivery is about,
-//! [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
+//! [`files`] posts what an agent made, [`farewell`] says where an agent went, [`wanted`] makes the deliveries that nobody's command made:
 //! of Jobs that report, and of turns that an agent begins by itself.
 
 mod again;
 mod choice;
 mod edit;
 mod farewell;
+mod files;
 mod job;
 mod names;
 mod pages;
@@ -61,6 +63,7 @@ pub use choice::CHOICE_TIME;
 use farewell::Gone;
 pub use names::{channel_of, conversation_of, delivery_id, gone_key};
 use rendering::{Frames, Rendering, fixed};
+use tokio::sync::Semaphore;
 use wanted::Wanted;
 
 use super::platform::{self, Capabilities, Platform};
@@ -68,7 +71,10 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::AnyObject,
-    store::{Bell, Change, ChangeKind, Delivery, DeliveryState, Op, Store, Subject, Transaction},
+    store::{
+        Bell, Change, ChangeKind, Delivery, DeliveryState, Op, Store, Subject, Transaction,
+        files::Files,
+    },
 };
 
 /// The controller's name, for whoever wakes its keys.
@@ -87,6 +93,9 @@ pub struct Outbox {
     store: Arc<dyn Store>,
     ambient: Ambient,
     platforms: HashMap<&'static str, Arc<dyn Platform>>,
+    files: Option<Arc<Files>>,
+    /// How many files may be in memory on their way at once.
+    sending: Semaphore,
     memory: Mutex<Memory>,
 }
 
@@ -125,7 +134,14 @@ impl Outbox {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, platforms: Vec<Arc<dyn Platform>>) -> Self {
         let platforms = platforms.into_iter().map(|platform| (platform.name(), platform)).collect();
-        Self { store, ambient, platforms, memory: Mutex::default() }
+        let sending = Semaphore::new(files::AT_ONCE);
+        Self { store, ambient, platforms, files: None, sending, memory: Mutex::default() }
+    }
+
+    /// The same with the installation's files, which it posts where agents made them.
+    #[must_use]
+    pub fn with_files(self, files: Arc<Files>) -> Self {
+        Self { files: Some(files), ..self }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -134,8 +150,19 @@ impl Outbox {
 
     /// Writes a delivery and reads it back.
     async fn write(&self, step: &'static str, delivery: Delivery) -> Result<Delivery, Error> {
+        self.write_with(step, delivery, Vec::new()).await
+    }
+
+    /// The same with others, in one transaction.
+    async fn write_with(
+        &self,
+        step: &'static str,
+        delivery: Delivery,
+        others: Vec<Delivery>,
+    ) -> Result<Delivery, Error> {
         let id = delivery.id.clone();
-        let transaction = Transaction::at(self.ambient.clock.now()).with(Op::Delivery(delivery));
+        let mut transaction = Transaction::at(self.ambient.clock.now());
+        transaction.ops = [delivery].into_iter().chain(others).map(Op::Delivery).collect();
         self.ambient.step(step, self.store.apply(transaction)).await?;
         let delivery = self.store.delivery(&id).await?;
         delivery.ok_or_else(|| Error::Transient(format!("delivery {id} went away")))
@@ -196,6 +223,8 @@ impl Outbox {
             }
             Subject::Choice { names, .. } => Ok(self.choice_frames(delivery, names, capabilities)),
             Subject::Turn { id } => self.turn_frames(delivery, id, capabilities, rendering).await,
+            // It has no text, and stands in one message that is never edited.
+            Subject::File { .. } => Ok(Frames::default()),
         }
     }
 }

@@ -4,15 +4,26 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     resource::{Channel, Place},
-    store::Conversation,
+    store::{Conversation, Delivery},
 };
 
 /// The id of the delivery that shows a Job or a turn in a conversation: always the same, and
 /// sorted by the time at which the Job or turn was made.
 #[must_use]
 pub fn delivery_id(uid: &str, conversation: &Conversation) -> String {
+    named(uid, uid, conversation)
+}
+
+/// The id of a delivery that comes of another one: always the same for the same thing, and of the
+/// other one's time.
+pub(super) fn id_behind(delivery: &Delivery, what: &str) -> String {
+    named(&format!("{}\0{what}", delivery.id), &delivery.id, &delivery.conversation)
+}
+
+/// An id out of what it names, of the time at which a UUID was made.
+fn named(what: &str, time_of: &str, conversation: &Conversation) -> String {
     let digest = Sha256::new()
-        .chain_update(uid)
+        .chain_update(what)
         .chain_update([0])
         .chain_update(&conversation.platform)
         .chain_update([0])
@@ -22,7 +33,7 @@ pub fn delivery_id(uid: &str, conversation: &Conversation) -> String {
         .finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    if let Ok(own) = uuid::Uuid::parse_str(uid) {
+    if let Ok(own) = uuid::Uuid::parse_str(time_of) {
         bytes[..6].copy_from_slice(&own.as_bytes()[..6]);
     }
     uuid::Builder::from_bytes(bytes)

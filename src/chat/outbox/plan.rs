@@ -200,6 +200,7 @@ mod tests {
             texts: texts.iter().map(|text| (*text).to_owned()).collect(),
             steady: 1,
             file: None,
+            made: Vec::new(),
             actions: vec![action("a"), action("b")],
             ended,
             again: None,

@@ -8,7 +8,7 @@ use super::{
     again::free_message,
     edit::{Edit, Put, content_hash},
     plan::{FILE, NO_FILE, Now, Plan, Then, View, Wish, plan, without_file},
-    rendering::Rendering,
+    rendering::{Frames, Rendering},
     whisper::Whispered,
 };
 use crate::{
@@ -21,7 +21,8 @@ use crate::{
 const MESSAGES: usize = 32;
 /// How often a delivery that waits for another looks again, should a bell be missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-enum Posted {
+
+pub(super) enum Posted {
     Yes(Box<Delivery>),
     No(Next),
     /// The platform will not take the file.
@@ -47,6 +48,9 @@ impl Outbox {
     ) -> Result<Next, Error> {
         let id = delivery.id.clone();
         let capabilities = platform.capabilities_in(&delivery.conversation);
+        if let Subject::File { .. } = delivery.subject {
+            return self.show_file(delivery, platform, &capabilities).await;
+        }
         let is_aside = delivery.only_for.is_some() && capabilities.whispers;
         if is_aside {
             // Nobody else sees it, so it stands in no order.
@@ -77,13 +81,12 @@ impl Outbox {
             let Plan { at, now, then } = plan(&view);
             match now {
                 Now::Finish => {
-                    delivery.finish();
-                    self.write("chat.commit-shown", delivery).await?;
+                    self.write_end("chat.commit-shown", delivery, &capabilities, &frames).await?;
                     return Ok(Next::Done);
                 }
                 Now::NoFile(content) => {
                     let why = delivery.note.clone();
-                    return self.no_file(delivery, platform, &content, why).await;
+                    return self.no_file(delivery, platform, &content, (&frames, why)).await;
                 }
                 Now::BeginBehind => {
                     if let Some(rendering) = rendering {
@@ -93,19 +96,22 @@ impl Outbox {
                 }
                 Now::Wait(wait) => return Ok(Next::After(wait)),
                 Now::Put(wish) => {
-                    let put = self.fulfil(delivery, platform, rendering, (at, wish, then)).await?;
+                    let wish = (at, wish, then, &frames);
+                    let put = self.fulfil(delivery, platform, rendering, wish).await?;
                     delivery = match put {
                         Fulfilled::Yes(delivery) => *delivery,
                         Fulfilled::Parked(next) => return Ok(next),
                     };
                 }
-                Now::Lost => {
-                    delivery.finish();
+                Now::Commit if then != Then::End => {
+                    delivery.state = DeliveryState::Open;
+                    delivery.parked = None;
+                    delivery.note.clear();
                     delivery = self.write("chat.commit-shown", delivery).await?;
                 }
-                Now::Commit => {
-                    delivery.is_shown_as_it_should(then);
-                    delivery = self.write("chat.commit-shown", delivery).await?;
+                Now::Lost | Now::Commit => {
+                    let step = "chat.commit-shown";
+                    delivery = self.write_end(step, delivery, &capabilities, &frames).await?;
                 }
                 Now::Nothing => {}
             }
@@ -117,7 +123,7 @@ impl Outbox {
                 Then::End => return Ok(Next::Done),
                 Then::Rest => return Ok(frames.again.map_or(Next::Done, Next::After)),
                 Then::Text => None,
-                Then::File => frames.file.as_ref(),
+                Then::File => frames.file.as_ref().map(|file| (file, &frames)),
             };
             if let Some(rendering) = rendering {
                 delivery.shows(rendering, at);
@@ -136,7 +142,7 @@ impl Outbox {
                 }
                 Posted::NoFile(delivery, why) => {
                     let content = without_file(&frames, at, &capabilities);
-                    return self.no_file(*delivery, platform, &content, why).await;
+                    return self.no_file(*delivery, platform, &content, (&frames, why)).await;
                 }
             };
         }
@@ -149,7 +155,7 @@ impl Outbox {
         delivery: Delivery,
         platform: &dyn Platform,
         rendering: &mut Option<Rendering>,
-        (at, wish, then): (usize, Wish, Then),
+        (at, wish, then, frames): (usize, Wish, Then, &Frames),
     ) -> Result<Fulfilled, Error> {
         let Wish { content, hash, is_final, grows, is_new } = wish;
         let edit = Edit { at, content: &content, is_final, grows, is_new };
@@ -178,10 +184,12 @@ impl Outbox {
             delivery.shows(rendering, at);
         }
         delivery.state = DeliveryState::Open;
-        if then == Then::End {
-            delivery.finish();
-        }
-        let delivery = self.write("chat.commit-shown", delivery).await?;
+        let step = "chat.commit-shown";
+        let capabilities = platform.capabilities_in(&delivery.conversation);
+        let delivery = match then {
+            Then::End => self.write_end(step, delivery, &capabilities, frames).await?,
+            _ => self.write(step, delivery).await?,
+        };
         Ok(Fulfilled::Yes(Box::new(delivery)))
     }
 
@@ -209,7 +217,7 @@ impl Outbox {
         mut delivery: Delivery,
         platform: &dyn Platform,
         content: &Content,
-        why: String,
+        (frames, why): (&Frames, String),
     ) -> Result<Next, Error> {
         if delivery.hash != NO_FILE {
             NO_FILE.clone_into(&mut delivery.hash);
@@ -224,8 +232,8 @@ impl Outbox {
             }
         }
         tracing::warn!(delivery = delivery.id, "a file was not shown: {why}");
-        delivery.finish();
-        self.write("chat.commit-shown", delivery).await?;
+        let capabilities = platform.capabilities_in(&delivery.conversation);
+        self.write_end("chat.commit-shown", delivery, &capabilities, frames).await?;
         Ok(Next::Done)
     }
 
@@ -237,7 +245,7 @@ impl Outbox {
 
     /// The delivery that this one waits for: the last earlier one to the same conversation that has
     /// no placeholder yet; whispers stand in no order. Its bell wakes this one, and no other.
-    async fn ahead(
+    pub(super) async fn ahead(
         &self,
         delivery: &Delivery,
         capabilities: &Capabilities,
@@ -255,22 +263,28 @@ impl Outbox {
     }
 
     /// Waits for the one ahead; where that one's place cannot be reached, so cannot this one's.
-    async fn wait_behind(&self, delivery: Delivery, ahead: Delivery) -> Result<Next, Error> {
+    pub(super) async fn wait_behind(
+        &self,
+        delivery: Delivery,
+        ahead: Delivery,
+    ) -> Result<Next, Error> {
         match ahead.state {
             DeliveryState::Parked => self.park(delivery, ahead.note).await,
             _ => Ok(Next::After(LOOK_AGAIN)),
         }
     }
 
-    /// Posts the delivery's next message, as a placeholder or a file, and commits its id.
-    async fn post(
+    /// Posts the delivery's next message, as a placeholder or as a file that ends what is to be
+    /// shown, and commits its id.
+    pub(super) async fn post(
         &self,
         mut delivery: Delivery,
         platform: &dyn Platform,
-        file: Option<&Upload>,
+        file: Option<(&Upload, &Frames)>,
     ) -> Result<Posted, Error> {
         let nonce = next_nonce(&delivery);
-        let message = match self.place(&delivery, platform, &nonce, file).await {
+        let upload = file.map(|(upload, _)| upload);
+        let message = match self.place(&delivery, platform, &nonce, upload).await {
             Ok(message) => message,
             Err(platform::Error::Unreachable(why)) => {
                 return self.refused(delivery, why).await.map(Posted::No);
@@ -288,21 +302,25 @@ impl Outbox {
         delivery.messages.push(message);
         delivery.hash = file.map_or_else(String::new, |_| FILE.to_owned());
         delivery.state = DeliveryState::Open;
-        if file.is_some() {
+        delivery.note.clear();
+        let mut behind = Vec::new();
+        if let Some((_, frames)) = file {
+            let capabilities = platform.capabilities_in(&delivery.conversation);
+            behind = self.behind(&delivery, &capabilities, frames).await?;
             delivery.finish();
         }
-        delivery.note.clear();
-        let delivery = self.commit_message(delivery, &nonce).await?;
+        let delivery = self.commit_message(delivery, &nonce, behind).await?;
         Ok(Posted::Yes(Box::new(delivery)))
     }
 
-    /// Commits the id of a message that was posted.
+    /// Commits the id of a message that was posted, and with it what comes behind.
     pub(super) async fn commit_message(
         &self,
         delivery: Delivery,
         nonce: &Nonce,
+        behind: Vec<Delivery>,
     ) -> Result<Delivery, Error> {
-        let delivery = self.write("chat.commit-message", delivery).await?;
+        let delivery = self.write_with("chat.commit-message", delivery, behind).await?;
         let mut memory = self.memory();
         memory.suspects.remove(&delivery.id);
         memory.posted.remove(&nonce.to_string());
@@ -375,16 +393,6 @@ impl Delivery {
         self.state = DeliveryState::Done;
         self.parked = None;
         self.complete = matches!(self.subject, Subject::Job { .. } | Subject::Turn { .. });
-    }
-
-    /// The row says what stands there: all of it, or that it is no longer out of reach.
-    fn is_shown_as_it_should(&mut self, then: Then) {
-        if then == Then::End {
-            return self.finish();
-        }
-        self.state = DeliveryState::Open;
-        self.parked = None;
-        self.note.clear();
     }
 
     /// Notes what is shown once a message stands. Where all is read, the open page is not noted: it

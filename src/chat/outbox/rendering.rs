@@ -6,6 +6,7 @@ use sprite_reporter::wire::EventBody;
 
 use super::{
     Outbox, PAGE, PIECES,
+    files::{Made, made},
     pages::{Laid, Pages},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub(super) struct Rendering {
     pub(super) is_read: bool,
     /// The questions of which it is not told yet what became of them, in their order.
     asked: Vec<Asked>,
+    /// The files of ours that were made, in their order.
+    made: Vec<Made>,
     /// When something was last heard, on the clock that never runs back.
     pub(super) heard: Option<Duration>,
 }
@@ -66,6 +69,8 @@ pub(super) struct Frames {
     pub(super) steady: usize,
     /// What comes behind them as a file.
     pub(super) file: Option<Upload>,
+    /// The files that were made meanwhile, which come behind all of it.
+    pub(super) made: Vec<Made>,
     /// The buttons below the last of them.
     pub(super) actions: Vec<Action>,
     /// Whether nothing more will come.
@@ -110,6 +115,7 @@ impl Default for Frames {
             texts: Vec::new(),
             steady: 0,
             file: None,
+            made: Vec::new(),
             actions: Vec::new(),
             ended: true,
             again: None,
@@ -126,6 +132,7 @@ impl Rendering {
             cursor: Cursor::default(),
             is_read: false,
             asked: Vec::new(),
+            made: Vec::new(),
             heard: None,
         }
     }
@@ -204,13 +211,14 @@ impl Rendering {
         let waiting: Vec<Waiting> = waiting.collect();
         let actions = buttons::of_waiting(self.about(), &waiting);
         let Laid { first, texts, steady, .. } = laid;
-        Frames { first, texts, steady, file: None, actions, ended: false, again }
+        Frames { first, texts, steady, actions, ended: false, again, ..Frames::default() }
     }
 
     /// What is to be shown, with its end; `line` is the end without what closes open blocks.
     pub(super) fn whole(&self, end: &str, line: &str) -> Frames {
         let laid = self.pages.whole(end, line, self.transcript.name());
-        Frames { first: laid.first, texts: laid.texts, file: laid.file, ..Frames::default() }
+        let Laid { first, texts, file, .. } = laid;
+        Frames { first, texts, file, made: self.made.clone(), ..Frames::default() }
     }
 
     fn about(&self) -> About<'_> {
@@ -223,6 +231,11 @@ impl Rendering {
         let text = self.transcript.push(row);
         self.append(&text);
         self.cursor = row.cursor();
+        if let Some(made) = made(&row.event.body)
+            && !self.made.contains(&made)
+        {
+            self.made.push(made);
+        }
         let EventBody::Approval { request, .. } = &row.event.body else { return };
         if !self.transcript.concerns(&row.event.body) {
             return;

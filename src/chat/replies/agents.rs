@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use super::{ago, aligned, fenced, usd};
 use crate::{
-    access::quote::said,
     chat::{changes::Change, transcript::one_line},
     resource::{
         Agent, AgentCli, Budget, Channel, ConditionStatus, FlyMachine, FlyRuntime, Isolation, Repo,
@@ -339,7 +338,7 @@ pub(in crate::chat) fn agent_status(
     for turn in open {
         let word = if turn.state == TurnState::Queued { "queued" } else { "works at" };
         let by = if turn.cancelled_by.is_some() { " (being cancelled)" } else { "" };
-        rows.push((word, format!("{}{by}", one_line(said(&turn.text)))));
+        rows.push((word, format!("{}{by}", one_line(&turn.text))));
     }
     if let Some(budget) = &spec.budget {
         rows.push(("budget", budget_of(agent, budget)));

@@ -11,6 +11,7 @@ use crate::{
     ambient::between,
     chat::transcript::{end_line, one_line, seconds},
     resource::{ConditionStatus, FlyMachine, Job, RuntimeSpec},
+    store::files::id_in_url,
 };
 
 /// A job and, where its sprite waits for a slot, its place in the line (the first is 1).
@@ -118,7 +119,12 @@ pub(in crate::chat) fn status(seen: &Seen, now: Timestamp) -> String {
         rows.push(("waits", one_line(text)));
     }
     for artifact in &status.artifacts {
-        rows.push(("artifact", format!("{}: {}", artifact.name, artifact.url)));
+        // An address of our own opens on the server's machine alone.
+        let told = match id_in_url(&artifact.url) {
+            Some(_) => artifact.name.clone(),
+            None => format!("{}: {}", artifact.name, artifact.url),
+        };
+        rows.push(("artifact", told));
     }
     if status.cost.micro_usd > 0 {
         rows.push(("cost", usd(status.cost.micro_usd)));

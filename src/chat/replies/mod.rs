@@ -6,6 +6,7 @@
 mod access;
 mod agents;
 mod approvals;
+mod files;
 mod jobs;
 mod refusals;
 mod talk;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub(in crate::chat) use access::*;
 pub(in crate::chat) use agents::*;
 pub(in crate::chat) use approvals::*;
+pub(in crate::chat) use files::*;
 use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
 pub(in crate::chat) use refusals::*;

@@ -2,7 +2,6 @@
 
 use super::budget_of;
 use crate::{
-    access::quote::said,
     chat::transcript::one_line,
     resource::{Agent, Budget, ConditionStatus},
     store::{Turn, TurnState, TurnSums},
@@ -58,7 +57,7 @@ pub(in crate::chat) fn cancelled(name: &str, turn: Option<&Turn>, behind: usize)
     let Some(turn) = turn else {
         return format!("{name} is at nothing that could be cancelled");
     };
-    let what = one_line(said(&turn.text));
+    let what = one_line(&turn.text);
     let front = match (&turn.cancelled_by, turn.state) {
         (Some(by), _) => format!("{by} has cancelled that already: {what}"),
         (None, TurnState::Queued) => format!("{name} will not begin with this: {what}"),
@@ -76,7 +75,7 @@ pub(in crate::chat) fn is_over(name: &str, turn: Option<&Turn>) -> String {
     let Some(turn) = turn else {
         return format!("{name}: that is over, and what became of it is kept no longer");
     };
-    let what = one_line(said(&turn.text));
+    let what = one_line(&turn.text);
     match (turn.state, &turn.cancelled_by) {
         (TurnState::Succeeded, _) => format!("{name} has answered that already: {what}"),
         (TurnState::Cancelled, Some(by)) => format!("{by} has cancelled that already: {what}"),
@@ -92,7 +91,7 @@ pub(in crate::chat) fn retried_already(name: &str, text: &str) -> String {
     format!(
         "That is done again already, so nothing was done now: {}; /od-retry {name} does the last \
          one again that went wrong",
-        one_line(said(text))
+        one_line(text)
     )
 }
 
@@ -101,13 +100,13 @@ pub(in crate::chat) fn retried_before(name: &str, text: &str) -> String {
     format!(
         "The last that went wrong is done again already, so nothing was done now: {}; /od-retry \
          {name} --force does it once more, in a new session",
-        one_line(said(text))
+        one_line(text)
     )
 }
 
 /// The answer to a choice that was made already.
 pub(in crate::chat) fn chosen_already(text: &str, name: &str) -> String {
-    format!("{name} got that already: {}", one_line(said(text)))
+    format!("{name} got that already: {}", one_line(text))
 }
 
 /// What takes the place of a choice that nobody made in time; and the answer to a late one.

@@ -13,9 +13,8 @@ use url::Url;
 use super::envelope::Shared;
 use crate::{
     ambient::Clock,
-    chat::guard,
     store::{
-        attached::MAX_FILES,
+        attached::{MAX_FILES, own_name},
         files::{Files, MAX_FILE_BYTES},
     },
 };
@@ -40,18 +39,6 @@ pub(super) fn may_fetch(url: &Url, api: &Url) -> bool {
 /// The same for an address as it came.
 pub(super) fn may_fetch_text(url: &str, api: &Url) -> bool {
     Url::parse(url).is_ok_and(|url| may_fetch(&url, api))
-}
-
-/// A name that a file may have among others: without directories, and its own.
-pub(super) fn plain_name(name: &str, taken: &mut BTreeSet<String>) -> String {
-    let plain = guard::plain_name(name);
-    let mut name = plain.clone();
-    let mut n = 1;
-    while !taken.insert(name.clone()) {
-        n += 1;
-        name = format!("{n}-{plain}");
-    }
-    name
 }
 
 /// An HTTP client that follows no redirect.
@@ -84,7 +71,7 @@ impl Fetcher<'_> {
         let mut attachments = Vec::new();
         let since = self.clock.elapsed();
         for (n, file) in files.iter().enumerate() {
-            let name = plain_name(&file.name, &mut taken);
+            let name = own_name(&file.name, &mut taken);
             let fetched = if n < MAX_FILES {
                 let left = PATIENCE.saturating_sub(self.clock.elapsed().saturating_sub(since));
                 tokio::select! {
@@ -150,15 +137,5 @@ mod tests {
         ] {
             assert_eq!(may_fetch(&Url::parse(url).unwrap(), &api), may, "{url}");
         }
-    }
-
-    #[test]
-    fn names_are_plain_and_can_be_told_apart() {
-        let mut taken = BTreeSet::new();
-        let mut name = |name| plain_name(name, &mut taken);
-        assert_eq!(name("a.txt"), "a.txt");
-        assert_eq!(name("a.txt"), "2-a.txt");
-        assert_eq!(name("../a\n"), ".._a_");
-        assert_eq!(name(".."), "file");
     }
 }

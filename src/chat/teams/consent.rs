@@ -96,7 +96,7 @@ fn question(name: &str, size: usize, file: &str) -> Value {
             "contentType": "application/vnd.microsoft.teams.card.file.consent",
             "name": name,
             "content": {
-                "description": "All that was said, as a file",
+                "description": "From an agent",
                 "sizeInBytes": size,
                 "acceptContext": context,
                 "declineContext": context,

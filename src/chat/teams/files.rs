@@ -5,7 +5,7 @@
 //! that stands in a message opens with our access token, which opens much else besides: so it is shown
 //! only where the connector keeps such pictures ([`super::hear`]), and only a picture is taken.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use secrecy::ExposeSecret as _;
@@ -17,12 +17,9 @@ use super::{
     hear::{FileAt, Opens},
     http::causes,
 };
-use crate::{
-    chat::guard::plain_name,
-    store::{
-        attached::{MAX_FILES, NamedFile, attachments},
-        files::MAX_FILE_BYTES,
-    },
+use crate::store::{
+    attached::{MAX_FILES, NamedFile, attachments, own_name},
+    files::MAX_FILE_BYTES,
 };
 
 /// Where drives are, with what is below.
@@ -49,6 +46,7 @@ impl Teams {
         patience: Duration,
     ) -> (Vec<Attachment>, Vec<String>) {
         let (mut named, mut lacking) = (Vec::<NamedFile>::new(), Vec::new());
+        let mut taken = BTreeSet::new();
         let fetches = files.iter().take(MAX_FILES).map(|file| async {
             tokio::select! {
                 fetched = self.fetch_one(file) => fetched,
@@ -63,11 +61,7 @@ impl Teams {
         for (file, fetched) in files.iter().zip(fetched) {
             match fetched {
                 Ok(id) => {
-                    let mut name = plain_name(&file.name);
-                    while named.iter().any(|other| other.name == name) {
-                        name = format!("again-{name}");
-                    }
-                    named.push(NamedFile { id, name });
+                    named.push(NamedFile { id, name: own_name(&file.name, &mut taken) });
                 }
                 Err(why) => lacking.push(format!("{}: {why}", file.name)),
             }
@@ -130,13 +124,6 @@ impl Teams {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_made_plain() {
-        let all = ["a.txt", "../../etc/passwd", "a\\b\nc", " ", ".."].map(plain_name);
-        assert_eq!(all, ["a.txt", ".._.._etc_passwd", "a_b_c", "file", "file"]);
-        assert_eq!(plain_name(&"é".repeat(300)).chars().count(), 200);
-    }
 
     #[test]
     fn only_microsofts_drives_are_drives() {

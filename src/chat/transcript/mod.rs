@@ -29,7 +29,7 @@ use sprite_reporter::wire::{EventBody, Exit, Stream};
 use super::platform::Markup;
 use crate::{
     resource::{Detail, Job},
-    store::{Approval, OutputRow},
+    store::{Approval, OutputRow, files::id_in_url},
 };
 
 /// What stands at the transcript's end at the moment.
@@ -250,7 +250,14 @@ impl Transcript {
                 ),
             ),
             EventBody::Artifact { name, url, .. } => {
-                self.line(&mut out, &format!("+ {name}: {url}"));
+                // In chat the file itself follows: its address opens on the server's machine alone.
+                let line = match self.markup {
+                    Markup::Markdown if id_in_url(url).is_some() => {
+                        format!("+ {}", self.quoted(&one_line(name)))
+                    }
+                    _ => format!("+ {name}: {url}"),
+                };
+                self.line(&mut out, &line);
             }
             EventBody::Gap { bytes, .. } => self.line(
                 &mut out,

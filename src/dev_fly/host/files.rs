@@ -61,10 +61,15 @@ impl Files {
         }
         let (volumes, found) = clean(&dir).map_err(|source| directory(&dir, source))?;
         let (jobs, waiting) = mpsc::unbounded_channel();
-        tokio::task::spawn_blocking({
-            let dir = dir.clone();
-            move || work(&dir, waiting)
-        });
+        // A thread of its own: it lives as long as the fake, and a runtime that is to end would wait
+        // for it, as would a test's clock that moves when nothing else does.
+        std::thread::Builder::new()
+            .name("dev-fly-files".into())
+            .spawn({
+                let dir = dir.clone();
+                move || work(&dir, waiting)
+            })
+            .map_err(|source| directory(&dir, source))?;
         let files = Self { dir, instance, jobs, _lock: held, trouble: Mutex::default() };
         Ok((files, volumes, found))
     }
@@ -192,7 +197,10 @@ fn clean(dir: &Path) -> io::Result<(Vec<Volume>, Found)> {
         found.machines.push(entry.file_name().to_string_lossy().into_owned());
     }
     let marker = format!("{}#", dir.display());
-    found.processes = tree::kill_left(&groups, &marker);
+    // Where no machine was, nothing of one runs, and nobody need look at every process there is.
+    if !found.machines.is_empty() {
+        found.processes = tree::kill_left(&groups, &marker);
+    }
     found.machines.sort();
     fs::remove_dir_all(&machines)?;
     fs::create_dir_all(&machines)?;

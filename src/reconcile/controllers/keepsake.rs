@@ -73,8 +73,7 @@ impl KeepsakeController {
         runtime: &dyn Runtime,
         kept: &[String],
     ) -> Result<Option<Error>, Error> {
-        let living: HashSet<String> =
-            self.living().await?.iter().map(|uid| runtime.kept_as(uid)).collect();
+        let living = self.living().await?;
         let mut failed: Option<Error> = None;
         for uid in kept.iter().filter(|uid| !living.contains(*uid)) {
             let discard = runtime.discard(uid);

@@ -6,6 +6,7 @@
 //! | [`AgentController`] | an Agent, its Sprites, its turns | Sprites, turns, orders, the Agent's status | the store alone |
 //! | [`AdmissionController`] | all Sprites of a runtime | `Admitted` of each | the store alone |
 //! | [`KeepsakeController`] | who is there | nothing | what a runtime keeps of those who are not |
+//! | [`SweepController`] | who is there, what Fly holds | what is remembered of leaks | machines and volumes that belong to nobody |
 //! | [`SpriteController`] | a Sprite, what its runtime sees | its conditions, its inbox | the runtime |
 //!
 //! Each is a pure `plan` over what was read, and hands that do what the plan says. A plan is
@@ -33,6 +34,7 @@ mod history;
 mod job;
 mod keepsake;
 mod sprite;
+mod sweep;
 pub mod words;
 
 pub use admission::AdmissionController;
@@ -41,3 +43,4 @@ pub use attempt::sprite_name;
 pub use job::JobController;
 pub use keepsake::KeepsakeController;
 pub use sprite::{SpriteController, Tokens};
+pub use sweep::SweepController;

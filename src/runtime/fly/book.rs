@@ -7,6 +7,7 @@
 //! id. What was asked for by id counts if it was asked for after the write.
 
 use std::{
+    cell::Cell,
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
@@ -18,6 +19,8 @@ use super::{
 
 /// For so long a list may not tell of a write (Fly gives no bound; several seconds were seen).
 pub(super) const LIST_LAG: Duration = Duration::from_secs(15);
+/// For so long what was lively is not looked at again.
+const LIVELY_FOR: Duration = Duration::from_secs(1);
 
 /// What is known of one Sprite's machines.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +43,8 @@ struct Entry {
     started: Option<(u32, Duration)>,
     /// When a create was sent whose answer was lost.
     open: Option<Duration>,
+    /// Which run a boot claimed, and when.
+    claimed: Option<(u32, Duration)>,
 }
 
 /// What is known of a Sprite's machine now.
@@ -61,6 +66,8 @@ pub(super) struct Book {
     entries: HashMap<String, Entry>,
     /// When the last whole list was asked for.
     listed: Option<Duration>,
+    /// Whether anything was lively, and when that was found out; none where it may have changed.
+    lively: Cell<Option<(Duration, bool)>>,
 }
 
 impl Book {
@@ -106,6 +113,7 @@ impl Book {
 
     /// A machine was asked for by its id, or was made.
     pub(super) fn told(&mut self, seen: Seen, asked: Duration) {
+        self.lively.take();
         let entry = self.entries.entry(seen.sprite.clone()).or_default();
         entry.seen.retain(|it| it.id != seen.id);
         entry.seen.push(seen);
@@ -167,6 +175,7 @@ impl Book {
 
     /// We are about to write to a Sprite's machine, or have.
     pub(super) fn wrote(&mut self, uid: &str, now: Duration) {
+        self.lively.take();
         self.entries.entry(uid.to_owned()).or_default().wrote = Some(now);
     }
 
@@ -179,7 +188,21 @@ impl Book {
 
     /// A create was sent, and nobody knows what became of it.
     pub(super) fn left_open(&mut self, uid: &str, now: Duration) {
+        self.lively.take();
         self.entries.entry(uid.to_owned()).or_default().open = Some(now);
+    }
+
+    /// A boot has claimed a run. Only a hint: whether it has it stands in the store.
+    pub(super) fn claimed(&mut self, uid: &str, run: u32, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.claimed = Some((run, now));
+        }
+    }
+
+    /// Whether a boot has claimed this run since then.
+    pub(super) fn is_claimed(&self, uid: &str, run: u32, since: Duration) -> bool {
+        let claimed = self.entries.get(uid).and_then(|entry| entry.claimed);
+        claimed.is_some_and(|(of, at)| of == run && at >= since)
     }
 
     /// How long ago this process made or started the machine of a run, if it did.
@@ -208,6 +231,7 @@ impl Book {
 
     /// Takes over a whole list. Answers the Sprites of which something is to be looked at.
     pub(super) fn listed(&mut self, seen: Vec<Seen>, asked: Duration) -> BTreeSet<String> {
+        self.lively.take();
         let mut by_sprite: HashMap<String, Vec<Seen>> = HashMap::new();
         for it in seen {
             by_sprite.entry(it.sprite.clone()).or_default().push(it);
@@ -238,11 +262,26 @@ impl Book {
     }
 
     /// Whether some machine runs or changes, or may.
+    ///
+    /// Everybody who looks asks this, and ten thousand may look one after the other: it is found out
+    /// once, until something is told or done. By time alone, only what was lively comes to rest.
     pub(super) fn is_lively(&self, now: Duration) -> bool {
-        self.entries.values().any(|entry| {
+        if let Some((at, lively)) = self.lively.get()
+            && (!lively || now < at + LIVELY_FOR)
+        {
+            return lively;
+        }
+        let lively = self.entries.values().any(|entry| {
             let recent = |at: Option<Duration>| at.is_some_and(|at| now < at + 4 * LIST_LAG);
             entry.seen.iter().any(Seen::is_lively) || recent(entry.wrote) || recent(entry.open)
-        })
+        });
+        self.lively.set(Some((now, lively)));
+        lively
+    }
+
+    /// Whether a whole list was taken over.
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed.is_some()
     }
 }
 
@@ -346,6 +385,27 @@ mod tests {
         assert!(book.may_hide("uid"));
         book.listed(Vec::new(), at(18));
         assert!(!book.may_hide("uid"));
+    }
+
+    #[test]
+    fn what_was_found_to_sleep_is_lively_again_once_anything_is_told_or_done() {
+        let lists = |book: &mut Book, state, n| book.listed(vec![seen(state)], at(n));
+        let mut book = Book::default();
+        lists(&mut book, State::Stopped, 0);
+        assert!(!book.is_lively(at(1)));
+        lists(&mut book, State::Started, 2);
+        assert!(book.is_lively(at(2)));
+        lists(&mut book, State::Stopped, 3);
+        assert!(!book.is_lively(at(3)));
+        book.told(seen(State::Starting), at(4));
+        assert!(book.is_lively(at(4)));
+        book.told(seen(State::Stopped), at(5));
+        assert!(!book.is_lively(at(5)));
+        book.wrote("uid", at(6));
+        assert!(book.is_lively(at(6)), "a write is followed for a while");
+        assert!(!book.is_lively(at(67)), "and no longer");
+        book.left_open("uid", at(68));
+        assert!(book.is_lively(at(68)));
     }
 
     #[test]

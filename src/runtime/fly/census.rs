@@ -34,6 +34,7 @@ impl FlyRuntime {
                     }
                 }
             }
+            self.opened.send_replace(true);
             let pause = match failures {
                 0 if self.book().is_lively(self.elapsed()) => LIVELY,
                 0 => ASLEEP,
@@ -52,8 +53,8 @@ impl FlyRuntime {
     async fn count(&self) -> Result<(), String> {
         let asked = self.elapsed();
         let ours = [(tags::INSTALLATION, self.installation.as_str())];
-        let machines = self.api.list(&ours).await.map_err(|error| error.to_string())?;
-        let seen = machines.iter().filter_map(|it| Seen::of(it, &self.installation)).collect();
+        let keep = |machine| Seen::of(&machine, &self.installation);
+        let seen = self.api.list_of(&ours, keep).await.map_err(|error| error.to_string())?;
         let changed = self.book().listed(seen, asked);
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
         for uid in changed {

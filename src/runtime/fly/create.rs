@@ -29,6 +29,9 @@ const VOLUME_GB: u32 = 3;
 /// The most regions that are tried one by one.
 const MOST_REGIONS: usize = 6;
 
+/// How old what the store told of a Sprite may be when its machine is made.
+const STORE_LAG: Duration = Duration::from_secs(2);
+
 /// What became of a create.
 enum Made {
     /// There is a machine, and it is ours.
@@ -77,7 +80,12 @@ impl FlyRuntime {
     async fn make(&self, sprite: &Sprite, wish: CreateMachine) -> Result<Made, Error> {
         let uid = &sprite.metadata.uid;
         let asked = self.elapsed();
-        match self.write(uid, "fly.create", self.api.create(&wish)).await {
+        let (run, since) = (sprite.spec.run, asked.saturating_sub(STORE_LAG));
+        // A create whose answer was lost may have made it, and its boot may come, work and go while
+        // this one waits for its turn.
+        let is_wanted = || !self.book().is_claimed(uid, run, since);
+        let create = self.api.create_if(&wish, &is_wanted);
+        match self.write(uid, "fly.create", create).await {
             Ok(machine) => {
                 let now = self.elapsed();
                 let mut book = self.book();

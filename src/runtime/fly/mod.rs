@@ -24,3 +24,4 @@ mod wish;
 
 pub use runtime::{FlyRuntime, Revision};
 pub use settings::{FlySettings, SecretsBy};
+pub use sweep::{Haul, Living};

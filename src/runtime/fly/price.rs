@@ -3,8 +3,9 @@
 //! Fly publishes its prices as a page that is drawn from data, by region, and changes them; there is
 //! no call that tells them. The figures here are of the cheapest region, as of 2026-06: about $2.02
 //! for the smallest machine (one shared CPU with 256 MB) over 30 days, $5 for each GB of memory
-//! beyond what comes with the CPUs, $0.15 for a GB on disk. For a performance CPU with its 2 GB
-//! about $32, which is the oldest of these figures. What a graphics card adds is not known here.
+//! beyond what comes with the CPUs, $0.15 for a GB on disk. What a performance CPU or a graphics card
+//! costs is not known here: a machine that has one is priced as if it had shared CPUs, which is less,
+//! and whoever says so says "at least" ([`is_least`]).
 
 use std::time::Duration;
 
@@ -17,8 +18,6 @@ pub type Micros = u64;
 const HOURS: Micros = 30 * 24;
 /// One shared CPU with 256 MB, for 30 days.
 const SHARED: Micros = 2_020_000;
-/// One performance CPU with 2 GB, for 30 days.
-const PERFORMANCE: Micros = 32_000_000;
 /// One GB of memory beyond what comes with the CPUs, for 30 days.
 const MEMORY: Micros = 5_000_000;
 /// One GB on disk, for 30 days.
@@ -44,13 +43,15 @@ pub fn machine(machine: &Machine) -> Micros {
 /// A machine of this size for an hour, while it runs.
 #[must_use]
 pub fn guest(guest: &Guest) -> Micros {
-    let (cpu, with) = match guest.cpu_kind.as_str() {
-        "performance" => (PERFORMANCE, 2048),
-        _ => (SHARED, 256),
-    };
     let cpus = Micros::from(guest.cpus.max(1));
-    let beyond = Micros::from(guest.memory_mb).saturating_sub(cpus * with);
-    (cpus * cpu + beyond * MEMORY / 1024) / HOURS
+    let beyond = Micros::from(guest.memory_mb).saturating_sub(cpus * 256);
+    (cpus * SHARED + beyond * MEMORY / 1024) / HOURS
+}
+
+/// Whether a machine of this size costs more than [`guest`] says, by how much nobody knows here.
+#[must_use]
+pub fn is_least(guest: &Guest) -> bool {
+    !matches!(guest.cpu_kind.as_str(), "shared" | "") || guest.gpu_kind.is_some()
 }
 
 /// A volume of this size for an hour, whether or not a machine has it.
@@ -98,11 +99,20 @@ mod tests {
         near(of("shared", 1, 256), 2.02);
         near(of("shared", 2, 512), 4.04);
         near(of("shared", 1, 256 + 1024), 7.02);
-        near(of("performance", 1, 2048), 32.0);
-        near(of("performance", 2, 4096 + 1024), 69.0);
         near(volume(10) * HOURS, 1.5);
         // What was not told is taken for the smallest.
         near(of("", 0, 0), 2.02);
+    }
+
+    #[test]
+    fn of_what_no_price_is_known_the_least_is_told_as_such() {
+        let of = |cpu_kind: &str, gpu_kind: Option<&str>| Guest {
+            cpu_kind: cpu_kind.into(),
+            gpu_kind: gpu_kind.map(str::to_owned),
+            ..Guest::default()
+        };
+        assert!(is_least(&of("performance", None)) && is_least(&of("shared", Some("a10"))));
+        assert!(!is_least(&of("shared", None)) && !is_least(&of("", None)));
     }
 
     #[test]
@@ -113,7 +123,7 @@ mod tests {
             machine(&serde_json::from_value(told).unwrap())
         };
         assert_eq!(at("stopped"), at("suspended"));
-        assert!(at("stopped") * 100 < at("started"));
+        assert!(at("stopped") * 50 < at("started"));
         // What is not known may run.
         assert_eq!(at("hibernating"), at("started"));
         assert_eq!(at("destroyed"), 0);

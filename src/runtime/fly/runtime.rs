@@ -24,7 +24,6 @@ use super::{
     exit::{Ended, exit},
     observe::{Facts, START_LAG, Sight, Verdict, has_begun, observe},
     seen::Seen,
-    sweep::Kept,
     trouble::meaning,
     volume::Shelf,
     wish,
@@ -40,6 +39,8 @@ use crate::{
 const AGE: Duration = Duration::from_secs(20);
 /// How old it may be while everybody sleeps.
 const AGE_ASLEEP: Duration = Duration::from_secs(200);
+/// How long the first list is waited for: a list is given up after thirty seconds.
+const FIRST_LIST: Duration = Duration::from_secs(35);
 /// How often a machine is looked at whose run has ended, until it is not up any more.
 const LEAVING: Duration = Duration::from_secs(2);
 /// How long a machine that is destroyed is waited for, step by step, before others have their turn.
@@ -67,13 +68,14 @@ pub struct FlyRuntime {
     pub(super) born: (Timestamp, Duration),
     book: Mutex<Book>,
     pub(super) shelf: Mutex<Shelf>,
-    pub(super) kept: Mutex<Kept>,
     /// Since when a machine is missing of which nobody knows the id.
     missing: Mutex<HashMap<String, Duration>>,
     /// Of whom a wake is on its way, and when it is due.
     timers: Arc<Mutex<HashMap<String, Duration>>>,
     pub(super) wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Whether the census has asked for its first list, whatever became of that.
+    pub(super) opened: watch::Sender<bool>,
     /// Rung when we wrote: the census is to look soon.
     pub(super) poke: Notify,
     pub(super) trouble: watch::Sender<Option<String>>,
@@ -108,8 +110,21 @@ impl FlyRuntime {
     ) -> Result<Arc<Self>, String> {
         let api = Machines::new(&settings.api, &settings.token, &settings.app, ambient.clone())
             .map_err(|error| error.to_string())?;
+        Ok(Self::over(api, settings, installation, secrets, ambient, revision))
+    }
+
+    /// As [`FlyRuntime::new`], over a client that is there already.
+    #[must_use]
+    pub fn over(
+        api: Machines,
+        settings: FlySettings,
+        installation: &str,
+        secrets: Secrets,
+        ambient: Ambient,
+        revision: Revision,
+    ) -> Arc<Self> {
         let (wake, wakes) = mpsc::unbounded_channel();
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             settings,
             api,
             installation: installation.to_owned(),
@@ -119,14 +134,14 @@ impl FlyRuntime {
             revision,
             book: Mutex::default(),
             shelf: Mutex::default(),
-            kept: Mutex::default(),
             missing: Mutex::default(),
             timers: Arc::default(),
             wake,
             wakes: Mutex::new(Some(wakes)),
+            opened: watch::Sender::new(false),
             poke: Notify::new(),
             trouble: watch::Sender::new(None),
-        }))
+        })
     }
 
     /// What a Sprite's present run is to do: the answer to a boot that claims it.
@@ -134,6 +149,7 @@ impl FlyRuntime {
     /// # Errors
     /// One line on what keeps it from being said now.
     pub fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
+        self.book().claimed(&sprite.metadata.uid, sprite.spec.run, self.elapsed());
         claim::claimed(&self.settings, &self.installation, &self.secrets, sprite)
             .map_err(|error| error.to_string())
     }
@@ -219,8 +235,25 @@ impl FlyRuntime {
         }
     }
 
+    /// After a start of the server everybody looks at once, and one list answers them all: who knows
+    /// a machine waits for it, though not for ever.
+    async fn wait_for_first_list(&self) {
+        if self.book().is_listed() {
+            return;
+        }
+        let mut opened = self.opened.subscribe();
+        tokio::select! {
+            // The sender lives as long as this.
+            _ = opened.wait_for(|opened| *opened) => {}
+            () = self.ambient.clock.sleep(FIRST_LIST) => {}
+        }
+    }
+
     /// What is there of a Sprite's machine, by as few calls as it takes.
     async fn look(&self, sprite: &Sprite) -> Result<Look, Error> {
+        if known(sprite).is_some() {
+            self.wait_for_first_list().await;
+        }
         let (uid, now) = (&sprite.metadata.uid, self.elapsed());
         let look = {
             let book = self.book();
@@ -410,18 +443,6 @@ impl Runtime for FlyRuntime {
         self.book().forget(uid);
         held(&self.missing).remove(uid);
         Ok(Cleaned::All)
-    }
-
-    fn kept_as(&self, uid: &str) -> String {
-        super::names::key(uid)
-    }
-
-    async fn keeps(&self) -> Result<Vec<String>, Error> {
-        self.look_what_is_kept().await
-    }
-
-    async fn discard(&self, owner_key: &str) -> Result<Cleaned, Error> {
-        self.discard_kept(owner_key).await
     }
 
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {

@@ -1,114 +1,224 @@
-//! What Fly holds for whom: machines of Sprites, volumes of owners; and its removal once they are
-//! nobody's.
+//! What Fly holds of this installation, who wants it, and the removal of what nobody does.
 //!
-//! Whoever asks compares with the store afterwards, and only what belongs to nobody is discarded. What
-//! is young is not even told, since its Sprite may be on its way in; nor is anything told while a
-//! machine says that the store was at a later revision than it is: then the store was restored from a
-//! backup, and what it does not know is not nobody's. A round removes no more than so much.
+//! When something may go is decided in [`leaks`](super::leaks); whoever decides has read the store
+//! after this look, so that nobody who is on the way in is taken for gone. What is ours is told by
+//! the tags of a machine and by the name of a volume; before a machine is destroyed it is asked for
+//! once more by its id, since lists lie behind. A stranger's is never touched.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::{HashMap, HashSet};
 
 use super::{
+    api::{ApiError, Machine, Volume},
+    leaks::Holding,
     names,
-    runtime::{FlyRuntime, held},
-    seen::Seen,
-    tags,
+    runtime::FlyRuntime,
+    seen::{Seen, choose},
+    tags, volume,
 };
-use crate::{
-    ambient::later,
-    runtime::{Cleaned, Error},
-};
+use crate::{resource::leaks::Thing, runtime::Error};
 
-/// What is younger than this is left alone.
-const GRACE: Duration = Duration::from_secs(5 * 60);
-/// The most that one round removes.
-const AT_MOST: usize = 50;
+/// Who is there in the store.
+#[derive(Debug, Clone, Default)]
+pub struct Living {
+    /// The Sprites that were not let go yet, each with the id of its machine as far as it is known.
+    pub sprites: HashMap<String, Option<String>>,
+    /// The uids of those of whom something may be kept: Agents, Jobs, Sprites and their owners.
+    pub owners: HashSet<String>,
+}
 
-/// What the last round found, by whom it is kept for.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    machines: HashMap<String, Vec<Seen>>,
-    volumes: HashMap<String, Vec<String>>,
-    removed: usize,
+/// What one look at Fly has found: all of it, since a list that fails is an error.
+#[derive(Debug, Clone, Default)]
+pub struct Haul {
+    /// All of ours.
+    pub held: Vec<Holding>,
+    /// The store's revision behind the look; none where the store did not say it.
+    pub revision: Option<u64>,
+    seen: HashMap<String, Vec<Seen>>,
+    volumes: Vec<Volume>,
+}
+
+impl Haul {
+    /// What of it somebody wants: of each Sprite one machine, of each owner one volume, and those of
+    /// which it cannot be told which is the one.
+    #[must_use]
+    pub fn wanted(&self, living: &Living, installation: &str) -> HashSet<Thing> {
+        let machines = living.sprites.iter().filter_map(|(uid, known)| {
+            choose(self.seen.get(uid)?, known.as_deref(), installation, uid)
+        });
+        let mut wanted: HashSet<Thing> =
+            machines.map(|seen| Thing::Machine(seen.id.clone())).collect();
+        for owner in &living.owners {
+            let name = names::volume(installation, owner);
+            let Some(choice) = volume::choose(&self.volumes, &name) else { continue };
+            let is_double = |id: &str| choice.doubles.iter().any(|it| it.id == id);
+            let of_owner = self.volumes.iter().filter(|it| it.name == name && !is_double(&it.id));
+            wanted.extend(of_owner.map(|it| Thing::Volume(it.id.clone())));
+        }
+        wanted
+    }
+}
+
+/// What of a machine is ours: nothing where it says that it is another installation's. Where its host
+/// does not answer, its tags may be missing, and its name says it.
+fn ours(machine: &Machine, installation: &str) -> Option<Seen> {
+    match machine.tag(tags::INSTALLATION) {
+        Some(tag) if tag == installation => Seen::of(machine, installation),
+        None if !machine.is_certain() => Seen::of(machine, installation),
+        _ => None,
+    }
 }
 
 impl FlyRuntime {
-    /// Of whom Fly holds something.
-    pub(super) async fn look_what_is_kept(&self) -> Result<Vec<String>, Error> {
-        let ours = [(tags::INSTALLATION, self.installation.as_str())];
-        let machines = self.api.list(&ours).await.map_err(|error| self.meaning(error))?;
-        let volumes = self.api.volumes().await.map_err(|error| self.meaning(error))?;
-        let now = self.ambient.clock.now();
-        let settled = |created: Option<jiff::Timestamp>| {
-            created.is_some_and(|created| now >= later(created, GRACE))
-        };
-        let seen: Vec<Seen> =
-            machines.iter().filter_map(|it| Seen::of(it, &self.installation)).collect();
-        let Some(revision) = (self.revision)().await else {
-            return Err(Error::Transient("the store does not say its revision".to_owned()));
-        };
-        if let Some(ahead) = seen.iter().find(|it| it.revision.is_some_and(|it| it > revision)) {
-            tracing::warn!(
-                machine = ahead.id,
-                "this machine was made at a later revision than the store has: the store was \
-                 restored from a backup, and nothing is swept"
-            );
-            *held(&self.kept) = Kept::default();
-            return Ok(Vec::new());
-        }
-        let mut kept = Kept::default();
-        for it in seen {
-            if it.certain && settled(it.created) && !it.state.is_leaving() {
-                kept.machines.entry(names::key(&it.sprite)).or_default().push(it);
-            }
-        }
-        for volume in volumes {
-            if let Some(key) = names::key_of_volume(&self.installation, &volume.name)
-                && settled(volume.created_at)
-                && !volume.is_leaving()
-            {
-                kept.volumes.entry(key.to_owned()).or_default().push(volume.id);
-            }
-        }
-        let mut keys: Vec<String> =
-            kept.machines.keys().chain(kept.volumes.keys()).cloned().collect();
-        keys.sort();
-        keys.dedup();
-        *held(&self.kept) = kept;
-        Ok(keys)
+    /// The id by which our things are known.
+    #[must_use]
+    pub fn installation(&self) -> &str {
+        &self.installation
     }
 
-    /// Removes what is kept of somebody who is gone, as the last round found it.
-    pub(super) async fn discard_kept(&self, key: &str) -> Result<Cleaned, Error> {
-        let (machines, volumes) = {
-            let mut kept = held(&self.kept);
-            let machines = kept.machines.get(key).cloned().unwrap_or_default();
-            let volumes = kept.volumes.get(key).cloned().unwrap_or_default();
-            if kept.removed + machines.len() + volumes.len() > AT_MOST && kept.removed > 0 {
-                return Err(Error::Transient(format!(
-                    "{AT_MOST} things that belong to nobody were removed; the rest goes later"
-                )));
-            }
-            kept.removed += machines.len() + volumes.len();
-            (machines, volumes)
+    /// Looks at everything of ours that Fly holds.
+    ///
+    /// # Errors
+    /// A list that was not answered, or not whole.
+    pub async fn holdings(&self) -> Result<Haul, Error> {
+        let tag = [(tags::INSTALLATION, self.installation.as_str())];
+        let now = self.ambient.clock.now();
+        // Little is kept of each: ten thousand may sleep.
+        let keep = |machine: Machine| {
+            let seen = ours(&machine, &self.installation)?;
+            Some((Holding::machine(&machine, &seen.sprite, seen.revision, now), seen))
         };
-        for seen in machines {
+        let machines = self.api.list_of(&tag, keep).await.map_err(|error| self.meaning(error))?;
+        let mut volumes = self.api.volumes().await.map_err(|error| self.meaning(error))?;
+        let revision = (self.revision)().await;
+        volumes.retain(|it| names::key_of_volume(&self.installation, &it.name).is_some());
+        let mut haul = Haul { revision, ..Haul::default() };
+        for (holding, seen) in machines {
+            haul.held.push(holding);
+            haul.seen.entry(seen.sprite.clone()).or_default().push(seen);
+        }
+        let key = |it: &Volume| {
+            let key = names::key_of_volume(&self.installation, &it.name);
+            key.unwrap_or_default().to_owned()
+        };
+        haul.held.extend(volumes.iter().map(|it| Holding::volume(it, &key(it))));
+        haul.volumes = volumes;
+        Ok(haul)
+    }
+
+    /// Destroys what nobody wants. `keeper` is whose it says it is.
+    ///
+    /// # Errors
+    /// Why it could not; that it is gone is none.
+    pub async fn remove(&self, thing: &Thing, keeper: &str) -> Result<(), Error> {
+        let removed = match thing {
+            Thing::Machine(id) => self.remove_machine(id, keeper).await,
+            Thing::Volume(id) => {
+                tracing::warn!(volume = id, "a volume belongs to nobody here; it is destroyed");
+                self.ambient.step("fly.sweep-volume", self.api.destroy_volume(id)).await
+            }
+        };
+        removed.map_err(|error| self.meaning(error))
+    }
+
+    async fn remove_machine(&self, id: &str, keeper: &str) -> Result<(), ApiError> {
+        let Some(machine) = self.api.get(id).await? else { return Ok(()) };
+        let told = ours(&machine, &self.installation).filter(|seen| seen.sprite == keeper);
+        let Some(seen) = told.filter(|seen| seen.certain) else {
             tracing::warn!(
-                machine = seen.id,
-                name = seen.name,
-                state = %seen.state,
-                "a machine of ours belongs to nobody; it is destroyed"
+                machine = id,
+                "this machine is not what the list said; it is left alone"
             );
-            let destroy = self.api.destroy(&seen.id);
-            let gone = self.write(&seen.sprite, "fly.sweep", destroy).await;
-            gone.map_err(|error| self.meaning(error))?;
-            self.book().forget(&seen.sprite);
+            return Ok(());
+        };
+        tracing::warn!(
+            machine = id,
+            name = seen.name,
+            state = %seen.state,
+            sprite = keeper,
+            "a machine of ours belongs to nobody here; it is destroyed"
+        );
+        self.ambient.step("fly.sweep", self.api.destroy(id)).await?;
+        self.poke.notify_one();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const HOME: &str = "0198c0de-7000-7abc-8def-000000000001";
+
+    fn machine(id: &str, name: &str, sprite: &str) -> Seen {
+        Seen {
+            id: id.into(),
+            name: name.into(),
+            sprite: sprite.into(),
+            ..super::super::seen::tests::seen(super::super::api::MachineState::Started)
         }
-        for id in volumes {
-            tracing::info!(volume = id, "the volume of somebody who is gone is destroyed");
-            let destroy = self.ambient.step("fly.sweep-volume", self.api.destroy_volume(&id)).await;
-            destroy.map_err(|error| self.meaning(error))?;
-        }
-        Ok(Cleaned::All)
+    }
+
+    fn volume(id: &str, owner: &str, machine: Option<&str>) -> Volume {
+        let name = names::volume(HOME, owner);
+        serde_json::from_value(json!({"id": id, "name": name, "state": "created", "region": "iad",
+            "attached_machine_id": machine}))
+        .unwrap()
+    }
+
+    fn wanted(haul: &Haul, sprites: &[(&str, Option<&str>)], owners: &[&str]) -> Vec<String> {
+        let living = Living {
+            sprites: sprites
+                .iter()
+                .map(|(uid, known)| ((*uid).to_owned(), known.map(str::to_owned)))
+                .collect(),
+            owners: owners.iter().map(|uid| (*uid).to_owned()).collect(),
+        };
+        let mut wanted: Vec<String> =
+            haul.wanted(&living, HOME).iter().map(ToString::to_string).collect();
+        wanted.sort();
+        wanted
+    }
+
+    #[test]
+    fn of_each_sprite_one_machine_is_wanted_and_of_one_that_is_gone_none() {
+        let named = names::machine(HOME, "s");
+        let mut haul = Haul::default();
+        haul.seen.insert("s".into(), vec![machine("b", "by-hand", "s"), machine("a", &named, "s")]);
+        haul.seen.insert("gone".into(), vec![machine("c", "x", "gone")]);
+        assert_eq!(wanted(&haul, &[("s", None), ("other", None)], &[]), ["machine a"]);
+        // The store knows better.
+        assert_eq!(wanted(&haul, &[("s", Some("b"))], &[]), ["machine b"]);
+        assert_eq!(wanted(&haul, &[], &["s", "gone"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_an_owners_volumes_one_is_wanted_where_it_is_proven_which() {
+        let volumes =
+            vec![volume("v", "o", Some("m")), volume("w", "o", None), volume("x", "p", None)];
+        let haul = Haul { volumes, ..Haul::default() };
+        assert_eq!(wanted(&haul, &[], &["o"]), ["volume v"]);
+        let volumes = vec![volume("v", "o", None), volume("w", "o", None)];
+        let haul = Haul { volumes, ..Haul::default() };
+        assert_eq!(wanted(&haul, &[], &["o"]), ["volume v", "volume w"]);
+        assert_eq!(wanted(&haul, &[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_strangers_machine_is_never_ours() {
+        let of = |tags: serde_json::Value, host: &str| {
+            let name = names::machine(HOME, "s");
+            let machine = json!({"id": "a", "name": name, "state": "started", "host_status": host,
+                "config": {"metadata": tags}});
+            ours(&serde_json::from_value(machine).unwrap(), HOME).map(|seen| seen.sprite)
+        };
+        assert_eq!(of(json!({"od_installation": HOME, "od_sprite": "s"}), "ok"), Some("s".into()));
+        assert_eq!(of(json!({"od_installation": "another", "od_sprite": "s"}), "ok"), None);
+        assert_eq!(of(json!({"od_installation": "another"}), "unreachable"), None);
+        assert_eq!(of(json!({"od_sprite": "s"}), "ok"), None);
+        assert_eq!(of(json!({}), "ok"), None);
+        assert_eq!(of(json!({"od_installation": HOME}), "ok"), None);
+        assert_eq!(of(json!({}), "unreachable"), Some("s".into()));
     }
 }

@@ -74,6 +74,7 @@ async fn about(store: &dyn Store, subject: &Subject) -> Result<String, Problem> 
     Ok(match subject {
         Subject::Job { name, .. } => format!("job/{name}"),
         Subject::Choice { names, .. } => format!("for one of {}", names.join(", ")),
+        Subject::File { name, .. } => format!("file {name}"),
         Subject::Notice { text } => {
             let line = text.lines().next().unwrap_or_default();
             match line.char_indices().nth(MOST) {

@@ -11,6 +11,7 @@ mod audit;
 mod deliveries;
 mod discovery;
 mod grants;
+mod leaks;
 mod log;
 mod metrics;
 mod params;
@@ -48,6 +49,8 @@ pub(super) fn router() -> Router<State> {
         )
         .route(&at("/audit"), routing::get(access::audit))
         .route(&at("/deliveries"), routing::get(deliveries::list))
+        .route(&at("/fly/leaks"), routing::get(leaks::get))
+        .route(&at("/fly/leaks/confirm"), routing::post(leaks::confirm))
         .route(&at("/{plural}"), routing::get(read::list).post(write::create))
         .route(
             &at("/{plural}/{name}"),

@@ -20,10 +20,10 @@ use open_dispatch::{
     dev_fly::{BootContext, DevFly, DevFlyConfig, Exit, Guest, Habits, MachineTruth},
     reconcile::{
         Engine, EngineHandle,
-        controllers::{AdmissionController, JobController, SpriteController},
+        controllers::{AdmissionController, JobController, SpriteController, SweepController},
     },
-    resource::{AnyObject, Job, JobSpec, Kind, Sprite},
-    runtime::fly::{FlyRuntime, FlySettings, SecretsBy},
+    resource::{AnyObject, Job, JobSpec, Kind, Sprite, leaks::Beginning},
+    runtime::fly::{FlyRuntime, FlySettings, SecretsBy, leaks::Patience},
     secrets::Secrets,
     server::{self, Claims, Extras, State},
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
@@ -37,7 +37,7 @@ use tower::ServiceExt as _;
 /// How much faster than the wall's the clock runs.
 const FASTER: u32 = 50;
 /// How long a test waits, by the wall.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// The wall's clock, faster.
 pub struct FastClock {
@@ -96,6 +96,16 @@ pub struct Server {
     pub engine: EngineHandle,
     pub runtime: Arc<FlyRuntime>,
     census: JoinHandle<()>,
+    /// What the sweeper tells people.
+    pub tidings: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+/// How a server sweeps.
+#[derive(Clone, Copy)]
+pub struct Sweep {
+    pub patience: Patience,
+    /// When the store was restored, where the restore left word.
+    pub restored: Option<Timestamp>,
 }
 
 impl Drop for Server {
@@ -151,6 +161,15 @@ impl World {
 
     /// A server's life that takes these steps.
     pub async fn server(&self, steps: Arc<dyn Steps>) -> Server {
+        self.server_with(steps, None).await
+    }
+
+    /// The same with a sweeper.
+    pub async fn sweeping(&self, steps: Arc<dyn Steps>, sweep: Sweep) -> Server {
+        self.server_with(steps, Some(sweep)).await
+    }
+
+    async fn server_with(&self, steps: Arc<dyn Steps>, sweep: Option<Sweep>) -> Server {
         let ambient = Ambient { clock: self.clock.clone(), ids: self.ids.clone(), steps };
         let settings = FlySettings {
             api: self.fly.url(),
@@ -183,10 +202,20 @@ impl World {
         engine.add(Arc::new(JobController::new(store.clone(), ambient.clone())));
         let machines = vec![runtime.clone() as Arc<dyn open_dispatch::runtime::Runtime>];
         engine.add(Arc::new(AdmissionController::new(store.clone(), ambient.clone(), machines)));
+        let mut tidings = tokio::sync::watch::Sender::new(None).subscribe();
+        if let Some(sweep) = sweep {
+            let revision = store.revision().await.unwrap();
+            let born = Beginning { revision, at: self.clock.now() };
+            let (patience, restored) = (sweep.patience, sweep.restored);
+            let (of, air, fly) = (store.clone(), ambient.clone(), runtime.clone());
+            let sweeper = SweepController::new(of, air, fly, patience, born, restored);
+            tidings = sweeper.tidings();
+            engine.add(Arc::new(sweeper));
+        }
         engine.add(Arc::new(SpriteController::new(store, ambient, runtime.clone(), derive)));
         let engine = engine.start().await.unwrap();
         let census = tokio::spawn(runtime.clone().census());
-        Server { engine, runtime, census }
+        Server { engine, runtime, census, tidings }
     }
 
     pub async fn free(&self) -> Server {
@@ -205,7 +234,7 @@ impl World {
                 self.until("the end, after a crash", done).await;
                 return second;
             }
-            assert!(start.elapsed() < PATIENCE, "no end; {:#?}", self.fly.machines());
+            assert!(start.elapsed() < WAIT, "no end; {:#?}", self.fly.machines());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         first
@@ -215,7 +244,7 @@ impl World {
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let start = tokio::time::Instant::now();
         while !holds().await {
-            if start.elapsed() >= PATIENCE {
+            if start.elapsed() >= WAIT {
                 let calls = self.fly.calls();
                 let last = &calls[calls.len().saturating_sub(20)..];
                 let sprites = self.sprites().await;

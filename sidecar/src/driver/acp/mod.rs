@@ -33,7 +33,7 @@ use self::{
     protocol::Line,
     session::{Effect, Session, Terms},
 };
-use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, pipes};
+use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, pipes, with_files};
 use crate::{
     ambient,
     process::{self, Launch, Roster},
@@ -249,7 +249,9 @@ impl Hands {
 
     async fn obey(&mut self, order: DriverOrder) {
         let effects = match order {
-            DriverOrder::Prompt { turn, text } => self.session.prompt(turn, text),
+            DriverOrder::Prompt { turn, text, files } => {
+                self.session.prompt(turn, with_files(text, &files))
+            }
             DriverOrder::Interrupt => self.session.interrupt(),
             DriverOrder::Answer { request, allow, message, answers } => {
                 self.session.answer(&request, allow, &message, &answers)

@@ -34,7 +34,7 @@ use self::{
     server::{News, Server},
     session::{Effect, Session},
 };
-use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords};
+use super::{DriverOrder, Said, Seat, Voice, ending, last_words::LastWords, with_files};
 use crate::{
     ambient, process,
     wire::{EventBody, Exit, ExitReason, PermissionMode, RunSpec, Stream, TurnOutcome},
@@ -255,7 +255,9 @@ impl Hands {
 
     async fn obey(&mut self, order: DriverOrder) {
         let effects = match order {
-            DriverOrder::Prompt { turn, text } => self.session.prompt(turn, text),
+            DriverOrder::Prompt { turn, text, files } => {
+                self.session.prompt(turn, with_files(text, &files))
+            }
             DriverOrder::Interrupt => self.session.interrupt(),
             DriverOrder::Answer { request, allow, message, answers } => {
                 self.session.answer(request, allow, &message, &answers)

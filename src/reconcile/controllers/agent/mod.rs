@@ -1,6 +1,7 @@
 //! Agents: one live Sprite at most, remade when its making has changed, asleep while nobody speaks
 //! to it; and a queue of turns, which are handed to it one after another.
 
+mod afresh;
 mod budget;
 mod plan;
 mod stand;
@@ -56,7 +57,10 @@ impl AgentController {
                 let note = format!("made sprite {}", sprite.metadata.name);
                 let told = event(Kind::Agent, &agent.metadata, false, words::SPRITE_CREATED, note);
                 let noted = status_of(agent, *status);
-                let ops = vec![Op::Create(AnyObject::Sprite(sprite)), noted, told];
+                let open = hands.store.open_turns(&agent.metadata.uid).await?;
+                let notice = afresh::notice(agent, &sprite, &open, &hands.ambient);
+                let mut ops = vec![Op::Create(AnyObject::Sprite(sprite)), noted, told];
+                ops.extend(notice);
                 hands.commit("agent.create-sprite", ops).await
             }
             Action::MoveTurns(moves) => hands.commit("agent.move-turns", moves).await,
@@ -71,7 +75,10 @@ impl AgentController {
                 hands.commit("agent.put-to-sleep", ops).await
             }
             Action::WakeSprite(sprite) => {
-                let ops = vec![unchanged(agent), write(*sprite, Part::Desired)];
+                let open = hands.store.open_turns(&agent.metadata.uid).await?;
+                let notice = afresh::notice(agent, &sprite, &open, &hands.ambient);
+                let mut ops = vec![unchanged(agent), write(*sprite, Part::Desired)];
+                ops.extend(notice);
                 hands.commit("agent.wake-sprite", ops).await
             }
             Action::StopSprite(sprite) => {

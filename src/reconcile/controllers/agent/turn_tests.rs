@@ -8,12 +8,12 @@ use sprite_reporter::wire::Order;
 use super::{
     plan::Action,
     tests::{World, at},
-    turns::is_out,
+    turns::{given, is_out},
 };
 use crate::{
     ambient::{between, later},
     reconcile::controllers::{attempt::is_over, words},
-    resource::{Budget, ConditionStatus, ExitReason, FRESH_SESSION_AFTER, Span},
+    resource::{AgentCli, Budget, ConditionStatus, ExitReason, FRESH_SESSION_AFTER, Span},
     store::{
         Turn,
         TurnState::{self, Cancelled, Failed, Interrupted, Queued, Running, Sent, Succeeded},
@@ -91,6 +91,16 @@ fn turns_are_handed_out_in_order_and_one_at_a_time() {
     assert_eq!(world.phase(), "Idle");
     assert_eq!(world.agent().status.cost.micro_usd, 12);
     assert_eq!(world.orders.len(), 3);
+}
+
+#[test]
+fn what_others_said_is_given_to_agents_that_read_and_to_no_shell() {
+    let shell: AgentCli = serde_json::from_str(r#"{"command": {}}"#).expect("a shell");
+    let reader: AgentCli = serde_json::from_str(r#"{"claude": {}}"#).expect("an agent");
+    let said = Turn::queued("a", "uid", "do a", "ada", at(0));
+    let said = Turn { context: "quotes\n\n".to_owned(), ..said };
+    assert_eq!(given(&shell, &said), "do a");
+    assert_eq!(given(&reader, &said), "quotes\n\ndo a");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::{
     budget::Purse,
 };
 use crate::{
-    resource::{Agent, DEFAULT_TURN_TIMEOUT, ExitReason, Sprite},
+    resource::{Agent, AgentCli, DEFAULT_TURN_TIMEOUT, ExitReason, Sprite},
     store::{Op, Turn, TurnState},
 };
 
@@ -144,7 +144,7 @@ impl Queue<'_> {
         let limit = self.agent.spec.turn_timeout.unwrap_or(DEFAULT_TURN_TIMEOUT);
         let order = Order::Turn {
             turn: turn.id.clone(),
-            text: turn.text.clone(),
+            text: given(&self.agent.spec.agent, turn),
             attachments: turn.attachments.clone(),
             timeout_ms: Some(limit.as_millis()),
             budget_micro_usd: left,
@@ -152,6 +152,15 @@ impl Queue<'_> {
         let key = format!("turn/{}/{run}", turn.id);
         let from = vec![TurnState::Queued];
         Some(vec![Op::MoveTurn { turn: sent, from }, Op::Order { sprite_uid, run, key, order }])
+    }
+}
+
+/// What an agent is given of a turn. A shell does what it is given: for it, there is nothing but
+/// what the person said.
+pub(super) fn given(agent: &AgentCli, turn: &Turn) -> String {
+    match agent {
+        AgentCli::Command(_) => turn.text.clone(),
+        _ => turn.prompt(),
     }
 }
 

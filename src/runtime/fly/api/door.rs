@@ -1,19 +1,21 @@
 //! One request and its answer, bounded in time and bytes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Response,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
 use super::{
-    action::{Action, CONNECT, IDLE},
+    action::Action,
+    carrier::{Carrier, Unanswered, causes},
     errors::{Answer, AnswerHeaders, ApiError, classify_as, one_line},
     is_plain,
+    reading::{Reading, Whole},
 };
 
 /// What is to be asked.
@@ -85,59 +87,41 @@ const SHORTEST_HIDDEN: usize = 6;
 
 /// The way to the API.
 pub(super) struct Door {
-    http: reqwest::Client,
+    carrier: Arc<dyn Carrier>,
     base: Url,
     authorization: SecretString,
 }
 
 impl Door {
-    /// The way to the API at an address. Redirects are not followed: the token goes nowhere but
-    /// where it was sent. Nothing is tried twice, also not by the HTTP library.
-    ///
-    /// # Errors
-    /// There is no TLS on this computer.
-    pub(super) fn new(base: Url, authorization: SecretString) -> Result<Self, ApiError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            // A connection that the other side closed just now breaks a write, and leaves it open.
-            .pool_idle_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")));
-        // A proxy is for the world outside; plain HTTP never goes there.
-        let http = if base.scheme() == "https" { http } else { http.no_proxy() };
-        let http = http
-            .build()
-            .map_err(|error| ApiError::Setup(format!("cannot speak HTTPS: {error}")))?;
-        Ok(Self { http, base, authorization })
+    /// The way to the API at an address.
+    pub(super) fn new(carrier: Arc<dyn Carrier>, base: Url, authorization: SecretString) -> Self {
+        Self { carrier, base, authorization }
     }
 
     /// Sends a request, and reads its answer.
-    pub(super) async fn pass<T>(
+    pub(super) async fn pass<R: Reading>(
         &self,
         request: &Request,
-        read: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<T, ApiError> {
+        mut reading: R,
+    ) -> Result<R::Out, ApiError> {
         let action = request.action;
         let open = |answer| match action.is_write() {
             true => ApiError::Ambiguous(answer),
             false => ApiError::Unavailable(answer),
         };
-        let sent = self.build(request)?.timeout(action.patience()).send().await;
-        let response = match sent {
+        let response = match self.carrier.carry(self.build(request)?).await {
             Ok(response) => response,
-            Err(error) => {
-                let answer = Answer::without(action, causes(&error));
+            Err(Unanswered { may_have_arrived, why }) => {
+                let answer = Answer::without(action, why);
                 tracing::debug!(
                     method = %action.method(),
                     path = action.template(),
                     failed = answer.said,
                     "Fly was not reached"
                 );
-                // Without a connection nothing was sent.
-                return Err(match error.is_connect() {
-                    true => ApiError::Unavailable(answer),
-                    false => open(answer),
+                return Err(match may_have_arrived {
+                    true => open(answer),
+                    false => ApiError::Unavailable(answer),
                 });
             }
         };
@@ -159,18 +143,19 @@ impl Door {
                 request_id: headers.request_id.clone(),
             })
         };
-        let body = bounded(response, action.most_bytes()).await;
         if !status.is_success() {
-            let body = body.unwrap_or_default();
+            let mut body = Whole::new(|body: &[u8]| Ok(body.to_vec()));
+            let told = bounded(response, action.most_bytes(), &mut body).await;
+            let body = told.and_then(|()| body.end()).unwrap_or_default();
             let shown = request.masked(&String::from_utf8_lossy(&body));
             return Err(classify_as(action, status.as_u16(), &headers, &body, shown.as_bytes()));
         }
-        let body = body.map_err(|said| lost(&said))?;
+        let told = bounded(response, action.most_bytes(), &mut reading).await;
         // Where it cannot be read, it was done all the same.
-        read(&body).map_err(|said| lost(&request.masked(&said)))
+        told.and_then(|()| reading.end()).map_err(|said| lost(&request.masked(&said)))
     }
 
-    fn build(&self, request: &Request) -> Result<reqwest::RequestBuilder, ApiError> {
+    fn build(&self, request: &Request) -> Result<reqwest::Request, ApiError> {
         let broken =
             |why: String| ApiError::Setup(format!("cannot {}: {why}", request.action.phrase()));
         let mut url = self.base.clone();
@@ -183,26 +168,33 @@ impl Door {
         let mut value = HeaderValue::try_from(self.authorization.expose_secret())
             .map_err(|_| broken("the token cannot stand in a header".into()))?;
         value.set_sensitive(true);
-        let mut built =
-            self.http.request(request.action.method(), url).header(AUTHORIZATION, value);
+        let mut built = reqwest::Request::new(request.action.method(), url);
+        *built.timeout_mut() = Some(request.action.patience());
+        built.headers_mut().insert(AUTHORIZATION, value);
         if let Some(body) = &request.body {
-            let body = body.clone().map_err(broken)?;
-            built = built.header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
+            let json = HeaderValue::from_static("application/json");
+            built.headers_mut().insert(CONTENT_TYPE, json);
+            *built.body_mut() = Some(body.clone().map_err(broken)?.into());
         }
         Ok(built)
     }
 }
 
 /// Reads a body, up to so many bytes.
-async fn bounded(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
-        if body.len() + chunk.len() > most {
+async fn bounded(
+    mut response: Response,
+    most: usize,
+    reading: &mut impl Reading,
+) -> Result<(), String> {
+    let mut bytes = 0_usize;
+    while let Some(piece) = response.chunk().await.map_err(|error| causes(&error))? {
+        bytes += piece.len();
+        if bytes > most {
             return Err(format!("an answer of more than {most} bytes, which was not read"));
         }
-        body.extend_from_slice(&chunk);
+        reading.take(&piece)?;
     }
-    Ok(body)
+    Ok(())
 }
 
 fn headers(headers: &HeaderMap) -> AnswerHeaders {
@@ -216,22 +208,4 @@ fn headers(headers: &HeaderMap) -> AnswerHeaders {
         retry_after: headers.get(RETRY_AFTER).and_then(seconds),
         location: headers.contains_key(LOCATION),
     }
-}
-
-/// An error with what is behind it, without its URL.
-fn causes(error: &reqwest::Error) -> String {
-    let mut told = match () {
-        () if error.is_timeout() => "no answer in time".to_owned(),
-        () if error.is_connect() => "no connection".to_owned(),
-        () => "the connection broke".to_owned(),
-    };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !told.ends_with(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = error.source();
-    }
-    told
 }

@@ -21,7 +21,6 @@ pub(super) struct Gate {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     pace: Pace,
     /// Who waits, to be rung for.
@@ -38,7 +37,8 @@ pub(super) struct Place<'a> {
 
 impl Gate {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, state: Mutex::default() }
+        let pace = Pace::since(clock.elapsed());
+        Self { clock, state: Mutex::new(State { pace, bells: HashMap::new() }) }
     }
 
     /// Waits until a call may be made. Where its bucket would be long in coming (longer than

@@ -38,6 +38,7 @@ use url::Url;
 mod action;
 mod address;
 mod breaker;
+mod carrier;
 mod door;
 mod errors;
 mod event;
@@ -45,12 +46,14 @@ mod gate;
 mod lenient;
 mod machine;
 mod pace;
+mod reading;
 mod token;
 mod volume;
 mod wish;
 
 pub use action::Action;
 pub use breaker::Condition;
+pub use carrier::{Carrier, Unanswered};
 pub use errors::{Answer, AnswerHeaders, ApiError, CapacityScope, classify};
 pub use event::{ExitEvent, MachineEvent};
 pub use machine::{
@@ -66,6 +69,7 @@ use self::{
     breaker::{Admission, Breaker},
     door::{Door, Request},
     gate::Gate,
+    reading::{Members, Reading, Whole},
 };
 use crate::ambient::Ambient;
 
@@ -98,12 +102,27 @@ impl Machines {
         app: &str,
         ambient: Ambient,
     ) -> Result<Self, ApiError> {
+        let network = carrier::Network::new(api.scheme() == "https")?;
+        Self::over(Arc::new(network), api, token, app, ambient)
+    }
+
+    /// As [`Machines::new`], with requests that go another way than over the network.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn over(
+        carrier: Arc<dyn Carrier>,
+        api: &Url,
+        token: &SecretString,
+        app: &str,
+        ambient: Ambient,
+    ) -> Result<Self, ApiError> {
         if !is_plain(app) || app.len() > 63 {
             return Err(ApiError::Setup(format!(
                 "{app:?} is the name of no Fly app; FLY_SPRITE_APP has lower-case letters, digits and dashes, 63 at most"
             )));
         }
-        let door = Door::new(address::base(api)?, token::authorization(token)?)?;
+        let door = Door::new(carrier, address::base(api)?, token::authorization(token)?);
         let gate = Gate::new(ambient.clock.clone());
         let inner = Inner { door, app: app.to_owned(), ambient, breaker: Mutex::default(), gate };
         Ok(Self { inner: Arc::new(inner) })
@@ -134,17 +153,33 @@ impl Machines {
     /// # Errors
     /// See [`ApiError`]; [`ApiError::NotFound`] where there is no such app.
     pub async fn list(&self, tags: &[(&str, &str)]) -> Result<Vec<Machine>, ApiError> {
+        self.list_of(tags, Some).await
+    }
+
+    /// The same, with what is to be kept of each machine: ten thousand are told in thirty
+    /// megabytes, and are read one by one.
+    ///
+    /// # Errors
+    /// As [`Machines::list`].
+    pub async fn list_of<T>(
+        &self,
+        tags: &[(&str, &str)],
+        mut keep: impl FnMut(Machine) -> Option<T>,
+    ) -> Result<Vec<T>, ApiError> {
         let query = tags.iter().map(|(key, value)| (format!("metadata.{key}"), *value));
         let request = self.ask(Action::List, &["machines"]).query(query);
-        let mut machines: Vec<Machine> = self.read(request).await?;
-        machines.retain(|machine| {
+        let is_asked = |machine: &Machine| {
             tags.iter().all(|(key, value)| match machine.tag(key) {
                 Some(told) => told == *value,
                 // An incomplete config may lack any of its tags.
                 None => machine.config.is_none(),
             })
-        });
-        Ok(machines)
+        };
+        let read = |member: &[u8]| {
+            let machine: Machine = json(member)?;
+            Ok(if is_asked(&machine) { keep(machine) } else { None })
+        };
+        self.call(&request, Members::new(read)).await
     }
 
     /// A machine; none where Fly does not know it. One that was destroyed may still be told.
@@ -164,8 +199,22 @@ impl Machines {
     /// # Errors
     /// See [`ApiError`]; after [`ApiError::Ambiguous`] look for the name before the next try.
     pub async fn create(&self, wish: &CreateMachine) -> Result<Machine, ApiError> {
+        self.create_if(wish, &|| true).await
+    }
+
+    /// The same, unless it is not wanted any more when its turn comes: an app takes one create in a
+    /// second, and much may happen while a hundred wait.
+    ///
+    /// # Errors
+    /// See [`Machines::create`]; [`ApiError::Unavailable`] where it was not wanted any more.
+    pub async fn create_if(
+        &self,
+        wish: &CreateMachine,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Machine, ApiError> {
         let secrets = wish.config.env.values().cloned().collect();
-        self.read(self.ask(Action::Create, &["machines"]).json(wish).hide(secrets)).await
+        let request = self.ask(Action::Create, &["machines"]).json(wish).hide(secrets);
+        self.call_if(&request, Whole::new(json), is_wanted).await
     }
 
     /// Starts a machine that is stopped or suspended (or `created` without having been started).
@@ -217,7 +266,8 @@ impl Machines {
     /// # Errors
     /// See [`ApiError`].
     pub async fn volumes(&self) -> Result<Vec<Volume>, ApiError> {
-        self.read(self.ask(Action::Volumes, &["volumes"])).await
+        let read = |member: &[u8]| json(member).map(Some);
+        self.call(&self.ask(Action::Volumes, &["volumes"]), Members::new(read)).await
     }
 
     /// Makes a volume. **Names are not unique**: a second call makes a second one.
@@ -260,23 +310,24 @@ impl Machines {
 
     /// Makes a call and reads its answer.
     async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T, ApiError> {
-        self.call(&request, |body| {
-            serde_json::from_slice(body)
-                .map_err(|error| format!("an answer that cannot be read: {error}"))
-        })
-        .await
+        self.call(&request, Whole::new(json)).await
     }
 
     /// Makes a call whose answer says no more than that it was made.
     async fn run(&self, request: Request) -> Result<(), ApiError> {
-        self.call(&request, |_| Ok(())).await
+        self.call(&request, Whole::new(|_: &[u8]| Ok(()))).await
     }
 
-    async fn call<T>(
+    async fn call<R: Reading>(&self, request: &Request, reading: R) -> Result<R::Out, ApiError> {
+        self.call_if(request, reading, &|| true).await
+    }
+
+    async fn call_if<R: Reading>(
         &self,
         request: &Request,
-        read: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<T, ApiError> {
+        reading: R,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<R::Out, ApiError> {
         request.check()?;
         let clock = &self.inner.ambient.clock;
         self.breaker().look(clock.now())?;
@@ -285,11 +336,15 @@ impl Machines {
             let answer = Answer::without(request.action, "as many calls wait as may wait");
             ApiError::RateLimited { after: Some(wait), answer }
         })?;
+        if !is_wanted() {
+            let answer = Answer::without(request.action, "it was not wanted any more");
+            return Err(ApiError::Unavailable(answer));
+        }
         // Much may have happened while it waited.
         let admission = self.breaker().admit(clock.now())?;
         let mut probe = Probe { machines: self, admission };
         place.make();
-        let end = self.inner.door.pass(request, read).await;
+        let end = self.inner.door.pass(request, reading).await;
         probe.ended(&end);
         match end {
             Err(ApiError::RateLimited { after, answer }) => {
@@ -324,6 +379,10 @@ impl Drop for Probe<'_> {
             self.machines.breaker().let_go();
         }
     }
+}
+
+fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| format!("an answer that cannot be read: {error}"))
 }
 
 /// What is not there is destroyed.

@@ -7,7 +7,8 @@
 //! Each kind and id has a **lane** here, with a bucket and a queue, first come first served. Our
 //! burst is one below Fly's: calls that leave a second apart can arrive closer together, and the
 //! spare one is for that. A 429 empties the bucket for as long as Fly says, or longer each time
-//! where it says nothing.
+//! where it says nothing. What a process before this one asked is not known here, and Fly has not
+//! forgotten it: a bucket holds one token when this process begins, and fills from there.
 //!
 //! Across the lanes there are [`PLACES`] calls at once for the whole account. When they are taken,
 //! the heads of the lanes compete: stopping and destroying before starting and reading before
@@ -93,6 +94,8 @@ impl Lane {
 /// All lanes, and the places.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
+    /// Since when it is known what is asked; nothing: there was nobody before.
+    since: Option<Duration>,
     lanes: HashMap<Key, Lane>,
     /// The lanes in which somebody waits.
     busy: HashSet<Key>,
@@ -104,13 +107,26 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// A pace that begins now, after somebody of whom nothing is known.
+    pub(super) fn since(now: Duration) -> Self {
+        Self { since: Some(now), ..Self::default() }
+    }
+
+    /// A lane in which nobody has called yet.
+    fn fresh(&self, key: &Key) -> Lane {
+        let Limit { period, burst } = limit(key.0);
+        let full_at = self.since.map_or(Duration::ZERO, |since| since + period * (burst - 1));
+        Lane { full_at, ..Lane::default() }
+    }
+
     /// Queues a call.
     pub(super) fn queue(&mut self, key: Key, now: Duration) -> Ticket {
         if self.lanes.len() >= LANES && !self.lanes.contains_key(&key) {
             self.lanes.retain(|_, lane| !lane.waiting.is_empty() || lane.full_at > now);
         }
         self.last += 1;
-        self.lanes.entry(key.clone()).or_default().waiting.push_back((self.last, now));
+        let fresh = self.fresh(&key);
+        self.lanes.entry(key.clone()).or_insert(fresh).waiting.push_back((self.last, now));
         self.waiting.insert(self.last, key.clone());
         self.busy.insert(key);
         self.last
@@ -160,9 +176,9 @@ impl Pace {
 
     /// How long a call that came now would wait for its token.
     pub(super) fn backlog(&self, key: &Key, now: Duration) -> Duration {
-        self.lanes.get(key).map_or(Duration::ZERO, |lane| {
-            lane.token_at(lane.waiting.len(), limit(key.0), now).saturating_sub(now)
-        })
+        let backlog =
+            |lane: &Lane| lane.token_at(lane.waiting.len(), limit(key.0), now).saturating_sub(now);
+        self.lanes.get(key).map_or_else(|| backlog(&self.fresh(key)), backlog)
     }
 
     /// A call is over, its token is spent.
@@ -197,7 +213,8 @@ impl Pace {
         now: Duration,
     ) -> Duration {
         let Limit { period, burst } = limit(key.0);
-        let lane = self.lanes.entry(key.clone()).or_default();
+        let fresh = self.fresh(key);
+        let lane = self.lanes.entry(key.clone()).or_insert(fresh);
         let guess = (period * 2_u32.saturating_pow(lane.refusals.min(16))).min(LONGEST_GUESS);
         lane.refusals = lane.refusals.saturating_add(1);
         let wait = after.unwrap_or(guess).clamp(period, LONGEST_PENALTY) + period.mul_f64(chance);

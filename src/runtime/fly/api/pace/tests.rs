@@ -297,3 +297,41 @@ fn lanes_that_nobody_uses_are_forgotten() {
     }
     assert!(pace.lanes.len() <= LANES, "{}", pace.lanes.len());
 }
+
+/// When a process that lives from one time to another, and always has more to ask, makes its calls.
+fn saturated(lane: &Key, from: Duration, until: Duration) -> Vec<Duration> {
+    let mut pace = Pace::since(from);
+    let (mut now, mut made) = (from, Vec::new());
+    loop {
+        let ticket = pace.queue(lane.clone(), now);
+        now = now.max(pace.due(ticket, now).unwrap());
+        if now >= until {
+            return made;
+        }
+        assert_eq!(pace.admit(now), [ticket]);
+        pace.done(ticket);
+        made.push(now);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_process_that_begins_anew_asks_no_more_than_fly_has_left(
+        from in 0..5_000_u64, lived in 0..9_000_u64, away in 0..300_u64, create in any::<bool>(),
+    ) {
+        let action = if create { Action::Create } else { Action::Get };
+        let lane = key(action, "app");
+        let (from, died) = (ms(from), ms(from + lived));
+        let born = died + ms(away);
+        let mut made = saturated(&lane, from, died);
+        made.extend(saturated(&lane, born, born + 5 * SECOND));
+        let (burst, period) = published(action);
+        // As many as the burst, and one more in each period after the first of them.
+        for (n, first) in made.iter().enumerate() {
+            for (more, last) in made[n..].iter().enumerate().skip(burst) {
+                let least = period * u32::try_from(more + 1 - burst).unwrap();
+                prop_assert!(*last - *first >= least, "{more} more in {:?}", *last - *first);
+            }
+        }
+    }
+}
