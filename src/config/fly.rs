@@ -201,8 +201,10 @@ fn url(text: &str) -> Result<Url, Error> {
 
 /// Reads the root of a server. What follows its host is kept, save for a slash at the end.
 fn read_url(text: &str, place: &str) -> Result<Url, Error> {
-    let what = "URL of a server";
-    let mend = "write http:// or https://, a host and a port, without user, ? or #";
+    root(text, place, "write http:// or https://, a host and a port, without user, ? or #")
+}
+
+fn root(text: &str, place: &str, mend: &'static str) -> Result<Url, Error> {
     let read = Url::parse(text.trim()).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
@@ -211,13 +213,13 @@ fn read_url(text: &str, place: &str) -> Result<Url, Error> {
             && url.query().is_none()
             && url.fragment().is_none()
     });
-    read.ok_or_else(|| bad(harmless(text), place, what, mend))
+    read.ok_or_else(|| bad(harmless(text), place, "URL of a server", mend))
 }
 
 /// Reads the address that machines report to: what `sprite-reporter` takes, which speaks no TLS and
 /// puts its own paths behind host and port.
 fn read_server(text: &str, place: &str) -> Result<Url, Error> {
-    let url = read_url(text, place)?;
+    let url = root(text, place, "write http://, a host and a port alone")?;
     if url.scheme() != "http" {
         let mend = "machines speak plain http, over a private network: write \
                     http://[ADDRESS]:8080 with the server's address in the organisation's \
