@@ -147,6 +147,7 @@ fn what_no_machine_can_be_is_said() {
         "runtime: {fly: {guest: {cpuKind: shared, cpus: 1, memoryMb: 300}}}",
         "runtime: {fly: {guest: {cpuKind: shared, cpus: 1}}}",
         "runtime: {fly: {}, local: {}}",
+        "runtime: {fly: {persistent: true}}",
         "env: [{name: OPEN_DISPATCH_CLAIM, value: '1'}]",
     ]));
 }

@@ -63,6 +63,11 @@ fn the_public_service_names_the_public_listener_and_never_the_private_one() {
     let alive = &fly["checks"]["alive"];
     assert_eq!(alive["port"].as_integer(), Some(private));
     assert_eq!(alive["path"].as_str(), Some("/health"));
+    let ready = &fly["checks"]["ready"];
+    assert_eq!(ready["port"].as_integer(), Some(private));
+    assert_eq!(ready["path"].as_str(), Some("/ready"));
+    // What Fly restarts a machine for is no check of it; it only shows.
+    assert!(fly["http_service"].get("checks").is_none());
 }
 
 #[test]
@@ -170,7 +175,7 @@ fn http() -> reqwest::Client {
 }
 
 /// What the private listener answers and the public one must not.
-const PRIVATE: [(&str, &str); 15] = [
+const PRIVATE: [(&str, &str); 16] = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -179,6 +184,7 @@ const PRIVATE: [(&str, &str); 15] = [
     ("GET", "/apis/opendispatch.dev/v1alpha1/agents"),
     ("POST", "/apis/opendispatch.dev/v1alpha1/jobs"),
     ("GET", "/apis/opendispatch.dev/v1alpha1/secrets"),
+    ("POST", "/webhooks/claim"),
     ("POST", "/webhooks/events"),
     ("GET", "/webhooks/inbox"),
     ("POST", "/webhooks/logs"),
@@ -189,8 +195,7 @@ const PRIVATE: [(&str, &str); 15] = [
 ];
 
 /// What the public listener must not answer, whether there is such a thing or not.
-const NOWHERE: [(&str, &str); 6] = [
-    ("POST", "/webhooks/claim"),
+const NOWHERE: [(&str, &str); 5] = [
     ("POST", "/webhooks/anything"),
     ("GET", "/openapi/v3"),
     ("GET", "/console/stream"),

@@ -31,7 +31,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
         ],
     ),
     ("chat", &["access", "reconcile", "resource", "store"]),
-    ("cli", &["app", "chat", "config", "dev_fly", "resource", "runtime"]),
+    ("cli", &["app", "chat", "config", "dev_fly", "resource", "runtime", "token"]),
     ("config", &["resource"]),
     ("dev_fly", &[]),
     ("metrics", &[]),
@@ -46,7 +46,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 6] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 7] = [
     // The names of the agents, images and regions, which a variable may say.
     ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
     // The engine's doors for a controller, and none of its controllers.
@@ -63,6 +63,8 @@ const NARROW: [(&str, &str, &[&str], &[&str]); 6] = [
         &["dev_fly.rs"],
         &["DevFly", "DevFlyConfig", "Found", "Guest", "Line", "Switches"],
     ),
+    // And keeps the token of it.
+    ("cli", "token", &["dev_fly.rs"], &["secret_file"]),
     // The commands that bring a server up, or work on its data directory while none runs.
     ("cli", "app", &["serve.rs", "backup.rs"], &["House", "LogTo", "Running", "Error", "backup"]),
 ];

@@ -35,6 +35,9 @@ fn all() -> Vec<(String, Vec<Instruction>)> {
     paths.map(|path| (path.clone(), read(&path))).collect()
 }
 
+/// What BuildKit says of the platform that is built for.
+const PLATFORM: [&str; 4] = ["TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT"];
+
 /// What is wrong with a Dockerfile, in words.
 fn faults(file: &[Instruction]) -> Vec<String> {
     let mut faults = Vec::new();
@@ -79,6 +82,10 @@ fn faults(file: &[Instruction]) -> Vec<String> {
                     faults.push("package lists stay".to_owned());
                 }
             }
+            // BuildKit's own; a default goes before what it would say.
+            "ARG" if PLATFORM.iter().any(|name| rest.starts_with(&format!("{name}="))) => {
+                faults.push(format!("{rest} is built for whatever platform is asked for"));
+            }
             "ADD" | "MAINTAINER" => faults.push(format!("{word} is used")),
             _ => {}
         }
@@ -102,6 +109,7 @@ fn a_dockerfile_with_faults_is_found_out() {
         line("COPY", "--from=agnt /a /b"),
         line("RUN", "curl https://example.org/install | sh"),
         line("RUN", "apt-get update && apt-get install --yes git"),
+        line("ARG", "TARGETARCH=amd64"),
     ];
     assert_eq!(
         faults(&bad),
@@ -112,6 +120,7 @@ fn a_dockerfile_with_faults_is_found_out() {
             "curl fetches what nobody pinned",
             "recommended packages are installed",
             "package lists stay",
+            "TARGETARCH=amd64 is built for whatever platform is asked for",
         ]
     );
 }
@@ -140,6 +149,9 @@ fn each_example_ends_in_the_reporter_and_takes_it_from_the_sidecar_of_this_versi
             assert!(!["node", "nodejs", "npm", "curl", "jq"].iter().any(|it| words.contains(it)));
         }
     }
+    let guide = fs::read_to_string(root().join("docs/fly.md")).unwrap();
+    let sidecar = concat!("sidecar:", env!("CARGO_PKG_VERSION"), " AS sidecar");
+    assert!(guide.contains(sidecar) && !guide.contains("sidecar:latest"), "docs/fly.md: {sidecar}");
     let sidecar = read("sidecar/Dockerfile");
     let place = "--from=build /sidecar/sprite-reporter /sidecar/sprite-reporter";
     let end = [("FROM", "scratch"), ("COPY", place)];

@@ -84,12 +84,12 @@ pub struct WorkArgs {
 }
 
 impl WorkArgs {
-    /// Whether a machine is meant.
+    /// Whether a machine is meant: nothing but a machine has an image, or can begin afresh.
     #[must_use]
     pub fn is_machine(&self) -> bool {
         match self.runtime {
             Some(runtime) => runtime == RuntimeName::Fly,
-            None => self.image.is_some(),
+            None => self.image.is_some() || self.persistent == Some(false),
         }
     }
 }

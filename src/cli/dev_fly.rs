@@ -1,6 +1,16 @@
 //! `dev-fly`: Fly's Machines API, played on this computer.
+//!
+//! Whoever has its token runs any program as the user who started it. So the token is drawn, and kept
+//! in its directory, where that user alone reads it; the settings that it prints stay the same from
+//! one start to the next.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs::DirBuilder,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use tokio::{
@@ -10,10 +20,13 @@ use tokio::{
 use url::Url;
 
 use super::{error::Error, out};
-use crate::dev_fly::{DevFly, DevFlyConfig, Found, Guest, Line, Switches};
+use crate::{
+    dev_fly::{DevFly, DevFlyConfig, Found, Guest, Line, Switches},
+    token::secret_file,
+};
 
-/// The token that it takes, and prints: it opens nothing but this fake.
-const TOKEN: &str = "FlyV1 fm2_dev_fly";
+/// The file of its directory that holds the token.
+const TOKEN_FILE: &str = "token";
 /// The image that it prints; every name does.
 const IMAGE: &str = "registry.fly.io/sprites:dev-fly";
 
@@ -57,10 +70,10 @@ fn fault(text: &str) -> Result<String, String> {
 }
 
 /// The settings of a server that uses it.
-fn settings(fly: &Url, args: &DevFlyArgs) -> String {
+fn settings(fly: &Url, token: &str, args: &DevFlyArgs) -> String {
     let plain = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
     [
-        ("FLY_API_TOKEN", format!("'{TOKEN}'")),
+        ("FLY_API_TOKEN", format!("'{token}'")),
         ("FLY_SPRITE_APP", args.app.clone()),
         ("FLY_FLAPS_BASE_URL", plain(fly)),
         ("SPRITE_IMAGE", IMAGE.to_owned()),
@@ -104,6 +117,18 @@ fn directory(args: &DevFlyArgs) -> Result<PathBuf, Error> {
     })
 }
 
+/// The token that opens the fake of a directory, in the form that Fly prints; drawn where there is
+/// none.
+fn token(directory: &Path) -> Result<String, Error> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::Serve(format!("dev-fly cannot keep its token in {}: {error}", directory.display()))
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| failed(&error))?;
+    let secret = secret_file(&directory.join(TOKEN_FILE)).map_err(|error| failed(&error))?;
+    Ok(format!("FlyV1 fm2_{secret}"))
+}
+
 /// Runs `dev-fly` until it is told to stop.
 ///
 /// # Errors
@@ -120,10 +145,12 @@ pub fn run(args: DevFlyArgs) -> Result<u8, Error> {
 async fn up(args: DevFlyArgs) -> Result<u8, Error> {
     let failed = |error: std::io::Error| Error::Serve(format!("dev-fly cannot run: {error}"));
     let reporter = std::env::current_exe().map_err(failed)?;
-    let mut config = DevFlyConfig::new(directory(&args)?, Guest::Processes { reporter });
+    let directory = directory(&args)?;
+    let token = token(&directory)?;
+    let mut config = DevFlyConfig::new(directory, Guest::Processes { reporter });
     config.listen = args.listen;
     config.app.clone_from(&args.app);
-    config.token = secrecy::SecretString::from(TOKEN);
+    config.token = secrecy::SecretString::from(token.as_str());
     config.habits.pull = args.boot_time;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
@@ -141,7 +168,7 @@ async fn up(args: DevFlyArgs) -> Result<u8, Error> {
     if let Some(text) = leftovers(fly.found()) {
         out::note(text);
     }
-    out::data(settings(&fly.url(), &args))?;
+    out::data(settings(&fly.url(), &token, &args))?;
     out::hint("Ctrl-C ends it, and its machines");
     let done = loop {
         tokio::select! {
@@ -179,7 +206,23 @@ mod tests {
     fn what_it_prints_is_what_a_server_needs() {
         let words = Words::try_parse_from(["dev-fly"]).unwrap();
         let url = Url::parse("http://127.0.0.1:4280/").unwrap();
-        insta::assert_snapshot!(settings(&url, &words.args));
+        insta::assert_snapshot!(settings(&url, "FlyV1 fm2_drawn", &words.args));
+    }
+
+    #[test]
+    fn its_token_is_drawn_once_for_a_directory_and_nobody_else_reads_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let (one, other) = (place.path().join("deep/one"), place.path().join("other"));
+        let first = token(&one).unwrap();
+        assert!(first.starts_with("FlyV1 fm2_") && first.len() > 50, "{first}");
+        assert_eq!(token(&one).unwrap(), first);
+        assert_ne!(token(&other).unwrap(), first);
+        let file = one.join(TOKEN_FILE);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&one), mode(&file)), (0o700, 0o600));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(token(&one).unwrap_err().to_string().contains("can be read by others"));
     }
 
     #[test]

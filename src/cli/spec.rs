@@ -66,6 +66,14 @@ fn runtime(
             "--image is for Fly Machines; leave it out, or --runtime local".to_owned(),
         ));
     }
+    // That it is kept is so in both places; that it is not is so in machines alone.
+    if work.persistent == Some(false) {
+        return Err(Error::Usage(
+            "--persistent=false is for Fly Machines, and what runs on the server's machine keeps \
+             its files; leave it out, or --runtime local"
+                .to_owned(),
+        ));
+    }
     let workdir = match (workdir, &work.repo) {
         (Some(directory), _) => Some(resolve(directory, here)?),
         (None, Some(_)) => None,
@@ -144,4 +152,27 @@ fn text(path: &Path) -> Result<&str, Error> {
     path.to_str().ok_or_else(|| {
         Error::Usage(format!("the path `{}` is not UTF-8, and cannot be used", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::agent_args::RuntimeName, *};
+
+    #[test]
+    fn that_nothing_is_kept_names_a_machine_and_is_never_dropped() {
+        let made = |runtime, persistent, workdir: Option<&str>| {
+            let work = WorkArgs { runtime, persistent, ..WorkArgs::default() };
+            let here = Some(Path::new("/here"));
+            of(&work, workdir.map(Path::new), here, None).map(|spec| spec["runtime"].clone())
+        };
+        let machine = |kept: bool| json!({"fly": {"persistent": kept}});
+        assert_eq!(made(None, Some(false), None).unwrap(), machine(false));
+        assert_eq!(made(Some(RuntimeName::Fly), Some(true), None).unwrap(), machine(true));
+        // Kept is what it is on the server's machine, too.
+        assert_eq!(made(None, Some(true), None).unwrap(), json!({"local": {"workdir": "/here"}}));
+        for (runtime, workdir) in [(Some(RuntimeName::Local), None), (None, Some("/x"))] {
+            let refused = made(runtime, Some(false), workdir).unwrap_err().to_string();
+            assert!(refused.contains("Fly Machine"), "{refused}");
+        }
+    }
 }

@@ -123,6 +123,13 @@ fn said(
     {
         spec.remove("runtime");
     }
+    if !moved && !machine && work.persistent == Some(false) {
+        return Err(Error::Usage(
+            "--persistent=false is for Fly Machines, and this agent lives on the server's machine, \
+             which keeps its files; leave it out, or move the agent with --runtime fly"
+                .to_owned(),
+        ));
+    }
     // A union has one member: where it moves, the other goes.
     if moved && work.is_machine() {
         spec["runtime"]["local"] = Value::Null;
@@ -209,6 +216,28 @@ mod tests {
         assert_eq!(of(&["bot", "sub"]), (name, path("sub")));
         let empty = read(&[String::new()]).unwrap_err();
         assert!(empty.to_string().starts_with("the name is empty"), "{empty}");
+    }
+
+    #[test]
+    fn an_agent_that_is_there_keeps_nothing_only_where_it_lives_in_a_machine() {
+        #[derive(Debug, clap::Parser)]
+        struct Words {
+            #[command(flatten)]
+            args: StartArgs,
+        }
+        let said = |words: &[&str], machine| {
+            let words = ["start", "bot"].iter().chain(words);
+            let args = <Words as clap::Parser>::try_parse_from(words).unwrap().args;
+            said(&args, None, Some(Path::new("/here")), None, machine)
+        };
+        let afresh = said(&["--persistent=false"], true).unwrap();
+        assert_eq!(afresh["runtime"], json!({"fly": {"persistent": false}}));
+        let kept = said(&["--persistent"], true).unwrap();
+        assert_eq!(kept["runtime"], json!({"fly": {"persistent": true}}));
+        let refused = said(&["--persistent=false"], false).unwrap_err().to_string();
+        assert!(refused.contains("move the agent with --runtime fly"), "{refused}");
+        let moved = said(&["--persistent=false", "--runtime", "fly"], false).unwrap();
+        assert_eq!(moved["runtime"], json!({"fly": {"persistent": false}, "local": null}));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! On Fly itself `FLY_REGION` and `FLY_APP_NAME` are the platform's own: the region and the app of
 //! the machine that this server runs in. That is why `OPEN_DISPATCH_REGION`, and the key in the
 //! file there, go before `FLY_REGION`, and why `FLY_APP_NAME` says under which name machines
-//! find this server.
+//! find this server. It must be another app than theirs: `APP.internal` names every machine of an
+//! app, and what is meant for the server would reach agents.
 
 use std::collections::BTreeMap;
 
@@ -120,10 +121,14 @@ pub(super) fn read(layers: &Layers, port: u16) -> Result<Option<Fly>, Error> {
         return Err(Error::HalfFly { said, missing: missing.join(", no ") });
     }
     let images = settle(layers.said("SPRITE_IMAGES"), read_images, BTreeMap::new())?;
+    let app = settle(layers.said("FLY_SPRITE_APP"), read_app, String::new())?;
+    if layers.variable("FLY_APP_NAME").is_some_and(|own| own == app.value) {
+        return Err(Error::SharedApp(app.value));
+    }
     Ok(Some(Fly {
         api: settle(layers.said("FLY_FLAPS_BASE_URL"), read_url, url(DEFAULT_API)?)?,
         token: settle(layers.said("FLY_API_TOKEN"), read_token, SecretString::default())?,
-        app: settle(layers.said("FLY_SPRITE_APP"), read_app, String::new())?,
+        app,
         regions: settle(said_region(layers), read_regions, DEFAULT_REGION.to_owned())?,
         image: settle(
             layers.said("SPRITE_IMAGE"),
@@ -138,7 +143,7 @@ pub(super) fn read(layers: &Layers, port: u16) -> Result<Option<Fly>, Error> {
         )?,
         server: match layers.said("OPEN_DISPATCH_URL") {
             None => Setting { value: own_url(layers, port)?, source: Source::Default },
-            said => settle(said, read_url, url(DEFAULT_API)?)?,
+            said => settle(said, read_server, url(DEFAULT_API)?)?,
         },
         max_machines: settle(
             layers.said("OPEN_DISPATCH_MAX_MACHINES"),
@@ -196,8 +201,10 @@ fn url(text: &str) -> Result<Url, Error> {
 
 /// Reads the root of a server. What follows its host is kept, save for a slash at the end.
 fn read_url(text: &str, place: &str) -> Result<Url, Error> {
-    let what = "URL of a server";
-    let mend = "write http:// or https://, a host and a port, without user, ? or #";
+    root(text, place, "write http:// or https://, a host and a port, without user, ? or #")
+}
+
+fn root(text: &str, place: &str, mend: &'static str) -> Result<Url, Error> {
     let read = Url::parse(text.trim()).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
@@ -206,8 +213,30 @@ fn read_url(text: &str, place: &str) -> Result<Url, Error> {
             && url.query().is_none()
             && url.fragment().is_none()
     });
-    // What cannot be read may hold a password.
-    read.ok_or_else(|| bad(text.split('@').next_back().unwrap_or_default(), place, what, mend))
+    read.ok_or_else(|| bad(harmless(text), place, "URL of a server", mend))
+}
+
+/// Reads the address that machines report to: what `sprite-reporter` takes, which speaks no TLS and
+/// puts its own paths behind host and port.
+fn read_server(text: &str, place: &str) -> Result<Url, Error> {
+    let url = root(text, place, "write http://, a host and a port alone")?;
+    if url.scheme() != "http" {
+        let mend = "machines speak plain http, over a private network: write \
+                    http://[ADDRESS]:8080 with the server's address in the organisation's \
+                    WireGuard network (fly wireguard create; docs/fly.md, The server elsewhere)";
+        return Err(bad(harmless(text), place, "address that machines can report to", mend));
+    }
+    if url.path() != "/" {
+        let mend = "machines put their own paths behind it: write http://, a host and a port alone";
+        return Err(bad(harmless(text), place, "address that machines can report to", mend));
+    }
+    Ok(url)
+}
+
+/// What may be shown of a URL that cannot be used: passwords stand before an `@`, tokens behind a
+/// `?` or a `#`.
+fn harmless(text: &str) -> &str {
+    if text.contains(['@', '?', '#']) { "(hidden)" } else { text }
 }
 
 fn read_token(text: &str, place: &str) -> Result<SecretString, Error> {
@@ -392,6 +421,10 @@ mod tests {
             told("SPRITE_IMAGES", r#"{"node": "https://x/y"}"#),
             told("OPEN_DISPATCH_URL", "open-dispatch.internal"),
             told("OPEN_DISPATCH_URL", "ftp://open-dispatch.internal"),
+            told("OPEN_DISPATCH_URL", "https://dispatch.example"),
+            told("OPEN_DISPATCH_URL", "http://dispatch.example/behind/a/proxy"),
+            told("OPEN_DISPATCH_URL", "http://dispatch.example?token=hush"),
+            told("OPEN_DISPATCH_URL", "http://dispatch.example#hush"),
             told("FLY_FLAPS_BASE_URL", "http://me:hush@127.0.0.1:1"),
             told("OPEN_DISPATCH_MAX_MACHINES", "0"),
             told("OPEN_DISPATCH_SPRITE_SECRETS", "vault"),
@@ -401,6 +434,20 @@ mod tests {
         .join("\n");
         assert!(!lines.contains("hush"), "{lines}");
         insta::assert_snapshot!(lines);
+    }
+
+    #[test]
+    fn machines_report_to_a_peer_of_the_private_network_by_its_address() {
+        let config = with(&[("OPEN_DISPATCH_URL", "http://[fdaa:0:1:a7b::2]:8080/")]).unwrap();
+        let server = config.fly.unwrap().server.value;
+        assert_eq!(server.as_str(), "http://[fdaa:0:1:a7b::2]:8080/");
+    }
+
+    #[test]
+    fn the_servers_own_app_is_no_home_of_machines() {
+        let said = with(&[("FLY_APP_NAME", "my-sprites")]).unwrap_err().to_string();
+        insta::assert_snapshot!(said, @"FLY_SPRITE_APP is `my-sprites`, which is the app of this server, and machines need one of their own: else what they report to the server reaches each other; make one with fly apps create, and a token of it (docs/fly.md)");
+        assert!(with(&[("FLY_APP_NAME", "my-dispatch")]).is_ok());
     }
 
     #[test]

@@ -435,6 +435,13 @@ pub enum Error {
         /// What is missing, each with where it comes from.
         missing: String,
     },
+    /// The machines' app is the server's.
+    #[error(
+        "FLY_SPRITE_APP is `{0}`, which is the app of this server, and machines need one of their \
+         own: else what they report to the server reaches each other; make one with fly apps \
+         create, and a token of it (docs/fly.md)"
+    )]
+    SharedApp(String),
     /// A relative, missing or unknown home.
     #[error("there is no place for the data directory: {0}; name one with --data")]
     NoHome(String),

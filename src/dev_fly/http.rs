@@ -1,6 +1,12 @@
 //! HTTP around the world: hyper alone, since a lost answer is a connection that ends.
+//!
+//! Who asks must call this computer by an address or as `localhost`. By any other name it may be a
+//! page in somebody's browser, whose name was made to mean this computer after it was loaded.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -43,10 +49,26 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { answer(shared, request).await.map(|answer| answer.map(Full::new)) }
+        async move {
+            if !names_address(&request) {
+                return Ok(response(&shared, Answer::refused_host()).map(Full::new));
+            }
+            answer(shared, request).await.map(|answer| answer.map(Full::new))
+        }
     });
     // An error means that the caller went, or that a fault dropped it.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Whether a request calls us by an address, or as `localhost`.
+fn names_address<B>(request: &hyper::Request<B>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
+    host.is_some_and(|host| {
+        let host = host.host();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
 }
 
 /// Answers one request, however it came.

@@ -55,6 +55,9 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
     if kind != Kind::Sprite {
         rules.command_has_no_prompt();
     }
+    if kind == Kind::Job {
+        rules.nothing_of_a_job_is_kept();
+    }
     rules.budget();
     rules.nul(spec, "spec");
 }
@@ -290,6 +293,17 @@ impl<'a> Rules<'a> {
         {
             let node = guest.get(bad.member).unwrap_or(guest);
             self.say(node, &format!("spec.runtime.fly.guest.{}", bad.member), bad.message);
+        }
+    }
+
+    /// A Job's machine goes with its run: nobody would ever read its volume again.
+    fn nothing_of_a_job_is_kept(&mut self) {
+        if let Some(node) = self.spec.at(&["runtime", "fly", "persistent"])
+            && node.shape == Shape::Bool(true)
+        {
+            let message = "means nothing to a Job, whose machine goes with it; leave it out, or \
+                           make it an Agent";
+            self.say(node, "spec.runtime.fly.persistent", message);
         }
     }
 

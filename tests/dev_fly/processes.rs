@@ -246,9 +246,11 @@ async fn no_machine_outlives_a_fake_that_is_killed_and_the_next_one_says_what_it
     };
     let mut fake = start(&[]);
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(fake.stdout.take().unwrap()));
-    let mut base = None;
+    let (mut base, mut token) = (None, None);
     while base.is_none() {
         let line = lines.next().unwrap().unwrap();
+        let said = line.strip_prefix("export FLY_API_TOKEN='FlyV1 ");
+        token = said.and_then(|said| said.strip_suffix('\'')).map(str::to_owned).or(token);
         base = line.strip_prefix("export FLY_FLAPS_BASE_URL=").map(str::to_owned);
     }
     let noted = dir.path().join("pids");
@@ -260,7 +262,10 @@ async fn no_machine_outlives_a_fake_that_is_killed_and_the_next_one_says_what_it
     let body = wish("a", json!({"init": {"exec": ["/bin/sh", "-c", text]}}));
     let http = client();
     let url = format!("{}/v1/apps/sprites/machines", base.unwrap());
-    let made = http.post(&url).bearer_auth("fm2_dev_fly").json(&body).send().await.unwrap();
+    // The token of tests opens nothing that people start.
+    let stranger = http.post(&url).bearer_auth("fm2_dev_fly").json(&body).send().await.unwrap();
+    assert_eq!(stranger.status(), 401);
+    let made = http.post(&url).bearer_auth(token.unwrap()).json(&body).send().await.unwrap();
     assert_eq!(made.status(), 200);
     soon(|| pids(&noted).len() == 2).await;
     let all = pids(&noted);

@@ -77,6 +77,22 @@ async fn a_machine_finds_flys_variables_in_its_environment() {
 }
 
 #[tokio::test]
+async fn who_calls_this_computer_by_another_name_is_refused_even_with_the_token() {
+    let desk = Desk::new().await;
+    let url = desk.fly.url().join("/v1/apps/sprites").unwrap();
+    let status = async |host: &str| {
+        let asked = super::desk::client().get(url.clone()).bearer_auth("fm2_dev_fly");
+        asked.header("host", host).send().await.unwrap().status().as_u16()
+    };
+    for host in ["127.0.0.1:4280", "localhost", "LOCALHOST:1", "[::1]:4280"] {
+        assert_eq!(status(host).await, 200, "{host}");
+    }
+    for host in ["rebound.example", "rebound.example:4280", "localhost.rebound.example", ""] {
+        assert_eq!(status(host).await, 421, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_directory_has_one_fake_at_a_time_and_keeps_its_volumes() {
     let desk = Desk::new().await;
     desk.post("/volumes", json!({"name": "home", "region": "iad"})).await;

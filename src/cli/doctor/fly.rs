@@ -84,7 +84,7 @@ fn reach(fly: &Fly, listen: SocketAddr, on_fly: bool) -> Check {
         let mend = "set OPEN_DISPATCH_URL to an address that reaches this server from there";
         return Check::fails(NAME, format!("{shown} is each machine's own loopback"), mend);
     }
-    let private = url.host_str().is_some_and(|host| host.ends_with(".internal"));
+    let private = is_private(url);
     if private && listen.ip().is_loopback() {
         let mend = "set OPEN_DISPATCH_LISTEN=[::]:8080";
         let found = format!("machines report to {shown}, and the server listens on {listen} alone");
@@ -98,17 +98,36 @@ fn reach(fly: &Fly, listen: SocketAddr, on_fly: bool) -> Check {
         let found = format!("machines report to {shown}, and the server listens on {listen}");
         return Check::fails(NAME, found, "let the two name the same port");
     }
-    if private && !on_fly {
-        let mend = "run the server on Fly in the same organisation, or name a URL that machines \
-                    reach from there (docs/fly.md)";
+    if private && !on_fly && !is_peer(url) {
+        let mend = "run the server on Fly in the same organisation, or join its network by \
+                    WireGuard and name the address there (docs/fly.md, The server elsewhere)";
         let found = format!("{shown} is found on Fly's private network, where this machine is not");
         return Check::note(NAME, found, mend);
     }
-    if !private && url.scheme() == "http" {
-        let mend = "use https, since tokens travel on it";
+    if !private {
+        let mend = "let tokens travel over a private network alone: join the organisation's by \
+                    WireGuard and name the address there (docs/fly.md, The server elsewhere)";
         return Check::note(NAME, format!("machines report to {shown} without TLS"), mend);
     }
     Check::ok(NAME, format!("machines report to {shown}"))
+}
+
+/// Whether an address lies on Fly's private network: by its DNS, or by its addresses (`fdaa::/16`,
+/// Fly's documentation of private networking).
+fn is_private(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.ends_with(".internal"),
+        Some(Host::Ipv6(address)) => address.segments()[0] == 0xfdaa,
+        Some(Host::Ipv4(_)) | None => false,
+    }
+}
+
+/// Whether a private address can be a WireGuard peer's, and so a machine's that is not on Fly.
+fn is_peer(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.ends_with("._peer.internal"),
+        _ => true,
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -147,7 +166,9 @@ mod tests {
             vec![everywhere, ("OPEN_DISPATCH_URL", "http://my-dispatch.internal:9000")],
             vec![("OPEN_DISPATCH_URL", "http://localhost:8080")],
             vec![("OPEN_DISPATCH_URL", "http://dispatch.example")],
-            vec![("OPEN_DISPATCH_URL", "https://dispatch.example")],
+            vec![everywhere, ("OPEN_DISPATCH_URL", "http://[fdaa:0:1:a7b::2]:8080")],
+            vec![everywhere, ("OPEN_DISPATCH_URL", "http://home._peer.internal:8080")],
+            vec![("OPEN_DISPATCH_URL", "http://[fdaa:0:1:a7b::2]:8080")],
             vec![("FLY_FLAPS_BASE_URL", "http://127.0.0.1:4280")],
             vec![
                 ("FLY_FLAPS_BASE_URL", "http://127.0.0.1:4280"),

@@ -81,6 +81,12 @@ impl Answer {
         Self::json(413, json!({"error": "the body is too long, or broke off"}))
     }
 
+    /// The request calls this computer by another's name.
+    pub(in crate::dev_fly) fn refused_host() -> Self {
+        let message = "call dev-fly by its address or as localhost; other names may be a trick";
+        Self::json(421, json!({"error": message}))
+    }
+
     /// What a command that ran in a machine is answered with: 200 whatever its exit code. [spec]
     pub(in crate::dev_fly) fn exec(code: i32, signal: i32, stdout: &str, stderr: &str) -> Self {
         Self::ok(json!({

@@ -27,13 +27,14 @@ const SHORT_LIVED: &str = "/tmp/open-dispatch";
 /// By what a spec says where to work, as in the original.
 const WORKDIR: &str = "WORKDIR";
 
-/// Whether a volume keeps what the agent does beyond a sleep: by default for those who take turns.
+/// Whether a volume keeps what the agent does beyond a sleep: by default for those who take turns,
+/// and never for one task, whose machine goes with it.
 pub(super) fn is_persistent(sprite: &Sprite) -> bool {
     let said = match &sprite.spec.runtime {
         RuntimeSpec::Fly(fly) => fly.persistent,
         RuntimeSpec::Local(_) => None,
     };
-    said.unwrap_or(sprite.spec.task.is_none())
+    sprite.spec.task.is_none() && said.unwrap_or(true)
 }
 
 /// Where the agent works.

@@ -22,6 +22,10 @@ pub(super) fn command(spec: &SpriteSpec) -> String {
     let Some(task) = &spec.task else {
         return refusal("an agent that takes turns");
     };
+    // It puts GitHub in front of `REPO` and clones nothing else.
+    if spec.repo.as_ref().is_some_and(|repo| repo.github.is_none()) {
+        return refusal("a repository that is not named as owner/name on GitHub");
+    }
     let task = quoted(task);
     let model = |flag: &str, model: &Option<String>| {
         model.as_ref().map(|model| format!(" {flag} {}", quoted(model))).unwrap_or_default()
@@ -42,7 +46,13 @@ pub(super) fn command(spec: &SpriteSpec) -> String {
                 spec.permissions.allow.iter().map(|rule| format!(" {}", quoted(rule))).collect();
             let rules = if rules.is_empty() { rules } else { format!(" --allowedTools{rules}") };
             let (name, model) = (binary(&claude.path, "claude"), model("--model", &claude.model));
-            format!("{name}{mode}{model}{instructions}{rules} -p {task}")
+            // Such an image runs everything as root, as which the CLI lets nothing pass unasked unless
+            // it is told that it is in a sandbox.
+            let sandbox = match spec.permissions.mode {
+                Some(PermissionMode::Bypass) => "IS_SANDBOX=1 ",
+                _ => "",
+            };
+            format!("{sandbox}{name}{mode}{model}{instructions}{rules} -p {task}")
         }
         AgentCli::Opencode(opencode) => {
             let name = binary(&opencode.path, "opencode");
@@ -94,6 +104,18 @@ mod tests {
         claude.permissions.allow = vec!["Bash(cargo test:*)".into(), "Read".into()];
         claude.instructions = Some("Prefer 'small' commits.".into());
         insta::assert_snapshot!(command(&claude), @r"claude --permission-mode acceptEdits --append-system-prompt 'Prefer '\''small'\'' commits.' --allowedTools 'Bash(cargo test:*)' 'Read' -p 't'");
+    }
+
+    #[test]
+    fn a_repository_that_the_originals_sidecar_cannot_clone_is_no_empty_success() {
+        let mut elsewhere = spec("claude", Some("t"));
+        elsewhere.repo = serde_json::from_value(serde_json::json!({
+            "url": "https://git.example/a/b"
+        }))
+        .unwrap();
+        assert!(command(&elsewhere).ends_with("; exit 64"), "{}", command(&elsewhere));
+        elsewhere.repo = serde_json::from_value(serde_json::json!({"github": "a/b"})).unwrap();
+        assert!(command(&elsewhere).starts_with("IS_SANDBOX=1 claude"), "{}", command(&elsewhere));
     }
 
     proptest! {
