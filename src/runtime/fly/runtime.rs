@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     ambient::Ambient,
-    resource::Sprite,
+    resource::{FlyMachine, Sprite},
     runtime::{Cleaned, Error, MachineStand, Observed, Runtime},
     secrets::Secrets,
 };
@@ -136,6 +136,17 @@ impl FlyRuntime {
     pub fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
         claim::claimed(&self.settings, &self.installation, &self.secrets, sprite)
             .map_err(|error| error.to_string())
+    }
+
+    /// A machine that spoke of itself, before anybody else told of it.
+    #[must_use]
+    pub fn spoken(&self, id: &str) -> FlyMachine {
+        FlyMachine {
+            app: self.settings.app.clone(),
+            machine_id: id.to_owned(),
+            region: String::new(),
+            state: State::Started.to_string(),
+        }
     }
 
     /// What is wrong with Fly as a whole, if anything is, in one line.
@@ -332,13 +343,19 @@ impl Runtime for FlyRuntime {
                 return Ok(coming);
             }
             Look::Destroyed => (Sight::Destroyed, None),
-            Look::Missing | Look::Ask(_) if has_begun(sprite) && !self.is_missed(uid) => {
+            // No list could be had that is new enough: that says nothing of its machine.
+            Look::Ask(_) => {
+                held(&self.missing).remove(uid);
                 self.wake_after(uid, LIST_LAG);
                 return Ok(Observed::Machine { machine: None, stand: MachineStand::Up });
             }
-            Look::Missing | Look::Ask(_) => (Sight::Nothing, None),
+            Look::Missing if has_begun(sprite) && !self.is_missed(uid) => {
+                self.wake_after(uid, LIST_LAG);
+                return Ok(Observed::Machine { machine: None, stand: MachineStand::Up });
+            }
+            Look::Missing => (Sight::Nothing, None),
         };
-        if !matches!(look, Look::Missing | Look::Ask(_)) {
+        if !matches!(look, Look::Missing) {
             held(&self.missing).remove(uid);
         }
         let now = self.ambient.clock.now();
