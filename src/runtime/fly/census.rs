@@ -55,6 +55,7 @@ impl FlyRuntime {
         let machines = self.api.list(&ours).await.map_err(|error| error.to_string())?;
         let seen = machines.iter().filter_map(|it| Seen::of(it, &self.installation)).collect();
         let changed = self.book().listed(seen, asked);
+        self.listed.send_if_modified(|listed| !std::mem::replace(listed, true));
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
         for uid in changed {
             // Nobody listens any more when the server goes down.

@@ -5,7 +5,7 @@
 //! costs no call; what is lost with the process is asked for again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use sprite_reporter::wire::{Claimed, ExitReason};
+use sprite_reporter::wire::{Claimed, Exit, ExitReason};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
     wish,
 };
 use crate::{
-    ambient::Ambient,
+    ambient::{Ambient, later},
     resource::{FlyMachine, Sprite},
     runtime::{Cleaned, Error, MachineStand, Observed, Runtime},
     secrets::Secrets,
@@ -49,6 +49,13 @@ const UNTIL_GONE: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+/// For so long after the start of this process the first list is waited for, in place of a question
+/// about each machine that sleeps or has ended.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+/// How long after it was told to end a machine that does not obey is stopped politely.
+const OBEYS: Duration = Duration::from_secs(5 * 60);
+/// The condition that says since when a Sprite is to end.
+const STOPPING: &str = "Stopping";
 /// The condition that says that a Sprite was ever let in.
 const ADMITTED: &str = "Admitted";
 
@@ -74,6 +81,10 @@ pub struct FlyRuntime {
     timers: Arc<Mutex<HashMap<String, Duration>>>,
     pub(super) wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Who waits for a secret.
+    pub(super) waiting: Arc<Mutex<HashSet<String>>>,
+    /// Whether a whole list was had.
+    pub(super) listed: watch::Sender<bool>,
     /// Rung when we wrote: the census is to look soon.
     pub(super) poke: Notify,
     pub(super) trouble: watch::Sender<Option<String>>,
@@ -122,6 +133,8 @@ impl FlyRuntime {
             kept: Mutex::default(),
             missing: Mutex::default(),
             timers: Arc::default(),
+            waiting: Arc::default(),
+            listed: watch::Sender::new(false),
             wake,
             wakes: Mutex::new(Some(wakes)),
             poke: Notify::new(),
@@ -232,6 +245,9 @@ impl FlyRuntime {
 
     /// What is there of a Sprite's machine, by as few calls as it takes.
     async fn look(&self, sprite: &Sprite) -> Result<Look, Error> {
+        if known(sprite).is_some() && has_ended(sprite) {
+            self.wait_for_first_list().await;
+        }
         let (uid, now) = (&sprite.metadata.uid, self.elapsed());
         let look = {
             let book = self.book();
@@ -239,11 +255,17 @@ impl FlyRuntime {
             match look(if book.is_lively(now) { AGE } else { AGE_ASLEEP }) {
                 // It is about to leave: nobody waits for the next list.
                 Look::Seen(seen) if has_ended(sprite) && seen.is_lively() => look(LEAVING / 2),
-                // Lists lag: that a run may begin, or is gone, is not concluded from one.
+                // What was asked for before a claim says nothing of the boot that claimed.
                 Look::Seen(seen)
-                    if !book.is_by_id(uid)
-                        && (!has_begun(sprite) || !(seen.is_lively() || has_ended(sprite))) =>
+                    if has_begun(sprite) && !has_ended(sprite) && !seen.is_lively() =>
                 {
+                    match look(LEAVING / 2) {
+                        Look::Seen(seen) if !book.is_by_id(uid) => Look::Ask(Some(seen.id)),
+                        look => look,
+                    }
+                }
+                // Lists lag: that a run may begin, or is gone, is not concluded from one.
+                Look::Seen(seen) if !book.is_by_id(uid) && !has_begun(sprite) => {
                     Look::Ask(Some(seen.id))
                 }
                 look => look,
@@ -262,25 +284,56 @@ impl FlyRuntime {
     }
 
     /// How its machine ended, as far as Fly knows.
-    async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> sprite_reporter::wire::Exit {
+    async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> Result<Exit, Error> {
         let id = seen.map(|seen| seen.id.clone()).or_else(|| self.id(sprite));
         let mut event: Option<ExitEvent> = match seen {
             Some(seen) => seen.exit.as_deref().cloned(),
             None => self.book().exit(&sprite.metadata.uid),
         };
         if let (None, Some(id), false) = (&event, &id, has_ended(sprite)) {
-            let events = self.api.events(id).await.unwrap_or_default();
-            event = events.into_iter().find_map(|event| event.exit);
+            let events = match self.api.events(id).await {
+                Ok(events) => events,
+                Err(ApiError::NotFound(_)) => Vec::new(),
+                // What it ended of is told once: better later than wrong.
+                Err(error) => return Err(self.meaning(error)),
+            };
+            // Nothing of a life before its last one.
+            let last = events.into_iter().take_while(|event| event.kind != "start");
+            event = last.filter_map(|event| event.exit).next();
         }
         let stopped = sprite.metadata.is_deleting().then_some(ExitReason::Cancelled);
         let memory_mb = wish::of(sprite).map_or(0, |fly| wish::guest(fly).memory_mb);
-        exit(&Ended {
+        Ok(exit(&Ended {
             id: id.as_deref(),
             exit: event.as_ref(),
             begun: has_begun(sprite),
+            up: seen.is_some_and(Seen::is_lively),
             stop: sprite.spec.stop.or(stopped),
             memory_mb,
-        })
+        }))
+    }
+
+    /// Whether a process before this one may have made a machine for the Sprite that the last list
+    /// does not tell yet.
+    fn may_be_hidden(&self, sprite: &Sprite) -> bool {
+        let (knows, listed) = {
+            let book = self.book();
+            (book.knows(&sprite.metadata.uid), book.listed_at().unwrap_or_default())
+        };
+        !knows && self.may_be_an_earlier_ones(sprite, listed)
+    }
+
+    /// Waits, a little after the start, until all machines were listed.
+    async fn wait_for_first_list(&self) {
+        let left = (self.born.1 + FIRST_LIST).saturating_sub(self.elapsed());
+        if left.is_zero() || *self.listed.borrow() {
+            return;
+        }
+        let mut listed = self.listed.subscribe();
+        tokio::select! {
+            _ = async { listed.wait_for(|listed| *listed).await.is_ok() } => {}
+            () = self.ambient.clock.sleep(left) => {}
+        }
     }
 
     /// Whether a machine of which nobody knows the id has been missing from whole lists for long
@@ -359,10 +412,11 @@ impl Runtime for FlyRuntime {
             held(&self.missing).remove(uid);
         }
         let now = self.ambient.clock.now();
-        let facts = Facts { sprite, app: &self.settings.app, started, now };
+        let stays = self.book().stays(uid, self.elapsed());
+        let facts = Facts { sprite, app: &self.settings.app, started, stays, now };
         let observed = match observe(sight, &facts) {
             Verdict::Is(observed) => observed,
-            Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await) },
+            Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await?) },
         };
         match &observed {
             Observed::Machine { stand: MachineStand::Up, .. } if has_ended(sprite) => {
@@ -370,6 +424,10 @@ impl Runtime for FlyRuntime {
             }
             Observed::Machine { stand: MachineStand::Coming, .. } => {
                 self.wake_after(uid, START_LAG);
+            }
+            // Up, though what was seen of it was before our start.
+            Observed::Machine { .. } if seen.is_some_and(|seen| !seen.is_lively()) => {
+                self.wake_after(uid, LEAVING);
             }
             _ => {}
         }
@@ -394,6 +452,11 @@ impl Runtime for FlyRuntime {
     async fn kill(&self, sprite: &Sprite) -> Result<(), Error> {
         let uid = &sprite.metadata.uid;
         let Some(id) = self.id(sprite) else { return Ok(()) };
+        let stopping = sprite.status.conditions.get(STOPPING).map(|it| it.last_transition_time);
+        // What it keeps is on its volume.
+        if stopping.is_some_and(|since| self.ambient.clock.now() >= later(since, OBEYS)) {
+            return self.destroy(uid, &id).await;
+        }
         let wish = wish::stop();
         match self.write(uid, "fly.stop", self.api.stop(&id, &wish)).await {
             Ok(()) | Err(ApiError::NotFound(_)) => {}
@@ -417,7 +480,7 @@ impl Runtime for FlyRuntime {
             }
         }
         let never = sprite.status.conditions.get(ADMITTED).is_none() && !self.book().knows(uid);
-        if ids.is_empty() && !never && self.book().may_hide(uid) {
+        if ids.is_empty() && !never && (self.book().may_hide(uid) || self.may_be_hidden(sprite)) {
             self.poke.notify_one();
             self.wake_after(uid, LIST_LAG);
             return Err(Error::Transient(
