@@ -64,6 +64,11 @@ impl Claims for Runtime {
         };
         Ok(Claimed { spec, home: Some("/data/home".into()) })
     }
+
+    fn machine(&self, id: &str) -> Option<FlyMachine> {
+        let (app, machine_id) = ("sprites".to_owned(), id.to_owned());
+        Some(FlyMachine { app, machine_id, region: String::new(), state: "started".into() })
+    }
 }
 
 fn lent() -> Extras {
@@ -114,6 +119,23 @@ async fn the_first_boot_has_the_run_and_hears_the_same_as_often_as_it_asks() {
         assert!(other.text().contains("another boot has this run"), "{}", other.text());
     }
     assert_eq!(house.store.writes(), writes, "asking again writes nothing");
+}
+
+#[tokio::test]
+async fn who_claims_says_which_machine_it_is_where_nobody_knew_that() {
+    let house = house();
+    for (name, known) in [("new", None), ("old", Some("m-1"))] {
+        let token = house.sprite(name).await;
+        let id = known.map(|id| Runtime::default().machine(id).unwrap());
+        change(&house.store, name, Part::Status, |sprite| sprite.status.fly = id).await;
+        let mut asks = asks(name, "boot-a");
+        asks["machine"] = json!("m-1");
+        let answer = house.post(&token, CLAIM, asks.to_string()).await;
+        assert_eq!(answer.code, StatusCode::OK, "{}", answer.text());
+        let status = house.sprite_object(name).await.status;
+        assert_eq!(status.claim, claim_of(1, "boot-a"));
+        assert_eq!(status.fly.map(|fly| fly.machine_id).as_deref(), Some("m-1"), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -412,7 +434,8 @@ async fn of_many_machines_of_one_sprite_one_runs_an_agent_and_the_others_end_at_
     let mut codes = Vec::new();
     for boot in boots {
         let (code, _, said) = ended(boot).await;
-        assert!(code == 3 || said.contains("another boot has this run"), "{said}");
+        let refused = ["another boot has this run", "this sprite has another machine by now"];
+        assert!(code == 3 || refused.iter().any(|why| said.contains(why)), "{said}");
         codes.push(code);
     }
     codes.sort_unstable();

@@ -7,11 +7,16 @@
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod world;
 
+use std::time::Duration;
+
 use open_dispatch::{
+    ambient::Clock as _,
     dev_fly::{Action, Deed, LostAnswer, Trouble},
     resource::ExitReason,
 };
 use world::World;
+
+const FOUR_MINUTES: Duration = Duration::from_secs(240);
 
 async fn told(world: &World, condition: &str) -> String {
     let sprite = world.sprite("s").await;
@@ -77,6 +82,24 @@ async fn where_a_region_is_full_the_next_one_is_taken_and_where_all_are_somebody
     world.until("up", async || world.is("s", "Ready").await).await;
     assert_eq!(world.machine().region, "lhr");
     assert_eq!(told(&world, "Stalled").await, "", "it is not told any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lives_is_not_lost_by_an_outage_that_began_with_a_lost_create() {
+    let world = World::new().await;
+    let _server = world.free().await;
+    world.fly.faults().once(Action::Create, Trouble::lost_after(LostAnswer::ALL[0]));
+    world.create_sprite("s", Some("for ever")).await;
+    world.until("made", async || world.fly.machines().len() == 1).await;
+    world.fly.faults().set(|it| it.token_refused = true);
+    world.until("alive", async || world.lives().len() == 1).await;
+    let from = world.clock.elapsed();
+    world.until("four minutes on", async || world.clock.elapsed() >= from + FOUR_MINUTES).await;
+    world.fly.faults().set(|it| it.token_refused = false);
+    world.until("ready", async || world.is("s", "Ready").await).await;
+    let status = world.sprite("s").await.status;
+    assert!(status.exit.is_none() && !world.is("s", "Gone").await, "{status:#?}");
+    assert_eq!((world.lives().len(), status.fly.unwrap().machine_id), (1, world.machine().id));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -411,7 +411,8 @@ async fn a_signal_ends_a_machine_at_any_time_and_its_agent_with_it() {
         kill_process(pid(&child), signal).unwrap();
         let ended = self::ended(child).await;
         let exit = server.exit().unwrap();
-        assert_eq!(exit.reason, ExitReason::Cancelled, "{}", ended.stderr);
+        assert_eq!(exit.reason, ExitReason::ReporterLost, "{}", ended.stderr);
+        assert!(exit.message.contains("stopped from outside"), "{}", exit.message);
         assert_ne!(ended.code, Some(0));
         let left = sprite_reporter::process::Tree::left_behind(&lives.job, None).members();
         assert_eq!(left.unwrap(), Vec::<u32>::new());

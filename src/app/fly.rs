@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     ambient::Ambient,
     config::{Config, Fly, SecretsBy, Where},
-    resource::{Defaults, Images, Sprite},
+    resource::{Defaults, FlyMachine, Images, Sprite},
     runtime::fly::{self, FlyRuntime, FlySettings, Revision},
     secrets::Secrets,
     server,
@@ -45,6 +45,10 @@ pub(super) struct Claims(pub(super) Arc<FlyRuntime>);
 impl server::Claims for Claims {
     fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
         self.0.claimed(sprite)
+    }
+
+    fn machine(&self, id: &str) -> Option<FlyMachine> {
+        Some(self.0.spoken(id))
     }
 }
 

@@ -330,6 +330,13 @@ impl<'a> Rules<'a> {
             && let Some(message) = bad_url(text)
         {
             self.say(node, "spec.repo.url", message);
+        } else if let Some((node, text)) = texted(repo.get("url"))
+            && (text == "~" || text.starts_with("~/"))
+            && self.spec.at(&["runtime", "fly"]).is_some()
+        {
+            let message = "lies on the server's machine, and a Fly Machine has none of that; name \
+                           an address that git can clone from there";
+            self.say(node, "spec.repo.url", message);
         }
         if let Some((node, text)) = texted(repo.get("branch"))
             && !is_branch(text)

@@ -24,7 +24,7 @@ use super::{
     webhooks::{answer, body_error, caller, error, gone, unauthorized},
 };
 use crate::{
-    resource::{Claim, Kind, Sprite},
+    resource::{Claim, FlyMachine, Kind, Sprite},
     store::{self, Expect, Op, Part, Transaction},
 };
 
@@ -44,6 +44,10 @@ pub trait Claims: Send + Sync {
     /// One line on what keeps it from being said now, such as a secret that is missing; the
     /// reporter tells it in its machine's log and asks again.
     fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String>;
+
+    /// The machine of that id, as the Sprite's status is to have it; nothing where claims name no
+    /// machines.
+    fn machine(&self, id: &str) -> Option<FlyMachine>;
 }
 
 /// What becomes of a claim.
@@ -105,6 +109,13 @@ async fn give(
         let claimed = claims.claimed(&sprite)?;
         if verdict == Verdict::Held {
             return Ok(Ok(claimed));
+        }
+        // The answer to its create may have been lost: then nobody but itself knows its id, and by
+        // no list alone can it be told whether it lives.
+        if sprite.status.fly.as_ref().is_none_or(|fly| fly.machine_id.is_empty())
+            && let Some(machine) = asked.machine.as_deref().and_then(|id| claims.machine(id))
+        {
+            sprite.status.fly = Some(machine);
         }
         sprite.status.claim = Some(Claim { run: sprite.spec.run, boot: asked.boot.clone() });
         let write =

@@ -66,6 +66,20 @@ pub(super) enum Told {
     Superseded(Verdict),
 }
 
+/// Why a run ends that a signal ends. Where nothing was `ordered`, a machine's reporter knows only
+/// that its machine is stopped: by its host, or by somebody who meant the machine and not the run.
+/// The server, which knows whether it wanted a stop, has the last word.
+fn told_to_end(ordered: Option<ExitReason>, machines: bool, signal: i32) -> (ExitReason, String) {
+    match ordered {
+        Some(reason) => (reason, String::new()),
+        None if machines => (
+            ExitReason::ReporterLost,
+            format!("its machine was stopped from outside (signal {signal})"),
+        ),
+        None => (ExitReason::Cancelled, String::new()),
+    }
+}
+
 /// Lives with the agent until its tree is empty and its exit is on disk.
 ///
 /// # Errors
@@ -111,9 +125,11 @@ pub(super) async fn live(
                     life.write();
                     life.prompt();
                 }
-                _ = ends.asked() => {
-                    let reason = run.dir.stop().ok().flatten().unwrap_or(ExitReason::Cancelled);
-                    life.end(reason, "");
+                signal = ends.asked() => {
+                    let machines = ends.is_machines() && run.contract == Contract::Ours;
+                    let ordered = run.dir.stop().ok().flatten();
+                    let (reason, message) = told_to_end(ordered, machines, signal);
+                    life.end(reason, &message);
                 }
                 _ = children.recv() => process::reap_orphans(),
                 verdict = &mut delivery, if superseded.is_none() => {

@@ -128,6 +128,11 @@ impl Ends {
         Ok(Self { interrupt, ..Self::of_runtime()? })
     }
 
+    /// Whether they stop a whole machine: then whoever sends one need not be the server.
+    pub fn is_machines(&self) -> bool {
+        self.interrupt.is_some()
+    }
+
     /// Waits for one, and answers its number.
     pub async fn asked(&mut self) -> i32 {
         let Self { terminate, interrupt } = self;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    api::ExitEvent,
+    api::{ExitEvent, MachineState as State},
     seen::{Seen, choose},
 };
 
@@ -41,6 +41,8 @@ struct Entry {
     wrote: Option<Duration>,
     /// For which run we made or started its machine, and when.
     started: Option<(u32, Duration)>,
+    /// In which state it was told last, and since when.
+    stays: Option<(State, Duration)>,
     /// When a create was sent whose answer was lost.
     open: Option<Duration>,
     /// Which run a boot claimed, and when.
@@ -115,6 +117,7 @@ impl Book {
     pub(super) fn told(&mut self, seen: Seen, asked: Duration) {
         self.lively.take();
         let entry = self.entries.entry(seen.sprite.clone()).or_default();
+        entry.stays_in(&seen.state, asked);
         entry.seen.retain(|it| it.id != seen.id);
         entry.seen.push(seen);
         entry.by_id = true;
@@ -130,6 +133,17 @@ impl Book {
         if let Some(wrote) = &mut entry.wrote {
             *wrote = (*wrote).min(entry.asked.saturating_sub(Duration::from_nanos(1)));
         }
+    }
+
+    /// For how long, as far as this process saw, its machine has been in the state that it is in.
+    pub(super) fn stays(&self, uid: &str, now: Duration) -> Duration {
+        let since = self.entries.get(uid).and_then(|entry| entry.stays.as_ref());
+        since.map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since))
+    }
+
+    /// When the last whole list was asked for.
+    pub(super) fn listed_at(&self) -> Option<Duration> {
+        self.listed
     }
 
     /// All machines that were seen of a Sprite.
@@ -246,6 +260,9 @@ impl Book {
                 changed.insert(uid.clone());
                 entry.by_id = false;
             }
+            if let [one] = told.as_slice() {
+                entry.stays_in(&one.state, asked);
+            }
             (entry.seen, entry.asked) = (told, asked);
         }
         for (uid, told) in by_sprite {
@@ -259,6 +276,11 @@ impl Book {
             !idle || entry.destroyed.is_some() || changed.contains(uid)
         });
         changed
+    }
+
+    /// Whether a machine of this Sprite was seen that runs or changes.
+    pub(super) fn has_lively(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.seen.iter().any(Seen::is_lively))
     }
 
     /// Whether some machine runs or changes, or may.
@@ -286,6 +308,12 @@ impl Book {
 }
 
 impl Entry {
+    fn stays_in(&mut self, state: &State, now: Duration) {
+        if self.stays.as_ref().is_none_or(|(known, _)| known != state) {
+            self.stays = Some((state.clone(), now));
+        }
+    }
+
     /// Whether what a list says that was asked for then goes before what is known.
     fn may_take(&self, asked: Duration) -> bool {
         let is_late = |known: Option<Duration>| known.is_none_or(|at| asked >= at + LIST_LAG);
@@ -299,10 +327,7 @@ fn marks(seen: &[Seen]) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{api::MachineState as State, seen::tests::seen},
-        *,
-    };
+    use super::{super::seen::tests::seen, *};
 
     const AGE: Duration = Duration::from_secs(15);
 
@@ -406,6 +431,17 @@ mod tests {
         assert!(!book.is_lively(at(67)), "and no longer");
         book.left_open("uid", at(68));
         assert!(book.is_lively(at(68)));
+    }
+
+    #[test]
+    fn how_long_a_state_lasts_counts_from_when_it_was_first_told() {
+        let mut book = Book::default();
+        book.told(seen(State::Starting), at(10));
+        book.told(seen(State::Starting), at(100));
+        assert_eq!(book.stays("uid", at(110)), at(100));
+        book.told(seen(State::Started), at(120));
+        assert_eq!(book.stays("uid", at(130)), at(10));
+        assert_eq!(book.stays("another", at(130)), at(0));
     }
 
     #[test]

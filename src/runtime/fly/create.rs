@@ -6,12 +6,12 @@
 //! was lost may be sent again, after a pause. That no agent lives twice is not even this room's
 //! doing: a boot lives only the run that it claimed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     api::{ApiError, CreateMachine, CreateVolume, MachineState as State, Volume},
     book::{LIST_LAG, Look},
-    claim::is_persistent,
+    claim::{claimed, is_persistent},
     environment::environment,
     names,
     observe::is_stuck,
@@ -44,6 +44,8 @@ impl FlyRuntime {
     /// Brings a Sprite's machine up: the one that is there, else a new one.
     pub(super) async fn bring_up(&self, sprite: &Sprite, token: &str) -> Result<(), Error> {
         let uid = &sprite.metadata.uid;
+        // A machine whose claim cannot be answered would run, and cost, for nothing.
+        claimed(&self.settings, &self.installation, &self.secrets, sprite)?;
         if let Some(id) = self.id(sprite)
             && let Look::Seen(seen) =
                 self.ask(uid, &id).await.map_err(|error| self.meaning(error))?
@@ -282,7 +284,7 @@ impl FlyRuntime {
 
     /// Whether a process before this one may have made something for a Sprite that a list does not
     /// tell yet which was asked for then.
-    fn may_be_an_earlier_ones(&self, sprite: &Sprite, asked: Duration) -> bool {
+    pub(super) fn may_be_an_earlier_ones(&self, sprite: &Sprite, asked: Duration) -> bool {
         let (at, born) = self.born;
         let older = sprite.metadata.creation_timestamp.is_none_or(|created| created <= at);
         older && asked < born + LIST_LAG
@@ -290,9 +292,16 @@ impl FlyRuntime {
 
     /// Wakes whoever looks after a Sprite once a secret was set or removed here.
     pub(super) fn wait_for_secret(&self, uid: &str) {
+        // It is asked again and again while one is missing: one task waits for it.
+        if !held(&self.waiting).insert(uid.to_owned()) {
+            return;
+        }
+        let waiting = Arc::clone(&self.waiting);
         let (mut changes, wake, uid) = (self.secrets.changes(), self.wake.clone(), uid.to_owned());
         tokio::spawn(async move {
-            if changes.changed().await.is_ok() {
+            let changed = changes.changed().await;
+            held(&waiting).remove(&uid);
+            if changed.is_ok() {
                 // Nobody listens any more when the server goes down.
                 let _ = wake.send(uid);
             }

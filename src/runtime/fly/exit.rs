@@ -17,6 +17,8 @@ pub(super) struct Ended<'a> {
     pub(super) exit: Option<&'a ExitEvent>,
     /// Whether its run was claimed.
     pub(super) begun: bool,
+    /// Whether it was seen up, or on its way, all the same.
+    pub(super) up: bool,
     /// Why the Sprite was to end, where it was.
     pub(super) stop: Option<ExitReason>,
     /// Its memory, in MiB.
@@ -28,6 +30,12 @@ pub(super) fn exit(ended: &Ended<'_>) -> Exit {
     let machine = ended.id.map_or("its machine".to_owned(), |id| format!("its machine {id}"));
     let lost =
         |message| Exit { code: None, signal: None, reason: ExitReason::ReporterLost, message };
+    if ended.up && !ended.begun {
+        return lost(format!(
+            "{machine} was up or on its way for too long and never asked for its run; see that \
+             sprite-reporter is the ENTRYPOINT of its image, and `fly logs` for what it said"
+        ));
+    }
     let Some(event) = ended.exit else {
         if let Some(reason) = ended.stop {
             let message = format!("{machine} is gone and did not report; it was to end");
@@ -113,7 +121,8 @@ mod tests {
         ];
         let told = |(name, event, begun, stop): (&str, Option<ExitEvent>, bool, _)| {
             let id = Some("148e21ea7d4ed8");
-            let ended = Ended { id, exit: event.as_ref(), begun, stop, memory_mb: 256 };
+            let (exit_event, up) = (event.as_ref(), false);
+            let ended = Ended { id, exit: exit_event, begun, up, stop, memory_mb: 256 };
             let Exit { code, signal, reason, message } = exit(&ended);
             format!("{name}: {reason:?} {code:?} {signal:?}\n  {message}")
         };

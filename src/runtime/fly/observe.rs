@@ -36,6 +36,13 @@ use crate::{
 pub(super) const FETCH: Duration = Duration::from_secs(5 * 60);
 /// For so long after a start of ours what was before may still be told.
 pub(super) const START_LAG: Duration = Duration::from_secs(10);
+/// How long a state that passes may last before its machine counts as stuck (Fly's own waits are
+/// shorter).
+const PASSES: Duration = Duration::from_secs(5 * 60);
+/// The same while it is updated.
+const UPDATES: Duration = Duration::from_secs(10 * 60);
+/// How long a machine that is up may ask for nothing: a reporter gives up after an hour.
+pub(super) const MUTE: Duration = Duration::from_secs(65 * 60);
 /// The condition by which the store says that this run was seen up.
 const PROVISIONED: &str = "Provisioned";
 
@@ -59,6 +66,8 @@ pub(super) struct Facts<'a> {
     pub(super) app: &'a str,
     /// How long ago this process started (or made) its machine for the run that is wanted, if it did.
     pub(super) started: Option<Duration>,
+    /// For how long it has been seen in the state that it is in.
+    pub(super) stays: Duration,
     /// Now.
     pub(super) now: Timestamp,
 }
@@ -117,8 +126,12 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
     }
     let up_or = |stand| stands(if begun { MachineStand::Up } else { stand });
     match &seen.state {
+        // Whatever lives in it is no reporter of ours.
+        State::Started if !begun && up_for(facts) >= MUTE => Verdict::Gone,
         State::Started => stands(MachineStand::Up),
         State::Created if !begun && is_stuck(seen, facts.now) => rests(seen, facts),
+        // Nobody lives in it, and nothing comes of it any more.
+        state if !begun && is_wedged(state, facts.stays) => Verdict::Gone,
         State::Created
         | State::Creating
         | State::Starting
@@ -129,6 +142,14 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
         | State::Suspending
         | State::LaunchFailed
         | State::Destroying => up_or(MachineStand::Coming),
+        // A claim came from a boot that what was seen may be older than.
+        State::Stopped | State::Failed
+            if begun
+                && !is_over(facts.sprite)
+                && facts.started.is_some_and(|ago| ago < START_LAG) =>
+        {
+            stands(MachineStand::Up)
+        }
         State::Stopped | State::Failed if begun => Verdict::Gone,
         State::Suspended if begun && !is_over(facts.sprite) => {
             Verdict::Is(Observed::Orphaned { exit: None })
@@ -141,6 +162,24 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
             seen.state, seen.id
         )),
     }
+}
+
+/// Whether a state that passes has lasted too long.
+fn is_wedged(state: &State, stays: Duration) -> bool {
+    match state {
+        State::Starting | State::Restarting | State::Stopping | State::Suspending => {
+            stays >= PASSES
+        }
+        State::Updating | State::Replacing => stays >= UPDATES,
+        _ => false,
+    }
+}
+
+/// For how long the store has said that this run is up.
+fn up_for(facts: &Facts<'_>) -> Duration {
+    let up = facts.sprite.status.conditions.get(PROVISIONED).filter(|_| was_up(facts));
+    let since = up.map(|condition| facts.now.duration_since(condition.last_transition_time));
+    since.and_then(|since| since.try_into().ok()).unwrap_or_default()
 }
 
 /// Whether its run has ended, whatever its machine does.
@@ -225,8 +264,12 @@ mod tests {
 
     fn told(sight: Sight<'_>, sprite: &Sprite, started: Option<u64>) -> String {
         let started = started.map(Duration::from_secs);
-        let facts = Facts { sprite, app: "app", started, now: Timestamp::UNIX_EPOCH };
-        match observe(sight, &facts) {
+        let (stays, now) = (Duration::ZERO, Timestamp::UNIX_EPOCH);
+        said(sight, &Facts { sprite, app: "app", started, stays, now })
+    }
+
+    fn said(sight: Sight<'_>, facts: &Facts<'_>) -> String {
+        match observe(sight, facts) {
             Verdict::Gone => "gone".into(),
             Verdict::Is(Observed::Absent) => "absent".into(),
             Verdict::Is(Observed::Machine { stand, .. }) => format!("{stand:?}").to_lowercase(),
@@ -288,6 +331,7 @@ mod tests {
             sprite: &sprite(|_| {}),
             app: "app",
             started: None,
+            stays: Duration::ZERO,
             now: later(Timestamp::UNIX_EPOCH, FETCH),
         };
         let old = seen(State::Created);
@@ -296,6 +340,46 @@ mod tests {
             panic!("it is there");
         };
         assert_eq!(stand, MachineStand::Resting);
+    }
+
+    #[test]
+    fn what_passes_and_does_not_pass_is_gone_where_nobody_lives_in_it() {
+        let (new, begun, now) = (sprite(|_| {}), sprite(claimed), Timestamp::UNIX_EPOCH);
+        for (state, bound) in
+            [(State::Starting, PASSES), (State::Stopping, PASSES), (State::Updating, UPDATES)]
+        {
+            let machine = seen(state);
+            let told = |sprite: &Sprite, stays: Duration| {
+                let facts = Facts { sprite, app: "app", started: None, stays, now };
+                said(Sight::Machine(&machine), &facts)
+            };
+            assert_eq!(told(&new, bound.saturating_sub(Duration::from_secs(1))), "coming");
+            assert_eq!((told(&new, bound), told(&begun, bound)), ("gone".into(), "up".into()));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_never_asks_for_its_run_is_gone_after_an_hour() {
+        let machine = seen(State::Started);
+        let told = |sprite: &Sprite, up: Duration| {
+            let now = later(Timestamp::UNIX_EPOCH, up);
+            let facts = Facts { sprite, app: "app", started: None, stays: up, now };
+            said(Sight::Machine(&machine), &facts)
+        };
+        let both = |sprite: &mut Sprite| {
+            claimed(sprite);
+            up(sprite);
+        };
+        assert_eq!(told(&sprite(up), Duration::from_secs(3600)), "up");
+        assert_eq!(told(&sprite(up), MUTE), "gone");
+        assert_eq!(told(&sprite(both), MUTE), "up");
+    }
+
+    #[test]
+    fn what_was_seen_before_a_start_says_nothing_of_the_boot_that_claimed() {
+        let (begun, machine) = (sprite(claimed), seen(State::Stopped));
+        assert_eq!(told(Sight::Machine(&machine), &begun, Some(2)), "up");
+        assert_eq!(told(Sight::Machine(&machine), &begun, Some(60)), "gone");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! costs no call; what is lost with the process is asked for again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use sprite_reporter::wire::{Claimed, ExitReason};
+use sprite_reporter::wire::{Claimed, Exit, ExitReason};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -29,8 +29,8 @@ use super::{
     wish,
 };
 use crate::{
-    ambient::Ambient,
-    resource::Sprite,
+    ambient::{Ambient, later},
+    resource::{FlyMachine, Sprite},
     runtime::{Cleaned, Error, MachineStand, Observed, Runtime},
     secrets::Secrets,
 };
@@ -50,6 +50,12 @@ const UNTIL_GONE: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+/// How long after it was told to end a machine that does not obey is stopped politely.
+const OBEYS: Duration = Duration::from_secs(5 * 60);
+/// The condition that says since when a Sprite is to end.
+const STOPPING: &str = "Stopping";
+/// The condition that says that a Sprite sleeps.
+const ASLEEP: &str = "Asleep";
 /// The condition that says that a Sprite was ever let in.
 const ADMITTED: &str = "Admitted";
 
@@ -74,6 +80,8 @@ pub struct FlyRuntime {
     timers: Arc<Mutex<HashMap<String, Duration>>>,
     pub(super) wake: mpsc::UnboundedSender<String>,
     wakes: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// Who waits for a secret.
+    pub(super) waiting: Arc<Mutex<HashSet<String>>>,
     /// Whether the census has asked for its first list, whatever became of that.
     pub(super) opened: watch::Sender<bool>,
     /// Rung when we wrote: the census is to look soon.
@@ -94,6 +102,13 @@ fn known(sprite: &Sprite) -> Option<&str> {
 /// Whether nothing more is to come from its machine.
 fn has_ended(sprite: &Sprite) -> bool {
     sprite.status.exit.is_some() || sprite.status.slept >= sprite.spec.run
+}
+
+/// Whether it is known to sleep, and nobody wants anything else of it.
+fn sleeps(sprite: &Sprite) -> bool {
+    let is_left = sprite.spec.stop.is_none() && !sprite.metadata.is_deleting();
+    let slept = sprite.status.slept >= sprite.spec.run && sprite.status.exit.is_none();
+    is_left && slept && sprite.status.conditions.is_true(ASLEEP)
 }
 
 impl FlyRuntime {
@@ -136,6 +151,7 @@ impl FlyRuntime {
             shelf: Mutex::default(),
             missing: Mutex::default(),
             timers: Arc::default(),
+            waiting: Arc::default(),
             wake,
             wakes: Mutex::new(Some(wakes)),
             opened: watch::Sender::new(false),
@@ -152,6 +168,17 @@ impl FlyRuntime {
         self.book().claimed(&sprite.metadata.uid, sprite.spec.run, self.elapsed());
         claim::claimed(&self.settings, &self.installation, &self.secrets, sprite)
             .map_err(|error| error.to_string())
+    }
+
+    /// A machine that spoke of itself, before anybody else told of it.
+    #[must_use]
+    pub fn spoken(&self, id: &str) -> FlyMachine {
+        FlyMachine {
+            app: self.settings.app.clone(),
+            machine_id: id.to_owned(),
+            region: String::new(),
+            state: State::Started.to_string(),
+        }
     }
 
     /// What is wrong with Fly as a whole, if anything is, in one line.
@@ -261,11 +288,17 @@ impl FlyRuntime {
             match look(if book.is_lively(now) { AGE } else { AGE_ASLEEP }) {
                 // It is about to leave: nobody waits for the next list.
                 Look::Seen(seen) if has_ended(sprite) && seen.is_lively() => look(LEAVING / 2),
-                // Lists lag: that a run may begin, or is gone, is not concluded from one.
+                // What was asked for before a claim says nothing of the boot that claimed.
                 Look::Seen(seen)
-                    if !book.is_by_id(uid)
-                        && (!has_begun(sprite) || !(seen.is_lively() || has_ended(sprite))) =>
+                    if has_begun(sprite) && !has_ended(sprite) && !seen.is_lively() =>
                 {
+                    match look(LEAVING / 2) {
+                        Look::Seen(seen) if !book.is_by_id(uid) => Look::Ask(Some(seen.id)),
+                        look => look,
+                    }
+                }
+                // Lists lag: that a run may begin, or is gone, is not concluded from one.
+                Look::Seen(seen) if !book.is_by_id(uid) && !has_begun(sprite) => {
                     Look::Ask(Some(seen.id))
                 }
                 look => look,
@@ -284,25 +317,43 @@ impl FlyRuntime {
     }
 
     /// How its machine ended, as far as Fly knows.
-    async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> sprite_reporter::wire::Exit {
+    async fn ended(&self, sprite: &Sprite, seen: Option<&Seen>) -> Result<Exit, Error> {
         let id = seen.map(|seen| seen.id.clone()).or_else(|| self.id(sprite));
         let mut event: Option<ExitEvent> = match seen {
             Some(seen) => seen.exit.as_deref().cloned(),
             None => self.book().exit(&sprite.metadata.uid),
         };
         if let (None, Some(id), false) = (&event, &id, has_ended(sprite)) {
-            let events = self.api.events(id).await.unwrap_or_default();
-            event = events.into_iter().find_map(|event| event.exit);
+            let events = match self.api.events(id).await {
+                Ok(events) => events,
+                Err(ApiError::NotFound(_)) => Vec::new(),
+                // What it ended of is told once: better later than wrong.
+                Err(error) => return Err(self.meaning(error)),
+            };
+            // Nothing of a life before its last one.
+            let last = events.into_iter().take_while(|event| event.kind != "start");
+            event = last.filter_map(|event| event.exit).next();
         }
         let stopped = sprite.metadata.is_deleting().then_some(ExitReason::Cancelled);
         let memory_mb = wish::of(sprite).map_or(0, |fly| wish::guest(fly).memory_mb);
-        exit(&Ended {
+        Ok(exit(&Ended {
             id: id.as_deref(),
             exit: event.as_ref(),
             begun: has_begun(sprite),
+            up: seen.is_some_and(Seen::is_lively),
             stop: sprite.spec.stop.or(stopped),
             memory_mb,
-        })
+        }))
+    }
+
+    /// Whether a process before this one may have made a machine for the Sprite that the last list
+    /// does not tell yet.
+    fn may_be_hidden(&self, sprite: &Sprite) -> bool {
+        let (knows, listed) = {
+            let book = self.book();
+            (book.knows(&sprite.metadata.uid), book.listed_at().unwrap_or_default())
+        };
+        !knows && self.may_be_an_earlier_ones(sprite, listed)
     }
 
     /// Whether a machine of which nobody knows the id has been missing from whole lists for long
@@ -354,6 +405,10 @@ impl Runtime for FlyRuntime {
 
     async fn observe(&self, sprite: &Sprite) -> Result<Observed, Error> {
         let uid = &sprite.metadata.uid;
+        // The census wakes whoever sleeps and is up all the same; of all others nothing is asked.
+        if sleeps(sprite) && !self.book().has_lively(uid) {
+            return Ok(Observed::Gone { exit: None });
+        }
         let look = self.look(sprite).await?;
         let started = self.book().started_ago(uid, sprite.spec.run, self.elapsed());
         let coming = Observed::Machine { machine: None, stand: MachineStand::Coming };
@@ -365,20 +420,27 @@ impl Runtime for FlyRuntime {
                 return Ok(coming);
             }
             Look::Destroyed => (Sight::Destroyed, None),
-            Look::Missing | Look::Ask(_) if has_begun(sprite) && !self.is_missed(uid) => {
+            // No list could be had that is new enough: that says nothing of its machine.
+            Look::Ask(_) => {
+                held(&self.missing).remove(uid);
                 self.wake_after(uid, LIST_LAG);
                 return Ok(Observed::Machine { machine: None, stand: MachineStand::Up });
             }
-            Look::Missing | Look::Ask(_) => (Sight::Nothing, None),
+            Look::Missing if has_begun(sprite) && !self.is_missed(uid) => {
+                self.wake_after(uid, LIST_LAG);
+                return Ok(Observed::Machine { machine: None, stand: MachineStand::Up });
+            }
+            Look::Missing => (Sight::Nothing, None),
         };
-        if !matches!(look, Look::Missing | Look::Ask(_)) {
+        if !matches!(look, Look::Missing) {
             held(&self.missing).remove(uid);
         }
         let now = self.ambient.clock.now();
-        let facts = Facts { sprite, app: &self.settings.app, started, now };
+        let stays = self.book().stays(uid, self.elapsed());
+        let facts = Facts { sprite, app: &self.settings.app, started, stays, now };
         let observed = match observe(sight, &facts) {
             Verdict::Is(observed) => observed,
-            Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await) },
+            Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await?) },
         };
         match &observed {
             Observed::Machine { stand: MachineStand::Up, .. } if has_ended(sprite) => {
@@ -386,6 +448,10 @@ impl Runtime for FlyRuntime {
             }
             Observed::Machine { stand: MachineStand::Coming, .. } => {
                 self.wake_after(uid, START_LAG);
+            }
+            // Up, though what was seen of it was before our start.
+            Observed::Machine { .. } if seen.is_some_and(|seen| !seen.is_lively()) => {
+                self.wake_after(uid, LEAVING);
             }
             _ => {}
         }
@@ -410,6 +476,11 @@ impl Runtime for FlyRuntime {
     async fn kill(&self, sprite: &Sprite) -> Result<(), Error> {
         let uid = &sprite.metadata.uid;
         let Some(id) = self.id(sprite) else { return Ok(()) };
+        let stopping = sprite.status.conditions.get(STOPPING).map(|it| it.last_transition_time);
+        // What it keeps is on its volume.
+        if stopping.is_some_and(|since| self.ambient.clock.now() >= later(since, OBEYS)) {
+            return self.destroy(uid, &id).await;
+        }
         let wish = wish::stop();
         match self.write(uid, "fly.stop", self.api.stop(&id, &wish)).await {
             Ok(()) | Err(ApiError::NotFound(_)) => {}
@@ -433,7 +504,7 @@ impl Runtime for FlyRuntime {
             }
         }
         let never = sprite.status.conditions.get(ADMITTED).is_none() && !self.book().knows(uid);
-        if ids.is_empty() && !never && self.book().may_hide(uid) {
+        if ids.is_empty() && !never && (self.book().may_hide(uid) || self.may_be_hidden(sprite)) {
             self.poke.notify_one();
             self.wake_after(uid, LIST_LAG);
             return Err(Error::Transient(

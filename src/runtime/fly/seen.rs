@@ -43,12 +43,14 @@ impl Seen {
         Some(Self::read(machine, sprite))
     }
 
-    /// The same of a machine that is known to be a Sprite's; nothing of one that says that it is
-    /// another's.
+    /// The same of a machine whose id is said to be a Sprite's; nothing of one that says that it is
+    /// another's, nor of one that has neither our tags nor the Sprite's name: its id may come from a
+    /// machine's own word.
     pub(super) fn known(machine: &Machine, installation: &str, uid: &str) -> Option<Self> {
         match Self::of(machine, installation) {
             Some(seen) => (seen.sprite == uid).then_some(seen),
-            None => Some(Self::read(machine, uid.to_owned())),
+            None => (machine.name == names::machine(installation, uid))
+                .then(|| Self::read(machine, uid.to_owned())),
         }
     }
 

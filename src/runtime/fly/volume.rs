@@ -2,12 +2,19 @@
 //!
 //! Volumes have neither tags nor unique names, and the answer to making one may be lost. So it is
 //! looked for by the name that the owner's uid gives before one is made, and of several the one that
-//! a machine has goes first: only that one can hold anything. The others were made by a create whose
-//! answer was lost, before any machine had them; they go once it is proven which one is used.
+//! a machine has goes first, then the youngest: a copy that a person made elsewhere is to be used.
+//! Others that were made within minutes of the one that is used come of a create whose answer was
+//! lost, before any machine had them; they go. What is older or younger stays.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
+
+use jiff::SignedDuration;
 
 use super::{api::Volume, book::LIST_LAG};
+
+/// So many seconds apart two volumes were made by one create that was sent again. What was made at
+/// another time is somebody's: a copy elsewhere, or a snapshot that was brought back.
+const DOUBLES: i64 = 10 * 60;
 
 /// Which volumes of a name there are.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,10 +29,17 @@ pub(super) struct Choice<'a> {
 pub(super) fn choose<'a>(volumes: &'a [Volume], name: &str) -> Option<Choice<'a>> {
     let ours: Vec<&Volume> =
         volumes.iter().filter(|it| it.name == name && !it.is_leaving()).collect();
-    let order = |it: &&&Volume| (it.attached_machine_id.is_none(), it.created_at, it.id.clone());
+    let order =
+        |it: &&&Volume| (it.attached_machine_id.is_none(), Reverse(it.created_at), it.id.clone());
     let chosen = *ours.iter().min_by_key(order)?;
     let used = chosen.attached_machine_id.is_some();
-    let is_double = |it: &&Volume| used && it.id != chosen.id && it.attached_machine_id.is_none();
+    let is_double = |it: &&Volume| {
+        used && it.id != chosen.id
+            && it.attached_machine_id.is_none()
+            && it.created_at.zip(chosen.created_at).is_some_and(|(a, b)| {
+                a.duration_since(b).abs() <= SignedDuration::from_secs(DOUBLES)
+            })
+    };
     Some(Choice { chosen, doubles: ours.into_iter().filter(is_double).collect() })
 }
 
@@ -108,10 +122,12 @@ mod tests {
         let other = volume("d", "theirs", Some("m"), "created", 1);
         let young = volume("e", "ours", None, "created", 3);
         assert_eq!(told(&[leaving.clone(), other.clone()]), None);
-        let all = [young.clone(), leaving, other, old.clone(), used];
-        assert_eq!(told(&all), Some(("b".into(), vec!["e".into(), "a".into()])));
-        // Which one was used cannot be told: the oldest, and nothing goes.
-        assert_eq!(told(&[young, old]), Some(("a".into(), vec![])));
+        let mut double = used.clone();
+        (double.id, double.attached_machine_id) = ("f".into(), None);
+        let all = [young.clone(), leaving, other, old.clone(), used, double];
+        assert_eq!(told(&all), Some(("b".into(), vec!["f".into()])), "a person's copies stay");
+        // Which one was used cannot be told: the youngest, and nothing goes.
+        assert_eq!(told(&[young, old]), Some(("e".into(), vec![])));
     }
 
     #[test]

@@ -318,7 +318,15 @@ impl Ingest {
             Some(agent) if events.iter().any(asks) => self.store.grants(agent).await?,
             _ => Vec::new(),
         };
-        Ok(Context { sprite_uid, agent_uid, run, now, turns, pending, asked, grants })
+        let mut stop = None;
+        if events.iter().any(observe::asks_for_stop) {
+            let found = self.store.get_by_uid(Kind::Sprite, lane.uid()).await?;
+            if let Some(sprite) = found.and_then(|object| object.into_sprite()) {
+                let deleting = sprite.metadata.is_deleting().then_some(ExitReason::Cancelled);
+                stop = sprite.spec.stop.or(deleting);
+            }
+        }
+        Ok(Context { sprite_uid, agent_uid, run, now, turns, pending, asked, grants, stop })
     }
 
     /// What is known of a sprite, read from the store where it must be.

@@ -39,6 +39,14 @@ pub struct Context {
     pub asked: BTreeSet<(u32, String)>,
     /// What the Agent was allowed once and for all.
     pub grants: Vec<Grant>,
+    /// Why the server wants the sprite to end, if it does. Read where a run says that it was lost.
+    pub stop: Option<ExitReason>,
+}
+
+/// Whether observing an event needs to know whether the sprite was to end.
+#[must_use]
+pub fn asks_for_stop(event: &Event) -> bool {
+    matches!(&event.body, EventBody::Exit(exit) if exit.reason == ExitReason::ReporterLost)
 }
 
 /// Whether observing an event needs its turn's row.
@@ -148,7 +156,7 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
                 if exit.reason == ExitReason::Asleep && context.agent_uid.is_some() {
                     next.slept = context.run;
                 } else if next.exit.is_none() {
-                    next.exit = Some(status_of(exit));
+                    next.exit = Some(status_of(exit, context.stop));
                 }
                 withdraw(&mut context, |_| true, &mut ops);
             }
@@ -166,14 +174,14 @@ pub fn observe(seen: &Seen, mut context: Context, events: &[Event]) -> (Seen, Ve
     (next, ops)
 }
 
-/// How an exit reads in a status.
-fn status_of(exit: &Exit) -> ExitStatus {
-    ExitStatus {
-        code: exit.code,
-        signal: exit.signal,
-        reason: exit.reason,
-        message: exit.message.clone(),
-    }
+/// How an exit reads in a status. A machine that is stopped cannot know whether that was ordered:
+/// where it was, the order says why.
+fn status_of(exit: &Exit, stop: Option<ExitReason>) -> ExitStatus {
+    let (reason, message) = match stop.filter(|_| exit.reason == ExitReason::ReporterLost) {
+        Some(reason) => (reason, String::new()),
+        None => (exit.reason, exit.message.clone()),
+    };
+    ExitStatus { code: exit.code, signal: exit.signal, reason, message }
 }
 
 /// What the status must say that it did not say before. The exit stands apart: where another
@@ -336,6 +344,7 @@ mod tests {
             pending: Vec::new(),
             asked: BTreeSet::new(),
             grants: Vec::new(),
+            stop: None,
         }
     }
 
@@ -531,6 +540,23 @@ mod tests {
         let (seen, ops) = observe(&seen, second, &numbered(vec![hello(), EventBody::Ready {}]));
         assert_eq!((seen.run, seen.held, seen.finished, seen.slept), (2, 2, false, 1));
         assert_eq!(patched(&ops), [(json!({"ready": true, "run": 2}), None)]);
+    }
+
+    #[test]
+    fn a_machine_that_was_stopped_is_lost_unless_that_was_ordered() {
+        for (stop, reason) in [
+            (None, ExitReason::ReporterLost),
+            (Some(ExitReason::Cancelled), ExitReason::Cancelled),
+            (Some(ExitReason::TimedOut), ExitReason::TimedOut),
+        ] {
+            let context = Context { stop, ..context() };
+            let (lost, message) = (ExitReason::ReporterLost, "stopped from outside".to_owned());
+            let exit = Exit { code: None, signal: Some(15), reason: lost, message };
+            let events = numbered(vec![hello(), EventBody::Exit(exit)]);
+            assert!(asks_for_stop(&events[1]) && !asks_for_stop(&events[0]));
+            let (seen, _) = observe(&Seen::default(), context, &events);
+            assert_eq!(seen.exit.map(|exit| exit.reason), Some(reason));
+        }
     }
 
     #[test]

@@ -15,16 +15,16 @@ use open_dispatch::{
         Engine, EngineHandle, Wake,
         controllers::{
             AdmissionController, AgentController, JobController, KeepsakeController,
-            SpriteController,
+            SpriteController, SweepController,
         },
     },
     resource::{
-        Agent, AgentCli, AgentSpec, AnyObject, CommandCli, FINALIZER_SPRITES, Job, JobSpec, Kind,
-        Permissions, RuntimeSpec, Span, Sprite,
+        Agent, AgentCli, AgentSpec, AnyObject, CommandCli, FINALIZER_SPRITES, FlyMachine, Job,
+        JobSpec, Kind, Permissions, RuntimeSpec, Span, Sprite, leaks::Beginning,
     },
     runtime::{
         Runtime,
-        fly::{FlyRuntime, FlySettings, SecretsBy, api::Machines},
+        fly::{FlyRuntime, FlySettings, SecretsBy, api::Machines, leaks::Patience},
     },
     secrets::Secrets,
     server::{self, Claims, Extras},
@@ -43,7 +43,9 @@ use super::{
 
 const BOT: &str = "uid of bot";
 /// How long after the end all that belongs to nobody is gone: a round of the sweeper, and its grace.
-const AFTERWARDS: Duration = Duration::from_secs(60 * 60 + 10 * 60);
+const AFTERWARDS: Duration = Duration::from_secs(60 * 60 + 30 * 60);
+/// How long what is deleted takes to go by itself, without a sweeper.
+const GOING: Duration = Duration::from_secs(10 * 60);
 /// How often it is looked for what somebody waits for.
 const A_LOOK: Duration = Duration::from_millis(50);
 /// How long it takes until the next server is up: so long that Fly's buckets are full again.
@@ -152,6 +154,10 @@ impl Claims for Runs {
     fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
         self.0.claimed(sprite)
     }
+
+    fn machine(&self, id: &str) -> Option<FlyMachine> {
+        Some(self.0.spoken(id))
+    }
 }
 
 /// A server that lives.
@@ -172,6 +178,8 @@ struct Stage {
     cloud: Arc<Cloud>,
     tokens: SpriteTokens,
     lives: Vec<Arc<Life>>,
+    /// Whether the next server sweeps. Until the end none does, so that nothing else hides a leak.
+    sweeps: bool,
 }
 
 impl Stage {
@@ -205,6 +213,7 @@ impl Stage {
             cloud,
             tokens: SpriteTokens::new(b"the key of this test"),
             lives: Vec::new(),
+            sweeps: false,
         }
     }
 
@@ -264,6 +273,15 @@ impl Stage {
         let front = Front { router: server::router(state), dead: dead.clone() };
         self.cloud.front.send_replace(Some(front));
         let census = tokio::spawn(Arc::clone(&fly).census());
+        let sweeper = if self.sweeps {
+            let revision = self.store.revision().await.expect("readable");
+            let born = Beginning { revision, at: self.clock.now() };
+            let (fly, patience) = (Arc::clone(&fly), Patience::default());
+            let sweeper = SweepController::new(store(), ambient.clone(), fly, patience, born, None);
+            Some(Arc::new(sweeper))
+        } else {
+            None
+        };
         let runtime: Arc<dyn Runtime> = fly;
         let tokens = self.tokens.clone();
         let tokens = Arc::new(move |uid: &str| tokens.derive(uid));
@@ -273,6 +291,9 @@ impl Stage {
         let runtimes = || vec![Arc::clone(&runtime)];
         engine.add(Arc::new(AdmissionController::new(store(), ambient.clone(), runtimes())));
         engine.add(Arc::new(KeepsakeController::new(store(), ambient.clone(), runtimes())));
+        if let Some(sweeper) = sweeper {
+            engine.add(sweeper);
+        }
         engine.add(Arc::new(SpriteController::new(store(), ambient, runtime.clone(), tokens)));
         let engine = engine.start().await.expect("the engine starts");
         Server { life, engine, census, dead }
@@ -429,6 +450,10 @@ impl Stage {
                 self.store.apply(Transaction { ops, now }).await.expect("a wish is taken");
             }
         }
+        let server = self.until(server, self.clock.elapsed() + GOING).await;
+        self.down(server).await;
+        self.sweeps = true;
+        let server = self.serve(None).await;
         let server = self.until(server, self.clock.elapsed() + AFTERWARDS).await;
         self.down(server).await;
         assert_eq!(self.cloud.alive(), Vec::<String>::new(), "nobody lives on");

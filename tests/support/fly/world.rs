@@ -22,7 +22,7 @@ use open_dispatch::{
         Engine, EngineHandle,
         controllers::{AdmissionController, JobController, SpriteController, SweepController},
     },
-    resource::{AnyObject, Job, JobSpec, Kind, Sprite, leaks::Beginning},
+    resource::{AnyObject, FlyMachine, Job, JobSpec, Kind, Sprite, leaks::Beginning},
     runtime::fly::{FlyRuntime, FlySettings, SecretsBy, leaks::Patience},
     secrets::Secrets,
     server::{self, Claims, Extras, State},
@@ -68,6 +68,10 @@ impl Claims for Alive {
     fn claimed(&self, sprite: &Sprite) -> Result<Claimed, String> {
         let runtime = self.0.lock().unwrap().clone();
         runtime.ok_or("the server starts")?.claimed(sprite)
+    }
+
+    fn machine(&self, id: &str) -> Option<FlyMachine> {
+        Some(self.0.lock().unwrap().as_ref()?.spoken(id))
     }
 }
 

@@ -182,7 +182,7 @@ impl SpriteController {
             words::STALLED,
             ConditionStatus::True,
             reason,
-            message.clone(),
+            lasting(&message),
             sprite.metadata.generation,
             self.hands.now(),
         );
@@ -215,6 +215,15 @@ impl SpriteController {
         ops.push(write(freed, Part::Finalizers));
         self.hands.commit("sprite.let-go", ops).await
     }
+}
+
+/// What of a message is the same each time it is tried in vain: the id of one request is for the log.
+fn lasting(message: &str) -> String {
+    let Some((before, id)) = message.split_once(" (fly-request-id ") else {
+        return message.to_owned();
+    };
+    let after = id.split_once(')').map_or("", |(_, after)| after);
+    format!("{before}{after}")
 }
 
 fn event(sprite: &Sprite, note: &Note) -> Op {
