@@ -554,7 +554,8 @@ async fn context(
         Some(agent) => store.grants(agent).await.expect("the store can be read"),
         None => Vec::new(),
     };
-    Context { sprite_uid: uid.clone(), agent_uid, run, now, turns, pending, asked, grants }
+    let stop = sprite.spec.stop;
+    Context { sprite_uid: uid.clone(), agent_uid, run, now, turns, pending, asked, grants, stop }
 }
 
 fn wake(state: &mut State, uid: &str) {
