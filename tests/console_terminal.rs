@@ -105,6 +105,11 @@ fn ctrl_d_is_heard_however_many_lines_wait_for_the_server() {
     terminal.shows(|line| line.contains("the server went away"));
     terminal.types(&"/od-jobs\r".repeat(200));
     terminal.shows(|line| line == "! more than 64 lines at once; the rest of them is left out");
+    // A key that comes while no line is read goes to the terminal, and not to the program.
+    terminal.shows_all(|lines| {
+        let read = lines.iter().filter(|line| line.starts_with("> /od-jobs")).count();
+        read == 200 && lines.last().is_some_and(|line| line.trim_end() == ">")
+    });
     terminal.types("\u{4}");
     assert_eq!(terminal.wait().code(), Some(0));
     terminal

@@ -46,7 +46,7 @@ async fn files_reach_the_agent_from_drives_and_from_nowhere_else() {
     let turn = &turns["items"][0];
     let names: Vec<_> =
         turn["attachments"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
-    assert_eq!(names, ["notes.txt", "again-notes.txt", "a_b_.txt"], "{turn}");
+    assert_eq!(names, ["notes.txt", "2-notes.txt", "b.txt"], "{turn}");
     let text = turn.to_string();
     for told in [
         "meta.txt: 169.254.169.254 is no drive",

@@ -161,9 +161,9 @@ mod tests {
     }
 
     fn volume(id: &str, owner: &str, machine: Option<&str>) -> Volume {
-        let name = names::volume(HOME, owner);
+        let (name, created) = (names::volume(HOME, owner), "2026-01-01T00:00:00Z");
         serde_json::from_value(json!({"id": id, "name": name, "state": "created", "region": "iad",
-            "attached_machine_id": machine}))
+            "attached_machine_id": machine, "created_at": created}))
         .unwrap()
     }
 
@@ -199,6 +199,11 @@ mod tests {
             vec![volume("v", "o", Some("m")), volume("w", "o", None), volume("x", "p", None)];
         let haul = Haul { volumes, ..Haul::default() };
         assert_eq!(wanted(&haul, &[], &["o"]), ["volume v"]);
+        // One of another day is somebody's copy.
+        let copy =
+            Volume { created_at: "2026-02-01T00:00:00Z".parse().ok(), ..volume("w", "o", None) };
+        let haul = Haul { volumes: vec![volume("v", "o", Some("m")), copy], ..Haul::default() };
+        assert_eq!(wanted(&haul, &[], &["o"]), ["volume v", "volume w"]);
         let volumes = vec![volume("v", "o", None), volume("w", "o", None)];
         let haul = Haul { volumes, ..Haul::default() };
         assert_eq!(wanted(&haul, &[], &["o"]), ["volume v", "volume w"]);
