@@ -4,7 +4,6 @@
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod server;
 #[path = "support/terminal.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
 mod terminal;
 
 use rustix::process::Signal;

@@ -166,7 +166,7 @@ scenarios! {
     ];
     an_agent_that_keeps_nothing_sleeps_and_is_woken: 420, [
         0 => Wish::Create(agent(|spec| {
-            spec.runtime = serde_json::from_str(r#"{"fly": {"persistent": false}}"#).unwrap();
+            spec.runtime = serde_json::from_str(r#"{"fly": {"persistent": false}}"#).expect("a runtime");
         })),
         60 => Wish::Say("a", "work 3"),
         250 => Wish::Say("b", "work 1"),

@@ -335,7 +335,7 @@ async fn a_machine_whose_host_does_not_answer_waits_and_holds_up_no_other() {
     let _server = sweeping(&world).await;
     world.until("the other went", async || !machines(&world).contains(&other)).await;
     looks(&world, 3).await;
-    assert_eq!(machines(&world), [silent.clone()]);
+    assert_eq!(machines(&world), std::slice::from_ref(&silent));
     assert!(world.fly.faults().meddle(&silent, Deed::HostBack));
     world.until("it went", async || machines(&world).is_empty()).await;
 }

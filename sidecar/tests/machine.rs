@@ -450,7 +450,12 @@ async fn what_a_machine_that_died_left_on_its_volume_is_told_by_the_next_boot() 
     let server = Server::start().await;
     let machine = Machine::new(&server).claiming(&server, Some("echo first; sleep 600")).volume();
     let child = machine.boot();
-    server.until("output", |said| said.events.len() > 1).await;
+    let first = |said: &Said| {
+        said.events.iter().any(|event| {
+            matches!(&event.body, EventBody::Log { chunk, .. } if chunk.bytes() == b"first\n")
+        })
+    };
+    server.until("output", first).await;
     // The power goes.
     kill_process(pid(&child), Signal::KILL).unwrap();
     ended(child).await;

@@ -48,8 +48,7 @@ async fn crowd(callers: usize, leave: &[(usize, u32)], holds: Duration) -> Vec<f
     }
     settle().await;
     assert!(tasks.iter().all(tokio::task::JoinHandle::is_finished), "somebody still waits");
-    let made = made.lock().unwrap().clone();
-    made
+    made.lock().unwrap().clone()
 }
 
 #[tokio::test]
