@@ -324,7 +324,7 @@ async fn a_file_is_asked_for_until_the_server_has_it_or_the_turn_is_over() {
     assert_eq!((outcome, message.contains("was over")), (TurnOutcome::Failed, true), "{message}");
 
     let so_far = stage.world.known().asked_for_files;
-    stage.world.order(turn_with_file("patient", "cat <<end", ID, 5, None));
+    stage.world.order(turn_with_file("patient", "echo \"$1\"", ID, 5, None));
     asked(so_far + 2).await;
     stage.world.known().files.insert(ID.into(), (200, b"words".to_vec()));
     assert_eq!(ended(&stage.world, "patient").await.0, TurnOutcome::Succeeded);
