@@ -182,8 +182,8 @@ fn up_for(facts: &Facts<'_>) -> Duration {
     since.and_then(|since| since.try_into().ok()).unwrap_or_default()
 }
 
-/// Whether its run has ended, whatever its machine does.
-fn is_over(sprite: &Sprite) -> bool {
+/// Whether its run has ended, whatever its machine does: nothing more is to come from that.
+pub(super) fn is_over(sprite: &Sprite) -> bool {
     sprite.status.exit.is_some() || sprite.status.slept >= sprite.spec.run
 }
 

@@ -22,7 +22,7 @@ use super::{
     book::{Book, LIST_LAG, Look},
     claim,
     exit::{Ended, exit},
-    observe::{Facts, START_LAG, Sight, Verdict, has_begun, observe},
+    observe::{Facts, START_LAG, Sight, Verdict, has_begun, is_over, observe},
     seen::Seen,
     trouble::meaning,
     volume::Shelf,
@@ -99,16 +99,13 @@ fn known(sprite: &Sprite) -> Option<&str> {
     sprite.status.fly.as_ref().map(|fly| fly.machine_id.as_str())
 }
 
-/// Whether nothing more is to come from its machine.
-fn has_ended(sprite: &Sprite) -> bool {
-    sprite.status.exit.is_some() || sprite.status.slept >= sprite.spec.run
-}
-
 /// Whether it is known to sleep, and nobody wants anything else of it.
 fn sleeps(sprite: &Sprite) -> bool {
     let is_left = sprite.spec.stop.is_none() && !sprite.metadata.is_deleting();
-    let slept = sprite.status.slept >= sprite.spec.run && sprite.status.exit.is_none();
-    is_left && slept && sprite.status.conditions.is_true(ASLEEP)
+    is_left
+        && is_over(sprite)
+        && sprite.status.exit.is_none()
+        && sprite.status.conditions.is_true(ASLEEP)
 }
 
 impl FlyRuntime {
@@ -287,11 +284,9 @@ impl FlyRuntime {
             let look = |age| book.look(&self.installation, uid, known(sprite), now, age);
             match look(if book.is_lively(now) { AGE } else { AGE_ASLEEP }) {
                 // It is about to leave: nobody waits for the next list.
-                Look::Seen(seen) if has_ended(sprite) && seen.is_lively() => look(LEAVING / 2),
+                Look::Seen(seen) if is_over(sprite) && seen.is_lively() => look(LEAVING / 2),
                 // What was asked for before a claim says nothing of the boot that claimed.
-                Look::Seen(seen)
-                    if has_begun(sprite) && !has_ended(sprite) && !seen.is_lively() =>
-                {
+                Look::Seen(seen) if has_begun(sprite) && !is_over(sprite) && !seen.is_lively() => {
                     match look(LEAVING / 2) {
                         Look::Seen(seen) if !book.is_by_id(uid) => Look::Ask(Some(seen.id)),
                         look => look,
@@ -323,7 +318,7 @@ impl FlyRuntime {
             Some(seen) => seen.exit.as_deref().cloned(),
             None => self.book().exit(&sprite.metadata.uid),
         };
-        if let (None, Some(id), false) = (&event, &id, has_ended(sprite)) {
+        if let (None, Some(id), false) = (&event, &id, is_over(sprite)) {
             let events = match self.api.events(id).await {
                 Ok(events) => events,
                 Err(ApiError::NotFound(_)) => Vec::new(),
@@ -443,7 +438,7 @@ impl Runtime for FlyRuntime {
             Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await?) },
         };
         match &observed {
-            Observed::Machine { stand: MachineStand::Up, .. } if has_ended(sprite) => {
+            Observed::Machine { stand: MachineStand::Up, .. } if is_over(sprite) => {
                 self.wake_after(uid, LEAVING);
             }
             Observed::Machine { stand: MachineStand::Coming, .. } => {
