@@ -17,6 +17,7 @@
 //! | [`reconcile`] | queue, engine and controllers: the only hands | `resource`, `store`, `runtime`, `metrics` |
 //! | [`token`] | what sprites and clients show when they speak | nobody |
 //! | [`server`] | HTTP: webhooks, the API, streams | `access`, `resource`, `secrets`, `store`, `token`, `metrics` |
+//! | [`source`] | desired state from files: directories, Git, inventory, overrides | `resource`, `store`, `secrets`, the engine's `Controller` |
 //! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `access`, `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
 //! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
 //! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app`, `dev_fly.rs` alone `dev_fly` |
@@ -37,5 +38,6 @@ pub mod resource;
 pub mod runtime;
 pub mod secrets;
 pub mod server;
+pub mod source;
 pub mod store;
 pub mod token;

@@ -26,6 +26,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
             "runtime",
             "secrets",
             "server",
+            "source",
             "store",
             "token",
         ],
@@ -40,17 +41,19 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("runtime", &["resource", "secrets"]),
     ("secrets", &[]),
     ("server", &["access", "metrics", "resource", "secrets", "store", "token"]),
+    ("source", &["reconcile", "resource", "secrets", "store"]),
     ("store", &["resource"]),
     ("token", &[]),
 ];
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 7] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 8] = [
     // The names of the agents, images and regions, which a variable may say.
     ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
+    ("source", "reconcile", &["controller", "over/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
     // And what an app of a platform is made from, for who makes one and who checks it.
     ("cli", "chat", &["chat/", "slack.rs", "doctor/"], &["frames", "grammar", "slack"]),

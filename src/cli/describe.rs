@@ -53,7 +53,7 @@ pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
         first = false;
         let talk = match kind {
             Kind::Agent => Some(talk(&client, &name).await?),
-            Kind::Job | Kind::Sprite => None,
+            _ => None,
         };
         let text = page(kind, &object, talk.as_ref(), &events, now);
         out::data(format!("{separator}{text}"))?;
@@ -160,6 +160,7 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
             page.number("Missing bytes", &status["missingBytes"]);
             page.exit(&status["exit"]);
         }
+        Kind::Fleet | Kind::Schedule | Kind::Source | Kind::Override => {}
     }
     page.text("Message", &status["message"]);
     page.cost(&status["cost"]);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    AnyObject, FINALIZER_SPRITES, Fault, Faults, Metadata,
+    AnyObject, FINALIZER_OWNED, FINALIZER_SPRITES, Fault, Faults, Kind, Metadata,
     check::join,
     validate::{MAX_NAME, validate},
 };
@@ -45,12 +45,17 @@ pub fn create(mut object: AnyObject, uid: String, suffix: &str) -> Result<AnyObj
     metadata.generation = 0;
     metadata.creation_timestamp = None;
     metadata.deletion_timestamp = None;
-    controllers_own(object.metadata())?;
+    let finalizer = finalizer(object.kind());
+    controllers_own(object.metadata(), finalizer)?;
     let metadata = object.metadata_mut();
-    metadata.finalizers = vec![FINALIZER_SPRITES.to_owned()];
+    metadata.finalizers = vec![finalizer.to_owned()];
     match &mut object {
         AnyObject::Agent(agent) => agent.status = super::AgentStatus::default(),
         AnyObject::Job(job) => job.status = super::JobStatus::default(),
+        AnyObject::Fleet(fleet) => fleet.status = super::FleetStatus::default(),
+        AnyObject::Schedule(schedule) => schedule.status = super::ScheduleStatus::default(),
+        AnyObject::Source(source) => source.status = super::SourceStatus::default(),
+        AnyObject::Override(over) => over.status = super::OverrideStatus::default(),
         // One that the loop did not make would be an owner's second, or nobody's.
         AnyObject::Sprite(_) => {
             let message = "a Sprite is made by the server for its owner; declare a Job or an Agent";
@@ -61,12 +66,19 @@ pub fn create(mut object: AnyObject, uid: String, suffix: &str) -> Result<AnyObj
     Ok(object)
 }
 
-/// Nobody would ever take away a finalizer that is no controller's, and the object could not go;
-/// and an owner of Agents and Jobs is not built yet.
-fn controllers_own(metadata: &Metadata) -> Result<(), Faults> {
+/// What holds a new object until its controller has cleaned up behind it.
+fn finalizer(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Agent | Kind::Job | Kind::Sprite => FINALIZER_SPRITES,
+        Kind::Fleet | Kind::Schedule | Kind::Source | Kind::Override => FINALIZER_OWNED,
+    }
+}
+
+/// Nobody would ever take away a finalizer that is no controller's, and the object could not go.
+fn controllers_own(metadata: &Metadata, ours: &str) -> Result<(), Faults> {
     let mut faults = Vec::new();
-    if metadata.finalizers.iter().any(|held| held != FINALIZER_SPRITES) {
-        let message = format!("belong to controllers; leave them out ({FINALIZER_SPRITES} is set)");
+    if metadata.finalizers.iter().any(|held| held != ours) {
+        let message = format!("belong to controllers; leave them out ({ours} is set)");
         faults.push(Fault::new("metadata.finalizers", message));
     }
     if !metadata.owner_references.is_empty() {

@@ -11,9 +11,6 @@ use super::{
     validate,
 };
 
-/// Kinds of the design that this version has not.
-const LATER_KINDS: [&str; 4] = ["Fleet", "Schedule", "Source", "Override"];
-
 /// Reads an object from JSON and says everything that is wrong with it. Members that are null
 /// count as absent. For YAML there is [`super::yaml::read`], which also tells line and column.
 ///
@@ -57,6 +54,10 @@ pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
     match kind {
         Kind::Agent => typed(node).map(|object| AnyObject::Agent(Box::new(object))),
         Kind::Job => typed(node).map(|object| AnyObject::Job(Box::new(object))),
+        Kind::Fleet => typed(node).map(|object| AnyObject::Fleet(Box::new(object))),
+        Kind::Schedule => typed(node).map(|object| AnyObject::Schedule(Box::new(object))),
+        Kind::Source => typed(node).map(|object| AnyObject::Source(Box::new(object))),
+        Kind::Override => typed(node).map(|object| AnyObject::Override(Box::new(object))),
         Kind::Sprite => typed(node).map(|object| AnyObject::Sprite(Box::new(object))),
     }
 }
@@ -87,9 +88,6 @@ fn kind(node: &Node, faults: &mut Vec<Fault>) -> Option<Kind> {
     let message = match kind.text() {
         Some(word) => match word.parse() {
             Ok(kind) => return Some(kind),
-            Err(_) if LATER_KINDS.contains(&word) => {
-                format!("`{word}` is not supported yet; this version has {list}")
-            }
             Err(_) => match nearest(word, names) {
                 Some(name) => {
                     let message = format!("{} is no kind; did you mean `{name}`?", quoted(word));

@@ -17,6 +17,14 @@ pub const FINALIZER_RUNTIME: &str = "opendispatch.dev/runtime";
 /// Held by an Agent or Job while a Sprite of its may exist.
 pub const FINALIZER_SPRITES: &str = "opendispatch.dev/sprites";
 
+/// Held by a Fleet, a Schedule, a Source or an Override while something that it made or changed may
+/// stand.
+pub const FINALIZER_OWNED: &str = "opendispatch.dev/owned";
+/// An annotation of Sources: a value that was not there before asks for a look now.
+pub const RECONCILE_REQUESTED: &str = "opendispatch.dev/reconcile-requested-at";
+/// An annotation of Schedules: a value that was not there before asks for a run now.
+pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
+
 /// Metadata, after the Kubernetes conventions, without namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -16,6 +16,7 @@ mod check;
 mod condition;
 mod decode;
 mod fault;
+pub mod fleet;
 pub mod fly;
 pub mod images;
 mod job;
@@ -23,11 +24,15 @@ pub mod leaks;
 pub mod merge;
 mod meta;
 mod object;
+mod over;
 mod parts;
 pub mod resolve;
+mod rows;
+mod schedule;
 pub mod schema;
 pub mod selector;
 pub mod short;
+mod source;
 mod span;
 mod sprite;
 pub mod table;
@@ -39,12 +44,15 @@ pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};
+pub use fleet::{Fleet, FleetSpec, FleetStatus};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, OwnerReference,
+    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata,
+    OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
+pub use over::{DEFAULT_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus, OverrideTarget};
 pub use parts::{
     AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_JOB_TIMEOUT, DEFAULT_JOB_TTL, DEFAULT_TURN_TIMEOUT, Detail, EnvEntry, ExitReason,
@@ -52,5 +60,12 @@ pub use parts::{
     Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
 pub use resolve::Defaults;
+pub use schedule::{
+    ConcurrencyPolicy, JobTemplate, MissedRuns, Schedule, ScheduleSpec, ScheduleStatus,
+};
+pub use source::{
+    DEFAULT_MAX_DELETIONS, DEFAULT_SOURCE_INTERVAL, DeletionPolicy, DirectorySource, GitSource,
+    Prune, Source, SourceFrom, SourcePolicy, SourceSpec, SourceStatus,
+};
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};

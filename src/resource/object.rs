@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{API_VERSION, Agent, Job, Metadata, Sprite};
+use super::{API_VERSION, Agent, Fleet, Job, Metadata, Override, Schedule, Source, Sprite};
 
 /// The kinds that this version has.
 #[derive(
@@ -17,13 +17,29 @@ pub enum Kind {
     Agent,
     /// One task, run once.
     Job,
+    /// A template and what it is made for.
+    Fleet,
+    /// Jobs at times.
+    Schedule,
+    /// A directory or Git repositories that hold desired state.
+    Source,
+    /// A change, for a time, of an object that a Source owns.
+    Override,
     /// One sandbox.
     Sprite,
 }
 
 impl Kind {
     /// All kinds, in the order in which tables show them.
-    pub const ALL: [Self; 3] = [Self::Agent, Self::Job, Self::Sprite];
+    pub const ALL: [Self; 7] = [
+        Self::Agent,
+        Self::Job,
+        Self::Fleet,
+        Self::Schedule,
+        Self::Source,
+        Self::Override,
+        Self::Sprite,
+    ];
 
     /// The kind's name, as it stands in `kind:`.
     #[must_use]
@@ -31,6 +47,10 @@ impl Kind {
         match self {
             Self::Agent => "Agent",
             Self::Job => "Job",
+            Self::Fleet => "Fleet",
+            Self::Schedule => "Schedule",
+            Self::Source => "Source",
+            Self::Override => "Override",
             Self::Sprite => "Sprite",
         }
     }
@@ -41,6 +61,10 @@ impl Kind {
         match self {
             Self::Agent => "agents",
             Self::Job => "jobs",
+            Self::Fleet => "fleets",
+            Self::Schedule => "schedules",
+            Self::Source => "sources",
+            Self::Override => "overrides",
             Self::Sprite => "sprites",
         }
     }
@@ -51,6 +75,10 @@ impl Kind {
         match self {
             Self::Agent => "agent",
             Self::Job => "job",
+            Self::Fleet => "fleet",
+            Self::Schedule => "schedule",
+            Self::Source => "source",
+            Self::Override => "override",
             Self::Sprite => "sprite",
         }
     }
@@ -61,6 +89,10 @@ impl Kind {
         match self {
             Self::Agent => "ag",
             Self::Job => "job",
+            Self::Fleet => "fl",
+            Self::Schedule => "sch",
+            Self::Source => "src",
+            Self::Override => "ov",
             Self::Sprite => "sp",
         }
     }
@@ -94,7 +126,7 @@ impl FromStr for Kind {
 
 /// A word that names no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no kind; the kinds are Agent, Job and Sprite")]
+#[error("`{0}` is no kind; the kinds are Agent, Job, Fleet, Schedule, Source, Override and Sprite")]
 pub struct WrongKind(pub String);
 
 /// An object of one kind, without the two members that only name the kind.
@@ -127,6 +159,14 @@ pub enum AnyObject {
     Agent(Box<Agent>),
     /// A Job.
     Job(Box<Job>),
+    /// A Fleet.
+    Fleet(Box<Fleet>),
+    /// A Schedule.
+    Schedule(Box<Schedule>),
+    /// A Source.
+    Source(Box<Source>),
+    /// An Override.
+    Override(Box<Override>),
     /// A Sprite.
     Sprite(Box<Sprite>),
 }
@@ -138,6 +178,10 @@ impl AnyObject {
         match self {
             Self::Agent(_) => Kind::Agent,
             Self::Job(_) => Kind::Job,
+            Self::Fleet(_) => Kind::Fleet,
+            Self::Schedule(_) => Kind::Schedule,
+            Self::Source(_) => Kind::Source,
+            Self::Override(_) => Kind::Override,
             Self::Sprite(_) => Kind::Sprite,
         }
     }
@@ -148,6 +192,10 @@ impl AnyObject {
         match self {
             Self::Agent(object) => &object.metadata,
             Self::Job(object) => &object.metadata,
+            Self::Fleet(object) => &object.metadata,
+            Self::Schedule(object) => &object.metadata,
+            Self::Source(object) => &object.metadata,
+            Self::Override(object) => &object.metadata,
             Self::Sprite(object) => &object.metadata,
         }
     }
@@ -157,6 +205,10 @@ impl AnyObject {
         match self {
             Self::Agent(object) => &mut object.metadata,
             Self::Job(object) => &mut object.metadata,
+            Self::Fleet(object) => &mut object.metadata,
+            Self::Schedule(object) => &mut object.metadata,
+            Self::Source(object) => &mut object.metadata,
+            Self::Override(object) => &mut object.metadata,
             Self::Sprite(object) => &mut object.metadata,
         }
     }
@@ -176,6 +228,10 @@ impl AnyObject {
         let parts = match self {
             Self::Agent(object) => parts(object),
             Self::Job(object) => parts(object),
+            Self::Fleet(object) => parts(object),
+            Self::Schedule(object) => parts(object),
+            Self::Source(object) => parts(object),
+            Self::Override(object) => parts(object),
             Self::Sprite(object) => parts(object),
         };
         let mut map = serde_json::Map::new();
@@ -209,6 +265,10 @@ impl AnyObject {
         Ok(match kind {
             Kind::Agent => Self::Agent(read(&mut json)?),
             Kind::Job => Self::Job(read(&mut json)?),
+            Kind::Fleet => Self::Fleet(read(&mut json)?),
+            Kind::Schedule => Self::Schedule(read(&mut json)?),
+            Kind::Source => Self::Source(read(&mut json)?),
+            Kind::Override => Self::Override(read(&mut json)?),
             Kind::Sprite => Self::Sprite(read(&mut json)?),
         })
     }
@@ -223,6 +283,30 @@ impl AnyObject {
     #[must_use]
     pub fn into_job(self) -> Option<Job> {
         if let Self::Job(object) = self { Some(*object) } else { None }
+    }
+
+    /// The Fleet, if it is one.
+    #[must_use]
+    pub fn into_fleet(self) -> Option<Fleet> {
+        if let Self::Fleet(object) = self { Some(*object) } else { None }
+    }
+
+    /// The Schedule, if it is one.
+    #[must_use]
+    pub fn into_schedule(self) -> Option<Schedule> {
+        if let Self::Schedule(object) = self { Some(*object) } else { None }
+    }
+
+    /// The Source, if it is one.
+    #[must_use]
+    pub fn into_source(self) -> Option<Source> {
+        if let Self::Source(object) = self { Some(*object) } else { None }
+    }
+
+    /// The Override, if it is one.
+    #[must_use]
+    pub fn into_override(self) -> Option<Override> {
+        if let Self::Override(object) = self { Some(*object) } else { None }
     }
 
     /// The Sprite, if it is one.
@@ -241,6 +325,30 @@ impl From<Agent> for AnyObject {
 impl From<Job> for AnyObject {
     fn from(object: Job) -> Self {
         Self::Job(Box::new(object))
+    }
+}
+
+impl From<Fleet> for AnyObject {
+    fn from(object: Fleet) -> Self {
+        Self::Fleet(Box::new(object))
+    }
+}
+
+impl From<Schedule> for AnyObject {
+    fn from(object: Schedule) -> Self {
+        Self::Schedule(Box::new(object))
+    }
+}
+
+impl From<Source> for AnyObject {
+    fn from(object: Source) -> Self {
+        Self::Source(Box::new(object))
+    }
+}
+
+impl From<Override> for AnyObject {
+    fn from(object: Override) -> Self {
+        Self::Override(Box::new(object))
     }
 }
 

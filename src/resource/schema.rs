@@ -9,8 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    API_VERSION, AgentSpec, AgentStatus, JobSpec, JobStatus, Kind, Metadata, SpriteSpec,
-    SpriteStatus,
+    API_VERSION, AgentSpec, AgentStatus, FleetSpec, FleetStatus, JobSpec, JobStatus, Kind,
+    Metadata, OverrideSpec, OverrideStatus, ScheduleSpec, ScheduleStatus, SourceSpec, SourceStatus,
+    SpriteSpec, SpriteStatus,
 };
 
 /// The JSON Schema (draft 2020-12) of a kind's objects.
@@ -23,11 +24,22 @@ pub fn json_schema(kind: Kind) -> Value {
 pub(super) fn of(kind: Kind) -> &'static Value {
     static AGENT: LazyLock<Value> = LazyLock::new(|| build::<AgentSpec, AgentStatus>(Kind::Agent));
     static JOB: LazyLock<Value> = LazyLock::new(|| build::<JobSpec, JobStatus>(Kind::Job));
+    static FLEET: LazyLock<Value> = LazyLock::new(|| build::<FleetSpec, FleetStatus>(Kind::Fleet));
+    static SCHEDULE: LazyLock<Value> =
+        LazyLock::new(|| build::<ScheduleSpec, ScheduleStatus>(Kind::Schedule));
+    static SOURCE: LazyLock<Value> =
+        LazyLock::new(|| build::<SourceSpec, SourceStatus>(Kind::Source));
+    static OVERRIDE: LazyLock<Value> =
+        LazyLock::new(|| build::<OverrideSpec, OverrideStatus>(Kind::Override));
     static SPRITE: LazyLock<Value> =
         LazyLock::new(|| build::<SpriteSpec, SpriteStatus>(Kind::Sprite));
     match kind {
         Kind::Agent => &AGENT,
         Kind::Job => &JOB,
+        Kind::Fleet => &FLEET,
+        Kind::Schedule => &SCHEDULE,
+        Kind::Source => &SOURCE,
+        Kind::Override => &OVERRIDE,
         Kind::Sprite => &SPRITE,
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Agent, AnyObject, ConditionStatus, Conditions, ExitReason, Job, Kind, Sprite, SpriteStatus,
+    rows,
 };
 
 /// A column of a kind's table.
@@ -104,6 +105,44 @@ pub fn columns(kind: Kind) -> Vec<Column> {
             wide(number("ATTEMPT")),
             wide(text("PROCESS")),
         ],
+        Kind::Fleet => vec![
+            text("NAME"),
+            text("PHASE"),
+            text("KIND"),
+            number("MEMBERS"),
+            number("UPDATED"),
+            number("READY"),
+            text("AGE"),
+            wide(number("FAILED")),
+        ],
+        Kind::Schedule => vec![
+            text("NAME"),
+            text("SCHEDULE"),
+            text("PHASE"),
+            number("ACTIVE"),
+            text("LAST"),
+            text("NEXT"),
+            text("AGE"),
+            wide(text("TIME ZONE")),
+        ],
+        Kind::Source => vec![
+            text("NAME"),
+            text("PHASE"),
+            text("REVISION"),
+            number("OBJECTS"),
+            text("AGE"),
+            wide(text("FROM")),
+            wide(number("OVERRIDDEN")),
+            text("MESSAGE"),
+        ],
+        Kind::Override => vec![
+            text("NAME"),
+            text("PHASE"),
+            text("TARGET"),
+            text("EXPIRES"),
+            text("AGE"),
+            wide(text("REASON")),
+        ],
     }
 }
 
@@ -114,6 +153,10 @@ pub fn row(object: &AnyObject, now: Timestamp, context: &Context) -> Vec<String>
         AnyObject::Agent(agent) => agent_row(agent, now, context),
         AnyObject::Job(job) => job_row(job, now, context),
         AnyObject::Sprite(sprite) => sprite_row(sprite, now, context),
+        AnyObject::Fleet(fleet) => rows::fleet(fleet, now),
+        AnyObject::Schedule(schedule) => rows::schedule(schedule, now),
+        AnyObject::Source(source) => rows::source(source, now),
+        AnyObject::Override(over) => rows::over(over, now),
     }
 }
 
@@ -226,7 +269,7 @@ fn spent(phase: String, is_spent: bool) -> String {
     if is_spent { format!("{phase} (budget spent)") } else { phase }
 }
 
-fn or_none(text: Option<&str>) -> String {
+pub(super) fn or_none(text: Option<&str>) -> String {
     text.unwrap_or("<none>").to_owned()
 }
 
@@ -245,7 +288,7 @@ fn dollars(micro_usd: u64) -> String {
 }
 
 /// The first line of a text, cut where a table would break.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first: String = lines
@@ -263,7 +306,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
-fn age_of(created: Option<Timestamp>, now: Timestamp) -> String {
+pub(super) fn age_of(created: Option<Timestamp>, now: Timestamp) -> String {
     created.map_or_else(|| "<unknown>".to_owned(), |created| age(created, now))
 }
 

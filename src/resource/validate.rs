@@ -46,6 +46,10 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
     }
     let Some(spec) = object.get("spec") else { return };
     let mut rules = Rules { spec, faults };
+    if !matches!(kind, Kind::Agent | Kind::Job | Kind::Sprite) {
+        rules.nul(spec, "spec");
+        return;
+    }
     rules.agent();
     rules.runtime();
     rules.repo();

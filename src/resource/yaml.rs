@@ -190,6 +190,10 @@ fn tidy(object: &AnyObject) -> Node {
     let [metadata, mut spec, mut status] = match object {
         AnyObject::Agent(object) => parts(object),
         AnyObject::Job(object) => parts(object),
+        AnyObject::Fleet(object) => parts(object),
+        AnyObject::Schedule(object) => parts(object),
+        AnyObject::Source(object) => parts(object),
+        AnyObject::Override(object) => parts(object),
         AnyObject::Sprite(object) => parts(object),
     };
     if let Shape::Map(members) = &mut spec.shape {
@@ -201,6 +205,10 @@ fn tidy(object: &AnyObject) -> Node {
     let nothing = match object {
         AnyObject::Agent(_) => ordered(&super::AgentStatus::default()),
         AnyObject::Job(_) => ordered(&super::JobStatus::default()),
+        AnyObject::Fleet(_) => ordered(&super::FleetStatus::default()),
+        AnyObject::Schedule(_) => ordered(&super::ScheduleStatus::default()),
+        AnyObject::Source(_) => ordered(&super::SourceStatus::default()),
+        AnyObject::Override(_) => ordered(&super::OverrideStatus::default()),
         AnyObject::Sprite(_) => ordered(&super::SpriteStatus::default()),
     };
     if let Shape::Map(members) = &mut status.shape {

@@ -122,6 +122,9 @@ impl From<store::Error> for Problem {
                 "it has changed since it was read; read it again, and make the change to what is \
                  there now",
             ),
+            store::Error::Owned { kind, ref name, .. } => {
+                Self::new(StatusCode::CONFLICT, "Conflict", message.clone()).about(kind, name)
+            }
             store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message)
             }

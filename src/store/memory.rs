@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use super::{
     Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery,
-    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Pairing, Place, Receipt,
-    Revision, Store, Transaction, Turn, TurnSums, retention, rules,
+    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Owned, Pairing, Place,
+    Receipt, Revision, Store, Transaction, Turn, TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Keeps, Needed, Shows},
 };
@@ -419,6 +419,20 @@ impl Store for MemoryStore {
     async fn place(&self, platform: &str, channel: &str) -> Result<Option<Place>, Error> {
         let key = (platform.to_owned(), channel.to_owned());
         Ok(self.read().tables.places.get(&key).cloned())
+    }
+
+    async fn owned(&self, kind: Kind, name: &str) -> Result<Option<Owned>, Error> {
+        Ok(self.read().tables.inventory.before(&(kind, name.to_owned())).cloned())
+    }
+
+    async fn inventory(&self, source_uid: &str) -> Result<Vec<Owned>, Error> {
+        let state = self.read();
+        let rows = state.tables.inventory.iter().map(|(_, row)| row);
+        let mut rows: Vec<Owned> =
+            rows.filter(|row| row.source_uid == source_uid).cloned().collect();
+        // As the other back end sorts: by the kinds' names.
+        rows.sort_by(|a, b| (a.kind.name(), &a.name).cmp(&(b.kind.name(), &b.name)));
+        Ok(rows)
     }
 
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {

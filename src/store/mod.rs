@@ -20,6 +20,7 @@ mod access;
 pub mod attached;
 pub mod data;
 pub mod files;
+mod inventory;
 mod ledger;
 pub mod memory;
 mod retention;
@@ -38,6 +39,7 @@ pub use access::{
     Access, AuditRow, BadPrincipal, BadRole, MOST_PAIRINGS, Outcome, PAIRING_EXPIRY, Pairing,
     Principal, Role,
 };
+pub use inventory::{Base, LiveOverride, Owned};
 use ledger::size_of_event;
 pub use ledger::{
     Approval, ApprovalState, BackoffRow, Conversation, Cursor, Delivery, DeliveryState, EventRow,
@@ -193,6 +195,12 @@ pub trait Store: Send + Sync + 'static {
     /// The events about an object, oldest first.
     async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error>;
 
+    /// What declares an object, where a Source does.
+    async fn owned(&self, kind: Kind, name: &str) -> Result<Option<Owned>, Error>;
+
+    /// What a Source owns, by kind and name.
+    async fn inventory(&self, source_uid: &str) -> Result<Vec<Owned>, Error>;
+
     /// All persisted backoffs.
     async fn backoffs(&self) -> Result<Vec<BackoffRow>, Error>;
 }
@@ -282,6 +290,18 @@ pub enum Error {
     Stale {
         /// Which row.
         what: String,
+    },
+    /// A Source declares the object, so it is not changed past it.
+    #[error("{} \"{name}\" is declared by source {source_name} ({file}); override it for a time, change the file, or let it go", kind.plural())]
+    Owned {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The Source's name.
+        source_name: String,
+        /// The file and line.
+        file: String,
     },
     /// This message or command was taken before.
     #[error("request {key} was taken before")]

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sprite_reporter::wire::InboxRow;
 
 use super::{
-    Access, Approval, AuditRow, BackoffRow, Delivery, EventRow, Grant, Held, Pairing, Place,
+    Access, Approval, AuditRow, BackoffRow, Delivery, EventRow, Grant, Held, Owned, Pairing, Place,
     Revision, Turn, TurnSums,
 };
 use crate::resource::{AnyObject, Kind};
@@ -232,6 +232,8 @@ tables! {
     deliveries: String => DeliveryLine,
     /// Places by (platform, channel).
     places: (String, String) => Place,
+    /// What Sources own, by (kind, name).
+    inventory: ObjectKey => Owned,
     /// Events.
     events: EventKey => EventLine,
     /// Backoffs by (controller, name).

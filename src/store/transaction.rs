@@ -7,7 +7,7 @@ use serde_json::Value;
 use sprite_reporter::wire::{Event, Order};
 
 use super::{
-    Access, Approval, ApprovalState, AuditRow, BackoffRow, Delivery, Grant, Pairing, Place,
+    Access, Approval, ApprovalState, AuditRow, BackoffRow, Delivery, Grant, Owned, Pairing, Place,
     Principal, Receipt, Revision, Turn, TurnState,
 };
 use crate::resource::{AnyObject, Kind};
@@ -201,6 +201,27 @@ pub enum Op {
     Delivery(Delivery),
     /// Keeps what a platform needs to know of a channel, in place of what it knew before.
     Place(Place),
+    /// Notes that a Source owns an object, or what has changed of that. Its `version` must be that of
+    /// the row that was read, or 0 where there was none, else [`super::Error::Stale`].
+    Own(Owned),
+    /// Forgets that a Source owns an object; no effect where none does. The version must be that of
+    /// the row that was read, else [`super::Error::Stale`].
+    Disown {
+        /// The object's kind.
+        kind: Kind,
+        /// The object's name.
+        name: String,
+        /// The row's version.
+        version: u64,
+    },
+    /// Lets the transaction pass only while no Source declares the object, else
+    /// [`super::Error::Owned`].
+    StillFree {
+        /// The object's kind.
+        kind: Kind,
+        /// The object's name.
+        name: String,
+    },
     /// Writes what an object's events show: one row per (object, reason, note), counted up.
     Event {
         /// The object's kind.

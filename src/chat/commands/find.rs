@@ -181,7 +181,7 @@ fn has(reach: &Reach, object: &AnyObject) -> bool {
     match object {
         AnyObject::Agent(agent) => has_agent(reach, agent),
         AnyObject::Job(job) => has_job(reach, job),
-        AnyObject::Sprite(_) => *reach == Reach::Everywhere,
+        _ => *reach == Reach::Everywhere,
     }
 }
 

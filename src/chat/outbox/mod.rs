@@ -278,6 +278,10 @@ impl Controller for Outbox {
                 }
                 keys
             }
+            AnyObject::Fleet(_)
+            | AnyObject::Schedule(_)
+            | AnyObject::Source(_)
+            | AnyObject::Override(_) => Vec::new(),
         }
     }
 

@@ -90,7 +90,7 @@ impl Outbox {
                             let going = agent.metadata.is_deleting();
                             keys.extend(going.then(|| self.leaves(&agent)).flatten());
                         }
-                        AnyObject::Sprite(_) => {}
+                        _ => {}
                     }
                 }
                 if !page.more || after.is_none() {

@@ -239,6 +239,8 @@ fn has_ended(object: &AnyObject) -> bool {
             !sprite.metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER_RUNTIME)
         }
         AnyObject::Agent(_) => false,
+        // These print nothing.
+        _ => true,
     }
 }
 

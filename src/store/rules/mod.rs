@@ -6,6 +6,7 @@
 //! all of them back.
 
 mod access;
+mod inventory;
 mod ledgers;
 mod objects;
 
@@ -143,6 +144,9 @@ impl<'a, 't> Draft<'a, 't> {
                 self.place(place);
                 Ok(())
             }
+            Op::Own(row) => self.own(row),
+            Op::Disown { kind, name, version } => self.disown(*kind, name, *version),
+            Op::StillFree { kind, name } => self.still_free(*kind, name),
             Op::Event { kind, name, uid, warning, reason, note } => {
                 self.event((uid.clone(), reason.clone(), note.clone()), *kind, name, *warning);
                 Ok(())

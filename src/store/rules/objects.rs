@@ -67,6 +67,14 @@ impl Draft<'_, '_> {
         let patched = match object {
             AnyObject::Agent(object) => patched(object, patch, unless).map(|o| o.map(Into::into)),
             AnyObject::Job(object) => patched(object, patch, unless).map(|o| o.map(Into::into)),
+            AnyObject::Fleet(object) => patched(object, patch, unless).map(|o| o.map(Into::into)),
+            AnyObject::Schedule(object) => {
+                patched(object, patch, unless).map(|o| o.map(Into::into))
+            }
+            AnyObject::Source(object) => patched(object, patch, unless).map(|o| o.map(Into::into)),
+            AnyObject::Override(object) => {
+                patched(object, patch, unless).map(|o| o.map(Into::into))
+            }
             AnyObject::Sprite(object) => patched(object, patch, unless).map(|o| o.map(Into::into)),
         };
         match patched {
@@ -211,6 +219,10 @@ fn write_part(object: &mut AnyObject, given: &AnyObject, part: Part) {
     match (object, given) {
         (AnyObject::Agent(object), AnyObject::Agent(given)) => take(object, given, part),
         (AnyObject::Job(object), AnyObject::Job(given)) => take(object, given, part),
+        (AnyObject::Fleet(object), AnyObject::Fleet(given)) => take(object, given, part),
+        (AnyObject::Schedule(object), AnyObject::Schedule(given)) => take(object, given, part),
+        (AnyObject::Source(object), AnyObject::Source(given)) => take(object, given, part),
+        (AnyObject::Override(object), AnyObject::Override(given)) => take(object, given, part),
         (AnyObject::Sprite(object), AnyObject::Sprite(given)) => take(object, given, part),
         // The object was found under the given one's kind.
         _ => {}

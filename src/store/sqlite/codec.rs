@@ -27,6 +27,10 @@ pub(super) fn encode_object(object: &AnyObject) -> String {
     match object {
         AnyObject::Agent(object) => encode(object),
         AnyObject::Job(object) => encode(object),
+        AnyObject::Fleet(object) => encode(object),
+        AnyObject::Schedule(object) => encode(object),
+        AnyObject::Source(object) => encode(object),
+        AnyObject::Override(object) => encode(object),
         AnyObject::Sprite(object) => encode(object),
     }
 }
@@ -35,6 +39,10 @@ pub(super) fn decode_object(kind: Kind, body: &str) -> Result<AnyObject, Error> 
     Ok(match kind {
         Kind::Agent => AnyObject::Agent(decode(body)?),
         Kind::Job => AnyObject::Job(decode(body)?),
+        Kind::Fleet => AnyObject::Fleet(decode(body)?),
+        Kind::Schedule => AnyObject::Schedule(decode(body)?),
+        Kind::Source => AnyObject::Source(decode(body)?),
+        Kind::Override => AnyObject::Override(decode(body)?),
         Kind::Sprite => AnyObject::Sprite(decode(body)?),
     })
 }

@@ -10,7 +10,7 @@ use super::{
     failed,
 };
 use crate::store::{
-    Error, Held, Op, Pairing, Transaction,
+    Error, Held, Op, Owned, Pairing, Transaction,
     tables::{
         ApprovalKey, DeliveryLine, EventKey, EventLine, Inbox, ObjectKey, ReceiptLine, Table,
         Tables,
@@ -36,6 +36,7 @@ pub(super) struct Missing {
     approvals: BTreeSet<ApprovalKey>,
     deliveries: BTreeSet<String>,
     places: BTreeSet<(String, String)>,
+    inventory: BTreeSet<ObjectKey>,
     events: BTreeSet<EventKey>,
     backoffs: BTreeSet<(String, String)>,
 }
@@ -109,6 +110,11 @@ impl Missing {
             Op::Place(place) => {
                 let key = (place.platform.clone(), place.channel.clone());
                 need(&mut self.places, &tables.places, key);
+            }
+            Op::Own(Owned { kind, name, .. })
+            | Op::Disown { kind, name, .. }
+            | Op::StillFree { kind, name } => {
+                need(&mut self.inventory, &tables.inventory, (*kind, name.clone()));
             }
             Op::AddApproval(approval) => {
                 let request = approval.request.clone();
@@ -245,6 +251,15 @@ pub(super) async fn load(
              ON p.platform = k.value ->> 0 AND p.channel = k.value ->> 1",
             &mut tables.places,
             |row| Ok(((row.get(0), row.get(1)), decode(row.get(2))?)),
+        )
+        .await?;
+    loader
+        .load(
+            missing.inventory,
+            "SELECT i.kind, i.name, i.body FROM json_each(?1) k CROSS JOIN inventory i \
+             ON i.kind = k.value ->> 0 AND i.name = k.value ->> 1",
+            &mut tables.inventory,
+            |row| Ok(((decode_kind(row.get(0))?, row.get(1)), decode(row.get(2))?)),
         )
         .await?;
     loader

@@ -45,7 +45,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error,
-    EventRow, Grant, Held, Listing, OutputRow, Pairing, Place, Receipt, Revision, Store,
+    EventRow, Grant, Held, Listing, OutputRow, Owned, Pairing, Place, Receipt, Revision, Store,
     Transaction, Turn, TurnSums,
 };
 use crate::{
@@ -270,6 +270,14 @@ impl Store for SqliteStore {
 
     async fn place(&self, platform: &str, channel: &str) -> Result<Option<Place>, Error> {
         read::place(&self.readers, platform, channel).await
+    }
+
+    async fn owned(&self, kind: Kind, name: &str) -> Result<Option<Owned>, Error> {
+        read::owned(&self.readers, kind, name).await
+    }
+
+    async fn inventory(&self, source_uid: &str) -> Result<Vec<Owned>, Error> {
+        read::inventory(&self.readers, source_uid).await
     }
 
     async fn grants(&self, agent_uid: &str) -> Result<Vec<Grant>, Error> {

@@ -12,7 +12,8 @@ use crate::{
     resource::{AnyObject, Kind},
     store::{
         Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant,
-        Held, Listing, OutputRow, Pairing, Place, Receipt, Revision, Turn, TurnSums, size_of_event,
+        Held, Listing, OutputRow, Owned, Pairing, Place, Receipt, Revision, Turn, TurnSums,
+        size_of_event,
     },
 };
 
@@ -320,6 +321,21 @@ pub(super) async fn audit(
     };
     let rows = sqlx::query("SELECT body FROM audit WHERE n > ?1 ORDER BY n LIMIT ?2");
     bodies(rows.bind(integer(after)).bind(up_to(limit)).fetch_all(readers).await)
+}
+
+pub(super) async fn owned(
+    readers: &SqlitePool,
+    kind: Kind,
+    name: &str,
+) -> Result<Option<Owned>, Error> {
+    let row = sqlx::query("SELECT body FROM inventory WHERE kind = ?1 AND name = ?2");
+    let row = row.bind(kind.name()).bind(name).fetch_optional(readers).await.map_err(failed)?;
+    row.map(|row| decode(row.get(0))).transpose()
+}
+
+pub(super) async fn inventory(readers: &SqlitePool, source: &str) -> Result<Vec<Owned>, Error> {
+    let rows = sqlx::query("SELECT body FROM inventory WHERE source_uid = ?1 ORDER BY kind, name");
+    bodies(rows.bind(source).fetch_all(readers).await)
 }
 
 pub(super) async fn place(

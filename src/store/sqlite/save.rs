@@ -207,6 +207,7 @@ impl Batch {
         self.take(&PLACES, &mut tables.places, |(platform, channel), place, cells| {
             cells.extend([platform.into(), channel.into(), encode(place).into()]);
         });
+        self.take_inventory(tables);
         self.take_grants(tables);
         self.take_backoffs(tables);
     }
@@ -237,6 +238,26 @@ impl Batch {
                 .collect();
             self.insert(&PAIRINGS, cells);
         }
+    }
+
+    fn take_inventory(&mut self, tables: &mut Tables) {
+        let dirty = tables.inventory.take_dirty();
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            dirty.into_iter().partition(|key| tables.inventory.before(key).is_some());
+        if !gone.is_empty() {
+            const DISOWN: &str = "DELETE FROM inventory WHERE (kind, name) IN \
+                 (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+            self.deletes.push((DISOWN, encode(&gone)));
+        }
+        let mut cells = Vec::new();
+        for key in kept {
+            if let Some(row) = tables.inventory.before(&key) {
+                let source = row.source_uid.as_str();
+                cells.extend([key.0.name().into(), key.1.into(), source.into()]);
+                cells.push(encode(row).into());
+            }
+        }
+        self.insert(&INVENTORY, cells);
     }
 
     fn take_grants(&mut self, tables: &mut Tables) {
@@ -377,6 +398,12 @@ static PLACES: Insert = Insert {
     head: "INSERT INTO places (platform, channel, body) VALUES ",
     columns: 3,
     tail: " ON CONFLICT (platform, channel) DO UPDATE SET body = excluded.body",
+};
+static INVENTORY: Insert = Insert {
+    head: "INSERT INTO inventory (kind, name, source_uid, body) VALUES ",
+    columns: 4,
+    tail: " ON CONFLICT (kind, name) DO UPDATE SET \
+           source_uid = excluded.source_uid, body = excluded.body",
 };
 static APPROVALS: Insert = Insert {
     head: "INSERT INTO approvals (sprite_uid, run, request, body) VALUES ",

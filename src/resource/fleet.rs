@@ -1,0 +1,117 @@
+//! `Fleet`: a template and what it is made for.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Conditions, Kind, Object};
+
+/// A template and what it is made for: Agents or Jobs, created, updated and pruned.
+pub type Fleet = Object<FleetSpec, FleetStatus>;
+
+/// What a person declares of a Fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetSpec {
+    /// What the template is made for.
+    pub generate: Generator,
+    /// What each member is made from. `{{name}}` in any text stands for a parameter.
+    pub template: FleetTemplate,
+    /// How members are replaced by others.
+    #[serde(default, skip_serializing_if = "FleetStrategy::is_default")]
+    pub strategy: FleetStrategy,
+    /// True: members are neither made, changed nor pruned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+/// What a Fleet's template is made for: exactly one member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Generator {
+    /// Each entry is a set of parameters.
+    List(Vec<BTreeMap<String, Value>>),
+    /// Each combination of one value of every parameter.
+    Matrix(BTreeMap<String, Vec<Value>>),
+    /// As many members as this, with the parameter `index` from 1 on.
+    Replicas(u32),
+    /// Each directory that a Git source's revision has under a pattern, with the parameters `path` and
+    /// `basename`.
+    GitDirectories(GitDirectories),
+}
+
+/// Directories of a repository that a Source reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitDirectories {
+    /// The Source, of the sort `git`.
+    pub source: String,
+    /// A pattern of paths such as `services/*`; `*` stands for any text without a slash.
+    pub pattern: String,
+}
+
+/// What each member of a Fleet is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetTemplate {
+    /// `Agent` or `Job`.
+    pub kind: Kind,
+    /// The member's name, labels and annotations.
+    pub metadata: TemplateMetadata,
+    /// The member's spec; it is checked once its parameters are filled in.
+    pub spec: Map<String, Value>,
+}
+
+/// Name, labels and annotations of what is made from a template.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplateMetadata {
+    /// The name, with parameters; the Fleet's name and the parameters' values by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How members of a Fleet are replaced by others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetStrategy {
+    /// How many members may be out of service at once while a change rolls out; 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<u32>,
+}
+
+impl FleetStrategy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is observed of a Fleet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FleetStatus {
+    /// Observations: `Ready`, `Progressing`, `Stalled`.
+    #[serde(skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
+    /// The generation that the conditions speak of.
+    pub observed_generation: u64,
+    /// A word for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// How many members there are.
+    pub replicas: u32,
+    /// How many of them are as the template says now.
+    pub updated: u32,
+    /// How many of them are ready; of Jobs, how many have succeeded.
+    pub ready: u32,
+    /// How many of them fail; of Jobs, how many have failed.
+    pub failed: u32,
+}

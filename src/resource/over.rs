@@ -1,0 +1,58 @@
+//! `Override`: a change, for a time, of an object that a Source owns.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Conditions, Kind, Object, Span};
+
+/// A change, for a time, of an object that a Source owns.
+pub type Override = Object<OverrideSpec, OverrideStatus>;
+
+/// How long an Override lives where nothing else is said.
+pub const DEFAULT_OVERRIDE_TIME: Span = Span::from_secs(60 * 60);
+
+/// What is changed, and for how long. It never changes, save for `expiresAfter`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OverrideSpec {
+    /// The object.
+    pub target: OverrideTarget,
+    /// A JSON Merge Patch (RFC 7386) on the object's spec.
+    pub patch: Map<String, Value>,
+    /// How long it lives from its creation on; 1h by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after: Option<Span>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An object by kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OverrideTarget {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+/// What is observed of an Override.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OverrideStatus {
+    /// Observations: `Applied`, `Expired`.
+    #[serde(skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
+    /// The generation that the conditions speak of.
+    pub observed_generation: u64,
+    /// A word for people: `Pending`, `Applied`, `Refused` or `Expired`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// When it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub expires: Option<Timestamp>,
+}

@@ -1,0 +1,118 @@
+//! `Schedule`: Jobs at times.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Conditions, JobSpec, Object, Span, fleet::TemplateMetadata};
+
+/// Jobs at times, each due minute at most once.
+pub type Schedule = Object<ScheduleSpec, ScheduleStatus>;
+
+/// What a person declares of a Schedule. The words are those of the Kubernetes CronJob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleSpec {
+    /// Five fields: minute, hour, day of month, month, day of week; or `@daily` and the like.
+    pub schedule: String,
+    /// The IANA time zone that the fields are read in; UTC by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// What happens at a due minute while the last Job still works.
+    #[serde(default, skip_serializing_if = "ConcurrencyPolicy::is_default")]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// What happens to due minutes that passed while nobody looked.
+    #[serde(default, skip_serializing_if = "MissedRuns::is_default")]
+    pub missed_runs: MissedRuns,
+    /// How late a due minute may be begun; unlimited by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_deadline: Option<Span>,
+    /// How many Jobs that succeeded are kept; 3 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successful_jobs_history_limit: Option<u32>,
+    /// How many Jobs that failed are kept; 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_jobs_history_limit: Option<u32>,
+    /// True: no due minute is begun, and none of those is made up for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// What each Job is made from.
+    pub job_template: JobTemplate,
+}
+
+/// What each Job of a Schedule is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobTemplate {
+    /// Labels and annotations; the name is drawn from the Schedule's.
+    #[serde(default)]
+    pub metadata: TemplateMetadata,
+    /// The Job's spec.
+    pub spec: JobSpec,
+}
+
+/// What happens at a due minute while the last Job still works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// The next one begins beside it.
+    Allow,
+    /// The due minute is skipped, and said so.
+    #[default]
+    Forbid,
+    /// The last one is cancelled; the next begins when it is gone.
+    Replace,
+}
+
+impl ConcurrencyPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens to due minutes that passed while nobody looked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MissedRuns {
+    /// The last of them is made up for, once.
+    #[default]
+    RunLast,
+    /// They are skipped, and said so.
+    Skip,
+}
+
+impl MissedRuns {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is observed of a Schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ScheduleStatus {
+    /// Observations: `Ready`, `Suspended`.
+    #[serde(skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
+    /// The generation that the conditions speak of.
+    pub observed_generation: u64,
+    /// A word for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// The due minute that was begun, or skipped, last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_schedule_time: Option<Timestamp>,
+    /// When the last Job that succeeded ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_successful_time: Option<Timestamp>,
+    /// The next due minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub next_schedule_time: Option<Timestamp>,
+    /// The names of the Jobs that work now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub active: Vec<String>,
+    /// The value of the annotation `opendispatch.dev/run-requested-at` that was obeyed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_run_at: Option<String>,
+}

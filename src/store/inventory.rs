@@ -1,0 +1,68 @@
+//! What Sources own: one row for each object that a Source has declared.
+//!
+//! Ownership is by object, and the row is all that it consists of: who owns it, what the file says
+//! (the *base*), and the Overrides that live on top. Whoever writes the object writes the row in the
+//! same transaction, on top of the version that was read: so the object's spec is at any revision the
+//! base with its live Overrides merged in. The row stays while the object may still exist, also when
+//! the files do not name it any more: what is to be deleted is not forgotten before it is gone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::resource::Kind;
+
+/// An object that a Source owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object's name.
+    pub name: String,
+    /// The object's uid; a stranger of the same name is not the Source's.
+    pub uid: String,
+    /// The Source, by uid.
+    pub source_uid: String,
+    /// The Source, by name, for people.
+    pub source: String,
+    /// What the file says.
+    pub base: Base,
+    /// The file, relative to the Source's directory (for several repositories, behind the
+    /// repository's name).
+    pub file: String,
+    /// The line on which its document begins, counted from 1.
+    pub line: u32,
+    /// The live Overrides, in the order in which they are merged.
+    pub overrides: Vec<LiveOverride>,
+    /// Set once the files do not name the object any more: it is to be deleted, and the row goes when
+    /// it is gone.
+    pub leaving: bool,
+    /// The row's version: 0 for a new one, raised by one with each write that changes something.
+    pub version: u64,
+}
+
+/// What a file says of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The spec, with what the server fills in.
+    pub spec: Value,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An Override that is merged into the spec of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveOverride {
+    /// Its uid.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// The merge patch on the spec.
+    pub patch: Value,
+    /// When it ends.
+    pub expires: Timestamp,
+}
