@@ -35,7 +35,7 @@ pub async fn retry(args: RetryArgs) -> Result<u8, Error> {
             Err(Error::Usage("--force is for agents; a job begins anew anyway".to_owned()))
         }
         Kind::Job => job(&client, &name, &object).await,
-        Kind::Sprite => Err(Error::Usage("retry is for agents and jobs".to_owned())),
+        _ => Err(Error::Usage("retry is for agents and jobs".to_owned())),
     }
 }
 
