@@ -14,6 +14,7 @@ pub mod admit;
 mod agent;
 mod check;
 mod condition;
+mod declared;
 mod decode;
 mod fault;
 pub mod fleet;
@@ -40,7 +41,9 @@ mod tree;
 pub mod validate;
 pub mod yaml;
 
-pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED, TurnCounts};
+pub use agent::{
+    Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, RESTARTED_UP_TO, TOLD_STOPPED, TurnCounts,
+};
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};

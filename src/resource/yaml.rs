@@ -121,6 +121,21 @@ pub fn value(text: &str) -> Result<serde_json::Value, String> {
     }
 }
 
+/// Reads a text that holds one document of any shape, such as a patch: YAML or JSON.
+///
+/// # Errors
+/// What is wrong with it, with its place.
+pub fn any(text: &str) -> Result<serde_json::Value, Faults> {
+    let documents = documents(text).map_err(|fault| Faults(vec![fault]))?;
+    let [node] = documents.as_slice() else {
+        let message = format!("holds {} documents, and is to hold one", documents.len());
+        return Err(Fault::new("", message).into());
+    };
+    let mut faults = Vec::new();
+    super::check::doubles(node, "", &mut faults);
+    if faults.is_empty() { Ok(node.to_value()) } else { Err(Faults(in_order(faults))) }
+}
+
 fn has_doubles(node: &Node) -> bool {
     let mut faults = Vec::new();
     super::check::doubles(node, "", &mut faults);
@@ -176,13 +191,26 @@ fn fault(error: &Error) -> Fault {
 /// the order of their definition, what says nothing left out.
 #[must_use]
 pub fn write(object: &AnyObject) -> String {
+    // JSON is YAML too, should the library ever refuse.
+    text(&tidy(object)).unwrap_or_else(|| format!("{:#}\n", object.to_json()))
+}
+
+/// Writes an object as a person would have written it into a file: without status, without what the
+/// server and other programs set, and without what is so by default.
+#[must_use]
+pub fn declared(object: &AnyObject) -> String {
+    let mut tree = tidy(object);
+    super::declared::declared(object, &mut tree);
+    text(&tree).unwrap_or_else(|| write(object))
+}
+
+/// A tree as YAML; nothing, should the library ever refuse.
+fn text(tree: &Node) -> Option<String> {
     let options = serde_saphyr::ser_options! {
         compact_list_indent: true,
         folded_wrap_chars: usize::MAX,
     };
-    // JSON is YAML too, should the library ever refuse.
-    serde_saphyr::to_string_with_options(&tidy(object), options)
-        .unwrap_or_else(|_| format!("{:#}\n", object.to_json()))
+    serde_saphyr::to_string_with_options(tree, options).ok()
 }
 
 /// The object as a tree in the order of its types, without what says nothing.
