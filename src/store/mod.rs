@@ -36,7 +36,7 @@ use tokio::sync::broadcast;
 use crate::resource::{AnyObject, Kind};
 pub use access::{
     Access, AuditRow, BadPrincipal, BadRole, MOST_PAIRINGS, Outcome, PAIRING_EXPIRY, Pairing,
-    Principal, Role,
+    Principal, Role, Token,
 };
 use ledger::size_of_event;
 pub use ledger::{
@@ -282,6 +282,12 @@ pub enum Error {
     Stale {
         /// Which row.
         what: String,
+    },
+    /// A token of the API that was revoked while it was used.
+    #[error("{who} was revoked meanwhile, so nothing was done")]
+    Revoked {
+        /// The token, as `token:NAME`.
+        who: String,
     },
     /// This message or command was taken before.
     #[error("request {key} was taken before")]

@@ -193,7 +193,8 @@ pub enum Op {
         /// The code.
         code: String,
     },
-    /// Notes what somebody asked for; the store draws its number.
+    /// Notes what somebody asked for; the store draws its number. What a token of the API was
+    /// allowed passes only while that token stands, else [`super::Error::Revoked`].
     Audit(AuditRow),
     /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a
