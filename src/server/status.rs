@@ -125,6 +125,9 @@ impl From<store::Error> for Problem {
             store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message)
             }
+            store::Error::Revoked { .. } => {
+                Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+            }
             store::Error::Compacted { .. } => Self::expired(message),
             store::Error::Gap { .. }
             | store::Error::Finished

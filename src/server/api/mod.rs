@@ -16,18 +16,23 @@ mod log;
 mod metrics;
 mod params;
 mod read;
+mod reviews;
 mod secrets;
 mod table;
+mod tls;
+mod tokens;
 mod turns;
 mod watch;
 mod write;
 
 use axum::{Router, routing};
 
+pub(super) use audit::API;
+
 use super::State;
 
 /// What all our paths begin with.
-const PREFIX: &str = "/apis/opendispatch.dev/v1alpha1";
+pub(super) const PREFIX: &str = "/apis/opendispatch.dev/v1alpha1";
 
 /// The API's routes.
 pub(super) fn router() -> Router<State> {
@@ -48,6 +53,9 @@ pub(super) fn router() -> Router<State> {
             routing::put(access::grant).delete(access::revoke),
         )
         .route(&at("/audit"), routing::get(access::audit))
+        .route(&at("/tokens"), routing::get(tokens::list).post(tokens::create))
+        .route(&at("/tokens/{name}"), routing::delete(tokens::revoke))
+        .route(&at("/tls"), routing::get(tls::get))
         .route(&at("/deliveries"), routing::get(deliveries::list))
         .route(&at("/fly/leaks"), routing::get(leaks::get))
         .route(&at("/fly/leaks/confirm"), routing::post(leaks::confirm))
@@ -69,5 +77,10 @@ pub(super) fn router() -> Router<State> {
         .route(&at("/agents/{name}/turns/{id}/cancel"), routing::post(turns::cancel))
         .route(&at("/agents/{name}/grants"), routing::get(grants::list))
         .route(&at("/agents/{name}/grants/{id}"), routing::delete(grants::revoke))
+        .route(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            routing::post(reviews::access),
+        )
+        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", routing::post(reviews::whoami))
         .route("/metrics", routing::get(metrics::metrics))
 }
