@@ -32,6 +32,7 @@ pub mod error;
 mod files;
 pub mod fly;
 pub mod get;
+pub mod kubeconfig;
 pub mod logs;
 mod object;
 mod out;
@@ -49,6 +50,8 @@ mod start;
 mod table;
 mod target;
 mod teams;
+pub mod token;
+mod token_args;
 mod transcript;
 mod turns;
 mod watch;
@@ -100,6 +103,8 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Set(args) => block_on(set::set(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
+        Command::Token(command) => block_on(token::token(command)),
+        Command::Kubeconfig(args) => block_on(kubeconfig::kubeconfig(args)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
         Command::Teams(command) => teams::run(command),
         Command::Down(args) => block_on(down::down(args)),
