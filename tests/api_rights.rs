@@ -364,7 +364,12 @@ async fn whoever_asks_is_told_who_they_are_and_what_they_may() {
         let of = json!({"verb": verb, "group": "opendispatch.dev", "resource": resource,
             "subresource": subresource});
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        let answer = post(token, path, json!({"spec": {"resourceAttributes": of}})).await;
+        let answer = post(
+            token,
+            path,
+            json!({"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": of}}),
+        )
+        .await;
         answer["status"]["allowed"].as_bool().unwrap()
     };
     assert!(may(&ci, "list", "jobs", "").await);
@@ -375,9 +380,9 @@ async fn whoever_asks_is_told_who_they_are_and_what_they_may() {
         assert!(may(house::ACCESS, verb, "jobs", "").await);
     }
     let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-    let me = post(&ci, path, json!({})).await;
+    let me = post(&ci, path, json!({"kind": "SelfSubjectReview"})).await;
     assert_eq!(me["status"]["userInfo"]["username"], "token:ci");
-    assert_eq!(me["status"]["userInfo"]["groups"], json!(["role:user"]));
+    assert_eq!(me["status"]["userInfo"]["groups"], json!(["open-dispatch:user"]));
 }
 
 #[test]

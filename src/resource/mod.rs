@@ -12,13 +12,17 @@
 
 pub mod admit;
 mod agent;
+pub mod apply;
 mod check;
 mod condition;
 mod decode;
 mod fault;
+pub mod field_selector;
+pub mod fields;
 pub mod fly;
 pub mod images;
 mod job;
+pub mod json_patch;
 pub mod leaks;
 pub mod merge;
 mod meta;
@@ -32,6 +36,7 @@ mod span;
 mod sprite;
 pub mod table;
 mod tree;
+pub mod unknown;
 pub mod validate;
 pub mod yaml;
 
@@ -42,7 +47,8 @@ pub use fault::{Fault, Faults};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, OwnerReference,
+    API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, Operation,
+    OwnerReference,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use parts::{

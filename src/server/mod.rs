@@ -38,6 +38,7 @@ use std::{
     time::Duration,
 };
 
+pub use api::openapi;
 use axum::{Router, middleware, routing};
 pub use census::count_turns;
 pub use claim::Claims;
@@ -88,6 +89,7 @@ struct Shared {
     closing: CancellationToken,
     started: Duration,
     extras: Extras,
+    snapshots: api::Snapshots,
 }
 
 impl State {
@@ -133,6 +135,7 @@ impl State {
             tls: OnceLock::new(),
             closing: CancellationToken::new(),
             extras,
+            snapshots: api::Snapshots::default(),
         }))
     }
 
