@@ -11,6 +11,9 @@ pub use super::agent_args::{
     SendArgs, SetArgs, StartArgs, StopArgs, TeamsCommand, TeamsPackageArgs, TurnsArgs, TurnsFormat,
     WorkArgs,
 };
+pub use super::token_args::{
+    CreateTokenArgs, KubeconfigArgs, ListTokensArgs, RevokeTokenArgs, TokenCommand,
+};
 
 pub use super::{
     dev_fly::DevFlyArgs,
@@ -262,6 +265,22 @@ no JSON is text.")]
     /// Say who may do what from chat, and see who asked for what
     #[command(subcommand)]
     Access(AccessCommand),
+    /// Make, list and revoke tokens of the API, each with a role
+    #[command(subcommand)]
+    Token(TokenCommand),
+
+    /// Write what kubectl and client libraries need to talk to this server
+    #[command(after_help = "Examples:
+  open-dispatch kubeconfig > ~/.kube/dispatch
+  kubectl --kubeconfig ~/.kube/dispatch get agents
+  open-dispatch kubeconfig --name ci --role viewer --expires 90d --file ci.kubeconfig
+  open-dispatch kubeconfig --merge           into the file that kubectl reads (KUBECONFIG)
+  open-dispatch kubeconfig --address https://dispatch.example.org:8080 --name laptop
+
+Each call makes a token of its own, which open-dispatch token revoke NAME ends. A name that is
+taken is refused; --replace ends the token that has it.")]
+    Kubeconfig(KubeconfigArgs),
+
     /// What belongs to Microsoft Teams
     #[command(subcommand)]
     Teams(TeamsCommand),
@@ -397,6 +416,10 @@ pub struct ServeArgs {
     /// [env: OPEN_DISPATCH_LISTEN, WEBHOOK_PORT] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
+    /// Further names and addresses by which clients reach the server over TLS, with commas between
+    /// [env: OPEN_DISPATCH_TLS_NAMES]
+    #[arg(long, value_name = "NAMES")]
+    pub tls_names: Option<String>,
     /// The chat platforms, with commas between: console, slack, discord, teams; or none
     /// [env: CHAT_PROVIDER] [default: console]
     #[arg(long, value_name = "PLATFORM")]

@@ -42,6 +42,7 @@ mod files;
 pub mod fly;
 pub mod get;
 pub mod jsonpath;
+pub mod kubeconfig;
 pub mod logs;
 mod mark;
 mod object;
@@ -67,6 +68,8 @@ mod start;
 mod table;
 mod target;
 mod teams;
+pub mod token;
+mod token_args;
 mod transcript;
 mod turns;
 pub mod wait;
@@ -138,6 +141,8 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Set(args) => block_on(set::set(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
+        Command::Token(command) => block_on(token::token(command)),
+        Command::Kubeconfig(args) => block_on(kubeconfig::kubeconfig(args)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
         Command::Teams(command) => teams::run(command),
         Command::Down(args) => block_on(down::down(args)),

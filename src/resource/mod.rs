@@ -12,15 +12,19 @@
 
 pub mod admit;
 mod agent;
+pub mod apply;
 mod check;
 mod condition;
 mod declared;
 mod decode;
 mod fault;
 pub mod fleet;
+pub mod field_selector;
+pub mod fields;
 pub mod fly;
 pub mod images;
 mod job;
+pub mod json_patch;
 pub mod leaks;
 pub mod merge;
 mod meta;
@@ -38,6 +42,7 @@ mod span;
 mod sprite;
 pub mod table;
 mod tree;
+pub mod unknown;
 pub mod validate;
 pub mod yaml;
 
@@ -51,8 +56,8 @@ pub use fleet::{Fleet, FleetSpec, FleetStatus};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata,
-    OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
+    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata,
+    Operation, OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{DEFAULT_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus, OverrideTarget};
