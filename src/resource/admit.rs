@@ -126,6 +126,12 @@ pub fn update(old: &AnyObject, new: &AnyObject) -> Result<(), Faults> {
                 faults.push(Fault::new("spec.stop", "is set and cannot change"));
             }
         }
+        (AnyObject::Override(_), AnyObject::Override(_)) => {
+            let why = "cannot change; only expiresAfter and reason can, and another Override may \
+                       be laid over this one";
+            let fixed = |field: &str| !matches!(field, "expiresAfter" | "reason");
+            unchanged(old, new, fixed, why, &mut faults);
+        }
         _ => {}
     }
     if let Err(more) = validate(new) {

@@ -26,6 +26,10 @@ pub const RECONCILE_REQUESTED: &str = "opendispatch.dev/reconcile-requested-at";
 /// An annotation of Schedules: a value that was not there before asks for a run now.
 pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
 
+/// An annotation of what was let go: the name of the Source whose it was. That Source does not take
+/// the object again, and names it as a conflict, until its files drop it or the annotation goes.
+pub const RELEASED_FROM: &str = "opendispatch.dev/released-from";
+
 /// Metadata, after the Kubernetes conventions, without namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -30,6 +30,7 @@ pub mod merge;
 mod meta;
 mod object;
 mod over;
+pub mod overlay;
 mod parts;
 pub mod resolve;
 mod rows;
@@ -56,11 +57,13 @@ pub use fleet::{Fleet, FleetSpec, FleetStatus};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata,
-    Operation, OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
+    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
-pub use over::{DEFAULT_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus, OverrideTarget};
+pub use over::{
+    DEFAULT_OVERRIDE_TIME, MAX_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus,
+    OverrideTarget,
+};
 pub use parts::{
     AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_JOB_TIMEOUT, DEFAULT_JOB_TTL, DEFAULT_TURN_TIMEOUT, Detail, EnvEntry, ExitReason,

@@ -5,6 +5,8 @@
 //! beside those of the schema, all at once, with their places. A rule that meets a value of
 //! the wrong type is silent: the schema has said so already.
 
+mod over;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -46,6 +48,9 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
     }
     let Some(spec) = object.get("spec") else { return };
     let mut rules = Rules { spec, faults };
+    if kind == Kind::Override {
+        over::rules(spec, rules.faults);
+    }
     if !matches!(kind, Kind::Agent | Kind::Job | Kind::Sprite) {
         rules.nul(spec, "spec");
         return;

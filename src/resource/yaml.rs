@@ -78,6 +78,23 @@ pub fn write_value(value: &serde_json::Value) -> String {
     serde_saphyr::to_string_with_options(value, options).unwrap_or_else(|_| format!("{value:#}\n"))
 }
 
+/// What the documents of a text say, whatever they are: members that are null left out, aliases
+/// followed, documents without content skipped.
+///
+/// # Errors
+/// The first place that is no YAML, or the first key that stands twice.
+pub fn values(text: &str) -> Result<Vec<serde_json::Value>, Fault> {
+    let documents = documents(text)?;
+    let mut doubles = Vec::new();
+    for document in &documents {
+        super::check::doubles(document, "", &mut doubles);
+    }
+    match doubles.into_iter().next() {
+        Some(double) => Err(double),
+        None => Ok(documents.iter().map(Node::to_value).collect()),
+    }
+}
+
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
