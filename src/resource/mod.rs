@@ -15,6 +15,7 @@ mod agent;
 mod check;
 mod condition;
 mod decode;
+mod document;
 mod fault;
 pub mod fleet;
 pub mod fly;
@@ -44,13 +45,14 @@ pub mod yaml;
 pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED, TurnCounts};
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
+pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use fleet::{Fleet, FleetSpec, FleetStatus};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata,
-    OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
+    ADOPT, API_VERSION, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES,
+    GROUP, Metadata, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{

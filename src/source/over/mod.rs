@@ -12,4 +12,4 @@
 
 mod lay;
 
-pub use lay::{Laid, lay};
+pub use lay::{Laid, annotations, lay};
