@@ -30,6 +30,13 @@ pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
 /// the object again, and names it as a conflict, until its files drop it or the annotation goes.
 pub const RELEASED_FROM: &str = "opendispatch.dev/released-from";
 
+/// An annotation of objects that nobody declares: the Source of this name may take it, although its
+/// file says something else of it.
+pub const ADOPT: &str = "opendispatch.dev/adopt";
+/// An annotation of Sources: the revision whose deletions somebody has confirmed, however many they
+/// are; `all` for a Source that is deleted itself.
+pub const CONFIRM_DELETIONS: &str = "opendispatch.dev/confirm-deletions";
+
 /// Metadata, after the Kubernetes conventions, without namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -17,6 +17,7 @@ mod check;
 mod condition;
 mod declared;
 mod decode;
+mod document;
 mod fault;
 pub mod fleet;
 pub mod field_selector;
@@ -52,12 +53,13 @@ pub use agent::{
 };
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
+pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use fleet::{Fleet, FleetSpec, FleetStatus};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
+    ADOPT, API_VERSION, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{

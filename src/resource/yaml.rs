@@ -113,7 +113,8 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     }
 }
 
-fn documents(text: &str) -> Result<Vec<Node>, Fault> {
+/// The documents of a text as trees.
+pub(super) fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     if text.len() > MAX_BYTES {
         return Err(Fault::new("", too_large(format_args!("{} MiB", MAX_BYTES >> 20))));
     }

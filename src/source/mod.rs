@@ -6,6 +6,9 @@
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
 pub mod over;
+pub mod plan;
+pub mod policy;
+pub mod set;
 
 /// What a Source said at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,10 +1,15 @@
 //! An object with its Overrides laid over it. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    resource::{AnyObject, Defaults, Faults, Kind, admit, decode, merge::merge_patch, overlay},
+    resource::{
+        ADOPT, AnyObject, Defaults, Faults, GROUP, Kind, RELEASED_FROM, admit, decode,
+        merge::merge_patch, overlay,
+    },
     store::{Base, LiveOverride},
 };
 
@@ -81,12 +86,24 @@ fn with_spec(
     let mut json = before.clone();
     json["spec"] = spec.clone();
     let mut object = decode(json)?;
-    let requests = standing.metadata().annotations.iter();
-    let requests = requests.filter(|(key, _)| overlay::POWER_ANNOTATIONS.contains(&key.as_str()));
-    let requests: Vec<_> = requests.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let annotations = annotations(base, standing);
     let metadata = object.metadata_mut();
     metadata.labels.clone_from(&base.labels);
-    metadata.annotations.clone_from(&base.annotations);
-    metadata.annotations.extend(requests);
+    metadata.annotations = annotations;
     Ok(object)
+}
+
+/// The annotations of an object: those of its file, and what this server and its people have noted
+/// at the object itself, such as requests. Who may take it is nothing to keep once it is taken.
+#[must_use]
+pub fn annotations(base: &Base, standing: &AnyObject) -> BTreeMap<String, String> {
+    let is_note = |key: &str| {
+        let ours = key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
+        ours && key != ADOPT && key != RELEASED_FROM
+    };
+    let standing = &standing.metadata().annotations;
+    let mut all: BTreeMap<String, String> = standing.clone();
+    all.retain(|key, _| is_note(key));
+    all.extend(base.annotations.clone());
+    all
 }

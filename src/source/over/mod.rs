@@ -17,5 +17,5 @@ mod plan;
 pub mod surgery;
 
 pub use controller::OverrideController;
-pub use lay::{Laid, lay};
+pub use lay::{Laid, annotations, lay};
 pub use plan::{APPLIED, DRIFTED, EXPIRED, KEEP_ENDED, OVERRIDDEN_BY, WRITTEN};
