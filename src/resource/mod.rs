@@ -26,6 +26,7 @@ mod meta;
 mod object;
 mod over;
 mod parts;
+mod remote;
 pub mod resolve;
 mod rows;
 mod schedule;
@@ -59,6 +60,7 @@ pub use parts::{
     ExitStatus, FlyGuest, FlyRuntime, Isolation, LocalRuntime, OpencodeCli, PermissionMode,
     Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
+pub use remote::{Remote, Way};
 pub use resolve::Defaults;
 pub use schedule::{
     ConcurrencyPolicy, JobTemplate, MissedRuns, Schedule, ScheduleSpec, ScheduleStatus,

@@ -5,6 +5,8 @@
 //! applies it in one transaction, or not at all. What it owns stands in the store's inventory
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
+pub mod git;
+
 /// What a Source said at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
