@@ -33,6 +33,7 @@ mod object;
 mod over;
 pub mod overlay;
 mod parts;
+mod remote;
 pub mod resolve;
 mod rows;
 mod schedule;
@@ -72,6 +73,7 @@ pub use parts::{
     ExitStatus, FlyGuest, FlyRuntime, Isolation, LocalRuntime, OpencodeCli, PermissionMode,
     Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
+pub use remote::{Remote, Way};
 pub use resolve::Defaults;
 pub use schedule::{
     ConcurrencyPolicy, JobTemplate, MissedRuns, Schedule, ScheduleSpec, ScheduleStatus,

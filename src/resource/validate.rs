@@ -471,7 +471,7 @@ impl<'a> Rules<'a> {
 }
 
 /// Whether a text can name a secret; whoever keeps them says the same.
-fn is_secret_name(name: &str) -> bool {
+pub(super) fn is_secret_name(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
@@ -482,7 +482,7 @@ fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn is_github(text: &str) -> bool {
+pub(super) fn is_github(text: &str) -> bool {
     let owner = |owner: &str| {
         !owner.is_empty()
             && owner.len() <= 39
@@ -499,7 +499,7 @@ fn is_github(text: &str) -> bool {
 }
 
 /// Why git should not get a text as the address of a repository, if it should not.
-fn bad_url(text: &str) -> Option<String> {
+pub(super) fn bad_url(text: &str) -> Option<String> {
     // Where there are credentials in an address, no message repeats it.
     let is_path = text.starts_with('/') || text == "~" || text.starts_with("~/");
     let fault = if text.is_empty() {
@@ -542,7 +542,7 @@ fn names_host(text: &str) -> bool {
 }
 
 /// Whether git takes a text as the name of a branch (`git check-ref-format`).
-fn is_branch(text: &str) -> bool {
+pub(super) fn is_branch(text: &str) -> bool {
     let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
     !text.is_empty()
         && text != "@"

@@ -9,6 +9,7 @@ pub mod over;
 pub mod plan;
 pub mod policy;
 pub mod set;
+pub mod git;
 
 /// What a Source said at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
