@@ -25,6 +25,10 @@ pub const RECONCILE_REQUESTED: &str = "opendispatch.dev/reconcile-requested-at";
 /// An annotation of Schedules: a value that was not there before asks for a run now.
 pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
 
+/// An annotation of Fleets and Schedules: with the value `true`, what they have made stays when they
+/// are deleted, and belongs to nobody from then on.
+pub const ORPHAN: &str = "opendispatch.dev/orphan";
+
 /// Metadata, after the Kubernetes conventions, without namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

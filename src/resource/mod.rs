@@ -14,7 +14,9 @@ pub mod admit;
 mod agent;
 mod check;
 mod condition;
+pub mod cron;
 mod decode;
+pub mod expand;
 mod fault;
 pub mod fleet;
 pub mod fly;
@@ -44,12 +46,12 @@ pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use fault::{Fault, Faults};
-pub use fleet::{Fleet, FleetSpec, FleetStatus};
+pub use fleet::{FLEET_LABEL, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunOutcome};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
     API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata,
-    OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
+    ORPHAN, OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{DEFAULT_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus, OverrideTarget};
@@ -61,7 +63,8 @@ pub use parts::{
 };
 pub use resolve::Defaults;
 pub use schedule::{
-    ConcurrencyPolicy, JobTemplate, MissedRuns, Schedule, ScheduleSpec, ScheduleStatus,
+    ConcurrencyPolicy, DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, JobTemplate,
+    MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleSpec, ScheduleStatus,
 };
 pub use source::{
     DEFAULT_MAX_DELETIONS, DEFAULT_SOURCE_INTERVAL, DeletionPolicy, DirectorySource, GitSource,

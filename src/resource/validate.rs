@@ -5,6 +5,9 @@
 //! beside those of the schema, all at once, with their places. A rule that meets a value of
 //! the wrong type is silent: the schema has said so already.
 
+mod fleet;
+mod schedule;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -45,25 +48,17 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         self::metadata(metadata, faults);
     }
     let Some(spec) = object.get("spec") else { return };
+    match kind {
+        Kind::Fleet => fleet::rules(object, spec, faults),
+        Kind::Schedule => schedule::rules(spec, faults),
+        _ => {}
+    }
     let mut rules = Rules { spec, faults };
     if !matches!(kind, Kind::Agent | Kind::Job | Kind::Sprite) {
         rules.nul(spec, "spec");
         return;
     }
-    rules.agent();
-    rules.runtime();
-    rules.repo();
-    rules.env();
-    rules.task();
-    rules.spans();
-    if kind != Kind::Sprite {
-        rules.command_has_no_prompt();
-    }
-    if kind == Kind::Job {
-        rules.nothing_of_a_job_is_kept();
-    }
-    rules.budget();
-    rules.nul(spec, "spec");
+    rules.all(kind);
 }
 
 fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
@@ -181,6 +176,24 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    /// All of them, for an Agent, a Job or a Sprite.
+    fn all(&mut self, kind: Kind) {
+        self.agent();
+        self.runtime();
+        self.repo();
+        self.env();
+        self.task();
+        self.spans();
+        if kind != Kind::Sprite {
+            self.command_has_no_prompt();
+        }
+        if kind == Kind::Job {
+            self.nothing_of_a_job_is_kept();
+        }
+        self.budget();
+        self.nul(self.spec, "spec");
+    }
+
     fn say(&mut self, node: &Node, path: &str, message: impl Into<String>) {
         self.faults.push(node.fault(path, message));
     }
