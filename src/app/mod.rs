@@ -44,8 +44,9 @@ use crate::{
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
-            AdmissionController, AgentController, JobController, KeepsakeController,
-            SpriteController, SweepController, Tokens,
+            AdmissionController, AgentController, FleetController, JobController,
+            KeepsakeController, NoSources, ScheduleController, SpriteController, SweepController,
+            Tokens,
         },
     },
     resource::{Defaults, Kind, leaks::Beginning, resolve},
@@ -283,6 +284,9 @@ impl House {
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
+        let (usual, directories) = (defaults.clone(), Arc::new(NoSources));
+        engine.add(Arc::new(FleetController::new(shop(), air(), usual, directories)));
+        engine.add(Arc::new(ScheduleController::new(shop(), air(), defaults.clone())));
         for runtime in &runtimes {
             let (runtime, derive) = (Arc::clone(runtime), Arc::clone(&derive));
             engine.add(Arc::new(SpriteController::new(shop(), air(), runtime, derive)));

@@ -18,6 +18,8 @@ mod condition;
 mod declared;
 mod decode;
 mod document;
+pub mod cron;
+pub mod expand;
 mod fault;
 pub mod fleet;
 pub mod field_selector;
@@ -56,11 +58,11 @@ pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use document::Document;
 pub use fault::{Fault, Faults};
-pub use fleet::{Fleet, FleetSpec, FleetStatus};
+pub use fleet::{FLEET_LABEL, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunOutcome};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    ADOPT, API_VERSION, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
+    ADOPT, API_VERSION, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, ORPHAN, Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{
@@ -76,7 +78,8 @@ pub use parts::{
 pub use remote::{Remote, Way};
 pub use resolve::Defaults;
 pub use schedule::{
-    ConcurrencyPolicy, JobTemplate, MissedRuns, Schedule, ScheduleSpec, ScheduleStatus,
+    ConcurrencyPolicy, DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, JobTemplate,
+    MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleSpec, ScheduleStatus,
 };
 pub use source::{
     DEFAULT_MAX_DELETIONS, DEFAULT_SOURCE_INTERVAL, DeletionPolicy, DirectorySource, GitSource,

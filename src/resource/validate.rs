@@ -6,6 +6,8 @@
 //! the wrong type is silent: the schema has said so already.
 
 mod over;
+mod fleet;
+mod schedule;
 
 use std::collections::BTreeSet;
 
@@ -47,28 +49,18 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         self::metadata(metadata, faults);
     }
     let Some(spec) = object.get("spec") else { return };
-    let mut rules = Rules { spec, faults };
-    if kind == Kind::Override {
-        over::rules(spec, rules.faults);
+    match kind {
+        Kind::Fleet => fleet::rules(object, spec, faults),
+        Kind::Schedule => schedule::rules(spec, faults),
+        Kind::Override => over::rules(spec, faults),
+        _ => {}
     }
+    let mut rules = Rules { spec, faults };
     if !matches!(kind, Kind::Agent | Kind::Job | Kind::Sprite) {
         rules.nul(spec, "spec");
         return;
     }
-    rules.agent();
-    rules.runtime();
-    rules.repo();
-    rules.env();
-    rules.task();
-    rules.spans();
-    if kind != Kind::Sprite {
-        rules.command_has_no_prompt();
-    }
-    if kind == Kind::Job {
-        rules.nothing_of_a_job_is_kept();
-    }
-    rules.budget();
-    rules.nul(spec, "spec");
+    rules.all(kind);
 }
 
 fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
@@ -186,6 +178,24 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    /// All of them, for an Agent, a Job or a Sprite.
+    fn all(&mut self, kind: Kind) {
+        self.agent();
+        self.runtime();
+        self.repo();
+        self.env();
+        self.task();
+        self.spans();
+        if kind != Kind::Sprite {
+            self.command_has_no_prompt();
+        }
+        if kind == Kind::Job {
+            self.nothing_of_a_job_is_kept();
+        }
+        self.budget();
+        self.nul(self.spec, "spec");
+    }
+
     fn say(&mut self, node: &Node, path: &str, message: impl Into<String>) {
         self.faults.push(node.fault(path, message));
     }
