@@ -55,8 +55,10 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
     if kind != Kind::Sprite {
         rules.command_has_no_prompt();
     }
-    if kind == Kind::Job {
-        rules.nothing_of_a_job_is_kept();
+    match kind {
+        Kind::Job => rules.nothing_of_a_job_is_kept(),
+        Kind::Agent => rules.work_lies_where_it_is_kept(),
+        _ => {}
     }
     rules.budget();
     rules.nul(spec, "spec");
@@ -304,6 +306,28 @@ impl<'a> Rules<'a> {
             let message = "means nothing to a Job, whose machine goes with it; leave it out, or \
                            make it an Agent";
             self.say(node, "spec.runtime.fly.persistent", message);
+        }
+    }
+
+    /// Of an Agent's machine its volume alone is kept, and with it what lies there.
+    fn work_lies_where_it_is_kept(&mut self) {
+        let Some(fly) = self.spec.at(&["runtime", "fly"]) else { return };
+        if fly.get("persistent").is_some_and(|node| node.shape == Shape::Bool(false)) {
+            return;
+        }
+        let env = self.spec.get("env").map(Node::items).unwrap_or_default();
+        for (n, entry) in env.iter().enumerate() {
+            if let (Some((_, "WORKDIR")), Some((node, path))) =
+                (texted(entry.get("name")), texted(entry.get("value")))
+                && !path.starts_with("/data/")
+            {
+                let message = format!(
+                    "{} is not on the agent's volume, and would be lost with each sleep; name a \
+                     directory below /data/, or write `persistent: false` below runtime.fly",
+                    quoted(path)
+                );
+                self.say(node, &format!("spec.env[{n}].value"), message);
+            }
         }
     }
 
