@@ -98,6 +98,10 @@ pub struct SpriteStatus {
     /// a sprite that can report no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitStatus>,
+    /// How its process or machine ended, as its runtime saw it, while its own word may still come: Fly
+    /// forgets soon what it knew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<ExitStatus>,
     /// How many bytes of its output are missing, where gaps were told. Written by ingest.
     #[serde(skip_serializing_if = "is_zero")]
     pub missing_bytes: u64,

@@ -5,11 +5,11 @@
 //! applies it in one transaction, or not at all. What it owns stands in the store's inventory
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
+pub mod git;
 pub mod over;
 pub mod plan;
 pub mod policy;
 pub mod set;
-pub mod git;
 
 /// What a Source said at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -53,8 +53,18 @@ pub const STOP_ORDERED: &str = "StopOrdered";
 pub const ENDED: &str = "Ended";
 /// The runtime cannot tell what there is.
 pub const RUNTIME_UNKNOWN: &str = "RuntimeUnknown";
-/// The runtime has no room for it now, or does not let us in.
+/// The runtime has no room for it now.
 pub const NO_ROOM: &str = "NoRoom";
+/// The runtime does not let us in.
+pub const NO_ACCESS: &str = "NoAccess";
+/// There is nothing that it could run in.
+pub const NO_PLACE: &str = "NoPlace";
+/// The account with the runtime may have no more.
+pub const LIMIT_REACHED: &str = "LimitReached";
+/// The runtime cannot be reached, or fails.
+pub const UNREACHABLE: &str = "Unreachable";
+/// Its machine hangs on its way from one state to another.
+pub const MACHINE_STUCK: &str = "MachineStuck";
 /// The reporter runs but has not said hello.
 pub const NO_HELLO: &str = "NoHello";
 /// It could not be started, and will not be by trying again.
