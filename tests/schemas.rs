@@ -90,9 +90,11 @@ fn every_patch_says_which_kind_it_is_of_and_that_fields_are_validated() {
 
 #[test]
 fn each_kind_is_described_under_its_group_version_and_kind() {
-    for (document, at) in [(openapi::v2(), "/definitions"), (openapi::v3(), "/components/schemas")] {
+    for (document, at) in [(openapi::v2(), "/definitions"), (openapi::v3(), "/components/schemas")]
+    {
         for kind in Kind::ALL {
-            let schema = &document.pointer(at).unwrap()[format!("dev.opendispatch.v1alpha1.{kind}")];
+            let schema =
+                &document.pointer(at).unwrap()[format!("dev.opendispatch.v1alpha1.{kind}")];
             let expected = serde_json::json!([
                 {"group": "opendispatch.dev", "version": "v1alpha1", "kind": kind.name()}
             ]);

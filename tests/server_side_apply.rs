@@ -60,7 +60,10 @@ fn held(object: &AnyObject) -> Vec<String> {
 
 #[test]
 fn what_a_manager_leaves_out_goes_if_it_alone_held_it() {
-    let live = made("git", json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"budget": {"usd": 5.0}}}));
+    let live = made(
+        "git",
+        json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"budget": {"usd": 5.0}}}),
+    );
     let live = applied(&live, "ann", json!({"metadata": {"labels": {"b": "2"}}}));
     let after = applied(&live, "git", json!({"spec": {"agent": {"claude": {}}}}));
     assert_eq!(after.to_json()["metadata"]["labels"], json!({"b": "2"}));
@@ -202,8 +205,10 @@ fn configs() -> impl Strategy<Value = Value> {
                 .filter_map(|(key, value)| value.map(|value| (key, Value::from(value))))
                 .collect::<serde_json::Map<_, _>>()
                 .into();
-            let env: Vec<Value> =
-                env.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+            let env: Vec<Value> = env
+                .into_iter()
+                .map(|(name, value)| json!({"name": name, "value": value}))
+                .collect();
             let mut more = json!({"metadata": {"labels": labels}, "spec": {}});
             if !env.is_empty() {
                 more["spec"]["env"] = env.into();

@@ -110,11 +110,26 @@ pub fn apply(
     let mut after = before.clone();
     merge(schema::of(kind), schema::of(kind), &mut after, &wanted);
     if let Some(own) = &own {
-        let kept: BTreeSet<&[String]> =
-            held.iter().map(|other| &other.set).chain([&set]).flat_map(FieldSet::with_parents).collect();
+        let kept: BTreeSet<&[String]> = held
+            .iter()
+            .map(|other| &other.set)
+            .chain([&set])
+            .flat_map(FieldSet::with_parents)
+            .collect();
         let dropped = Dropped {
-            fields: own.set.0.iter().map(Vec::as_slice).filter(|path| !kept.contains(path)).collect(),
-            hollow: own.set.with_parents().into_iter().filter(|path| !kept.contains(path)).collect(),
+            fields: own
+                .set
+                .0
+                .iter()
+                .map(Vec::as_slice)
+                .filter(|path| !kept.contains(path))
+                .collect(),
+            hollow: own
+                .set
+                .with_parents()
+                .into_iter()
+                .filter(|path| !kept.contains(path))
+                .collect(),
         };
         prune(schema::of(kind), schema::of(kind), &mut after, &mut Vec::new(), &dropped);
     }
@@ -124,8 +139,10 @@ pub fn apply(
     let (was, is) = (fields(kind, &before), fields(kind, &is));
     let Difference { changed, gone } = Difference::between(&was, &is);
     // A field that is written as what holds anyway is not told from one that is not written.
-    let touched: BTreeSet<Path> =
-        changed.into_iter().chain(gone.iter().filter(|path| set.0.contains(*path)).cloned()).collect();
+    let touched: BTreeSet<Path> = changed
+        .into_iter()
+        .chain(gone.iter().filter(|path| set.0.contains(*path)).cloned())
+        .collect();
     let mut conflicts = Vec::new();
     for other in &mut held {
         let theirs = other.set.0.intersection(&touched);
@@ -259,7 +276,10 @@ impl Difference {
     fn between(was: &Fields<'_>, is: &Fields<'_>) -> Self {
         let changed = is.iter().filter(|(path, value)| was.get(*path) != Some(value));
         let gone = was.keys().filter(|path| !is.contains_key(*path));
-        Self { changed: changed.map(|(path, _)| path.clone()).collect(), gone: gone.cloned().collect() }
+        Self {
+            changed: changed.map(|(path, _)| path.clone()).collect(),
+            gone: gone.cloned().collect(),
+        }
     }
 }
 

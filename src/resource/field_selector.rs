@@ -30,7 +30,12 @@ impl FieldSelector {
     /// The first part that is no demand.
     pub fn parse(text: &str) -> Result<Self, NotASelector> {
         let parts = split(text);
-        parts.iter().filter(|part| !part.trim().is_empty()).map(|part| demand(part)).collect::<Result<_, _>>().map(Self)
+        parts
+            .iter()
+            .filter(|part| !part.trim().is_empty())
+            .map(|part| demand(part))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether an object, or any other JSON, is as demanded. A field that is not there is the
@@ -124,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_selector_compares_fields_as_texts() {
-        let object = json!({"metadata": {"name": "a"}, "spec": {"suspend": true, "n": 3, "l": [1]}});
+        let object =
+            json!({"metadata": {"name": "a"}, "spec": {"suspend": true, "n": 3, "l": [1]}});
         for (selector, expected) in [
             ("", true),
             ("metadata.name=a", true),

@@ -132,11 +132,17 @@ mod tests {
     fn the_operations_of_the_rfc_do_what_they_say() {
         let target = json!({"a": {"b": [1, 2]}, "c/d": 1});
         for (patch, result) in [
-            (json!([{"op": "add", "path": "/a/b/-", "value": 3}]), json!({"a": {"b": [1, 2, 3]}, "c/d": 1})),
+            (
+                json!([{"op": "add", "path": "/a/b/-", "value": 3}]),
+                json!({"a": {"b": [1, 2, 3]}, "c/d": 1}),
+            ),
             (json!([{"op": "remove", "path": "/c~1d"}]), json!({"a": {"b": [1, 2]}})),
             (json!([{"op": "replace", "path": "/a", "value": 1}]), json!({"a": 1, "c/d": 1})),
             (json!([{"op": "move", "from": "/a/b", "path": "/a"}]), json!({"a": [1, 2], "c/d": 1})),
-            (json!([{"op": "copy", "from": "/a/b/0", "path": "/e"}]), json!({"a": {"b": [1, 2]}, "c/d": 1, "e": 1})),
+            (
+                json!([{"op": "copy", "from": "/a/b/0", "path": "/e"}]),
+                json!({"a": {"b": [1, 2]}, "c/d": 1, "e": 1}),
+            ),
             (json!([{"op": "test", "path": "/a/b/1", "value": 2}]), target.clone()),
         ] {
             assert_eq!(patched(target.clone(), patch.clone()), Ok(result), "{patch}");
@@ -151,7 +157,10 @@ mod tests {
             {"op": "test", "path": "/a", "value": 3},
         ]);
         let error = json_patch(&mut target, patch).unwrap_err();
-        assert!(matches!(&error, Error::DoesNotFit { n: 1, what, .. } if what == "test /a"), "{error}");
+        assert!(
+            matches!(&error, Error::DoesNotFit { n: 1, what, .. } if what == "test /a"),
+            "{error}"
+        );
         assert_eq!(target, json!({"a": 1}));
     }
 

@@ -38,7 +38,8 @@ pub(super) fn of(kind: Kind) -> &'static Value {
 pub fn has_scalar(kind: Kind, path: &str) -> bool {
     let root = of(kind);
     let found = path.split('.').try_fold(vec![root], |schemas, name| {
-        let next: Vec<&Value> = schemas.into_iter().flat_map(|it| members(root, it, name)).collect();
+        let next: Vec<&Value> =
+            schemas.into_iter().flat_map(|it| members(root, it, name)).collect();
         if next.is_empty() { None } else { Some(next) }
     });
     let scalar = |schema: &Value| !matches!(schema["type"].as_str(), Some("object" | "array"));

@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use super::{
-    Kind,
-    check::join,
-    schema,
-};
+use super::{Kind, check::join, schema};
 
 /// Drops every field of a document that its kind does not have, and says which those were.
 pub fn drop_unknown(kind: Kind, document: &mut Value) -> Vec<String> {
@@ -72,8 +68,13 @@ mod tests {
         assert!(decode(document.clone()).is_err());
         let mut dropped = drop_unknown(Kind::Agent, &mut document);
         dropped.sort();
-        let expected =
-            ["metadata.selfLink", "more", "spec.agent.claude.modle", "spec.env[0].valu", "spec.suspnd"];
+        let expected = [
+            "metadata.selfLink",
+            "more",
+            "spec.agent.claude.modle",
+            "spec.env[0].valu",
+            "spec.suspnd",
+        ];
         assert_eq!(dropped, expected);
         assert!(decode(document.clone()).is_ok(), "{document}");
         assert_eq!(drop_unknown(Kind::Agent, &mut document), Vec::<String>::new());

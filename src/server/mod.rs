@@ -33,8 +33,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, middleware, routing};
 pub use api::openapi;
+use axum::{Router, middleware, routing};
 pub use census::count_turns;
 pub use claim::Claims;
 pub use health::Readiness;

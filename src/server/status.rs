@@ -103,10 +103,7 @@ impl Problem {
     pub(super) fn bad_option(field: &str, message: &str) -> Self {
         let cause = json!({"reason": "FieldValueInvalid", "message": message, "field": field});
         let told = format!("the options are invalid: {field}: {message}");
-        Self {
-            causes: vec![cause],
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", told)
-        }
+        Self { causes: vec![cause], ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", told) }
     }
 
     /// Says with which token a list can go on, although not as it began.

@@ -83,7 +83,9 @@ impl Range {
         match self.param("as") {
             None => Some(Form::Object),
             Some("Table") => meta().map(Form::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => meta().map(Form::Partial),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
+                meta().map(Form::Partial)
+            }
             Some(_) => None,
         }
     }
@@ -122,9 +124,7 @@ impl Accept {
     pub(super) fn discovery(&self) -> Option<&'static str> {
         self.0.iter().find_map(|range| match range.param("as") {
             None if range.takes(JSON) => Some(None),
-            Some("APIGroupDiscoveryList") => {
-                range.version(DISCOVERY, ["v2", "v2beta1"]).map(Some)
-            }
+            Some("APIGroupDiscoveryList") => range.version(DISCOVERY, ["v2", "v2beta1"]).map(Some),
             _ => None,
         })?
     }
@@ -184,9 +184,18 @@ mod tests {
         for (text, expected) in [
             ("application/json", Some(Form::Object)),
             ("*/*", Some(Form::Object)),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some(Form::Table("v1"))),
-            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io", Some(Form::Table("v1beta1"))),
-            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json", Some(Form::Partial("v1"))),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Some(Form::Table("v1")),
+            ),
+            (
+                "application/json;as=Table;v=v9;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                Some(Form::Table("v1beta1")),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                Some(Form::Partial("v1")),
+            ),
             ("application/json;as=Table", None),
             ("application/vnd.kubernetes.protobuf", None),
             ("application/vnd.kubernetes.protobuf,application/json", Some(Form::Object)),

@@ -157,12 +157,7 @@ async fn end(
 
 impl Options {
     /// The options of a request: those of its body, and those of its address.
-    async fn read(
-        state: &State,
-        params: &Params,
-        sort: &str,
-        body: Body,
-    ) -> Result<Self, Problem> {
+    async fn read(state: &State, params: &Params, sort: &str, body: Body) -> Result<Self, Problem> {
         let bytes = body::read(body, MAX_BODY, &*state.0.ambient.clock).await?;
         let mut options: Self = if bytes.iter().all(u8::is_ascii_whitespace) {
             Self::default()

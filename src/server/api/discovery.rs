@@ -195,7 +195,8 @@ pub(super) async fn resources(uri: Uri) -> Result<Json<Value>, Problem> {
     let mut groups = named();
     groups.push(nameless());
     let asked = path.strip_prefix("apis/").or_else(|| path.strip_prefix("api/"));
-    let Some(group) = groups.into_iter().find(|group| Some(&*group.group_version()) == asked) else {
+    let Some(group) = groups.into_iter().find(|group| Some(&*group.group_version()) == asked)
+    else {
         return Err(unknown_path(uri).await);
     };
     let mut resources = Vec::new();
@@ -256,7 +257,8 @@ fn in_form(headers: &HeaderMap, groups: &[Group], plain: impl FnOnce() -> Value)
 }
 
 fn in_one_piece(group: &Group) -> Value {
-    let response = |kind: &str| json!({"group": group.name, "version": group.version, "kind": kind});
+    let response =
+        |kind: &str| json!({"group": group.name, "version": group.version, "kind": kind});
     let resources: Vec<Value> = group
         .resources
         .iter()
@@ -279,7 +281,9 @@ fn in_one_piece(group: &Group) -> Value {
                 "singularResource": resource.singular,
                 "verbs": resource.verbs,
             });
-            for (name, list) in [("shortNames", &resource.short), ("categories", &resource.categories)] {
+            for (name, list) in
+                [("shortNames", &resource.short), ("categories", &resource.categories)]
+            {
                 if !list.is_empty() {
                     found[name] = list.clone().into();
                 }

@@ -81,7 +81,8 @@ pub(super) fn json(kind: Kind, bytes: &[u8], validation: Validation) -> Result<D
         (Ok(()), _) | (Err(_), Validation::Ignore) => {}
         (Err(faults), Validation::Strict) => return Err(Problem::invalid(kind, "", &faults)),
         (Err(faults), Validation::Warn) => {
-            warnings.extend(faults.0.iter().map(|fault| format!("duplicate field \"{}\"", fault.path)));
+            warnings
+                .extend(faults.0.iter().map(|fault| format!("duplicate field \"{}\"", fault.path)));
         }
     }
     Ok(Document { value, warnings })

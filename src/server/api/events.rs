@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     resource::{API_VERSION, AnyObject, Kind, field_selector::FieldSelector, table::age},
-    server::{State, status::{Problem, unknown_method}},
+    server::{
+        State,
+        status::{Problem, unknown_method},
+    },
     store::EventRow,
 };
 
@@ -121,7 +124,8 @@ async fn list(
             Json(table::table(version, columns(), rows.collect(), metadata)).into_response()
         }
         Form::Partial(version) => {
-            let items: Vec<Value> = events.iter().map(|(event, ..)| partial(event, version)).collect();
+            let items: Vec<Value> =
+                events.iter().map(|(event, ..)| partial(event, version)).collect();
             Json(json!({
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": format!("meta.k8s.io/{version}"),
@@ -151,7 +155,8 @@ async fn about(
 ) -> Result<Vec<AnyObject>, Problem> {
     let store = &state.0.store;
     let only = |member: &str| choice.only(&format!("{}.{member}", group.about()));
-    let kinds = Kind::ALL.into_iter().filter(|kind| only("kind").is_none_or(|it| it == kind.name()));
+    let kinds =
+        Kind::ALL.into_iter().filter(|kind| only("kind").is_none_or(|it| it == kind.name()));
     let mut found = Vec::new();
     for kind in kinds {
         if let Some(name) = only("name").filter(|name| !name.is_empty()) {

@@ -54,9 +54,17 @@ impl Params {
     /// Which objects of a kind are asked for.
     pub(super) fn choice(&self, kind: Kind) -> Result<Choice, Problem> {
         let bad = |error: NotASelector| Problem::bad_request(error.to_string());
-        let labels = Selector::parse(self.text("labelSelector").unwrap_or_default()).map_err(bad)?;
-        let fields = FieldSelector::parse(self.text("fieldSelector").unwrap_or_default())
-            .map_err(|error| Problem::bad_request(error.to_string().replacen("label selector", "field selector", 1)))?;
+        let labels =
+            Selector::parse(self.text("labelSelector").unwrap_or_default()).map_err(bad)?;
+        let fields = FieldSelector::parse(self.text("fieldSelector").unwrap_or_default()).map_err(
+            |error| {
+                Problem::bad_request(error.to_string().replacen(
+                    "label selector",
+                    "field selector",
+                    1,
+                ))
+            },
+        )?;
         if let Some(path) = fields.paths().find(|path| !schema::has_scalar(kind, path)) {
             let message = format!(
                 "fieldSelector `{path}` is no field of a {kind} that holds one value; \

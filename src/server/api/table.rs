@@ -75,7 +75,12 @@ pub(super) fn rows<'a>(
 }
 
 /// A Kubernetes `Table`.
-pub(super) fn table(version: &str, columns: Vec<Value>, rows: Vec<Value>, metadata: Value) -> Value {
+pub(super) fn table(
+    version: &str,
+    columns: Vec<Value>,
+    rows: Vec<Value>,
+    metadata: Value,
+) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),

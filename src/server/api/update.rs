@@ -21,11 +21,7 @@ use super::{
     write::{Account, TRIES, Write, too_busy, write},
 };
 use crate::{
-    resource::{
-        AnyObject, Kind, apply, json_patch,
-        merge::merge_patch,
-        unknown::drop_unknown,
-    },
+    resource::{AnyObject, Kind, apply, json_patch, merge::merge_patch, unknown::drop_unknown},
     server::{State, body, status::Problem},
     store::Part,
 };
@@ -267,21 +263,14 @@ impl Patching {
         // What was filled in is nobody's wish.
         wanted.metadata_mut().managed_fields =
             apply::first(self.kind, config, &self.options.manager, now);
-        let new = New {
-            caller: &self.caller,
-            receipt_key: None,
-            dry_run: self.options.dry_run,
-        };
+        let new = New { caller: &self.caller, receipt_key: None, dry_run: self.options.dry_run };
         let (code, made) = create::make(state, wanted, new).await?;
         Ok((code, Json(made.to_json())).into_response())
     }
 
     /// Whether a configuration is one of this object.
     fn check_config(&self, config: &Value) -> Result<(), Problem> {
-        let expected = [
-            ("apiVersion", crate::resource::API_VERSION),
-            ("kind", self.kind.name()),
-        ];
+        let expected = [("apiVersion", crate::resource::API_VERSION), ("kind", self.kind.name())];
         for (member, expected) in expected {
             if config[member] != expected {
                 let found = &config[member];
@@ -323,7 +312,9 @@ fn pins(sort: Sort, patch: &Value) -> bool {
     const VERSION: &str = "/metadata/resourceVersion";
     match sort {
         Sort::Json => patch.as_array().into_iter().flatten().any(|operation| {
-            operation["path"] == VERSION || operation["path"] == "/metadata" || operation["path"] == ""
+            operation["path"] == VERSION
+                || operation["path"] == "/metadata"
+                || operation["path"] == ""
         }),
         Sort::Merge | Sort::Apply => patch.pointer(VERSION).is_some_and(|it| !it.is_null()),
     }

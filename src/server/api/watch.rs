@@ -116,8 +116,7 @@ pub(super) async fn watch(
         lines.extend(view.bookmark(true));
     }
     let demand = Arc::new(Notify::new());
-    let changes =
-        watch_with(store.clone(), kind, view.revision, clock.clone(), demand.clone());
+    let changes = watch_with(store.clone(), kind, view.revision, clock.clone(), demand.clone());
     let begins = clock.elapsed();
     let feed = Feed {
         first: Some(lines.into()),

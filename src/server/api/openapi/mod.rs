@@ -68,7 +68,8 @@ impl Page {
     /// The answer with the document, or without, where the client has it.
     fn answer(&self, headers: &HeaderMap, sort: &'static str) -> Response {
         let tag = format!("\"{}\"", self.hash);
-        let known = headers.get(header::IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes());
+        let known =
+            headers.get(header::IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes());
         let tag = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static(""));
         let dress = [
             (header::ETAG, tag),

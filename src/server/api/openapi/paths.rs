@@ -81,7 +81,8 @@ const fn flag(name: &'static str, about: &'static str) -> Param {
 }
 
 const PRETTY: Param = flag("pretty", "Lines and indents.");
-const DRY_RUN: Param = word("dryRun", "All: everything is checked and nothing is written.", &["All"]);
+const DRY_RUN: Param =
+    word("dryRun", "All: everything is checked and nothing is written.", &["All"]);
 const SELECT: [Param; 4] = [
     text("labelSelector", "Which labels the objects have."),
     text("fieldSelector", "Which fields the objects have, such as status.phase=Idle."),
@@ -99,7 +100,11 @@ const LIST: [Param; 6] = [
 const WRITE: [Param; 3] = [
     DRY_RUN,
     text("fieldManager", "Who holds the fields that are written."),
-    word("fieldValidation", "What becomes of unknown fields; Strict where nothing is said.", &["Strict", "Warn", "Ignore"]),
+    word(
+        "fieldValidation",
+        "What becomes of unknown fields; Strict where nothing is said.",
+        &["Strict", "Warn", "Ignore"],
+    ),
 ];
 const DELETE: [Param; 4] = [
     DRY_RUN,
@@ -148,13 +153,17 @@ fn of_kind(kind: Kind) -> [Path; 3] {
         {
             let about = format!("Deletes all {plural} that the selectors choose.");
             let params = [&SELECT[..], &DELETE].concat();
-            let it = with(operation("delete", "deleteCollection", about, "deletecollection"), &params);
+            let it =
+                with(operation("delete", "deleteCollection", about, "deletecollection"), &params);
             let it = taking(it, &DOCUMENTS, &schema("DeleteOptions"), false);
             Operation { answers: vec![("200", list)], ..it }
         },
     ];
     if kind != Kind::Sprite {
-        let it = with(operation("post", "create", format!("Makes one of the {plural}."), "post"), &WRITE);
+        let it = with(
+            operation("post", "create", format!("Makes one of the {plural}."), "post"),
+            &WRITE,
+        );
         let once = text("requestId", "A request with the same id gets what the first one got.");
         let it = taking(with(it, &[once]), &DOCUMENTS, &object, true);
         of_all.push(Operation { answers: created(), ..it });
@@ -164,13 +173,15 @@ fn of_kind(kind: Kind) -> [Path; 3] {
         taking(with(it, &WRITE), &DOCUMENTS, &object, true)
     };
     let patch = |verb: &str, what: &str, sorts: &[&'static str]| {
-        let it = operation("patch", verb, format!("Patches {what} of one of the {plural}."), "patch");
+        let it =
+            operation("patch", verb, format!("Patches {what} of one of the {plural}."), "patch");
         let force = flag("force", "Whether an apply patch takes fields of others.");
         let it = taking(with(with(it, &WRITE), &[force]), sorts, &schema("Patch"), true);
         Operation { answers: created(), ..it }
     };
     let delete = {
-        let about = format!("Deletes one of the {plural}: answers with it while something holds it.");
+        let about =
+            format!("Deletes one of the {plural}: answers with it while something holds it.");
         let it = with(operation("delete", "delete", about, "delete"), &DELETE);
         let it = taking(it, &DOCUMENTS, &schema("DeleteOptions"), false);
         Operation { answers: vec![("200", schema("Status"))], ..it }
@@ -194,7 +205,10 @@ fn of_kind(kind: Kind) -> [Path; 3] {
             named: true,
             operations: vec![
                 Operation { id: format!("read{kind}Status"), ..read("read") },
-                Operation { id: format!("replace{kind}Status"), ..replace("replace", "the status") },
+                Operation {
+                    id: format!("replace{kind}Status"),
+                    ..replace("replace", "the status")
+                },
                 Operation {
                     id: format!("patch{kind}Status"),
                     ..patch("patch", "the status", &PATCHES[..2])

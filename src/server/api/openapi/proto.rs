@@ -238,6 +238,9 @@ mod tests {
         );
         let mut named = Message::default();
         named.extensions(31, &json!({"x-a": [1], "b": 2}));
-        assert_eq!(named.0, [0xfa, 1, 12, 0x0a, 3, b'x', b'-', b'a', 0x12, 5, 0x12, 3, b'[', b'1', b']']);
+        assert_eq!(
+            named.0,
+            [0xfa, 1, 12, 0x0a, 3, b'x', b'-', b'a', 0x12, 5, 0x12, 3, b'[', b'1', b']']
+        );
     }
 }

@@ -18,8 +18,10 @@ pub(super) fn full_name(name: &str) -> String {
     match name {
         "Metadata" => format!("{META}.ObjectMeta"),
         "ManagedFields" => format!("{META}.ManagedFieldsEntry"),
-        "OwnerReference" | "Condition" | "ListMeta" | "Status" | "StatusDetails" | "StatusCause"
-        | "DeleteOptions" | "Preconditions" | "Patch" | "WatchEvent" => format!("{META}.{name}"),
+        "OwnerReference" | "Condition" | "ListMeta" | "Status" | "StatusDetails"
+        | "StatusCause" | "DeleteOptions" | "Preconditions" | "Patch" | "WatchEvent" => {
+            format!("{META}.{name}")
+        }
         name => format!("{OURS}.{name}"),
     }
 }
@@ -84,73 +86,109 @@ fn meta() -> Map<String, Value> {
     let text = |about: &str| json!({"description": about, "type": "string"});
     let number = |about: &str| json!({"description": about, "type": "integer", "format": "int64"});
     let flag = |about: &str| json!({"description": about, "type": "boolean"});
-    let object = |about: &str, properties: Value| {
-        json!({"description": about, "type": "object", "properties": properties})
-    };
-    let list = |about: &str, items: Value| {
-        json!({"description": about, "type": "array", "items": items})
-    };
+    let object = |about: &str, properties: Value| json!({"description": about, "type": "object", "properties": properties});
+    let list =
+        |about: &str, items: Value| json!({"description": about, "type": "array", "items": items});
     let mut found = Map::new();
     let mut add = |name: &str, schema: Value| found.insert(full_name(name), schema);
-    add("ListMeta", object("Metadata of a list.", json!({
-        "resourceVersion": text("The revision at which the list is true."),
-        "continue": text("The token of the next page, where there is one."),
-        "remainingItemCount": number("How many objects stand behind this page."),
-    })));
-    add("StatusCause", object("One of the causes of a failure.", json!({
-        "reason": text("Why, in one word."),
-        "message": text("Why, in one line."),
-        "field": text("The path of the field that it is about."),
-    })));
-    add("StatusDetails", object("What a failure is about.", json!({
-        "name": text("The object's name."),
-        "group": text("The object's group."),
-        "kind": text("The object's kind, as a plural."),
-        "uid": text("The object's uid."),
-        "causes": list("All that is wrong.", reference("StatusCause")),
-        "retryAfterSeconds": number("When the same request may do better."),
-    })));
-    add("Status", object("How a request ended that has no object to show.", json!({
-        "apiVersion": text("v1"),
-        "kind": text("Status"),
-        "metadata": {"description": "Of a list that ended.", "allOf": [reference("ListMeta")]},
-        "status": text("Success or Failure."),
-        "message": text("What went wrong, for people."),
-        "reason": text("What went wrong, in one word."),
-        "details": {"description": "What it is about.", "allOf": [reference("StatusDetails")]},
-        "code": number("The HTTP status."),
-    })));
-    add("Preconditions", object("Which object is meant.", json!({
-        "uid": text("Its uid."),
-        "resourceVersion": text("Its version."),
-    })));
-    add("DeleteOptions", object("How a deletion is to be done.", json!({
-        "apiVersion": text("v1"),
-        "kind": text("DeleteOptions"),
-        "dryRun": list("All: nothing is deleted.", json!({"type": "string", "enum": ["All"]})),
-        "gracePeriodSeconds": json!({
-            "description": "Taken, and without meaning: what ends is given its own time.",
-            "type": "integer", "format": "int64", "minimum": 0,
-        }),
-        "orphanDependents": flag("Only false: what an object owns goes with it."),
-        "preconditions": {
-            "description": "Which object is meant.", "allOf": [reference("Preconditions")],
-        },
-        "propagationPolicy": json!({
-            "description": "Either has the same effect: what an object owns goes before it.",
-            "type": "string", "enum": ["Background", "Foreground"],
-        }),
-    })));
+    add(
+        "ListMeta",
+        object(
+            "Metadata of a list.",
+            json!({
+                "resourceVersion": text("The revision at which the list is true."),
+                "continue": text("The token of the next page, where there is one."),
+                "remainingItemCount": number("How many objects stand behind this page."),
+            }),
+        ),
+    );
+    add(
+        "StatusCause",
+        object(
+            "One of the causes of a failure.",
+            json!({
+                "reason": text("Why, in one word."),
+                "message": text("Why, in one line."),
+                "field": text("The path of the field that it is about."),
+            }),
+        ),
+    );
+    add(
+        "StatusDetails",
+        object(
+            "What a failure is about.",
+            json!({
+                "name": text("The object's name."),
+                "group": text("The object's group."),
+                "kind": text("The object's kind, as a plural."),
+                "uid": text("The object's uid."),
+                "causes": list("All that is wrong.", reference("StatusCause")),
+                "retryAfterSeconds": number("When the same request may do better."),
+            }),
+        ),
+    );
+    add(
+        "Status",
+        object(
+            "How a request ended that has no object to show.",
+            json!({
+                "apiVersion": text("v1"),
+                "kind": text("Status"),
+                "metadata": {"description": "Of a list that ended.", "allOf": [reference("ListMeta")]},
+                "status": text("Success or Failure."),
+                "message": text("What went wrong, for people."),
+                "reason": text("What went wrong, in one word."),
+                "details": {"description": "What it is about.", "allOf": [reference("StatusDetails")]},
+                "code": number("The HTTP status."),
+            }),
+        ),
+    );
+    add(
+        "Preconditions",
+        object(
+            "Which object is meant.",
+            json!({
+                "uid": text("Its uid."),
+                "resourceVersion": text("Its version."),
+            }),
+        ),
+    );
+    add(
+        "DeleteOptions",
+        object(
+            "How a deletion is to be done.",
+            json!({
+                "apiVersion": text("v1"),
+                "kind": text("DeleteOptions"),
+                "dryRun": list("All: nothing is deleted.", json!({"type": "string", "enum": ["All"]})),
+                "gracePeriodSeconds": json!({
+                    "description": "Taken, and without meaning: what ends is given its own time.",
+                    "type": "integer", "format": "int64", "minimum": 0,
+                }),
+                "orphanDependents": flag("Only false: what an object owns goes with it."),
+                "preconditions": {
+                    "description": "Which object is meant.", "allOf": [reference("Preconditions")],
+                },
+                "propagationPolicy": json!({
+                    "description": "Either has the same effect: what an object owns goes before it.",
+                    "type": "string", "enum": ["Background", "Foreground"],
+                }),
+            }),
+        ),
+    );
     add("Patch", json!({"description": "A patch.", "type": "object"}));
-    add("WatchEvent", json!({
-        "description": "One line of a watch.",
-        "type": "object",
-        "required": ["type", "object"],
-        "properties": {
-            "type": text("ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."),
-            "object": json!({"description": "The object, or a Status.", "type": "object"}),
-        },
-    }));
+    add(
+        "WatchEvent",
+        json!({
+            "description": "One line of a watch.",
+            "type": "object",
+            "required": ["type", "object"],
+            "properties": {
+                "type": text("ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."),
+                "object": json!({"description": "The object, or a Status.", "type": "object"}),
+            },
+        }),
+    );
     found
 }
 
@@ -160,8 +198,11 @@ fn converted(schema: &Value) -> Value {
     let mut into = Map::new();
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
         let target = reference(name.trim_start_matches("#/$defs/"));
-        let beside: Map<String, Value> =
-            schema.iter().filter(|(word, _)| *word != "$ref").map(|(k, v)| (k.clone(), v.clone())).collect();
+        let beside: Map<String, Value> = schema
+            .iter()
+            .filter(|(word, _)| *word != "$ref")
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         if beside.is_empty() {
             return target;
         }
@@ -222,9 +263,12 @@ fn either(branches: &[Value], into: &mut Map<String, Value>) {
         })
         .collect();
     if !words.is_empty() {
-        let mut about = into.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut about =
+            into.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
         for branch in branches {
-            if let (Some(word), Some(text)) = (branch["const"].as_str(), branch["description"].as_str()) {
+            if let (Some(word), Some(text)) =
+                (branch["const"].as_str(), branch["description"].as_str())
+            {
                 about.push_str(&format!("\n`{word}`: {text}"));
             }
         }

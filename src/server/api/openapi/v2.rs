@@ -5,7 +5,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{paths::{self, ANSWERS, Operation, schema_of}, schemas};
+use super::{
+    paths::{self, ANSWERS, Operation, schema_of},
+    schemas,
+};
 
 /// The document.
 #[must_use]
@@ -14,10 +17,13 @@ pub(super) fn document() -> Value {
     for path in paths::all() {
         let mut item = Map::new();
         if path.named {
-            item.insert("parameters".to_owned(), json!([{
-                "name": "name", "in": "path", "required": true,
-                "description": "The object's name.", "type": "string",
-            }]));
+            item.insert(
+                "parameters".to_owned(),
+                json!([{
+                    "name": "name", "in": "path", "required": true,
+                    "description": "The object's name.", "type": "string",
+                }]),
+            );
         }
         for operation in &path.operations {
             item.insert(operation.method.to_owned(), described(operation));
@@ -43,7 +49,8 @@ fn described(operation: &Operation) -> Value {
         .params
         .iter()
         .map(|param| {
-            let mut described = json!({"name": param.name, "in": "query", "description": param.about});
+            let mut described =
+                json!({"name": param.name, "in": "query", "description": param.about});
             for (word, value) in schema_of(param) {
                 described[word] = value;
             }
@@ -62,7 +69,10 @@ fn described(operation: &Operation) -> Value {
         answers.insert((*code).to_owned(), answer);
     }
     let refused = reference(&schemas::full_name("Status"));
-    answers.insert("default".to_owned(), json!({"description": "Refused, and why.", "schema": refused}));
+    answers.insert(
+        "default".to_owned(),
+        json!({"description": "Refused, and why.", "schema": refused}),
+    );
     let consumes = operation.body.as_ref().map(|body| body.sorts.clone()).unwrap_or_default();
     let mut described = json!({
         "operationId": operation.id,

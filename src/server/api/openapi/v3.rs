@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{paths::{self, ANSWERS, Operation, schema_of}, schemas};
+use super::{
+    paths::{self, ANSWERS, Operation, schema_of},
+    schemas,
+};
 
 /// The document.
 #[must_use]
@@ -11,10 +14,13 @@ pub(super) fn document() -> Value {
     for path in paths::all() {
         let mut item = Map::new();
         if path.named {
-            item.insert("parameters".to_owned(), json!([{
-                "name": "name", "in": "path", "required": true,
-                "description": "The object's name.", "schema": {"type": "string"},
-            }]));
+            item.insert(
+                "parameters".to_owned(),
+                json!([{
+                    "name": "name", "in": "path", "required": true,
+                    "description": "The object's name.", "schema": {"type": "string"},
+                }]),
+            );
         }
         for operation in &path.operations {
             item.insert(operation.method.to_owned(), described(operation));
@@ -49,8 +55,10 @@ fn described(operation: &Operation) -> Value {
         })
         .collect();
     let answer = |about: &str, schema: &str| {
-        let content: Map<String, Value> =
-            ANSWERS.iter().map(|sort| ((*sort).to_owned(), json!({"schema": reference(schema)}))).collect();
+        let content: Map<String, Value> = ANSWERS
+            .iter()
+            .map(|sort| ((*sort).to_owned(), json!({"schema": reference(schema)})))
+            .collect();
         json!({"description": about, "content": content})
     };
     let mut answers = Map::new();
@@ -66,8 +74,11 @@ fn described(operation: &Operation) -> Value {
         "responses": answers,
     });
     if let Some(body) = &operation.body {
-        let content: Map<String, Value> =
-            body.sorts.iter().map(|sort| ((*sort).to_owned(), json!({"schema": patch_or(sort, &body.schema)}))).collect();
+        let content: Map<String, Value> = body
+            .sorts
+            .iter()
+            .map(|sort| ((*sort).to_owned(), json!({"schema": patch_or(sort, &body.schema)})))
+            .collect();
         described["requestBody"] = json!({"required": body.required, "content": content});
     }
     for (name, value) in operation.extensions() {
