@@ -394,7 +394,7 @@ async fn a_version_whose_history_is_gone_is_told_by_the_status_or_by_the_last_ev
     for n in 0..3 {
         create(&house, &job(&format!("old-{n}"))).await;
     }
-    let path = format!("{API}/jobs?watch=1&resourceVersion=1");
+    let path = format!("{API}/jobs?watch=1&resourceVersion=1&timeoutSeconds=99999");
     let mut watch = house.stream(house::ACCESS, &path).await;
     house.clock.advance(Duration::from_hours(1));
     for n in 0..1100 {

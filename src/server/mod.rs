@@ -83,6 +83,7 @@ struct Shared {
     started: Duration,
     extras: Extras,
     snapshots: api::Snapshots,
+    recent: api::Recent,
 }
 
 impl State {
@@ -128,6 +129,7 @@ impl State {
             closing: CancellationToken::new(),
             extras,
             snapshots: api::Snapshots::default(),
+            recent: api::Recent::default(),
         }))
     }
 

@@ -29,6 +29,7 @@ pub mod openapi;
 mod options;
 mod params;
 mod read;
+mod recent;
 mod review;
 mod scale;
 mod secrets;
@@ -41,6 +42,7 @@ mod watch;
 mod write;
 
 use axum::{Router, middleware, routing};
+pub(super) use recent::Recent;
 pub(super) use snapshots::Snapshots;
 
 use super::State;
