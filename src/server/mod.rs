@@ -90,6 +90,7 @@ struct Shared {
     started: Duration,
     extras: Extras,
     snapshots: api::Snapshots,
+    recent: api::Recent,
 }
 
 impl State {
@@ -136,6 +137,7 @@ impl State {
             closing: CancellationToken::new(),
             extras,
             snapshots: api::Snapshots::default(),
+            recent: api::Recent::default(),
         }))
     }
 

@@ -30,7 +30,9 @@ mod options;
 mod params;
 mod protobuf;
 mod read;
+mod recent;
 mod review;
+mod scale;
 mod secrets;
 mod snapshots;
 mod table;
@@ -43,6 +45,7 @@ mod watch;
 mod write;
 
 use axum::{Router, middleware, routing};
+pub(super) use recent::Recent;
 pub(super) use snapshots::Snapshots;
 
 pub(super) use audit::API;
@@ -133,6 +136,10 @@ fn kubernetes() -> Router<State> {
         .route(
             &at("/{plural}/{name}/status"),
             routing::get(read::get).put(update::put_status).patch(update::patch_status),
+        )
+        .route(
+            &at("/{plural}/{name}/scale"),
+            routing::get(scale::get).put(scale::put).patch(scale::put),
         )
         .route_layer(middleware::from_fn(accept::dress))
 }

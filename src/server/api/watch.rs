@@ -5,7 +5,7 @@
 //! an object. Bookmarks say each minute, and at the end, how far the stream has come, so that who
 //! comes back misses nothing and reads nothing twice.
 
-use std::{collections::HashSet, convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -13,21 +13,22 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::stream;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 
 use super::{
     accept::Form,
     params::{Choice, Params},
+    recent::Told,
     table::{self, Include},
     view,
 };
 use crate::{
     ambient::Clock,
     resource::{API_VERSION, AnyObject, Kind, table::Context},
-    server::{State, status::Problem},
-    store::{self, ChangeKind, Revision, Store, WatchEvent, watch_with},
+    server::{State, hub::Topic, status::Problem},
+    store::{self, ChangeKind, Revision, Store},
 };
 
 /// How long a watch lives at least where the client does not say; up to twice as long, so that
@@ -37,9 +38,6 @@ const LIFE: Duration = Duration::from_mins(30);
 const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
 /// How many changes are read at once.
 const CHANGES: usize = 500;
-/// How long the end waits for the last bookmark.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
 /// Opens a watch.
 pub(super) async fn watch(
     state: &State,
@@ -88,6 +86,8 @@ pub(super) async fn watch(
         revision: 0,
         clock: clock.clone(),
     };
+    // From before anything is read, so that nothing falls between.
+    let bell = state.0.hub.wait_for(Topic::Objects);
     let mut lines = Vec::new();
     match resume {
         Some(revision) => {
@@ -115,13 +115,11 @@ pub(super) async fn watch(
     if initial {
         lines.extend(view.bookmark(true));
     }
-    let demand = Arc::new(Notify::new());
-    let changes = watch_with(store.clone(), kind, view.revision, clock.clone(), demand.clone());
     let begins = clock.elapsed();
     let feed = Feed {
         first: Some(lines.into()),
-        changes: Box::pin(changes),
-        demand,
+        bell,
+        read_to: view.revision,
         view,
         ends: begins + life,
         bookmark_due: begins + BOOKMARK_INTERVAL,
@@ -138,9 +136,10 @@ pub(super) async fn watch(
 
 struct Feed {
     first: Option<Bytes>,
-    changes: Pin<Box<dyn Stream<Item = Result<WatchEvent, store::Error>> + Send>>,
-    /// Asks the store's watch where it stands.
-    demand: Arc<Notify>,
+    /// Rings when there may be changes behind `read_to`.
+    bell: Receiver<()>,
+    /// All changes up to here were read, and shown if they are to be seen.
+    read_to: Revision,
     view: View,
     /// When it ends, by the clock's `elapsed`.
     ends: Duration,
@@ -150,11 +149,10 @@ struct Feed {
     over: bool,
 }
 
-/// What a feed was woken by.
-enum Woken {
-    Change(Option<Result<WatchEvent, store::Error>>),
-    BookmarkDue,
-    Over,
+/// What the clock says.
+enum Due {
+    Bookmark,
+    End,
 }
 
 impl Feed {
@@ -163,46 +161,68 @@ impl Feed {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Some(first);
         }
-        let clock = self.state.0.ambient.clock.clone();
         while !self.over {
-            let now = clock.elapsed();
-            let rest = self.ends.min(self.bookmark_due).saturating_sub(now);
-            let woken = tokio::select! {
-                biased;
-                () = self.state.0.closing.cancelled() => Woken::Over,
-                change = self.changes.next() => Woken::Change(change),
-                () = clock.sleep(rest) => match clock.elapsed() >= self.ends {
-                    true => Woken::Over,
-                    false => Woken::BookmarkDue,
-                },
-            };
-            let lines = match woken {
-                Woken::Change(Some(Ok(WatchEvent::Bookmark(revision)))) => {
-                    self.view.revision = revision;
-                    self.bookmark()
-                }
-                Woken::Change(Some(Ok(event))) => self.view.show(event),
-                Woken::Change(Some(Err(error))) => {
+            // However much there is to be shown, the clock is heard.
+            match self.due() {
+                Some(Due::End) => {
                     self.over = true;
-                    Some(line("ERROR", &Problem::from(error).to_json()))
+                    return self.last_words().await.map(Bytes::from);
                 }
-                // What was shown of the kind, or passed over, is behind the client.
-                Woken::BookmarkDue => self.bookmark(),
-                Woken::Change(None) | Woken::Over => {
+                Some(Due::Bookmark) => {
+                    self.bookmark_due = self.state.0.ambient.clock.elapsed() + BOOKMARK_INTERVAL;
+                    if self.view.bookmarks {
+                        return Some(self.view.bookmark(false).into());
+                    }
+                }
+                None => {}
+            }
+            self.bell.mark_unchanged();
+            match self.read().await {
+                Ok(Some(lines)) if lines.is_empty() => {}
+                Ok(Some(lines)) => return Some(lines.into()),
+                Ok(None) => self.wait().await,
+                Err(error) => {
                     self.over = true;
-                    self.last_words().await
+                    return Some(line("ERROR", &Problem::from(error).to_json()).into());
                 }
-            };
-            if let Some(lines) = lines.filter(|lines| !lines.is_empty()) {
-                return Some(lines.into());
             }
         }
         None
     }
 
-    fn bookmark(&mut self) -> Option<Vec<u8>> {
-        self.bookmark_due = self.state.0.ambient.clock.elapsed() + BOOKMARK_INTERVAL;
-        self.view.bookmarks.then(|| self.view.bookmark(false))
+    fn due(&self) -> Option<Due> {
+        let now = self.state.0.ambient.clock.elapsed();
+        if now >= self.ends || self.state.0.closing.is_cancelled() {
+            return Some(Due::End);
+        }
+        (now >= self.bookmark_due).then_some(Due::Bookmark)
+    }
+
+    /// What there is to be shown of the next changes, which may be nothing; `None` where there
+    /// are no more.
+    async fn read(&mut self) -> Result<Option<Vec<u8>>, store::Error> {
+        let shared = &self.state.0;
+        let told = shared.recent.after(&*shared.store, self.read_to).await?;
+        let Some(last) = told.last() else { return Ok(None) };
+        self.read_to = last.change.revision;
+        let mut lines = Vec::new();
+        for told in &told {
+            self.view.show(told, &mut lines);
+        }
+        self.view.revision = self.read_to;
+        Ok(Some(lines))
+    }
+
+    /// Waits until there may be something to show, or the clock has something to say.
+    async fn wait(&mut self) {
+        let clock = self.state.0.ambient.clock.clone();
+        let rest = self.ends.min(self.bookmark_due).saturating_sub(clock.elapsed());
+        tokio::select! {
+            biased;
+            () = self.state.0.closing.cancelled() => {}
+            rung = self.bell.changed() => self.over = rung.is_err(),
+            () = clock.sleep(rest) => {}
+        }
     }
 
     /// What is there yet, and the last bookmark.
@@ -210,25 +230,9 @@ impl Feed {
         if !self.view.bookmarks {
             return None;
         }
-        self.demand.notify_one();
-        let clock = self.state.0.ambient.clock.clone();
-        let patience = clock.sleep(LAST_WORD);
-        tokio::pin!(patience);
         let mut lines = Vec::new();
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = self.changes.next() => event,
-                () = &mut patience => None,
-            };
-            match event {
-                Some(Ok(WatchEvent::Bookmark(revision))) => {
-                    self.view.revision = revision;
-                    break;
-                }
-                Some(Ok(event)) => lines.extend(self.view.show(event).into_iter().flatten()),
-                Some(Err(_)) | None => break,
-            }
+        while let Ok(Some(more)) = self.read().await {
+            lines.extend(more);
         }
         lines.extend(self.view.bookmark(false));
         Some(lines)
@@ -285,35 +289,48 @@ impl View {
 
     /// A change as a line, if the client is to see it. An object that leaves the selection is
     /// deleted for the client, and one that enters it is added.
-    fn show(&mut self, event: WatchEvent) -> Option<Vec<u8>> {
-        let (word, object) = match event {
-            WatchEvent::Bookmark(_) => return None,
-            WatchEvent::Added(object) => ("ADDED", object),
-            WatchEvent::Modified(object) => ("MODIFIED", object),
-            WatchEvent::Deleted(object) => ("DELETED", object),
-        };
-        let metadata = object.metadata();
-        self.revision = metadata.resource_version.parse().unwrap_or(self.revision);
-        if !self.selective {
-            return Some(self.line(word, &object));
+    fn show(&mut self, told: &Told, into: &mut Vec<u8>) {
+        let object = &told.change.object;
+        if object.kind() != self.kind {
+            return;
         }
-        let uid = metadata.uid.clone();
-        let unsure = self.unsure.remove(&uid);
-        let has = self.known.remove(&uid);
-        let matches = self.choice.matches(&object);
-        let stays = matches && word != "DELETED";
+        let word = match told.change.kind {
+            ChangeKind::Added => "ADDED",
+            ChangeKind::Modified => "MODIFIED",
+            ChangeKind::Deleted => "DELETED",
+        };
+        let word = if self.selective { self.for_client(word, object) } else { Some(word) };
+        match (word, self.form) {
+            (None, _) => {}
+            (Some(word), Form::Object) => {
+                // Written once for all who watch.
+                into.extend_from_slice(b"{\"type\":\"");
+                into.extend_from_slice(word.as_bytes());
+                into.extend_from_slice(b"\",\"object\":");
+                into.extend_from_slice(told.json());
+                into.extend_from_slice(b"}\n");
+            }
+            (Some(word), _) => into.extend(self.line(word, object)),
+        }
+    }
+
+    /// What a change is for a client that has only what it chose.
+    fn for_client(&mut self, word: &'static str, object: &AnyObject) -> Option<&'static str> {
+        let uid = &object.metadata().uid;
+        let unsure = self.unsure.remove(uid);
+        let has = self.known.remove(uid);
+        let stays = word != "DELETED" && self.choice.matches(object);
         if stays {
-            self.known.insert(uid);
+            self.known.insert(uid.clone());
         }
-        let word = match word {
-            "ADDED" if stays => "ADDED",
-            "ADDED" => return None,
-            _ if stays && (has || unsure) => "MODIFIED",
-            _ if stays => "ADDED",
-            _ if has || unsure => "DELETED",
-            _ => return None,
-        };
-        Some(self.line(word, &object))
+        match word {
+            "ADDED" if stays => Some("ADDED"),
+            "ADDED" => None,
+            _ if stays && (has || unsure) => Some("MODIFIED"),
+            _ if stays => Some("ADDED"),
+            _ if has || unsure => Some("DELETED"),
+            _ => None,
+        }
     }
 
     fn line(&mut self, word: &str, object: &AnyObject) -> Vec<u8> {
