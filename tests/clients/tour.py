@@ -7,6 +7,7 @@ again, and writes a line.
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
@@ -149,8 +150,17 @@ def expired(api):
 
 def informer(api):
     at = (GROUP, VERSION, "agents")
-    # The informer calls its function with keywords alone.
-    listing = lambda **words: api.list_cluster_custom_object(*at, **words)
+
+    # The informer knows lists that are typed; those of custom objects are plain.
+    def listing(**words):
+        answer = api.list_cluster_custom_object(*at, **words)
+        if not isinstance(answer, dict):
+            return answer
+        version = answer["metadata"]["resourceVersion"]
+        return SimpleNamespace(
+            items=answer["items"], metadata=SimpleNamespace(resource_version=version)
+        )
+
     listing.__doc__ = api.list_cluster_custom_object.__doc__
     seen, lock = [], threading.Lock()
 
