@@ -125,7 +125,8 @@ impl Rig {
             return None;
         }
         let mut command = self.program("python3");
-        command.env("PYTHONPATH", place).env("PYTHONDONTWRITEBYTECODE", "1");
+        let paths = std::env::join_paths([place, clients()]).unwrap();
+        command.env("PYTHONPATH", paths).env("PYTHONDONTWRITEBYTECODE", "1");
         Some(command)
     }
 
