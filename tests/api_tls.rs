@@ -187,6 +187,21 @@ fn tokens_are_made_listed_and_revoked_on_the_command_line() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(by_token(&["get", "jobs"]).0, Some(0));
+    // And by https, where the authority is named.
+    let https = endpoint.trim().replace("http://", "https://");
+    let by_https = |authority: &str| {
+        let mut command = world.command(&["get", "jobs", "--server", &https]);
+        command.env("OPEN_DISPATCH_TOKEN", &secret).env_remove("OPEN_DISPATCH_DATA");
+        command.env("OPEN_DISPATCH_CA", authority);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let authority = world.data().join("tls/ca.crt").display().to_string();
+    assert_eq!(by_https(&authority).0, Some(0), "{:?}", by_https(&authority));
+    assert_eq!(by_https("").0, Some(1), "nobody else vouches for it");
+    world.write("empty", "");
+    let (code, told) = by_https("empty");
+    assert!(code == Some(2) && told.contains("tls/ca.crt"), "{told}");
     let (code, told) = by_token(&["delete", "job/x"]);
     assert!(code == Some(1) && told.contains("token \"ci\" has the role viewer"), "{told}");
     assert_eq!(world.od(&["token", "revoke", "ci"]).code, 0);

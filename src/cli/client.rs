@@ -390,12 +390,37 @@ async fn patiently<T>(url: &str, quiet: Duration, asking: impl Future<Output = T
     asking.await
 }
 
-/// What speaks HTTP.
+/// The variable that names the certificate of the authority to trust with an https server.
+const AUTHORITY: &str = "OPEN_DISPATCH_CA";
+
+/// What speaks HTTP, and with a server whose authority [`AUTHORITY`] names also HTTPS.
 ///
 /// # Errors
-/// [`Error::Terminal`] where it cannot be made.
+/// [`Error::Terminal`] where it cannot be made, [`Error::File`] or [`Error::Usage`] for an authority
+/// that cannot be read.
 pub fn http() -> Result<reqwest::Client, Error> {
-    reqwest::Client::builder()
+    let named = std::env::var_os(AUTHORITY).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let builder = match named {
+        None => reqwest::Client::builder(),
+        Some(path) => {
+            let none = |why: String| {
+                Error::Usage(format!(
+                    "{AUTHORITY} names {}, which holds no certificate ({why}); name the file \
+                     tls/ca.crt of the server's data directory",
+                    path.display()
+                ))
+            };
+            let pem = std::fs::read(&path)
+                .map_err(|source| Error::File { path: path.clone(), source })?;
+            let found = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| none(root_cause(&error)))?;
+            if found.is_empty() {
+                return Err(none("it has none".to_owned()));
+            }
+            reqwest::Client::builder().tls_certs_only(found)
+        }
+    };
+    builder
         .connect_timeout(CONNECT_TIMEOUT)
         .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")))
         .default_headers(by(&std::env::var("USER").unwrap_or_default()))

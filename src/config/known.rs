@@ -85,6 +85,13 @@ pub const KNOWN: &[Known] = &[
         "the-server's-token",
         "A client's token, with --server.",
     ),
+    known(
+        "OPEN_DISPATCH_CA",
+        false,
+        Server,
+        "/etc/open-dispatch/ca.crt",
+        "A client's: the authority to trust, with --server https://HOST:PORT.",
+    ),
     known("SPRITE_AGENT_TYPE", false, Server, "claude", "The agent of who names none."),
     known("OPENCODE_MODEL", false, Server, "anthropic/claude-sonnet-4-5", "OpenCode's model."),
     known(

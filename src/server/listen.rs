@@ -182,10 +182,6 @@ fn patient(stream: TcpStream, limits: Limits) -> Impatient {
 
 /// Hears by its first byte which language a connection speaks, and shakes hands where that is TLS;
 /// both within the time that a request's head has.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a client that says nothing does so in real time, whatever clock the rooms have"
-)]
 async fn greet(stream: TcpStream, tls: &Tls, limits: Limits) -> io::Result<Greeted> {
     let greeting = async {
         let mut first = [0];

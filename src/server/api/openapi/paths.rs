@@ -42,7 +42,8 @@ pub(super) struct Operation {
     pub(super) kind: Kind,
     pub(super) params: Vec<Param>,
     pub(super) body: Option<Body>,
-    /// Statuses and the full names of their schemas. What else there is, is a `Status`.
+    /// Statuses and the full names of their schemas, of which a status may have several. What else
+    /// there is, is a `Status`.
     pub(super) answers: Vec<(&'static str, String)>,
 }
 
@@ -184,7 +185,9 @@ fn of_kind(kind: Kind) -> [Path; 3] {
             format!("Deletes one of the {plural}: answers with it while something holds it.");
         let it = with(operation("delete", "delete", about, "delete"), &DELETE);
         let it = taking(it, &DOCUMENTS, &schema("DeleteOptions"), false);
-        Operation { answers: vec![("200", schema("Status"))], ..it }
+        // With the object while something holds it; version 2 can tell of the first alone.
+        let answers = vec![("200", schema("Status")), ("200", schema(kind.name()))];
+        Operation { answers, ..it }
     };
     let read = |verb: &str| operation("get", verb, format!("Reads one of the {plural}."), "get");
     let desired = "spec, labels and annotations";

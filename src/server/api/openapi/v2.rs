@@ -66,7 +66,7 @@ fn described(operation: &Operation) -> Value {
     let mut answers = Map::new();
     for (code, schema) in &operation.answers {
         let answer = json!({"description": "Done.", "schema": reference(schema)});
-        answers.insert((*code).to_owned(), answer);
+        answers.entry(*code).or_insert(answer);
     }
     let refused = reference(&schemas::full_name("Status"));
     answers.insert(

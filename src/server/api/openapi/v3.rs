@@ -54,19 +54,23 @@ fn described(operation: &Operation) -> Value {
             })
         })
         .collect();
-    let answer = |about: &str, schema: &str| {
-        let content: Map<String, Value> = ANSWERS
-            .iter()
-            .map(|sort| ((*sort).to_owned(), json!({"schema": reference(schema)})))
-            .collect();
+    let answer = |about: &str, schemas: &[&str]| {
+        let schema = match schemas {
+            [one] => reference(one),
+            several => json!({"anyOf": several.iter().map(|it| reference(it)).collect::<Vec<_>>()}),
+        };
+        let content: Map<String, Value> =
+            ANSWERS.iter().map(|sort| ((*sort).to_owned(), json!({"schema": schema}))).collect();
         json!({"description": about, "content": content})
     };
     let mut answers = Map::new();
-    for (code, schema) in &operation.answers {
-        answers.insert((*code).to_owned(), answer("Done.", schema));
+    for (code, _) in &operation.answers {
+        let same = operation.answers.iter().filter(|(other, _)| other == code);
+        let schemas: Vec<&str> = same.map(|(_, schema)| schema.as_str()).collect();
+        answers.insert((*code).to_owned(), answer("Done.", &schemas));
     }
     let refused = schemas::full_name("Status");
-    answers.insert("default".to_owned(), answer("Refused, and why.", &refused));
+    answers.insert("default".to_owned(), answer("Refused, and why.", &[&refused]));
     let mut described = json!({
         "operationId": operation.id,
         "description": operation.about,
