@@ -149,7 +149,7 @@ async fn a_body_that_is_no_json_or_too_large_or_of_another_sort_is_refused() {
         twice.json()["message"],
         "Job.opendispatch.dev is invalid: spec.task: is there already; keep one"
     );
-    let sort = "application/apply-patch+yaml";
+    let sort = "application/strategic-merge-patch+json";
     let other = send(Method::PATCH, path("jobs/one"), sort, b"{}".to_vec()).await;
     assert_eq!(other.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let yaml = "apiVersion: opendispatch.dev/v1alpha1\nkind: Job\nmetadata: {name: two}\nspec: {task: 'true', agent: {command: {}}}\n";
@@ -421,7 +421,8 @@ async fn discovery_shows_what_there_is() {
     let house = House::new();
     let mut pages = Vec::new();
     let version = house.get("/version").await.json();
-    assert_eq!(version["gitVersion"], format!("v{}", env!("CARGO_PKG_VERSION")));
+    let expected = format!("v1.32.0+open-dispatch.{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(version["gitVersion"], expected);
     for path in ["/api", "/apis", "/apis/opendispatch.dev", API] {
         pages.push(json!({path: house.get(path).await.json()}));
     }

@@ -2,7 +2,10 @@
 
 use std::{env, fs, path::Path};
 
-use open_dispatch::resource::{Kind, Span, schema::json_schema, yaml};
+use open_dispatch::{
+    resource::{Kind, Span, schema::json_schema, yaml},
+    server::openapi,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -39,6 +42,66 @@ fn the_published_schema_of_the_configuration_file_is_current() {
     let published = fs::read_to_string(&path).unwrap_or_default();
     let published: Value = serde_json::from_str(&published).unwrap_or_default();
     assert!(published == now, "{} is behind the types", path.display());
+}
+
+#[test]
+fn the_published_openapi_documents_are_current() {
+    let documents = [("openapi-v2", openapi::v2()), ("openapi-v3", openapi::v3())];
+    for (name, now) in documents {
+        let path = root().join(format!("specs/schema/{name}.json"));
+        if env::var_os("UPDATE_SCHEMAS").is_some() {
+            fs::write(&path, serde_json::to_string_pretty(&now).unwrap() + "\n").unwrap();
+        }
+        let published = fs::read_to_string(&path).unwrap_or_default();
+        let published: Value = serde_json::from_str(&published).unwrap_or_default();
+        assert!(
+            published == now,
+            "{} is behind the types; write it anew: UPDATE_SCHEMAS=1 cargo test --test schemas",
+            path.display(),
+        );
+    }
+}
+
+#[test]
+fn every_reference_of_an_openapi_document_leads_somewhere() {
+    for document in [openapi::v2(), openapi::v3()] {
+        let references: Vec<&str> =
+            all(&document).iter().filter_map(|s| s["$ref"].as_str()).collect();
+        assert!(references.len() > 50, "{references:?}");
+        for reference in references {
+            assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+        }
+    }
+}
+
+#[test]
+fn every_patch_says_which_kind_it_is_of_and_that_fields_are_validated() {
+    // kubectl looks at one of the patches of a kind, whichever comes first.
+    let document = openapi::v3();
+    let paths = document["paths"].as_object().unwrap();
+    let patches: Vec<&Value> = paths.values().filter_map(|path| path.get("patch")).collect();
+    assert_eq!(patches.len(), 2 * Kind::ALL.len());
+    for patch in patches {
+        assert_eq!(patch["x-kubernetes-group-version-kind"]["group"], "opendispatch.dev");
+        let params = patch["parameters"].as_array().unwrap();
+        assert!(params.iter().any(|it| it["name"] == "fieldValidation" && it["in"] == "query"));
+    }
+}
+
+#[test]
+fn each_kind_is_described_under_its_group_version_and_kind() {
+    for (document, at) in [(openapi::v2(), "/definitions"), (openapi::v3(), "/components/schemas")]
+    {
+        for kind in Kind::ALL {
+            let schema =
+                &document.pointer(at).unwrap()[format!("dev.opendispatch.v1alpha1.{kind}")];
+            let expected = serde_json::json!([
+                {"group": "opendispatch.dev", "version": "v1alpha1", "kind": kind.name()}
+            ]);
+            assert_eq!(schema["x-kubernetes-group-version-kind"], expected);
+            assert!(schema["properties"]["spec"].is_object(), "{kind}");
+        }
+    }
 }
 
 /// Every subschema of a schema.

@@ -47,6 +47,7 @@ pub struct AgentSpec {
     pub permissions: Permissions,
     /// Variables of its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvEntry>,
     /// True stops the sprite and keeps the session.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

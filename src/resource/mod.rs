@@ -12,14 +12,18 @@
 
 pub mod admit;
 mod agent;
+pub mod apply;
 mod check;
 mod condition;
 mod declared;
 mod decode;
 mod fault;
+pub mod field_selector;
+pub mod fields;
 pub mod fly;
 pub mod images;
 mod job;
+pub mod json_patch;
 pub mod leaks;
 pub mod merge;
 mod meta;
@@ -33,6 +37,7 @@ mod span;
 mod sprite;
 pub mod table;
 mod tree;
+pub mod unknown;
 pub mod validate;
 pub mod yaml;
 
@@ -45,7 +50,8 @@ pub use fault::{Fault, Faults};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, OwnerReference,
+    API_VERSION, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, Operation,
+    OwnerReference,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use parts::{

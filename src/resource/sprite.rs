@@ -33,6 +33,7 @@ pub struct SpriteSpec {
     pub permissions: Permissions,
     /// Variables of its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvEntry>,
     /// Wall time of a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

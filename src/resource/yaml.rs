@@ -53,6 +53,31 @@ pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
     Err(Faults(in_order(faults)))
 }
 
+/// Reads a text with exactly one document, whatever it says: YAML, or JSON, which is YAML too.
+///
+/// # Errors
+/// Where the text is no YAML, has members that stand twice, or holds another number of documents.
+pub fn one(text: &str) -> Result<serde_json::Value, Faults> {
+    let documents = documents(text)?;
+    let [node] = documents.as_slice() else {
+        let message = format!("must hold exactly one document, and holds {}", documents.len());
+        return Err(Fault::new("", message).into());
+    };
+    let mut faults = Vec::new();
+    super::check::doubles(node, "", &mut faults);
+    if faults.is_empty() { Ok(node.to_value()) } else { Err(Faults(in_order(faults))) }
+}
+
+/// Writes any JSON as YAML.
+#[must_use]
+pub fn write_value(value: &serde_json::Value) -> String {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_else(|_| format!("{value:#}\n"))
+}
+
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -215,11 +240,15 @@ fn text(tree: &Node) -> Option<String> {
 
 /// The object as a tree in the order of its types, without what says nothing.
 fn tidy(object: &AnyObject) -> Node {
-    let [metadata, mut spec, mut status] = match object {
+    let [mut metadata, mut spec, mut status] = match object {
         AnyObject::Agent(object) => parts(object),
         AnyObject::Job(object) => parts(object),
         AnyObject::Sprite(object) => parts(object),
     };
+    if let Shape::Map(members) = &mut metadata.shape {
+        // The account of who wrote what is for programs.
+        members.retain(|member| member.key != "managedFields");
+    }
     if let Shape::Map(members) = &mut spec.shape {
         // The one member of a spec that is written although it says what is so anyway.
         members.retain(|member| {

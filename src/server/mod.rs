@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+pub use api::openapi;
 use axum::{Router, middleware, routing};
 pub use census::count_turns;
 pub use claim::Claims;
@@ -81,6 +82,7 @@ struct Shared {
     closing: CancellationToken,
     started: Duration,
     extras: Extras,
+    snapshots: api::Snapshots,
 }
 
 impl State {
@@ -125,6 +127,7 @@ impl State {
             files: OnceLock::new(),
             closing: CancellationToken::new(),
             extras,
+            snapshots: api::Snapshots::default(),
         }))
     }
 

@@ -50,7 +50,8 @@ pub enum Expect {
 /// Which part of an object a write takes; the rest of the object given is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `spec`, labels and annotations. A changed spec raises the generation.
+    /// `spec`, labels, annotations, and the account of who wrote which of them
+    /// (`managedFields`). A changed spec raises the generation.
     Desired,
     /// `status`.
     Status,
