@@ -67,7 +67,7 @@ fn events_are_listed_by_object_and_by_type() {
     assert_eq!(world.od(&["events", "--types", "Loud"]).code, 2);
     let json = world.od(&["events", "--for", "job/one", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json["items"][0]["object"]["name"], "one");
+    assert_eq!(json["items"][0]["involvedObject"]["name"], "one");
 }
 
 #[test]
