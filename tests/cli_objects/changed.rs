@@ -58,6 +58,25 @@ fn a_patch_merges_by_yaml_or_json_and_bad_ones_are_told() {
 }
 
 #[test]
+fn operations_change_what_they_name_and_fail_whole() {
+    let world = World::new();
+    applied(&world, &agent("a", "  instructions: Be brief.\n"));
+    let patch =
+        |operations: &str| world.od(&["patch", "agent/a", "--type", "json", "-p", operations]);
+    let good = patch(
+        r#"[{"op": "test", "path": "/spec/suspend", "value": true},
+        {"op": "replace", "path": "/spec/instructions", "value": "Be loud."}]"#,
+    );
+    assert_eq!(good.text(), "agent.opendispatch.dev/a patched\n", "{}", good.stderr);
+    let bad = patch(
+        r#"[{"op": "remove", "path": "/spec/instructions"},
+        {"op": "test", "path": "/spec/suspend", "value": false}]"#,
+    );
+    assert_eq!(bad.code, 1, "{}", bad.stderr);
+    assert_eq!(object(&world, "agent/a")["spec"]["instructions"], "Be loud.");
+}
+
+#[test]
 fn what_has_no_replicas_says_so() {
     let world = World::new();
     applied(&world, &agent("a", ""));

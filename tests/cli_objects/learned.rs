@@ -84,6 +84,21 @@ fn what_is_exported_is_what_a_file_would_say_and_applies_unchanged() {
 }
 
 #[test]
+fn who_asks_what_it_may_do_is_answered_by_the_server() {
+    let world = World::new();
+    for (words, text) in [
+        (&["auth", "can-i", "create", "agents"] as &[&str], "yes\n"),
+        (&["auth", "can-i", "delete", "job/nightly"], "yes\n"),
+        (&["auth", "can-i", "update", "agents", "--subresource", "status", "-q"], ""),
+    ] {
+        let asked = world.od(words);
+        assert_eq!((asked.text().as_str(), asked.code), (text, 0), "{}", asked.stderr);
+    }
+    let who = world.od(&["auth", "whoami"]);
+    assert!(who.text().starts_with("Username  "), "{}", who.whole());
+}
+
+#[test]
 fn every_shell_gets_a_completion_script() {
     let world = World::empty();
     for shell in ["bash", "zsh", "fish"] {
