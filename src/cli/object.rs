@@ -17,11 +17,19 @@ pub fn print_object(object: &Value, format: ObjectFormat) -> Result<(), Error> {
     }
 }
 
-/// Prints any JSON, indented.
+/// Prints any JSON, indented, without the account of who wrote which fields: that is for programs,
+/// and they ask the server.
 ///
 /// # Errors
 /// A closed standard output.
 pub fn print_json(value: &Value) -> Result<(), Error> {
+    let mut value = value.clone();
+    let account = |object: &mut Value| {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        metadata.and_then(|metadata| metadata.shift_remove("managedFields"));
+    };
+    account(&mut value);
+    value.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().for_each(account);
     out::line(format!("{value:#}"))
 }
 

@@ -159,15 +159,13 @@ impl Options {
     /// The options of a request: those of its body, and those of its address.
     async fn read(state: &State, params: &Params, sort: &str, body: Body) -> Result<Self, Problem> {
         let bytes = body::read(body, MAX_BODY, &*state.0.ambient.clock).await?;
-        let mut options: Self = if bytes.iter().all(u8::is_ascii_whitespace) {
+        let mut options = if bytes.iter().all(u8::is_ascii_whitespace) {
             Self::default()
         } else if sort.ends_with("yaml") {
             let text = String::from_utf8_lossy(&bytes);
-            let value = yaml::one(&text).map_err(|faults| bad(&faults))?;
-            serde_json::from_value(value).map_err(|error| bad(&error))?
+            Self::said(yaml::one(&text).map_err(|faults| bad(&faults))?)?
         } else {
-            let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error))?;
-            serde_json::from_value(value).map_err(|error| bad(&error))?
+            Self::said(serde_json::from_slice(&bytes).map_err(|error| bad(&error))?)?
         };
         if params.dry_run()? {
             options.dry_run = Some(vec!["All".to_owned()]);
@@ -183,6 +181,14 @@ impl Options {
         }
         options.check()?;
         Ok(options)
+    }
+
+    /// The options of a body. A list is none, although serde would take it for their values.
+    fn said(body: Value) -> Result<Self, Problem> {
+        if !body.is_object() {
+            return Err(bad(&"they are an object"));
+        }
+        serde_json::from_value(body).map_err(|error| bad(&error))
     }
 
     /// Sprites never outlive their owner, so whoever wants them to is told before anything goes.

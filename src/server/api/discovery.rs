@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::accept::Accept;
+use super::{accept::Accept, scale};
 use crate::{
     resource::{GROUP, Kind},
     server::status::{Problem, unknown_path},
@@ -23,6 +23,12 @@ const VERSION: &str = "v1alpha1";
 const LEVEL: &str = "32";
 /// What can be done with every kind.
 const VERBS: [&str; 7] = ["delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// What can be done with a part.
+const CHANGED: &[&str] = &["get", "patch", "update"];
+/// The part of those that have replicas.
+const SCALE: Part =
+    Part { name: "scale", verbs: CHANGED, answer: Some(("autoscaling", "v1", "Scale")) };
 
 /// `GET /version`: the level of the API, and behind it, as the build, what we are.
 pub(super) async fn version() -> Json<Value> {
@@ -43,6 +49,14 @@ pub(super) async fn version() -> Json<Value> {
 struct Part {
     name: &'static str,
     verbs: &'static [&'static str],
+    /// The group, version and kind of what stands there, where it is not the object.
+    answer: Option<(&'static str, &'static str, &'static str)>,
+}
+
+impl Part {
+    const fn of(name: &'static str, verbs: &'static [&'static str]) -> Self {
+        Self { name, verbs, answer: None }
+    }
 }
 
 /// A kind, as discovery tells it.
@@ -90,11 +104,14 @@ fn ours() -> Group {
             verbs,
             short: short.into_iter().collect(),
             categories: vec!["all", "open-dispatch"],
-            parts: vec![
-                Part { name: "status", verbs: &["get", "patch", "update"] },
-                Part { name: "log", verbs: &["get"] },
-                Part { name: "events", verbs: &["get"] },
-            ],
+            parts: [
+                Part::of("status", CHANGED),
+                Part::of("log", &["get"]),
+                Part::of("events", &["get"]),
+            ]
+            .into_iter()
+            .chain(scale::wanted(kind).map(|_| SCALE))
+            .collect(),
         }
     });
     Group { name: GROUP, version: VERSION, resources: resources.collect() }
@@ -216,13 +233,19 @@ pub(super) async fn resources(uri: Uri) -> Result<Json<Value>, Problem> {
         }
         resources.push(object);
         resources.extend(resource.parts.iter().map(|part| {
-            json!({
+            let mut told = json!({
                 "name": format!("{}/{}", resource.plural, part.name),
                 "singularName": "",
                 "namespaced": resource.namespaced,
                 "kind": resource.kind,
                 "verbs": part.verbs,
-            })
+            });
+            if let Some((group, version, kind)) = part.answer {
+                told["group"] = group.into();
+                told["version"] = version.into();
+                told["kind"] = kind.into();
+            }
+            told
         }));
     }
     Ok(Json(json!({
@@ -269,7 +292,12 @@ fn in_one_piece(group: &Group) -> Value {
                 .map(|part| {
                     json!({
                         "subresource": part.name,
-                        "responseKind": response(&resource.kind),
+                        "responseKind": match part.answer {
+                            Some((group, version, kind)) => {
+                                json!({"group": group, "version": version, "kind": kind})
+                            }
+                            None => response(&resource.kind),
+                        },
                         "verbs": part.verbs,
                     })
                 })

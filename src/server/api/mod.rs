@@ -30,6 +30,7 @@ mod options;
 mod params;
 mod read;
 mod review;
+mod scale;
 mod secrets;
 mod snapshots;
 mod table;
@@ -125,6 +126,10 @@ fn kubernetes() -> Router<State> {
         .route(
             &at("/{plural}/{name}/status"),
             routing::get(read::get).put(update::put_status).patch(update::patch_status),
+        )
+        .route(
+            &at("/{plural}/{name}/scale"),
+            routing::get(scale::get).put(scale::put).patch(scale::put),
         )
         .route_layer(middleware::from_fn(accept::dress))
 }
