@@ -40,8 +40,10 @@ impl Event {
     /// What it is of, as people write it.
     fn about(&self) -> String {
         let about = |member: &str| self.0["involvedObject"][member].as_str().unwrap_or_default();
-        let kind = about("kind").parse().map_or_else(|_| about("kind"), Kind::singular);
-        format!("{kind}/{}", about("name"))
+        match about("kind").parse::<Kind>() {
+            Ok(kind) => format!("{}/{}", kind.singular(), about("name")),
+            Err(_) => format!("{}/{}", about("kind"), about("name")),
+        }
     }
 
     /// What makes it the same event when it happens again.

@@ -100,11 +100,12 @@ fn what_changes_is_shown_and_with_watch_only_nothing_else() {
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
     // When it looks cannot be seen from here; so something changes until it was seen.
     let (say, stop) = std::sync::mpsc::channel::<()>();
+    let server = &world;
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             let mut n = 0;
             while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                applied(&world, &agent(&format!("new-{n}"), ""));
+                applied(server, &agent(&format!("new-{n}"), ""));
                 n += 1;
             }
         });
