@@ -5,7 +5,6 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,7 +15,6 @@ use super::{
     object::print_json,
     out,
     patience::Patience,
-    select,
     table::Table,
     target,
 };
@@ -25,28 +23,33 @@ use crate::{
     resource::{Kind, table::age},
 };
 
-/// How many objects are asked for at once.
-const AT_ONCE: usize = 8;
+/// Where the server tells all events, in the form that Kubernetes has.
+const EVENTS: &str = "/api/v1/events";
 /// How long a watch rests between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One event, and what it is of.
+/// One event.
 #[derive(Debug, Clone, PartialEq)]
-struct Event {
-    kind: Kind,
-    name: String,
-    row: Value,
-}
+struct Event(Value);
 
 impl Event {
     fn text(&self, member: &str) -> &str {
-        self.row[member].as_str().unwrap_or_default()
+        self.0[member].as_str().unwrap_or_default()
+    }
+
+    /// What it is of, as people write it.
+    fn about(&self) -> String {
+        let about = |member: &str| self.0["involvedObject"][member].as_str().unwrap_or_default();
+        match about("kind").parse::<Kind>() {
+            Ok(kind) => format!("{}/{}", kind.singular(), about("name")),
+            Err(_) => format!("{}/{}", about("kind"), about("name")),
+        }
     }
 
     /// What makes it the same event when it happens again.
-    fn key(&self) -> (Kind, String, String, String, String) {
+    fn key(&self) -> [String; 4] {
         let text = |member: &str| self.text(member).to_owned();
-        (self.kind, self.name.clone(), text("reason"), text("note"), text("first"))
+        [self.about(), text("reason"), text("message"), text("firstTimestamp")]
     }
 }
 
@@ -59,7 +62,7 @@ pub async fn events(args: EventsArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut events = look(&client, object.as_ref(), &args.types).await?;
     if args.output.is_some() {
-        let items: Vec<Value> = events.iter().map(as_json).collect();
+        let items: Vec<Value> = events.into_iter().map(|event| event.0).collect();
         print_json(&json!({"apiVersion": "v1", "kind": "List", "items": items}))?;
         return Ok(0);
     }
@@ -73,8 +76,8 @@ pub async fn events(args: EventsArgs) -> Result<u8, Error> {
     let mut patience = Patience::new();
     loop {
         events.retain(|event| {
-            shown.insert(event.key(), event.row["count"].clone())
-                != Some(event.row["count"].clone())
+            let count = event.0["count"].clone();
+            shown.insert(event.key(), count.clone()) != Some(count)
         });
         if !events.is_empty() {
             let (text, wider) = table(&events, SystemClock.now()).lines(header, &widths);
@@ -103,19 +106,20 @@ async fn look(
     object: Option<&(Kind, String)>,
     types: &[EventType],
 ) -> Result<Vec<Event>, Error> {
-    let objects = match object {
-        Some(object) => vec![object.clone()],
-        None => select::list(client, &Kind::ALL, None).await?,
+    let mut query = Vec::new();
+    let selector;
+    if let Some((kind, name)) = object {
+        // That it has no events is one thing, and that it is not there another.
+        client.get(&member(*kind, name), &[], AS_JSON).await?;
+        selector = format!("involvedObject.kind={kind},involvedObject.name={name}");
+        query.push(("fieldSelector", selector.as_str()));
+    }
+    let mut list = client.get(EVENTS, &query, AS_JSON).await?;
+    let Value::Array(items) = list["items"].take() else { return Ok(Vec::new()) };
+    let is_meant = |event: &Event| {
+        types.is_empty() || types.iter().any(|wanted| is(*wanted, event.text("type")))
     };
-    let named = object.is_some();
-    let mut events: Vec<Event> = stream::iter(objects)
-        .map(|(kind, name)| of(client, kind, name, named))
-        .buffered(AT_ONCE)
-        .try_concat()
-        .await?;
-    events.retain(|event| types.is_empty() || types.iter().any(|it| is(*it, event.text("type"))));
-    events.sort_by(|a, b| (a.text("last"), &a.name).cmp(&(b.text("last"), &b.name)));
-    Ok(events)
+    Ok(items.into_iter().map(Event).filter(is_meant).collect())
 }
 
 fn is(wanted: EventType, word: &str) -> bool {
@@ -125,39 +129,24 @@ fn is(wanted: EventType, word: &str) -> bool {
     }
 }
 
-/// The events of one object; one that went meanwhile has none, unless it was named.
-async fn of(client: &Client, kind: Kind, name: String, named: bool) -> Result<Vec<Event>, Error> {
-    let rows = match client.get(&format!("{}/events", member(kind, &name)), &[], AS_JSON).await {
-        Ok(rows) => rows,
-        Err(error) if error.is_not_found() && !named => Value::Null,
-        Err(error) => return Err(error),
-    };
-    let rows = rows.as_array().or(rows["items"].as_array()).cloned().unwrap_or_default();
-    Ok(rows.into_iter().map(|row| Event { kind, name: name.clone(), row }).collect())
-}
-
-fn as_json(event: &Event) -> Value {
-    let mut json = event.row.clone();
-    json["object"] = json!({"kind": event.kind.name(), "name": event.name});
-    json
-}
-
 fn table(events: &[Event], now: Timestamp) -> Table {
     let row = |event: &Event| {
         let ago = |member: &str| {
             let time = event.text(member).parse().ok();
             time.map_or_else(|| "<unknown>".to_owned(), |time| age(time, now))
         };
-        let last = match event.row["count"].as_u64() {
-            Some(count) if count > 1 => format!("{} (x{count} over {})", ago("last"), ago("first")),
-            _ => ago("last"),
+        let last = match event.0["count"].as_u64() {
+            Some(count) if count > 1 => {
+                format!("{} (x{count} over {})", ago("lastTimestamp"), ago("firstTimestamp"))
+            }
+            _ => ago("lastTimestamp"),
         };
         vec![
             last,
             event.text("type").to_owned(),
             event.text("reason").to_owned(),
-            format!("{}/{}", event.kind.singular(), event.name),
-            event.text("note").to_owned(),
+            event.about(),
+            event.text("message").to_owned(),
         ]
     };
     let head = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"].map(str::to_owned).to_vec();
@@ -170,13 +159,12 @@ mod tests {
 
     #[test]
     fn events_read_as_a_table_of_what_happened_to_what() {
-        let event = |name: &str, count: u64, note: &str| Event {
-            kind: Kind::Agent,
-            name: name.to_owned(),
-            row: json!({
-                "type": "Warning", "reason": "BackingOff", "note": note, "count": count,
-                "first": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:09:00Z",
-            }),
+        let event = |name: &str, count: u64, message: &str| {
+            Event(json!({
+                "type": "Warning", "reason": "BackingOff", "message": message, "count": count,
+                "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:09:00Z",
+                "involvedObject": {"kind": "Agent", "name": name},
+            }))
         };
         let events = [event("a", 1, "no \u{1b}[2Jshell"), event("long-name", 7, "again")];
         let now = "2026-01-01T00:10:00Z".parse().unwrap();

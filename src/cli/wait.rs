@@ -4,7 +4,7 @@
 //! missed between two looks. A condition that speaks of an older generation says nothing yet: it
 //! would be met at once by whoever has just changed the spec.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use serde_json::Value;
 
@@ -203,8 +203,9 @@ async fn one(
     end: Duration,
 ) -> Result<Result<(), String>, Error> {
     let begin = SystemClock.elapsed();
-    let mut state = None;
-    let mut told = None;
+    let state: RefCell<Option<String>> = RefCell::new(None);
+    let tell =
+        |now: &str| out::note(format!("waiting for {} of {kind} {name}: {now}", words(what)));
     let mut uid: Option<String> = None;
     let mut patience = Patience::new();
     let waiting = watch::until(client, kind, name, &mut patience, |object| {
@@ -215,20 +216,27 @@ async fn one(
             Verdict::Met => Some(true),
             Verdict::Missing => Some(false),
             Verdict::NotYet(now) => {
-                // Whoever waits longer than a moment hears what for.
-                let long = SystemClock.elapsed() >= begin + QUIET;
-                if long && told.as_ref() != Some(&now) {
-                    out::note(format!("waiting for {} of {kind} {name}: {now}", words(what)));
-                    told = Some(now.clone());
+                let mut state = state.borrow_mut();
+                if SystemClock.elapsed() >= begin + QUIET && state.as_ref() != Some(&now) {
+                    tell(&now);
                 }
-                state = Some(now);
+                *state = Some(now);
                 None
             }
         }
     });
+    // Whoever waits longer than a moment hears what for.
+    let quiet = async {
+        SystemClock.sleep(QUIET).await;
+        if let Some(now) = &*state.borrow() {
+            tell(now);
+        }
+        std::future::pending::<()>().await;
+    };
     let met = tokio::select! {
         biased;
         met = waiting => Some(met?),
+        () = quiet => None,
         () = over(end.saturating_sub(begin)) => None,
     };
     match met {
@@ -238,7 +246,10 @@ async fn one(
             reason: "NotFound".to_owned(),
             message: format!("{}.{} \"{name}\" not found", kind.plural(), crate::resource::GROUP),
         }),
-        None => Ok(Err(state.unwrap_or_else(|| "the server has not answered yet".to_owned()))),
+        None => {
+            let state = state.take();
+            Ok(Err(state.unwrap_or_else(|| "the server has not answered yet".to_owned())))
+        }
     }
 }
 

@@ -74,6 +74,8 @@ fn page(kind: Kind, path: &[&str], recursive: bool) -> Result<String, Error> {
         text.push_str(&wrapped(&about, 4));
         text.push('\n');
     }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
     Ok(text)
 }
 
@@ -184,7 +186,7 @@ mod tests {
                 of("agent.spec.agent", false),
                 of("agent.spec.env.name", false),
                 of("agent.spec.permissions.mode", false),
-                of("ag.metadata", false),
+                of("ag.metadata.labels", false),
             ]
             .join("\n-----\n")
         );

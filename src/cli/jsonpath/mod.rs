@@ -318,10 +318,10 @@ mod tests {
         #[test]
         fn no_text_panics(text in r#"[{}\[\].$@*?()'":,0-9a-c=<>! \\-]{0,24}"#) {
             if let Ok(template) = text.parse::<Template>() {
-                template.render(&sample());
+                let _ = template.render(&sample());
             }
             if let Ok(path) = text.parse::<Path>() {
-                path.find(&sample());
+                let _ = path.find(&sample());
             }
         }
 

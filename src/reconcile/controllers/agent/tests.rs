@@ -12,7 +12,7 @@ use crate::{
     reconcile::controllers::{attempt::is_over, words},
     resource::{
         Agent, AgentCli, AgentSpec, CommandCli, ConditionStatus, ExitReason, ExitStatus,
-        FINALIZER_SPRITES, Permissions, RuntimeSpec, Sprite,
+        FINALIZER_SPRITES, Permissions, RESTARTED_UP_TO, RuntimeSpec, Sprite,
     },
     store::{Op, Turn, TurnState, TurnSums},
 };
@@ -271,6 +271,24 @@ fn a_change_of_its_making_brings_a_new_sprite_once_the_old_one_is_over() {
     world.over(ExitReason::Cancelled, "");
     world.settle();
     assert_eq!(world.sprites[1].spec.instructions.as_deref(), Some("Be brief."));
+}
+
+#[test]
+fn a_restart_brings_one_new_sprite_with_the_session_once_no_turn_is_open() {
+    let mut world = World::new();
+    world.ready("s1");
+    world.settle();
+    let restart = (RESTARTED_UP_TO.to_owned(), "1".to_owned());
+    world.agent().metadata.annotations.extend([restart]);
+    world.settle();
+    assert_eq!(world.sprites[0].spec.stop, Some(ExitReason::Cancelled));
+    assert_eq!(world.sprites.len(), 1, "not beside the old one");
+    world.over(ExitReason::Cancelled, "");
+    world.settle();
+    assert_eq!(world.sprites[1].spec.session.as_deref(), Some("s1"));
+    world.ready("s1");
+    assert_eq!(world.phase(), "Idle");
+    assert_eq!(world.sprites[1].spec.stop, None, "the same request once more asks for nothing");
 }
 
 #[test]

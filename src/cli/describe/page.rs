@@ -1,163 +1,13 @@
-//! `describe`: one object as a page for people, its events last.
-//!
-//! The page is a pure function of the object, its events and the time.
+//! The page's lines: what of an object stands where, and how it lines up. Pure.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{
-    args::DescribeArgs,
-    client::{Client, member},
-    error::Error,
-    out,
-    select::select,
-    target::{self, Targets},
-};
+use super::Talk;
 use crate::{
-    ambient::{Clock as _, SystemClock},
-    resource::{Kind, table::age},
+    cli::{out, turns},
+    resource::table::age,
 };
-
-/// Runs `describe`.
-///
-/// # Errors
-/// The server's refusal, or why it cannot be reached.
-pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
-    let client = Client::find(&args.server)?;
-    let all = args.selector.is_none() && matches!(target::read(&args.what), Ok(Targets::Kinds(_)));
-    let selected = select(&client, &args.what, args.selector.as_deref(), all).await;
-    let objects = selected.map_err(|error| match error {
-        Error::NoSuchKind(word) if args.what == [word.as_str()] => Error::NoSuchKindOrJob(word),
-        error => error,
-    })?;
-    let mut failed = false;
-    let mut first = true;
-    for (kind, name) in objects {
-        let path = member(kind, &name);
-        let object = match client.get(&path, &[], "application/json").await {
-            Ok(object) => object,
-            Err(error) if error.is_not_found() => {
-                failed = true;
-                out::note(error.to_string());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let events = client.get(&format!("{path}/events"), &[], "application/json").await?;
-        let now = SystemClock.now();
-        let separator = if first { "" } else { "\n\n" };
-        first = false;
-        let talk = match kind {
-            Kind::Agent => Some(talk(&client, &name).await?),
-            _ => None,
-        };
-        let text = page(kind, &object, talk.as_ref(), &events, now);
-        out::data(format!("{separator}{text}"))?;
-    }
-    if failed { Err(Error::Told) } else { Ok(0) }
-}
-
-/// What an agent was told, asks for, and may do.
-struct Talk {
-    turns: Value,
-    approvals: Value,
-    grants: Value,
-}
-
-/// How many of the newest turns the page shows.
-const LAST_TURNS: &str = "10";
-
-async fn talk(client: &Client, name: &str) -> Result<Talk, Error> {
-    let path = member(Kind::Agent, name);
-    let get = async |rest: &str, query: &[(&str, &str)]| {
-        client.get(&format!("{path}/{rest}"), query, "application/json").await
-    };
-    Ok(Talk {
-        turns: get("turns", &[("last", LAST_TURNS)]).await?,
-        approvals: get("approvals", &[]).await?,
-        grants: get("grants", &[]).await?,
-    })
-}
-
-/// The page.
-fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Timestamp) -> String {
-    let mut page = Page { lines: Vec::new(), now };
-    let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
-    page.text("Name", &meta["name"]);
-    page.map("Labels", &meta["labels"]);
-    page.map("Annotations", &without_ours(&meta["annotations"]));
-    page.row("Kind", kind.name());
-    page.time("Created", &meta["creationTimestamp"]);
-    if meta["deletionTimestamp"].is_string() {
-        page.time("Deleting since", &meta["deletionTimestamp"]);
-    }
-    page.owner(&meta["ownerReferences"]);
-    page.text("Phase", &status["phase"]);
-    match kind.name() {
-        "Agent" => {
-            page.work(spec);
-            page.agent(spec, status);
-        }
-        "Job" => {
-            page.work(spec);
-            page.job(spec, status);
-        }
-        "Sprite" => {
-            page.work(spec);
-            page.sprite(spec, status);
-        }
-        // A kind that is not known in detail shows all that it has.
-        _ => {
-            page.tree("Spec", spec);
-            page.tree("Status", &rest_of(status));
-        }
-    }
-    page.text("Message", &status["message"]);
-    page.cost(&status["cost"]);
-    page.artifacts(&status["artifacts"]);
-    page.conditions(&status["conditions"]);
-    if let Some(talk) = talk {
-        page.talk(talk);
-    }
-    page.events(events);
-    page.finish()
-}
-
-/// The annotation in which `apply` keeps what a file said is for machines.
-fn without_ours(annotations: &Value) -> Value {
-    let mut annotations = annotations.clone();
-    if let Some(map) = annotations.as_object_mut() {
-        map.remove(super::apply::LAST_APPLIED);
-    }
-    annotations
-}
-
-/// What of a status stands nowhere else on the page.
-fn rest_of(status: &Value) -> Value {
-    let mut status = status.clone();
-    if let Some(map) = status.as_object_mut() {
-        for shown in ["conditions", "phase", "message", "cost", "artifacts", "observedGeneration"] {
-            map.remove(shown);
-        }
-    }
-    status
-}
-
-/// A member's name as words: `lastAppliedRevision` is `Last applied revision`.
-fn words(name: &str) -> String {
-    let mut words = String::new();
-    for (n, c) in name.chars().enumerate() {
-        match c {
-            _ if n == 0 => words.extend(c.to_uppercase()),
-            c if c.is_uppercase() => {
-                words.push(' ');
-                words.extend(c.to_lowercase());
-            }
-            c => words.push(c),
-        }
-    }
-    words
-}
 
 /// A line of the page.
 enum Line {
@@ -167,14 +17,19 @@ enum Line {
     Plain(String),
 }
 
-struct Page {
+/// A page as it grows.
+pub(super) struct Page {
     lines: Vec<Line>,
     now: Timestamp,
 }
 
 impl Page {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { lines: Vec::new(), now }
+    }
+
     /// What agents, jobs and sprites have in common.
-    fn work(&mut self, spec: &Value) {
+    pub(super) fn work(&mut self, spec: &Value) {
         self.text("Task", &spec["task"]);
         self.union("Agent", &spec["agent"]);
         self.union("Runtime", &spec["runtime"]);
@@ -192,7 +47,7 @@ impl Page {
         }
     }
 
-    fn agent(&mut self, spec: &Value, status: &Value) {
+    pub(super) fn agent(&mut self, spec: &Value, status: &Value) {
         self.flag("Suspended", &spec["suspend"]);
         self.text("Sprite", &status["sprite"]);
         self.text("Session", &status["sessionId"]);
@@ -209,7 +64,7 @@ impl Page {
         );
     }
 
-    fn job(&mut self, spec: &Value, status: &Value) {
+    pub(super) fn job(&mut self, spec: &Value, status: &Value) {
         self.number("Retries", &spec["retries"]);
         self.number("Attempts", &status["attempts"]);
         self.text("Sprite", &status["sprite"]);
@@ -218,7 +73,7 @@ impl Page {
         self.number("Exit code", &status["exitCode"]);
     }
 
-    fn sprite(&mut self, spec: &Value, status: &Value) {
+    pub(super) fn sprite(&mut self, spec: &Value, status: &Value) {
         self.number("Attempt", &spec["attempt"]);
         self.number("Run", &status["run"]);
         self.process(&status["local"]);
@@ -231,7 +86,7 @@ impl Page {
     }
 
     /// Anything, indented below a label.
-    fn tree(&mut self, label: &str, value: &Value) {
+    pub(super) fn tree(&mut self, label: &str, value: &Value) {
         if value.as_object().is_none_or(serde_json::Map::is_empty) {
             return;
         }
@@ -239,7 +94,7 @@ impl Page {
         self.branches(value, 2);
     }
 
-    fn branches(&mut self, value: &Value, indent: usize) {
+    pub(super) fn branches(&mut self, value: &Value, indent: usize) {
         let mut branch = |name: &str, value: &Value| match value {
             Value::Object(_) | Value::Array(_) => {
                 let is_empty = value.as_object().is_some_and(serde_json::Map::is_empty)
@@ -272,12 +127,12 @@ impl Page {
         }
     }
 
-    fn row(&mut self, label: &str, text: impl Into<String>) {
+    pub(super) fn row(&mut self, label: &str, text: impl Into<String>) {
         self.lines.push(Line::Row(format!("{label}:"), text.into()));
     }
 
     /// A row for each line of a text; none for no text.
-    fn text(&mut self, label: &str, value: &Value) {
+    pub(super) fn text(&mut self, label: &str, value: &Value) {
         let Some(text) = value.as_str() else { return };
         for (n, line) in text.lines().enumerate() {
             let label = if n == 0 { format!("{label}:") } else { String::new() };
@@ -285,19 +140,19 @@ impl Page {
         }
     }
 
-    fn number(&mut self, label: &str, value: &Value) {
+    pub(super) fn number(&mut self, label: &str, value: &Value) {
         if value.is_number() {
             self.row(label, value.to_string());
         }
     }
 
-    fn flag(&mut self, label: &str, value: &Value) {
+    pub(super) fn flag(&mut self, label: &str, value: &Value) {
         if value.as_bool() == Some(true) {
             self.row(label, "yes");
         }
     }
 
-    fn time(&mut self, label: &str, value: &Value) {
+    pub(super) fn time(&mut self, label: &str, value: &Value) {
         let Some(text) = value.as_str() else { return };
         match text.parse::<Timestamp>() {
             Ok(time) => self.row(label, format!("{time:.0} ({} ago)", age(time, self.now))),
@@ -306,7 +161,7 @@ impl Page {
     }
 
     /// Pairs, one a line.
-    fn map(&mut self, label: &str, value: &Value) {
+    pub(super) fn map(&mut self, label: &str, value: &Value) {
         let pairs: Vec<String> = value
             .as_object()
             .into_iter()
@@ -320,7 +175,7 @@ impl Page {
     }
 
     /// A union as its member's name, with what is set in it.
-    fn union(&mut self, label: &str, value: &Value) {
+    pub(super) fn union(&mut self, label: &str, value: &Value) {
         let Some((name, body)) = value.as_object().and_then(|map| map.iter().next()) else {
             return;
         };
@@ -334,7 +189,7 @@ impl Page {
         self.row(label, out::harmless(&format!("{name}{behind}")));
     }
 
-    fn owner(&mut self, owners: &Value) {
+    pub(super) fn owner(&mut self, owners: &Value) {
         for owner in owners.as_array().into_iter().flatten() {
             if owner["controller"] == true {
                 let text = |member: &str| owner[member].as_str().unwrap_or_default();
@@ -343,13 +198,13 @@ impl Page {
         }
     }
 
-    fn repo(&mut self, repo: &Value) {
+    pub(super) fn repo(&mut self, repo: &Value) {
         let Some(place) = repo["github"].as_str().or(repo["url"].as_str()) else { return };
         let branch = repo["branch"].as_str().map(|branch| format!(" (branch {branch})"));
         self.row("Repo", out::harmless(&format!("{place}{}", branch.unwrap_or_default())));
     }
 
-    fn env(&mut self, env: &Value) {
+    pub(super) fn env(&mut self, env: &Value) {
         let one = |entry: &Value| {
             let name = entry["name"].as_str().unwrap_or_default();
             match entry["fromSecret"].as_str() {
@@ -367,14 +222,14 @@ impl Page {
         self.text("Environment", &entries.join("\n").into());
     }
 
-    fn process(&mut self, process: &Value) {
+    pub(super) fn process(&mut self, process: &Value) {
         if let Some(pid) = process["pid"].as_u64() {
             let start = process["startTime"].as_u64().unwrap_or_default();
             self.row("Process", format!("{pid} (start time {start})"));
         }
     }
 
-    fn machine(&mut self, machine: &Value) {
+    pub(super) fn machine(&mut self, machine: &Value) {
         let text = |member: &str| machine[member].as_str().filter(|text| !text.is_empty());
         let Some(id) = text("machineId") else { return };
         let region = text("region").map(|region| format!(" in {region}")).unwrap_or_default();
@@ -383,7 +238,7 @@ impl Page {
         self.text("Fly app", &machine["app"]);
     }
 
-    fn exit(&mut self, exit: &Value) {
+    pub(super) fn exit(&mut self, exit: &Value) {
         let Some(reason) = exit["reason"].as_str() else { return };
         let how = match (exit["code"].as_i64(), exit["signal"].as_i64()) {
             (Some(code), _) => format!(", exit code {code}"),
@@ -394,7 +249,7 @@ impl Page {
         self.text("Exit message", &exit["message"]);
     }
 
-    fn cost(&mut self, cost: &Value) {
+    pub(super) fn cost(&mut self, cost: &Value) {
         let count = |member: &str| cost[member].as_u64().unwrap_or_default();
         let (micro, read, written) =
             (count("microUsd"), count("inputTokens"), count("outputTokens"));
@@ -405,7 +260,7 @@ impl Page {
         }
     }
 
-    fn artifacts(&mut self, artifacts: &Value) {
+    pub(super) fn artifacts(&mut self, artifacts: &Value) {
         let one = |artifact: &Value| {
             let text = |member: &str| artifact[member].as_str().unwrap_or_default().to_owned();
             out::harmless(&format!("{} ({}) {}", text("name"), text("type"), text("url")))
@@ -414,7 +269,7 @@ impl Page {
         self.text("Artifacts", &lines.join("\n").into());
     }
 
-    fn conditions(&mut self, conditions: &Value) {
+    pub(super) fn conditions(&mut self, conditions: &Value) {
         let now = self.now;
         let rows: Vec<[String; 5]> = conditions
             .as_array()
@@ -432,13 +287,13 @@ impl Page {
     }
 
     /// What an agent was told, asks for, and may do.
-    fn talk(&mut self, talk: &Talk) {
+    pub(super) fn talk(&mut self, talk: &Talk) {
         let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
         let text =
             |row: &Value, member: &str| out::harmless(row[member].as_str().unwrap_or_default());
         let now = self.now;
         let turns: Vec<[String; 7]> =
-            items(&talk.turns).iter().map(|turn| super::turns::row(turn, now)).collect();
+            items(&talk.turns).iter().map(|turn| turns::row(turn, now)).collect();
         let head = ["Turn", "State", "Author", "Age", "Took", "Cost", "Message"];
         self.table("Last turns", head, &turns);
         let asks: Vec<[String; 3]> = items(&talk.approvals)
@@ -454,7 +309,7 @@ impl Page {
         self.table("Allowed for good", ["Id", "Rule", "By"], &grants);
     }
 
-    fn events(&mut self, events: &Value) {
+    pub(super) fn events(&mut self, events: &Value) {
         let now = self.now;
         let list = events.as_array().or(events["items"].as_array());
         let rows: Vec<[String; 4]> = list
@@ -480,7 +335,12 @@ impl Page {
     }
 
     /// A table below a label.
-    fn table<const N: usize>(&mut self, label: &str, head: [&str; N], rows: &[[String; N]]) {
+    pub(super) fn table<const N: usize>(
+        &mut self,
+        label: &str,
+        head: [&str; N],
+        rows: &[[String; N]],
+    ) {
         if rows.is_empty() {
             return self.row(label, "<none>");
         }
@@ -498,7 +358,7 @@ impl Page {
         }
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         let widest = self
             .lines
             .iter()
@@ -525,68 +385,18 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_job_reads_as_kubectl_would_show_it() {
-        let job = json!({
-            "kind": "Job",
-            "metadata": {
-                "name": "nightly", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {"team": "a", "tier": "b"},
-                "annotations": {"opendispatch.dev/last-applied-configuration": "{}"},
-            },
-            "spec": {
-                "task": "cargo test\n\u{1b}[2Jsecond line",
-                "agent": {"claude": {"model": "m"}},
-                "runtime": {"local": {"workdir": "/w"}},
-                "repo": {"github": "o/r", "branch": "b"},
-                "env": [{"name": "A", "value": "1"}, {"name": "B", "fromSecret": "s"}],
-                "timeout": "10m", "retries": 2,
-            },
-            "status": {
-                "phase": "Failed", "attempts": 1, "exitCode": 3, "message": "exit code 3",
-                "startTime": "2026-01-01T00:00:05Z",
-                "cost": {"microUsd": 12_345, "inputTokens": 10, "outputTokens": 2},
-                "artifacts": [{"name": "n", "type": "pr", "url": "https://h/1"}],
-                "conditions": [{
-                    "type": "Failed", "status": "True", "reason": "Failed",
-                    "message": "exit code 3", "lastTransitionTime": "2026-01-01T00:09:00Z",
-                }],
-            },
-        });
-        let events = json!([
-            {"type": "Normal", "reason": "SpriteCreated", "note": "created sprite x", "count": 1,
-             "first": "2026-01-01T00:00:01Z", "last": "2026-01-01T00:00:01Z"},
-            {"type": "Warning", "reason": "Retry", "note": "again", "count": 3,
-             "first": "2026-01-01T00:00:01Z", "last": "2026-01-01T00:05:00Z"},
-        ]);
-        let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(Kind::Job, &job, None, &events, now));
+/// A member's name as words: `lastAppliedRevision` is `Last applied revision`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for (n, c) in name.chars().enumerate() {
+        match c {
+            _ if n == 0 => words.extend(c.to_uppercase()),
+            c if c.is_uppercase() => {
+                words.push(' ');
+                words.extend(c.to_lowercase());
+            }
+            c => words.push(c),
+        }
     }
-
-    #[test]
-    fn a_new_sprite_shows_what_is_known_and_no_more() {
-        let sprite = json!({
-            "kind": "Sprite",
-            "metadata": {
-                "name": "nightly-abc123-1", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "ownerReferences": [{"kind": "Job", "name": "nightly", "controller": true}],
-            },
-            "spec": {"agent": {"command": {}}, "runtime": {"local": {}}, "attempt": 1},
-            "status": {
-                "run": 0, "local": {"bootId": "b", "pid": 7, "startTime": 9},
-                "fly": {
-                    "app": "my-sprites", "machineId": "d8910f2c94e318", "region": "iad",
-                    "state": "started",
-                },
-            },
-        });
-        let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(Kind::Sprite, &sprite, None, &json!({"items": []}), now));
-    }
+    words
 }

@@ -1,0 +1,130 @@
+//! `explain`, `schema`, `api-resources`, `export`, `completion` and `auth`.
+
+use std::{fs, path::Path};
+
+use crate::{World, agent, applied, apply, object, session};
+
+#[test]
+fn explain_needs_no_server() {
+    let world = World::empty();
+    let explained = world.od(&["explain", "agent.spec.budget"]);
+    assert_eq!(explained.code, 0, "{}", explained.stderr);
+    assert!(explained.text().contains("usd  <"), "{}", explained.text());
+    assert_eq!(world.od(&["explain", "agent.spec.bugdet"]).code, 2);
+    assert_eq!(world.od(&["explain", "pod"]).code, 1);
+    assert_eq!(world.od(&["explain", "job", "--recursive"]).code, 0);
+}
+
+#[test]
+fn the_published_schemas_are_what_the_program_writes() {
+    let world = World::empty();
+    let written = world.od(&["schema", "--out", "schema"]);
+    assert_eq!(written.code, 0, "{}", written.stderr);
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/schema");
+    let mut files = 0;
+    for entry in fs::read_dir(world.work().join("schema")).unwrap() {
+        let path = entry.unwrap().path();
+        let there = fs::read_to_string(published.join(path.file_name().unwrap())).unwrap();
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(json(&fs::read_to_string(&path).unwrap()), json(&there), "{}", path.display());
+        files += 1;
+    }
+    assert!(files >= 4, "a kind each, and the configuration");
+    let again = world.od(&["schema", "--out", "schema"]).text();
+    assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
+    let one = world.od(&["schema", "agent"]);
+    assert_eq!(one.text(), fs::read_to_string(world.work().join("schema/agent.json")).unwrap());
+    assert_eq!(world.od(&["schema", "pod"]).code, 1);
+    world.write("file", "");
+    assert_eq!(world.od(&["schema", "--out", "file/below"]).code, 1);
+}
+
+#[test]
+fn the_kinds_are_listed_with_their_names() {
+    let world = World::new();
+    let all = world.od(&["api-resources"]).text();
+    assert!(all.starts_with("NAME"), "{all}");
+    let agents = all.lines().find(|line| line.starts_with("agents ")).unwrap();
+    let words: Vec<&str> = agents.split_whitespace().collect();
+    assert_eq!(words, ["agents", "ag", "opendispatch.dev/v1alpha1", "false", "Agent"]);
+    let names = world.od(&["api-resources", "--verbs", "create,delete", "-o", "name"]).text();
+    assert!(names.contains("jobs.opendispatch.dev\n"), "{names}");
+    assert!(!names.contains("sprites"), "nobody declares a sprite: {names}");
+    assert!(world.od(&["api-resources", "-o", "wide"]).text().contains("VERBS"));
+    assert!(!world.od(&["api-resources", "--no-headers"]).text().contains("NAME"));
+}
+
+#[test]
+fn what_is_exported_is_what_a_file_would_say_and_applies_unchanged() {
+    let world = World::new();
+    let spec =
+        "  env: [{name: A, value: '1'}]\n  instructions: |\n    Be brief.\n    # And kind.\n";
+    applied(&world, &(agent("a", spec) + "---\n" + &agent("b", "")));
+    world.od(&["run", "-f", "--name", "once", "true"]);
+    let all = world.od(&["export"]);
+    insta::assert_snapshot!(all.whole());
+    let before = object(&world, "agent/a")["spec"].clone();
+    let again = apply(&world, &all.text(), &[]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert_eq!(object(&world, "agent/a")["spec"], before);
+
+    let files = world.od(&["export", "agents", "--out", "specs/made"]);
+    assert_eq!(files.text(), "specs/made/agent-a.yaml\nspecs/made/agent-b.yaml\n");
+    assert_eq!(world.od(&["export", "agents", "--out", "specs/made"]).code, 0, "nothing differs");
+    world.write("specs/made/agent-b.yaml", "# mine\n");
+    let refused = world.od(&["export", "agents", "--out", "specs/made"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("agent-b.yaml: is there"), "{}", refused.stderr);
+    let forced = world.od(&["export", "agents", "--out", "specs/made", "--force"]);
+    assert_eq!(forced.code, 0, "{}", forced.stderr);
+    let same = world.od(&["apply", "-f", "specs/made"]).text();
+    assert_eq!(same, "agent.opendispatch.dev/a unchanged\nagent.opendispatch.dev/b unchanged\n");
+    assert!(world.od(&["export", "job/once"]).text().contains("task: \"true\"\n"));
+    assert_eq!(world.od(&["export", "agent/missing"]).code, 1);
+}
+
+#[test]
+fn who_asks_what_it_may_do_is_answered_by_the_server() {
+    let world = World::new();
+    for (words, text) in [
+        (&["auth", "can-i", "create", "agents"] as &[&str], "yes\n"),
+        (&["auth", "can-i", "delete", "job/nightly"], "yes\n"),
+        (&["auth", "can-i", "update", "agents", "--subresource", "status", "-q"], ""),
+    ] {
+        let asked = world.od(words);
+        assert_eq!((asked.text().as_str(), asked.code), (text, 0), "{}", asked.stderr);
+    }
+    let who = world.od(&["auth", "whoami"]);
+    assert!(who.text().starts_with("Username  "), "{}", who.whole());
+}
+
+#[test]
+fn every_shell_gets_a_completion_script() {
+    let world = World::empty();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.od(&["completion", shell]);
+        assert_eq!(script.code, 0, "{}", script.stderr);
+        for verb in ["explain", "rollout", "api-resources", "annotate"] {
+            assert!(script.text().contains(verb), "{shell} lacks {verb}");
+        }
+    }
+    assert_eq!(world.od(&["completion", "tcsh"]).code, 2);
+}
+
+#[test]
+fn a_word_that_is_no_kind_is_refused_by_each_verb() {
+    let world = World::new();
+    insta::assert_snapshot!(session(
+        &world,
+        &[
+            &["wait", "pod/x", "--for=delete"],
+            &["edit", "pod/x"],
+            &["label", "pod/x", "a=b"],
+            &["scale", "pod/x", "--replicas", "1"],
+            &["rollout", "status", "pod/x"],
+            &["events", "--for", "pod/x"],
+            &["export", "pods"],
+            &["auth", "can-i", "get", "pods"],
+        ]
+    ));
+}
