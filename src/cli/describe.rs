@@ -153,7 +153,7 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
             page.number("Attempt", &spec["attempt"]);
             page.number("Run", &status["run"]);
             page.process(&status["local"]);
-            page.machine(&status["fly"]);
+            page.machine(&status["fly"], holds(&status["conditions"], "Gone"));
             page.time("First heard", &status["helloTime"]);
             page.text("Session", &status["sessionId"]);
             page.text("Stop", &spec["stop"]);
@@ -251,7 +251,10 @@ impl Page {
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .map(|(key, value)| match guest(value) {
+                Some(size) => format!("{key}={size}"),
+                None => format!("{key}={}", plain(value)),
+            })
             .collect();
         let behind = if set.is_empty() { String::new() } else { format!(" ({})", set.join(", ")) };
         self.row(label, out::harmless(&format!("{name}{behind}")));
@@ -297,11 +300,16 @@ impl Page {
         }
     }
 
-    fn machine(&mut self, machine: &Value) {
+    /// A machine, which is looked at now and then: what is said of it is what was seen last.
+    fn machine(&mut self, machine: &Value, gone: bool) {
         let text = |member: &str| machine[member].as_str().filter(|text| !text.is_empty());
         let Some(id) = text("machineId") else { return };
         let region = text("region").map(|region| format!(" in {region}")).unwrap_or_default();
-        let state = text("state").map(|state| format!(", {state}")).unwrap_or_default();
+        let state = match text("state") {
+            _ if gone => ", gone".to_owned(),
+            Some(state) => format!(", last seen {state}"),
+            None => String::new(),
+        };
         self.row("Machine", format!("{id}{region}{state}"));
         self.text("Fly app", &machine["app"]);
     }
@@ -448,6 +456,20 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// A machine's size in words, if that is what it is.
+fn guest(value: &Value) -> Option<String> {
+    let (kind, cpus) = (value["cpuKind"].as_str()?, value["cpus"].as_u64()?);
+    let memory = value["memoryMb"].as_u64()?;
+    let plural = if cpus == 1 { "" } else { "s" };
+    Some(format!("{cpus} {kind} CPU{plural} with {memory} MB"))
+}
+
+/// Whether a condition of that type is true.
+fn holds(conditions: &Value, kind: &str) -> bool {
+    let all = conditions.as_array().into_iter().flatten();
+    all.into_iter().any(|it| it["type"] == kind && it["status"] == "True")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -511,5 +533,32 @@ mod tests {
         });
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
         insta::assert_snapshot!(page(Kind::Sprite, &sprite, None, &json!({"items": []}), now));
+    }
+
+    #[test]
+    fn a_machine_is_told_with_its_size_in_words_and_as_it_was_seen_last_or_as_gone() {
+        let sprite = |conditions: Value| {
+            let sprite = json!({
+                "kind": "Sprite",
+                "metadata": {"name": "s", "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {
+                    "agent": {"command": {}}, "attempt": 1,
+                    "runtime": {"fly": {
+                        "region": "iad,us",
+                        "guest": {"cpuKind": "shared", "cpus": 2, "memoryMb": 2048},
+                    }},
+                },
+                "status": {"conditions": conditions, "fly": {
+                    "app": "a", "machineId": "d891", "region": "iad", "state": "created",
+                }},
+            });
+            let now = "2026-01-01T00:10:00Z".parse().unwrap();
+            page(Kind::Sprite, &sprite, None, &json!({"items": []}), now)
+        };
+        let there = sprite(json!([]));
+        assert!(there.contains("guest=2 shared CPUs with 2048 MB"), "{there}");
+        assert!(there.contains("d891 in iad, last seen created"), "{there}");
+        let gone = sprite(json!([{"type": "Gone", "status": "True", "reason": "Observed"}]));
+        assert!(gone.contains("d891 in iad, gone"), "{gone}");
     }
 }

@@ -22,7 +22,7 @@ use super::{
     book::{Book, LIST_LAG, Look},
     claim, environment,
     exit::{Ended, exit},
-    observe::{Facts, START_LAG, Sight, Verdict, has_begun, is_over, is_wedged, observe},
+    observe::{Facts, START_LAG, Sight, Verdict, due, has_begun, is_over, is_wedged, observe},
     seen::Seen,
     trouble::meaning,
     volume::Shelf,
@@ -437,18 +437,16 @@ impl Runtime for FlyRuntime {
             Verdict::Is(observed) => observed,
             Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await?) },
         };
-        match &observed {
-            Observed::Machine { stand: MachineStand::Up, .. } if is_over(sprite) => {
-                self.wake_after(uid, LEAVING);
-            }
-            Observed::Machine { stand: MachineStand::Coming, .. } => {
-                self.wake_after(uid, START_LAG);
-            }
+        let again = match &observed {
+            Observed::Machine { stand: MachineStand::Up, .. } if is_over(sprite) => Some(LEAVING),
+            Observed::Machine { stand: MachineStand::Coming, .. } => Some(START_LAG),
             // Up, though what was seen of it was before our start.
-            Observed::Machine { .. } if seen.is_some_and(|seen| !seen.is_lively()) => {
-                self.wake_after(uid, LEAVING);
-            }
-            _ => {}
+            Observed::Machine { .. } if seen.is_some_and(|seen| !seen.is_lively()) => Some(LEAVING),
+            Observed::Machine { .. } => seen.and_then(|seen| due(seen, &facts)),
+            _ => None,
+        };
+        if let Some(wait) = again {
+            self.wake_after(uid, wait);
         }
         Ok(observed)
     }
@@ -482,7 +480,7 @@ impl Runtime for FlyRuntime {
         // What it keeps is on its volume.
         if disobeys || is_nobodys || hangs {
             self.destroy(uid, &id).await?;
-            self.wake_after(uid, Duration::ZERO);
+            self.wake_after(uid, LEAVING);
             return Ok(());
         }
         let wish = wish::stop();
