@@ -482,14 +482,12 @@ async fn a_machine_that_is_stopped_and_never_gets_there_is_destroyed_and_its_run
     world.create_sprite("s", Some("for ever")).await;
     world.until("up", async || world.is("s", "Ready").await).await;
     let id = world.machine().id;
-    world.fly.faults().set(|it| {
-        it.shown_states.insert(id.clone(), "stopping".to_owned());
-    });
+    assert!(world.fly.faults().meddle(&id, Deed::Stop));
+    assert!(world.fly.faults().meddle(&id, Deed::Wedge));
     let from = world.clock.elapsed();
     world.until("no machine", async || world.fly.machines().is_empty()).await;
     let took = world.clock.elapsed() - from;
     assert!(took >= FOUR_MINUTES, "it was given time: {took:?}");
-    world.fly.faults().set(|it| it.shown_states.clear());
     world.until("let go", async || world.is_let_go("s").await).await;
     assert_eq!(exit(&world).await.0, ExitReason::ReporterLost);
     assert_eq!(world.lives().len(), 1, "nobody began in its place");

@@ -134,7 +134,7 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
         // Nobody lives in it, and nothing comes of it any more.
         state if !begun && is_wedged(state, facts.stays) => Verdict::Gone,
         // Somebody may live in it, and whether anybody does shows only when it is no more.
-        State::Stopping | State::Suspending
+        State::Stopping | State::Suspending | State::Destroying
             if !is_over(facts.sprite) && is_wedged(&seen.state, facts.stays) =>
         {
             stands(MachineStand::Stuck)
@@ -174,7 +174,11 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
 /// How long a state may last that passes.
 fn bound(state: &State) -> Option<Duration> {
     match state {
-        State::Starting | State::Restarting | State::Stopping | State::Suspending => Some(PASSES),
+        State::Starting
+        | State::Restarting
+        | State::Stopping
+        | State::Suspending
+        | State::Destroying => Some(PASSES),
         State::Updating | State::Replacing => Some(UPDATES),
         _ => None,
     }
@@ -369,6 +373,7 @@ mod tests {
             (State::Starting, PASSES, "up"),
             (State::Stopping, PASSES, "stuck"),
             (State::Suspending, PASSES, "stuck"),
+            (State::Destroying, PASSES, "stuck"),
             (State::Updating, UPDATES, "up"),
         ] {
             let machine = seen(state);

@@ -363,7 +363,10 @@ impl FlyRuntime {
     async fn destroy(&self, uid: &str, id: &str) -> Result<(), Error> {
         let look = self.ask(uid, id).await.map_err(|error| self.meaning(error))?;
         match look {
-            Look::Seen(seen) if seen.state.is_leaving() => {}
+            // Once more by force, where it has been on its way for too long.
+            Look::Seen(seen)
+                if seen.state.is_leaving()
+                    && !is_wedged(&seen.state, self.book().stays(uid, self.elapsed())) => {}
             Look::Seen(_) => {
                 let destroy = self.api.destroy(id);
                 let destroyed = self.write(uid, "fly.destroy", destroy).await;
