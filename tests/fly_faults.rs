@@ -109,7 +109,7 @@ async fn a_token_that_is_refused_is_told_and_once_it_is_good_it_goes_on() {
     world.fly.faults().set(|it| it.token_refused = true);
     let _server = world.free().await;
     world.create_sprite("s", Some("work")).await;
-    world.until("told", async || told(&world, "Stalled").await.starts_with("NoRoom: ")).await;
+    world.until("told", async || told(&world, "Stalled").await.starts_with("NoAccess: ")).await;
     let why = told(&world, "Stalled").await;
     assert!(why.contains("FLY_API_TOKEN") && !why.contains("fm2_dev_fly"), "{why}");
     world.fly.faults().set(|it| it.token_refused = false);
@@ -213,25 +213,30 @@ async fn an_app_that_is_missing_or_anothers_and_a_full_account_are_told_and_it_g
     let _server = world.free().await;
     world.create_sprite("s", Some("work")).await;
     world.until("told", async || told(&world, "Stalled").await.contains("fly apps create")).await;
+    // Each word says who is to do something about it; none of these is a want of room.
     world.until("let go", async || world.is_let_go("s").await).await;
     assert_eq!(exit(&world).await.0, ExitReason::Completed);
 
     type Set = fn(&mut open_dispatch::dev_fly::Switches);
-    let troubles: [(Set, &str); 2] = [
+    let troubles: [(Set, &str, &str); 2] = [
         (
             |it| {
                 it.foreign_apps.insert("sprites".to_owned());
             },
+            "NoAccess: ",
             "organi",
         ),
-        (|it| it.machine_limit = Some(0), "limit"),
+        (|it| it.machine_limit = Some(0), "LimitReached: ", "limit"),
     ];
-    for (set, words) in troubles {
+    for (set, reason, words) in troubles {
         let world = World::new().await;
         world.fly.faults().set(set);
         let _server = world.free().await;
         world.create_sprite("s", Some("work")).await;
-        let said = async || told(&world, "Stalled").await.contains(words);
+        let said = async || {
+            let told = told(&world, "Stalled").await;
+            told.starts_with(reason) && told.contains(words)
+        };
         world.until(words, said).await;
         world.fly.faults().set(|it| {
             it.foreign_apps.clear();
@@ -468,4 +473,42 @@ async fn a_machine_that_is_never_heard_is_told_once_and_destroyed_as_soon_as_it_
         }
         assert_eq!(world.wrong(), Vec::<String>::new());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_stopped_and_never_gets_there_is_destroyed_and_its_run_is_lost() {
+    let world = World::new().await;
+    let _server = world.free().await;
+    world.create_sprite("s", Some("for ever")).await;
+    world.until("up", async || world.is("s", "Ready").await).await;
+    let id = world.machine().id;
+    assert!(world.fly.faults().meddle(&id, Deed::Stop));
+    assert!(world.fly.faults().meddle(&id, Deed::Wedge));
+    let from = world.clock.elapsed();
+    world.until("no machine", async || world.fly.machines().is_empty()).await;
+    let took = world.clock.elapsed() - from;
+    assert!(took >= FOUR_MINUTES, "it was given time: {took:?}");
+    world.until("let go", async || world.is_let_go("s").await).await;
+    assert_eq!(exit(&world).await.0, ExitReason::ReporterLost);
+    assert_eq!(world.lives().len(), 1, "nobody began in its place");
+}
+
+/// Fly had room for the volume, then an answer was lost, and then there was no room for the machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_was_made_in_vain_binds_nobody_to_where_it_lies() {
+    let world = World::new().await;
+    let faults = world.fly.faults();
+    faults.once(Action::Create, Trouble::lost_before(LostAnswer::Timeout));
+    // There is none in the first region, whichever volume it is.
+    for _ in 0..2 {
+        faults.once(Action::Create, Trouble::volume_full());
+    }
+    let _server = world.free().await;
+    world.create_sprite("s", None).await;
+    world.until("up", async || world.is("s", "Ready").await).await;
+    assert_eq!(world.machine().region, "lhr", "the next region was tried");
+    let volumes = world.fly.volumes();
+    assert_eq!(volumes.len(), 1, "{volumes:#?}");
+    assert_eq!(volumes[0].region, "lhr");
+    assert_eq!(world.wrong(), Vec::<String>::new());
 }

@@ -171,7 +171,13 @@ pub struct TurnsArgs {
     #[arg(value_name = "AGENT")]
     pub name: String,
     /// How many of the newest to show
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
     pub last: u32,
     /// Print JSON instead of a table
     #[arg(short, long, value_name = "FORMAT")]

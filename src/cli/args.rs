@@ -462,11 +462,25 @@ pub enum SlackCommand {
 #[derive(Debug, Clone, Args)]
 pub struct SlackManifestArgs {
     /// What the app and its bot are called
-    #[arg(long, value_name = "NAME", default_value = "open-dispatch")]
+    #[arg(long, value_name = "NAME", default_value = "open-dispatch", value_parser = app_name)]
     pub name: String,
     /// Print the address of Slack's page, with the manifest filled in
     #[arg(long)]
     pub link: bool,
+}
+
+/// A name that Slack takes for an app: 1 to 35 characters.
+fn app_name(text: &str) -> Result<String, String> {
+    const MOST: usize = 35;
+    let name = text.trim();
+    match name.chars().count() {
+        0 => Err("is empty; write a name".to_owned()),
+        count if count > MOST => {
+            Err(format!("has {count} characters; Slack takes {MOST} for an app's name"))
+        }
+        _ if name.chars().any(char::is_control) => Err("has a control character".to_owned()),
+        _ => Ok(name.to_owned()),
+    }
 }
 
 /// `config view`.

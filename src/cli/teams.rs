@@ -16,6 +16,7 @@ use super::{
     args::{TeamsCommand, TeamsPackageArgs},
     error::Error,
     out,
+    serve::layers,
 };
 
 const MANIFEST: &str = include_str!("../../examples/teams/manifest.json");
@@ -23,6 +24,9 @@ const COLOR: &[u8] = include_bytes!("../../examples/teams/color.png");
 const OUTLINE: &[u8] = include_bytes!("../../examples/teams/outline.png");
 /// What stands in the manifest for the app's id.
 const APP_ID: &str = "{{APP_ID}}";
+
+/// The variables that give the app's id, as for the server.
+const APP_IDS: [&str; 2] = ["MICROSOFT_APP_ID", "TEAMS_APP_ID"];
 
 /// Runs `teams`.
 ///
@@ -35,7 +39,10 @@ pub fn run(command: TeamsCommand) -> Result<u8, Error> {
 }
 
 fn package(args: &TeamsPackageArgs) -> Result<u8, Error> {
-    let id = args.app_id.as_deref().unwrap_or_default().trim();
+    let settings = layers(None, None).ok();
+    let set = |name: &str| settings.as_ref().and_then(|layers| layers.variable(name));
+    let id = args.app_id.clone().or_else(|| APP_IDS.iter().find_map(|name| set(name)));
+    let id = id.as_deref().unwrap_or_default().trim();
     let id = Uuid::parse_str(id).map_err(|_| {
         let what = match id {
             "" => "no app id is given".to_owned(),

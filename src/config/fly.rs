@@ -281,6 +281,11 @@ fn read_image(
     aliases: &BTreeMap<String, String>,
 ) -> Result<String, Error> {
     let image = text.trim();
+    // A registry may have something by that name; it holds no reporter.
+    if !aliases.is_empty() && !aliases.contains_key(image) && images::is_word(image) {
+        let mend = "it is no alias of SPRITE_IMAGES: write one that is, or REGISTRY/NAME:TAG";
+        return Err(bad(image, place, "image", mend));
+    }
     if aliases.contains_key(image) || images::is_reference(image) {
         return Ok(image.to_owned());
     }

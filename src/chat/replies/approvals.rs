@@ -83,13 +83,17 @@ pub(in crate::chat) fn no_grants_for_jobs(name: &str) -> String {
 /// The answer to `/od-approve` of a request that was answered before.
 pub(in crate::chat) fn answered(name: &str, approval: &Approval) -> String {
     let what = wish(approval);
-    let by = &approval.by;
+    // Whoever sits at the server's own console is called you.
+    let by = match approval.by.as_str() {
+        "you" => "you have".to_owned(),
+        by => format!("{by} has"),
+    };
     match (approval.state, approval.kind) {
         (ApprovalState::Allowed, ApprovalKind::Question) => {
-            format!("{by} has answered {name} already: {what}")
+            format!("{by} answered {name} already: {what}")
         }
-        (ApprovalState::Allowed, _) => format!("{by} has told {name} yes already: {what}"),
-        (ApprovalState::Denied, _) => format!("{by} has told {name} no already: {what}"),
+        (ApprovalState::Allowed, _) => format!("{by} told {name} yes already: {what}"),
+        (ApprovalState::Denied, _) => format!("{by} told {name} no already: {what}"),
         (ApprovalState::Expired, _) => {
             format!("Nobody answered {name} in time, so it was no: {what}")
         }

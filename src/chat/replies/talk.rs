@@ -188,9 +188,10 @@ pub(in crate::chat) fn waiting_line(
             true => stalled.reason.clone(),
             false => one_line(&stalled.message),
         };
+        // Some say already when.
+        let again = if why.contains("tried again") { "" } else { "it is tried again, and " };
         return Some(format!(
-            "{name}: cannot begin with this yet: {why}; it is tried again, and /od-status {name} \
-             tells more"
+            "{name}: cannot begin with this yet: {why}; {again}/od-status {name} tells more"
         ));
     }
     let ready = conditions.get("Ready");

@@ -49,7 +49,7 @@ pub fn manifest(name: &str) -> Value {
                 "messages_tab_enabled": true,
                 "messages_tab_read_only_enabled": false,
             },
-            "bot_user": { "display_name": name, "always_online": true },
+            "bot_user": { "display_name": display_name(name), "always_online": true },
             "slash_commands": commands,
         },
         "oauth_config": { "scopes": { "bot": SCOPES } },
@@ -61,6 +61,17 @@ pub fn manifest(name: &str) -> Value {
             "token_rotation_enabled": false,
         },
     })
+}
+
+/// The bot's name: what of the app's name Slack takes in one, which is a-z, 0-9, -, _ and points.
+fn display_name(name: &str) -> String {
+    let plain = |c: char| match c.to_ascii_lowercase() {
+        c if c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c) => c,
+        _ => '-',
+    };
+    let plain: String = name.chars().map(plain).collect();
+    let parts: Vec<&str> = plain.split('-').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { "open-dispatch".to_owned() } else { parts.join("-") }
 }
 
 fn command(verb: Verb) -> Value {
@@ -95,6 +106,18 @@ pub fn link(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bot_is_called_what_slack_takes_of_its_apps_name() {
+        for (app, bot) in [
+            ("open-dispatch", "open-dispatch"),
+            ("My Bot \"z", "my-bot-z"),
+            ("Zoë's_bot.2", "zo-s_bot.2"),
+            ("日本", "open-dispatch"),
+        ] {
+            assert_eq!(manifest(app)["features"]["bot_user"]["display_name"], bot, "{app}");
+        }
+    }
 
     #[test]
     fn the_manifest_lists_every_command_and_all_that_the_app_needs() {

@@ -222,4 +222,31 @@ mod tests {
         page.tree("Status", &rest_of(&json!({"conditions": [], "lastAppliedRevision": "abc"})));
         insta::assert_snapshot!(page.finish());
     }
+
+    #[test]
+    fn a_machine_is_told_with_its_size_in_words_and_as_it_was_seen_last_or_as_gone() {
+        let sprite = |conditions: Value| {
+            let sprite = json!({
+                "kind": "Sprite",
+                "metadata": {"name": "s", "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {
+                    "agent": {"command": {}}, "attempt": 1,
+                    "runtime": {"fly": {
+                        "region": "iad,us",
+                        "guest": {"cpuKind": "shared", "cpus": 2, "memoryMb": 2048},
+                    }},
+                },
+                "status": {"conditions": conditions, "fly": {
+                    "app": "a", "machineId": "d891", "region": "iad", "state": "created",
+                }},
+            });
+            let now = "2026-01-01T00:10:00Z".parse().unwrap();
+            page(Kind::Sprite, &sprite, None, &json!({"items": []}), now)
+        };
+        let there = sprite(json!([]));
+        assert!(there.contains("guest=2 shared CPUs with 2048 MB"), "{there}");
+        assert!(there.contains("d891 in iad, last seen created"), "{there}");
+        let gone = sprite(json!([{"type": "Gone", "status": "True", "reason": "Observed"}]));
+        assert!(gone.contains("d891 in iad, gone"), "{gone}");
+    }
 }

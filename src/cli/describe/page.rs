@@ -77,7 +77,7 @@ impl Page {
         self.number("Attempt", &spec["attempt"]);
         self.number("Run", &status["run"]);
         self.process(&status["local"]);
-        self.machine(&status["fly"]);
+        self.machine(&status["fly"], holds(&status["conditions"], "Gone"));
         self.time("First heard", &status["helloTime"]);
         self.text("Session", &status["sessionId"]);
         self.text("Stop", &spec["stop"]);
@@ -183,7 +183,10 @@ impl Page {
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .map(|(key, value)| match guest(value) {
+                Some(size) => format!("{key}={size}"),
+                None => format!("{key}={}", plain(value)),
+            })
             .collect();
         let behind = if set.is_empty() { String::new() } else { format!(" ({})", set.join(", ")) };
         self.row(label, out::harmless(&format!("{name}{behind}")));
@@ -229,11 +232,16 @@ impl Page {
         }
     }
 
-    pub(super) fn machine(&mut self, machine: &Value) {
+    /// A machine, which is looked at now and then: what is said of it is what was seen last.
+    pub(super) fn machine(&mut self, machine: &Value, gone: bool) {
         let text = |member: &str| machine[member].as_str().filter(|text| !text.is_empty());
         let Some(id) = text("machineId") else { return };
         let region = text("region").map(|region| format!(" in {region}")).unwrap_or_default();
-        let state = text("state").map(|state| format!(", {state}")).unwrap_or_default();
+        let state = match text("state") {
+            _ if gone => ", gone".to_owned(),
+            Some(state) => format!(", last seen {state}"),
+            None => String::new(),
+        };
         self.row("Machine", format!("{id}{region}{state}"));
         self.text("Fly app", &machine["app"]);
     }
@@ -383,6 +391,20 @@ impl Page {
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A machine's size in words, if that is what it is.
+fn guest(value: &Value) -> Option<String> {
+    let (kind, cpus) = (value["cpuKind"].as_str()?, value["cpus"].as_u64()?);
+    let memory = value["memoryMb"].as_u64()?;
+    let plural = if cpus == 1 { "" } else { "s" };
+    Some(format!("{cpus} {kind} CPU{plural} with {memory} MB"))
+}
+
+/// Whether a condition of that type is true.
+fn holds(conditions: &Value, kind: &str) -> bool {
+    let all = conditions.as_array().into_iter().flatten();
+    all.into_iter().any(|it| it["type"] == kind && it["status"] == "True")
 }
 
 /// A member's name as words: `lastAppliedRevision` is `Last applied revision`.

@@ -4,7 +4,7 @@
 //! Fly is asked one thing, which changes nothing. Whether machines reach the server cannot be
 //! tried from here; what keeps them from it can be read off the settings in most cases.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use url::{Host, Url};
 
@@ -15,11 +15,18 @@ use crate::{
     runtime::fly::api::{ApiError, Machines},
 };
 
+/// How long a server of this computer may take to answer.
+const HEALTH_TIME: Duration = Duration::from_secs(3);
+
 /// The checks of machines; none where there are none.
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let Some(fly) = &config.fly else { return Vec::new() };
     let on_fly = super::here::variable(config, "FLY_APP_NAME").is_some();
-    vec![app(fly).await, images(fly), reach(fly, config.listen.value, on_fly)]
+    let reach = match reach(fly, config.listen.value, on_fly) {
+        found if is_of_here(fly, config.listen.value) => answers(fly, found).await,
+        found => found,
+    };
+    vec![app(fly).await, images(fly), reach]
 }
 
 /// Whether the token opens the app.
@@ -112,6 +119,37 @@ fn reach(fly: &Fly, listen: SocketAddr, on_fly: bool) -> Check {
     Check::ok(NAME, format!("machines report to {shown}"))
 }
 
+/// Whether machines are made on this computer and told an address of it that is not the one on which
+/// the server listens by its settings: somebody may have told the server another one.
+fn is_of_here(fly: &Fly, listen: SocketAddr) -> bool {
+    let url = &fly.server.value;
+    is_loopback(&fly.api.value)
+        && is_loopback(url)
+        && url.port_or_known_default() != Some(listen.port())
+}
+
+/// Whether a server answers at the address that machines are told. It is one of this computer's.
+async fn answers(fly: &Fly, found: Check) -> Check {
+    let shown = fly.server.value.as_str().trim_end_matches('/');
+    let client = reqwest::Client::builder()
+        .timeout(HEALTH_TIME)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build();
+    let asked = match client {
+        Ok(client) => client.get(format!("{shown}/health")).send().await.ok(),
+        Err(_) => None,
+    };
+    match asked {
+        Some(answer) if answer.status().is_success() => found,
+        _ => {
+            let mend = "set OPEN_DISPATCH_URL to where the server listens, or start it there";
+            let found = format!("machines report to {shown}, and no server answers there");
+            Check::fails("fly server", found, mend)
+        }
+    }
+}
+
 /// Whether an address lies on Fly's private network: by its DNS, or by its addresses (`fdaa::/16`,
 /// Fly's documentation of private networking).
 fn is_private(url: &Url) -> bool {
@@ -190,5 +228,28 @@ mod tests {
         assert_eq!(aliases.found, "there is no default; aliases node");
         let usual = images(config(&[("SPRITE_IMAGE", "node")]).fly.as_ref().unwrap());
         assert_eq!(usual.found, "node; aliases node");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_this_computer_at_which_nobody_answers_is_told() {
+        // A port that is nobody's for now.
+        let port = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().port()
+        };
+        let url = format!("http://127.0.0.1:{port}");
+        let config = config(&[
+            ("FLY_FLAPS_BASE_URL", "http://127.0.0.1:4280"),
+            ("OPEN_DISPATCH_URL", &url),
+            ("OPEN_DISPATCH_LISTEN", "127.0.0.1:8394"),
+        ]);
+        let fly = config.fly.as_ref().unwrap();
+        assert!(is_of_here(fly, config.listen.value));
+        assert!(!is_of_here(fly, SocketAddr::from(([127, 0, 0, 1], port))), "that is the server's");
+        let found = reach(fly, config.listen.value, false);
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let told = answers(fly, found).await;
+        assert_eq!(told.found, format!("machines report to {url}, and no server answers there"));
+        assert!(told.mend.contains("OPEN_DISPATCH_URL"), "{}", told.mend);
     }
 }

@@ -146,7 +146,7 @@ async fn git(config: &Config) -> Check {
 /// Whether `isolation: sandbox` can work, by the kernel's list of security modules.
 fn landlock(modules: Option<&str>) -> Check {
     const NAME: &str = "sandbox";
-    let mend = "agents with isolation: sandbox cannot start here; it takes Linux 5.13 or newer \
+    let mend = "agents with isolation: sandbox cannot start here; it takes Linux 6.2 or newer \
                 with landlock in lsm=";
     match modules {
         Some(modules) if modules.trim().split(',').any(|it| it == "landlock") => {

@@ -69,7 +69,12 @@ pub async fn doctor(args: DoctorArgs) -> Result<u8, Error> {
             let mend = "see open-dispatch config view, and docs/configuration.md";
             vec![Check::fails("settings", error.to_string(), mend)]
         }
-        Ok(config) => all(&config).await,
+        Ok((config, warnings)) => {
+            let warned = warnings.into_iter().map(|warning| Check::note("settings", warning, ""));
+            let mut checks = all(&config).await;
+            checks.splice(1..1, warned);
+            checks
+        }
     };
     match args.output {
         ConfigForm::Json => {
@@ -81,10 +86,11 @@ pub async fn doctor(args: DoctorArgs) -> Result<u8, Error> {
     Ok(u8::from(checks.iter().any(|check| check.state == State::Fails)))
 }
 
-fn settings(args: &DoctorArgs) -> Result<Config, Error> {
+/// The settings, and what `config view` warns of.
+fn settings(args: &DoctorArgs) -> Result<(Config, Vec<String>), Error> {
     let layers = layers(args.data.clone(), args.config.clone())?;
     let flags = Flags { data: args.data.clone(), ..Flags::default() };
-    Ok(Config::resolve(&flags, &layers, machine())?)
+    Ok((Config::resolve(&flags, &layers, machine())?, layers.warnings()))
 }
 
 async fn all(config: &Config) -> Vec<Check> {
@@ -93,8 +99,10 @@ async fn all(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("settings", format!("chat: {found}"))];
     checks.extend(here::checks(config).await);
     checks.extend(admins(config));
-    checks.extend(platforms::checks(config).await);
-    checks.extend(fly::checks(config).await);
+    // Whoever does not answer takes its time alone.
+    let (platforms, fly) = tokio::join!(platforms::checks(config), fly::checks(config));
+    checks.extend(platforms);
+    checks.extend(fly);
     checks
 }
 

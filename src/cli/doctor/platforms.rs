@@ -47,16 +47,14 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         let mend = "see whether the system has certificates";
         return vec![Check::fails("platforms", "no HTTP client can be made", mend)];
     };
-    let mut checks = Vec::new();
-    for chat in &config.chat.value {
-        match chat {
-            Chat::Console => {}
-            Chat::Slack => checks.extend(slack(config, &client).await),
-            Chat::Discord => checks.push(discord(config, &client).await),
-            Chat::Teams => checks.push(teams(config, &client).await),
-        }
-    }
-    checks
+    // All at once: each of them may take its whole time to say nothing.
+    let asked = config.chat.value.iter().map(async |chat| match chat {
+        Chat::Console => Vec::new(),
+        Chat::Slack => slack(config, &client).await,
+        Chat::Discord => vec![discord(config, &client).await],
+        Chat::Teams => vec![teams(config, &client).await],
+    });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// A token of a variable, if it is there and begins as it should.

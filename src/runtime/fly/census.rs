@@ -13,7 +13,7 @@ const LIVELY: Duration = Duration::from_secs(5);
 /// The pause while everybody sleeps.
 const ASLEEP: Duration = Duration::from_secs(60);
 /// So many failures in a row are told as trouble with Fly as a whole.
-const TROUBLE: u32 = 3;
+const TROUBLE: u32 = 2;
 
 impl FlyRuntime {
     /// Looks at all machines until the task is dropped.
@@ -38,7 +38,8 @@ impl FlyRuntime {
             let pause = match failures {
                 0 if self.book().is_lively(self.elapsed()) => LIVELY,
                 0 => ASLEEP,
-                n => LIVELY * (1 << n.min(4)),
+                // The first time soon: whether it is more than a hiccup is to be told soon as well.
+                n => LIVELY * (1 << (n - 1).min(4)),
             };
             // Several servers of one account do not ask in step.
             let pause = pause.mul_f64(0.9 + 0.2 * self.ambient.ids.unit());

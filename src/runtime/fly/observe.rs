@@ -134,7 +134,7 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
         // Nobody lives in it, and nothing comes of it any more.
         state if !begun && is_wedged(state, facts.stays) => Verdict::Gone,
         // Somebody may live in it, and whether anybody does shows only when it is no more.
-        State::Stopping | State::Suspending
+        State::Stopping | State::Suspending | State::Destroying
             if !is_over(facts.sprite) && is_wedged(&seen.state, facts.stays) =>
         {
             stands(MachineStand::Stuck)
@@ -171,15 +171,32 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
     }
 }
 
+/// How long a state may last that passes.
+fn bound(state: &State) -> Option<Duration> {
+    match state {
+        State::Starting
+        | State::Restarting
+        | State::Stopping
+        | State::Suspending
+        | State::Destroying => Some(PASSES),
+        State::Updating | State::Replacing => Some(UPDATES),
+        _ => None,
+    }
+}
+
 /// Whether a state that passes has lasted too long.
 pub(super) fn is_wedged(state: &State, stays: Duration) -> bool {
-    match state {
-        State::Starting | State::Restarting | State::Stopping | State::Suspending => {
-            stays >= PASSES
-        }
-        State::Updating | State::Replacing => stays >= UPDATES,
-        _ => false,
-    }
+    bound(state).is_some_and(|bound| stays >= bound)
+}
+
+/// When to look again though nothing that is told changes: what lasts too long shows by the time
+/// alone, and a list that says the same wakes nobody.
+pub(super) fn due(seen: &Seen, facts: &Facts<'_>) -> Option<Duration> {
+    let left = match &seen.state {
+        State::Started if !has_begun(facts.sprite) => MUTE.saturating_sub(up_for(facts)),
+        state => bound(state)?.saturating_sub(facts.stays),
+    };
+    Some(left.clamp(Duration::from_secs(1), PASSES))
 }
 
 /// For how long the store has said that this run is up.
@@ -356,6 +373,7 @@ mod tests {
             (State::Starting, PASSES, "up"),
             (State::Stopping, PASSES, "stuck"),
             (State::Suspending, PASSES, "stuck"),
+            (State::Destroying, PASSES, "stuck"),
             (State::Updating, UPDATES, "up"),
         ] {
             let machine = seen(state);
@@ -390,6 +408,22 @@ mod tests {
         assert_eq!(told(&sprite(up), Duration::from_secs(3600)), "up");
         assert_eq!(told(&sprite(up), MUTE), "gone");
         assert_eq!(told(&sprite(both), MUTE), "up");
+    }
+
+    #[test]
+    fn what_may_last_too_long_is_looked_at_again_though_nothing_changes() {
+        let (new, begun, now) = (sprite(up), sprite(claimed), Timestamp::UNIX_EPOCH);
+        let again = |state, sprite: &Sprite, stays| {
+            let stays = Duration::from_secs(stays);
+            let facts = Facts { sprite, app: "app", started: None, stays, now };
+            due(&seen(state), &facts).map(|wait| wait.as_secs())
+        };
+        assert_eq!(again(State::Stopping, &begun, 0), Some(300));
+        assert_eq!(again(State::Stopping, &begun, 290), Some(10));
+        assert_eq!(again(State::Stopping, &begun, 500), Some(1));
+        assert_eq!(again(State::Started, &new, 0), Some(300), "nobody asked for its run");
+        assert_eq!(again(State::Started, &begun, 0), None, "one that lives is left alone");
+        assert_eq!(again(State::Stopped, &begun, 0), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
     book::{Book, LIST_LAG, Look},
     claim, environment,
     exit::{Ended, exit},
-    observe::{Facts, START_LAG, Sight, Verdict, has_begun, is_over, is_wedged, observe},
+    observe::{Facts, START_LAG, Sight, Verdict, due, has_begun, is_over, is_wedged, observe},
     seen::Seen,
     trouble::meaning,
     volume::Shelf,
@@ -363,7 +363,10 @@ impl FlyRuntime {
     async fn destroy(&self, uid: &str, id: &str) -> Result<(), Error> {
         let look = self.ask(uid, id).await.map_err(|error| self.meaning(error))?;
         match look {
-            Look::Seen(seen) if seen.state.is_leaving() => {}
+            // Once more by force, where it has been on its way for too long.
+            Look::Seen(seen)
+                if seen.state.is_leaving()
+                    && !is_wedged(&seen.state, self.book().stays(uid, self.elapsed())) => {}
             Look::Seen(_) => {
                 let destroy = self.api.destroy(id);
                 let destroyed = self.write(uid, "fly.destroy", destroy).await;
@@ -437,18 +440,16 @@ impl Runtime for FlyRuntime {
             Verdict::Is(observed) => observed,
             Verdict::Gone => Observed::Gone { exit: Some(self.ended(sprite, seen).await?) },
         };
-        match &observed {
-            Observed::Machine { stand: MachineStand::Up, .. } if is_over(sprite) => {
-                self.wake_after(uid, LEAVING);
-            }
-            Observed::Machine { stand: MachineStand::Coming, .. } => {
-                self.wake_after(uid, START_LAG);
-            }
+        let again = match &observed {
+            Observed::Machine { stand: MachineStand::Up, .. } if is_over(sprite) => Some(LEAVING),
+            Observed::Machine { stand: MachineStand::Coming, .. } => Some(START_LAG),
             // Up, though what was seen of it was before our start.
-            Observed::Machine { .. } if seen.is_some_and(|seen| !seen.is_lively()) => {
-                self.wake_after(uid, LEAVING);
-            }
-            _ => {}
+            Observed::Machine { .. } if seen.is_some_and(|seen| !seen.is_lively()) => Some(LEAVING),
+            Observed::Machine { .. } => seen.and_then(|seen| due(seen, &facts)),
+            _ => None,
+        };
+        if let Some(wait) = again {
+            self.wake_after(uid, wait);
         }
         Ok(observed)
     }
@@ -482,7 +483,7 @@ impl Runtime for FlyRuntime {
         // What it keeps is on its volume.
         if disobeys || is_nobodys || hangs {
             self.destroy(uid, &id).await?;
-            self.wake_after(uid, Duration::ZERO);
+            self.wake_after(uid, LEAVING);
             return Ok(());
         }
         let wish = wish::stop();

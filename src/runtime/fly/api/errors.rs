@@ -109,7 +109,7 @@ pub enum ApiError {
     Token(Answer),
     /// 403: the token is good, and not for this.
     #[error(
-        "Fly does not let this token {0}; set FLY_API_TOKEN to what `fly tokens create deploy -a APP` prints, with the app that FLY_SPRITE_APP names"
+        "Fly does not let this token {0}; set FLY_API_TOKEN to what `fly tokens create deploy -a APP` prints in the organization that has the app that FLY_SPRITE_APP names"
     )]
     Forbidden(Answer),
     /// 404, in Fly's own voice: app, machine or volume.

@@ -23,12 +23,13 @@ pub(super) fn authorization(token: &SecretString) -> Result<SecretString, ApiErr
         token.expose_secret().split(',').map(bare).filter(|part| !part.is_empty()).collect();
     if parts.is_empty() {
         return Err(ApiError::Setup(
-            "FLY_API_TOKEN holds no token; set it to what `fly tokens create org` prints".into(),
+            "FLY_API_TOKEN holds no token; set it to what `fly tokens create deploy -a APP` prints"
+                .into(),
         ));
     }
     if parts.iter().any(|part| !part.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err(ApiError::Setup(
-            "FLY_API_TOKEN holds a blank or a sign that no token has; set it to what `fly tokens create org` prints, on one line".into(),
+            "FLY_API_TOKEN holds a blank or a sign that no token has; set it to what `fly tokens create deploy -a APP` prints, on one line".into(),
         ));
     }
     let is_macaroon = |part: &&str| MACAROONS.iter().any(|start| part.starts_with(start));

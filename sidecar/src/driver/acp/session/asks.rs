@@ -53,8 +53,11 @@ impl Session {
             What::Tool(options) => {
                 let option = permission::option(&options, allow);
                 let mut effects = vec![write(protocol::permission(&asked.id, option))];
-                if !allow && !words.trim().is_empty() {
+                // That somebody said no is the server's word where nobody gave a reason.
+                let is_reason = !words.trim().is_empty() && !words.ends_with(" said no");
+                if !allow && is_reason {
                     let name = &self.opening.agent.name;
+                    let name = name.rsplit('/').next().unwrap_or(name);
                     let text = format!("{name} is told no, but its protocol carries no reason");
                     effects.push(log(&text));
                 }
