@@ -5,10 +5,17 @@
 //! applies it in one transaction, or not at all. What it owns stands in the store's inventory
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
+pub mod controller;
+pub mod directory;
 pub mod over;
 pub mod plan;
 pub mod policy;
+pub mod read;
 pub mod set;
+pub mod stand;
+pub mod watch;
+
+pub use controller::SourceController;
 
 /// What a Source said at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
