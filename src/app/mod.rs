@@ -44,8 +44,9 @@ use crate::{
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
-            AdmissionController, AgentController, JobController, KeepsakeController,
-            SpriteController, SweepController, Tokens,
+            AdmissionController, AgentController, FleetController, JobController,
+            KeepsakeController, NoSources, ScheduleController, SpriteController, SweepController,
+            Tokens,
         },
     },
     resource::{Defaults, Kind, leaks::Beginning, resolve},
@@ -55,7 +56,7 @@ use crate::{
         local::{LocalConfig, LocalRuntime},
     },
     secrets::Secrets,
-    server,
+    server::{self, tls::Tls},
     store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
@@ -117,6 +118,9 @@ pub enum Error {
     /// The tokens cannot be used.
     #[error(transparent)]
     Token(#[from] token::Error),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] server::tls::Error),
     /// The environment names an agent or a place that cannot be.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
@@ -258,6 +262,8 @@ impl House {
             .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
         let files = Arc::new(files);
         state.keep_files(Arc::clone(&files));
+        let names = &config.tls_names.value;
+        state.keep_tls(Tls::open(&self.data.tls_dir(), names, ambient.clock.clone())?);
         let ears = ears::ears(config, &store, &files, &ambient).map_err(Error::Chat)?;
 
         let hub = config
@@ -278,6 +284,9 @@ impl House {
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
+        let (usual, directories) = (defaults.clone(), Arc::new(NoSources));
+        engine.add(Arc::new(FleetController::new(shop(), air(), usual, directories)));
+        engine.add(Arc::new(ScheduleController::new(shop(), air(), defaults.clone())));
         for runtime in &runtimes {
             let (runtime, derive) = (Arc::clone(runtime), Arc::clone(&derive));
             engine.add(Arc::new(SpriteController::new(shop(), air(), runtime, derive)));
@@ -526,7 +535,8 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
     if !bound.ip().is_loopback() {
         tracing::warn!(
             address = %bound,
-            "listening beyond this machine, without TLS; whoever reads the traffic reads the tokens"
+            "listening beyond this machine; whoever speaks plain HTTP to it, as sprites do, can be \
+             read with their tokens on the way, so let people come by https"
         );
     }
     Ok((listener, bound))

@@ -38,6 +38,7 @@ pub fn serve(args: ServeArgs) -> Result<u8, Error> {
     let flags = Flags {
         data: args.data,
         listen: args.listen,
+        tls_names: args.tls_names,
         chat: args.chat,
         max_sprites: args.max_sprites,
         log_format: args.log_format,

@@ -16,6 +16,9 @@ pub struct File {
     /// Where the server listens: an address, a port, or both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Further names and addresses by which clients reach the server over TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tls_names: Vec<String>,
     /// The chat platforms, with commas between: `console`, `slack`, `discord`, `teams`; or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
@@ -131,6 +134,7 @@ impl File {
             |values: &[String], between: &str| (!values.is_empty()).then(|| values.join(between));
         let (key, value) = match variable {
             "OPEN_DISPATCH_LISTEN" => ("listen", self.listen.clone()),
+            "OPEN_DISPATCH_TLS_NAMES" => ("tlsNames", list(&self.tls_names, ",")),
             "CHAT_PROVIDER" => ("chat", self.chat.clone()),
             "OPEN_DISPATCH_MAX_SPRITES" => {
                 ("maxSprites", self.max_sprites.map(|number| number.to_string()))

@@ -50,7 +50,7 @@ pub struct Described {
 }
 
 /// Every setting, in the order in which the documentation lists them.
-pub const SETTINGS: [Described; 27] = [
+pub const SETTINGS: [Described; 28] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
@@ -71,6 +71,14 @@ pub const SETTINGS: [Described; 27] = [
         key: "listen",
         default: "`127.0.0.1:8080`",
         what: "Where the server listens: an address, a port, or both.",
+    },
+    Described {
+        flag: "--tls-names",
+        variable: "OPEN_DISPATCH_TLS_NAMES",
+        key: "tlsNames",
+        default: "`localhost`, `127.0.0.1` and `::1`, which are always there",
+        what: "Further names and addresses by which clients reach the server over TLS, separated by \
+               commas.",
     },
     Described {
         flag: "",
@@ -327,6 +335,8 @@ pub struct Config {
     pub data: Setting<PathBuf>,
     /// Where to listen. Port 0 takes any that is free.
     pub listen: Setting<SocketAddr>,
+    /// Names and addresses beside this machine's own for which the server's certificate stands.
+    pub tls_names: Setting<Vec<String>>,
     /// The chat platforms.
     pub chat: Setting<BTreeSet<Chat>>,
     /// The most sprites that may live on this machine at once.
@@ -364,6 +374,8 @@ pub struct Flags {
     pub data: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<String>,
+    /// `--tls-names`.
+    pub tls_names: Option<String>,
     /// `--chat`.
     pub chat: Option<String>,
     /// `--max-sprites`.
@@ -463,6 +475,11 @@ impl Config {
         Ok(Self {
             data: data_dir(flags.data.clone(), |name| layers.variable(name))?,
             listen,
+            tls_names: settle(
+                pick(&flags.tls_names, "--tls-names", "OPEN_DISPATCH_TLS_NAMES"),
+                read_tls_names,
+                Vec::new(),
+            )?,
             chat: settle(
                 pick(&flags.chat, "--chat", "CHAT_PROVIDER"),
                 read_chat,
@@ -597,6 +614,29 @@ fn read_listen(text: &str, place: &str, port: Option<u16>) -> Result<SocketAddr,
             mend: "write ADDRESS:PORT, such as 127.0.0.1:8080, or a port alone",
         },
     )
+}
+
+/// Reads DNS names and addresses with commas between.
+fn read_tls_names(text: &str, place: &str) -> Result<Vec<String>, Error> {
+    let label = |label: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_name = |name: &str| name.len() <= 253 && name.split('.').all(label);
+    let fits = |name: &String| name.parse::<IpAddr>().is_ok() || is_name(name);
+    let named = names(text);
+    match named.iter().find(|name| !fits(name)) {
+        None => Ok(named),
+        Some(name) => Err(Error::Unreadable {
+            place: place.to_owned(),
+            value: name.clone(),
+            what: "name of a server",
+            mend: "write DNS names or IP addresses without ports, such as dispatch.example.org",
+        }),
+    }
 }
 
 fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
@@ -810,6 +850,7 @@ mod tests {
                 message(&none, &[("OPEN_DISPATCH_STORE", "mysql://me:secret@host/db")]),
                 message(&none, &[("HOME", "")]),
                 message(&none, &[("OPEN_DISPATCH_LISTEN", "everywhere")]),
+                message(&none, &[("OPEN_DISPATCH_TLS_NAMES", "a.example.org,https://b:8443")]),
                 message(&none, &[("OPEN_DISPATCH_ROOTS", "/srv:projects")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "gpt")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "acp")]),

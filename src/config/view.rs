@@ -79,6 +79,7 @@ fn settled(config: &Config, layers: &Layers, variable: &'static str) -> (String,
             let names: Vec<&str> = chats.iter().map(|chat| chat.name()).collect();
             if names.is_empty() { "none".to_owned() } else { names.join(",") }
         }),
+        "OPEN_DISPATCH_TLS_NAMES" => shown(&config.tls_names, |names| names.join(",")),
         "OPEN_DISPATCH_MAX_SPRITES" => shown(&config.max_sprites, ToString::to_string),
         "OPEN_DISPATCH_LOG_FORMAT" => shown(&config.log_format, |format| {
             match format {

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The fields of a Job's spec that its attempts are made from.
-const JOB_FIXED: [&str; 9] = [
+pub(super) const JOB_FIXED: [&str; 9] = [
     "task",
     "agent",
     "runtime",

@@ -5,7 +5,9 @@
 //! beside those of the schema, all at once, with their places. A rule that meets a value of
 //! the wrong type is silent: the schema has said so already.
 
+mod fleet;
 mod over;
+mod schedule;
 
 use std::collections::BTreeSet;
 
@@ -47,28 +49,18 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         self::metadata(metadata, faults);
     }
     let Some(spec) = object.get("spec") else { return };
-    let mut rules = Rules { spec, faults };
-    if kind == Kind::Override {
-        over::rules(spec, rules.faults);
+    match kind {
+        Kind::Fleet => fleet::rules(object, spec, faults),
+        Kind::Schedule => schedule::rules(spec, faults),
+        Kind::Override => over::rules(spec, faults),
+        _ => {}
     }
+    let mut rules = Rules { spec, faults };
     if !matches!(kind, Kind::Agent | Kind::Job | Kind::Sprite) {
         rules.nul(spec, "spec");
         return;
     }
-    rules.agent();
-    rules.runtime();
-    rules.repo();
-    rules.env();
-    rules.task();
-    rules.spans();
-    if kind != Kind::Sprite {
-        rules.command_has_no_prompt();
-    }
-    if kind == Kind::Job {
-        rules.nothing_of_a_job_is_kept();
-    }
-    rules.budget();
-    rules.nul(spec, "spec");
+    rules.all(kind);
 }
 
 fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
@@ -186,6 +178,26 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    /// All of them, for an Agent, a Job or a Sprite.
+    fn all(&mut self, kind: Kind) {
+        self.agent();
+        self.runtime();
+        self.repo();
+        self.env();
+        self.task();
+        self.spans();
+        if kind != Kind::Sprite {
+            self.command_has_no_prompt();
+        }
+        match kind {
+            Kind::Job => self.nothing_of_a_job_is_kept(),
+            Kind::Agent => self.work_lies_where_it_is_kept(),
+            _ => {}
+        }
+        self.budget();
+        self.nul(self.spec, "spec");
+    }
+
     fn say(&mut self, node: &Node, path: &str, message: impl Into<String>) {
         self.faults.push(node.fault(path, message));
     }
@@ -313,6 +325,28 @@ impl<'a> Rules<'a> {
             let message = "means nothing to a Job, whose machine goes with it; leave it out, or \
                            make it an Agent";
             self.say(node, "spec.runtime.fly.persistent", message);
+        }
+    }
+
+    /// Of an Agent's machine its volume alone is kept, and with it what lies there.
+    fn work_lies_where_it_is_kept(&mut self) {
+        let Some(fly) = self.spec.at(&["runtime", "fly"]) else { return };
+        if fly.get("persistent").is_some_and(|node| node.shape == Shape::Bool(false)) {
+            return;
+        }
+        let env = self.spec.get("env").map(Node::items).unwrap_or_default();
+        for (n, entry) in env.iter().enumerate() {
+            if let (Some((_, "WORKDIR")), Some((node, path))) =
+                (texted(entry.get("name")), texted(entry.get("value")))
+                && !path.starts_with("/data/")
+            {
+                let message = format!(
+                    "{} is not on the agent's volume, and would be lost with each sleep; name a \
+                     directory below /data/, or write `persistent: false` below runtime.fly",
+                    quoted(path)
+                );
+                self.say(node, &format!("spec.env[{n}].value"), message);
+            }
         }
     }
 
@@ -471,7 +505,7 @@ impl<'a> Rules<'a> {
 }
 
 /// Whether a text can name a secret; whoever keeps them says the same.
-fn is_secret_name(name: &str) -> bool {
+pub(super) fn is_secret_name(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
@@ -482,7 +516,7 @@ fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn is_github(text: &str) -> bool {
+pub(super) fn is_github(text: &str) -> bool {
     let owner = |owner: &str| {
         !owner.is_empty()
             && owner.len() <= 39
@@ -499,7 +533,7 @@ fn is_github(text: &str) -> bool {
 }
 
 /// Why git should not get a text as the address of a repository, if it should not.
-fn bad_url(text: &str) -> Option<String> {
+pub(super) fn bad_url(text: &str) -> Option<String> {
     // Where there are credentials in an address, no message repeats it.
     let is_path = text.starts_with('/') || text == "~" || text.starts_with("~/");
     let fault = if text.is_empty() {
@@ -542,7 +576,7 @@ fn names_host(text: &str) -> bool {
 }
 
 /// Whether git takes a text as the name of a branch (`git check-ref-format`).
-fn is_branch(text: &str) -> bool {
+pub(super) fn is_branch(text: &str) -> bool {
     let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
     !text.is_empty()
         && text != "@"

@@ -7,6 +7,7 @@
 
 pub mod controller;
 pub mod directory;
+pub mod git;
 pub mod over;
 pub mod plan;
 pub mod policy;

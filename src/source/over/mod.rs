@@ -10,6 +10,12 @@
 //! One that no longer fits, because the file says something else by now, is left out and told; it
 //! holds up neither the file nor the others.
 
+mod controller;
 mod lay;
+pub mod pen;
+mod plan;
+pub mod surgery;
 
+pub use controller::OverrideController;
 pub use lay::{Laid, annotations, lay};
+pub use plan::{APPLIED, DRIFTED, EXPIRED, KEEP_ENDED, OVERRIDDEN_BY, WRITTEN};
