@@ -15,7 +15,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,9 +25,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    Snapshot, directory,
+    directory,
+    git::{Git, Reading},
     plan::{Plan, Refusal, World, plan, release},
-    read::{self, Reader},
+    read,
     set::{Key, Rejected, Rules, Set},
     stand::{self, Outcome, Reason, conversation, line},
     watch::Watches,
@@ -36,7 +37,7 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Kind, Source, SourceFrom,
+        AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults, Kind, Source, SourceFrom,
     },
     store::{Change, ChangeKind, Delivery, Expect, Op, Part, Store, Subject, Transaction},
 };
@@ -59,7 +60,7 @@ pub struct SourceController {
     defaults: Arc<Defaults>,
     /// Where relative directories lie.
     base: PathBuf,
-    git: Option<Arc<dyn Reader>>,
+    git: Option<Git>,
     watches: Option<Arc<Watches>>,
     hints: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
     memory: Mutex<Memory>,
@@ -115,7 +116,7 @@ impl SourceController {
 
     /// Reads Git repositories by this.
     #[must_use]
-    pub fn with_git(mut self, git: Arc<dyn Reader>) -> Self {
+    pub fn with_git(mut self, git: Git) -> Self {
         self.git = Some(git);
         self
     }
@@ -132,7 +133,7 @@ impl SourceController {
         self.memory().concerns.retain(|_, source| source != name);
     }
 
-    async fn read(&self, source: &Source) -> Result<Snapshot, read::Error> {
+    async fn read(&self, source: &Source) -> Result<Reading, read::Error> {
         match &source.spec.from {
             SourceFrom::Directory(directory) => {
                 let path = self.base.join(&directory.path);
@@ -144,10 +145,19 @@ impl SourceController {
                     directory::read(&path)
                 });
                 let failed = |error| read::Error::Unreachable(format!("reading failed: {error}"));
-                reading.await.map_err(failed)?
+                let snapshot = reading.await.map_err(failed)??;
+                Ok(Reading { snapshot, repos: Vec::new() })
             }
-            SourceFrom::Git(_) => match &self.git {
-                Some(git) => git.read(source).await,
+            SourceFrom::Git(spec) => match &self.git {
+                Some(git) => {
+                    let uid = &source.metadata.uid;
+                    let failed = |error| read::Error::Unreachable(format!("{error}"));
+                    let rows = self.store.inventory(uid).await.map_err(failed)?;
+                    let owns = |front: &str| {
+                        rows.iter().any(|row| !row.leaving && row.file.starts_with(front))
+                    };
+                    Ok(git.read(uid, spec, &owns).await?)
+                }
                 None => {
                     let message = "this server reads no Git repositories".to_owned();
                     Err(read::Error::Never(message))
@@ -157,11 +167,11 @@ impl SourceController {
     }
 
     /// Whether what was read has been seen twice, or was looked at already.
-    fn is_settled(&self, source: &Source, read: &Result<Snapshot, read::Error>) -> bool {
+    fn is_settled(&self, source: &Source, read: &Result<Reading, read::Error>) -> bool {
         let uid = &source.metadata.uid;
         let status = &source.status;
         let (seen, is_known) = match read {
-            Ok(snapshot) => {
+            Ok(Reading { snapshot, .. }) => {
                 let known = status.last_attempted_revision.as_deref();
                 (snapshot.revision.clone(), known == Some(&snapshot.revision))
             }
@@ -182,7 +192,7 @@ impl SourceController {
     }
 
     /// What the files mean; known still, where they are the same.
-    fn meaning(&self, source: &Source, snapshot: &Snapshot) -> Arc<Result<Set, Rejected>> {
+    fn meaning(&self, source: &Source, snapshot: &super::Snapshot) -> Arc<Result<Set, Rejected>> {
         let (uid, generation) = (&source.metadata.uid, source.metadata.generation);
         if let Some(meant) = self.memory().meant.get(uid)
             && meant.revision == snapshot.revision
@@ -290,46 +300,85 @@ impl SourceController {
         if !self.is_settled(source, &read) {
             return Ok(Next::After(SETTLE));
         }
-        let snapshot = match read {
-            Ok(snapshot) => snapshot,
+        let mut reading = match read {
+            Ok(reading) => reading,
             Err(error) => return self.unread(source, &error).await,
         };
-        let meaning = self.meaning(source, &snapshot);
-        let revision = snapshot.revision.as_str();
-        let rejected = |reason, faults, held| Outcome::Rejected {
-            revision: Some(revision),
-            reason,
-            faults,
-            held,
-        };
+        let mut stands_in = false;
+        loop {
+            let (reason, faults, held) = match self.take(source, &reading).await? {
+                Taken::Whole(next) => return Ok(next),
+                Taken::Not(reason, faults, held) => (reason, faults, held),
+            };
+            if !stands_in
+                && let Some(other) = self.stand_in(source, &reading, &faults).await?
+            {
+                (reading, stands_in) = (other, true);
+                continue;
+            }
+            let revision = Some(reading.snapshot.revision.as_str());
+            let outcome = Outcome::Rejected { revision, reason, faults, held };
+            self.commit("source.write-status", source, Vec::new(), &outcome).await?;
+            return Ok(interval(source));
+        }
+    }
+
+    /// Applies a reading, if it can be.
+    async fn take(&self, source: &Source, reading: &Reading) -> Result<Taken, Error> {
+        let snapshot = &reading.snapshot;
+        let meaning = self.meaning(source, snapshot);
         let set = match &*meaning {
             Ok(set) => set,
             Err(Rejected { denied, faults }) => {
                 let reason = if *denied { Reason::PolicyDenied } else { Reason::InvalidFiles };
-                let outcome = rejected(reason, faults.clone(), 0);
-                self.commit("source.write-status", source, Vec::new(), &outcome).await?;
-                return Ok(interval(source));
+                return Ok(Taken::Not(reason, faults.clone(), 0));
             }
         };
         let found = self.found(source, set).await?;
         let world = found.world(source, &self.defaults, self.ambient.clock.now());
-        match plan(world, set, revision, &mut || self.ambient.ids.uid()) {
-            Ok(plan) => {
-                let outcome =
-                    Outcome::Applied { revision, objects: set.objects.len(), plan: &plan };
-                let ops = plan.ops.clone();
-                let step = if ops.is_empty() { "source.write-status" } else { "source.apply" };
-                self.commit(step, source, ops, &outcome).await?;
-                let waits = !plan.waiting.is_empty() || plan.leaving > 0;
-                Ok(if waits { Next::After(SOON) } else { interval(source) })
-            }
+        let revision = snapshot.revision.as_str();
+        let plan = match plan(world, set, revision, &mut || self.ambient.ids.uid()) {
+            Ok(plan) => plan,
             Err(refusal) => {
                 let (reason, faults, held) = refused(source, refusal);
-                let outcome = rejected(reason, faults, held);
-                self.commit("source.write-status", source, Vec::new(), &outcome).await?;
-                Ok(interval(source))
+                return Ok(Taken::Not(reason, faults, held));
             }
+        };
+        let troubles: Vec<String> =
+            reading.troubles().map(|(name, why)| format!("{name}: {why}")).collect();
+        let objects = set.objects.len();
+        let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles: &troubles };
+        let step = if plan.ops.is_empty() { "source.write-status" } else { "source.apply" };
+        self.commit(step, source, plan.ops.clone(), &outcome).await?;
+        if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
+            && let Err(error) = git.accept(&source.metadata.uid, spec, reading).await
+        {
+            // What stands in for a repository is older then, and no worse.
+            tracing::warn!(source = source.metadata.name, %error, "could not be noted as applied");
         }
+        let waits = !plan.waiting.is_empty() || plan.leaving > 0;
+        Ok(Taken::Whole(if waits { Next::After(SOON) } else { interval(source) }))
+    }
+
+    /// The same reading with those repositories as they were that cannot be applied, where that is
+    /// known of each fault.
+    async fn stand_in(
+        &self,
+        source: &Source,
+        reading: &Reading,
+        Faults(faults): &Faults,
+    ) -> Result<Option<Reading>, Error> {
+        let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from) else {
+            return Ok(None);
+        };
+        let mut troubles: BTreeMap<String, String> = BTreeMap::new();
+        for fault in faults {
+            let repo = fault.file.as_deref().and_then(|file| reading.repo_of(file));
+            let Some(repo) = repo else { return Ok(None) };
+            troubles.entry(repo.to_owned()).or_insert_with(|| fault.to_string());
+        }
+        let stand_in = git.stand_in(&source.metadata.uid, spec, reading, &troubles).await;
+        stand_in.map_err(|error| Error::Transient(error.to_string()))
     }
 
     /// Says why nothing could be read.
@@ -353,12 +402,17 @@ impl SourceController {
         let world = found.world(source, &self.defaults, self.ambient.clock.now());
         match release(world) {
             Ok(Plan { ops, leaving: 0, .. }) => {
-                let mut source = source.clone();
-                source.metadata.finalizers.retain(|held| held != FINALIZER_OWNED);
+                let mut free = source.clone();
+                free.metadata.finalizers.retain(|held| held != FINALIZER_OWNED);
                 let (part, expect) = (Part::Finalizers, Expect::SameVersion);
                 let mut ops = ops;
-                ops.push(Op::Write { object: source.into(), part, expect });
+                ops.push(Op::Write { object: free.into(), part, expect });
                 self.apply("source.drop-finalizer", ops, self.ambient.clock.now()).await?;
+                if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
+                    && let Err(error) = git.forget(&source.metadata.uid, spec).await
+                {
+                    tracing::warn!(source = source.metadata.name, %error, "its mirror stays");
+                }
                 Ok(Next::Done)
             }
             Ok(plan) => {
@@ -374,6 +428,12 @@ impl SourceController {
             }
         }
     }
+}
+
+/// What came of a reading.
+enum Taken {
+    Whole(Next),
+    Not(Reason, Faults, u32),
 }
 
 struct Found {
@@ -398,7 +458,7 @@ fn interval(source: &Source) -> Next {
 }
 
 /// Why nothing could be read, in a word and in lines; nothing for a scripted fault.
-fn reject_read(error: &read::Error) -> Option<(Reason, crate::resource::Faults)> {
+fn reject_read(error: &read::Error) -> Option<(Reason, Faults)> {
     Some(match error {
         read::Error::Missing(message) => (Reason::Missing, line(message)),
         read::Error::Unfit(faults) => (Reason::InvalidFiles, faults.clone()),
@@ -409,7 +469,7 @@ fn reject_read(error: &read::Error) -> Option<(Reason, crate::resource::Faults)>
 }
 
 /// Why a plan was not made, in a word and in lines, and how many deletions wait.
-fn refused(source: &Source, refusal: Refusal) -> (Reason, crate::resource::Faults, u32) {
+fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
     let name = &source.metadata.name;
     let things = |n: u32| if n == 1 { "1 object".to_owned() } else { format!("{n} objects") };
     match refusal {
@@ -506,14 +566,5 @@ impl Controller for SourceController {
             return Ok(Next::Done);
         }
         self.look(&source).await
-    }
-}
-
-/// Where a relative directory of a Source lies, for who names it to people.
-#[must_use]
-pub fn place(base: &Path, source: &Source) -> Option<PathBuf> {
-    match &source.spec.from {
-        SourceFrom::Directory(directory) => Some(base.join(&directory.path)),
-        SourceFrom::Git(_) => None,
     }
 }

@@ -1,23 +1,10 @@
-//! What every reader of a Source answers, wherever it reads.
+//! Why a Source could not be read, wherever it is read from.
 
-use async_trait::async_trait;
-
-use super::Snapshot;
+use super::git::GitError;
 use crate::{
     ambient,
-    resource::{Faults, Source},
+    resource::{Fault, Faults},
 };
-
-/// Reads what a Source says now. The controller reads directories by itself; Git repositories are
-/// read by who is handed to it.
-#[async_trait]
-pub trait Reader: Send + Sync {
-    /// Reads everything anew.
-    ///
-    /// # Errors
-    /// Why nothing, or not all, could be read.
-    async fn read(&self, source: &Source) -> Result<Snapshot, Error>;
-}
 
 /// Why a Source could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,4 +24,17 @@ pub enum Error {
     /// A scripted fault; only in tests.
     #[error(transparent)]
     Fault(#[from] ambient::Fault),
+}
+
+impl From<GitError> for Error {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::Fault(fault) => Self::Fault(fault),
+            GitError::File { file, why } => {
+                Self::Unfit(Fault { file: Some(file), ..Fault::new("", why) }.into())
+            }
+            error if error.is_terminal() => Self::Never(error.to_string()),
+            error => Self::Unreachable(error.to_string()),
+        }
+    }
 }

@@ -79,6 +79,8 @@ pub enum Outcome<'a> {
         objects: usize,
         /// What is to be written for that.
         plan: &'a Plan,
+        /// Repositories that stand as they were before, with the reason.
+        troubles: &'a [String],
     },
     /// The newest revision does not stand.
     Rejected {
@@ -120,8 +122,8 @@ pub fn status(source: &Source, outcome: &Outcome<'_>, now: Timestamp) -> SourceS
         source.metadata.annotations.get(RECONCILE_REQUESTED).cloned();
     status.held_deletions = 0;
     let (ready, reconciling, stalled) = match outcome {
-        Outcome::Applied { revision, objects, plan } => {
-            applied(&mut status, revision, *objects, plan, now)
+        Outcome::Applied { revision, objects, plan, troubles } => {
+            applied(&mut status, revision, *objects, plan, troubles, now)
         }
         Outcome::Rejected { revision, reason, faults, held } => {
             if let Some(revision) = revision {
@@ -174,6 +176,7 @@ fn applied(
     revision: &str,
     objects: usize,
     plan: &Plan,
+    troubles: &[String],
     now: Timestamp,
 ) -> (Said, Flag, Flag) {
     let cut = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -186,7 +189,13 @@ fn applied(
     status.overridden = plan.overridden;
     let waits = waits(plan);
     let stalled = (false, "Applied", String::new());
-    if waits.is_empty() {
+    if !troubles.is_empty() {
+        status.phase = "Failing".to_owned();
+        let message = format!("stands as it was: {}", troubles.join("; "));
+        let ready = (ConditionStatus::False, "Partial", message.clone());
+        let more = !waits.is_empty();
+        (ready, (more, "Partial", waits), (true, "Partial", message))
+    } else if waits.is_empty() {
         status.phase = "Ready".to_owned();
         let things = if objects == 1 { "object" } else { "objects" };
         let message = format!("{} is applied: {objects} {things}", short(revision));
