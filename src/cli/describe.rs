@@ -111,7 +111,6 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
             page.tree("Spec", spec);
             page.tree("Status", &rest_of(status));
         }
-        Kind::Fleet | Kind::Schedule | Kind::Source | Kind::Override => {}
     }
     page.text("Message", &status["message"]);
     page.cost(&status["cost"]);
