@@ -40,3 +40,6 @@ pub struct SourceFile {
     /// that repository.
     pub repo: Option<crate::resource::Repo>,
 }
+
+#[cfg(test)]
+mod plan_tests;
