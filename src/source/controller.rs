@@ -221,9 +221,12 @@ impl SourceController {
         }
         let keys: BTreeSet<Key> = rows.keys().chain(set.objects.keys()).cloned().collect();
         let live = self.objects(&keys).await?;
+        let name = &source.metadata.name;
+        let is_ours = |key: &Key| rows.get(key).is_none_or(|row| row.source_uid == source.metadata.uid);
         let mut memory = self.memory();
-        for key in keys {
-            memory.concerns.insert(key, source.metadata.name.clone());
+        memory.concerns.retain(|_, of| of != name);
+        for key in keys.into_iter().filter(is_ours) {
+            memory.concerns.insert(key, name.clone());
         }
         drop(memory);
         Ok(Found { rows, live })
@@ -408,6 +411,10 @@ impl SourceController {
                 let mut ops = ops;
                 ops.push(Op::Write { object: free.into(), part, expect });
                 self.apply("source.drop-finalizer", ops, self.ambient.clock.now()).await?;
+                let mut memory = self.memory();
+                memory.seen.remove(&source.metadata.uid);
+                memory.meant.remove(&source.metadata.uid);
+                drop(memory);
                 if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
                     && let Err(error) = git.forget(&source.metadata.uid, spec).await
                 {
