@@ -17,6 +17,7 @@ mod ears;
 mod fly;
 mod key;
 mod logging;
+mod specs;
 mod sweep;
 
 use std::{
@@ -57,6 +58,7 @@ use crate::{
     },
     secrets::Secrets,
     server::{self, tls::Tls},
+    source::{self, SourceController, git::Git},
     store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
@@ -246,7 +248,7 @@ impl House {
         let extras = server::Extras {
             defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
-            secrets: Some(secrets),
+            secrets: Some(secrets.clone()),
             admins: admins.clone(),
             claims: machines.iter().map(|fly| claims(Arc::clone(fly))).next(),
         };
@@ -287,6 +289,14 @@ impl House {
         let (usual, directories) = (defaults.clone(), Arc::new(NoSources));
         engine.add(Arc::new(FleetController::new(shop(), air(), usual, directories)));
         engine.add(Arc::new(ScheduleController::new(shop(), air(), defaults.clone())));
+        let mirrors = self.data.root().join("sources");
+        let git = source::git::Settings::from_environment(mirrors, &config.environment);
+        let git = Git::new(git, secrets, air());
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let specs = specs_of(config, &here);
+        let usual = Arc::new(defaults.clone());
+        let sources = SourceController::new(shop(), air(), usual, here);
+        engine.add(Arc::new(sources.with_watches().with_git(git)));
         for runtime in &runtimes {
             let (runtime, derive) = (Arc::clone(runtime), Arc::clone(&derive));
             engine.add(Arc::new(SpriteController::new(shop(), air(), runtime, derive)));
@@ -318,6 +328,7 @@ impl House {
         ));
         let endpoint = self.data.endpoint_file();
         write_endpoint(&endpoint, address)?;
+        specs.keep(&store, &ambient).await?;
         let engine = engine.start().await?;
         if let Some(hub) = &hub {
             let waker = engine.waker();
@@ -327,6 +338,7 @@ impl House {
         if let Some(tidings) = tidings {
             looking.spawn(fly::tell(tidings, state.clone()));
         }
+        looking.spawn(specs.wait(store.clone(), ambient.clone()));
         let hearing = ears::listen(&ears, &commands, &state, &ambient, &deaf);
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
@@ -424,6 +436,15 @@ impl Running {
         tracing::info!(?names, "the server has stopped");
         Stopped { names }
     }
+}
+
+/// The directories that are to be kept up.
+fn specs_of(config: &Config, here: &Path) -> specs::Specs {
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    let whole = |path: &PathBuf| here.join(resolve::below_home(path, &home));
+    let said = &config.specs;
+    let optional = said.source == crate::config::Source::Default;
+    specs::Specs { directories: said.value.iter().map(whole).collect(), optional }
 }
 
 /// The admins that the configuration names.

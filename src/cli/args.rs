@@ -258,6 +258,26 @@ Fields are named as in the spec, with dots; model, mode and branch are known alo
 no JSON is text.")]
     Set(SetArgs),
 
+    /// Turn agents, fleets, schedules or sources off; what they have stays
+    #[command(after_help = "Examples:
+  open-dispatch suspend source/specs
+  open-dispatch suspend agent/api-bot schedule/nightly")]
+    Suspend(PowerArgs),
+
+    /// Turn on again what was suspended
+    #[command(after_help = "Examples:
+  open-dispatch resume source/specs")]
+    Resume(PowerArgs),
+
+    /// Let a source be read now, and confirm what it would delete
+    #[command(after_help = "Examples:
+  open-dispatch reconcile source/specs
+  open-dispatch reconcile source/specs --confirm-deletions
+
+A revision that would delete more objects than the source's spec.prune.maxDeletions waits. With
+--confirm-deletions that very revision may delete them; a later one waits again.")]
+    Reconcile(ReconcileArgs),
+
     /// Set, list and remove secrets, which specs name and never hold
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -428,9 +448,38 @@ pub struct ServeArgs {
     /// [env: OPEN_DISPATCH_MAX_SPRITES] [default: twice the CPUs, at least 4]
     #[arg(long, value_name = "N")]
     pub max_sprites: Option<String>,
+    /// A directory whose YAML files the server keeps up; may stand several times; or none
+    /// [env: OPEN_DISPATCH_SPECS] [default: specs, if it is there]
+    #[arg(long, value_name = "DIR")]
+    pub specs: Vec<String>,
     /// How the log is written: text or json [env: OPEN_DISPATCH_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
+}
+
+/// `suspend` and `resume`.
+#[derive(Debug, Clone, Args)]
+pub struct PowerArgs {
+    /// What, as KIND/NAME
+    #[arg(value_name = "KIND/NAME", required = true)]
+    pub what: Vec<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `reconcile`.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    /// The source, as source/NAME
+    #[arg(value_name = "SOURCE")]
+    pub what: String,
+    /// Let the revision that was read last delete what it holds back
+    #[arg(long)]
+    pub confirm_deletions: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `config`.

@@ -50,6 +50,7 @@ mod out;
 pub mod output;
 mod patch;
 mod patience;
+mod power;
 pub mod read_args;
 mod retry;
 mod rollout;
@@ -139,6 +140,9 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Turns(args) => block_on(turns::turns(args)),
         Command::Retry(args) => block_on(retry::retry(args)),
         Command::Set(args) => block_on(set::set(args)),
+        Command::Suspend(args) => block_on(power::power(args, true)),
+        Command::Resume(args) => block_on(power::power(args, false)),
+        Command::Reconcile(args) => block_on(power::reconcile(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
         Command::Token(command) => block_on(token::token(command)),

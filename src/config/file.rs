@@ -40,6 +40,9 @@ pub struct File {
     /// Directories within which agents may work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<String>,
+    /// Directories whose YAML files the server keeps up; or `none` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub specs: Vec<String>,
     /// Who may do everything from chat, each as `PLATFORM:USER` with the platform's own id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub admins: Vec<String>,
@@ -144,6 +147,7 @@ impl File {
             "OPEN_DISPATCH_STORE" => ("store", self.store.clone()),
             "OPEN_DISPATCH_PASS_ENV" => ("passEnv", list(&self.pass_env, ",")),
             "OPEN_DISPATCH_ROOTS" => ("roots", list(&self.roots, ":")),
+            "OPEN_DISPATCH_SPECS" => ("specs", list(&self.specs, ":")),
             "OPEN_DISPATCH_ADMINS" => ("admins", list(&self.admins, ",")),
             "SPRITE_AGENT_TYPE" => ("agent", self.agent.clone()),
             "OPENCODE_MODEL" => ("opencodeModel", self.opencode_model.clone()),

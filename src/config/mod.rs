@@ -31,6 +31,8 @@ use crate::resource::resolve::{NoAgent, agent_named};
 
 /// The port where no other is named; the original's.
 pub const DEFAULT_PORT: u16 = 8080;
+/// The directory with desired state where no other is named.
+pub const DEFAULT_SPECS: &str = "specs";
 /// The fewest sprites that a machine may run where nothing is said.
 const FEWEST_SPRITES: usize = 4;
 
@@ -50,7 +52,7 @@ pub struct Described {
 }
 
 /// Every setting, in the order in which the documentation lists them.
-pub const SETTINGS: [Described; 28] = [
+pub const SETTINGS: [Described; 29] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
@@ -145,6 +147,13 @@ pub const SETTINGS: [Described; 28] = [
         key: "roots",
         default: "the home of the user who runs the server",
         what: "The directories within which agents may work, separated by colons.",
+    },
+    Described {
+        flag: "--specs",
+        variable: "OPEN_DISPATCH_SPECS",
+        key: "specs",
+        default: "`specs` where the server is started, if it is there",
+        what: "The directories whose YAML files the server keeps up, separated by colons; or `none`. The flag may stand several times.",
     },
     Described {
         flag: "",
@@ -353,6 +362,8 @@ pub struct Config {
     pub pass_env: Setting<Vec<String>>,
     /// Where agents may work; the home where none is named.
     pub roots: Setting<Vec<PathBuf>>,
+    /// The directories with desired state; relative ones lie where the server is started.
+    pub specs: Setting<Vec<PathBuf>>,
     /// Who may do everything from chat, as they were written.
     pub admins: Setting<Vec<String>>,
     /// The agent of who names none, as it is called in specs.
@@ -380,6 +391,8 @@ pub struct Flags {
     pub chat: Option<String>,
     /// `--max-sprites`.
     pub max_sprites: Option<String>,
+    /// Each `--specs`, with a colon between two.
+    pub specs: Option<String>,
     /// `--log-format`.
     pub log_format: Option<String>,
 }
@@ -508,6 +521,11 @@ impl Config {
                 Vec::new(),
             )?,
             roots: settle(layers.said("OPEN_DISPATCH_ROOTS"), read_roots, Vec::new())?,
+            specs: settle(
+                pick(&flags.specs, "--specs", "OPEN_DISPATCH_SPECS"),
+                |text, _| Ok(read_specs(text)),
+                vec![PathBuf::from(DEFAULT_SPECS)],
+            )?,
             admins: settle(layers.said("OPEN_DISPATCH_ADMINS"), read_admins, Vec::new())?,
             agent: settle(layers.said("SPRITE_AGENT_TYPE"), read_agent, None)?,
             opencode_model: settle(layers.said("OPENCODE_MODEL"), text, None)?,
@@ -651,6 +669,14 @@ fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
             mend: "begin it with / or ~/",
         }),
     }
+}
+
+/// Reads directories with colons between, or `none` alone.
+fn read_specs(text: &str) -> Vec<PathBuf> {
+    if text.trim() == "none" {
+        return Vec::new();
+    }
+    text.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()
 }
 
 fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {

@@ -100,6 +100,10 @@ fn settled(config: &Config, layers: &Layers, variable: &'static str) -> (String,
             let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             roots.join(":")
         }),
+        "OPEN_DISPATCH_SPECS" => shown(&config.specs, |specs| {
+            let specs: Vec<_> = specs.iter().map(|spec| spec.display().to_string()).collect();
+            specs.join(":")
+        }),
         "SPRITE_AGENT_TYPE" => shown(&config.agent, or_nothing),
         "OPENCODE_MODEL" => shown(&config.opencode_model, or_nothing),
         "OPEN_DISPATCH_RUNTIME" => shown(&config.runtime, |place| place.name().to_owned()),

@@ -8,6 +8,7 @@
 mod fleet;
 mod over;
 mod schedule;
+mod source;
 
 use std::collections::BTreeSet;
 
@@ -53,6 +54,7 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         Kind::Fleet => fleet::rules(object, spec, faults),
         Kind::Schedule => schedule::rules(spec, faults),
         Kind::Override => over::rules(spec, faults),
+        Kind::Source => source::rules(spec, faults),
         _ => {}
     }
     let mut rules = Rules { spec, faults };

@@ -165,6 +165,10 @@ fn take_spec(into: &mut AnyObject, from: AnyObject) {
     match (into, from) {
         (AnyObject::Agent(into), AnyObject::Agent(from)) => into.spec = from.spec,
         (AnyObject::Job(into), AnyObject::Job(from)) => into.spec = from.spec,
+        (AnyObject::Fleet(into), AnyObject::Fleet(from)) => into.spec = from.spec,
+        (AnyObject::Schedule(into), AnyObject::Schedule(from)) => into.spec = from.spec,
+        (AnyObject::Source(into), AnyObject::Source(from)) => into.spec = from.spec,
+        (AnyObject::Override(into), AnyObject::Override(from)) => into.spec = from.spec,
         (AnyObject::Sprite(into), AnyObject::Sprite(from)) => into.spec = from.spec,
         // Both are of the path's kind.
         _ => {}
@@ -175,6 +179,10 @@ fn take_status(into: &mut AnyObject, from: AnyObject) {
     match (into, from) {
         (AnyObject::Agent(into), AnyObject::Agent(from)) => into.status = from.status,
         (AnyObject::Job(into), AnyObject::Job(from)) => into.status = from.status,
+        (AnyObject::Fleet(into), AnyObject::Fleet(from)) => into.status = from.status,
+        (AnyObject::Schedule(into), AnyObject::Schedule(from)) => into.status = from.status,
+        (AnyObject::Source(into), AnyObject::Source(from)) => into.status = from.status,
+        (AnyObject::Override(into), AnyObject::Override(from)) => into.status = from.status,
         (AnyObject::Sprite(into), AnyObject::Sprite(from)) => into.status = from.status,
         // Both are of the path's kind.
         _ => {}
