@@ -139,6 +139,7 @@ impl Mirror<'_> {
         }
         let denied = [
             "Authentication failed",
+            "unable to get password",
             "could not read Username",
             "could not read Password",
             "error: 401",
