@@ -258,7 +258,7 @@ impl House {
             .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
         let files = Arc::new(files);
         state.keep_files(Arc::clone(&files));
-        let ears = ears::ears(config, &store, &files, &ambient).map_err(Error::Chat)?;
+        let ears = ears::ears(config, &store, &files, &state, &ambient).map_err(Error::Chat)?;
 
         let hub = config
             .chat
