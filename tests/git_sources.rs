@@ -204,14 +204,14 @@ async fn a_file_that_is_no_text_or_too_large_is_refused_with_its_name() {
     let git = world.git();
     origin.write("deep/a.yaml", b"ok: 1\nbad: \xff\n").push();
     let told = async || read(&git, &url(&origin)).await.unwrap_err().to_string();
-    insta::assert_snapshot!(told().await, @"");
+    insta::assert_snapshot!(told().await, @"deep/a.yaml is no UTF-8 text (line 2); save it as UTF-8");
     origin.write("deep/a.yaml", "ok").write("a\nb.yaml", "x").push();
-    insta::assert_snapshot!(told().await, @"");
+    insta::assert_snapshot!(told().await, @r"a\nb.yaml has a name that is no plain text (a line break, or bytes that are no UTF-8); rename the file");
     fs::remove_file(origin.work.join("a\nb.yaml")).unwrap();
     origin.write("film.mp4", vec![7; 50_000_000]).push();
     assert_eq!(files(&read(&git, &url(&origin)).await.unwrap()), [("deep/a.yaml", "ok")]);
     origin.write("huge.yaml", vec![b'#'; 50_000_000]).push();
-    insta::assert_snapshot!(told().await, @"");
+    insta::assert_snapshot!(told().await, @"huge.yaml is 50000000 bytes large, and a file with desired state may have 4 MiB; split it, or move it out of the directory");
 }
 
 #[tokio::test]
@@ -534,7 +534,11 @@ async fn a_change_is_committed_by_its_author_and_touches_nothing_else() {
     assert_eq!(origin.at_origin(&["rev-parse", "main"]), done.commit);
     assert_eq!(origin.at_origin(&["rev-parse", "main^"]), before);
     let show = origin.at_origin(&["show", "-s", "--format=%an <%ae>|%cn|%B", "main"]);
-    insta::assert_snapshot!(show, @"");
+    insta::assert_snapshot!(show, @r"
+    Ada <ada@localhost>|Open Dispatch|Raise the limit
+
+    Asked for in chat.
+    ");
     assert_eq!(origin.at_origin(&["diff", "--name-only", &before, "main"]), "agents.yaml");
     assert_eq!(origin.at_origin(&["show", "main:agents.yaml"]), "limit: 2");
     // The same once more makes nothing.
@@ -626,7 +630,7 @@ async fn a_repository_that_takes_no_push_says_why() {
     let change = edit("limit: 1\n", "limit: 2\n");
     let error = world.git().commit(UID, &pushing(url(&origin)), &change).await.unwrap_err();
     let error = error.to_string().replace(&shown(world.dir.path())[1..], "DIR");
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @"DIR/repos/ops does not let us push: [remote rejected] (pre-receive hook declined) main is protected; let the token push to main, or change the file there yourself");
 }
 
 #[tokio::test]
