@@ -161,6 +161,7 @@ struct Inner {
     events: Counter,
     commits: Counter,
     dropped: Counter,
+    git_webhooks: Family<Outcome, Counter>,
     process: Process,
 }
 
@@ -201,6 +202,7 @@ impl Metrics {
             events: Counter::default(),
             commits: Counter::default(),
             dropped: Counter::default(),
+            git_webhooks: Family::default(),
             process: Process::register(&mut registry),
             registry: Registry::default(),
         };
@@ -239,6 +241,11 @@ impl Metrics {
             "opendispatch_dropped_bytes",
             "Bytes of agents' output that could not be kept",
             inner.dropped.clone(),
+        );
+        r.register(
+            "opendispatch_git_webhooks",
+            "Push webhooks of Git sources, by what became of them",
+            inner.git_webhooks.clone(),
         );
         Self(Arc::new(Inner { registry, ..inner }))
     }
@@ -302,6 +309,11 @@ impl Metrics {
     /// So many bytes of output are missing.
     pub fn dropped(&self, bytes: u64) {
         self.0.dropped.inc_by(bytes);
+    }
+
+    /// A push webhook was `taken`, `ignored`, `bad`, or `refused` for its signature.
+    pub fn git_webhook(&self, outcome: &str) {
+        self.0.git_webhooks.get_or_create(&Outcome { outcome: outcome.to_owned() }).inc();
     }
 
     /// So many transactions have changed something since the store was opened.

@@ -16,7 +16,7 @@ use crate::{
         teams::{self, Teams},
     },
     config::{Chat, Config},
-    server::State,
+    server::{State, public_router},
     store::{Store, files::Files},
 };
 
@@ -35,6 +35,7 @@ pub(super) fn ears(
     config: &Config,
     store: &Arc<dyn Store>,
     files: &Arc<Files>,
+    state: &State,
     ambient: &Ambient,
 ) -> Result<Vec<Arc<dyn Ear>>, String> {
     let mut ears: Vec<Arc<dyn Ear>> = Vec::new();
@@ -58,7 +59,10 @@ pub(super) fn ears(
                 let settings = teams::Settings::from_environment(&config.environment);
                 let settings = settings.map_err(|error| error.to_string())?;
                 let (store, files) = (Arc::clone(store), Arc::clone(files));
-                ears.push(Teams::new(settings, store, files, ambient.clone())?);
+                let teams = Teams::new(settings, store, files, ambient.clone())?;
+                // It is the one listener that the internet reaches.
+                teams.serve_beside(public_router(state.clone()));
+                ears.push(teams);
             }
         }
     }

@@ -266,7 +266,7 @@ impl House {
         state.keep_files(Arc::clone(&files));
         let names = &config.tls_names.value;
         state.keep_tls(Tls::open(&self.data.tls_dir(), names, ambient.clock.clone())?);
-        let ears = ears::ears(config, &store, &files, &ambient).map_err(Error::Chat)?;
+        let ears = ears::ears(config, &store, &files, &state, &ambient).map_err(Error::Chat)?;
 
         let hub = config
             .chat

@@ -68,6 +68,13 @@ pub const KNOWN: &[Known] = &[
     known("OPEN_DISPATCH_MAX_SPRITES", false, Server, "8", "The most agents at work at once."),
     known("OPEN_DISPATCH_ROOTS", false, Server, "/home/me/projects:/srv", "Where agents may work."),
     known("OPEN_DISPATCH_SPECS", false, Server, "specs:/etc/od", "Directories with desired state."),
+    known(
+        "OPEN_DISPATCH_GIT_ROOTS",
+        false,
+        Server,
+        "/srv/git",
+        "Where Sources may read repositories of this machine.",
+    ),
     known("OPEN_DISPATCH_PASS_ENV", false, Server, "RUST_LOG,CI", "More variables for agents."),
     known("OPEN_DISPATCH_ADMINS", false, Server, "slack:U0123ABC,discord:456", "The first admins."),
     known("OPEN_DISPATCH_LOG", false, Server, "info", "What is logged."),

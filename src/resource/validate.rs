@@ -578,7 +578,8 @@ fn names_host(text: &str) -> bool {
 }
 
 /// Whether git takes a text as the name of a branch (`git check-ref-format`).
-pub(super) fn is_branch(text: &str) -> bool {
+#[must_use]
+pub fn is_branch(text: &str) -> bool {
     let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
     !text.is_empty()
         && text != "@"

@@ -23,6 +23,7 @@ mod census;
 mod claim;
 mod directory;
 mod files;
+mod git_push;
 mod health;
 mod hub;
 mod inbox;
@@ -174,6 +175,14 @@ pub fn router(state: State) -> Router {
     router_with(state, Router::new())
 }
 
+/// What may stand on a listener that the internet reaches: pushes to Git sources, and nothing else.
+pub fn public_router(state: State) -> Router {
+    Router::new()
+        .route("/webhooks/git/{source}", routing::post(git_push::push))
+        .method_not_allowed_fallback(webhooks::not_found)
+        .with_state(state)
+}
+
 /// All routes of this room, and those of other rooms behind the same door.
 pub fn router_with(state: State, others: Router) -> Router {
     let guarded = api::router()
@@ -198,6 +207,7 @@ pub fn router_with(state: State, others: Router) -> Router {
         .route("/webhooks/artifacts", routing::post(webhooks::artifacts))
         .route("/webhooks/files", routing::post(files::put_by_sprite))
         .route("/webhooks/files/{id}", routing::get(files::get_by_sprite))
+        .route("/webhooks/git/{source}", routing::post(git_push::push))
         .route("/webhooks/{*rest}", routing::any(webhooks::not_found))
         .method_not_allowed_fallback(webhooks::not_found)
         .with_state(state)

@@ -110,6 +110,12 @@ impl DataDir {
         self.root.join("tls")
     }
 
+    /// The directory of the mirrors of Git sources; it can be removed while no server runs.
+    #[must_use]
+    pub fn sources_dir(&self) -> PathBuf {
+        self.root.join("sources")
+    }
+
     /// The directory of clones: one directory per sprite.
     #[must_use]
     pub fn work_dir(&self) -> PathBuf {

@@ -103,7 +103,8 @@ pub(super) async fn open(teams: Arc<Teams>, commands: Arc<Commands>, stop: Cance
         .route("/api/messages", post(messages))
         // For whoever sets up a tunnel and wants to see that it ends here.
         .route("/", get(|| async { "Open Dispatch listens to Microsoft Teams at /api/messages\n" }))
-        .with_state(room);
+        .with_state(room)
+        .merge(teams.beside.get().cloned().unwrap_or_default());
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = async {

@@ -50,7 +50,7 @@ mod words;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -107,6 +107,8 @@ pub struct Teams {
     streams: Mutex<Streams>,
     /// The files that are on their way, by the message that offered them.
     sending: Mutex<HashSet<String>>,
+    /// What else stands on the same listener.
+    beside: OnceLock<axum::Router>,
     /// Whether the door is open.
     door: Mutex<Hearing>,
     /// Why Microsoft gives us no access token, until somebody mends it.
@@ -135,6 +137,7 @@ impl Teams {
             turns: Turns::default(),
             door: Mutex::new(Hearing::NotNow("Teams is not listened to yet".to_owned())),
             refused: Mutex::default(),
+            beside: OnceLock::new(),
             settings,
             http,
             bearer,
@@ -144,6 +147,12 @@ impl Teams {
             streams: Mutex::default(),
             sending: Mutex::default(),
         }))
+    }
+
+    /// Lets routes of other rooms stand on the same public listener. Once, before it listens; later
+    /// calls change nothing.
+    pub fn serve_beside(&self, routes: axum::Router) {
+        let _ = self.beside.set(routes);
     }
 
     fn door_is(&self, hearing: Hearing) {

@@ -124,7 +124,7 @@ impl Mirror<'_> {
     fn refusal(&self, done: &Done, verb: &str, branch: Option<&str>) -> GitError {
         let (name, why) = (self.name().to_owned(), done.last_word());
         let said = |words: &[&str]| words.iter().any(|word| done.stderr.contains(word));
-        if done.overflowed {
+        if done.overflowed || (verb == "fetch" && self.is_full()) {
             let most = self.limits.pack >> 20;
             return GitError::TooMuch {
                 name,
@@ -139,6 +139,7 @@ impl Mirror<'_> {
         }
         let denied = [
             "Authentication failed",
+            "unable to get password",
             "could not read Username",
             "could not read Password",
             "error: 401",
@@ -169,6 +170,16 @@ impl Mirror<'_> {
             false => why,
         };
         GitError::Failed { name, verb: verb.to_owned(), why }
+    }
+
+    /// Whether a pack was begun that reached the bound of its size. Who writes packs is ended there,
+    /// and who waits for them cannot say why.
+    fn is_full(&self) -> bool {
+        let Ok(packs) = fs::read_dir(self.path.join("objects/pack")) else { return false };
+        packs.flatten().any(|entry| {
+            let half = entry.file_name().to_string_lossy().starts_with("tmp_pack");
+            half && entry.metadata().is_ok_and(|it| it.len() + 4096 >= self.limits.pack)
+        })
     }
 
     /// The commit that something names here, if it is there.

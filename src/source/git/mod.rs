@@ -47,7 +47,7 @@ pub use self::{
 use super::{Snapshot, SourceFile};
 use crate::{
     ambient::Ambient,
-    resource::{GitSource, Remote, Repo, Way},
+    resource::{GitSource, Remote, Repo, Way, validate::is_branch},
     secrets::Secrets,
 };
 
@@ -488,6 +488,10 @@ fn targets(spec: &GitSource) -> Result<Vec<Target>, GitError> {
     if named.len() > MAX_REPOS {
         let why = format!("names more than {MAX_REPOS} repositories; make several Sources");
         return Err(bad(&format!("{member}.repos"), &why));
+    }
+    if let Some(branch) = spec.branch.as_deref().filter(|branch| !is_branch(branch)) {
+        let why = format!("is {branch:?}, which git takes for no branch");
+        return Err(bad(&format!("{member}.branch"), &why));
     }
     let default = if several { DEFAULT_REPOS_PATH } else { "" };
     let path = spec.path.as_deref().unwrap_or(default).trim_matches('/');
