@@ -14,6 +14,7 @@ mod grants;
 mod leaks;
 mod log;
 mod metrics;
+mod owned;
 mod params;
 mod read;
 mod secrets;
@@ -60,6 +61,8 @@ pub(super) fn router() -> Router<State> {
             &at("/{plural}/{name}/status"),
             routing::get(read::get).put(write::put_status).patch(write::patch_status),
         )
+        .route(&at("/{plural}/{name}/source"), routing::get(owned::get))
+        .route(&at("/{plural}/{name}/release"), routing::post(owned::release))
         .route(&at("/{plural}/{name}/log"), routing::get(log::log))
         .route(&at("/{plural}/{name}/approvals"), routing::get(approvals::list))
         .route(&at("/{plural}/{name}/approvals/{request}"), routing::post(approvals::answer))

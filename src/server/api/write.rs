@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     audit::{self, Caller, called},
+    owned::{self, Doing},
     params::{Params, kind},
     read,
 };
@@ -60,7 +61,9 @@ pub(super) async fn create(
         let object = admit::create(wanted.clone(), shared.ambient.ids.uid(), &suffix)
             .map_err(|faults| Problem::invalid(kind, &wanted.metadata().name, &faults))?;
         let name = object.metadata().name.clone();
+        let guard = owned::guard(Doing::This(&object));
         if dry_run {
+            owned::check(&state, guard.as_ref()).await?;
             let mut object = object;
             object.metadata_mut().creation_timestamp = Some(shared.ambient.clock.now());
             object.metadata_mut().generation = 1;
@@ -73,6 +76,7 @@ pub(super) async fn create(
         let note = caller.did(&state, format!("create {}", called(kind, &name)));
         let mut transaction =
             Transaction::at(shared.ambient.clock.now()).with(Op::Create(object)).with(note);
+        transaction.ops.extend(guard);
         if let Some(key) = &receipt_key {
             let effect = format!("{}/{name}", kind.plural());
             transaction.ops.push(Op::Receipt(Receipt { key: key.clone(), effect }));
@@ -295,7 +299,12 @@ async fn write(
         }
         Part::Status | Part::Finalizers => take_status(&mut merged, wanted),
     }
+    let guard = match part {
+        Part::Desired => owned::guard(Doing::Change(old, &merged)),
+        Part::Status | Part::Finalizers => None,
+    };
     if merged == *old || dry_run {
+        owned::check(state, guard.as_ref()).await?;
         return Ok(Some(merged));
     }
     // A status is what was seen, and no wish.
@@ -303,6 +312,7 @@ async fn write(
     let op = Op::Write { object: merged, part, expect: Expect::SameVersion };
     let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op);
     transaction.ops.extend(note);
+    transaction.ops.extend(guard);
     let apply = state.0.store.apply(transaction);
     match state.0.ambient.step("api.write", apply).await {
         Ok(applied) => {
@@ -336,6 +346,10 @@ fn take_spec(into: &mut AnyObject, from: AnyObject) {
     match (into, from) {
         (AnyObject::Agent(into), AnyObject::Agent(from)) => into.spec = from.spec,
         (AnyObject::Job(into), AnyObject::Job(from)) => into.spec = from.spec,
+        (AnyObject::Fleet(into), AnyObject::Fleet(from)) => into.spec = from.spec,
+        (AnyObject::Schedule(into), AnyObject::Schedule(from)) => into.spec = from.spec,
+        (AnyObject::Source(into), AnyObject::Source(from)) => into.spec = from.spec,
+        (AnyObject::Override(into), AnyObject::Override(from)) => into.spec = from.spec,
         (AnyObject::Sprite(into), AnyObject::Sprite(from)) => into.spec = from.spec,
         // Both are of the path's kind.
         _ => {}
@@ -346,6 +360,10 @@ fn take_status(into: &mut AnyObject, from: AnyObject) {
     match (into, from) {
         (AnyObject::Agent(into), AnyObject::Agent(from)) => into.status = from.status,
         (AnyObject::Job(into), AnyObject::Job(from)) => into.status = from.status,
+        (AnyObject::Fleet(into), AnyObject::Fleet(from)) => into.status = from.status,
+        (AnyObject::Schedule(into), AnyObject::Schedule(from)) => into.status = from.status,
+        (AnyObject::Source(into), AnyObject::Source(from)) => into.status = from.status,
+        (AnyObject::Override(into), AnyObject::Override(from)) => into.status = from.status,
         (AnyObject::Sprite(into), AnyObject::Sprite(from)) => into.status = from.status,
         // Both are of the path's kind.
         _ => {}
@@ -386,12 +404,15 @@ pub(super) async fn delete(
             "it is not the one that the preconditions name; read it again",
         ));
     }
+    let guard = owned::guard(Doing::This(&old));
     if dry_run {
+        owned::check(&state, guard.as_ref()).await?;
         return Ok(Json(old.to_json()).into_response());
     }
     let note = caller.did(&state, format!("delete {}", called(kind, &name)));
     let op = Op::Delete { kind, name: name.clone(), uid, resource_version };
-    let transaction = Transaction::at(state.0.ambient.clock.now()).with(op).with(note);
+    let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op).with(note);
+    transaction.ops.extend(guard);
     let apply = state.0.store.apply(transaction);
     let applied = state.0.ambient.step("api.delete", apply).await.map_err(Problem::from)?;
     Ok(match applied.objects.into_iter().next().flatten() {
