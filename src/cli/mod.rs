@@ -35,6 +35,7 @@ pub mod get;
 pub mod logs;
 mod object;
 mod out;
+mod over;
 mod patience;
 mod retry;
 pub mod run;
@@ -98,6 +99,8 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Turns(args) => block_on(turns::turns(args)),
         Command::Retry(args) => block_on(retry::retry(args)),
         Command::Set(args) => block_on(set::set(args)),
+        Command::Override(args) => block_on(over::over(args)),
+        Command::Release(args) => block_on(over::release(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
