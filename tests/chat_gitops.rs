@@ -105,7 +105,7 @@ async fn a_change_of_what_a_source_declares_changes_nothing_and_offers_three_way
     assert_eq!(world.agent("bot").await, before);
     assert_eq!(world.platform.labels("main"), ["Override for 1 h", "Write to the file", "Let go"]);
     // What is a matter of power goes through.
-    assert!(say(&mut world, "/od-stop bot").await.contains("stopped"));
+    assert!(say(&mut world, "/od-stop bot").await.contains("stops"));
     assert!(world.agent("bot").await.spec.suspend);
     let told = say(&mut world, "/od-start bot --model sonnet").await;
     assert!(told.contains("All else stays as source ours declares it"), "{told}");
@@ -125,9 +125,9 @@ async fn a_button_makes_the_change_in_its_way_once() {
         let all = overrides(&world).await;
         assert_eq!(all.len(), 1);
         let spec = &all[0].spec;
-        assert_eq!(Value::Object(spec.patch.clone()), json!({"budget": {"usd": 9.0}}));
+        assert_eq!(Value::Object(spec.patch.clone()), json!({"budget": {"usd": 9}}));
         assert_eq!((spec.target.name.as_str(), spec.write_to_file), ("bot", to_file));
-        assert_eq!(spec.expires_after.unwrap().to_string(), if to_file { "24h" } else { "1h" });
+        assert_eq!(spec.expires_after.unwrap().to_string(), if to_file { "1d" } else { "1h" });
         assert_eq!(spec.reason.as_deref(), Some("said by ben"));
         // Whoever presses late is told.
         let late = pressed(&mut world, "cat", &line).await;
@@ -145,12 +145,12 @@ async fn letting_go_makes_the_change_and_takes_the_object_out_of_the_sources_han
     let line = button(&world, "Let go");
     pressed(&mut world, "ada", &line).await;
     let bot = world.agent("bot").await;
-    assert_eq!(bot.spec.budget.unwrap().usd, Some(9.0));
+    assert_eq!(bot.spec.budget.unwrap().usd, Some(9.into()));
     assert_eq!(bot.metadata.annotations.get(RELEASED_FROM).map(String::as_str), Some("ours"));
     assert_eq!((row(&world).await, overrides(&world).await), (None, Vec::new()));
     // From here on it is anybody's.
     say(&mut world, "/od-set bot budget.usd=3").await;
-    assert_eq!(world.agent("bot").await.spec.budget.unwrap().usd, Some(3.0));
+    assert_eq!(world.agent("bot").await.spec.budget.unwrap().usd, Some(3.into()));
 }
 
 #[tokio::test]

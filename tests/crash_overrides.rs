@@ -61,7 +61,7 @@ async fn a_fault_at_any_step_of_an_overrides_life_ends_in_the_same_state() {
     taken.sort_unstable();
     taken.dedup();
     assert_eq!(taken, STEPS);
-    assert_eq!(meant["spec"]["budget"]["usd"], 9.0);
+    assert_eq!(meant["spec"]["budget"]["usd"], 9);
     assert_eq!(
         meant["phases"],
         json!([

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/declared.rs"]
 mod declared;
 
@@ -28,7 +27,7 @@ async fn an_override_is_laid_over_shown_and_undone_when_its_time_is_over() {
     let patch = json!({"budget": {"usd": 9, "turns": null}});
     world.over("more", json!({"patch": patch, "expiresAfter": "2h"})).await;
     assert_eq!(world.settle().await, Next::After(Duration::from_secs(2 * 3600)));
-    assert_eq!(world.spec().await["budget"], json!({"usd": 9.0}));
+    assert_eq!(world.spec().await["budget"], json!({"usd": 9}));
     assert_eq!(world.phase("more").await.0, "Applied");
     let bot = world.bot().await;
     let drifted = bot.status.conditions.get("Drifted").unwrap();
@@ -38,7 +37,7 @@ async fn an_override_is_laid_over_shown_and_undone_when_its_time_is_over() {
     );
     assert_eq!(drifted.observed_generation, bot.metadata.generation);
     world.advance(2).await;
-    assert_eq!(world.spec().await["budget"], json!({"usd": 5.0, "turns": 20}));
+    assert_eq!(world.spec().await["budget"], json!({"usd": 5, "turns": 20}));
     assert!(world.bot().await.status.conditions.get("Drifted").is_none());
     assert_eq!(world.phase("more").await.0, "Expired");
     let told = world.store.events("bot-uid").await.unwrap();
@@ -56,16 +55,16 @@ async fn deleting_an_override_undoes_it_and_leaves_the_others() {
     world.settle().await;
     world.over("second", json!({"patch": {"budget": {"usd": 7}}})).await;
     world.settle().await;
-    assert_eq!(world.spec().await["budget"]["usd"], 7.0);
+    assert_eq!(world.spec().await["budget"]["usd"], 7);
     world.delete(Kind::Override, "second").await;
     world.settle().await;
     assert_eq!(
         (world.spec().await["budget"]["usd"].clone(), world.find("second").await),
-        (9.0.into(), None)
+        (9.into(), None)
     );
     world.delete(Kind::Override, "first").await;
     world.settle().await;
-    assert_eq!(world.spec().await["budget"]["usd"], 5.0);
+    assert_eq!(world.spec().await["budget"]["usd"], 5);
     assert_eq!(world.spec().await["idleTimeout"], "15m");
     assert!(world.row().await.unwrap().overrides.is_empty());
 }
@@ -116,7 +115,7 @@ async fn what_cannot_be_overridden_says_why_and_changes_nothing() {
     world.apply(row.let_go(world.bot().await.into()).to_vec()).await;
     world.settle().await;
     told.push(world.phase("good").await);
-    assert_eq!(world.spec().await["budget"]["usd"], 9.0);
+    assert_eq!(world.spec().await["budget"]["usd"], 9);
     let bot = world.bot().await;
     assert_eq!(bot.metadata.annotations.get(RELEASED_FROM).map(String::as_str), Some("ours"));
     assert!(bot.status.conditions.get("Drifted").is_none());
@@ -145,7 +144,7 @@ async fn stopping_an_agent_passes_through_an_override_and_its_end() {
     world.apply(vec![Op::Write { object, part, expect: Expect::SameVersion }]).await;
     world.advance(2).await;
     let spec = world.spec().await;
-    assert_eq!((&spec["suspend"], &spec["budget"]["usd"]), (&json!(true), &json!(5.0)));
+    assert_eq!((&spec["suspend"], &spec["budget"]["usd"]), (&json!(true), &json!(5)));
 }
 
 #[tokio::test]
@@ -171,7 +170,7 @@ async fn an_override_that_is_written_to_the_file_ends_when_the_file_says_it() {
     world.over("more", json!({"patch": {"budget": {"usd": 9}}, "writeToFile": true})).await;
     world.settle().await;
     // It holds at once, and stands in the file, which else is as it was.
-    assert_eq!(world.spec().await["budget"]["usd"], 9.0);
+    assert_eq!(world.spec().await["budget"]["usd"], 9);
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text, FILE.replace("usd: 5", "usd: 9"));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -180,7 +179,7 @@ async fn an_override_that_is_written_to_the_file_ends_when_the_file_says_it() {
     world.read_file().await;
     world.settle().await;
     assert_eq!(world.phase("more").await.0, "Written");
-    assert_eq!(world.spec().await["budget"]["usd"], 9.0);
+    assert_eq!(world.spec().await["budget"]["usd"], 9);
     assert!(world.bot().await.status.conditions.get("Drifted").is_none());
     assert!(world.row().await.unwrap().overrides.is_empty());
 }
@@ -200,7 +199,7 @@ async fn a_file_that_cannot_be_written_is_told_and_the_override_holds_meanwhile(
         (written.reason.as_str(), written.message.as_str()),
         ("Refused", "bot.yaml leads out of the source")
     );
-    assert_eq!(world.spec().await["budget"]["usd"], 9.0);
+    assert_eq!(world.spec().await["budget"]["usd"], 9);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), FILE);
 }
 
