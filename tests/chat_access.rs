@@ -132,7 +132,7 @@ impl Chat {
 }
 
 /// Every verb, and one line that says it.
-const LINES: [&str; 18] = [
+const LINES: [&str; 21] = [
     "hello",
     "/od-send bot hello",
     "/od-start two --agent command /tmp",
@@ -149,6 +149,9 @@ const LINES: [&str; 18] = [
     "/od-approve bot",
     "/od-set bot idleTimeout=1h",
     "/od-delete bot",
+    "/od-apply kind: Agent",
+    "/od-diff bot",
+    "/od-export bot",
     "/od-help",
     "/od-whoami",
 ];

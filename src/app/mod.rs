@@ -58,7 +58,11 @@ use crate::{
     },
     secrets::Secrets,
     server::{self, tls::Tls},
-    source::{self, SourceController, git::Git},
+    source::{
+        self, SourceController,
+        git::Git,
+        over::{OverrideController, pen::DirectoryPen},
+    },
     store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
@@ -276,7 +280,8 @@ impl House {
         let console = hub.iter().map(|hub| Arc::clone(hub) as Arc<dyn Platform>);
         let platforms = console.chain(ears.iter().map(|ear| Arc::clone(ear).platform())).collect();
         let settings = Settings { defaults: defaults.clone(), admins };
-        let commands = Arc::new(Commands::new(store.clone(), ambient.clone(), settings));
+        let commands = Commands::new(store.clone(), ambient.clone(), settings);
+        let commands = Arc::new(commands.with_files(Arc::clone(&files)));
         let routes = hub.as_ref().map_or_else(axum::Router::new, |hub| {
             console::router(Arc::clone(hub), Arc::clone(&commands), Some(Arc::clone(&files)))
         });
@@ -313,6 +318,9 @@ impl House {
             engine.add(Arc::new(sweeper));
         }
         engine.add(Arc::new(AdmissionController::new(shop(), air(), runtimes)));
+        let over = OverrideController::new(shop(), air(), defaults.clone());
+        // Relative directories of Sources lie where the server was started.
+        engine.add(Arc::new(over.with_pen(Arc::new(DirectoryPen::new(".")))));
         let outbox = Outbox::new(shop(), air(), platforms).with_files(Arc::clone(&files));
         engine.add(Arc::new(outbox));
 

@@ -8,7 +8,7 @@
 use sprite_reporter::wire::{ApprovalKind, Question};
 
 use super::{
-    grammar::PICK,
+    grammar::{CHOOSE, PICK},
     platform::{Action, Tone},
     tag::Tag,
     transcript::one_line,
@@ -140,6 +140,17 @@ pub fn of_choice(delivery: &str, names: &[String]) -> Vec<Action> {
         .iter()
         .enumerate()
         .map(|(n, name)| Action::new(name, format!("/{PICK} {delivery} {}", n + 1), Tone::Neutral));
+    buttons.flatten().collect()
+}
+
+/// The buttons of a change that waits: one for each way to make it. The first is the one that most
+/// want.
+#[must_use]
+pub fn of_offer(delivery: &str, labels: &[String]) -> Vec<Action> {
+    let buttons = labels.iter().enumerate().map(|(n, label)| {
+        let tone = if n == 0 { Tone::Good } else { Tone::Neutral };
+        Action::new(label, format!("/{CHOOSE} {delivery} {}", n + 1), tone)
+    });
     buttons.flatten().collect()
 }
 

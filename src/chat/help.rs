@@ -27,6 +27,9 @@ pub fn usage(verb: Verb) -> &'static str {
         Verb::Approve => "/od-approve NAME [yes|no|always|ANSWER] [REQUEST] [words]",
         Verb::Set => "/od-set NAME FIELD=VALUE [FIELD=VALUE…]",
         Verb::Delete => "/od-delete NAME",
+        Verb::Apply => "/od-apply <YAML>, or with a YAML file",
+        Verb::Diff => "/od-diff [NAME|<YAML>]",
+        Verb::Export => "/od-export [NAME…]",
         Verb::Help => "/od-help [command]",
         Verb::Whoami => "/od-whoami",
     }
@@ -49,6 +52,9 @@ pub fn summary(verb: Verb) -> &'static str {
         Verb::Approve => "answer what an agent asks for",
         Verb::Set => "change an agent",
         Verb::Delete => "delete an agent or a job",
+        Verb::Apply => "make agents and jobs as YAML says",
+        Verb::Diff => "show what YAML would change, or what differs from its file",
+        Verb::Export => "show agents and jobs as YAML",
         Verb::Help => "show this, or more about one command",
         Verb::Whoami => "tell who you are here",
     }
@@ -144,10 +150,24 @@ fn details(verb: Verb) -> String {
              Examples:\n\
              /od-set api-bot budget.usd=5 idleTimeout=1h\n\
              /od-set api-bot permissions.allow=[\"Bash(cargo test:*)\"] instructions=\"Be brief.\"\n\
-             /od-set api-bot budget="
+             /od-set api-bot budget=\n\
+             What a source declares is not changed past its file: the answer has buttons for a change \
+             for an hour, for one in the file, and for letting it go."
             .to_owned(),
         Verb::Delete => "It is ended first if it runs. A worktree with unmerged work is kept. \
              To keep an agent's session, stop it instead."
+            .to_owned(),
+        Verb::Apply => "The YAML is the rest of the message, between lines of backticks if you like, or a \
+             file that comes with it. You are shown what would be made and changed, and nothing \
+             happens before somebody presses Apply; it is looked at again then. What is not named \
+             stays, and what is stopped stays stopped. What a source declares is changed there."
+            .to_owned(),
+        Verb::Diff => "With a name: what differs between the object and the file that declares it, \
+             such as what was overridden for a time. With YAML, in the message or as a file: what \
+             /od-apply would change. With neither: all that differs from its file."
+            .to_owned(),
+        Verb::Export => "Without what only the server says, so that it can be applied again. All \
+             agents and jobs where no name is given."
             .to_owned(),
         Verb::Help => "As in /od-help run.".to_owned(),
         Verb::Whoami => {
@@ -170,6 +190,8 @@ pub fn overview() -> String {
             Verb::Approve => "/od-approve NAME yes|no",
             Verb::Set => "/od-set NAME FIELD=VALUE",
             Verb::Retry => "/od-retry NAME",
+            Verb::Apply => "/od-apply <YAML>",
+            Verb::Diff => "/od-diff [NAME]",
             Verb::Stop => "/od-stop NAME|--all",
             _ => usage(verb),
         };

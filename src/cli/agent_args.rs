@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::{ListArgs, ObjectFormat, PermissionName, ServerArgs};
+use crate::resource::Span;
 
 /// The agent CLIs by the names that people use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -217,6 +218,49 @@ pub struct SetArgs {
     /// What to set; nothing behind the = takes a field away
     #[arg(value_name = "FIELD=VALUE", required = true)]
     pub fields: Vec<String>,
+    /// Of what a source declares: change it for so long, such as 2h
+    #[arg(long = "override", value_name = "TIME")]
+    pub over: Option<Span>,
+    /// Of what a source declares: change it, and write it to the file
+    #[arg(long)]
+    pub write: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `override`.
+#[derive(Debug, Clone, Args)]
+pub struct OverrideArgs {
+    /// An agent, a job, or KIND/NAME
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What to change; nothing behind the = takes a field away
+    #[arg(value_name = "FIELD=VALUE", required_unless_present = "patch")]
+    pub fields: Vec<String>,
+    /// The change as a merge patch on the spec, in YAML or JSON
+    #[arg(short, long, value_name = "PATCH")]
+    pub patch: Option<String>,
+    /// How long it holds; 1h where nothing is said
+    #[arg(long = "for", value_name = "TIME")]
+    pub length: Option<Span>,
+    /// Also write it to the file; it then ends as soon as the file says it, a day at most
+    #[arg(long)]
+    pub write: bool,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `release`.
+#[derive(Debug, Clone, Args)]
+pub struct ReleaseArgs {
+    /// What to let go
+    #[arg(value_name = "KIND/NAME")]
+    pub name: String,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,

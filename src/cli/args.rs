@@ -7,9 +7,9 @@ pub use super::access_args::{
     AccessCommand, ApprovePairingArgs, AuditArgs, GrantRoleArgs, ListAccessArgs, RevokeRoleArgs,
 };
 pub use super::agent_args::{
-    AgentName, AgentsArgs, DownArgs, RetryArgs, SecretArgs, SecretCommand, SecretListArgs,
-    SendArgs, SetArgs, StartArgs, StopArgs, TeamsCommand, TeamsPackageArgs, TurnsArgs, TurnsFormat,
-    WorkArgs,
+    AgentName, AgentsArgs, DownArgs, OverrideArgs, ReleaseArgs, RetryArgs, SecretArgs,
+    SecretCommand, SecretListArgs, SendArgs, SetArgs, StartArgs, StopArgs, TeamsCommand,
+    TeamsPackageArgs, TurnsArgs, TurnsFormat, WorkArgs,
 };
 pub use super::token_args::{
     CreateTokenArgs, KubeconfigArgs, ListTokensArgs, RevokeTokenArgs, TokenCommand,
@@ -277,6 +277,18 @@ no JSON is text.")]
 A revision that would delete more objects than the source's spec.prune.maxDeletions waits. With
 --confirm-deletions that very revision may delete them; a later one waits again.")]
     Reconcile(ReconcileArgs),
+    /// Change, for a time, what a source declares
+    #[command(after_help = "Examples:
+  open-dispatch override agent/api-bot budget.usd=20 --for 2h --reason \"the migration\"
+  open-dispatch override api-bot -p '{agent: {claude: {model: opus}}}'
+  open-dispatch override api-bot idleTimeout=1h --write   in its file as well
+
+It ends by itself, or when its Override is deleted; then the object says what its file says again.
+What no source declares is changed with set.")]
+    Override(OverrideArgs),
+
+    /// Take an object out of its source's hands; it stays as it is
+    Release(ReleaseArgs),
 
     /// Set, list and remove secrets, which specs name and never hold
     #[command(subcommand)]

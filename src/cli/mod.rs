@@ -48,6 +48,7 @@ mod mark;
 mod object;
 mod out;
 pub mod output;
+mod over;
 mod patch;
 mod patience;
 mod power;
@@ -143,6 +144,8 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Suspend(args) => block_on(power::power(args, true)),
         Command::Resume(args) => block_on(power::power(args, false)),
         Command::Reconcile(args) => block_on(power::reconcile(args)),
+        Command::Override(args) => block_on(over::over(args)),
+        Command::Release(args) => block_on(over::release(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
         Command::Token(command) => block_on(token::token(command)),

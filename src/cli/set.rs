@@ -9,6 +9,7 @@ use super::{
     client::{Client, member},
     error::Error,
     out,
+    over::{Wish, make},
     target::full_name,
 };
 use crate::resource::short::{leave_no_empty_group, place};
@@ -26,6 +27,11 @@ pub async fn set(args: SetArgs) -> Result<u8, Error> {
     }
     leave_no_empty_group(&mut spec, &object["spec"]);
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if args.over.is_some() || args.write {
+        let (length, write) = (args.over, args.write);
+        let wish = Wish { patch: spec, length, write, reason: None };
+        return make(&client, kind, &object, wish).await;
+    }
     let patch = json!({"spec": spec});
     let written = client.write(Method::PATCH, &member(kind, name), &[], &patch).await?;
     let same = written["metadata"]["resourceVersion"] == object["metadata"]["resourceVersion"];
@@ -35,7 +41,7 @@ pub async fn set(args: SetArgs) -> Result<u8, Error> {
 }
 
 /// Puts one `FIELD=VALUE` into a patch of the spec.
-fn put(patch: &mut Value, field: &str, spec: &Value) -> Result<(), Error> {
+pub(super) fn put(patch: &mut Value, field: &str, spec: &Value) -> Result<(), Error> {
     let Some((name, value)) = field.split_once('=') else {
         return Err(Error::Usage(format!(
             "`{field}` sets nothing; write FIELD=VALUE, such as idleTimeout=1h"

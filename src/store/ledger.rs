@@ -470,6 +470,16 @@ pub enum Subject {
         #[serde(default)]
         attachments: Vec<Attachment>,
     },
+    /// A change that waits for somebody to say how, or whether, it is to be made. What comes of that
+    /// takes its place.
+    Offer {
+        /// What is told above the buttons (Markdown).
+        text: String,
+        /// What stands on the buttons.
+        labels: Vec<String>,
+        /// The change, as chat keeps it.
+        pending: serde_json::Value,
+    },
     /// One turn's transcript.
     Turn {
         /// The turn's id.

@@ -65,7 +65,10 @@ pub(super) enum Shows<'a> {
 pub(super) fn shows(subject: &Subject, state: DeliveryState) -> Shows<'_> {
     match subject {
         _ if state == DeliveryState::Done => Shows::Nothing,
-        Subject::Notice { .. } | Subject::Choice { .. } | Subject::File { .. } => Shows::Nothing,
+        Subject::Notice { .. }
+        | Subject::Choice { .. }
+        | Subject::Offer { .. }
+        | Subject::File { .. } => Shows::Nothing,
         Subject::Turn { id } => Shows::Turn(id),
         Subject::Job { uid, .. } => Shows::Job(uid),
     }

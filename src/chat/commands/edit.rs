@@ -3,6 +3,7 @@
 use super::{
     Commands, Effect, Incoming,
     find::{Found, has_agent},
+    offer::guards,
 };
 use crate::{
     access::Reach,
@@ -14,6 +15,7 @@ use crate::{
     resource::{
         Agent, AnyObject, Defaults, Faults, admit, decode,
         merge::merge_patch,
+        overlay::only_power_differs,
         short::{leave_no_empty_group, place},
     },
     store::{Error, Expect, Op, Part},
@@ -52,8 +54,14 @@ impl Commands {
         if changes.is_empty() {
             return Ok(Effect::text(text));
         }
-        let op = Op::Write { object: new, part: Part::Desired, expect: Expect::SameVersion };
-        Ok(Effect::told(vec![op], text))
+        if !only_power_differs(&old, &new)
+            && let Some(row) = self.declared(&old).await?
+        {
+            return self.offer_change(&row, &old, &new, &changes).await;
+        }
+        let mut ops = guards(&old, &new);
+        ops.push(Op::Write { object: new, part: Part::Desired, expect: Expect::SameVersion });
+        Ok(Effect::told(ops, text))
     }
 
     pub(super) async fn stop(
@@ -122,13 +130,17 @@ impl Commands {
         if already {
             return Ok(Effect::text(text));
         }
+        if let Some(row) = self.declared(&object).await? {
+            return Ok(Self::offer_deletion(&row, &object));
+        }
+        let (kind, name) = (object.kind(), found.name().to_owned());
         let op = Op::Delete {
-            kind: object.kind(),
-            name: found.name().to_owned(),
+            kind,
+            name: name.clone(),
             uid: Some(object.metadata().uid.clone()),
             resource_version: None,
         };
-        Ok(Effect::told(vec![op], text))
+        Ok(Effect::told(vec![Op::StillFree { kind, name }, op], text))
     }
 }
 

@@ -177,7 +177,7 @@ pub(super) fn has_job(reach: &Reach, job: &Job) -> bool {
     *reach == Reach::Everywhere || places.any(|place| reach.holds(&place))
 }
 
-fn has(reach: &Reach, object: &AnyObject) -> bool {
+pub(super) fn has(reach: &Reach, object: &AnyObject) -> bool {
     match object {
         AnyObject::Agent(agent) => has_agent(reach, agent),
         AnyObject::Job(job) => has_job(reach, job),

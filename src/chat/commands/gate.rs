@@ -12,7 +12,7 @@ use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
     access::{Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing},
     chat::{
-        grammar::{Command, Line, Refusal, Stop, Target},
+        grammar::{Command, Diff, Line, Refusal, Stop, Target},
         replies,
     },
     resource::AnyObject,
@@ -186,6 +186,10 @@ pub(super) fn right(command: &Command) -> Right {
         | Command::Stop(Stop::One(_) | Stop::Here)
         | Command::Retry { .. }
         | Command::Set { .. }
+        | Command::Choose { .. }
+        | Command::Apply { .. }
+        | Command::Diff(_)
+        | Command::Export(_)
         | Command::Delete(_) => Right::Command,
         Command::Approve { .. } => Right::Approve,
     }
@@ -203,6 +207,9 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
     let about = match command {
         Command::List | Command::Jobs | Command::Help(_) | Command::Whoami => return verb.into(),
         Command::Pick { .. } => return "pick".into(),
+        Command::Choose { .. } => return "choose".into(),
+        Command::Apply { .. } | Command::Diff(Diff::All | Diff::Text(_)) => return verb.into(),
+        Command::Export(targets) => targets.iter().map(named).collect::<Vec<_>>().join(" "),
         Command::Start(start) => start.name.clone().unwrap_or_default(),
         Command::Run(run) => run.name.clone().unwrap_or_default(),
         Command::Stop(Stop::Here) => "--all".to_owned(),
@@ -211,6 +218,7 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
         | Command::Send { to: target, .. }
         | Command::Status(target)
         | Command::Logs(target)
+        | Command::Diff(Diff::One(target))
         | Command::Cancel { target, .. }
         | Command::Retry { target, .. }
         | Command::Approve { target, .. }

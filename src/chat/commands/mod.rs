@@ -8,14 +8,17 @@
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
 //! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
-//! that several could be meant by, [`show`] only looks, [`worth`] says
+//! that several could be meant by, [`offer`] about what Sources own, [`apply`] about YAML; [`show`]
+//! only looks, [`worth`] says
 //! what a platform asks before it fetches anything.
 
+mod apply;
 mod approve;
 mod edit;
 mod find;
 mod gate;
 mod jobs;
+mod offer;
 mod pick;
 mod show;
 mod spec;
@@ -43,6 +46,7 @@ use crate::{
     resource::Defaults,
     store::{
         Access, Conversation, Delivery, Error, Op, Principal, Receipt, Store, Subject, Transaction,
+        files::Files,
     },
 };
 
@@ -159,6 +163,7 @@ pub struct Commands {
     store: Arc<dyn Store>,
     ambient: Ambient,
     settings: Settings,
+    files: Option<Arc<Files>>,
 }
 
 /// What a line leads to: what to write, and the answer.
@@ -174,6 +179,8 @@ enum Answer {
     Private(String),
     /// Nobody is told anything: it was not for us.
     Nothing,
+    /// Asks how, or whether, a change is to be made.
+    Offer { text: String, labels: Vec<String>, pending: offer::Pending },
     /// Asks for which of these agents it is.
     Choice { text: String, context: String, names: Vec<String> },
     /// A delivery that is there, as it is from now on.
@@ -212,7 +219,13 @@ impl Commands {
     /// Takes lines into a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, settings: Settings) -> Self {
-        Self { store, ambient, settings }
+        Self { store, ambient, settings, files: None }
+    }
+
+    /// Reads YAML that comes as a file from these.
+    #[must_use]
+    pub fn with_files(self, files: Arc<Files>) -> Self {
+        Self { files: Some(files), ..self }
     }
 
     /// Takes one line: answers once its effect and its answer are durable.
@@ -251,6 +264,7 @@ impl Commands {
                     | Error::AlreadyExists { .. }
                     | Error::NotFound { .. }
                     | Error::Stale { .. }
+                    | Error::Owned { .. }
                     | Error::Duplicate { .. },
                 ) if round < TRIES => {
                     round += 1;
@@ -306,6 +320,15 @@ impl Commands {
             Answer::Text(text) | Answer::Private(text) | Answer::Refused(text) => {
                 (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
             }
+            Answer::Offer { text, labels, pending } => {
+                let subject = Subject::Offer {
+                    text: text.clone(),
+                    labels: labels.clone(),
+                    // What is made of text and JSON can be kept.
+                    pending: serde_json::to_value(pending).unwrap_or_default(),
+                };
+                (self.ambient.ids.uid(), subject)
+            }
             Answer::Choice { text, context, names } => {
                 let subject = Subject::Choice {
                     text: text.clone(),
@@ -360,7 +383,9 @@ impl Commands {
             Ok(Line::Command(command)) => command,
         };
         // What somebody attached is never dropped in silence.
-        if !line.attachments.is_empty() && !matches!(command, Command::Send { .. }) {
+        let takes_files =
+            matches!(command, Command::Send { .. } | Command::Apply { .. } | Command::Diff(_));
+        if !line.attachments.is_empty() && !takes_files {
             return Ok(Effect::private(replies::files_go_with_messages()));
         }
         self.command(command, line, round, standing, rows).await
@@ -393,6 +418,10 @@ impl Commands {
             Command::Pick { delivery, n } => self.pick(delivery, *n, line, within).await,
             Command::Approve { target, words } => self.approve(target, words, line, within).await,
             Command::Set { target, changes } => self.set(target, changes, within).await,
+            Command::Choose { delivery, n } => self.choose(delivery, *n, line, round, within).await,
+            Command::Apply { text } => self.apply(text, line, within).await,
+            Command::Diff(diff) => self.diff(diff, line, within).await,
+            Command::Export(targets) => self.export(targets, within).await,
             Command::Delete(target) => self.delete(target, within).await,
             Command::Help(None) => Ok(Effect::private(help::overview())),
             Command::Help(Some(verb)) => Ok(Effect::private(help::on(*verb))),

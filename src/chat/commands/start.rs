@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Commands, Effect, Incoming, find::has_agent, spec, suffix};
+use super::{Commands, Effect, Incoming, find::has_agent, offer::guards, spec, suffix};
 use crate::{
     access::Reach,
     chat::{
@@ -12,7 +12,7 @@ use crate::{
         replies::{self, Asked, Hearing},
         route::listens,
     },
-    resource::{Agent, AgentSpec, AnyObject, Faults, admit},
+    resource::{Agent, AgentSpec, AnyObject, Faults, Kind, admit},
     store::{Conversation, Error, Expect, Op, Part},
 };
 
@@ -51,7 +51,8 @@ impl Commands {
             Ok(Some(agent)) => {
                 let hearing = self.hearing(&agent, &line.conversation).await?;
                 let text = replies::also(replies::started(&agent, hearing), &ignored);
-                Effect::told(vec![Op::Create(agent.into())], text)
+                let free = Op::StillFree { kind: Kind::Agent, name: agent.metadata.name.clone() };
+                Effect::told(vec![free, Op::Create(agent.into())], text)
             }
             // It went in as an Agent.
             Ok(None) => Effect::private(replies::faults(Asked::Start, &Faults(Vec::new()))),
@@ -89,16 +90,29 @@ impl Commands {
             return Ok(Effect::private(replies::faults(Asked::Start, &fault.into())));
         }
         wanted.suspend = false;
+        let mut left = None;
+        if let Some(row) = self.declared(&agent.clone().into()).await? {
+            // Going on is a matter of power; the rest belongs to the file.
+            left = (!differs.is_empty()).then(|| replies::left_to_file(&row.source, &row.file));
+            wanted = AgentSpec { suspend: false, ..agent.spec.clone() };
+        }
+        let differs = if left.is_some() { Vec::new() } else { differs };
         let mut resumed = agent.clone();
         resumed.spec = wanted;
         let object: AnyObject = resumed.clone().into();
-        if let Err(faults) = admit::update(&agent.into(), &object) {
+        let old: AnyObject = agent.into();
+        let mut ops = guards(&old, &object);
+        if let Err(faults) = admit::update(&old, &object) {
             return Ok(Effect::private(replies::faults(Asked::Start, &faults)));
         }
         let hearing = self.hearing(&resumed, &line.conversation).await?;
         let text = replies::resumed(&resumed, &differs, hearing);
-        let op = Op::Write { object, part: Part::Desired, expect: Expect::SameVersion };
-        Ok(Effect::told(vec![op], replies::also(text, &ignored)))
+        ops.push(Op::Write { object, part: Part::Desired, expect: Expect::SameVersion });
+        let text = match left {
+            Some(left) => format!("{text}\n{left}"),
+            None => text,
+        };
+        Ok(Effect::told(ops, replies::also(text, &ignored)))
     }
 
     /// Whether an agent hears what is said in a conversation, and who else does.

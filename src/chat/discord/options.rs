@@ -100,6 +100,15 @@ pub(super) fn of(verb: Verb) -> Vec<Opt> {
             ]
         }
         Verb::Set => vec![WHO, opt("changes", "Such as model=opus timeout=1h", Place::Rest, true)],
+        Verb::Apply => vec![
+            opt("yaml", "What is to be, as YAML", Place::Rest, false),
+            opt("file", "The same as a file", Place::File, false),
+        ],
+        Verb::Diff => vec![
+            opt("what", "An agent or a job, or YAML", Place::Rest, false),
+            opt("file", "YAML as a file", Place::File, false),
+        ],
+        Verb::Export => vec![opt("names", "The agents and jobs; all without", Place::Rest, false)],
         Verb::Help => vec![opt("command", "The command to explain", Place::Command, false)],
     }
 }
@@ -150,6 +159,9 @@ fn about(verb: Verb) -> &'static str {
         Verb::Approve => "Answer what an agent asks for",
         Verb::Set => "Change fields of an agent or a job",
         Verb::Delete => "Delete an agent or a job",
+        Verb::Apply => "Make agents and jobs as YAML says, once you have seen what would change",
+        Verb::Diff => "Show what YAML would change, or what differs from its file",
+        Verb::Export => "Show agents and jobs as YAML",
         Verb::Help => "Help, on one command or all",
         Verb::Whoami => "Say who the server takes you for",
     }

@@ -25,13 +25,17 @@ pub use run::{RUN_FLAGS, Run};
 pub use start::{START_FLAGS, Start};
 pub use verb::Verb;
 pub(crate) use verb::nearest;
-use verb::{NOT_BUILT, nearest_command};
+use verb::nearest_command;
 
 use crate::{chat::tag::Tag, resource::Kind};
 
 /// The command that stands behind buttons which ask whom a message is for. Nobody types it, so
 /// help does not have it.
 pub const PICK: &str = "od-pick";
+
+/// The command that stands behind buttons which ask how, or whether, a change is to be made. Nobody
+/// types it either.
+pub const CHOOSE: &str = "od-choose";
 
 /// What a line means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +100,22 @@ pub enum Command {
         /// Which agent, from 1 on.
         n: usize,
     },
+    /// Say how a change is to be made that waits for that.
+    Choose {
+        /// The delivery that asks.
+        delivery: String,
+        /// Which of its buttons, from 1 on.
+        n: usize,
+    },
+    /// Make objects as YAML says, once somebody has seen what would change.
+    Apply {
+        /// The YAML, byte for byte; empty where it comes as a file.
+        text: String,
+    },
+    /// Show what an apply would change, or what differs between objects and their files.
+    Diff(Diff),
+    /// Show objects as YAML; all agents and jobs where none is named.
+    Export(Vec<Target>),
     /// Change fields of a spec.
     Set {
         /// The agent or job.
@@ -109,6 +129,17 @@ pub enum Command {
     Help(Option<Verb>),
     /// Say who the server takes the person for.
     Whoami,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Diff {
+    /// This object with its file.
+    One(Target),
+    /// All that Sources own with their files.
+    All,
+    /// What YAML says with what is there.
+    Text(String),
 }
 
 /// Which agents are to stop.
@@ -139,7 +170,11 @@ impl Command {
             Self::Cancel { .. } => Verb::Cancel,
             Self::Retry { .. } => Verb::Retry,
             Self::Approve { .. } => Verb::Approve,
-            Self::Set { .. } => Verb::Set,
+            // A choice makes a change after all.
+            Self::Set { .. } | Self::Choose { .. } => Verb::Set,
+            Self::Apply { .. } => Verb::Apply,
+            Self::Diff(_) => Verb::Diff,
+            Self::Export(_) => Verb::Export,
             Self::Delete(_) => Verb::Delete,
             Self::Help(_) => Verb::Help,
             Self::Whoami => Verb::Whoami,
@@ -184,8 +219,8 @@ pub fn parse(text: &str) -> Result<Line, Refusal> {
     if name == PICK {
         return pick(rest).map(Line::Command);
     }
-    if let Some(known) = NOT_BUILT.into_iter().find(|known| *known == name) {
-        return Err(Refusal::NotBuilt(known));
+    if name == CHOOSE {
+        return choose(rest).map(Line::Command);
     }
     let nearest = nearest_command(&name);
     Err(Refusal::UnknownCommand { word: name, nearest })
@@ -223,7 +258,32 @@ fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
             let (target, rest) = target_and_rest(verb, rest)?;
             Ok(Command::Set { target, changes: assign::assignments(rest)? })
         }
+        Verb::Apply => Ok(Command::Apply { text: rest.trim().to_owned() }),
+        Verb::Diff => Ok(Command::Diff(diff(rest))),
+        Verb::Export => {
+            let names = rest.split_whitespace().map(Target::read);
+            Ok(Command::Export(names.collect()))
+        }
         Verb::Help => help(rest),
+    }
+}
+
+/// A name is one word; YAML has a colon and a space or a line break.
+fn diff(rest: &str) -> Diff {
+    let rest = rest.trim();
+    match rest {
+        "" => Diff::All,
+        text if text.contains(char::is_whitespace) || text.contains(':') => {
+            Diff::Text(text.to_owned())
+        }
+        name => Diff::One(Target::read(name)),
+    }
+}
+
+fn choose(rest: &str) -> Result<Command, Refusal> {
+    match pick(rest) {
+        Ok(Command::Pick { delivery, n }) => Ok(Command::Choose { delivery, n }),
+        _ => Err(Refusal::Choose),
     }
 }
 
@@ -325,11 +385,6 @@ fn help(rest: &str) -> Result<Command, Refusal> {
     }
     let name = word.trim_start_matches('/').to_ascii_lowercase();
     let full = if name.starts_with("od-") { name } else { format!("od-{name}") };
-    match NOT_BUILT.into_iter().find(|known| *known == full) {
-        Some(known) => Err(Refusal::NotBuilt(known)),
-        None => {
-            let nearest = nearest_command(&full);
-            Err(Refusal::UnknownCommand { word: full, nearest })
-        }
-    }
+    let nearest = nearest_command(&full);
+    Err(Refusal::UnknownCommand { word: full, nearest })
 }

@@ -14,9 +14,6 @@ pub enum Refusal {
         /// The command that is nearest to it.
         nearest: Option<&'static str>,
     },
-    /// A command that is not built.
-    #[error("/{0} is not supported yet; /od-help lists what is")]
-    NotBuilt(&'static str),
     /// No such flag.
     #[error("{flag} is no flag of /{}{}{}", verb.name(), suggest("", nearest), dash(*verb))]
     UnknownFlag {
@@ -63,6 +60,9 @@ pub enum Refusal {
     /// A choice that no button makes.
     #[error("/od-pick belongs to buttons; begin your message with the name of the agent instead")]
     Pick,
+    /// A choice that no button makes.
+    #[error("/od-choose belongs to buttons; say the change again, and press one below the answer")]
+    Choose,
     /// A change of nothing.
     #[error("there is no change; write field=value, as in /od-set api-bot budget.usd=5")]
     NoChange,

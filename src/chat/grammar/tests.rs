@@ -206,7 +206,7 @@ fn every_refusal_names_the_place_and_the_mend() {
         "/help",
         "/frobnicate",
         "od-nothing-like-it",
-        "/od-apply x",
+        "/od-choose x",
         "/od-run",
         "/od-run   \n ",
         "/od-run --nmae x y",
@@ -253,7 +253,7 @@ fn every_refusal_names_the_place_and_the_mend() {
         "/od-set bot a=\"1",
         "/od-delete",
         "/od-help rnu",
-        "/od-help apply",
+        "/od-help appl",
         "/od-help a b",
     ];
     let text: String =

@@ -29,6 +29,12 @@ pub enum Verb {
     Set,
     /// `/od-delete`
     Delete,
+    /// `/od-apply`
+    Apply,
+    /// `/od-diff`
+    Diff,
+    /// `/od-export`
+    Export,
     /// `/od-help`
     Help,
     /// `/od-whoami`
@@ -37,7 +43,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them, in the order in which help shows them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Start,
         Self::Send,
         Self::Stop,
@@ -51,6 +57,9 @@ impl Verb {
         Self::Approve,
         Self::Set,
         Self::Delete,
+        Self::Apply,
+        Self::Diff,
+        Self::Export,
         Self::Help,
         Self::Whoami,
     ];
@@ -72,6 +81,9 @@ impl Verb {
             Self::Approve => "od-approve",
             Self::Set => "od-set",
             Self::Delete => "od-delete",
+            Self::Apply => "od-apply",
+            Self::Diff => "od-diff",
+            Self::Export => "od-export",
             Self::Help => "od-help",
             Self::Whoami => "od-whoami",
         }
@@ -86,9 +98,6 @@ impl Verb {
             .find(|verb| verb.name() == word || verb.name().strip_prefix("od-") == Some(&word))
     }
 }
-
-/// Commands that the grammar will have and this version does not.
-pub(super) const NOT_BUILT: [&str; 3] = ["od-apply", "od-export", "od-diff"];
 
 /// The built command that is nearest to a word.
 pub(super) fn nearest_command(word: &str) -> Option<&'static str> {

@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     ambient::{between, later},
-    chat::{buttons::of_choice, platform::Capabilities, replies},
+    chat::{
+        buttons::{of_choice, of_offer},
+        platform::Capabilities,
+        replies,
+    },
     store::Delivery,
 };
 
@@ -32,6 +36,26 @@ impl Outbox {
         }
         let asks = Frames { ended: false, again: Some(left), ..asks };
         asks.with(of_choice(&delivery.id, names))
+    }
+
+    /// A change that waits for somebody to say how it is to be made.
+    pub(super) fn offer_frames(
+        &self,
+        delivery: &Delivery,
+        text: &str,
+        labels: &[String],
+        capabilities: &Capabilities,
+    ) -> Frames {
+        let left = between(self.ambient.clock.now(), later(delivery.created, CHOICE_TIME));
+        if left.is_zero() {
+            return fixed(0, &replies::offer_over(text), capabilities);
+        }
+        let (told, offered) = match capabilities.buttons {
+            0 => (replies::offer_in_words(text, labels, &delivery.id), Vec::new()),
+            _ => (text.to_owned(), of_offer(&delivery.id, labels)),
+        };
+        let asks = fixed(0, &told, capabilities);
+        Frames { ended: false, again: Some(left), ..asks }.with(offered)
     }
 }
 

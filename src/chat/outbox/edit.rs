@@ -131,7 +131,10 @@ fn left_out(subject: &Subject) -> String {
         Subject::Job { .. } | Subject::Turn { .. } => {
             format!("{LINE}; open-dispatch logs has it")
         }
-        Subject::Notice { .. } | Subject::Choice { .. } | Subject::File { .. } => LINE.to_owned(),
+        Subject::Notice { .. }
+        | Subject::Choice { .. }
+        | Subject::Offer { .. }
+        | Subject::File { .. } => LINE.to_owned(),
     }
 }
 

@@ -222,6 +222,9 @@ impl Outbox {
                 }
             }
             Subject::Choice { names, .. } => Ok(self.choice_frames(delivery, names, capabilities)),
+            Subject::Offer { text, labels, .. } => {
+                Ok(self.offer_frames(delivery, text, labels, capabilities))
+            }
             Subject::Turn { id } => self.turn_frames(delivery, id, capabilities, rendering).await,
             // It has no text, and stands in one message that is never edited.
             Subject::File { .. } => Ok(Frames::default()),

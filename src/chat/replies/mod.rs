@@ -8,6 +8,7 @@ mod agents;
 mod approvals;
 mod files;
 mod jobs;
+mod owned;
 mod refusals;
 mod talk;
 
@@ -19,13 +20,14 @@ pub(in crate::chat) use approvals::*;
 pub(in crate::chat) use files::*;
 use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
+pub(in crate::chat) use owned::*;
 pub(in crate::chat) use refusals::*;
 pub(in crate::chat) use talk::*;
 
 const FENCE: &str = "```";
 
 /// Puts text between fences; fences inside of it get a break that nobody sees.
-fn fenced(text: &str) -> String {
+pub(in crate::chat) fn fenced(text: &str) -> String {
     let text = text.replace(FENCE, "`\u{200B}`\u{200B}`");
     format!("{FENCE}\n{}\n{FENCE}", text.trim_end_matches('\n'))
 }

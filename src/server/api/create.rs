@@ -12,6 +12,7 @@ use super::{
     audit::{Caller, called},
     document,
     options::WriteOptions,
+    owned,
     params::{Params, kind},
     write::{Edit, TRIES, check_request_id, editable, too_busy},
 };
@@ -75,7 +76,9 @@ pub(super) async fn make(
         let object = admit::create(wanted.clone(), shared.ambient.ids.uid(), &suffix)
             .map_err(|faults| Problem::invalid(kind, &wanted.metadata().name, &faults))?;
         let name = object.metadata().name.clone();
+        let guard = owned::guard(Edit::Create(&object));
         if dry_run {
+            owned::check(state, guard.as_ref()).await?;
             let mut object = object;
             object.metadata_mut().creation_timestamp = Some(shared.ambient.clock.now());
             object.metadata_mut().generation = 1;
@@ -88,6 +91,7 @@ pub(super) async fn make(
         let note = caller.did(state, format!("create {}", called(kind, &name)));
         let mut transaction =
             Transaction::at(shared.ambient.clock.now()).with(Op::Create(object)).with(note);
+        transaction.ops.extend(guard);
         if let Some(key) = &receipt_key {
             let effect = format!("{}/{name}", kind.plural());
             transaction.ops.push(Op::Receipt(Receipt { key: key.clone(), effect }));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     audit::{Caller, called},
     document::{MAX_BODY, content_type},
-    list,
+    list, owned,
     params::{Params, kind},
     read,
     write::{Edit, editable},
@@ -74,6 +74,7 @@ pub(super) async fn delete(
     }
     editable(&state, Edit::Delete(&old))?;
     if options.is_dry() {
+        owned::check(&state, owned::guard(Edit::Delete(&old)).as_ref()).await?;
         return Ok(Json(old.to_json()).into_response());
     }
     Ok(match end(&state, &caller, &old, uid, resource_version).await? {
@@ -114,6 +115,7 @@ pub(super) async fn delete_collection(
     let mut ended = Vec::new();
     for object in page.items {
         if options.is_dry() {
+            owned::check(&state, owned::guard(Edit::Delete(&object)).as_ref()).await?;
             ended.push(object.to_json());
             continue;
         }
@@ -149,7 +151,8 @@ async fn end(
     let (kind, name): (Kind, _) = (old.kind(), old.metadata().name.clone());
     let note = caller.did(state, format!("delete {}", called(kind, &name)));
     let op = Op::Delete { kind, name, uid, resource_version };
-    let transaction = Transaction::at(state.0.ambient.clock.now()).with(op).with(note);
+    let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op).with(note);
+    transaction.ops.extend(owned::guard(Edit::Delete(old)));
     let apply = state.0.store.apply(transaction);
     let applied = state.0.ambient.step("api.delete", apply).await?;
     Ok(applied.objects.into_iter().next().flatten())

@@ -73,6 +73,7 @@ fn place(place: &Conversation) -> String {
 async fn about(store: &dyn Store, subject: &Subject) -> Result<String, Problem> {
     Ok(match subject {
         Subject::Job { name, .. } => format!("job/{name}"),
+        Subject::Offer { labels, .. } => format!("one of {}", labels.join(", ")),
         Subject::Choice { names, .. } => format!("for one of {}", names.join(", ")),
         Subject::File { name, .. } => format!("file {name}"),
         Subject::Notice { text } => {

@@ -27,6 +27,7 @@ mod log;
 mod metrics;
 pub mod openapi;
 mod options;
+mod owned;
 mod params;
 mod protobuf;
 mod read;
@@ -75,6 +76,8 @@ pub(super) fn router() -> Router<State> {
         .route(&at("/deliveries"), routing::get(deliveries::list))
         .route(&at("/fly/leaks"), routing::get(leaks::get))
         .route(&at("/fly/leaks/confirm"), routing::post(leaks::confirm))
+        .route(&at("/{plural}/{name}/source"), routing::get(owned::get))
+        .route(&at("/{plural}/{name}/release"), routing::post(owned::release))
         .route(&at("/{plural}/{name}/log"), routing::get(log::log))
         .route(&at("/{plural}/{name}/approvals"), routing::get(approvals::list))
         .route(&at("/{plural}/{name}/approvals/{request}"), routing::post(approvals::answer))

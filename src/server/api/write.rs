@@ -4,7 +4,10 @@
 
 use axum::http::StatusCode;
 
-use super::audit::{self, Caller};
+use super::{
+    audit::{self, Caller},
+    owned,
+};
 use crate::{
     resource::{AnyObject, Fault, Faults, Kind, admit, apply},
     server::{State, status::Problem},
@@ -122,7 +125,12 @@ pub(super) async fn write(
         }
         Part::Status | Part::Finalizers => take_status(&mut merged, wanted),
     }
+    let guard = match part {
+        Part::Desired => owned::guard(Edit::Change(old, &merged)),
+        Part::Status | Part::Finalizers => None,
+    };
     if merged == *old || dry_run {
+        owned::check(state, guard.as_ref()).await?;
         return Ok(Some(merged));
     }
     // A status is what was seen, and no wish.
@@ -130,6 +138,7 @@ pub(super) async fn write(
     let op = Op::Write { object: merged, part, expect: Expect::SameVersion };
     let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op);
     transaction.ops.extend(note);
+    transaction.ops.extend(guard);
     let apply = state.0.store.apply(transaction);
     match state.0.ambient.step("api.write", apply).await {
         Ok(applied) => {

@@ -188,37 +188,41 @@ impl Surgeon<'_> {
 
     fn replace(&mut self, map: &Node, key: &Node, old: &Node, new: &Value) {
         let is_scalar = !matches!(old.style, Style::Block | Style::Lines | Style::Flow);
-        let is_short = !(new.is_object() || new.is_array())
-            && !new.as_str().is_some_and(|text| text.contains('\n'));
-        let behind = &self.text[old.range.end..self.line_end(old.range.end)];
+        let is_short = !(new.is_object() || new.is_array() || has_lines(new));
         let is_there = old.range.start < old.range.end && old.range.start >= key.range.end;
+        let colon = self.text[key.range.end..].find(':').map_or(0, |n| n + 1) + key.range.end;
+        // What stands behind the colon on its line is a comment, or the header of a text.
+        let head = self.line_end(colon).min(old.range.start.max(colon));
+        let head = match old.style {
+            Style::Lines => colon,
+            _ => self.text[colon..head].trim_end().len() + colon,
+        };
+        let end = if is_there { old.range.end } else { head };
+        let behind = &self.text[end..self.line_end(end)];
+        let has_comment = head > colon || behind.contains('#');
         let one_line = map.style == Style::Flow
             || old.style == Style::Flow
-            || (is_scalar && behind.contains('#'))
-            || is_short;
-        let short = new.as_str().and_then(|text| as_before(text, old.style)).unwrap_or_else(|| {
-            match (map.style, new) {
+            || is_short
+            || (has_comment && (is_scalar || has_lines(new)));
+        let short = || {
+            let as_before = new.as_str().and_then(|text| as_before(text, old.style));
+            as_before.unwrap_or_else(|| match (map.style, new) {
                 (Style::Block, Value::String(_)) if is_short => {
                     block(new, 0, self.manner).trim_start().to_owned()
                 }
                 _ => flow(new),
-            }
-        });
+            })
+        };
         if one_line && is_there && (is_scalar || old.style == Style::Flow) {
+            let short = short();
             return self.cut(old.range.clone(), short);
         }
-        let colon =
-            self.text[key.range.end..].find(':').map_or(key.range.end, |n| key.range.end + n + 1);
-        // What stands behind the colon on its line is a comment, or the header of a text.
-        let head = self.line_end(colon).min(old.range.start.max(colon));
-        let end = if is_there { old.range.end } else { colon };
         if one_line {
-            self.cut(colon..colon, format!(" {short}"));
-            let from = self.text[colon..head].trim_end().len() + colon;
-            return self.cut(from..end.max(from), "");
+            let short = format!(" {}", short());
+            self.cut(colon..colon, short);
+            return self.cut(head..end.max(head), "");
         }
-        let from = self.text[colon..head].trim_end().len() + colon;
-        self.cut(from..end.max(from), block(new, key.column, self.manner));
+        self.cut(head..end.max(head), block(new, key.column, self.manner));
     }
 
     /// Whether a list can be changed item by item: some stay, at the front or at the end.
@@ -252,6 +256,16 @@ impl Surgeon<'_> {
             let start = self.line_start(items[items.len() - back].range.start);
             self.cut(start..start, format!("{}\n", fresh.join("\n")));
         }
+    }
+}
+
+/// Whether there is a text of several lines in a value.
+fn has_lines(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\n'),
+        Value::Array(items) => items.iter().any(has_lines),
+        Value::Object(members) => members.values().any(has_lines),
+        _ => false,
     }
 }
 

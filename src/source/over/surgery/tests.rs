@@ -203,7 +203,8 @@ proptest! {
             Ok(changed) => {
                 let after = changed.find("---\n").unwrap();
                 prop_assert_eq!(&changed[after..], &text[text.find("---\n").unwrap()..]);
-                prop_assert!(changed.starts_with("# Ours.\nkind: Job\nmetadata: {name: a}\nspec:"));
+                let head = "# Ours.\nkind: Job\nmetadata: {name: a}\nspec:";
+                prop_assert!(changed.starts_with(head), "{}", changed);
             }
             Err(refused) => prop_assert!(false, "{}\n{}\n{}", refused, text, change),
         }

@@ -1,0 +1,116 @@
+//! What a Source owns is not changed past it: each creation, change and deletion that an editor asks
+//! for commits only while no Source declares the object. Power fields and requests pass, whoever owns
+//! it; the answer to all else names the three ways that there are.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State as Shared},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    audit::{Caller, called},
+    params::kind,
+    read,
+    write::{Edit, TRIES, too_busy},
+};
+use crate::{
+    resource::{
+        Kind,
+        overlay::{is_ownable, only_power_differs},
+    },
+    server::{State, status::Problem},
+    store::{self, Op, Owned, Transaction},
+};
+
+/// The operation by which the transaction of an editor passes only while nobody declares the object;
+/// none where that does not matter.
+pub(super) fn guard(edit: Edit<'_>) -> Option<Op> {
+    let object = match edit {
+        Edit::Create(object) | Edit::Delete(object) => object,
+        Edit::Change(old, new) if only_power_differs(old, new) => return None,
+        Edit::Change(old, _) => old,
+    };
+    let (kind, name) = (object.kind(), object.metadata().name.clone());
+    is_ownable(kind).then_some(Op::StillFree { kind, name })
+}
+
+/// Refuses now what the guard would refuse at the commit: for dry runs.
+///
+/// # Errors
+/// That a Source declares the object, and the three ways.
+pub(super) async fn check(state: &State, guard: Option<&Op>) -> Result<(), Problem> {
+    let Some(Op::StillFree { kind, name }) = guard else { return Ok(()) };
+    match state.0.store.owned(*kind, name).await? {
+        None => Ok(()),
+        Some(row) => Err(store::Error::Owned {
+            kind: *kind,
+            name: name.clone(),
+            source_name: row.source,
+            file: format!("{}:{}", row.file, row.line),
+        }
+        .into()),
+    }
+}
+
+/// `GET /{plural}/{name}/source`: what declares an object: the Source, the file, what that says, and
+/// the Overrides laid over it.
+pub(super) async fn get(
+    Shared(state): Shared<State>,
+    Path((plural, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let kind = kind(&plural, request.uri()).await?;
+    let row = declared(&state, kind, &name).await?;
+    let overrides: Vec<Value> = row
+        .overrides
+        .iter()
+        .map(|over| json!({"name": over.name, "patch": over.patch, "expires": over.expires}))
+        .collect();
+    let base = json!({
+        "spec": row.base.spec, "labels": row.base.labels, "annotations": row.base.annotations,
+    });
+    let declared = json!({
+        "source": row.source, "file": row.file, "line": row.line, "base": base,
+        "overrides": overrides,
+    });
+    Ok(Json(declared).into_response())
+}
+
+/// `POST /{plural}/{name}/release`: lets an object go: it stays as it is, and belongs to no Source.
+pub(super) async fn release(
+    Shared(state): Shared<State>,
+    Path((plural, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let kind = kind(&plural, request.uri()).await?;
+    let caller = Caller::of(request.headers());
+    for _ in 0..TRIES {
+        let object = read::object(&state, kind, &name).await?;
+        let row = declared(&state, kind, &name).await?;
+        let note = caller.did(&state, format!("release {}", called(kind, &name)));
+        let mut transaction = Transaction::at(state.0.ambient.clock.now());
+        transaction.ops.extend(row.let_go(object));
+        transaction.ops.push(note);
+        let apply = state.0.store.apply(transaction);
+        match state.0.ambient.step("api.release", apply).await {
+            Ok(applied) => {
+                let released = applied.objects.into_iter().flatten().next();
+                let released = released.ok_or_else(|| Problem::not_found(kind, &name))?;
+                return Ok(Json(released.to_json()).into_response());
+            }
+            Err(store::Error::Conflict { .. } | store::Error::Stale { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(too_busy("the object changes too fast; try again"))
+}
+
+async fn declared(state: &State, kind: Kind, name: &str) -> Result<Owned, Problem> {
+    read::object(state, kind, name).await?;
+    match state.0.store.owned(kind, name).await? {
+        Some(row) => Ok(row),
+        None => Err(Problem::conflict(kind, name, "no source declares it; edit it directly")),
+    }
+}
