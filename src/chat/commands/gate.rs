@@ -12,7 +12,7 @@ use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
     access::{Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing},
     chat::{
-        grammar::{Command, Line, Refusal, Stop, Target},
+        grammar::{Command, Line, Refusal, Scheduling, Stop, Target},
         replies,
     },
     resource::AnyObject,
@@ -174,6 +174,7 @@ pub(super) fn right(command: &Command) -> Right {
     match command {
         Command::List
         | Command::Jobs
+        | Command::Schedule(Scheduling::List)
         | Command::Status(_)
         | Command::Logs(_)
         | Command::Help(_)
@@ -183,6 +184,7 @@ pub(super) fn right(command: &Command) -> Right {
         Command::Stop(Stop::Everywhere) => Right::Admin,
         Command::Start(_)
         | Command::Run(_)
+        | Command::Schedule(_)
         | Command::Stop(Stop::One(_) | Stop::Here)
         | Command::Retry { .. }
         | Command::Set { .. }
@@ -203,6 +205,16 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
     let about = match command {
         Command::List | Command::Jobs | Command::Help(_) | Command::Whoami => return verb.into(),
         Command::Pick { .. } => return "pick".into(),
+        Command::Schedule(what) => match what {
+            Scheduling::List => "list".to_owned(),
+            Scheduling::Add(added) => {
+                format!("add {}", added.run.name.as_deref().unwrap_or_default())
+            }
+            Scheduling::Run(name) => format!("run {name}"),
+            Scheduling::Suspend(name) => format!("suspend {name}"),
+            Scheduling::Resume(name) => format!("resume {name}"),
+            Scheduling::Delete(name) => format!("delete {name}"),
+        },
         Command::Start(start) => start.name.clone().unwrap_or_default(),
         Command::Run(run) => run.name.clone().unwrap_or_default(),
         Command::Stop(Stop::Here) => "--all".to_owned(),

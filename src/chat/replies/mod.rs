@@ -8,6 +8,7 @@ mod agents;
 mod approvals;
 mod files;
 mod jobs;
+mod schedules;
 mod refusals;
 mod talk;
 
@@ -19,6 +20,7 @@ pub(in crate::chat) use approvals::*;
 pub(in crate::chat) use files::*;
 use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
+pub(in crate::chat) use schedules::*;
 pub(in crate::chat) use refusals::*;
 pub(in crate::chat) use talk::*;
 
