@@ -13,9 +13,7 @@ use std::collections::BTreeSet;
 
 use open_dispatch::{
     ambient::Mode,
-    resource::{
-        API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, decode,
-    },
+    resource::{API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, decode},
 };
 use serde_json::{Value, json};
 use stage::{Played, Scenario, Wish, diligent, play, play_on_disk, same, short};

@@ -31,6 +31,9 @@ pub enum BadCron {
          such as @daily"
     )]
     Fields(usize),
+    /// A word that means no time.
+    #[error("{0} means no time; there are @yearly, @monthly, @weekly, @daily and @hourly")]
+    Word(String),
     /// A field that cannot be read.
     #[error("is no cron line: {0}")]
     Malformed(String),
@@ -84,7 +87,10 @@ impl Cron {
         }
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let line = parser.parse(line).map_err(|error| BadCron::Malformed(plain(&error)))?;
+        let line = parser.parse(line).map_err(|error| match is_word {
+            true => BadCron::Word(line.trim().to_owned()),
+            false => BadCron::Malformed(plain(&error)),
+        })?;
         let cron = Self { line, zone };
         // Years repeat: what is not due after this time is due at none.
         match cron.next(Timestamp::UNIX_EPOCH) {
@@ -156,8 +162,15 @@ mod tests {
     #[test]
     fn a_bad_line_is_refused_with_the_mend() {
         let lines = [
-            "", "* * * *", "* * * * * *", "0 0 30 2 *", "0 0 31 4,6,9,11 *", "61 * * * *", "@never",
-            "a b c d e", "*/0 * * * *",
+            "",
+            "* * * *",
+            "* * * * * *",
+            "0 0 30 2 *",
+            "0 0 31 4,6,9,11 *",
+            "61 * * * *",
+            "@never",
+            "a b c d e",
+            "*/0 * * * *",
         ];
         let mut text = String::new();
         for line in lines {
@@ -191,7 +204,12 @@ mod tests {
         let hours = ("2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z");
         assert_eq!(
             due("*/30 * * * *", "Europe/Berlin", hours.0, hours.1),
-            ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z", "2026-03-29T02:00:00Z"]
+            [
+                "2026-03-29T00:30:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T01:30:00Z",
+                "2026-03-29T02:00:00Z"
+            ]
         );
     }
 

@@ -121,7 +121,8 @@ fn few(faults: Vec<Fault>) -> Vec<Fault> {
 
 /// A member's parameters for people, cut.
 fn said(params: &Params) -> String {
-    let text: Vec<String> = params.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
+    let text: Vec<String> =
+        params.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
     quoted(&text.join(" "))
 }
 
@@ -152,7 +153,9 @@ pub fn parameters(
     let sets = match generate {
         Generator::List(entries) => {
             keys(&mut entries.iter().enumerate().flat_map(|(n, entry)| {
-                entry.keys().map(move |name| (name, join(&format!("spec.generate.list[{n}]"), name)))
+                entry
+                    .keys()
+                    .map(move |name| (name, join(&format!("spec.generate.list[{n}]"), name)))
             }));
             entries.clone()
         }
@@ -212,7 +215,8 @@ fn combinations(axes: &BTreeMap<String, Vec<Value>>) -> Vec<Params> {
             set.insert(name.clone(), value.clone());
             set
         };
-        sets = sets.iter().flat_map(|set| values.iter().map(move |value| with(set, value))).collect();
+        sets =
+            sets.iter().flat_map(|set| values.iter().map(move |value| with(set, value))).collect();
     }
     sets
 }
@@ -255,9 +259,8 @@ fn member(
     };
     let mut texts = |texts: &BTreeMap<String, String>, part: &str| -> BTreeMap<String, String> {
         let path = format!("spec.template.metadata.{part}");
-        let one = |(key, text): (&String, &String)| {
-            (key.clone(), filling.text(text, &join(&path, key)))
-        };
+        let one =
+            |(key, text): (&String, &String)| (key.clone(), filling.text(text, &join(&path, key)));
         texts.iter().map(one).collect()
     };
     let mut labels = texts(&template.metadata.labels, "labels");
@@ -413,12 +416,12 @@ impl Filling<'_> {
         }
         let message = if is_parameter(name) {
             let known: Vec<&str> = self.params.keys().map(String::as_str).collect();
-            format!(
-                "`{{{{{name}}}}}` is no parameter{}",
-                hint(name, &known, "the parameters are")
-            )
+            format!("`{{{{{name}}}}}` is no parameter{}", hint(name, &known, "the parameters are"))
         } else {
-            format!("{} between `{{{{` and `}}}}` is no parameter; write \\{{{{ to mean the braces", quoted(name))
+            format!(
+                "{} between `{{{{` and `}}}}` is no parameter; write \\{{{{ to mean the braces",
+                quoted(name)
+            )
         };
         self.faults.push(Fault::new(path, message));
         None

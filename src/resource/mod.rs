@@ -50,8 +50,8 @@ pub use fleet::{FLEET_LABEL, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunO
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata,
-    ORPHAN, OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
+    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata, ORPHAN,
+    OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{DEFAULT_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus, OverrideTarget};

@@ -23,8 +23,8 @@ use open_dispatch::{
         },
     },
     resource::{
-        Agent, AgentCli, AgentSpec, AnyObject, CommandCli, Defaults, FINALIZER_SPRITES, Job, JobSpec, Kind,
-        Permissions, RuntimeSpec,
+        Agent, AgentCli, AgentSpec, AnyObject, CommandCli, Defaults, FINALIZER_SPRITES, Job,
+        JobSpec, Kind, Permissions, RuntimeSpec,
     },
     runtime::Runtime,
     store::{

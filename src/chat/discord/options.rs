@@ -92,7 +92,12 @@ pub(super) fn of(verb: Verb) -> Vec<Opt> {
         Verb::List | Verb::Jobs | Verb::Whoami => Vec::new(),
         Verb::Schedule => vec![
             opt("do", "What to do with schedules", Place::Schedules, true),
-            opt("with", "The name; to add one: \"CRON\" [--tz ZONE] [flags] task", Place::Rest, false),
+            opt(
+                "with",
+                "The name; to add one: \"CRON\" [--tz ZONE] [flags] task",
+                Place::Rest,
+                false,
+            ),
         ],
         Verb::Status | Verb::Logs | Verb::Cancel | Verb::Delete => vec![WHO],
         Verb::Retry => vec![
@@ -243,7 +248,9 @@ pub(super) fn line(verb: Verb, filled: &[(String, Filled)]) -> Result<String, Un
                 EVERYWHERE => " --all everywhere",
                 _ => " --all",
             }),
-            (Place::Command | Place::Schedules, Some(Filled::Text(text))) => line.push_str(&format!(" {text}")),
+            (Place::Command | Place::Schedules, Some(Filled::Text(text))) => {
+                line.push_str(&format!(" {text}"))
+            }
             (Place::Rest, Some(Filled::Text(text))) => rest = Some(text),
             _ => {}
         }
@@ -333,6 +340,8 @@ mod tests {
                     Place::Flag("--instructions") => Filled::Text("don't \u{2026} stop".into()),
                     Place::Flag(_) => Filled::Text("x".into()),
                     Place::Switch(_) => Filled::Switch(verb == Verb::Retry),
+                    Place::Rest if verb == Verb::Schedule => Filled::Text("api".into()),
+                    Place::Schedules => Filled::Text("run".into()),
                     Place::Rest if verb == Verb::Set => Filled::Text("model=x".into()),
                     Place::Rest => Filled::Text("it's  \"so\"\nand so".into()),
                     Place::Command => Filled::Text("od-run".into()),

@@ -64,7 +64,9 @@ pub enum Refusal {
     #[error("/od-pick belongs to buttons; begin your message with the name of the agent instead")]
     Pick,
     /// Something that is not done with schedules.
-    #[error("`{0}` is nothing that /od-schedule does; it does list, add, run, suspend, resume and delete")]
+    #[error(
+        "`{0}` is nothing that /od-schedule does; it does list, add, run, suspend, resume and delete"
+    )]
     Scheduling(String),
     /// A schedule without a time.
     #[error(

@@ -2,10 +2,9 @@
 //! one such as `@daily`; behind it are the flags of a run, and the task byte for byte.
 
 use super::{
-    Refusal, Run, Verb,
+    Refusal, Run, Verb, first_word,
     flags::{once, quoted, take_flag, take_value},
     run::{RUN_FLAGS, unquoted},
-    first_word,
 };
 
 /// The flags of a schedule: its zone, and those of a run.
@@ -122,4 +121,40 @@ fn cron(text: &str) -> Result<(String, &str), Refusal> {
         rest = behind;
     }
     Ok((words.join(" "), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(text: &str) -> Added {
+        match schedule(text).unwrap() {
+            Scheduling::Add(added) => *added,
+            other => panic!("{other:?} adds nothing"),
+        }
+    }
+
+    #[test]
+    fn the_time_stands_in_quotes_or_bare_and_the_task_stays_as_it_is() {
+        for text in [
+            " add \"0 9 * * 1-5\" --tz Europe/Berlin --agent claude do  it's \"so\"",
+            " ADD \u{201C}0 9 * * 1-5\u{201D} \u{2014}tz=Europe/Berlin --agent claude do  it's \"so\"",
+            " add 0 9 * * 1-5 --tz Europe/Berlin --agent claude do  it's \"so\"",
+        ] {
+            let added = add(text);
+            assert_eq!(added.cron, "0 9 * * 1-5", "{text}");
+            assert_eq!(added.zone.as_deref(), Some("Europe/Berlin"), "{text}");
+            assert_eq!(added.run.flags.agent.as_deref(), Some("claude"), "{text}");
+            assert_eq!(added.run.task, "do  it's \"so\"", "{text}");
+        }
+        assert_eq!(add("add @daily -- --all of it").run.task, "--all of it");
+    }
+
+    #[test]
+    fn a_name_may_say_what_it_names() {
+        for text in ["run nightly", "run Schedule/Nightly", " RUN  sch/nightly "] {
+            assert_eq!(schedule(text), Ok(Scheduling::Run("nightly".to_owned())), "{text}");
+        }
+        assert_eq!(schedule(""), Ok(Scheduling::List));
+    }
 }

@@ -8,8 +8,8 @@ mod agents;
 mod approvals;
 mod files;
 mod jobs;
-mod schedules;
 mod refusals;
+mod schedules;
 mod talk;
 
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub(in crate::chat) use approvals::*;
 pub(in crate::chat) use files::*;
 use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
-pub(in crate::chat) use schedules::*;
 pub(in crate::chat) use refusals::*;
+pub(in crate::chat) use schedules::*;
 pub(in crate::chat) use talk::*;
 
 const FENCE: &str = "```";

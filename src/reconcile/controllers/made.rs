@@ -1,10 +1,6 @@
 //! What Fleets and Schedules have in common: objects that they make, own by uid, and let go.
 
-use super::{
-    hands::write,
-    history::event,
-    words,
-};
+use super::{hands::write, history::event, words};
 use crate::{
     resource::{
         API_VERSION, AnyObject, FINALIZER_OWNED, FINALIZER_SPRITES, Job, Kind, Metadata, ORPHAN,

@@ -39,7 +39,10 @@ fn each_generator_names_its_members() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    assert_eq!(of(json!({"list": [{"repo": "acme/API"}, {"repo": "acme/web"}]})), ["crew-acme-api", "crew-acme-web"]);
+    assert_eq!(
+        of(json!({"list": [{"repo": "acme/API"}, {"repo": "acme/web"}]})),
+        ["crew-acme-api", "crew-acme-web"]
+    );
     assert_eq!(
         of(json!({"matrix": {"a": [1, 2], "b": ["x", "y"]}})),
         ["crew-1-x", "crew-1-y", "crew-2-x", "crew-2-y"]
@@ -92,7 +95,11 @@ fn what_is_wrong_is_told_with_its_place() {
     let wrong = [
         agents(json!({"list": [{"repo": "a"}]}), json!({}), "Look at {{repoo}} and {{x.y}} and {{"),
         agents(json!({"list": [{"repo": ["a"]}]}), json!({"name": "x"}), "Look at {{repo}}"),
-        agents(json!({"list": [{"repo": "a b"}, {"repo": "a/b"}]}), json!({"name": "{{repo}}"}), "x"),
+        agents(
+            json!({"list": [{"repo": "a b"}, {"repo": "a/b"}]}),
+            json!({"name": "{{repo}}"}),
+            "x",
+        ),
         agents(json!({"list": [{"a": 1}, {"b": 1}]}), json!({"name": "{{a}}"}), "x"),
         agents(json!({"list": [{"r": "a/b"}]}), json!({"labels": {"repo": "{{r}}"}}), "x"),
         agents(json!({"list": [{"r": "…"}]}), json!({"name": "{{r}}"}), "x"),

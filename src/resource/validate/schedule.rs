@@ -45,10 +45,11 @@ pub(super) fn rules(spec: &Node, faults: &mut Vec<Fault>) {
     }
     let mut found = Vec::new();
     Rules { spec: job, faults: &mut found }.all(Kind::Job);
-    faults.extend(found.into_iter().map(|fault| Fault {
-        path: format!("{TEMPLATE}.{}", fault.path),
-        ..fault
-    }));
+    faults.extend(
+        found
+            .into_iter()
+            .map(|fault| Fault { path: format!("{TEMPLATE}.{}", fault.path), ..fault }),
+    );
 }
 
 /// Labels and annotations of what is made from a template.

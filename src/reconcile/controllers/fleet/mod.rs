@@ -114,10 +114,8 @@ impl FleetController {
         wanted: &[Member],
         owned: &[AnyObject],
     ) -> Result<BTreeSet<String>, Error> {
-        let ours: BTreeSet<(Kind, &str)> = owned
-            .iter()
-            .map(|object| (object.kind(), object.metadata().name.as_str()))
-            .collect();
+        let ours: BTreeSet<(Kind, &str)> =
+            owned.iter().map(|object| (object.kind(), object.metadata().name.as_str())).collect();
         let mut taken = BTreeSet::new();
         for member in wanted {
             let (kind, name) = (member.object.kind(), &member.name);

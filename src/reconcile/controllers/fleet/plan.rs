@@ -92,9 +92,10 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
         Err(trouble) => Err(Stand::Unknown(trouble.clone())),
         Ok([]) if is_of_directories(fleet) && !owned.is_empty() => Err(Stand::Unknown(Trouble {
             reason: words::NO_DIRECTORIES,
-            message: "no directory is under its pattern any more; its members stay until one is, or \
+            message:
+                "no directory is under its pattern any more; its members stay until one is, or \
                       until the fleet is deleted"
-                .to_owned(),
+                    .to_owned(),
         })),
         Ok(wanted) => Ok(*wanted),
     };
@@ -205,9 +206,8 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         let names: BTreeSet<(Kind, &str)> =
             wanted.iter().map(|member| (member.object.kind(), member.name.as_str())).collect();
         keep_runs(status, view.owned, |name| names.contains(&(Kind::Job, name)));
-        let is_wanted = |object: &&AnyObject| {
-            names.contains(&(object.kind(), object.metadata().name.as_str()))
-        };
+        let is_wanted =
+            |object: &&AnyObject| names.contains(&(object.kind(), object.metadata().name.as_str()));
         let (stay, mut surplus): (Vec<&AnyObject>, Vec<&AnyObject>) =
             view.owned.iter().partition(is_wanted);
         let name = |object: &&'v AnyObject| object.metadata().name.as_str();
@@ -251,8 +251,7 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             return None;
         }
         let fleet = self.view.fleet;
-        let members: Vec<AnyObject> =
-            missing.iter().map(|member| new(fleet, member)).collect();
+        let members: Vec<AnyObject> = missing.iter().map(|member| new(fleet, member)).collect();
         for member in missing.iter().filter(|member| member.object.kind() == Kind::Job) {
             self.status.runs.insert(member.name.clone(), RunOutcome::Made);
         }
@@ -267,9 +266,8 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         let most = self.view.fleet.spec.strategy.max_unavailable.unwrap_or(MAX_UNAVAILABLE);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let agents = || self.kept.values().filter(|object| object.kind() == Kind::Agent);
-        let is_out = |object: &AnyObject| {
-            matches!(health(object), Health::Coming | Health::Failing(_))
-        };
+        let is_out =
+            |object: &AnyObject| matches!(health(object), Health::Coming | Health::Failing(_));
         let mut out = agents().filter(|object| is_out(object)).count() + self.going.len();
         let stopped = !self.stopping().is_empty();
         let mut actions = Vec::new();
@@ -287,11 +285,13 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             out += usize::from(costs);
             let name = called(&object);
             let note = match why {
-                Why::Template => {
-                    Note::plain(words::MEMBER_UPDATED, format!("{name} is as the template says now"))
-                }
+                Why::Template => Note::plain(
+                    words::MEMBER_UPDATED,
+                    format!("{name} is as the template says now"),
+                ),
                 Why::Drift => {
-                    let text = format!("{name} was changed by hand, and is as the template says again");
+                    let text =
+                        format!("{name} was changed by hand, and is as the template says again");
                     Note::warning(words::PUT_RIGHT, text)
                 }
             };

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     reconcile::controllers::{made::ended, words},
     resource::{
-        AnyObject, ConditionStatus::{False, True}, FINALIZER_OWNED, FLEET_LABEL, Fleet, FleetSpec,
-        ORPHAN,
+        AnyObject,
+        ConditionStatus::{False, True},
+        FINALIZER_OWNED, FLEET_LABEL, Fleet, FleetSpec, ORPHAN,
         expand::{Member, NoDirectories, members},
     },
 };
@@ -411,7 +412,10 @@ fn what_a_job_is_not_made_from_changes_in_place_and_a_cancel_stays() {
     let mut spec = jobs(&["a"], "one");
     spec["template"]["spec"]["retries"] = json!(2);
     world.change(spec);
-    assert_eq!((world.spec(&name)["retries"].clone(), world.spec(&name)["cancel"].clone()), (json!(2), json!(true)));
+    assert_eq!(
+        (world.spec(&name)["retries"].clone(), world.spec(&name)["cancel"].clone()),
+        (json!(2), json!(true))
+    );
 }
 
 #[test]
@@ -447,7 +451,8 @@ fn where_the_members_cannot_be_told_those_that_there_are_stay() {
 fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
     let mut world = World::new(agents(&["a"], "x"));
     world.fleet().spec.generate =
-        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "x/*"}})).unwrap();
+        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "x/*"}}))
+            .unwrap();
     let View { fleet, .. } = View {
         fleet: &world.fleet().clone(),
         wanted: Ok(&[]),
@@ -457,7 +462,8 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
     };
     let fleet = fleet.clone();
     let taken = BTreeSet::new();
-    let view = View { fleet: &fleet, wanted: Ok(&[]), owned: &world.objects, taken: &taken, now: NOW };
+    let view =
+        View { fleet: &fleet, wanted: Ok(&[]), owned: &world.objects, taken: &taken, now: NOW };
     for action in plan(&view) {
         world.apply(action);
     }

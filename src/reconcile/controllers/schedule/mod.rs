@@ -129,7 +129,8 @@ impl Controller for ScheduleController {
         let mut taken = BTreeSet::new();
         let plan = loop {
             let refused = refused.as_deref();
-            let plan = plan(&View { schedule: &schedule, jobs: &jobs, taken: &taken, refused, now });
+            let plan =
+                plan(&View { schedule: &schedule, jobs: &jobs, taken: &taken, refused, now });
             match plan.new_name() {
                 Some(name) if store.get(Kind::Job, name).await?.is_some() => {
                     taken.insert(name.to_owned());

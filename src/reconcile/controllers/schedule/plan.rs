@@ -29,7 +29,8 @@ use crate::{
         ConcurrencyPolicy,
         ConditionStatus::{False, True},
         DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, Job, Kind, MissedRuns,
-        RUN_REQUESTED, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleStatus, cron::Cron,
+        RUN_REQUESTED, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleStatus,
+        cron::Cron,
         validate::MAX_NAME,
     },
 };

@@ -76,8 +76,7 @@ impl World {
         let Self { jobs, now, refused, .. } = self;
         let mut taken = BTreeSet::new();
         loop {
-            let plan =
-                plan(&View { schedule, jobs, taken: &taken, refused: *refused, now: *now });
+            let plan = plan(&View { schedule, jobs, taken: &taken, refused: *refused, now: *now });
             match plan.new_name() {
                 Some(name) if self.taken.contains(name) => taken.insert(name.to_owned()),
                 _ => return plan,
