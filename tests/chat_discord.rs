@@ -53,6 +53,7 @@ async fn every_command_is_registered_once_and_answered_in_the_place_that_discord
             Verb::Start => vec![text("name", "api"), text("agent", "claude")],
             Verb::Run => vec![text("task", "echo it's"), text("agent", "command")],
             Verb::Send => vec![text("name", "api"), text("message", "hello")],
+            Verb::Schedule => vec![text("do", "list")],
             Verb::Set => vec![text("name", "api"), text("changes", "model=opus")],
             Verb::List | Verb::Jobs | Verb::Whoami | Verb::Help => Vec::new(),
             _ => vec![text("name", "api")],

@@ -20,6 +20,10 @@ pub fn usage(verb: Verb) -> &'static str {
              [--isolation I] [--instructions \"…\"] <task>"
         }
         Verb::Jobs => "/od-jobs",
+        Verb::Schedule => {
+            "/od-schedule [list | add \"CRON\" [--tz ZONE] [flags of /od-run] <task> | run NAME | \
+             suspend NAME | resume NAME | delete NAME]"
+        }
         Verb::Status => "/od-status NAME",
         Verb::Logs => "/od-logs NAME",
         Verb::Cancel => "/od-cancel NAME",
@@ -45,6 +49,7 @@ pub fn summary(verb: Verb) -> &'static str {
         Verb::List => "list the agents",
         Verb::Run => "run one task and show what comes out of it",
         Verb::Jobs => "list the last jobs",
+        Verb::Schedule => "run tasks at times",
         Verb::Status => "tell how an agent or a job stands",
         Verb::Logs => "show the last lines of an agent or a job",
         Verb::Cancel => "interrupt an agent, or end a job",
@@ -122,6 +127,17 @@ fn details(verb: Verb) -> String {
              /od-run --runtime fly --repo owner/project run the tests"
         ),
         Verb::Jobs => "The ten newest, with their phase, agent, age and task.".to_owned(),
+        Verb::Schedule => "add makes a schedule: CRON says when (minute, hour, day of month, month, day of \
+             week, in quotes; or a word such as @daily), and the task is the rest of the line. Its jobs \
+             report here. A due minute is skipped while the last job still works.\n\
+             --tz           the time zone, such as Europe/Berlin; UTC where none is given\n\
+             --name         the schedule's name; one is made up where none is given\n\
+             All other flags are those of /od-run. run makes a job now; suspend begins no more, and \
+             resume goes on from the next due minute; delete takes the jobs with it.\n\
+             Examples:\n\
+             /od-schedule add \"0 9 * * MON-FRI\" --tz Europe/Berlin --agent claude say what is open\n\
+             /od-schedule run nightly"
+            .to_owned(),
         Verb::Status => "Of an agent: its session, what it is at and what waits, its budget, and \
              what keeps it from working. Of a job: its phase, where it works, how long it took and \
              how it ended. An agent's name goes before a job's; agent/NAME and job/NAME are clear."
@@ -188,6 +204,7 @@ pub fn overview() -> String {
             Verb::Start => "/od-start [NAME] [PATH]",
             Verb::Run => "/od-run [flags] <task>",
             Verb::Approve => "/od-approve NAME yes|no",
+            Verb::Schedule => "/od-schedule list|add|…",
             Verb::Set => "/od-set NAME FIELD=VALUE",
             Verb::Retry => "/od-retry NAME",
             Verb::Apply => "/od-apply <YAML>",

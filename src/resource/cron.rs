@@ -31,6 +31,9 @@ pub enum BadCron {
          such as @daily"
     )]
     Fields(usize),
+    /// A word that means no time.
+    #[error("{0} means no time; there are @yearly, @monthly, @weekly, @daily and @hourly")]
+    Word(String),
     /// A field that cannot be read.
     #[error("is no cron line: {0}")]
     Malformed(String),
@@ -84,7 +87,10 @@ impl Cron {
         }
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let line = parser.parse(line).map_err(|error| BadCron::Malformed(plain(&error)))?;
+        let line = parser.parse(line).map_err(|error| match is_word {
+            true => BadCron::Word(line.trim().to_owned()),
+            false => BadCron::Malformed(plain(&error)),
+        })?;
         let cron = Self { line, zone };
         // Years repeat: what is not due after this time is due at none.
         match cron.next(Timestamp::UNIX_EPOCH) {

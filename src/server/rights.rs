@@ -59,6 +59,7 @@ const TABLE: &[(&str, &str, Right)] = &[
     ("PUT", "~/{plural}/{name}", Command),
     ("PATCH", "~/{plural}/{name}", Command),
     ("DELETE", "~/{plural}/{name}", Command),
+    ("POST", "~/{plural}/{name}/release", Command),
     ("GET", "~/{plural}/{name}/scale", Read),
     ("PUT", "~/{plural}/{name}/scale", Command),
     ("PATCH", "~/{plural}/{name}/scale", Command),

@@ -17,11 +17,14 @@ use open_dispatch::{
     ambient::{Ambient, Clock as _, Fault, ManualClock, Mode, ScriptedSteps, SeededIds, Steps},
     reconcile::{
         Engine, EngineHandle,
-        controllers::{AdmissionController, AgentController, JobController, SpriteController},
+        controllers::{
+            AdmissionController, AgentController, FleetController, JobController, NoSources,
+            ScheduleController, SpriteController,
+        },
     },
     resource::{
-        Agent, AgentCli, AgentSpec, AnyObject, CommandCli, FINALIZER_SPRITES, Job, JobSpec, Kind,
-        Permissions, RuntimeSpec,
+        Agent, AgentCli, AgentSpec, AnyObject, CommandCli, Defaults, FINALIZER_SPRITES, Job,
+        JobSpec, Kind, Permissions, RuntimeSpec,
     },
     runtime::Runtime,
     store::{
@@ -266,6 +269,10 @@ impl Stage {
         let mut engine = Engine::new(store(), ambient.clone());
         engine.add(Arc::new(JobController::new(store(), ambient.clone())));
         engine.add(Arc::new(AgentController::new(store(), ambient.clone())));
+        let (usual, directories) = (Defaults::default(), Arc::new(NoSources));
+        let fleets = FleetController::new(store(), ambient.clone(), usual.clone(), directories);
+        engine.add(Arc::new(fleets));
+        engine.add(Arc::new(ScheduleController::new(store(), ambient.clone(), usual)));
         engine.add(Arc::new(AdmissionController::new(
             store(),
             ambient.clone(),

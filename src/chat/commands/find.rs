@@ -10,7 +10,7 @@ use crate::{
         outbox::conversation_of,
         replies,
     },
-    resource::{Agent, AnyObject, Job, Kind, Sprite, table},
+    resource::{Agent, AnyObject, Job, Kind, Report, Sprite, table},
     store::{Approval, Conversation, Error, Store},
 };
 
@@ -173,7 +173,12 @@ pub(super) fn has_agent(reach: &Reach, agent: &Agent) -> bool {
 
 /// Whether somebody reaches a job: one that reports to their channel, or to a thread of it.
 pub(super) fn has_job(reach: &Reach, job: &Job) -> bool {
-    let mut places = job.spec.report.iter().flat_map(|report| &report.to).map(conversation_of);
+    has_place(reach, job.spec.report.as_ref())
+}
+
+/// Whether somebody reaches what reports to such places.
+pub(super) fn has_place(reach: &Reach, report: Option<&Report>) -> bool {
+    let mut places = report.iter().flat_map(|report| &report.to).map(conversation_of);
     *reach == Reach::Everywhere || places.any(|place| reach.holds(&place))
 }
 

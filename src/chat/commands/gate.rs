@@ -12,7 +12,7 @@ use super::{Answer, Commands, Effect, Incoming, Via};
 use crate::{
     access::{Known, Quoted, Right, Standing, Verdict, decide, noted, pairing, standing},
     chat::{
-        grammar::{Command, Diff, Line, Refusal, Stop, Target},
+        grammar::{Command, Diff, Line, Refusal, Scheduling, Stop, Target},
         replies,
     },
     resource::AnyObject,
@@ -174,6 +174,7 @@ pub(super) fn right(command: &Command) -> Right {
     match command {
         Command::List
         | Command::Jobs
+        | Command::Schedule(Scheduling::List)
         | Command::Status(_)
         | Command::Logs(_)
         | Command::Help(_)
@@ -183,6 +184,7 @@ pub(super) fn right(command: &Command) -> Right {
         Command::Stop(Stop::Everywhere) => Right::Admin,
         Command::Start(_)
         | Command::Run(_)
+        | Command::Schedule(_)
         | Command::Stop(Stop::One(_) | Stop::Here)
         | Command::Retry { .. }
         | Command::Set { .. }
@@ -210,6 +212,16 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
         Command::Choose { .. } => return "choose".into(),
         Command::Apply { .. } | Command::Diff(Diff::All | Diff::Text(_)) => return verb.into(),
         Command::Export(targets) => targets.iter().map(named).collect::<Vec<_>>().join(" "),
+        Command::Schedule(what) => match what {
+            Scheduling::List => "list".to_owned(),
+            Scheduling::Add(added) => {
+                format!("add {}", added.run.name.as_deref().unwrap_or_default())
+            }
+            Scheduling::Run(name) => format!("run {name}"),
+            Scheduling::Suspend(name) => format!("suspend {name}"),
+            Scheduling::Resume(name) => format!("resume {name}"),
+            Scheduling::Delete(name) => format!("delete {name}"),
+        },
         Command::Start(start) => start.name.clone().unwrap_or_default(),
         Command::Run(run) => run.name.clone().unwrap_or_default(),
         Command::Stop(Stop::Here) => "--all".to_owned(),

@@ -7,9 +7,9 @@
 //!
 //! Each verb decides from what the store holds ([`find`]) and writes on top of just that; where
 //! somebody else wrote first, it decides again. [`spec`] makes specs from flags, [`talk`] is about
-//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`pick`] about messages
-//! that several could be meant by, [`offer`] about what Sources own, [`apply`] about YAML; [`show`]
-//! only looks, [`worth`] says
+//! turns, [`start`] and [`edit`] about agents, [`jobs`] about jobs, [`schedules`] about schedules,
+//! [`pick`] about messages that several could be meant by, [`offer`] about what Sources own,
+//! [`apply`] about YAML; [`show`] only looks, [`worth`] says
 //! what a platform asks before it fetches anything.
 
 mod apply;
@@ -20,6 +20,7 @@ mod gate;
 mod jobs;
 mod offer;
 mod pick;
+mod schedules;
 mod show;
 mod spec;
 mod start;
@@ -410,6 +411,7 @@ impl Commands {
             Command::List => self.list(within).await,
             Command::Run(run) => self.run(run, line, round).await,
             Command::Jobs => self.jobs(within).await,
+            Command::Schedule(what) => self.schedule(what, line, round, within).await,
             Command::Status(target) => self.status(target, within).await,
             Command::Logs(target) => self.logs(target, within).await,
             Command::Retry { target, force, which } => {

@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 
-use crate::chat::grammar::{RUN_FLAGS, START_FLAGS, Verb};
+use crate::chat::grammar::{RUN_FLAGS, SCHEDULE_WORDS, START_FLAGS, Verb};
 
 /// An option of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(super) enum Place {
     Rest,
     /// A word of a fixed list: a command.
     Command,
+    /// A word of a fixed list: what is done with schedules.
+    Schedules,
     /// How many agents are meant, if not one.
     All,
     /// Beside the line: a file.
@@ -88,6 +90,15 @@ pub(super) fn of(verb: Verb) -> Vec<Opt> {
             opt("all", "All agents instead: of this channel, or of all", Place::All, false),
         ],
         Verb::List | Verb::Jobs | Verb::Whoami => Vec::new(),
+        Verb::Schedule => vec![
+            opt("do", "What to do with schedules", Place::Schedules, true),
+            opt(
+                "with",
+                "The name; to add one: \"CRON\" [--tz ZONE] [flags] task",
+                Place::Rest,
+                false,
+            ),
+        ],
         Verb::Status | Verb::Logs | Verb::Cancel | Verb::Delete => vec![WHO],
         Verb::Retry => vec![
             WHO,
@@ -138,6 +149,7 @@ fn choices(place: Place) -> Vec<&'static str> {
         Place::Flag("--isolation") => vec!["none", "worktree", "sandbox"],
         Place::Flag("--runtime") => vec!["local", "fly"],
         Place::Command => Verb::ALL.map(Verb::name).to_vec(),
+        Place::Schedules => SCHEDULE_WORDS.to_vec(),
         Place::All => vec![HERE, EVERYWHERE],
         _ => Vec::new(),
     }
@@ -152,6 +164,7 @@ fn about(verb: Verb) -> &'static str {
         Verb::List => "List the agents",
         Verb::Run => "Run one task",
         Verb::Jobs => "List the last jobs",
+        Verb::Schedule => "Run tasks at times",
         Verb::Status => "Describe an agent or a job",
         Verb::Logs => "Show the last lines of an agent or a job",
         Verb::Cancel => "End what an agent or a job is at",
@@ -247,7 +260,9 @@ pub(super) fn line(verb: Verb, filled: &[(String, Filled)]) -> Result<String, Un
                 EVERYWHERE => " --all everywhere",
                 _ => " --all",
             }),
-            (Place::Command, Some(Filled::Text(text))) => line.push_str(&format!(" {text}")),
+            (Place::Command | Place::Schedules, Some(Filled::Text(text))) => {
+                line.push_str(&format!(" {text}"))
+            }
             (Place::Rest, Some(Filled::Text(text))) => rest = Some(text),
             _ => {}
         }
@@ -337,6 +352,8 @@ mod tests {
                     Place::Flag("--instructions") => Filled::Text("don't \u{2026} stop".into()),
                     Place::Flag(_) => Filled::Text("x".into()),
                     Place::Switch(_) => Filled::Switch(verb == Verb::Retry),
+                    Place::Rest if verb == Verb::Schedule => Filled::Text("api".into()),
+                    Place::Schedules => Filled::Text("run".into()),
                     Place::Rest if verb == Verb::Set => Filled::Text("model=x".into()),
                     Place::Rest => Filled::Text("it's  \"so\"\nand so".into()),
                     Place::Command => Filled::Text("od-run".into()),

@@ -13,6 +13,7 @@ mod assign;
 mod flags;
 mod refusal;
 mod run;
+mod schedule;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use assign::{Assigned, Assignment};
 pub use flags::{Flags, Runtime};
 pub use refusal::Refusal;
 pub use run::{RUN_FLAGS, Run};
+pub use schedule::{Added, SCHEDULE_FLAGS, SCHEDULE_WORDS, Scheduling};
 pub use start::{START_FLAGS, Start};
 pub use verb::Verb;
 pub(crate) use verb::nearest;
@@ -66,6 +68,8 @@ pub enum Command {
     Run(Box<Run>),
     /// List the last jobs.
     Jobs,
+    /// What is made at times.
+    Schedule(Scheduling),
     /// Describe an agent or a job.
     Status(Target),
     /// Show the last lines of an agent or a job.
@@ -165,6 +169,7 @@ impl Command {
             Self::List => Verb::List,
             Self::Run(_) => Verb::Run,
             Self::Jobs => Verb::Jobs,
+            Self::Schedule(_) => Verb::Schedule,
             Self::Status(_) => Verb::Status,
             Self::Logs(_) => Verb::Logs,
             Self::Cancel { .. } => Verb::Cancel,
@@ -244,6 +249,7 @@ fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
         Verb::List => words::<0>(verb, rest).map(|_| Command::List),
         Verb::Run => run::run(rest).map(|run| Command::Run(Box::new(run))),
         Verb::Jobs => words::<0>(verb, rest).map(|_| Command::Jobs),
+        Verb::Schedule => schedule::schedule(rest).map(Command::Schedule),
         Verb::Whoami => words::<0>(verb, rest).map(|_| Command::Whoami),
         Verb::Status => target(verb, rest).map(Command::Status),
         Verb::Logs => target(verb, rest).map(Command::Logs),

@@ -63,6 +63,17 @@ pub enum Refusal {
     /// A choice that no button makes.
     #[error("/od-choose belongs to buttons; say the change again, and press one below the answer")]
     Choose,
+    /// Something that is not done with schedules.
+    #[error(
+        "`{0}` is nothing that /od-schedule does; it does list, add, run, suspend, resume and delete"
+    )]
+    Scheduling(String),
+    /// A schedule without a time.
+    #[error(
+        "say when: five fields (minute, hour, day of month, month, day of week) or a word such as \
+         @daily, as in /od-schedule add \"0 9 * * MON-FRI\" run the tests"
+    )]
+    NoCron,
     /// A change of nothing.
     #[error("there is no change; write field=value, as in /od-set api-bot budget.usd=5")]
     NoChange,
@@ -106,7 +117,7 @@ fn suggest(prefix: &str, nearest: &Option<&'static str>) -> String {
 
 fn dash(verb: Verb) -> &'static str {
     match verb {
-        Verb::Run => " (a task that begins with a dash goes behind --)",
+        Verb::Run | Verb::Schedule => " (a task that begins with a dash goes behind --)",
         _ => "",
     }
 }
@@ -114,6 +125,7 @@ fn dash(verb: Verb) -> &'static str {
 fn example(flag: &str) -> &'static str {
     match flag {
         "--name" => "nightly",
+        "--tz" => "Europe/Berlin",
         "--agent" => "claude",
         "--model" => "claude-sonnet-4-5",
         "--workdir" => "~/projects/api",
@@ -132,6 +144,7 @@ fn needs(verb: Verb) -> &'static str {
     match verb {
         Verb::Send => "the name of an agent and a message; /od-list lists the agents",
         Verb::Stop => "the name of an agent, or --all; /od-list lists the agents",
+        Verb::Schedule => "the name of a schedule; /od-schedule list lists them",
         _ => "the name of an agent or a job; /od-list and /od-jobs list them",
     }
 }
@@ -140,6 +153,7 @@ fn takes(verb: Verb) -> &'static str {
     match verb {
         Verb::Jobs | Verb::Whoami | Verb::List => "nothing behind it",
         Verb::Help => "one command at most",
+        Verb::Schedule => "one name behind run, suspend, resume and delete, and none behind list",
         Verb::Start => "a name and a path, which needs quotes if it has spaces",
         Verb::Retry => "one name, and --force",
         Verb::Stop => "one name, or --all",

@@ -61,7 +61,7 @@ pub(super) fn run(rest: &str) -> Result<Run, Refusal> {
 
 /// A task that is one quoted string as a whole (`"run the tests"`) loses its quotes; any other
 /// stays as it is, so that `echo "a b"` reaches the shell unharmed.
-fn unquoted(task: &str) -> &str {
+pub(super) fn unquoted(task: &str) -> &str {
     let whole = task.trim_end();
     for (open, close) in [('"', '"'), ('\u{201C}', '\u{201D}'), ('\u{201E}', '\u{201C}')] {
         let inside = whole.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));

@@ -15,6 +15,8 @@ pub enum Verb {
     Run,
     /// `/od-jobs`
     Jobs,
+    /// `/od-schedule`
+    Schedule,
     /// `/od-status`
     Status,
     /// `/od-logs`
@@ -43,13 +45,14 @@ pub enum Verb {
 
 impl Verb {
     /// All of them, in the order in which help shows them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Start,
         Self::Send,
         Self::Stop,
         Self::List,
         Self::Run,
         Self::Jobs,
+        Self::Schedule,
         Self::Status,
         Self::Logs,
         Self::Cancel,
@@ -74,6 +77,7 @@ impl Verb {
             Self::List => "od-list",
             Self::Run => "od-run",
             Self::Jobs => "od-jobs",
+            Self::Schedule => "od-schedule",
             Self::Status => "od-status",
             Self::Logs => "od-logs",
             Self::Cancel => "od-cancel",

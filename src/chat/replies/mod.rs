@@ -10,6 +10,7 @@ mod files;
 mod jobs;
 mod owned;
 mod refusals;
+mod schedules;
 mod talk;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 pub(in crate::chat) use jobs::*;
 pub(in crate::chat) use owned::*;
 pub(in crate::chat) use refusals::*;
+pub(in crate::chat) use schedules::*;
 pub(in crate::chat) use talk::*;
 
 const FENCE: &str = "```";

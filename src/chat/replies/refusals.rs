@@ -9,6 +9,8 @@ pub(in crate::chat) enum Asked {
     Run,
     /// `/od-start`
     Start,
+    /// `/od-schedule`
+    Schedule,
     /// `/od-set`
     Set,
 }
@@ -19,6 +21,7 @@ pub(in crate::chat) fn faults(asked: Asked, faults: &Faults) -> String {
     let nothing = match asked {
         Asked::Run => "Nothing was run",
         Asked::Start => "Nothing was started",
+        Asked::Schedule => "Nothing was scheduled",
         Asked::Set => "Nothing was changed",
     };
     format!("{nothing}: {}", lines.join("; "))
@@ -39,7 +42,7 @@ fn flag_of(asked: Asked, path: &str) -> Option<&'static str> {
         return None;
     }
     let (name, place, timeout) = match asked {
-        Asked::Run => ("--name", "--workdir", "spec.timeout"),
+        Asked::Run | Asked::Schedule => ("--name", "--workdir", "spec.timeout"),
         _ => ("the name", "the path", "spec.turnTimeout"),
     };
     [

@@ -1,1 +1,612 @@
 //! What is decided for a Fleet, case by case, and what holds in every case.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    member::{Health, health},
+    plan::{Action, Trouble, View, plan},
+};
+use crate::{
+    reconcile::controllers::{made::ended, words},
+    resource::{
+        AnyObject,
+        ConditionStatus::{False, True},
+        FINALIZER_OWNED, FLEET_LABEL, Fleet, FleetSpec, ORPHAN,
+        expand::{Member, NoDirectories, members},
+    },
+};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// Agents with a name and instructions.
+fn agents(list: &[&str], instructions: &str) -> Value {
+    let list: Vec<Value> = list.iter().map(|name| json!({"n": name})).collect();
+    json!({
+        "generate": {"list": list},
+        "template": {
+            "kind": "Agent",
+            "metadata": {"name": "{{n}}", "labels": {"team": "a"}},
+            "spec": {"agent": {"claude": {}}, "instructions": instructions},
+        },
+    })
+}
+
+fn jobs(list: &[&str], task: &str) -> Value {
+    let list: Vec<Value> = list.iter().map(|name| json!({"n": name})).collect();
+    json!({
+        "generate": {"list": list},
+        "template": {
+            "kind": "Job", "metadata": {"name": "{{n}}"},
+            "spec": {"agent": {"claude": {}}, "task": task},
+        },
+    })
+}
+
+/// A little world: a Fleet and its members, moved by plans and by fate.
+#[derive(Debug, Clone)]
+struct World {
+    fleet: Option<Fleet>,
+    objects: Vec<AnyObject>,
+    taken: BTreeSet<String>,
+    trouble: Option<Trouble>,
+    /// How many Agents that were well each settling took out of service at once.
+    most_out: usize,
+}
+
+impl World {
+    fn new(spec: Value) -> Self {
+        let mut fleet = Fleet::new("crew", spec_of(spec));
+        fleet.metadata.uid = "uid".to_owned();
+        fleet.metadata.generation = 1;
+        fleet.metadata.finalizers = vec![FINALIZER_OWNED.to_owned()];
+        let mut world = Self {
+            fleet: Some(fleet),
+            objects: Vec::new(),
+            taken: BTreeSet::new(),
+            trouble: None,
+            most_out: 0,
+        };
+        world.settle();
+        world
+    }
+
+    fn fleet(&mut self) -> &mut Fleet {
+        self.fleet.as_mut().expect("the Fleet is there")
+    }
+
+    fn change(&mut self, spec: Value) {
+        let fleet = self.fleet();
+        fleet.spec = spec_of(spec);
+        fleet.metadata.generation += 1;
+        self.settle();
+    }
+
+    fn plan(&self) -> Vec<Action> {
+        let Some(fleet) = &self.fleet else { return Vec::new() };
+        let made: Result<Vec<Member>, Trouble> = match &self.trouble {
+            Some(trouble) => Err(trouble.clone()),
+            None => {
+                let members = members("crew", &fleet.spec, Err(NoDirectories), &mut |_| Ok(()));
+                Ok(members.expect("the template is good"))
+            }
+        };
+        let wanted = made.as_deref().map_err(Clone::clone);
+        plan(&View { fleet, wanted, owned: &self.objects, taken: &self.taken, now: NOW })
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10 {
+            let plan = self.plan();
+            if plan.is_empty() {
+                return;
+            }
+            for action in plan {
+                self.apply(action);
+            }
+        }
+        panic!("the plan does not come to rest: {:?}", self.plan());
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::AddFinalizer => {
+                self.fleet().metadata.finalizers = vec![FINALIZER_OWNED.to_owned()];
+            }
+            Action::Create { members, status, .. } => {
+                for mut member in members {
+                    let name = member.metadata().name.clone();
+                    assert!(self.find(&name).is_none(), "{name} is there");
+                    member.metadata_mut().generation = 1;
+                    self.objects.push(member);
+                }
+                self.fleet().status = *status;
+            }
+            Action::Update { member, .. } => {
+                let live = self.get(&member.metadata().name);
+                let changed = live.to_json()["spec"] != member.to_json()["spec"];
+                let generation = live.metadata().generation + u64::from(changed);
+                *live = *member;
+                live.metadata_mut().generation = generation;
+                let out = |object: &&AnyObject| health(object) == Health::Coming;
+                self.most_out = self.most_out.max(self.objects.iter().filter(out).count());
+            }
+            Action::Prune { members, .. } => {
+                members.iter().for_each(|member| self.remove(&member.metadata().name));
+            }
+            Action::Delete(member) | Action::Release(member) => {
+                self.remove(&member.metadata().name);
+            }
+            Action::WriteStatus(status) => self.fleet().status = *status,
+            Action::DropFinalizer => {
+                assert!(self.objects.is_empty(), "a Fleet goes after its members");
+                self.fleet = None;
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.objects.retain(|object| object.metadata().name != name);
+    }
+
+    fn find(&self, name: &str) -> Option<&AnyObject> {
+        self.objects.iter().find(|object| object.metadata().name == name)
+    }
+
+    fn get(&mut self, name: &str) -> &mut AnyObject {
+        let found = self.objects.iter_mut().find(|object| object.metadata().name == name);
+        found.expect("it is there")
+    }
+
+    fn spec(&self, name: &str) -> Value {
+        self.find(name).expect("it is there").to_json()["spec"].clone()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.objects.iter().map(|object| object.metadata().name.as_str()).collect()
+    }
+
+    /// An Agent comes up as its spec says, or does not.
+    fn come(&mut self, name: &str, well: bool) {
+        if let AnyObject::Agent(agent) = self.get(name) {
+            agent.status.observed_generation = agent.metadata.generation;
+            let conditions = &mut agent.status.conditions;
+            if well {
+                conditions.set(words::READY, True, "Test", "", 1, NOW);
+                conditions.remove(words::STALLED);
+            } else {
+                conditions.set(words::READY, False, "Test", "", 1, NOW);
+                conditions.set(words::STALLED, True, "BackingOff", "no such model", 1, NOW);
+            }
+        }
+        self.settle();
+    }
+
+    fn all_come(&mut self) {
+        for name in self.names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            if self.find(&name).is_some() {
+                self.come(&name, true);
+            }
+        }
+    }
+
+    fn end(&mut self, name: &str, well: bool) {
+        if let AnyObject::Job(job) = self.get(name) {
+            let end = if well { words::COMPLETE } else { words::FAILED };
+            job.status.conditions.set(end, True, "Test", "", 1, NOW);
+            job.status.message = if well { String::new() } else { "exited with code 3".to_owned() };
+        }
+        self.settle();
+    }
+
+    /// Whose instructions are these.
+    fn instructed(&self, instructions: &str) -> Vec<&str> {
+        let same = |object: &&AnyObject| object.to_json()["spec"]["instructions"] == instructions;
+        self.objects.iter().filter(same).map(|object| object.metadata().name.as_str()).collect()
+    }
+
+    fn condition(&mut self, kind: &str) -> String {
+        match self.fleet().status.conditions.get(kind) {
+            Some(it) => format!("{:?} {}: {}", it.status, it.reason, it.message),
+            None => "none".to_owned(),
+        }
+    }
+}
+
+fn spec_of(spec: Value) -> FleetSpec {
+    serde_json::from_value(spec).unwrap()
+}
+
+#[test]
+fn members_are_made_in_the_order_of_the_generator_and_belong_to_the_fleet() {
+    let mut world = World::new(agents(&["b", "c", "a"], "x"));
+    assert_eq!(world.names(), ["b", "c", "a"]);
+    assert_eq!(world.fleet().status.phase, "Progressing");
+    let b = world.find("b").unwrap().metadata();
+    assert_eq!(b.controller().map(|owner| owner.uid.as_str()), Some("uid"));
+    assert_eq!(b.labels.get(FLEET_LABEL).map(String::as_str), Some("crew"));
+    world.all_come();
+    let status = &world.fleet().status;
+    assert_eq!((status.replicas, status.updated, status.ready, status.failed), (3, 3, 3, 0));
+    assert_eq!(world.condition("Ready"), "True AllReady: 3 of 3 ready");
+    assert_eq!(world.condition("Progressing"), "False Settled: ");
+    assert_eq!(world.fleet().status.phase, "Ready");
+}
+
+#[test]
+fn a_change_rolls_out_as_many_at_once_as_may_be_out_of_service() {
+    for (most, first) in [(None, 1), (Some(2), 2), (Some(9), 3)] {
+        let mut world = World::new(agents(&["a", "b", "c"], "old"));
+        world.all_come();
+        let mut spec = agents(&["a", "b", "c"], "new");
+        if let Some(most) = most {
+            spec["strategy"] = json!({"maxUnavailable": most});
+        }
+        world.change(spec);
+        assert_eq!(world.instructed("new").len(), first);
+        if most.is_none() {
+            assert_eq!(
+                world.condition("Progressing"),
+                "True RollingOut: 2 of 3 ready, 1 of 3 as the template says"
+            );
+        }
+        for name in ["a", "b", "c"] {
+            world.come(name, true);
+        }
+        assert_eq!(world.instructed("new"), ["a", "b", "c"]);
+        world.all_come();
+        assert_eq!(world.fleet().status.phase, "Ready");
+        assert!(world.most_out <= most.unwrap_or(1));
+    }
+}
+
+#[test]
+fn a_member_that_does_not_work_after_its_change_stops_the_rollout() {
+    let mut world = World::new(agents(&["a", "b", "c", "d"], "old"));
+    world.all_come();
+    let mut broken = agents(&["a", "b", "c", "d"], "broken");
+    broken["strategy"] = json!({"maxUnavailable": 2});
+    world.change(broken);
+    world.come("a", false);
+    world.come("b", true);
+    assert_eq!(world.instructed("broken"), ["a", "b"], "c and d still work");
+    assert_eq!(
+        world.condition("Progressing"),
+        "False MemberFailed: agent/a: BackingOff no such model; 2 more wait to be changed"
+    );
+    assert!(world.condition("Stalled").starts_with("True"));
+    // The mend goes to who is out of service first.
+    world.change(agents(&["a", "b", "c", "d"], "mended"));
+    assert_eq!(world.instructed("mended"), ["a"]);
+    for _ in 0..4 {
+        world.all_come();
+    }
+    assert_eq!(world.instructed("mended"), ["a", "b", "c", "d"]);
+    assert_eq!(world.condition("Stalled"), "none");
+}
+
+#[test]
+fn a_change_by_hand_is_put_right_at_once_and_a_stop_stays() {
+    let mut world = World::new(agents(&["a", "b"], "x"));
+    world.all_come();
+    for name in ["a", "b"] {
+        let AnyObject::Agent(agent) = world.get(name) else { unreachable!() };
+        agent.spec.instructions = Some("mine".to_owned());
+        agent.spec.suspend = name == "a";
+        agent.metadata.labels.insert("team".to_owned(), "b".to_owned());
+        agent.metadata.labels.insert("seen".to_owned(), "yes".to_owned());
+        agent.metadata.annotations.clear();
+    }
+    world.settle();
+    assert_eq!(world.instructed("x"), ["a", "b"]);
+    assert_eq!(world.spec("a")["suspend"], true);
+    assert_eq!(world.spec("b").get("suspend"), None);
+    let labels = &world.find("a").unwrap().metadata().labels;
+    assert_eq!((labels["team"].as_str(), labels["seen"].as_str()), ("a", "yes"));
+    world.come("b", true);
+    assert_eq!(world.condition("Ready"), "True AllReady: 1 of 2 ready, 1 stopped");
+}
+
+#[test]
+fn what_the_template_drops_goes_and_its_word_on_suspend_counts_when_it_changes() {
+    let mut world = World::new(agents(&["a"], "x"));
+    world.all_come();
+    let mut spec = agents(&["a"], "x");
+    spec["template"]["metadata"]["labels"] = json!({"other": "c"});
+    spec["template"]["spec"]["suspend"] = json!(true);
+    world.change(spec.clone());
+    assert_eq!(world.spec("a")["suspend"], true);
+    let labels = &world.find("a").unwrap().metadata().labels;
+    assert!(!labels.contains_key("team") && labels.contains_key("other"));
+    // A person resumes it; another change of the template does not stop it again.
+    let AnyObject::Agent(agent) = world.get("a") else { unreachable!() };
+    agent.spec.suspend = false;
+    spec["template"]["spec"]["instructions"] = json!("y");
+    world.change(spec);
+    assert_eq!(world.spec("a").get("suspend"), None);
+    assert_eq!(world.instructed("y"), ["a"]);
+}
+
+#[test]
+fn who_is_not_generated_any_more_goes_the_highest_first_once_nobody_waits_for_them() {
+    let replicas = |n: u32| {
+        let mut spec = agents(&[], "x");
+        spec["generate"] = json!({"replicas": n});
+        spec["template"]["metadata"]["name"] = json!("w-{{index}}");
+        spec
+    };
+    let mut world = World::new(replicas(12));
+    world.all_come();
+    let AnyObject::Agent(agent) = world.get("w-11") else { unreachable!() };
+    agent.status.turns.running = 1;
+    let mut shrunk = world.clone();
+    shrunk.fleet().spec = spec_of(replicas(9));
+    let pruned: Vec<String> = shrunk
+        .plan()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Prune { members, .. } => Some(members),
+            _ => None,
+        })
+        .flatten()
+        .map(|member| member.metadata().name.clone())
+        .collect();
+    assert_eq!(pruned, ["w-12", "w-10"]);
+    world.change(replicas(9));
+    assert_eq!(world.names().len(), 10);
+    assert_eq!(world.condition("Progressing"), "True RollingOut: 9 of 9 ready; agent/w-11 to go");
+    let AnyObject::Agent(agent) = world.get("w-11") else { unreachable!() };
+    agent.status.turns.running = 0;
+    world.settle();
+    assert_eq!(world.names().len(), 9);
+    assert_eq!(world.fleet().status.phase, "Ready");
+    world.change(replicas(0));
+    assert_eq!(world.names(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_job_is_made_anew_when_its_task_changes_and_the_old_one_goes_when_it_has_ended() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let old = world.names()[0].to_owned();
+    world.change(jobs(&["a"], "two"));
+    assert_eq!(world.names().len(), 2, "the old one still works");
+    world.end(&old, true);
+    assert_eq!(world.names().len(), 1);
+    let new = world.names()[0].to_owned();
+    assert_ne!(new, old);
+    world.end(&new, true);
+    assert_eq!(world.condition("Ready"), "True AllReady: 1 of 1 succeeded");
+    assert_eq!(world.fleet().status.phase, "Complete");
+}
+
+#[test]
+fn a_job_that_is_gone_is_not_run_again() {
+    let mut world = World::new(jobs(&["a", "b", "c"], "one"));
+    let names: Vec<String> = world.names().into_iter().map(str::to_owned).collect();
+    world.end(&names[0], true);
+    world.end(&names[1], false);
+    world.objects.clear();
+    world.settle();
+    assert_eq!(world.names(), Vec::<&str>::new());
+    let status = &world.fleet().status;
+    assert_eq!((status.replicas, status.ready, status.failed), (3, 1, 2));
+    assert_eq!(world.fleet().status.phase, "Failed");
+    let mut spec = jobs(&["a", "b", "c"], "one");
+    spec["template"]["spec"]["retries"] = json!(2);
+    world.change(spec);
+    assert_eq!(world.names(), Vec::<&str>::new(), "the same work");
+    world.change(jobs(&["a"], "two"));
+    assert_eq!(world.names().len(), 1, "other work");
+    assert_eq!(world.fleet().status.runs.len(), 1);
+}
+
+#[test]
+fn what_a_job_is_not_made_from_changes_in_place_and_a_cancel_stays() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let name = world.names()[0].to_owned();
+    let AnyObject::Job(job) = world.get(&name) else { unreachable!() };
+    job.spec.cancel = true;
+    let mut spec = jobs(&["a"], "one");
+    spec["template"]["spec"]["retries"] = json!(2);
+    world.change(spec);
+    assert_eq!(
+        (world.spec(&name)["retries"].clone(), world.spec(&name)["cancel"].clone()),
+        (json!(2), json!(true))
+    );
+}
+
+#[test]
+fn what_others_hold_is_told_and_left_alone() {
+    let mut world = World::new(agents(&["a"], "x"));
+    world.taken.insert("b".to_owned());
+    world.change(agents(&["a", "b", "c"], "x"));
+    assert_eq!(world.names(), ["a", "c"]);
+    assert_eq!(
+        world.condition("Stalled"),
+        "True NameTaken: agent/b is there already and is not this fleet's; rename the one or the other"
+    );
+    world.taken.clear();
+    world.settle();
+    assert_eq!(world.names(), ["a", "c", "b"]);
+}
+
+#[test]
+fn where_the_members_cannot_be_told_those_that_there_are_stay() {
+    let mut world = World::new(agents(&["a", "b"], "x"));
+    world.all_come();
+    world.trouble = Some(Trouble { reason: words::BAD_TEMPLATE, message: "bad".to_owned() });
+    world.change(agents(&[], "y"));
+    assert_eq!(world.names(), ["a", "b"]);
+    assert_eq!(world.condition("Stalled"), "True BadTemplate: bad");
+    assert_eq!(world.fleet().status.replicas, 2, "the last counts stay");
+    world.trouble = None;
+    world.settle();
+    assert_eq!(world.names(), Vec::<&str>::new(), "an empty list is what was written");
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
+    let mut world = World::new(agents(&["a"], "x"));
+    world.fleet().spec.generate =
+        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "x/*"}}))
+            .unwrap();
+    let View { fleet, .. } = View {
+        fleet: &world.fleet().clone(),
+        wanted: Ok(&[]),
+        owned: &[],
+        taken: &BTreeSet::new(),
+        now: NOW,
+    };
+    let fleet = fleet.clone();
+    let taken = BTreeSet::new();
+    let view =
+        View { fleet: &fleet, wanted: Ok(&[]), owned: &world.objects, taken: &taken, now: NOW };
+    for action in plan(&view) {
+        world.apply(action);
+    }
+    assert_eq!(world.names(), ["a"]);
+    assert!(world.condition("Stalled").starts_with("True NoDirectories"));
+}
+
+#[test]
+fn a_suspended_fleet_is_left_alone() {
+    let mut world = World::new(agents(&["a", "b"], "x"));
+    world.all_come();
+    let mut spec = agents(&["c"], "y");
+    spec["suspend"] = json!(true);
+    world.change(spec);
+    assert_eq!(world.names(), ["a", "b"]);
+    assert_eq!(world.instructed("x"), ["a", "b"]);
+    assert_eq!(world.fleet().status.phase, "Suspended");
+    world.change(agents(&["c"], "y"));
+    assert_eq!(world.names(), ["c"]);
+}
+
+#[test]
+fn a_fleet_goes_after_its_members_or_leaves_them() {
+    for orphan in [false, true] {
+        let mut world = World::new(agents(&["a", "b"], "x"));
+        let metadata = &mut world.fleet().metadata;
+        metadata.deletion_timestamp = Some(NOW);
+        metadata.annotations.insert(ORPHAN.to_owned(), orphan.to_string());
+        let first = world.plan();
+        let released = first.iter().all(|action| matches!(action, Action::Release(_)));
+        assert_eq!((first.len(), released), (2, orphan));
+        world.settle();
+        assert!(world.fleet.is_none());
+    }
+}
+
+/// What may happen to a Fleet.
+#[derive(Debug, Clone)]
+enum Fate {
+    Change(Vec<usize>, usize),
+    Come(usize, bool),
+    Crash(usize),
+    Drift(usize),
+    Delete(usize),
+    End(usize, bool),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        2 => (prop::collection::btree_set(0..6_usize, 0..6), 0..3_usize)
+            .prop_map(|(set, version)| Fate::Change(set.into_iter().collect(), version)),
+        4 => (0..6_usize, any::<bool>()).prop_map(|(n, well)| Fate::Come(n, well)),
+        3 => (0..4_usize).prop_map(Fate::Crash),
+        1 => (0..6_usize).prop_map(Fate::Drift),
+        1 => (0..6_usize).prop_map(Fate::Delete),
+        2 => (0..6_usize, any::<bool>()).prop_map(|(n, well)| Fate::End(n, well)),
+    ]
+}
+
+const LETTERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+proptest! {
+    /// Whatever happened: once everybody comes up, there are the members that the generator names,
+    /// each as the template says, and nothing is left to do.
+    #[test]
+    fn a_fleet_ends_as_it_is_declared(
+        of_jobs: bool, fates in prop::collection::vec(fate(), 1..25),
+    ) {
+        let spec = |set: &[usize], version: usize| {
+            let list: Vec<&str> = set.iter().map(|n| LETTERS[*n]).collect();
+            let text = format!("version {version}");
+            if of_jobs { jobs(&list, &text) } else { agents(&list, &text) }
+        };
+        let mut world = World::new(spec(&[0, 1], 0));
+        let mut declared = (vec![0, 1], 0);
+        let mut deleted = false;
+        for fate in fates {
+            let nth = |world: &World, n: usize| world.names().get(n).map(|name| (*name).to_owned());
+            match fate {
+                Fate::Change(set, version) => {
+                    world.fleet().spec = spec_of(spec(&set, version));
+                    declared = (set, version);
+                }
+                Fate::Come(n, well) => {
+                    if let Some(name) = nth(&world, n).filter(|_| !of_jobs) {
+                        world.come(&name, well);
+                    }
+                }
+                Fate::Crash(kept) => {
+                    for action in world.plan().into_iter().take(kept) {
+                        world.apply(action);
+                    }
+                }
+                Fate::Drift(n) => {
+                    if let Some(name) = nth(&world, n)
+                        && let AnyObject::Agent(agent) = world.get(&name)
+                    {
+                        agent.spec.instructions = Some("mine".to_owned());
+                        agent.metadata.generation += 1;
+                    }
+                }
+                Fate::Delete(n) => {
+                    if let Some(name) = nth(&world, n) {
+                        world.remove(&name);
+                        deleted = true;
+                    }
+                }
+                Fate::End(n, well) => {
+                    if let Some(name) = nth(&world, n).filter(|_| of_jobs)
+                        && ended(match world.get(&name) {
+                            AnyObject::Job(job) => job,
+                            _ => unreachable!(),
+                        }).is_none()
+                    {
+                        world.end(&name, well);
+                    }
+                }
+            }
+        }
+        world.settle();
+        for _ in 0..8 {
+            world.all_come();
+        }
+        for name in world.names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            if of_jobs && world.find(&name).is_some() {
+                world.end(&name, true);
+            }
+        }
+        prop_assert_eq!(world.plan(), Vec::new());
+        let (set, version) = declared;
+        let fleet_spec = spec_of(spec(&set, version));
+        let wanted = members("crew", &fleet_spec, Err(NoDirectories), &mut |_| Ok(())).unwrap();
+        let runs = &world.fleet.as_ref().expect("it is there").status.runs;
+        // A Job that has run and was removed is not run again, though it is wanted again.
+        let is_there = |member: &Member| match world.find(&member.name) {
+            Some(live) => live.to_json()["spec"] == member.object.to_json()["spec"],
+            None => runs.contains_key(&member.name),
+        };
+        prop_assert!(world.objects.len() <= wanted.len());
+        if !of_jobs || !deleted {
+            prop_assert!(wanted.iter().all(is_there), "{:?}", world.names());
+            let count = u32::try_from(wanted.len()).unwrap();
+            prop_assert_eq!(world.fleet().status.updated, count);
+        }
+    }
+}

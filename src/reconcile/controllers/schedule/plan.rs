@@ -251,7 +251,7 @@ impl Draft<'_, '_> {
         }
         let behind = self.behind();
         let Some(minute) = cron.last(behind, now) else { return self.begin_pending() };
-        let mut missed = cron.count(behind, minute, MOST_COUNTED + 1).saturating_sub(1);
+        let mut missed = cron.count(behind, minute, MOST_COUNTED + 2).saturating_sub(1);
         missed += usize::from(self.status.pending_schedule_time.take().is_some());
         if missed > 0 {
             let text = match missed {

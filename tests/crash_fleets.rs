@@ -1,0 +1,301 @@
+//! Crash, error, or a lost answer at every step that Fleets and Schedules take ends in the same state,
+//! as `crash_steps.rs` says it of Jobs and Agents: each member is there once, each due minute made one
+//! Job, nothing is left behind, and nothing is left to write.
+
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/fake_runtime.rs"]
+mod fake_runtime;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/stage.rs"]
+mod stage;
+
+use std::collections::BTreeSet;
+
+use open_dispatch::{
+    ambient::Mode,
+    resource::{API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, decode},
+};
+use serde_json::{Value, json};
+use stage::{Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
+
+/// Every step that the two controllers take. A new one must be added here, and be reached.
+const STEPS: [&str; 15] = [
+    "fleet.add-finalizer",
+    "fleet.create-members",
+    "fleet.delete-member",
+    "fleet.drop-finalizer",
+    "fleet.prune-members",
+    "fleet.release-member",
+    "fleet.update-member",
+    "fleet.write-status",
+    "schedule.add-finalizer",
+    "schedule.cancel-job",
+    "schedule.create-job",
+    "schedule.delete-job",
+    "schedule.drop-finalizer",
+    "schedule.release-job",
+    "schedule.write-status",
+];
+
+const MODES: [Mode; 4] = [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter];
+
+fn object(kind: Kind, spec: Value) -> AnyObject {
+    let mut object = decode(json!({
+        "apiVersion": API_VERSION, "kind": kind.name(), "metadata": {"name": "x"}, "spec": spec,
+    }))
+    .expect("it is good");
+    object.metadata_mut().uid = "uid of x".to_owned();
+    object.metadata_mut().finalizers = vec![FINALIZER_OWNED.to_owned()];
+    object
+}
+
+fn bare(mut object: AnyObject) -> AnyObject {
+    object.metadata_mut().finalizers.clear();
+    object
+}
+
+fn agents() -> AnyObject {
+    object(
+        Kind::Fleet,
+        json!({
+            "generate": {"list": [{"n": "a"}, {"n": "b"}]},
+            "template": {
+                "kind": "Agent", "metadata": {"name": "m-{{n}}"},
+                "spec": {"agent": {"command": {}}, "env": [{"name": "V", "value": "1"}]},
+            },
+        }),
+    )
+}
+
+fn jobs() -> AnyObject {
+    object(
+        Kind::Fleet,
+        json!({
+            "generate": {"replicas": 2},
+            "template": {
+                "kind": "Job", "metadata": {"name": "m-{{index}}"},
+                "spec": {"agent": {"command": {}}, "task": "one"},
+            },
+        }),
+    )
+}
+
+fn schedule(change: impl FnOnce(&mut Value)) -> AnyObject {
+    let mut spec = json!({
+        "schedule": "* * * * *",
+        "jobTemplate": {"spec": {"agent": {"command": {}}, "task": "true"}},
+    });
+    change(&mut spec);
+    object(Kind::Schedule, spec)
+}
+
+/// Changes a Fleet's spec as JSON.
+fn rewrite(object: &mut AnyObject, change: fn(&mut Value)) {
+    if let AnyObject::Fleet(fleet) = object {
+        let mut spec = serde_json::to_value(&fleet.spec).expect("it is JSON");
+        change(&mut spec);
+        fleet.spec = serde_json::from_value(spec).expect("it is a spec");
+    }
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let create = |object: AnyObject| (0, Wish::Create(object));
+    let orphan = |object: &mut AnyObject| {
+        object.metadata_mut().annotations.insert(ORPHAN.to_owned(), "true".to_owned());
+    };
+    vec![
+        Scenario {
+            name: "a fleet is made, changed, shrunk and deleted",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(bare(agents())),
+                (
+                    10,
+                    Wish::Change(Kind::Fleet, "x", |object| {
+                        rewrite(object, |spec| {
+                            spec["template"]["spec"]["env"][0]["value"] = json!("2");
+                        });
+                    }),
+                ),
+                (
+                    60,
+                    Wish::Change(Kind::Fleet, "x", |object| {
+                        rewrite(object, |spec| spec["generate"] = json!({"list": [{"n": "b"}]}));
+                    }),
+                ),
+                (120, Wish::Delete(Kind::Fleet, "x")),
+            ],
+            length: 240,
+        },
+        Scenario {
+            name: "a member that somebody changed or deleted is put right",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(agents()),
+                (
+                    10,
+                    Wish::Change(Kind::Agent, "m-a", |object| {
+                        if let AnyObject::Agent(agent) = object {
+                            agent.spec.env.clear();
+                        }
+                    }),
+                ),
+                (60, Wish::Delete(Kind::Agent, "m-b")),
+            ],
+            length: 180,
+        },
+        Scenario {
+            name: "a fleet of jobs runs each once, and another task once more",
+            capacity: 4,
+            author: same(short),
+            edits: vec![
+                create(jobs()),
+                (
+                    30,
+                    Wish::Change(Kind::Fleet, "x", |object| {
+                        rewrite(object, |spec| spec["template"]["spec"]["task"] = json!("two"));
+                    }),
+                ),
+            ],
+            length: 120,
+        },
+        Scenario {
+            name: "a fleet goes and leaves its members",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(agents()),
+                (10, Wish::Change(Kind::Fleet, "x", orphan)),
+                (20, Wish::Delete(Kind::Fleet, "x")),
+            ],
+            length: 60,
+        },
+        Scenario {
+            name: "each due minute makes a job, and the last ones are kept",
+            capacity: 4,
+            author: same(short),
+            edits: vec![create(bare(schedule(|spec| {
+                spec["successfulJobsHistoryLimit"] = json!(1);
+            })))],
+            length: 220,
+        },
+        Scenario {
+            name: "a job makes way for the next",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(schedule(|spec| spec["concurrencyPolicy"] = json!("Replace"))),
+                (150, Wish::Delete(Kind::Schedule, "x")),
+            ],
+            length: 240,
+        },
+        Scenario {
+            name: "somebody asks for a run, and leaves it behind",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(schedule(|spec| spec["suspend"] = json!(true))),
+                (
+                    5,
+                    Wish::Change(Kind::Schedule, "x", |object| {
+                        let annotations = &mut object.metadata_mut().annotations;
+                        annotations.insert(RUN_REQUESTED.to_owned(), "now".to_owned());
+                    }),
+                ),
+                (20, Wish::Change(Kind::Schedule, "x", orphan)),
+                (30, Wish::Delete(Kind::Schedule, "x")),
+            ],
+            length: 100,
+        },
+    ]
+}
+
+/// The end, without what depends on uids that are drawn and on the second at which something ended.
+fn end(played: &Played) -> String {
+    let mut end = played.end.clone();
+    strip(&mut end);
+    let text = serde_json::to_string_pretty(&end).expect("it is JSON");
+    // A sprite's name has a hash of its owner's uid in front of its number.
+    let lines = text.lines().map(|line| {
+        let Some((front, number)) = line.rsplit_once('-') else { return line.to_owned() };
+        let digits = number.trim_end_matches([',', '"']);
+        let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+        match front.rsplit_once('-') {
+            Some((owner, hash)) if is_number && hash.len() == 6 => format!("{owner}-HASH-{number}"),
+            _ => line.to_owned(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.remove("lastSuccessfulTime");
+            members.remove("countedFrom");
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_step_is_listed_and_every_listed_step_is_taken() {
+    let taken: BTreeSet<&str> = scenarios()
+        .iter()
+        .flat_map(|scenario| play(scenario, &[]).steps)
+        .filter(|step| is_ours(step))
+        .collect();
+    assert_eq!(taken, BTreeSet::from(STEPS));
+}
+
+#[test]
+fn scenarios_end_like_this() {
+    for scenario in scenarios() {
+        let name = scenario.name.replace([' ', ','], "_");
+        insta::assert_snapshot!(name, end(&play(&scenario, &[])));
+    }
+}
+
+/// Whether a step is one of a Fleet or a Schedule; `crash_steps.rs` has those of all others.
+fn is_ours(step: &str) -> bool {
+    step.starts_with("fleet.") || step.starts_with("schedule.")
+}
+
+#[test]
+fn a_fault_at_any_step_ends_in_the_same_state() {
+    for scenario in scenarios() {
+        let dry = play(&scenario, &[]);
+        for n in (0..dry.steps.len()).filter(|n| is_ours(dry.steps[*n])) {
+            for mode in MODES {
+                let case = format!("{}: {mode:?} at step {n}, {}", scenario.name, dry.steps[n]);
+                println!("{case}");
+                let played = play(&scenario, &[(n, mode)]);
+                assert!(played.fired, "{case}: the fault did not happen");
+                assert_eq!(end(&played), end(&dry), "{case}");
+            }
+        }
+    }
+}
+
+/// Over SQLite keys may pass each other; what it can spoil is what it has committed.
+#[test]
+fn a_fault_after_any_step_ends_in_the_same_state_over_sqlite_too() {
+    std::thread::scope(|scope| {
+        for scenario in scenarios() {
+            scope.spawn(move || {
+                let name = scenario.name;
+                let dry = play(&scenario, &[]);
+                for n in (0..dry.steps.len()).filter(|n| is_ours(dry.steps[*n])) {
+                    let case = format!("{name}: a crash after step {n}, {}", dry.steps[n]);
+                    println!("{case}");
+                    let played = play_on_disk(&scenario, &[(n, Mode::CrashAfter)]);
+                    assert_eq!(end(&played), end(&dry), "{case}");
+                }
+            });
+        }
+    });
+}
