@@ -78,9 +78,10 @@ async fn applied(store: &Arc<dyn Store>, not: Option<&str>) -> String {
 async fn converged(store: &Arc<dyn Store>) {
     loop {
         let agents = store.list(Kind::Agent, None, usize::MAX).await.unwrap().items;
-        let seen = agents.into_iter().filter_map(AnyObject::into_agent).all(|agent| {
-            agent.metadata.generation == agent.status.observed_generation
-        });
+        let seen = agents
+            .into_iter()
+            .filter_map(AnyObject::into_agent)
+            .all(|agent| agent.metadata.generation == agent.status.observed_generation);
         if seen {
             return;
         }

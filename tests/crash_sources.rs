@@ -11,11 +11,13 @@ use open_dispatch::{
     ambient::{Ambient, ManualClock, Mode, ScriptedSteps, SeededIds},
     reconcile::{Engine, EngineHandle, Wake},
     resource::{
-        Channel, CONFIRM_DELETIONS, Defaults, DirectorySource, Kind, Place, Source, SourceFrom,
+        CONFIRM_DELETIONS, Channel, Defaults, DirectorySource, Kind, Place, Source, SourceFrom,
         SourceSpec, admit,
     },
     source::SourceController,
-    store::{Expect, Op, Part, Store, Subject, Transaction, memory::MemoryStore, sqlite::SqliteStore},
+    store::{
+        Expect, Op, Part, Store, Subject, Transaction, memory::MemoryStore, sqlite::SqliteStore,
+    },
 };
 use serde_json::{Value, json};
 
@@ -149,8 +151,13 @@ impl House {
                     status.remove("lastAppliedTime");
                 }
                 objects.push(json!([
-                    kind.name(), meta.name, json["spec"], meta.labels, meta.generation,
-                    meta.is_deleting(), status,
+                    kind.name(),
+                    meta.name,
+                    json["spec"],
+                    meta.labels,
+                    meta.generation,
+                    meta.is_deleting(),
+                    status,
                 ]));
             }
         }
@@ -159,7 +166,12 @@ impl House {
             for row in self.store.inventory(&source.metadata.uid).await.unwrap() {
                 let is_there = self.store.get_by_uid(row.kind, &row.uid).await.unwrap().is_some();
                 rows.push(json!([
-                    row.name, row.base.spec, row.file, row.line, row.leaving, is_there,
+                    row.name,
+                    row.base.spec,
+                    row.file,
+                    row.line,
+                    row.leaving,
+                    is_there,
                 ]));
             }
         }
@@ -224,7 +236,8 @@ async fn tell(house: &mut House) -> Vec<Value> {
     // Past the file, by hand: deleted, and changed.
     let mut two = house.store.get(Kind::Agent, "two").await.unwrap().unwrap().into_agent().unwrap();
     two.spec.instructions = Some("hand-made".to_owned());
-    let delete = Op::Delete { kind: Kind::Agent, name: "one".into(), uid: None, resource_version: None };
+    let delete =
+        Op::Delete { kind: Kind::Agent, name: "one".into(), uid: None, resource_version: None };
     let write = Op::Write { object: two.into(), part: Part::Desired, expect: Expect::Any };
     house.apply(vec![delete, write]).await;
     house.rest().await;

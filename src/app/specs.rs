@@ -87,7 +87,8 @@ fn plan(
     uid: &mut dyn FnMut() -> String,
 ) -> Vec<Op> {
     let mut ops = Vec::new();
-    let kept = |source: &&Source| source.metadata.labels.get(KEPT_BY).is_some_and(|by| by == SERVER);
+    let kept =
+        |source: &&Source| source.metadata.labels.get(KEPT_BY).is_some_and(|by| by == SERVER);
     let is_of = |source: &Source, path: &PathBuf| directory(source) == path.to_str();
     for source in sources.iter().filter(kept).filter(|source| !source.metadata.is_deleting()) {
         let is_named = named.iter().any(|path| is_of(source, path));
@@ -98,7 +99,10 @@ fn plan(
             source.metadata.annotations.remove(UNNAMED);
         } else if !is_named && !source.spec.suspend {
             let name = &source.metadata.name;
-            tracing::warn!(source = name, "suspended: this server is told to keep up other directories");
+            tracing::warn!(
+                source = name,
+                "suspended: this server is told to keep up other directories"
+            );
             source.spec.suspend = true;
             source.metadata.annotations.insert(UNNAMED.to_owned(), "true".to_owned());
         } else {

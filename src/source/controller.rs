@@ -37,7 +37,8 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults, Kind, Source, SourceFrom,
+        AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults, Kind, Source,
+        SourceFrom,
     },
     store::{Change, ChangeKind, Delivery, Expect, Op, Part, Store, Subject, Transaction},
 };
@@ -222,7 +223,8 @@ impl SourceController {
         let keys: BTreeSet<Key> = rows.keys().chain(set.objects.keys()).cloned().collect();
         let live = self.objects(&keys).await?;
         let name = &source.metadata.name;
-        let is_ours = |key: &Key| rows.get(key).is_none_or(|row| row.source_uid == source.metadata.uid);
+        let is_ours =
+            |key: &Key| rows.get(key).is_none_or(|row| row.source_uid == source.metadata.uid);
         let mut memory = self.memory();
         memory.concerns.retain(|_, of| of != name);
         for key in keys.into_iter().filter(is_ours) {
@@ -313,9 +315,7 @@ impl SourceController {
                 Taken::Whole(next) => return Ok(next),
                 Taken::Not(reason, faults, held) => (reason, faults, held),
             };
-            if !stands_in
-                && let Some(other) = self.stand_in(source, &reading, &faults).await?
-            {
+            if !stands_in && let Some(other) = self.stand_in(source, &reading, &faults).await? {
                 (reading, stands_in) = (other, true);
                 continue;
             }

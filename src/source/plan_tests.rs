@@ -263,9 +263,15 @@ async fn a_job_runs_once_and_a_changed_one_is_refused() {
     assert_eq!(names(&again.created), ["job/a"]);
     // Changed while the last one is on its way out: it comes once that is gone.
     stage.commit(vec![delete()]).await;
-    assert_eq!(names(&stage.apply(&[("a.yaml", &job("a", "z"))]).await.unwrap().waiting), ["job/a"]);
+    assert_eq!(
+        names(&stage.apply(&[("a.yaml", &job("a", "z"))]).await.unwrap().waiting),
+        ["job/a"]
+    );
     stage.bury().await;
-    assert_eq!(names(&stage.apply(&[("a.yaml", &job("a", "z"))]).await.unwrap().created), ["job/a"]);
+    assert_eq!(
+        names(&stage.apply(&[("a.yaml", &job("a", "z"))]).await.unwrap().created),
+        ["job/a"]
+    );
 }
 
 #[tokio::test]

@@ -313,15 +313,14 @@ pub fn notice(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> O
                 lines.join("\n")
             ))
         }
-        Outcome::Applied { troubles, .. } if !troubles.is_empty() => {
-            says_other(source, after).then(|| {
+        Outcome::Applied { troubles, .. } if !troubles.is_empty() => says_other(source, after)
+            .then(|| {
                 let lines: Vec<String> = troubles.iter().map(|line| format!("- {line}")).collect();
                 format!(
                     "Source {name}: some of its repositories stand as they were.\n{}",
                     lines.join("\n")
                 )
-            })
-        }
+            }),
         Outcome::Applied { revision, plan, .. } => {
             // What waits for others was applied, and what nobody was told of needs no word either.
             let failed = before.is_some_and(|ready| {

@@ -90,7 +90,8 @@ fn policy(policy: &Node, faults: &mut Vec<Fault>) {
                 && word != "*"
                 && !words.contains(&word.as_str())
             {
-                let message = format!("{} is none; write one of {}", quoted(word), words.join(", "));
+                let message =
+                    format!("{} is none; write one of {}", quoted(word), words.join(", "));
                 faults.push(item.fault(format!("spec.policy.{member}[{n}]"), message));
             }
         }
