@@ -13,6 +13,7 @@ use std::{
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -85,6 +86,23 @@ pub(crate) fn fingerprint(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
+/// What a token is known by, without telling it: the SHA-256 of it, in hex.
+#[must_use]
+pub fn print(token: &str) -> String {
+    hex(&fingerprint(token))
+}
+
+/// How the tokens of the API begin that are drawn, so that whoever finds one knows what it is.
+pub const NAMED: &str = "odt_";
+
+/// A new token for the API.
+///
+/// # Errors
+/// [`Error::Random`] where the operating system gives no random bytes.
+pub fn named() -> Result<SecretString, Error> {
+    Ok(SecretString::from(format!("{NAMED}{}", draw()?)))
+}
+
 /// The secret in a file that only its owner can read; drawn and written if there is none.
 ///
 /// # Errors
@@ -112,8 +130,11 @@ pub fn secret_file(path: &Path) -> Result<String, Error> {
     }
 }
 
-/// Writes a file that is there whole or not at all, whenever the machine dies.
-fn write_once(path: &Path, secret: &str) -> io::Result<()> {
+/// Writes a file for its owner alone that is there whole or not at all, whenever the machine dies.
+///
+/// # Errors
+/// Why it cannot be written.
+pub fn write_once(path: &Path, secret: &str) -> io::Result<()> {
     let half = path.with_extension("new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;

@@ -230,6 +230,7 @@ async fn a_role_that_is_taken_while_a_code_is_approved_does_not_come_back() {
         by: "ada".into(),
         pairing: None,
         created: Timestamp::UNIX_EPOCH,
+        token: None,
     };
     let now = house.clock.now();
     house.store.apply(Transaction::at(now).with(Op::Admit(admin))).await.unwrap();

@@ -58,6 +58,7 @@ impl Chat {
             by: "ada".into(),
             pairing: None,
             created: now(),
+            token: None,
         };
         self.apply(Op::Admit(row.clone())).await;
         row

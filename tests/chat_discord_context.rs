@@ -53,6 +53,7 @@ async fn admit(store: &MemoryStore, principal: &str, role: Role) {
         by: "a test".into(),
         pairing: None,
         created: Timestamp::UNIX_EPOCH,
+        token: None,
     };
     store.apply(Transaction::at(Timestamp::UNIX_EPOCH).with(Op::Admit(row))).await.unwrap();
 }

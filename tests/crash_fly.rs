@@ -119,13 +119,10 @@ macro_rules! scenarios {
     };
 }
 
-/// The scenario of a name. How a machine ran out of memory is written down a minute after, so
-/// whoever is to know it after a crash must find it with Fly still.
+/// The scenario of a name.
 fn named(name: &str) -> Scenario {
     let known = scenarios().into_iter().find(|scenario| scenario.name == name);
-    let known = known.unwrap_or_else(|| panic!("there is no scenario {name}"));
-    let memory = if name == "a_job_runs_out_of_memory" { 120 } else { known.memory };
-    Scenario { memory, ..known }
+    known.unwrap_or_else(|| panic!("there is no scenario {name}"))
 }
 
 fn is_crash_at_call(fault: Fault) -> bool {
@@ -155,6 +152,13 @@ scenarios! {
     a_job_is_deleted_while_its_machine_comes: 120, [
         0 => Wish::Create(job("a", "work", |_| {})),
         2 => Wish::Delete(Kind::Job, "a"),
+    ];
+    a_job_whose_machine_is_never_heard_is_deleted: 150, [
+        0 => Wish::Create(job("a", "is never heard", |_| {})),
+        100 => Wish::Delete(Kind::Job, "a"),
+    ];
+    a_job_whose_machine_is_never_heard_times_out: 200, [
+        0 => Wish::Create(job("a", "is never heard", timed(20))),
     ];
     a_job_runs_out_of_memory: 240, [
         0 => Wish::Create(job("a", "oom 5", |_| {})),

@@ -93,7 +93,17 @@ impl Place {
         let data = self.at("data");
         let log = std::fs::File::options().create(true).append(true).open(self.at("server.log"));
         let data = data.to_str().expect("UTF-8");
-        let args = ["serve", "--data", data, "--listen", "127.0.0.1:0", "--chat", "none"];
+        let args = [
+            "serve",
+            "--data",
+            data,
+            "--listen",
+            "127.0.0.1:0",
+            "--chat",
+            "none",
+            "--specs",
+            "none",
+        ];
         let server = self
             .command(env!("CARGO_BIN_EXE_open-dispatch"), &args)
             .stdout(Stdio::null())

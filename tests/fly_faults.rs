@@ -12,7 +12,8 @@ use std::time::Duration;
 use open_dispatch::{
     ambient::Clock as _,
     dev_fly::{Action, Deed, LostAnswer, Trouble},
-    resource::ExitReason,
+    resource::{ExitReason, Kind},
+    store::{Op, Store as _},
 };
 use world::World;
 
@@ -426,4 +427,45 @@ async fn a_storm_of_429_is_waited_out_with_and_without_a_word_of_how_long() {
     let mut lives = world.lives();
     lives.sort();
     assert_eq!(lives, ["a", "b", "s"].map(|name| (name.to_owned(), 1)));
+}
+
+/// Its address may be wrong, or its image without a reporter: it costs money and does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_never_heard_is_told_once_and_destroyed_as_soon_as_it_is_to_end() {
+    for ends in ["stopped", "deleted"] {
+        let world = World::new().await;
+        let _server = world.free().await;
+        world.create_sprite("s", Some("is never heard")).await;
+        world.until("told", async || told(&world, "Stalled").await.starts_with("NoHello: ")).await;
+        let why = told(&world, "Stalled").await;
+        assert!(why.contains("http://open-dispatch.internal:8080"), "it names the address: {why}");
+        let (from, writes) = (world.clock.elapsed(), world.store.writes());
+        let on = Duration::from_secs(30);
+        world.until("half a minute on", async || world.clock.elapsed() >= from + on).await;
+        // Its machine's state may be told otherwise once.
+        let written = world.store.writes() - writes;
+        assert!(written <= 1, "nobody is told again and again: {written} writes");
+        if ends == "deleted" {
+            let (kind, name) = (Kind::Sprite, "s".to_owned());
+            world.apply(Op::Delete { kind, name, uid: None, resource_version: None }).await;
+        } else {
+            world.change("s", |sprite| sprite.spec.stop = Some(ExitReason::TimedOut)).await;
+        }
+        let from = world.clock.elapsed();
+        world.until("destroyed", async || world.fly.machines().is_empty()).await;
+        let took = world.clock.elapsed() - from;
+        assert!(took < Duration::from_secs(20), "{ends}: it cost for {took:?} more");
+        let history = async || match ends {
+            "deleted" => world.sprites().await.is_empty(),
+            _ => world.is_let_go("s").await,
+        };
+        world.until("let go", history).await;
+        let took = world.clock.elapsed() - from;
+        assert!(took < Duration::from_secs(40), "{ends}: nothing is drained, and it took {took:?}");
+        assert!(!world.calls().iter().any(|call| call.starts_with("Stop ")), "nobody is asked");
+        if ends == "stopped" {
+            assert_eq!(exit(&world).await.0, ExitReason::TimedOut);
+        }
+        assert_eq!(world.wrong(), Vec::<String>::new());
+    }
 }

@@ -26,6 +26,7 @@ async fn what_is_old_goes_while_the_server_runs() {
         data: Some(dir.path().join("data")),
         listen: Some("127.0.0.1:0".to_owned()),
         chat: Some("none".to_owned()),
+        specs: Some("none".to_owned()),
         ..Flags::default()
     };
     let config = Config::resolve(&flags, &Layers::default(), Machine { cpus: 2 }).unwrap();

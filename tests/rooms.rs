@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What each room may know, beside itself and `ambient`, which is handed to everybody.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("access", &["store"]),
     ("ambient", &[]),
     (

@@ -143,6 +143,7 @@ async fn op(memory: &MemoryStore, (what, which, how): (u8, u8, u8)) -> Op {
                 by: "somebody".to_owned(),
                 pairing: None,
                 created: at(0),
+                token: None,
             };
             match how / 64 {
                 0 => Op::Expel(access.principal),

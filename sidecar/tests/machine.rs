@@ -709,3 +709,53 @@ async fn a_user_that_the_image_names_gets_the_volume_and_everything_runs_as_that
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("does not know; add it there"), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn what_keeps_a_claimed_run_from_beginning_is_told_as_its_end() {
+    // Whoever runs the tests, a file is no directory.
+    for place in ["data/home", "data/run/run", "data/work"] {
+        let server = Server::start().await;
+        let machine = Machine::new(&server).claiming(&server, Some("true")).volume();
+        let path = machine.path(place);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "in the way").unwrap();
+        let ended = machine.live().await;
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        let exit = server.exit().expect("the server knows");
+        assert_eq!(exit.reason, ExitReason::StartFailed);
+        assert!(exit.message.contains(place) && exit.message.contains("SPRITE_USER"), "{exit:?}");
+        let first = server.said().events.first().map(|event| event.body.clone());
+        assert!(matches!(first, Some(EventBody::Hello { .. })), "{first:?}");
+        assert!(ended.stderr.contains(place), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_the_image_does_not_have_is_told_and_no_agent_runs_as_root() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root becomes another user");
+        return;
+    }
+    let server = Server::start().await;
+    let machine = Machine::new(&server)
+        .claiming(&server, Some("echo it runs"))
+        .with("SPRITE_USER", "nobody-of-that-name");
+    let ended = machine.live().await;
+    let exit = server.exit().expect("the server knows");
+    assert_eq!(exit.reason, ExitReason::StartFailed);
+    assert!(exit.message.contains("nobody-of-that-name"), "{exit:?}");
+    assert_eq!((ended.code, server.printed(Stream::Stdout)), (Some(1), String::new()));
+}
+
+#[tokio::test]
+async fn the_originals_contract_hears_as_well_that_a_run_cannot_begin() {
+    let server = Server::start().await;
+    let machine = Machine::new(&server).with("COMMAND", "true").with("WORKDIR", "/work/here");
+    fs::write(machine.path("work"), "in the way").unwrap();
+    let ended = machine.live().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let told = server.bodies("status");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["status"], "failed");
+    assert!(told[0]["error"].as_str().unwrap().contains("work/here"), "{told:?}");
+}

@@ -205,6 +205,7 @@ mod tests {
             by: "ada".into(),
             pairing: None,
             created: Timestamp::UNIX_EPOCH,
+            token: None,
         }
     }
 

@@ -32,7 +32,7 @@ const FORM: u32 = 1;
 /// The files that belong to it beside the store, where they are.
 const FILES: [&str; 5] = ["key", "key.print", "token", "config.yaml", ".env"];
 /// The directories of files that belong to it.
-const DIRECTORIES: [&str; 2] = ["secrets", "files"];
+const DIRECTORIES: [&str; 3] = ["secrets", "files", "tls"];
 
 /// Where a data directory says that it was made from a backup, and when.
 const WORD: &str = "restored";

@@ -13,10 +13,12 @@
 //! print, and the next server takes them over.
 
 pub mod backup;
+mod directories;
 mod ears;
 mod fly;
 mod key;
 mod logging;
+mod specs;
 mod sweep;
 
 use std::{
@@ -44,8 +46,8 @@ use crate::{
     reconcile::{
         Engine, EngineHandle, Wake,
         controllers::{
-            AdmissionController, AgentController, JobController, KeepsakeController,
-            SpriteController, SweepController, Tokens,
+            AdmissionController, AgentController, FleetController, JobController,
+            KeepsakeController, ScheduleController, SpriteController, SweepController, Tokens,
         },
     },
     resource::{Defaults, Kind, leaks::Beginning, resolve},
@@ -55,7 +57,8 @@ use crate::{
         local::{LocalConfig, LocalRuntime},
     },
     secrets::Secrets,
-    server,
+    server::{self, tls::Tls},
+    source::{self, SourceController, git::Git},
     store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
 };
@@ -117,6 +120,9 @@ pub enum Error {
     /// The tokens cannot be used.
     #[error(transparent)]
     Token(#[from] token::Error),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] server::tls::Error),
     /// The environment names an agent or a place that cannot be.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
@@ -242,7 +248,7 @@ impl House {
         let extras = server::Extras {
             defaults: Some(Arc::new(defaults.clone())),
             metrics: metrics.clone(),
-            secrets: Some(secrets),
+            secrets: Some(secrets.clone()),
             admins: admins.clone(),
             claims: machines.iter().map(|fly| claims(Arc::clone(fly))).next(),
         };
@@ -258,6 +264,8 @@ impl House {
             .map_err(|error| crate::store::Error::Unavailable(error.to_string()))?;
         let files = Arc::new(files);
         state.keep_files(Arc::clone(&files));
+        let names = &config.tls_names.value;
+        state.keep_tls(Tls::open(&self.data.tls_dir(), names, ambient.clock.clone())?);
         let ears = ears::ears(config, &store, &files, &state, &ambient).map_err(Error::Chat)?;
 
         let hub = config
@@ -278,6 +286,18 @@ impl House {
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
+        let git =
+            source::git::Settings::from_environment(self.data.sources_dir(), &config.environment);
+        let git = Git::new(git, secrets, air());
+        let usual = defaults.clone();
+        let directories = Arc::new(directories::Applied { store: shop(), git: git.clone() });
+        engine.add(Arc::new(FleetController::new(shop(), air(), usual, directories)));
+        engine.add(Arc::new(ScheduleController::new(shop(), air(), defaults.clone())));
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let specs = specs_of(config, &here);
+        let usual = Arc::new(defaults.clone());
+        let sources = SourceController::new(shop(), air(), usual, here);
+        engine.add(Arc::new(sources.with_watches().with_git(git)));
         for runtime in &runtimes {
             let (runtime, derive) = (Arc::clone(runtime), Arc::clone(&derive));
             engine.add(Arc::new(SpriteController::new(shop(), air(), runtime, derive)));
@@ -309,6 +329,7 @@ impl House {
         ));
         let endpoint = self.data.endpoint_file();
         write_endpoint(&endpoint, address)?;
+        specs.keep(&store, &ambient).await?;
         let engine = engine.start().await?;
         if let Some(hub) = &hub {
             let waker = engine.waker();
@@ -318,6 +339,7 @@ impl House {
         if let Some(tidings) = tidings {
             looking.spawn(fly::tell(tidings, state.clone()));
         }
+        looking.spawn(specs.wait(store.clone(), ambient.clone()));
         let hearing = ears::listen(&ears, &commands, &state, &ambient, &deaf);
         state.readiness().up("engine");
         let compacting = tokio::spawn(compact(store.clone(), ambient.clone()));
@@ -415,6 +437,15 @@ impl Running {
         tracing::info!(?names, "the server has stopped");
         Stopped { names }
     }
+}
+
+/// The directories that are to be kept up.
+fn specs_of(config: &Config, here: &Path) -> specs::Specs {
+    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
+    let whole = |path: &PathBuf| here.join(resolve::below_home(path, &home));
+    let said = &config.specs;
+    let optional = said.source == crate::config::Source::Default;
+    specs::Specs { directories: said.value.iter().map(whole).collect(), optional }
 }
 
 /// The admins that the configuration names.
@@ -526,7 +557,8 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
     if !bound.ip().is_loopback() {
         tracing::warn!(
             address = %bound,
-            "listening beyond this machine, without TLS; whoever reads the traffic reads the tokens"
+            "listening beyond this machine; whoever speaks plain HTTP to it, as sprites do, can be \
+             read with their tokens on the way, so let people come by https"
         );
     }
     Ok((listener, bound))

@@ -3,15 +3,20 @@
 //! What a file said last time is kept in an annotation of the object. So a member that was
 //! taken out of the file is taken out of the object, and a member that somebody else set, such
 //! as a cancellation from chat, stays. That is a three-way merge, and [`three_way`] is all of it.
+//!
+//! Everything is judged before anything is done: all files by this program, all objects by the
+//! server, as a dry run. With `--prune` what a set held and the files do not goes last, and only
+//! once all else was applied.
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::ApplyArgs,
+    applyset::{self, APPLYSET, Member, left_over},
+    args::{ApplyArgs, DryRun, SetOfObjects},
     client::{Client, collection, member},
     error::Error,
-    files::{self, Document},
+    files::{self, Document, Names},
     out,
     target::full_name,
     watch,
@@ -27,14 +32,54 @@ pub const LAST_APPLIED: &str = "opendispatch.dev/last-applied-configuration";
 /// Every fault of every document; then nothing was applied.
 pub async fn apply(args: ApplyArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
-    let documents = files::read(&args.file)?;
+    let set = set_name(&args.set)?;
+    let documents = files::read(&args.files, Names::All).await?;
+    let dry = args.dry.dry_run;
+    let outcomes = judge(&client, &documents, set).await?;
+    if dry != DryRun::None {
+        for (document, outcome) in documents.iter().zip(outcomes) {
+            tell(&document.object, outcome.verdict(), dry.words())?;
+        }
+    } else {
+        for document in &documents {
+            let outcome = apply_one(&client, document, set, DryRun::None).await?;
+            tell(&document.object, outcome.verdict(), "")?;
+        }
+    }
+    let Some(set) = set else { return Ok(0) };
+    let wanted: Vec<&AnyObject> = documents.iter().map(|document| &document.object).collect();
+    prune(&client, left_over(&client, set, &wanted).await?, dry).await
+}
 
-    // The server judges everything before anything is done.
+/// The name of the set that is pruned, if one is.
+///
+/// # Errors
+/// A name that is none.
+pub fn set_name(args: &SetOfObjects) -> Result<Option<&str>, Error> {
+    let set = args.applyset.as_deref().filter(|_| args.prune);
+    set.map_or(Ok(()), applyset::check_name)?;
+    if args.prune && set.is_none() {
+        let line = "--prune needs the name of the set that the files are the whole of: \
+                    --applyset NAME";
+        return Err(Error::Usage(line.to_owned()));
+    }
+    Ok(set)
+}
+
+/// Asks the server what would become of every document, before anything is done.
+///
+/// # Errors
+/// The faults of all of them.
+pub async fn judge(
+    client: &Client,
+    documents: &[Document],
+    set: Option<&str>,
+) -> Result<Vec<Outcome>, Error> {
     let mut faults = Vec::new();
-    let mut verdicts = Vec::new();
-    for document in &documents {
-        match apply_one(&client, document, true).await {
-            Ok(verdict) => verdicts.push(verdict),
+    let mut outcomes = Vec::new();
+    for document in documents {
+        match apply_one(client, document, set, DryRun::Server).await {
+            Ok(outcome) => outcomes.push(outcome),
             Err(Error::Api { message, code, .. }) if code != 401 && code != 403 => {
                 let kind = document.object.kind().singular();
                 let name = &document.object.metadata().name;
@@ -43,44 +88,90 @@ pub async fn apply(args: ApplyArgs) -> Result<u8, Error> {
             Err(error) => return Err(error),
         }
     }
-    if !faults.is_empty() {
-        return Err(Error::Faults(faults.join("\n")));
-    }
-    if args.dry_run.is_some() {
-        for (document, verdict) in documents.iter().zip(verdicts) {
-            tell(&document.object, verdict, " (server dry run)")?;
-        }
-        return Ok(0);
-    }
-    for document in &documents {
-        let verdict = apply_one(&client, document, false).await?;
-        tell(&document.object, verdict, "")?;
-    }
-    Ok(0)
+    if faults.is_empty() { Ok(outcomes) } else { Err(Error::Faults(faults.join("\n"))) }
 }
 
 fn tell(object: &AnyObject, verdict: &str, how: &str) -> Result<(), Error> {
     out::line(format!("{} {verdict}{how}", full_name(object.kind(), &object.metadata().name)))
 }
 
-/// Applies one document, and says in a word what that did.
-async fn apply_one(client: &Client, document: &Document, dry: bool) -> Result<&'static str, Error> {
+/// What applying made of an object, or would make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// What was there; nothing where it was created.
+    pub before: Option<Value>,
+    /// What is there now.
+    pub after: Value,
+}
+
+impl Outcome {
+    /// In a word what that did.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        let Some(before) = &self.before else { return "created" };
+        let same = |part: &str| before[part] == self.after[part];
+        let same_meta = |part: &str| before["metadata"][part] == self.after["metadata"][part];
+        let unchanged = same("spec") && same_meta("labels") && same_meta("annotations");
+        if unchanged { "unchanged" } else { "configured" }
+    }
+}
+
+/// Applies one document.
+async fn apply_one(
+    client: &Client,
+    document: &Document,
+    set: Option<&str>,
+    dry: DryRun,
+) -> Result<Outcome, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
-    let query: &[(&str, &str)] = if dry { &[("dryRun", "All")] } else { &[] };
-    let wanted = wanted(&document.object);
-    let live = watch::object(client, kind, name).await?;
-    let Some(live) = live else {
+    let mut wanted = wanted(&document.object);
+    let before = watch::object(client, kind, name).await?;
+    if let Some(set) = set {
+        let other = before.as_ref().and_then(|live| applyset::set_of(kind, live));
+        if let Some(other) = other.filter(|other| *other != set) {
+            return Err(Error::Api {
+                code: 409,
+                reason: "Conflict".to_owned(),
+                message: format!(
+                    "it is in the set {other} already; take it out of those files, or say: \
+                     open-dispatch annotate {}/{name} {APPLYSET}-",
+                    kind.singular()
+                ),
+            });
+        }
+        wanted["metadata"]["annotations"][APPLYSET] = applyset::mark(set, kind, name).into();
+    }
+    let Some(live) = before else {
         let body = created(kind, wanted);
-        client.write(Method::POST, &collection(kind), query, &body).await?;
-        return Ok("created");
+        let after = client.write(Method::POST, &collection(kind), dry.query(), &body).await?;
+        return Ok(Outcome { before: None, after });
     };
     let patch = patch(&live, &wanted);
-    let after = client.write(Method::PATCH, &member(kind, name), query, &patch).await?;
-    let same = |part: &str| live[part] == after[part];
-    let same_meta = |part: &str| live["metadata"][part] == after["metadata"][part];
-    let unchanged = same("spec") && same_meta("labels") && same_meta("annotations");
-    Ok(if unchanged { "unchanged" } else { "configured" })
+    let after = client.write(Method::PATCH, &member(kind, name), dry.query(), &patch).await?;
+    Ok(Outcome { before: Some(live), after })
+}
+
+/// Deletes what a set held and the files do not; another object of the same name stays.
+async fn prune(client: &Client, members: Vec<Member>, dry: DryRun) -> Result<u8, Error> {
+    let mut failed = false;
+    for Member { kind, name, uid } in members {
+        if dry == DryRun::None {
+            let options = json!({"preconditions": {"uid": uid}});
+            match client.write(Method::DELETE, &member(kind, &name), &[], &options).await {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => continue,
+                Err(error @ Error::Api { .. }) => {
+                    failed = true;
+                    out::note(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        out::line(format!("{} pruned{}", full_name(kind, &name), dry.words()))?;
+    }
+    if failed { Err(Error::Told) } else { Ok(0) }
 }
 
 /// What the file says: name, labels, annotations and spec. The rest is not the file's to say.
@@ -94,6 +185,7 @@ fn wanted(object: &AnyObject) -> Value {
     }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
+        annotations.remove(APPLYSET);
     }
     json!({"metadata": metadata, "spec": json["spec"].take()})
 }
@@ -110,8 +202,13 @@ fn created(kind: Kind, wanted: Value) -> Value {
 
 /// The patch that makes a live object as the file says.
 fn patch(live: &Value, wanted: &Value) -> Value {
-    let last = live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
-    let last: Value = serde_json::from_str(last).unwrap_or_default();
+    let annotations = &live["metadata"]["annotations"];
+    let last = annotations[LAST_APPLIED].as_str().unwrap_or_default();
+    let mut last: Value = serde_json::from_str(last).unwrap_or_default();
+    // Who applies without a set says nothing about sets.
+    if let Some(last) = last.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        last.remove(APPLYSET);
+    }
     let mut patch = three_way(&last, wanted);
     if !patch.is_object() {
         patch = json!({});

@@ -11,11 +11,30 @@ pub use super::agent_args::{
     SendArgs, SetArgs, StartArgs, StopArgs, TeamsCommand, TeamsPackageArgs, TurnsArgs, TurnsFormat,
     WorkArgs,
 };
+pub use super::token_args::{
+    CreateTokenArgs, KubeconfigArgs, ListTokensArgs, RevokeTokenArgs, TokenCommand,
+};
 
-pub use super::{dev_fly::DevFlyArgs, fly::FlyCommand};
+pub use super::{
+    dev_fly::DevFlyArgs,
+    fly::FlyCommand,
+    read_args::{
+        ApiResourcesArgs, AuthCommand, CanIArgs, CompletionArgs, DescribeArgs, DiffArgs, EventType,
+        EventsArgs, ExplainArgs, ExportArgs, GetArgs, JobsArgs, JsonOnly, ListArgs, ObjectFormat,
+        ResourcesFormat, SchemaArgs, WaitArgs, WhoAmIArgs,
+    },
+    write_args::{
+        AnnotateArgs, ApplyArgs, Cascade, CreateArgs, DeleteArgs, DryRun, DryRunArgs, EditArgs,
+        FileArgs, LabelArgs, MarkArgs, PatchArgs, PatchType, ReplaceArgs, RolloutArgs,
+        RolloutCommand, RolloutStatusArgs, ScaleArgs, SetOfObjects, Subresource, Validate,
+    },
+};
+
+use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+
+use crate::resource::Span;
 
 /// Declare coding agents; drive them from chat; let one loop keep the world as declared.
 #[derive(Debug, Parser)]
@@ -80,49 +99,69 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
     Run(RunArgs),
 
     /// List jobs, newest last
-    #[command(after_help = "Examples:
-  open-dispatch jobs
-  open-dispatch jobs -o wide
-  open-dispatch jobs -w                      and go on with what changes")]
     Jobs(JobsArgs),
 
     /// Show objects as a table, JSON or YAML
-    #[command(after_help = "Kinds: agents (agent, ag), jobs (job), sprites (sprite, sp).
-Alone: deliveries, which are what chat must still be told.
-
-Examples:
-  open-dispatch get jobs
-  open-dispatch get job nightly -o yaml
-  open-dispatch get agents,jobs -l team=payments
-  open-dispatch get job/nightly agent/api-bot -o name
-  open-dispatch get deliveries")]
     Get(GetArgs),
 
     /// Show one object with its conditions and events, for people
-    #[command(after_help = "Examples:
-  open-dispatch describe job/nightly
-  open-dispatch describe agent api-bot")]
     Describe(DescribeArgs),
 
     /// Create or change objects as files say
-    #[command(after_help = "Examples:
-  open-dispatch apply -f agents.yaml
-  open-dispatch apply -f specs/              every .yaml, .yml and .json file in it
-  open-dispatch apply -f - < job.yaml
-  open-dispatch apply -f specs/ --dry-run=server
-
-All documents are checked first, by this program and by the server; when one is bad, every
-fault is shown with its place, and nothing is applied.")]
     Apply(ApplyArgs),
 
-    /// Delete objects, and wait until they are gone
-    #[command(after_help = "Examples:
-  open-dispatch delete job/nightly
-  open-dispatch delete jobs a b c --wait=false
-  open-dispatch delete -f agents.yaml --ignore-not-found
+    /// Show what apply would change
+    Diff(DiffArgs),
 
-An object that runs is stopped first.")]
+    /// Create the objects that stand in files
+    Create(CreateArgs),
+
+    /// Put the objects that stand in files in the place of those that are there
+    Replace(ReplaceArgs),
+
+    /// Change an object in an editor
+    Edit(EditArgs),
+
+    /// Change fields of objects by a patch
+    Patch(PatchArgs),
+
+    /// Set and take away labels
+    Label(LabelArgs),
+
+    /// Set and take away annotations
+    Annotate(AnnotateArgs),
+
+    /// Say how many objects a fleet shall have
+    Scale(ScaleArgs),
+
+    /// Make sprites anew, and see how far that is
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+
+    /// Delete objects, and wait until they are gone
     Delete(DeleteArgs),
+
+    /// Wait for a condition, for an end, or for a value
+    Wait(WaitArgs),
+
+    /// List what happened to objects
+    Events(EventsArgs),
+
+    /// Tell what a kind's fields mean
+    Explain(ExplainArgs),
+
+    /// List the kinds
+    ApiResources(ApiResourcesArgs),
+
+    /// Write the JSON Schemas of the kinds, for editors
+    Schema(SchemaArgs),
+
+    /// Write what is declared as YAML, ready to be committed
+    Export(ExportArgs),
+
+    /// Ask what this token may do
+    #[command(subcommand)]
+    Auth(AuthCommand),
 
     /// Print what a job printed, or the conversation with an agent
     #[command(after_help = "Examples:
@@ -219,6 +258,26 @@ Fields are named as in the spec, with dots; model, mode and branch are known alo
 no JSON is text.")]
     Set(SetArgs),
 
+    /// Turn agents, fleets, schedules or sources off; what they have stays
+    #[command(after_help = "Examples:
+  open-dispatch suspend source/specs
+  open-dispatch suspend agent/api-bot schedule/nightly")]
+    Suspend(PowerArgs),
+
+    /// Turn on again what was suspended
+    #[command(after_help = "Examples:
+  open-dispatch resume source/specs")]
+    Resume(PowerArgs),
+
+    /// Let a source be read now, and confirm what it would delete
+    #[command(after_help = "Examples:
+  open-dispatch reconcile source/specs
+  open-dispatch reconcile source/specs --confirm-deletions
+
+A revision that would delete more objects than the source's spec.prune.maxDeletions waits. With
+--confirm-deletions that very revision may delete them; a later one waits again.")]
+    Reconcile(ReconcileArgs),
+
     /// Set, list and remove secrets, which specs name and never hold
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -226,6 +285,22 @@ no JSON is text.")]
     /// Say who may do what from chat, and see who asked for what
     #[command(subcommand)]
     Access(AccessCommand),
+    /// Make, list and revoke tokens of the API, each with a role
+    #[command(subcommand)]
+    Token(TokenCommand),
+
+    /// Write what kubectl and client libraries need to talk to this server
+    #[command(after_help = "Examples:
+  open-dispatch kubeconfig > ~/.kube/dispatch
+  kubectl --kubeconfig ~/.kube/dispatch get agents
+  open-dispatch kubeconfig --name ci --role viewer --expires 90d --file ci.kubeconfig
+  open-dispatch kubeconfig --merge           into the file that kubectl reads (KUBECONFIG)
+  open-dispatch kubeconfig --address https://dispatch.example.org:8080 --name laptop
+
+Each call makes a token of its own, which open-dispatch token revoke NAME ends. A name that is
+taken is refused; --replace ends the token that has it.")]
+    Kubeconfig(KubeconfigArgs),
+
     /// What belongs to Microsoft Teams
     #[command(subcommand)]
     Teams(TeamsCommand),
@@ -303,10 +378,6 @@ beside it, and is not deleted.")]
     Restore(RestoreArgs),
 
     /// Print a completion script for a shell
-    #[command(after_help = "Examples:
-  open-dispatch completion bash > ~/.local/share/bash-completion/completions/open-dispatch
-  open-dispatch completion zsh > ~/.zfunc/_open-dispatch
-  open-dispatch completion fish > ~/.config/fish/completions/open-dispatch.fish")]
     Completion(CompletionArgs),
 
     /// Print the version of this program
@@ -326,6 +397,32 @@ pub struct ServerArgs {
     pub server: Option<String>,
 }
 
+/// How long something may take: a duration such as 90s or 1h30m, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within(pub Duration);
+
+impl FromStr for Within {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span = match text.parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let span: Span = text.parse().map_err(|error| format!("{error}"))?;
+                Duration::from_millis(span.as_millis())
+            }
+        };
+        Ok(Self(span))
+    }
+}
+
+impl std::fmt::Display for Within {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        Span::from_millis(millis).fmt(f)
+    }
+}
+
 /// `serve`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
@@ -339,6 +436,10 @@ pub struct ServeArgs {
     /// [env: OPEN_DISPATCH_LISTEN, WEBHOOK_PORT] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
+    /// Further names and addresses by which clients reach the server over TLS, with commas between
+    /// [env: OPEN_DISPATCH_TLS_NAMES]
+    #[arg(long, value_name = "NAMES")]
+    pub tls_names: Option<String>,
     /// The chat platforms, with commas between: console, slack, discord, teams; or none
     /// [env: CHAT_PROVIDER] [default: console]
     #[arg(long, value_name = "PLATFORM")]
@@ -347,9 +448,38 @@ pub struct ServeArgs {
     /// [env: OPEN_DISPATCH_MAX_SPRITES] [default: twice the CPUs, at least 4]
     #[arg(long, value_name = "N")]
     pub max_sprites: Option<String>,
+    /// A directory whose YAML files the server keeps up; may stand several times; or none
+    /// [env: OPEN_DISPATCH_SPECS] [default: specs, if it is there]
+    #[arg(long, value_name = "DIR")]
+    pub specs: Vec<String>,
     /// How the log is written: text or json [env: OPEN_DISPATCH_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
+}
+
+/// `suspend` and `resume`.
+#[derive(Debug, Clone, Args)]
+pub struct PowerArgs {
+    /// What, as KIND/NAME
+    #[arg(value_name = "KIND/NAME", required = true)]
+    pub what: Vec<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `reconcile`.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    /// The source, as source/NAME
+    #[arg(value_name = "SOURCE")]
+    pub what: String,
+    /// Let the revision that was read last delete what it holds back
+    #[arg(long)]
+    pub confirm_deletions: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `config`.
@@ -551,101 +681,6 @@ impl PermissionName {
     }
 }
 
-/// How one object is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ObjectFormat {
-    /// The object as JSON
-    Json,
-    /// The object as YAML
-    Yaml,
-    /// Its kind and name alone
-    Name,
-}
-
-/// How objects are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ListFormat {
-    /// As JSON
-    Json,
-    /// As YAML
-    Yaml,
-    /// A table with every column
-    Wide,
-    /// Kinds and names alone
-    Name,
-}
-
-/// How a list is shown.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ListArgs {
-    /// Print in this format instead of a table
-    #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<ListFormat>,
-    /// Only objects with these labels, such as team=payments,tier!=test
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub selector: Option<String>,
-    /// Go on with what changes, until Ctrl-C
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// `jobs`.
-#[derive(Debug, Clone, Args)]
-pub struct JobsArgs {
-    /// How the list is shown.
-    #[command(flatten)]
-    pub list: ListArgs,
-}
-
-/// `get`.
-#[derive(Debug, Clone, Args)]
-pub struct GetArgs {
-    /// KIND[,KIND...] [NAME...] or KIND/NAME...
-    #[arg(value_name = "KIND [NAME]", required = true)]
-    pub what: Vec<String>,
-    /// An object that is not there is no error
-    #[arg(long)]
-    pub ignore_not_found: bool,
-    /// How the list is shown.
-    #[command(flatten)]
-    pub list: ListArgs,
-}
-
-/// `describe`.
-#[derive(Debug, Clone, Args)]
-pub struct DescribeArgs {
-    /// KIND/NAME... or KIND [NAME...]
-    #[arg(value_name = "KIND/NAME", required = true)]
-    pub what: Vec<String>,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// `apply`.
-#[derive(Debug, Clone, Args)]
-pub struct ApplyArgs {
-    /// A file, a directory, or - for standard input; may be given more than once
-    #[arg(short, long = "filename", value_name = "FILE", required = true)]
-    pub file: Vec<PathBuf>,
-    /// Only say what would be done, by the server's judgement
-    #[arg(long, value_name = "WHERE")]
-    pub dry_run: Option<DryRun>,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-/// Who judges a dry run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DryRun {
-    /// The server
-    Server,
-}
-
 /// `approve`.
 #[derive(Debug, Clone, Args)]
 pub struct ApproveArgs {
@@ -689,34 +724,6 @@ pub enum AnswerName {
     Always,
 }
 
-/// `delete`.
-#[derive(Debug, Clone, Args)]
-pub struct DeleteArgs {
-    /// KIND/NAME... or KIND NAME...
-    #[arg(value_name = "KIND/NAME", required_unless_present = "file")]
-    pub what: Vec<String>,
-    /// The objects that stand in these files
-    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
-    pub file: Vec<PathBuf>,
-    /// Wait until the objects are gone
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value_t = true,
-        default_missing_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        action = clap::ArgAction::Set
-    )]
-    pub wait: bool,
-    /// An object that is not there is no error
-    #[arg(long)]
-    pub ignore_not_found: bool,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
 /// `logs`.
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
@@ -746,12 +753,4 @@ pub struct CancelArgs {
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
-}
-
-/// `completion`.
-#[derive(Debug, Clone, Args)]
-pub struct CompletionArgs {
-    /// The shell
-    #[arg(value_name = "SHELL")]
-    pub shell: Shell,
 }

@@ -36,6 +36,10 @@ pub const ENDPOINT_FILE: &str = "endpoint";
 pub const TOKEN_FILE: &str = "token";
 /// What to accept for objects.
 pub const AS_JSON: &str = "application/json";
+/// What a JSON Merge Patch is sent as.
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// What a JSON Patch is sent as.
+pub const JSON_PATCH: &str = "application/json-patch+json";
 /// What to accept for a table made by the server.
 pub const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 /// The header that says who types.
@@ -232,9 +236,24 @@ impl Client {
         body: &Value,
     ) -> Result<Value, Error> {
         let content = match method {
-            Method::PATCH => "application/merge-patch+json",
-            _ => "application/json",
+            Method::PATCH => MERGE_PATCH,
+            _ => AS_JSON,
         };
+        self.write_as(method, path, query, content, body).await
+    }
+
+    /// Sends a body of a type and gets JSON.
+    ///
+    /// # Errors
+    /// The server's refusal, or why it cannot be reached.
+    pub async fn write_as(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        content: &str,
+        body: &Value,
+    ) -> Result<Value, Error> {
         let build = |request: RequestBuilder| {
             request
                 .query(query)
@@ -454,7 +473,7 @@ fn refusal(code: u16, body: &str) -> Error {
 }
 
 /// The innermost cause, which is the one that people understand.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -1,24 +1,34 @@
 //! `delete` and `cancel`: what ends things.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
     agents::{all_turns, has_ended, named, number, turn_of, turn_path},
-    args::{CancelArgs, DeleteArgs},
+    args::{CancelArgs, DeleteArgs, DryRun, FileArgs, Within},
     client::{AS_JSON, Client, Place, member},
+    create::Told,
     error::Error,
-    files, out,
+    files::{self, Names},
+    out,
     patience::Patience,
     run::Outcome,
+    select::select,
     send::author,
-    target::{self, Targets, full_name},
+    target::full_name,
     watch,
 };
-use crate::resource::{GROUP, Kind};
+use crate::{
+    ambient::{Clock as _, SystemClock},
+    resource::{GROUP, Kind},
+};
 
 /// How often a write is tried again when somebody else wrote first.
 const TRIES: u32 = 8;
+/// After how long it is told what is waited for.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Runs `delete`.
 ///
@@ -26,56 +36,89 @@ const TRIES: u32 = 8;
 /// The server's refusal, or why it cannot be reached.
 pub async fn delete(args: DeleteArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
-    let objects = if args.file.is_empty() {
-        match target::read(&args.what)? {
-            Targets::Objects(objects) => objects,
-            Targets::Kinds(_) => {
-                let line = "name the objects to delete, such as job/nightly; nothing deletes \
-                            whole kinds";
-                return Err(Error::Usage(line.to_owned()));
-            }
-        }
-    } else {
-        let documents = files::read(&args.file)?;
-        documents
-            .iter()
-            .map(|document| {
-                let object = &document.object;
-                (object.kind(), object.metadata().name.clone())
-            })
-            .collect()
-    };
-    let mut failed = false;
+    let dry = args.dry.dry_run;
+    let mut told = Told::default();
     let mut waiting = Vec::new();
-    for (kind, name) in objects {
-        match client.write(Method::DELETE, &member(kind, &name), &[], &json!({})).await {
+    for (kind, name) in meant(&client, &args).await? {
+        match one(&client, kind, &name, &args).await {
             Ok(answer) => {
-                out::line(format!("{}.{GROUP} \"{name}\" deleted", kind.singular()))?;
-                if let Some(line) = leaves(kind, &answer, client.place()) {
+                let words = dry.words();
+                out::line(format!("{}.{GROUP} \"{name}\" deleted{words}", kind.singular()))?;
+                if let Some(line) =
+                    leaves(kind, &answer, client.place()).filter(|_| dry == DryRun::None)
+                {
                     out::note(line);
                 }
                 waiting.push((kind, name, uid_of(&answer)));
             }
             Err(error) if error.is_not_found() && args.ignore_not_found => {}
-            Err(error @ Error::Api { .. }) => {
-                failed = true;
-                out::note(error.to_string());
+            Err(error) => drop(told.or(Err::<(), _>(error))?),
+        }
+    }
+    if args.wait && dry == DryRun::None {
+        let gone = wait_all(&client, waiting);
+        match args.timeout {
+            None => gone.await?,
+            Some(Within(limit)) => tokio::select! {
+                biased;
+                gone = gone => gone?,
+                () = SystemClock.sleep(limit) => {
+                    out::note("error: timed out; what is not gone yet goes on going");
+                    return Err(Error::Told);
+                }
+            },
+        }
+    }
+    told.end()
+}
+
+/// The objects that are meant.
+async fn meant(client: &Client, args: &DeleteArgs) -> Result<Vec<(Kind, String)>, Error> {
+    if args.file.is_empty() {
+        return select(client, &args.what, args.selector.as_deref(), args.all).await;
+    }
+    let files = FileArgs { file: args.file.clone(), recursive: args.recursive };
+    let documents = files::read(&files, Names::All).await?;
+    let name = |document: &files::Document| {
+        (document.object.kind(), document.object.metadata().name.clone())
+    };
+    Ok(documents.iter().map(name).collect())
+}
+
+/// Asks for the end of one object.
+async fn one(client: &Client, kind: Kind, name: &str, args: &DeleteArgs) -> Result<Value, Error> {
+    let path = member(kind, name);
+    let dry = args.dry.dry_run;
+    if dry == DryRun::Client {
+        return client.get(&path, &[], AS_JSON).await;
+    }
+    let options = json!({"propagationPolicy": args.cascade.policy()});
+    client.write(Method::DELETE, &path, dry.query(), &options).await
+}
+
+/// Waits until all are gone.
+async fn wait_all(
+    client: &Client,
+    objects: Vec<(Kind, String, Option<String>)>,
+) -> Result<(), Error> {
+    let begin = SystemClock.elapsed();
+    for (kind, name, uid) in objects {
+        let mut told = false;
+        let mut patience = Patience::new();
+        watch::until(client, kind, &name, &mut patience, |object| match object {
+            // Another object of the same name is not the one that was deleted.
+            Some(object) if uid_of(object) == uid => {
+                if !told && SystemClock.elapsed() >= begin + QUIET {
+                    out::hint(format!("waiting until {kind} {name} is gone"));
+                    told = true;
+                }
+                None
             }
-            Err(error) => return Err(error),
-        }
+            _ => Some(()),
+        })
+        .await?;
     }
-    if args.wait {
-        for (kind, name, uid) in waiting {
-            let mut patience = Patience::new();
-            watch::until(&client, kind, &name, &mut patience, |object| match object {
-                // Another object of the same name is not the one that was deleted.
-                Some(object) => (uid_of(object) != uid).then_some(()),
-                None => Some(()),
-            })
-            .await?;
-        }
-    }
-    if failed { Err(Error::Told) } else { Ok(0) }
+    Ok(())
 }
 
 /// Where the work of something that was deleted may stay, if it had a repository of its own.

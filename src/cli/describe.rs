@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{
     args::DescribeArgs,
-    client::{Client, collection, member},
+    client::{Client, member},
     error::Error,
     out,
+    select::select,
     target::{self, Targets},
 };
 use crate::{
@@ -23,17 +24,12 @@ use crate::{
 /// The server's refusal, or why it cannot be reached.
 pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
-    let targets = target::read(&args.what).map_err(|error| match error {
+    let all = args.selector.is_none() && matches!(target::read(&args.what), Ok(Targets::Kinds(_)));
+    let selected = select(&client, &args.what, args.selector.as_deref(), all).await;
+    let objects = selected.map_err(|error| match error {
         Error::NoSuchKind(word) if args.what == [word.as_str()] => Error::NoSuchKindOrJob(word),
         error => error,
     })?;
-    let objects = match targets {
-        Targets::Objects(objects) => objects,
-        Targets::Kinds(kinds) => all(&client, &kinds).await?,
-    };
-    if objects.is_empty() {
-        out::note("No resources found");
-    }
     let mut failed = false;
     let mut first = true;
     for (kind, name) in objects {
@@ -59,18 +55,6 @@ pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
         out::data(format!("{separator}{text}"))?;
     }
     if failed { Err(Error::Told) } else { Ok(0) }
-}
-
-async fn all(client: &Client, kinds: &[Kind]) -> Result<Vec<(Kind, String)>, Error> {
-    let mut objects = Vec::new();
-    for kind in kinds {
-        let list = client.get(&collection(*kind), &[], "application/json").await?;
-        for item in list["items"].as_array().into_iter().flatten() {
-            let name = item["metadata"]["name"].as_str().unwrap_or_default();
-            objects.push((*kind, name.to_owned()));
-        }
-    }
-    Ok(objects)
 }
 
 /// What an agent was told, asks for, and may do.
@@ -109,58 +93,24 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
     }
     page.owner(&meta["ownerReferences"]);
     page.text("Phase", &status["phase"]);
-    page.text("Task", &spec["task"]);
-    page.union("Agent", &spec["agent"]);
-    page.union("Runtime", &spec["runtime"]);
-    page.repo(&spec["repo"]);
-    page.text("Instructions", &spec["instructions"]);
-    page.text("Permissions", &spec["permissions"]["mode"]);
-    page.env(&spec["env"]);
-    for (label, member) in [
-        ("Timeout", "timeout"),
-        ("Idle timeout", "idleTimeout"),
-        ("Turn timeout", "turnTimeout"),
-        ("Deadline", "deadline"),
-    ] {
-        page.text(label, &spec[member]);
-    }
-    match kind {
-        Kind::Job => {
-            page.number("Retries", &spec["retries"]);
-            page.number("Attempts", &status["attempts"]);
-            page.text("Sprite", &status["sprite"]);
-            page.time("Started", &status["startTime"]);
-            page.time("Ended", &status["completionTime"]);
-            page.number("Exit code", &status["exitCode"]);
+    match kind.name() {
+        "Agent" => {
+            page.work(spec);
+            page.agent(spec, status);
         }
-        Kind::Agent => {
-            page.flag("Suspended", &spec["suspend"]);
-            page.text("Sprite", &status["sprite"]);
-            page.text("Session", &status["sessionId"]);
-            let turns = &status["turns"];
-            let count = |member: &str| turns[member].as_u64().unwrap_or_default();
-            page.row(
-                "Turns",
-                format!(
-                    "{} queued, {} running, {} done",
-                    count("queued"),
-                    count("running"),
-                    count("done")
-                ),
-            );
+        "Job" => {
+            page.work(spec);
+            page.job(spec, status);
         }
-        Kind::Sprite => {
-            page.number("Attempt", &spec["attempt"]);
-            page.number("Run", &status["run"]);
-            page.process(&status["local"]);
-            page.machine(&status["fly"]);
-            page.time("First heard", &status["helloTime"]);
-            page.text("Session", &status["sessionId"]);
-            page.text("Stop", &spec["stop"]);
-            page.number("Missing bytes", &status["missingBytes"]);
-            page.exit(&status["exit"]);
+        "Sprite" => {
+            page.work(spec);
+            page.sprite(spec, status);
         }
-        Kind::Fleet | Kind::Schedule | Kind::Source | Kind::Override => {}
+        // A kind that is not known in detail shows all that it has.
+        _ => {
+            page.tree("Spec", spec);
+            page.tree("Status", &rest_of(status));
+        }
     }
     page.text("Message", &status["message"]);
     page.cost(&status["cost"]);
@@ -182,6 +132,33 @@ fn without_ours(annotations: &Value) -> Value {
     annotations
 }
 
+/// What of a status stands nowhere else on the page.
+fn rest_of(status: &Value) -> Value {
+    let mut status = status.clone();
+    if let Some(map) = status.as_object_mut() {
+        for shown in ["conditions", "phase", "message", "cost", "artifacts", "observedGeneration"] {
+            map.remove(shown);
+        }
+    }
+    status
+}
+
+/// A member's name as words: `lastAppliedRevision` is `Last applied revision`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for (n, c) in name.chars().enumerate() {
+        match c {
+            _ if n == 0 => words.extend(c.to_uppercase()),
+            c if c.is_uppercase() => {
+                words.push(' ');
+                words.extend(c.to_lowercase());
+            }
+            c => words.push(c),
+        }
+    }
+    words
+}
+
 /// A line of the page.
 enum Line {
     /// A label and what stands behind it.
@@ -196,6 +173,105 @@ struct Page {
 }
 
 impl Page {
+    /// What agents, jobs and sprites have in common.
+    fn work(&mut self, spec: &Value) {
+        self.text("Task", &spec["task"]);
+        self.union("Agent", &spec["agent"]);
+        self.union("Runtime", &spec["runtime"]);
+        self.repo(&spec["repo"]);
+        self.text("Instructions", &spec["instructions"]);
+        self.text("Permissions", &spec["permissions"]["mode"]);
+        self.env(&spec["env"]);
+        for (label, member) in [
+            ("Timeout", "timeout"),
+            ("Idle timeout", "idleTimeout"),
+            ("Turn timeout", "turnTimeout"),
+            ("Deadline", "deadline"),
+        ] {
+            self.text(label, &spec[member]);
+        }
+    }
+
+    fn agent(&mut self, spec: &Value, status: &Value) {
+        self.flag("Suspended", &spec["suspend"]);
+        self.text("Sprite", &status["sprite"]);
+        self.text("Session", &status["sessionId"]);
+        let turns = &status["turns"];
+        let count = |member: &str| turns[member].as_u64().unwrap_or_default();
+        self.row(
+            "Turns",
+            format!(
+                "{} queued, {} running, {} done",
+                count("queued"),
+                count("running"),
+                count("done")
+            ),
+        );
+    }
+
+    fn job(&mut self, spec: &Value, status: &Value) {
+        self.number("Retries", &spec["retries"]);
+        self.number("Attempts", &status["attempts"]);
+        self.text("Sprite", &status["sprite"]);
+        self.time("Started", &status["startTime"]);
+        self.time("Ended", &status["completionTime"]);
+        self.number("Exit code", &status["exitCode"]);
+    }
+
+    fn sprite(&mut self, spec: &Value, status: &Value) {
+        self.number("Attempt", &spec["attempt"]);
+        self.number("Run", &status["run"]);
+        self.process(&status["local"]);
+        self.machine(&status["fly"]);
+        self.time("First heard", &status["helloTime"]);
+        self.text("Session", &status["sessionId"]);
+        self.text("Stop", &spec["stop"]);
+        self.number("Missing bytes", &status["missingBytes"]);
+        self.exit(&status["exit"]);
+    }
+
+    /// Anything, indented below a label.
+    fn tree(&mut self, label: &str, value: &Value) {
+        if value.as_object().is_none_or(serde_json::Map::is_empty) {
+            return;
+        }
+        self.lines.push(Line::Plain(format!("{label}:")));
+        self.branches(value, 2);
+    }
+
+    fn branches(&mut self, value: &Value, indent: usize) {
+        let mut branch = |name: &str, value: &Value| match value {
+            Value::Object(_) | Value::Array(_) => {
+                let is_empty = value.as_object().is_some_and(serde_json::Map::is_empty)
+                    || value.as_array().is_some_and(Vec::is_empty);
+                let none = if is_empty { " <none>" } else { "" };
+                self.lines.push(Line::Plain(format!("{:indent$}{name}:{none}", "")));
+                self.branches(value, indent + 2);
+            }
+            value => {
+                let text = plain(value);
+                for (n, line) in text.lines().enumerate() {
+                    let line = out::harmless(line);
+                    let front = if n == 0 { format!("{name}: ") } else { "  ".to_owned() };
+                    self.lines.push(Line::Plain(format!("{:indent$}{front}{line}", "")));
+                }
+            }
+        };
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    branch(&out::harmless(&words(name)), value);
+                }
+            }
+            Value::Array(items) => {
+                for (n, item) in items.iter().enumerate() {
+                    branch(&(n + 1).to_string(), item);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn row(&mut self, label: &str, text: impl Into<String>) {
         self.lines.push(Line::Row(format!("{label}:"), text.into()));
     }

@@ -1,13 +1,26 @@
 //! Files with desired state: which they are, and everything that is wrong with them.
+//!
+//! A place is a file, a directory, an address or standard input. Whatever is wrong with any of them
+//! is told at once, and then nothing of any of them is used.
 
 use std::{
     collections::HashMap,
     io::Read as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::error::Error;
+use futures::StreamExt as _;
+
+use super::{args::FileArgs, client::root_cause, error::Error};
 use crate::resource::{AnyObject, Faults, Kind, yaml};
+
+/// The directory below one with desired state that holds schemas for editors.
+const SCHEMAS: &str = "schema";
+/// The most bytes that an address may give.
+const MAX_DOWNLOAD: usize = 8 * 1024 * 1024;
+/// How long an address may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One document, and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,15 +31,33 @@ pub struct Document {
     pub object: AnyObject,
 }
 
-/// Reads all documents of files, directories and standard input (`-`).
+/// Whether an object may stand in a file without a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Each has one; one that is made up anew each time would create another object each time.
+    All,
+    /// One that has `generateName` needs none.
+    MayBeMadeUp,
+}
+
+/// Reads all documents of files, directories, addresses and standard input (`-`).
 ///
 /// # Errors
-/// Every fault of every document, or a file that cannot be read.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Error> {
+/// Every fault of every document, and every file that cannot be read.
+pub async fn read(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error> {
     let mut documents: Vec<Document> = Vec::new();
     let mut faults = Vec::new();
-    for path in paths {
-        for (name, text) in texts(path)? {
+    let mut empty = Vec::new();
+    for path in &args.file {
+        let before = (documents.len(), faults.len());
+        for (name, text) in texts(path, args.recursive).await {
+            let text = match text {
+                Ok(text) => text,
+                Err(why) => {
+                    faults.push(format!("{name}: {why}"));
+                    continue;
+                }
+            };
             match yaml::read(&text, Some(&name)) {
                 Ok(objects) => documents.extend(
                     objects.into_iter().map(|object| Document { file: name.clone(), object }),
@@ -34,24 +65,29 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Error> {
                 Err(Faults(found)) => faults.extend(found.iter().map(ToString::to_string)),
             }
         }
+        if before == (documents.len(), faults.len()) {
+            empty.push(path.display().to_string());
+        }
     }
-    faults.extend(nameless(&documents));
+    faults.extend(nameless(&documents, names));
     faults.extend(doubles(&documents));
     if !faults.is_empty() {
         return Err(Error::Faults(faults.join("\n")));
     }
     if documents.is_empty() {
-        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(Error::Faults(format!("{}: no object stands there", names.join(", "))));
+        return Err(Error::Faults(format!("{}: no object stands there", empty.join(", "))));
     }
     Ok(documents)
 }
 
-/// A name that is made up anew each time would create another object each time.
-fn nameless(documents: &[Document]) -> Vec<String> {
+fn nameless(documents: &[Document], names: Names) -> Vec<String> {
     documents
         .iter()
-        .filter(|document| document.object.metadata().name.is_empty())
+        .filter(|document| {
+            let metadata = document.object.metadata();
+            let made_up = names == Names::MayBeMadeUp && metadata.generate_name.is_some();
+            metadata.name.is_empty() && !made_up
+        })
         .map(|document| {
             format!("{}: metadata.name: missing; an object in a file needs a name", document.file)
         })
@@ -74,38 +110,94 @@ fn doubles(documents: &[Document]) -> Vec<String> {
     faults
 }
 
-/// The texts of a file, of the files in a directory by name, or of standard input.
-fn texts(path: &Path) -> Result<Vec<(String, String)>, Error> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| Error::File { path, source }
-    };
+/// A text with its name, or why it cannot be read.
+type Text = (String, Result<String, String>);
+
+/// The texts of a place.
+async fn texts(path: &Path, recursive: bool) -> Vec<Text> {
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(failed(Path::new("stdin")))?;
-        return Ok(vec![("stdin".to_owned(), text)]);
+        let read = std::io::stdin().read_to_string(&mut text).map(|_| text);
+        return vec![("stdin".to_owned(), read.map_err(|error| error.to_string()))];
     }
-    let files =
-        if path.is_dir() { files_in(path).map_err(failed(path))? } else { vec![path.into()] };
+    if let Some(url) = path.to_str().filter(|path| is_address(path)) {
+        return vec![(url.to_owned(), download(url).await)];
+    }
+    let files = if path.is_dir() {
+        match files_in(path, recursive, true) {
+            Ok(files) => files,
+            Err((path, error)) => {
+                return vec![(path.display().to_string(), Err(error.to_string()))];
+            }
+        }
+    } else {
+        vec![path.to_path_buf()]
+    };
     files
         .into_iter()
         .map(|file| {
-            let text = std::fs::read_to_string(&file).map_err(failed(&file))?;
-            Ok((file.display().to_string(), text))
+            let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
+                std::io::ErrorKind::InvalidData => "is no text in UTF-8".to_owned(),
+                _ => error.to_string(),
+            });
+            (file.display().to_string(), text)
         })
         .collect()
 }
 
-fn files_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn is_address(path: &str) -> bool {
+    path.starts_with("http://") || path.starts_with("https://")
+}
+
+/// The files of a directory by name. Symbolic links to directories are not followed, and neither
+/// hidden directories nor the schemas below the topmost one hold desired state.
+fn files_in(
+    directory: &Path,
+    recursive: bool,
+    topmost: bool,
+) -> Result<Vec<PathBuf>, (PathBuf, std::io::Error)> {
+    let failed = |error| (directory.to_path_buf(), error);
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| entry.map(|it| it.path())).collect())
+        .map_err(failed)?;
+    entries.sort();
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
+    for path in entries {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let known =
             path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-        if known && path.is_file() {
+        if path.is_dir() {
+            let left_out = name.starts_with('.') || (topmost && name == SCHEMAS);
+            if recursive && !left_out && !path.is_symlink() {
+                files.extend(files_in(&path, recursive, false)?);
+            }
+        } else if known && path.exists() {
             files.push(path);
         }
     }
-    files.sort();
     Ok(files)
+}
+
+/// Reads an address. Nothing goes there that would tell who asks: neither the server's token nor
+/// the name of the person.
+async fn download(url: &str) -> Result<String, String> {
+    let failed = |error: reqwest::Error| root_cause(&error.without_url());
+    let client = reqwest::Client::builder()
+        .timeout(DOWNLOAD_TIMEOUT)
+        .user_agent(concat!("open-dispatch/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(failed)?;
+    let answer = client.get(url).send().await.map_err(failed)?;
+    if !answer.status().is_success() {
+        return Err(format!("it answers {}", answer.status()));
+    }
+    let mut bytes = Vec::new();
+    let mut stream = answer.bytes_stream();
+    while let Some(part) = stream.next().await {
+        bytes.extend_from_slice(&part.map_err(failed)?);
+        if bytes.len() > MAX_DOWNLOAD {
+            return Err(format!("holds more than {} MiB", MAX_DOWNLOAD >> 20));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_owned())
 }

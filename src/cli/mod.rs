@@ -15,30 +15,50 @@ pub mod access;
 mod access_args;
 pub mod agent_args;
 mod agents;
+mod api_resources;
 pub mod apply;
+mod applyset;
 pub mod approve;
 pub mod args;
 mod asked;
+mod auth;
 pub mod backup;
 pub mod chat;
 pub mod client;
 pub mod config;
+mod create;
 pub mod delete;
 pub mod describe;
 pub mod dev_fly;
+mod diff;
 pub mod doctor;
 pub mod down;
+mod edit;
 pub mod error;
+mod events;
+mod explain;
+mod export;
 mod files;
 pub mod fly;
 pub mod get;
+pub mod jsonpath;
+pub mod kubeconfig;
 pub mod logs;
+mod mark;
 mod object;
 mod out;
+pub mod output;
+mod patch;
 mod patience;
+mod power;
+pub mod read_args;
 mod retry;
+mod rollout;
 pub mod run;
+mod scale;
+mod schema;
 pub mod secret;
+mod select;
 pub mod send;
 pub mod serve;
 pub mod service;
@@ -49,9 +69,13 @@ mod start;
 mod table;
 mod target;
 mod teams;
+pub mod token;
+mod token_args;
 mod transcript;
 mod turns;
+pub mod wait;
 mod watch;
+pub mod write_args;
 
 use std::process::ExitCode;
 
@@ -87,7 +111,25 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Get(args) => block_on(get::get(args)),
         Command::Describe(args) => block_on(describe::describe(args)),
         Command::Apply(args) => block_on(apply::apply(args)),
+        Command::Diff(args) => {
+            Ok(block_on(diff::diff(args)).unwrap_or_else(|error| diff::trouble(&error)))
+        }
+        Command::Create(args) => block_on(create::create(args)),
+        Command::Replace(args) => block_on(create::replace(args)),
+        Command::Edit(args) => block_on(edit::edit(args)),
+        Command::Patch(args) => block_on(patch::patch(args)),
+        Command::Label(args) => block_on(mark::mark(args.mark, mark::Mark::Label)),
+        Command::Annotate(args) => block_on(mark::mark(args.mark, mark::Mark::Annotation)),
+        Command::Scale(args) => block_on(scale::scale(args)),
+        Command::Rollout(command) => block_on(rollout::rollout(command)),
         Command::Delete(args) => block_on(delete::delete(args)),
+        Command::Wait(args) => block_on(wait::wait(args)),
+        Command::Events(args) => block_on(events::events(args)),
+        Command::Explain(args) => explain::explain(&args),
+        Command::ApiResources(args) => block_on(api_resources::api_resources(args)),
+        Command::Schema(args) => schema::schema(&args),
+        Command::Export(args) => block_on(export::export(args)),
+        Command::Auth(command) => block_on(auth::auth(command)),
         Command::Logs(args) => block_on(logs::logs(args)),
         Command::Approve(args) => block_on(approve::approve(args)),
         Command::Cancel(args) => block_on(delete::cancel(args)),
@@ -98,8 +140,13 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Turns(args) => block_on(turns::turns(args)),
         Command::Retry(args) => block_on(retry::retry(args)),
         Command::Set(args) => block_on(set::set(args)),
+        Command::Suspend(args) => block_on(power::power(args, true)),
+        Command::Resume(args) => block_on(power::power(args, false)),
+        Command::Reconcile(args) => block_on(power::reconcile(args)),
         Command::Secret(command) => block_on(secret::secret(command)),
         Command::Access(command) => block_on(access::access(command)),
+        Command::Token(command) => block_on(token::token(command)),
+        Command::Kubeconfig(args) => block_on(kubeconfig::kubeconfig(args)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
         Command::Teams(command) => teams::run(command),
         Command::Down(args) => block_on(down::down(args)),

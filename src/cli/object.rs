@@ -1,6 +1,6 @@
 //! Objects on standard output: as JSON, as YAML, or by name alone.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{args::ObjectFormat, error::Error, out, target::full_name};
 use crate::resource::{AnyObject, Kind, yaml};
@@ -30,6 +30,14 @@ pub fn print_json(value: &Value) -> Result<(), Error> {
 /// # Errors
 /// An object that this version does not understand.
 pub fn to_yaml(object: &Value) -> Result<String, Error> {
+    read_object(object).map(|object| yaml::write(&object))
+}
+
+/// An object out of the server's JSON.
+///
+/// # Errors
+/// An object that this version does not understand.
+pub fn read_object(object: &Value) -> Result<AnyObject, Error> {
     let strange = |why: String| {
         Error::Broken(format!(
             "its object cannot be read ({why}); is the server newer than this program?"
@@ -40,9 +48,29 @@ pub fn to_yaml(object: &Value) -> Result<String, Error> {
         .unwrap_or_default()
         .parse()
         .map_err(|error: crate::resource::WrongKind| strange(error.to_string()))?;
-    let object =
-        AnyObject::from_json(kind, object.clone()).map_err(|error| strange(error.to_string()))?;
-    Ok(yaml::write(&object))
+    AnyObject::from_json(kind, object.clone()).map_err(|error| strange(error.to_string()))
+}
+
+/// What is wanted of an object, as a file would say it: without status, and without what the server
+/// sets and `apply` remembers.
+#[must_use]
+pub fn desired(object: &Value) -> Value {
+    let mut metadata = Map::new();
+    for part in ["name", "generateName", "labels", "annotations"] {
+        let value = &object["metadata"][part];
+        if !value.is_null() {
+            metadata.insert(part.to_owned(), value.clone());
+        }
+    }
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(super::apply::LAST_APPLIED);
+    }
+    json!({
+        "apiVersion": object["apiVersion"],
+        "kind": object["kind"],
+        "metadata": metadata,
+        "spec": object["spec"],
+    })
 }
 
 /// An object's name as it is printed; a list's items carry no kind, so that it is looked for in

@@ -38,8 +38,10 @@ pub fn serve(args: ServeArgs) -> Result<u8, Error> {
     let flags = Flags {
         data: args.data,
         listen: args.listen,
+        tls_names: args.tls_names,
         chat: args.chat,
         max_sprites: args.max_sprites,
+        specs: (!args.specs.is_empty()).then(|| args.specs.join(":")),
         log_format: args.log_format,
     };
     let config = resolve(&flags, args.config)?;

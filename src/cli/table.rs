@@ -1,6 +1,8 @@
 //! Tables on standard output. The server chooses the columns and writes the cells, so that
 //! every client shows the same; this file only lines them up.
 
+use std::collections::HashMap;
+
 use comfy_table::{ColumnConstraint, Width, presets};
 use serde_json::Value;
 
@@ -22,8 +24,12 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
     cells: Vec<String>,
+    /// For sorting: what it is called.
+    name: String,
     /// For sorting: when the object was created.
     created: String,
+    /// Its labels, as a selector would name them.
+    labels: String,
 }
 
 impl Table {
@@ -41,12 +47,15 @@ impl Table {
             Value::String(text) => out::harmless(text),
             other => other.to_string(),
         };
-        let row = |row: &Value| Row {
-            cells: shown.iter().map(|n| cell(&row["cells"][*n])).collect(),
-            created: row["object"]["metadata"]["creationTimestamp"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
+        let row = |row: &Value| {
+            let metadata = &row["object"]["metadata"];
+            let text = |member: &str| metadata[member].as_str().unwrap_or_default().to_owned();
+            Row {
+                cells: shown.iter().map(|n| cell(&row["cells"][*n])).collect(),
+                name: text("name"),
+                created: text("creationTimestamp"),
+                labels: labels(&metadata["labels"]),
+            }
         };
         let name = |n: &usize| columns[*n]["name"].as_str().unwrap_or_default().to_uppercase();
         Self {
@@ -54,6 +63,40 @@ impl Table {
             rows: list(&table["rows"]).iter().map(row).collect(),
             revision: table["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
         }
+    }
+
+    /// A table without rows, as it was at a revision.
+    #[must_use]
+    pub fn none(revision: String) -> Self {
+        Self { revision, ..Self::default() }
+    }
+
+    /// A table of one's own.
+    #[must_use]
+    pub fn of(columns: Vec<String>, rows: Vec<Vec<String>>) -> Self {
+        let row = |cells: Vec<String>| Row {
+            cells: cells.iter().map(|cell| out::harmless(cell)).collect(),
+            name: String::new(),
+            created: String::new(),
+            labels: String::new(),
+        };
+        let rows = rows.into_iter().map(row).collect();
+        Self { columns, rows, revision: String::new() }
+    }
+
+    /// Adds the labels as the last column.
+    pub fn add_labels(&mut self) {
+        self.columns.push("LABELS".to_owned());
+        for row in &mut self.rows {
+            row.cells.push(row.labels.clone());
+        }
+    }
+
+    /// Puts the rows into the order of these names; those that are not among them come last.
+    pub fn sort_by_names(&mut self, names: &[String]) {
+        let places: HashMap<&str, usize> =
+            names.iter().enumerate().map(|(n, name)| (name.as_str(), n)).collect();
+        self.rows.sort_by_key(|row| places.get(row.name.as_str()).copied().unwrap_or(usize::MAX));
     }
 
     /// Whether it has no rows.
@@ -110,12 +153,23 @@ impl Table {
     }
 }
 
-/// Prints a table.
+/// Prints a table, with the names of its columns or without.
 ///
 /// # Errors
 /// A closed standard output.
-pub fn print(table: &Table) -> Result<(), Error> {
-    out::data(table.lines(true, &[]).0)
+pub fn print(table: &Table, header: bool) -> Result<(), Error> {
+    out::data(table.lines(header, &[]).0)
+}
+
+/// Labels as `a=b,c=d`.
+fn labels(labels: &Value) -> String {
+    let pairs: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    if pairs.is_empty() { "<none>".to_owned() } else { out::harmless(&pairs.join(",")) }
 }
 
 #[cfg(test)]
@@ -146,6 +200,21 @@ mod tests {
         let (narrow, _) = Table::read(&sample(), false).lines(true, &[]);
         let (wide, _) = Table::read(&sample(), true).lines(true, &[]);
         insta::assert_snapshot!(format!("{narrow}\n{wide}"));
+    }
+
+    #[test]
+    fn labels_stand_last_and_rows_take_the_order_that_they_are_given() {
+        let mut sample = sample();
+        sample["rows"][0]["object"]["metadata"]["name"] = "b".into();
+        sample["rows"][0]["object"]["metadata"]["labels"] = json!({"team": "x", "tier": "y"});
+        sample["rows"][1]["object"]["metadata"]["name"] = "a-long-name".into();
+        let mut table = Table::read(&sample, false);
+        table.sort_by_names(&["a-long-name".to_owned(), "b".to_owned()]);
+        table.add_labels();
+        let names: Vec<&str> = table.rows.iter().map(|row| row.cells[0].as_str()).collect();
+        assert_eq!(names, ["a-long-name", "b"]);
+        assert_eq!(table.rows[0].cells.last().unwrap(), "<none>");
+        assert_eq!(table.rows[1].cells.last().unwrap(), "team=x,tier=y");
     }
 
     #[test]

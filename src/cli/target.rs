@@ -60,9 +60,14 @@ fn is_name(word: &str) -> bool {
     !word.contains('/') && !word.trim_matches('.').is_empty()
 }
 
-/// Reads a kind, with or without the group behind it, as in `job.opendispatch.dev`.
-fn kind(word: &str) -> Result<Kind, Error> {
+/// Reads a kind, with or without the group behind it, as in `job.opendispatch.dev` or
+/// `jobs.v1alpha1.opendispatch.dev`.
+///
+/// # Errors
+/// A word that names none.
+pub fn kind(word: &str) -> Result<Kind, Error> {
     let short = word.strip_suffix(GROUP).and_then(|rest| rest.strip_suffix('.')).unwrap_or(word);
+    let short = short.strip_suffix(".v1alpha1").unwrap_or(short);
     Kind::find(short).ok_or_else(|| Error::NoSuchKind(word.to_owned()))
 }
 

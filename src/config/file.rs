@@ -16,6 +16,9 @@ pub struct File {
     /// Where the server listens: an address, a port, or both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Further names and addresses by which clients reach the server over TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tls_names: Vec<String>,
     /// The chat platforms, with commas between: `console`, `slack`, `discord`, `teams`; or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
@@ -37,6 +40,9 @@ pub struct File {
     /// Directories within which agents may work.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<String>,
+    /// Directories whose YAML files the server keeps up; or `none` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub specs: Vec<String>,
     /// Who may do everything from chat, each as `PLATFORM:USER` with the platform's own id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub admins: Vec<String>,
@@ -131,6 +137,7 @@ impl File {
             |values: &[String], between: &str| (!values.is_empty()).then(|| values.join(between));
         let (key, value) = match variable {
             "OPEN_DISPATCH_LISTEN" => ("listen", self.listen.clone()),
+            "OPEN_DISPATCH_TLS_NAMES" => ("tlsNames", list(&self.tls_names, ",")),
             "CHAT_PROVIDER" => ("chat", self.chat.clone()),
             "OPEN_DISPATCH_MAX_SPRITES" => {
                 ("maxSprites", self.max_sprites.map(|number| number.to_string()))
@@ -140,6 +147,7 @@ impl File {
             "OPEN_DISPATCH_STORE" => ("store", self.store.clone()),
             "OPEN_DISPATCH_PASS_ENV" => ("passEnv", list(&self.pass_env, ",")),
             "OPEN_DISPATCH_ROOTS" => ("roots", list(&self.roots, ":")),
+            "OPEN_DISPATCH_SPECS" => ("specs", list(&self.specs, ":")),
             "OPEN_DISPATCH_ADMINS" => ("admins", list(&self.admins, ",")),
             "SPRITE_AGENT_TYPE" => ("agent", self.agent.clone()),
             "OPENCODE_MODEL" => ("opencodeModel", self.opencode_model.clone()),

@@ -49,6 +49,13 @@ pub const KNOWN: &[Known] = &[
     ),
     known("WEBHOOK_PORT", false, Server, "8080", "The port of the server, on loopback."),
     known("OPEN_DISPATCH_LISTEN", false, Server, "127.0.0.1:8080", "Where the server listens."),
+    known(
+        "OPEN_DISPATCH_TLS_NAMES",
+        false,
+        Server,
+        "dispatch.example.org,10.0.0.5",
+        "By which names clients reach the server over TLS.",
+    ),
     known("OPEN_DISPATCH_DATA", false, Server, "/var/lib/open-dispatch", "The data directory."),
     known(
         "OPEN_DISPATCH_CONFIG",
@@ -60,6 +67,7 @@ pub const KNOWN: &[Known] = &[
     known("OPEN_DISPATCH_STORE", false, Server, "/var/lib/open-dispatch", "The store's directory."),
     known("OPEN_DISPATCH_MAX_SPRITES", false, Server, "8", "The most agents at work at once."),
     known("OPEN_DISPATCH_ROOTS", false, Server, "/home/me/projects:/srv", "Where agents may work."),
+    known("OPEN_DISPATCH_SPECS", false, Server, "specs:/etc/od", "Directories with desired state."),
     known(
         "OPEN_DISPATCH_GIT_ROOTS",
         false,

@@ -31,6 +31,8 @@ use crate::resource::resolve::{NoAgent, agent_named};
 
 /// The port where no other is named; the original's.
 pub const DEFAULT_PORT: u16 = 8080;
+/// The directory with desired state where no other is named.
+pub const DEFAULT_SPECS: &str = "specs";
 /// The fewest sprites that a machine may run where nothing is said.
 const FEWEST_SPRITES: usize = 4;
 
@@ -50,7 +52,7 @@ pub struct Described {
 }
 
 /// Every setting, in the order in which the documentation lists them.
-pub const SETTINGS: [Described; 27] = [
+pub const SETTINGS: [Described; 29] = [
     Described {
         flag: "--data",
         variable: "OPEN_DISPATCH_DATA",
@@ -71,6 +73,14 @@ pub const SETTINGS: [Described; 27] = [
         key: "listen",
         default: "`127.0.0.1:8080`",
         what: "Where the server listens: an address, a port, or both.",
+    },
+    Described {
+        flag: "--tls-names",
+        variable: "OPEN_DISPATCH_TLS_NAMES",
+        key: "tlsNames",
+        default: "`localhost`, `127.0.0.1` and `::1`, which are always there",
+        what: "Further names and addresses by which clients reach the server over TLS, separated by \
+               commas.",
     },
     Described {
         flag: "",
@@ -137,6 +147,13 @@ pub const SETTINGS: [Described; 27] = [
         key: "roots",
         default: "the home of the user who runs the server",
         what: "The directories within which agents may work, separated by colons.",
+    },
+    Described {
+        flag: "--specs",
+        variable: "OPEN_DISPATCH_SPECS",
+        key: "specs",
+        default: "`specs` where the server is started, if it is there",
+        what: "The directories whose YAML files the server keeps up, separated by colons; or `none`. The flag may stand several times.",
     },
     Described {
         flag: "",
@@ -327,6 +344,8 @@ pub struct Config {
     pub data: Setting<PathBuf>,
     /// Where to listen. Port 0 takes any that is free.
     pub listen: Setting<SocketAddr>,
+    /// Names and addresses beside this machine's own for which the server's certificate stands.
+    pub tls_names: Setting<Vec<String>>,
     /// The chat platforms.
     pub chat: Setting<BTreeSet<Chat>>,
     /// The most sprites that may live on this machine at once.
@@ -343,6 +362,8 @@ pub struct Config {
     pub pass_env: Setting<Vec<String>>,
     /// Where agents may work; the home where none is named.
     pub roots: Setting<Vec<PathBuf>>,
+    /// The directories with desired state; relative ones lie where the server is started.
+    pub specs: Setting<Vec<PathBuf>>,
     /// Who may do everything from chat, as they were written.
     pub admins: Setting<Vec<String>>,
     /// The agent of who names none, as it is called in specs.
@@ -364,10 +385,14 @@ pub struct Flags {
     pub data: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<String>,
+    /// `--tls-names`.
+    pub tls_names: Option<String>,
     /// `--chat`.
     pub chat: Option<String>,
     /// `--max-sprites`.
     pub max_sprites: Option<String>,
+    /// Each `--specs`, with a colon between two.
+    pub specs: Option<String>,
     /// `--log-format`.
     pub log_format: Option<String>,
 }
@@ -463,6 +488,11 @@ impl Config {
         Ok(Self {
             data: data_dir(flags.data.clone(), |name| layers.variable(name))?,
             listen,
+            tls_names: settle(
+                pick(&flags.tls_names, "--tls-names", "OPEN_DISPATCH_TLS_NAMES"),
+                read_tls_names,
+                Vec::new(),
+            )?,
             chat: settle(
                 pick(&flags.chat, "--chat", "CHAT_PROVIDER"),
                 read_chat,
@@ -491,6 +521,11 @@ impl Config {
                 Vec::new(),
             )?,
             roots: settle(layers.said("OPEN_DISPATCH_ROOTS"), read_roots, Vec::new())?,
+            specs: settle(
+                pick(&flags.specs, "--specs", "OPEN_DISPATCH_SPECS"),
+                |text, _| Ok(read_specs(text)),
+                vec![PathBuf::from(DEFAULT_SPECS)],
+            )?,
             admins: settle(layers.said("OPEN_DISPATCH_ADMINS"), read_admins, Vec::new())?,
             agent: settle(layers.said("SPRITE_AGENT_TYPE"), read_agent, None)?,
             opencode_model: settle(layers.said("OPENCODE_MODEL"), text, None)?,
@@ -599,6 +634,29 @@ fn read_listen(text: &str, place: &str, port: Option<u16>) -> Result<SocketAddr,
     )
 }
 
+/// Reads DNS names and addresses with commas between.
+fn read_tls_names(text: &str, place: &str) -> Result<Vec<String>, Error> {
+    let label = |label: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_name = |name: &str| name.len() <= 253 && name.split('.').all(label);
+    let fits = |name: &String| name.parse::<IpAddr>().is_ok() || is_name(name);
+    let named = names(text);
+    match named.iter().find(|name| !fits(name)) {
+        None => Ok(named),
+        Some(name) => Err(Error::Unreadable {
+            place: place.to_owned(),
+            value: name.clone(),
+            what: "name of a server",
+            mend: "write DNS names or IP addresses without ports, such as dispatch.example.org",
+        }),
+    }
+}
+
 fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
     let roots: Vec<PathBuf> =
         text.split(':').filter(|root| !root.is_empty()).map(PathBuf::from).collect();
@@ -611,6 +669,14 @@ fn read_roots(text: &str, place: &str) -> Result<Vec<PathBuf>, Error> {
             mend: "begin it with / or ~/",
         }),
     }
+}
+
+/// Reads directories with colons between, or `none` alone.
+fn read_specs(text: &str) -> Vec<PathBuf> {
+    if text.trim() == "none" {
+        return Vec::new();
+    }
+    text.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect()
 }
 
 fn read_agent(text: &str, place: &str) -> Result<Option<String>, Error> {
@@ -810,6 +876,7 @@ mod tests {
                 message(&none, &[("OPEN_DISPATCH_STORE", "mysql://me:secret@host/db")]),
                 message(&none, &[("HOME", "")]),
                 message(&none, &[("OPEN_DISPATCH_LISTEN", "everywhere")]),
+                message(&none, &[("OPEN_DISPATCH_TLS_NAMES", "a.example.org,https://b:8443")]),
                 message(&none, &[("OPEN_DISPATCH_ROOTS", "/srv:projects")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "gpt")]),
                 message(&none, &[("SPRITE_AGENT_TYPE", "acp")]),

@@ -79,6 +79,7 @@ fn settled(config: &Config, layers: &Layers, variable: &'static str) -> (String,
             let names: Vec<&str> = chats.iter().map(|chat| chat.name()).collect();
             if names.is_empty() { "none".to_owned() } else { names.join(",") }
         }),
+        "OPEN_DISPATCH_TLS_NAMES" => shown(&config.tls_names, |names| names.join(",")),
         "OPEN_DISPATCH_MAX_SPRITES" => shown(&config.max_sprites, ToString::to_string),
         "OPEN_DISPATCH_LOG_FORMAT" => shown(&config.log_format, |format| {
             match format {
@@ -98,6 +99,10 @@ fn settled(config: &Config, layers: &Layers, variable: &'static str) -> (String,
         "OPEN_DISPATCH_ROOTS" => shown(&config.roots, |roots| {
             let roots: Vec<_> = roots.iter().map(|root| root.display().to_string()).collect();
             roots.join(":")
+        }),
+        "OPEN_DISPATCH_SPECS" => shown(&config.specs, |specs| {
+            let specs: Vec<_> = specs.iter().map(|spec| spec.display().to_string()).collect();
+            specs.join(":")
         }),
         "SPRITE_AGENT_TYPE" => shown(&config.agent, or_nothing),
         "OPENCODE_MODEL" => shown(&config.opencode_model, or_nothing),

@@ -113,7 +113,7 @@ impl From<runtime::Error> for Error {
     fn from(error: runtime::Error) -> Self {
         match error {
             runtime::Error::Terminal(message) => Self::Terminal(message),
-            runtime::Error::Waiting(message)
+            runtime::Error::Waiting { message, .. }
             | runtime::Error::Transient(message)
             | runtime::Error::SecretMissing(message)
             | runtime::Error::Ambiguous(message) => Self::Transient(message),

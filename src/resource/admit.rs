@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The fields of a Job's spec that its attempts are made from.
-const JOB_FIXED: [&str; 9] = [
+pub(super) const JOB_FIXED: [&str; 9] = [
     "task",
     "agent",
     "runtime",
@@ -125,6 +125,12 @@ pub fn update(old: &AnyObject, new: &AnyObject) -> Result<(), Faults> {
             if was.spec.stop.is_some() && was.spec.stop != is.spec.stop {
                 faults.push(Fault::new("spec.stop", "is set and cannot change"));
             }
+        }
+        (AnyObject::Override(_), AnyObject::Override(_)) => {
+            let why = "cannot change; only expiresAfter and reason can, and another Override may \
+                       be laid over this one";
+            let fixed = |field: &str| !matches!(field, "expiresAfter" | "reason");
+            unchanged(old, new, fixed, why, &mut faults);
         }
         _ => {}
     }

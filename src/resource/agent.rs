@@ -13,6 +13,10 @@ use super::{
 /// this number are not resumed, and one of them whose end cannot be proven is not waited for.
 pub const FRESH_SESSION_AFTER: &str = "opendispatch.dev/fresh-session-after";
 
+/// The annotation by which a person lets an Agent's sprite be made anew: those up to this number are
+/// replaced once no turn is open, and the session goes on in the next.
+pub const RESTARTED_UP_TO: &str = "opendispatch.dev/restarted-up-to";
+
 /// The annotation that says where people were told that an Agent is stopped: the generation at
 /// which it was, and the channels.
 pub const TOLD_STOPPED: &str = "opendispatch.dev/told-stopped";
@@ -43,6 +47,7 @@ pub struct AgentSpec {
     pub permissions: Permissions,
     /// Variables of its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvEntry>,
     /// True stops the sprite and keeps the session.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

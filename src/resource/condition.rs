@@ -40,6 +40,7 @@ pub enum ConditionStatus {
 /// The conditions of an object: a list that is a map by type.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
 pub struct Conditions(pub Vec<Condition>);
 
 impl Conditions {

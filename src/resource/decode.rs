@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    API_VERSION, AnyObject, Fault, Faults, Kind, Metadata, Object, check,
+    API_VERSION, AnyObject, Fault, Faults, Kind, Metadata, Object, OverrideSpec, OverrideStatus,
+    check,
     fault::{in_order, nearest, quoted},
     schema,
     tree::{Node, Plain, Shape},
@@ -57,7 +58,13 @@ pub(super) fn tree(node: &Node) -> Result<AnyObject, Vec<Fault>> {
         Kind::Fleet => typed(node).map(|object| AnyObject::Fleet(Box::new(object))),
         Kind::Schedule => typed(node).map(|object| AnyObject::Schedule(Box::new(object))),
         Kind::Source => typed(node).map(|object| AnyObject::Source(Box::new(object))),
-        Kind::Override => typed(node).map(|object| AnyObject::Override(Box::new(object))),
+        Kind::Override => typed(node).map(|mut object: Object<OverrideSpec, OverrideStatus>| {
+            // Here alone a null says something: it takes a field away.
+            if let Some(patch) = node.at(&["spec", "patch"]) {
+                object.spec.patch = patch.to_patch();
+            }
+            AnyObject::Override(Box::new(object))
+        }),
         Kind::Sprite => typed(node).map(|object| AnyObject::Sprite(Box::new(object))),
     }
 }

@@ -8,6 +8,12 @@ use serde_json::{Map, Value};
 
 use super::{Conditions, Kind, Object};
 
+/// The label that each member of a Fleet bears, with the Fleet's name.
+pub const FLEET_LABEL: &str = "opendispatch.dev/fleet";
+/// The annotation of each member that says which template it is made from: a hash of it, with its
+/// parameters filled in, and which labels and annotations came from there.
+pub const FLEET_TEMPLATE: &str = "opendispatch.dev/fleet-template";
+
 /// A template and what it is made for: Agents or Jobs, created, updated and pruned.
 pub type Fleet = Object<FleetSpec, FleetStatus>;
 
@@ -68,7 +74,8 @@ pub struct FleetTemplate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TemplateMetadata {
-    /// The name, with parameters; the Fleet's name and the parameters' values by default.
+    /// The name, with parameters; the Fleet's name and the parameters' values by default. A Job of a
+    /// Fleet bears a hash of what it is made from behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Labels.
@@ -98,7 +105,7 @@ impl FleetStrategy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FleetStatus {
-    /// Observations: `Ready`, `Progressing`, `Stalled`.
+    /// Observations: `Ready`, `Progressing`, `Stalled`, `Suspended`.
     #[serde(skip_serializing_if = "Conditions::is_empty")]
     pub conditions: Conditions,
     /// The generation that the conditions speak of.
@@ -114,4 +121,19 @@ pub struct FleetStatus {
     pub ready: u32,
     /// How many of them fail; of Jobs, how many have failed.
     pub failed: u32,
+    /// Each Job that was made, by name, and how it ended: so that one which is gone, because its time
+    /// to live is over or because somebody deleted it, is not run again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<String, RunOutcome>,
+}
+
+/// What became of a Job that a Fleet made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RunOutcome {
+    /// It was made; how it ended is not known, or not yet.
+    Made,
+    /// It ended well.
+    Succeeded,
+    /// It ended otherwise.
+    Failed,
 }

@@ -73,11 +73,17 @@ pub fn bad_regions(text: &str) -> Option<String> {
         REGION_GROUPS.contains(&region)
             || (region.len() == 3 && region.chars().all(|c| c.is_ascii_lowercase()))
     };
-    let bad = text.split(',').map(str::trim).find(|region| !good(region))?;
+    let bad: Vec<String> =
+        text.split(',').map(str::trim).filter(|region| !good(region)).map(quoted).collect();
+    let are = match bad.as_slice() {
+        [] => return None,
+        [_] => "is no region",
+        _ => "are no regions",
+    };
     Some(format!(
-        "{} is no region of Fly's; write three letters such as iad, or one of {}, several with \
-         commas between in the order in which they are tried",
-        quoted(bad),
+        "{} {are} of Fly's; write three letters such as iad, or one of {}, several with commas \
+         between in the order in which they are tried",
+        bad.join(", "),
         REGION_GROUPS.join(", ")
     ))
 }
@@ -131,6 +137,12 @@ mod tests {
         for text in ["", "iad,", "IAD", "ashburn", "us-east-1", "i d"] {
             assert!(bad_regions(text).is_some(), "{text}");
         }
+    }
+
+    #[test]
+    fn all_regions_that_are_none_are_told_at_once() {
+        let told = bad_regions("iadd, iad,Zz").expect("two are none");
+        assert!(told.starts_with("`iadd`, `Zz` are no regions of Fly's; "), "{told}");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub struct JobSpec {
     pub permissions: Permissions,
     /// Variables of its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvEntry>,
     /// The wall time of one attempt; 10m by default. The clock stops while an approval waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Kind;
 
@@ -24,6 +25,20 @@ pub const FINALIZER_OWNED: &str = "opendispatch.dev/owned";
 pub const RECONCILE_REQUESTED: &str = "opendispatch.dev/reconcile-requested-at";
 /// An annotation of Schedules: a value that was not there before asks for a run now.
 pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
+
+/// An annotation of what was let go: the name of the Source whose it was. That Source does not take
+/// the object again, and names it as a conflict, until its files drop it or the annotation goes.
+pub const RELEASED_FROM: &str = "opendispatch.dev/released-from";
+
+/// An annotation of objects that nobody declares: the Source of this name may take it, although its
+/// file says something else of it.
+pub const ADOPT: &str = "opendispatch.dev/adopt";
+/// An annotation of Sources: the revision whose deletions somebody has confirmed, however many they
+/// are; `all` for a Source that is deleted itself.
+pub const CONFIRM_DELETIONS: &str = "opendispatch.dev/confirm-deletions";
+/// An annotation of Fleets and Schedules: with the value `true`, what they have made stays when they
+/// are deleted, and belongs to nobody from then on.
+pub const ORPHAN: &str = "opendispatch.dev/orphan";
 
 /// Metadata, after the Kubernetes conventions, without namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +80,9 @@ pub struct Metadata {
     /// Who still has to clean up before the object may go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub finalizers: Vec<String>,
+    /// Who wrote which fields, as the server keeps it for `apply`. Nobody need write it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub managed_fields: Vec<ManagedFields>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -100,4 +118,42 @@ pub struct OwnerReference {
     /// Whether this owner controls the object; true for one owner at most.
     #[serde(default)]
     pub controller: bool,
+}
+
+/// What one writer has said of an object's fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ManagedFields {
+    /// The writer: a program, or one of our own rooms.
+    pub manager: String,
+    /// How it writes.
+    pub operation: Operation,
+    /// The `apiVersion` of what it wrote.
+    pub api_version: String,
+    /// When its set of fields last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub time: Option<Timestamp>,
+    /// The form of `fieldsV1`; always `FieldsV1`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fields_type: String,
+    /// The fields, as a tree: `f:` stands before a member, `k:` before the keys of an item.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    #[schemars(with = "BTreeMap<String, Value>")]
+    pub fields_v1: Value,
+    /// The part of the object that was written, where it is not the whole.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subresource: String,
+}
+
+/// How a writer writes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Operation {
+    /// It says what its fields shall be, and what it leaves out is no longer its wish.
+    Apply,
+    /// It changes what it changes, and leaves the rest alone.
+    #[default]
+    Update,
 }

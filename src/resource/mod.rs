@@ -12,19 +12,28 @@
 
 pub mod admit;
 mod agent;
+pub mod apply;
 mod check;
 mod condition;
+pub mod cron;
+mod declared;
 mod decode;
+mod document;
+pub mod expand;
 mod fault;
+pub mod field_selector;
+pub mod fields;
 pub mod fleet;
 pub mod fly;
 pub mod images;
 mod job;
+pub mod json_patch;
 pub mod leaks;
 pub mod merge;
 mod meta;
 mod object;
 mod over;
+pub mod overlay;
 mod parts;
 mod remote;
 pub mod resolve;
@@ -38,32 +47,41 @@ mod span;
 mod sprite;
 pub mod table;
 mod tree;
+pub mod unknown;
 pub mod validate;
 pub mod yaml;
 
-pub use agent::{Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, TOLD_STOPPED, TurnCounts};
+pub use agent::{
+    Agent, AgentSpec, AgentStatus, FRESH_SESSION_AFTER, RESTARTED_UP_TO, TOLD_STOPPED, TurnCounts,
+};
 pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
+pub use document::Document;
 pub use fault::{Fault, Faults};
-pub use fleet::{Fleet, FleetSpec, FleetStatus};
+pub use fleet::{FLEET_LABEL, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunOutcome};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    API_VERSION, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES, GROUP, Metadata,
-    OwnerReference, RECONCILE_REQUESTED, RUN_REQUESTED,
+    ADOPT, API_VERSION, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES,
+    GROUP, ManagedFields, Metadata, ORPHAN, Operation, OwnerReference, RECONCILE_REQUESTED,
+    RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
-pub use over::{DEFAULT_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus, OverrideTarget};
+pub use over::{
+    DEFAULT_OVERRIDE_TIME, MAX_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus,
+    OverrideTarget,
+};
 pub use parts::{
     AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_JOB_TIMEOUT, DEFAULT_JOB_TTL, DEFAULT_TURN_TIMEOUT, Detail, EnvEntry, ExitReason,
     ExitStatus, FlyGuest, FlyRuntime, Isolation, LocalRuntime, OpencodeCli, PermissionMode,
     Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
-pub use remote::{Remote, Way};
+pub use remote::{MAX_REPOS, Remote, Way};
 pub use resolve::Defaults;
 pub use schedule::{
-    ConcurrencyPolicy, JobTemplate, MissedRuns, Schedule, ScheduleSpec, ScheduleStatus,
+    ConcurrencyPolicy, DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, JobTemplate,
+    MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleSpec, ScheduleStatus,
 };
 pub use source::{
     DEFAULT_MAX_DELETIONS, DEFAULT_SOURCE_INTERVAL, DeletionPolicy, DirectorySource, GitSource,

@@ -13,6 +13,9 @@ pub type Override = Object<OverrideSpec, OverrideStatus>;
 /// How long an Override lives where nothing else is said.
 pub const DEFAULT_OVERRIDE_TIME: Span = Span::from_secs(60 * 60);
 
+/// How long an Override may live: what is to hold longer belongs into the file.
+pub const MAX_OVERRIDE_TIME: Span = Span::from_secs(30 * 24 * 60 * 60);
+
 /// What is changed, and for how long. It never changes, save for `expiresAfter`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -24,6 +27,10 @@ pub struct OverrideSpec {
     /// How long it lives from its creation on; 1h by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after: Option<Span>,
+    /// Whether the change is also written into the file that declares the object. The Override then
+    /// ends as soon as the file says it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_to_file: bool,
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -43,12 +50,12 @@ pub struct OverrideTarget {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OverrideStatus {
-    /// Observations: `Applied`, `Expired`.
+    /// Observations: `Applied`, `Written` (where it is to be), `Expired`.
     #[serde(skip_serializing_if = "Conditions::is_empty")]
     pub conditions: Conditions,
     /// The generation that the conditions speak of.
     pub observed_generation: u64,
-    /// A word for people: `Pending`, `Applied`, `Refused` or `Expired`.
+    /// A word for people: `Pending`, `Applied`, `Refused`, `Written` or `Expired`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// When it ends.

@@ -10,6 +10,9 @@ use super::{
     validate::{bad_url, is_github},
 };
 
+/// The most repositories of one Source.
+pub const MAX_REPOS: usize = 200;
+
 /// A repository's address, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {

@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Conditions, JobSpec, Object, Span, fleet::TemplateMetadata};
 
+/// The label that each Job of a Schedule bears, with the Schedule's name.
+pub const SCHEDULE_LABEL: &str = "opendispatch.dev/schedule";
+/// The annotation of each Job of a Schedule that says for which due minute it was made.
+pub const SCHEDULED_AT: &str = "opendispatch.dev/scheduled-at";
+/// How many Jobs that succeeded a Schedule keeps.
+pub const DEFAULT_SUCCESSFUL_JOBS_KEPT: u32 = 3;
+/// How many Jobs that failed a Schedule keeps.
+pub const DEFAULT_FAILED_JOBS_KEPT: u32 = 1;
+
 /// Jobs at times, each due minute at most once.
 pub type Schedule = Object<ScheduleSpec, ScheduleStatus>;
 
@@ -89,7 +98,7 @@ impl MissedRuns {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ScheduleStatus {
-    /// Observations: `Ready`, `Suspended`.
+    /// Observations: `Ready`, `Suspended`, `Stalled`.
     #[serde(skip_serializing_if = "Conditions::is_empty")]
     pub conditions: Conditions,
     /// The generation that the conditions speak of.
@@ -109,6 +118,17 @@ pub struct ScheduleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub next_schedule_time: Option<Timestamp>,
+    /// The due minute that begins once the Jobs before it are gone (`concurrencyPolicy: Replace`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub pending_schedule_time: Option<Timestamp>,
+    /// The schedule and time zone that due minutes are counted by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_by: Option<String>,
+    /// Due minutes up to this time are none of it: it was made, changed or resumed then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub counted_from: Option<Timestamp>,
     /// The names of the Jobs that work now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub active: Vec<String>,

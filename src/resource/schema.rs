@@ -44,6 +44,46 @@ pub(super) fn of(kind: Kind) -> &'static Value {
     }
 }
 
+/// Whether a dotted path, such as `status.phase`, leads to one value of a kind's objects, and not
+/// to a list, an object or nothing.
+#[must_use]
+pub fn has_scalar(kind: Kind, path: &str) -> bool {
+    let root = of(kind);
+    let found = path.split('.').try_fold(vec![root], |schemas, name| {
+        let next: Vec<&Value> =
+            schemas.into_iter().flat_map(|it| members(root, it, name)).collect();
+        if next.is_empty() { None } else { Some(next) }
+    });
+    let scalar = |schema: &Value| !matches!(schema["type"].as_str(), Some("object" | "array"));
+    path == "metadata.namespace"
+        || found.is_some_and(|found| {
+            found.into_iter().map(|schema| resolved(root, schema)).all(|schema| {
+                scalar(schema)
+                    && schema["oneOf"].as_array().into_iter().flatten().all(|branch| scalar(branch))
+            })
+        })
+}
+
+fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    match schema["$ref"].as_str() {
+        Some(name) => resolved(root, &root["$defs"][name.trim_start_matches("#/$defs/")]),
+        None => schema,
+    }
+}
+
+/// What a member can be, over all branches of a union.
+fn members<'s>(root: &'s Value, schema: &'s Value, name: &str) -> Vec<&'s Value> {
+    let schema = resolved(root, schema);
+    let branches = schema["oneOf"].as_array().into_iter().flatten();
+    std::iter::once(schema)
+        .chain(branches)
+        .filter_map(|schema| {
+            let rest = Some(&schema["additionalProperties"]).filter(|rest| rest.is_object());
+            schema["properties"].get(name).or(rest)
+        })
+        .collect()
+}
+
 fn build<S: JsonSchema, T: JsonSchema>(kind: Kind) -> Value {
     let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
     let metadata = generator.subschema_for::<Metadata>();

@@ -33,6 +33,7 @@ pub struct SpriteSpec {
     pub permissions: Permissions,
     /// Variables of its environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvEntry>,
     /// Wall time of a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +98,10 @@ pub struct SpriteStatus {
     /// a sprite that can report no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitStatus>,
+    /// How its process or machine ended, as its runtime saw it, while its own word may still come: Fly
+    /// forgets soon what it knew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<ExitStatus>,
     /// How many bytes of its output are missing, where gaps were told. Written by ingest.
     #[serde(skip_serializing_if = "is_zero")]
     pub missing_bytes: u64,

@@ -123,6 +123,17 @@ impl Node {
         }
     }
 
+    /// The tree as a merge patch: as [`Node::to_value`], but with the nulls, which take members away.
+    pub(super) fn to_patch(&self) -> serde_json::Map<String, Value> {
+        fn value(node: &Node) -> Value {
+            match &node.shape {
+                Shape::Map(_) => node.to_patch().into(),
+                _ => node.to_value(),
+            }
+        }
+        self.members().iter().map(|member| (member.key.clone(), value(&member.node))).collect()
+    }
+
     /// What this is, for people: "found ...".
     pub(super) fn describe(&self) -> String {
         const LONGEST: usize = 40;

@@ -5,6 +5,12 @@
 //! beside those of the schema, all at once, with their places. A rule that meets a value of
 //! the wrong type is silent: the schema has said so already.
 
+mod fleet;
+mod git;
+mod over;
+mod schedule;
+mod source;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -45,25 +51,19 @@ pub(super) fn rules(kind: Kind, object: &Node, faults: &mut Vec<Fault>) {
         self::metadata(metadata, faults);
     }
     let Some(spec) = object.get("spec") else { return };
+    match kind {
+        Kind::Fleet => fleet::rules(object, spec, faults),
+        Kind::Schedule => schedule::rules(spec, faults),
+        Kind::Override => over::rules(spec, faults),
+        Kind::Source => source::rules(spec, faults),
+        _ => {}
+    }
     let mut rules = Rules { spec, faults };
     if !matches!(kind, Kind::Agent | Kind::Job | Kind::Sprite) {
         rules.nul(spec, "spec");
         return;
     }
-    rules.agent();
-    rules.runtime();
-    rules.repo();
-    rules.env();
-    rules.task();
-    rules.spans();
-    if kind != Kind::Sprite {
-        rules.command_has_no_prompt();
-    }
-    if kind == Kind::Job {
-        rules.nothing_of_a_job_is_kept();
-    }
-    rules.budget();
-    rules.nul(spec, "spec");
+    rules.all(kind);
 }
 
 fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
@@ -181,6 +181,26 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    /// All of them, for an Agent, a Job or a Sprite.
+    fn all(&mut self, kind: Kind) {
+        self.agent();
+        self.runtime();
+        self.repo();
+        self.env();
+        self.task();
+        self.spans();
+        if kind != Kind::Sprite {
+            self.command_has_no_prompt();
+        }
+        match kind {
+            Kind::Job => self.nothing_of_a_job_is_kept(),
+            Kind::Agent => self.work_lies_where_it_is_kept(),
+            _ => {}
+        }
+        self.budget();
+        self.nul(self.spec, "spec");
+    }
+
     fn say(&mut self, node: &Node, path: &str, message: impl Into<String>) {
         self.faults.push(node.fault(path, message));
     }
@@ -308,6 +328,28 @@ impl<'a> Rules<'a> {
             let message = "means nothing to a Job, whose machine goes with it; leave it out, or \
                            make it an Agent";
             self.say(node, "spec.runtime.fly.persistent", message);
+        }
+    }
+
+    /// Of an Agent's machine its volume alone is kept, and with it what lies there.
+    fn work_lies_where_it_is_kept(&mut self) {
+        let Some(fly) = self.spec.at(&["runtime", "fly"]) else { return };
+        if fly.get("persistent").is_some_and(|node| node.shape == Shape::Bool(false)) {
+            return;
+        }
+        let env = self.spec.get("env").map(Node::items).unwrap_or_default();
+        for (n, entry) in env.iter().enumerate() {
+            if let (Some((_, "WORKDIR")), Some((node, path))) =
+                (texted(entry.get("name")), texted(entry.get("value")))
+                && !path.starts_with("/data/")
+            {
+                let message = format!(
+                    "{} is not on the agent's volume, and would be lost with each sleep; name a \
+                     directory below /data/, or write `persistent: false` below runtime.fly",
+                    quoted(path)
+                );
+                self.say(node, &format!("spec.env[{n}].value"), message);
+            }
         }
     }
 

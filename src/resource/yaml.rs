@@ -53,6 +53,48 @@ pub fn read(text: &str, file: Option<&str>) -> Result<Vec<AnyObject>, Faults> {
     Err(Faults(in_order(faults)))
 }
 
+/// Reads a text with exactly one document, whatever it says: YAML, or JSON, which is YAML too.
+///
+/// # Errors
+/// Where the text is no YAML, has members that stand twice, or holds another number of documents.
+pub fn one(text: &str) -> Result<serde_json::Value, Faults> {
+    let documents = documents(text)?;
+    let [node] = documents.as_slice() else {
+        let message = format!("must hold exactly one document, and holds {}", documents.len());
+        return Err(Fault::new("", message).into());
+    };
+    let mut faults = Vec::new();
+    super::check::doubles(node, "", &mut faults);
+    if faults.is_empty() { Ok(node.to_value()) } else { Err(Faults(in_order(faults))) }
+}
+
+/// Writes any JSON as YAML.
+#[must_use]
+pub fn write_value(value: &serde_json::Value) -> String {
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_else(|_| format!("{value:#}\n"))
+}
+
+/// What the documents of a text say, whatever they are: members that are null left out, aliases
+/// followed, documents without content skipped.
+///
+/// # Errors
+/// The first place that is no YAML, or the first key that stands twice.
+pub fn values(text: &str) -> Result<Vec<serde_json::Value>, Fault> {
+    let documents = documents(text)?;
+    let mut doubles = Vec::new();
+    for document in &documents {
+        super::check::doubles(document, "", &mut doubles);
+    }
+    match doubles.into_iter().next() {
+        Some(double) => Err(double),
+        None => Ok(documents.iter().map(Node::to_value).collect()),
+    }
+}
+
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -71,7 +113,8 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     }
 }
 
-fn documents(text: &str) -> Result<Vec<Node>, Fault> {
+/// The documents of a text as trees.
+pub(super) fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     if text.len() > MAX_BYTES {
         return Err(Fault::new("", too_large(format_args!("{} MiB", MAX_BYTES >> 20))));
     }
@@ -119,6 +162,21 @@ pub fn value(text: &str) -> Result<serde_json::Value, String> {
         }
         Err(_) => Ok(text.into()),
     }
+}
+
+/// Reads a text that holds one document of any shape, such as a patch: YAML or JSON.
+///
+/// # Errors
+/// What is wrong with it, with its place.
+pub fn any(text: &str) -> Result<serde_json::Value, Faults> {
+    let documents = documents(text).map_err(|fault| Faults(vec![fault]))?;
+    let [node] = documents.as_slice() else {
+        let message = format!("holds {} documents, and is to hold one", documents.len());
+        return Err(Fault::new("", message).into());
+    };
+    let mut faults = Vec::new();
+    super::check::doubles(node, "", &mut faults);
+    if faults.is_empty() { Ok(node.to_value()) } else { Err(Faults(in_order(faults))) }
 }
 
 fn has_doubles(node: &Node) -> bool {
@@ -176,18 +234,31 @@ fn fault(error: &Error) -> Fault {
 /// the order of their definition, what says nothing left out.
 #[must_use]
 pub fn write(object: &AnyObject) -> String {
+    // JSON is YAML too, should the library ever refuse.
+    text(&tidy(object)).unwrap_or_else(|| format!("{:#}\n", object.to_json()))
+}
+
+/// Writes an object as a person would have written it into a file: without status, without what the
+/// server and other programs set, and without what is so by default.
+#[must_use]
+pub fn declared(object: &AnyObject) -> String {
+    let mut tree = tidy(object);
+    super::declared::declared(object, &mut tree);
+    text(&tree).unwrap_or_else(|| write(object))
+}
+
+/// A tree as YAML; nothing, should the library ever refuse.
+fn text(tree: &Node) -> Option<String> {
     let options = serde_saphyr::ser_options! {
         compact_list_indent: true,
         folded_wrap_chars: usize::MAX,
     };
-    // JSON is YAML too, should the library ever refuse.
-    serde_saphyr::to_string_with_options(&tidy(object), options)
-        .unwrap_or_else(|_| format!("{:#}\n", object.to_json()))
+    serde_saphyr::to_string_with_options(tree, options).ok()
 }
 
 /// The object as a tree in the order of its types, without what says nothing.
 fn tidy(object: &AnyObject) -> Node {
-    let [metadata, mut spec, mut status] = match object {
+    let [mut metadata, mut spec, mut status] = match object {
         AnyObject::Agent(object) => parts(object),
         AnyObject::Job(object) => parts(object),
         AnyObject::Fleet(object) => parts(object),
@@ -196,6 +267,10 @@ fn tidy(object: &AnyObject) -> Node {
         AnyObject::Override(object) => parts(object),
         AnyObject::Sprite(object) => parts(object),
     };
+    if let Shape::Map(members) = &mut metadata.shape {
+        // The account of who wrote what is for programs.
+        members.retain(|member| member.key != "managedFields");
+    }
     if let Shape::Map(members) = &mut spec.shape {
         // The one member of a spec that is written although it says what is so anyway.
         members.retain(|member| {

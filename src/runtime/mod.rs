@@ -90,6 +90,12 @@ pub trait Runtime: Send + Sync {
         16
     }
 
+    /// The address that its sprites are told to report to, where that is a setting of somebody's
+    /// that may be wrong.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// Hears the uids of sprites that are to be looked at again, such as one whose process
     /// has ended. Taken once, by the engine.
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>>;
@@ -146,6 +152,9 @@ pub enum MachineStand {
     Coming,
     /// It is there, does not run, and nobody has lived the run that is wanted: it may be started.
     Resting,
+    /// It hangs on its way from one state to another, with a run that has begun: only when it is
+    /// destroyed is it proven that nobody lives in it.
+    Stuck,
 }
 
 /// What [`Runtime::clean`] did.
@@ -162,6 +171,21 @@ pub enum Cleaned {
     },
 }
 
+/// What a runtime does not have now, and somebody may have to see to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Room where it is to run.
+    Room,
+    /// Leave: what it is let in by is wrong, has expired, or is not for this.
+    Access,
+    /// What it is to run in, such as an app that nobody has made.
+    Place,
+    /// More than an account may have.
+    Limit,
+    /// An answer: whom it must ask cannot be reached, or fails.
+    Answer,
+}
+
 /// Why a runtime could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -173,8 +197,13 @@ pub enum Error {
     SecretMissing(String),
     /// It cannot be had now, and somebody may have to see to that: it is tried again, and the
     /// Sprite says it.
-    #[error("{0}")]
-    Waiting(String),
+    #[error("{message}")]
+    Waiting {
+        /// What it waits for.
+        lack: Lack,
+        /// What is wrong, and the mend.
+        message: String,
+    },
     /// It may work later.
     #[error("{0}")]
     Transient(String),

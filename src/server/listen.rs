@@ -1,4 +1,6 @@
 //! The listening socket: how many may come in, how long they may take, and how it ends.
+//!
+//! A connection speaks plain HTTP or TLS, as its first byte says: see [`tls`](super::tls).
 
 use std::{
     future::Future,
@@ -21,8 +23,12 @@ use tokio::{
     sync::{Semaphore, watch},
     time::Sleep,
 };
+use tokio_rustls::server::TlsStream;
 
-use super::State;
+use super::{
+    State,
+    tls::{HANDSHAKE, Tls},
+};
 
 /// How much a client may ask of the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(limits.connections));
     let (phase, phases) = watch::channel(Phase::Serving);
     let clock = state.0.ambient.clock.clone();
+    let tls = state.0.tls.get();
     tokio::pin!(shutdown);
     let mut failed = None;
     loop {
@@ -94,7 +101,8 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), limits, phases.clone());
+                let phases = phases.clone();
+                let connection = connection(stream, tls.cloned(), router.clone(), limits, phases);
                 tokio::spawn(async move {
                     connection.await;
                     drop(slot);
@@ -136,19 +144,76 @@ fn is_passing(error: &io::Error) -> bool {
     ) || exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
+/// Serves one connection in the language that it speaks.
 async fn connection(
     stream: TcpStream,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     mut phases: watch::Receiver<Phase>,
 ) {
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Impatient { stream, patience: limits.unread, stalled: None });
+    let Some(tls) = tls else {
+        return requests(patient(stream, limits), router, limits, phases).await;
+    };
+    let greeted = tokio::select! {
+        biased;
+        greeted = greet(stream, &tls, limits) => greeted,
+        // Whoever has said nothing yet is at no request.
+        _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
+    };
+    match greeted {
+        Ok(Greeted::Plain(stream)) => requests(stream, router, limits, phases).await,
+        Ok(Greeted::Tls(stream)) => requests(*stream, router, limits, phases).await,
+        Err(error) => tracing::debug!(%error, "a connection ended before its first request"),
+    }
+}
+
+/// What a connection speaks.
+enum Greeted {
+    Plain(Impatient),
+    Tls(Box<TlsStream<Impatient>>),
+}
+
+fn patient(stream: TcpStream, limits: Limits) -> Impatient {
+    Impatient { stream, patience: limits.unread, stalled: None }
+}
+
+/// Hears by its first byte which language a connection speaks, and shakes hands where that is TLS;
+/// both within the time that a request's head has.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client that says nothing does so in real time, whatever clock the rooms have"
+)]
+async fn greet(stream: TcpStream, tls: &Tls, limits: Limits) -> io::Result<Greeted> {
+    let greeting = async {
+        let mut first = [0];
+        match stream.peek(&mut first).await? {
+            1 if first[0] == HANDSHAKE => {
+                let stream = tls.accept(patient(stream, limits)).await?;
+                Ok(Greeted::Tls(Box::new(stream)))
+            }
+            _ => Ok(Greeted::Plain(patient(stream, limits))),
+        }
+    };
+    match tokio::time::timeout(limits.head, greeting).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Answers the requests of one connection.
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    limits: Limits,
+    mut phases: watch::Receiver<Phase>,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let outcome = loop {
         let phase = *phases.borrow_and_update();

@@ -7,10 +7,13 @@
 //!
 //! Two kinds of callers are told apart before anything of a request is read. Sprites show the
 //! [token](crate::token) that was derived for them, and can speak only for themselves. Everybody
-//! else shows the one access token of the data directory. `/health` and `/ready` ask nobody,
+//! else shows the access token of the data directory, or a named one that has a role: [`access`] is
+//! the door, and [`rights`] the table of what each call takes. `/health` and `/ready` ask nobody,
 //! nor do `/healthz`, `/livez` and `/readyz`, which are other names for the same.
 //!
-//! A router of another room gets in by [`router_with`], behind the same access token. What a
+//! All of it is served as plain HTTP and, on the same port, by TLS ([`tls`]).
+//!
+//! A router of another room gets in by [`router_with`], behind the same door. What a
 //! server can do without, such as a registry of metrics, is handed in as [`Extras`].
 
 mod access;
@@ -26,7 +29,9 @@ mod hub;
 mod inbox;
 pub mod ingest;
 mod listen;
+mod rights;
 mod status;
+pub mod tls;
 mod webhooks;
 
 use std::{
@@ -34,14 +39,16 @@ use std::{
     time::Duration,
 };
 
+pub use api::openapi;
 use axum::{Router, middleware, routing};
 pub use census::count_turns;
 pub use claim::Claims;
 pub use health::Readiness;
 pub use listen::{Limits, serve};
+pub use rights::needs;
 use tokio_util::sync::CancellationToken;
 
-use self::{directory::Directory, hub::Hub, ingest::Ingest};
+use self::{directory::Directory, hub::Hub, ingest::Ingest, tls::Tls};
 use crate::{
     ambient::Ambient,
     metrics::Metrics,
@@ -79,9 +86,11 @@ struct Shared {
     access_token: String,
     readiness: Readiness,
     files: OnceLock<files::Shelf>,
+    tls: OnceLock<Tls>,
     closing: CancellationToken,
     started: Duration,
     extras: Extras,
+    snapshots: api::Snapshots,
 }
 
 impl State {
@@ -124,8 +133,10 @@ impl State {
             access_token,
             readiness: Readiness::default(),
             files: OnceLock::new(),
+            tls: OnceLock::new(),
             closing: CancellationToken::new(),
             extras,
+            snapshots: api::Snapshots::default(),
         }))
     }
 
@@ -138,6 +149,11 @@ impl State {
     /// Lets this server keep files. Once; later calls change nothing.
     pub fn keep_files(&self, files: Arc<Files>) {
         let _ = self.0.files.set(files::Shelf::new(files));
+    }
+
+    /// Lets this server speak TLS beside plain HTTP. Once; later calls change nothing.
+    pub fn keep_tls(&self, tls: Tls) {
+        let _ = self.0.tls.set(tls);
     }
 
     /// Ends all open streams (watches, logs, inboxes), as a shutdown does.
@@ -165,7 +181,7 @@ pub fn public_router(state: State) -> Router {
         .with_state(state)
 }
 
-/// All routes of this room, and those of other rooms behind the same access token.
+/// All routes of this room, and those of other rooms behind the same door.
 pub fn router_with(state: State, others: Router) -> Router {
     let guarded = api::router()
         .route("/files", routing::post(files::put))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::body::BodyError;
 use crate::{
-    resource::{Faults, GROUP, Kind},
+    resource::{Faults, GROUP, Kind, apply::Conflict},
     store,
 };
 
@@ -21,11 +21,20 @@ pub(super) struct Problem {
     message: String,
     about: Option<(Kind, String)>,
     causes: Vec<Value>,
+    /// Where a list that cannot go on as it began can go on nevertheless.
+    goes_on: Option<String>,
 }
 
 impl Problem {
     pub(super) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), about: None, causes: Vec::new() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            about: None,
+            causes: Vec::new(),
+            goes_on: None,
+        }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -69,6 +78,54 @@ impl Problem {
         Self { about: Some((kind, name.to_owned())), ..self }
     }
 
+    /// Fields that others hold with other values, each with its holder.
+    pub(super) fn held_by_others(kind: Kind, name: &str, message: &str, all: &[Conflict]) -> Self {
+        let causes = all
+            .iter()
+            .map(|conflict| {
+                json!({
+                    "reason": "FieldManagerConflict",
+                    "message": conflict.to_string(),
+                    "field": conflict.field,
+                })
+            })
+            .collect();
+        Self { causes, ..Self::new(StatusCode::CONFLICT, "Conflict", message) }.about(kind, name)
+    }
+
+    /// A type of body that cannot be taken here.
+    pub(super) fn unsupported(sort: &str, taken: &str) -> Self {
+        let message = format!("a body of the type `{sort}` is not taken here; send {taken}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
+    /// A parameter that has no such value, in the words of a field's fault.
+    pub(super) fn bad_option(field: &str, message: &str) -> Self {
+        let cause = json!({"reason": "FieldValueInvalid", "message": message, "field": field});
+        let told = format!("the options are invalid: {field}: {message}");
+        Self { causes: vec![cause], ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", told) }
+    }
+
+    /// Says with which token a list can go on, although not as it began.
+    pub(super) fn going_on(self, token: String) -> Self {
+        Self { goes_on: Some(token), ..self }
+    }
+
+    /// Whether it is that there is such an object already.
+    pub(super) fn is_already_exists(&self) -> bool {
+        self.reason == "AlreadyExists"
+    }
+
+    /// Whether the same request may do better in a second.
+    fn passes(&self) -> bool {
+        matches!(
+            self.code,
+            StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+                | StatusCode::TOO_MANY_REQUESTS
+        )
+    }
+
     /// The `Status` object.
     pub(super) fn to_json(&self) -> Value {
         let mut details = serde_json::Map::new();
@@ -80,13 +137,17 @@ impl Problem {
         if !self.causes.is_empty() {
             details.insert("causes".to_owned(), self.causes.clone().into());
         }
-        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+        if self.passes() {
             details.insert("retryAfterSeconds".to_owned(), 1.into());
         }
+        let metadata = match &self.goes_on {
+            Some(token) => json!({"continue": token}),
+            None => json!({}),
+        };
         json!({
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": metadata,
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -99,7 +160,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.code, Json(self.to_json())).into_response();
-        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+        if self.passes() {
             let after = axum::http::HeaderValue::from_static("1");
             response.headers_mut().insert(axum::http::header::RETRY_AFTER, after);
         }
@@ -127,6 +188,9 @@ impl From<store::Error> for Problem {
             }
             store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message)
+            }
+            store::Error::Revoked { .. } => {
+                Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
             }
             store::Error::Compacted { .. } => Self::expired(message),
             store::Error::Gap { .. }

@@ -5,7 +5,18 @@
 //! applies it in one transaction, or not at all. What it owns stands in the store's inventory
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
+pub mod controller;
+pub mod directory;
 pub mod git;
+pub mod over;
+pub mod plan;
+pub mod policy;
+pub mod read;
+pub mod set;
+pub mod stand;
+pub mod watch;
+
+pub use controller::SourceController;
 
 /// What a Source said at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,3 +40,6 @@ pub struct SourceFile {
     /// that repository.
     pub repo: Option<crate::resource::Repo>,
 }
+
+#[cfg(test)]
+mod plan_tests;

@@ -19,7 +19,8 @@ pub const MOST_PAIRINGS: usize = 50;
 /// Somebody, or a place with everybody in it: to whom a role is given.
 ///
 /// As text it is `PLATFORM:USER` or `PLATFORM:channel:CHANNEL`, each by the platform's own id:
-/// `slack:U0123ABC`, `slack:channel:C0123ABC`, `teams:29:1abc`.
+/// `slack:U0123ABC`, `slack:channel:C0123ABC`, `teams:29:1abc`. A token of the API is one, too: as
+/// `token:NAME`. Nobody speaks on a platform of that name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Principal {
     /// The platform, as it stands in conversations.
@@ -32,8 +33,10 @@ pub struct Principal {
 
 /// What stands in front of a channel's id.
 const CHANNEL: &str = "channel:";
+/// What stands where a platform would, for tokens of the API.
+const TOKEN: &str = "token";
 /// The platforms on which somebody can be somebody.
-const PLATFORMS: [&str; 4] = ["console", "slack", "discord", "teams"];
+const PLATFORMS: [&str; 5] = ["console", "slack", "discord", "teams", TOKEN];
 /// The longest id: those of Teams have about 150 characters.
 const LONGEST_ID: usize = 300;
 
@@ -62,6 +65,18 @@ impl Principal {
     #[must_use]
     pub fn channel(platform: impl Into<String>, id: impl Into<String>) -> Self {
         Self { platform: platform.into(), is_channel: true, id: id.into() }
+    }
+
+    /// A token of the API.
+    #[must_use]
+    pub fn token(name: impl Into<String>) -> Self {
+        Self::user(TOKEN, name)
+    }
+
+    /// Whether it is a token of the API.
+    #[must_use]
+    pub fn is_token(&self) -> bool {
+        self.platform == TOKEN && !self.is_channel
     }
 
     /// Whether it can be read back as it is written. What cannot names nobody, and must stand in
@@ -181,6 +196,28 @@ pub struct Access {
     pub pairing: Option<String>,
     /// When.
     pub created: Timestamp,
+    /// For a token of the API: how it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+}
+
+/// How a token of the API is known: never by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Token {
+    /// The SHA-256 of the token, in hex. The token was told once, to who made it.
+    pub print: String,
+    /// Until when it opens the API; without it, until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+impl Token {
+    /// Whether it opens anything yet.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
 }
 
 /// A stranger who waits to be let in.
@@ -219,7 +256,8 @@ pub struct AuditRow {
     pub n: u64,
     /// When it was asked for.
     pub at: Timestamp,
-    /// Who asked, as text; see [`Principal`]. `api` for whoever holds the server's token.
+    /// Who asked, as text; see [`Principal`]. `api` for whoever holds the server's token. What a
+    /// named token was allowed (`token:NAME`) commits only while that token stands.
     pub who: String,
     /// What people call them.
     pub name: String,
@@ -230,6 +268,14 @@ pub struct AuditRow {
     pub what: String,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+impl AuditRow {
+    /// Whether a token of the API asked.
+    #[must_use]
+    pub fn is_of_token(&self) -> bool {
+        self.who.parse::<Principal>().is_ok_and(|who| who.is_token())
+    }
 }
 
 /// What became of something that somebody asked for.
@@ -278,7 +324,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_principal_is_read_as_it_is_written(
-            platform in "console|slack|discord|teams",
+            platform in "console|slack|discord|teams|token",
             is_channel: bool,
             id in "[A-Za-z0-9@._:;=-]{1,40}",
         ) {

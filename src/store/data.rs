@@ -110,6 +110,12 @@ impl DataDir {
         self.root.join("sources")
     }
 
+    /// The directory of the authority by which this server speaks TLS.
+    #[must_use]
+    pub fn tls_dir(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
     /// The directory of clones: one directory per sprite.
     #[must_use]
     pub fn work_dir(&self) -> PathBuf {

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::resource::Kind;
+use super::{Expect, Op, Part};
+use crate::resource::{AnyObject, Kind, RELEASED_FROM, overlay};
 
 /// An object that a Source owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,37 @@ pub struct Owned {
     pub leaving: bool,
     /// The row's version: 0 for a new one, raised by one with each write that changes something.
     pub version: u64,
+}
+
+impl Owned {
+    /// The Overrides that live at a time, in order.
+    pub fn live(&self, now: Timestamp) -> impl Iterator<Item = &LiveOverride> {
+        self.overrides.iter().filter(move |over| over.expires > now)
+    }
+
+    /// What the object's spec is to be at a time: what the file says, with the live Overrides merged
+    /// in, and the power fields of what stands there now (those of the file where nothing does).
+    #[must_use]
+    pub fn spec(&self, now: Timestamp, standing: Option<&Value>) -> Value {
+        let patches = self.live(now).map(|over| &over.patch);
+        let spec = overlay::overlay(self.kind, &self.base.spec, patches);
+        match standing {
+            Some(standing) => overlay::with_power_of(self.kind, spec, standing),
+            None => spec,
+        }
+    }
+
+    /// Lets the object go: it stays as it is (or as it is given here), belongs to nobody, and bears a
+    /// note from which Source it was taken, so that this one does not take it again.
+    #[must_use]
+    pub fn let_go(&self, mut object: AnyObject) -> [Op; 2] {
+        let annotations = &mut object.metadata_mut().annotations;
+        annotations.insert(RELEASED_FROM.to_owned(), self.source.clone());
+        [
+            Op::Disown { kind: self.kind, name: self.name.clone(), version: self.version },
+            Op::Write { object, part: Part::Desired, expect: Expect::SameVersion },
+        ]
+    }
 }
 
 /// What a file says of an object.

@@ -37,7 +37,7 @@ use tokio::sync::broadcast;
 use crate::resource::{AnyObject, Kind};
 pub use access::{
     Access, AuditRow, BadPrincipal, BadRole, MOST_PAIRINGS, Outcome, PAIRING_EXPIRY, Pairing,
-    Principal, Role,
+    Principal, Role, Token,
 };
 pub use inventory::{Base, LiveOverride, Owned};
 use ledger::size_of_event;
@@ -302,6 +302,12 @@ pub enum Error {
         source_name: String,
         /// The file and line.
         file: String,
+    },
+    /// A token of the API that was revoked while it was used.
+    #[error("{who} was revoked meanwhile, so nothing was done")]
+    Revoked {
+        /// The token, as `token:NAME`.
+        who: String,
     },
     /// This message or command was taken before.
     #[error("request {key} was taken before")]

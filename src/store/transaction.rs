@@ -50,7 +50,8 @@ pub enum Expect {
 /// Which part of an object a write takes; the rest of the object given is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `spec`, labels and annotations. A changed spec raises the generation.
+    /// `spec`, labels, annotations, and the account of who wrote which of them
+    /// (`managedFields`). A changed spec raises the generation.
     Desired,
     /// `status`.
     Status,
@@ -193,7 +194,8 @@ pub enum Op {
         /// The code.
         code: String,
     },
-    /// Notes what somebody asked for; the store draws its number.
+    /// Notes what somebody asked for; the store draws its number. What a token of the API was
+    /// allowed passes only while that token stands, else [`super::Error::Revoked`].
     Audit(AuditRow),
     /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a

@@ -68,6 +68,7 @@ async fn whoever_presses_and_may_not_is_told_and_nothing_happens() {
         by: "ada".into(),
         pairing: None,
         created: Ambient::real().clock.now(),
+        token: None,
     };
     apply(&rig, Op::Admit(viewer)).await;
     press(&rig, "UEVE", &ts, &buttons, "web").await;

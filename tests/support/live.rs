@@ -77,6 +77,8 @@ impl Live {
             .args(&self.args)
             // Tests work where they like; those about roots say others.
             .env("OPEN_DISPATCH_ROOTS", "/")
+            // The sample that lies here is nothing that they ask for.
+            .env("OPEN_DISPATCH_SPECS", "none")
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

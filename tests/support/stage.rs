@@ -477,7 +477,7 @@ impl Stage {
                 let incarnation = match &change.object {
                     AnyObject::Job(job) => job.status.incarnation,
                     AnyObject::Agent(agent) => agent.status.incarnation,
-                    AnyObject::Sprite(_) => 0,
+                    _ => 0,
                 };
                 assert_eq!((&uid, incarnation), (&owner, number), "the owner notes the number");
             }

@@ -75,6 +75,7 @@ pub fn with_spec(object: &AnyObject, text: &str) -> AnyObject {
             sprite.spec.session = Some(text.to_owned());
             AnyObject::Sprite(sprite)
         }
+        other => panic!("the fixtures make no {}", other.kind()),
     }
 }
 
@@ -85,6 +86,7 @@ pub fn with_phase(object: &AnyObject, phase: &str) -> AnyObject {
         AnyObject::Job(job) => phase.clone_into(&mut job.status.phase),
         AnyObject::Agent(agent) => phase.clone_into(&mut agent.status.phase),
         AnyObject::Sprite(sprite) => phase.clone_into(&mut sprite.status.phase),
+        other => panic!("the fixtures make no {}", other.kind()),
     }
     object
 }
@@ -94,6 +96,7 @@ pub fn phase(object: &AnyObject) -> &str {
         AnyObject::Job(job) => &job.status.phase,
         AnyObject::Agent(agent) => &agent.status.phase,
         AnyObject::Sprite(sprite) => &sprite.status.phase,
+        other => panic!("the fixtures make no {}", other.kind()),
     }
 }
 

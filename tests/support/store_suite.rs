@@ -1280,6 +1280,7 @@ fn role(principal: &str, role: Role) -> Access {
         by: "ann".to_owned(),
         pairing: None,
         created: at(1),
+        token: None,
     }
 }
 

@@ -26,6 +26,12 @@
 //!
 //! An image that names a user in `SPRITE_USER` lets all of this be that user's ([`user`]).
 //!
+//! # What keeps a run from beginning
+//!
+//! From the claim on nobody else may live the run. So what fails before there is a run directory (a
+//! volume that is not ours to write, a user that the image does not have) is no business of the
+//! machine's log alone: it is told to the server as the run's end, as what fails later would be.
+//!
 //! # An earlier run's remains
 //!
 //! On a volume a run directory outlives its machine. If the machine died in the middle of a run, the
@@ -49,12 +55,16 @@ use self::{
     place::Place,
 };
 use crate::{
+    ambient,
     cli::PROGRAM,
     process,
-    report::Address,
+    report::{self, Address},
     run::{Contract, Ends, Found, Run},
     rundir::RunDir,
-    wire::{CLAIM_VARIABLE, ExitReason, JOB_ID_VARIABLE, RunSpec},
+    wire::{
+        CLAIM_VARIABLE, Claimed, Containment, EventBody, Exit, ExitReason, JOB_ID_VARIABLE,
+        RunSpec, WIRE_VERSION,
+    },
 };
 
 /// The name of the call by which this program follows itself, without the token.
@@ -66,9 +76,14 @@ const UNTOLD: u8 = 75;
 /// How long the remains of an earlier run may keep the next one waiting.
 const REMAINS: Duration = Duration::from_secs(60);
 
+/// How long a machine waits to tell that its run cannot begin.
+const TELLS: Duration = Duration::from_secs(60 * 60);
+
 /// What the machine is, as its environment says.
 #[derive(Debug)]
 struct Machine {
+    /// What keeps any run from beginning here.
+    unfit: Option<String>,
     job_id: String,
     token: String,
     server: String,
@@ -100,15 +115,19 @@ pub fn main() -> ExitCode {
         }
     };
     let mut heritage = Heritage::of_process();
-    if let Err(why) = user::become_named(&mut heritage) {
-        complain(&why);
-        return ExitCode::FAILURE;
-    }
+    // Nothing of an agent's runs then; but the server is to know it.
+    let unfit = user::become_named(&mut heritage).err();
     // Another user's memory is open anew.
     process::close_memory();
     let server = heritage.value("OPEN_DISPATCH_URL").unwrap_or_default().to_owned();
-    let machine =
-        Place::find(&heritage).map(|place| Machine { job_id, token, server, heritage, place });
+    let machine = Place::find(&heritage).map(|place| Machine {
+        unfit,
+        job_id,
+        token,
+        server,
+        heritage,
+        place,
+    });
     // One thread, as everywhere: it starts processes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let lived = match (machine, runtime) {
@@ -189,15 +208,14 @@ impl Machine {
         }
         match outcome {
             Outcome::Given(claimed) => {
-                let mut spec = claimed.spec;
-                spec.job_id.clone_from(&self.job_id);
-                spec.endpoint_file = None;
-                spec.server = Some(self.server.clone());
-                let home = self.place.home(claimed.home.as_deref(), &self.heritage)?;
-                self.place.settle(&mut spec)?;
-                self.heritage.give(&mut spec, &home);
-                complain(&format!("has run {} of {}", spec.run, self.job_id));
-                self.live_run(spec, ends, Contract::Ours).await
+                let run = claimed.spec.run;
+                match self.take_claimed(*claimed, ends) {
+                    Ok(found) => {
+                        complain(&format!("has run {run} of {}", self.job_id));
+                        self.live_run(found).await
+                    }
+                    Err(why) => self.refuse(run, why).await,
+                }
             }
             Outcome::Refused(why) => {
                 complain(&format!("there is nothing to do here: {why}"));
@@ -209,15 +227,33 @@ impl Machine {
     }
 
     async fn live_as_original(&self, ends: Ends) -> Result<u8, String> {
-        let home = self.place.home(None, &self.heritage)?;
-        let asked = original::Asked::of(&self.heritage, &self.place);
-        let asked = match asked {
-            Ok(asked) => asked,
+        match self.take_original(ends) {
+            Ok(found) => self.live_run(found).await,
             Err(why) => {
                 original::refuse(&self.address(1), &why).await;
-                return Err(why);
+                Err(why)
             }
-        };
+        }
+    }
+
+    /// Lays out a run that was claimed, and takes it.
+    fn take_claimed(&self, claimed: Claimed, ends: Ends) -> Result<Found, String> {
+        self.is_fit()?;
+        let mut spec = claimed.spec;
+        spec.job_id.clone_from(&self.job_id);
+        spec.endpoint_file = None;
+        spec.server = Some(self.server.clone());
+        let home = self.place.home(claimed.home.as_deref(), &self.heritage)?;
+        self.place.settle(&mut spec)?;
+        self.heritage.give(&mut spec, &home);
+        self.take_run(&spec, ends, Contract::Ours)
+    }
+
+    /// Lays out what the variables ask for, and takes it.
+    fn take_original(&self, ends: Ends) -> Result<Found, String> {
+        self.is_fit()?;
+        let home = self.place.home(None, &self.heritage)?;
+        let asked = original::Asked::of(&self.heritage, &self.place)?;
         for warning in &asked.warnings {
             complain(warning);
         }
@@ -225,25 +261,49 @@ impl Machine {
         self.place.settle(&mut spec)?;
         self.heritage.give(&mut spec, &home);
         self.heritage.give_task(&mut spec);
-        self.live_run(spec, ends, Contract::Original(asked.format)).await
+        self.take_run(&spec, ends, Contract::Original(asked.format))
     }
 
-    /// Lives a run in a directory of its own, and answers the code to end with.
-    async fn live_run(&self, spec: RunSpec, ends: Ends, contract: Contract) -> Result<u8, String> {
+    fn is_fit(&self) -> Result<(), String> {
+        self.unfit.clone().map_or(Ok(()), Err)
+    }
+
+    /// Makes a directory for a run, and takes it.
+    fn take_run(&self, spec: &RunSpec, ends: Ends, contract: Contract) -> Result<Found, String> {
+        self.place.make_run_dir(spec)?;
+        Run::take_asked(self.place.run_dir(), self.token.clone(), ends, contract)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Tells the server that the run that is ours ended before it began, and answers the code to end
+    /// with.
+    async fn refuse(&self, run: u32, why: String) -> Result<u8, String> {
+        complain(&format!("run {run} cannot begin: {why}"));
+        let mut ends = Ends::of_machine().map_err(|error| error.to_string())?;
+        let process = process::identity().map_err(|error| error.to_string())?;
+        let (wire, version) = (WIRE_VERSION, env!("CARGO_PKG_VERSION").into());
+        let hello =
+            EventBody::Hello { wire, version, process, containment: Containment::default() };
+        let reason = ExitReason::StartFailed;
+        let exit = Exit { code: None, signal: None, reason, message: why };
+        let (address, code) = (self.address(run), exit.process_code());
+        tokio::select! {
+            _ = report::refuse(&address, hello, exit) => Ok(code),
+            signal = ends.asked() => Ok(signalled(signal)),
+            () = ambient::sleep(TELLS) => Ok(UNTOLD),
+        }
+    }
+
+    /// Lives a run in the directory that was taken, and answers the code to end with.
+    async fn live_run(&self, found: Found) -> Result<u8, String> {
         let dir = self.place.run_dir();
-        let fresh = self.place.make_run_dir(&spec).map_err(|error| {
-            format!("cannot make the run directory {}: {error}", dir.path().display())
-        });
-        fresh?;
-        let found = Run::take_asked(dir.clone(), self.token.clone(), ends, contract)
-            .map_err(|error| error.to_string())?;
         match found {
             Found::Run(run) => run.live().await.map_err(|error| error.to_string())?,
             Found::Held => return Err("another reporter lives this run here".to_owned()),
             Found::Done => {}
         }
         let exit = dir.exit().map_err(|error| error.to_string())?;
-        let code = exit.as_ref().map_or(1, crate::wire::Exit::process_code);
+        let code = exit.as_ref().map_or(1, Exit::process_code);
         if !dir.drained() {
             let place = dir.path().display();
             complain(&format!("the run has ended; what the server does not know is in {place}"));

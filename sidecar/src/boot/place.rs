@@ -29,6 +29,10 @@ pub(super) const ELSEWHERE: &str = "/tmp/open-dispatch";
 /// Where an agent works where nothing is said.
 const WORKSPACE: &str = "/workspace";
 
+/// What to do about a place that cannot be written.
+const MEND: &str = "; a volume belongs to root: let the image begin as root, and name its user in \
+                    SPRITE_USER; and see that the disk is not full";
+
 /// A machine's paths.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -94,11 +98,9 @@ impl Place {
             let home = self.below(home);
             return match private(&home) {
                 Ok(()) => Ok(home),
-                Err(error) => Err(format!(
-                    "cannot make the agent's home {}: {error}; a volume belongs to root: \
-                     let the image begin as root, and name its user in SPRITE_USER",
-                    home.display()
-                )),
+                Err(error) => {
+                    Err(format!("cannot make the agent's home {}: {error}{MEND}", home.display()))
+                }
             };
         }
         let of_user = || {
@@ -128,7 +130,7 @@ impl Place {
         spec.hide.push(self.own.to_string_lossy().into_owned());
         if spec.repo.is_none() && spec.worktree.is_none() {
             fs::create_dir_all(&spec.workdir).map_err(|error| {
-                format!("cannot make the work directory {}: {error}", spec.workdir)
+                format!("cannot make the work directory {}: {error}{MEND}", spec.workdir)
             })?;
         }
         Ok(())
@@ -137,12 +139,15 @@ impl Place {
     /// Makes the run directory for a run, with nothing else in it.
     ///
     /// # Errors
-    /// What the file system says.
-    pub fn make_run_dir(&self, spec: &RunSpec) -> io::Result<()> {
-        self.clear()?;
+    /// What the file system says, where, and the mend.
+    pub fn make_run_dir(&self, spec: &RunSpec) -> Result<(), String> {
         let dir = self.run_dir();
-        private(dir.path())?;
-        dir.write_spec(spec)
+        let made =
+            self.clear().and_then(|()| private(dir.path())).and_then(|()| dir.write_spec(spec));
+        made.map_err(|error| {
+            let place = dir.path().display();
+            format!("cannot make the run directory {place}: {error}{MEND}")
+        })
     }
 
     /// Removes the run directory.

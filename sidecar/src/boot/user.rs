@@ -6,11 +6,13 @@
 //! for a run. Nothing of the agent's ever runs as root then, and the reporter's memory is closed to it.
 //!
 //! Only directories are given that no earlier agent can have replaced by a link: the volume itself and
-//! those outside of it. What lies on the volume belongs to that user from its first boot on.
+//! those outside of it. What lies on the volume belongs to that user from its first boot on. Where an
+//! earlier image had its agent work as root, what it left is root's, and is given once as well: link by
+//! link and never through one, and before anything of an agent's runs.
 
 use std::{
     fs, io,
-    os::unix::fs::lchown,
+    os::unix::fs::{MetadataExt as _, lchown},
     path::{Path, PathBuf},
 };
 
@@ -22,6 +24,9 @@ use crate::{process, wire::ROOT_VARIABLE};
 
 /// The variable that names the user.
 pub const VARIABLE: &str = "SPRITE_USER";
+
+/// What a file system keeps for itself.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// A user, as `/etc/passwd` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub(super) fn become_named(heritage: &mut Heritage) -> Result<(), String> {
         give(&place, &user)
             .map_err(|error| format!("cannot give {} to {name}: {error}", place.display()))?;
     }
+    give_roots(&below(&root, VOLUME), &user)
+        .map_err(|error| format!("cannot give what root left on the volume to {name}: {error}"))?;
     process::become_user(user.id, user.group)
         .map_err(|error| format!("cannot become {name}: {error}"))?;
     if let Some(home) = &user.home {
@@ -94,6 +101,34 @@ fn places(root: &Path, workspace: &str) -> Vec<PathBuf> {
     places
 }
 
+/// Gives what lies on a volume and is root's, with all that is in it.
+fn give_roots(volume: &Path, user: &User) -> io::Result<()> {
+    if !volume.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(volume)? {
+        let entry = entry?;
+        if entry.metadata()?.uid() == 0 && entry.file_name() != LOST_AND_FOUND {
+            give_all(&entry.path(), user)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives something, and what is in it, where it is a directory; a link is given and not followed.
+fn give_all(path: &Path, user: &User) -> io::Result<()> {
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        lchown(&path, Some(user.id), Some(user.group))?;
+        if path.symlink_metadata()?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn give(place: &Path, user: &User) -> io::Result<()> {
     if place.symlink_metadata().is_err() {
         fs::create_dir_all(place)?;
@@ -114,6 +149,31 @@ mod tests {
         assert_eq!(agent.home, Some("/home/agent".into()));
         assert_eq!(with_id(users, 7).unwrap().home, None);
         assert_eq!(with_id(users, 8), None);
+    }
+
+    #[test]
+    fn what_root_left_on_the_volume_is_given_whole_and_no_link_is_followed() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root may give files away");
+            return;
+        }
+        let (volume, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |path: &str| volume.path().join(path);
+        fs::create_dir_all(at("home/.cache")).unwrap();
+        fs::create_dir_all(at("lost+found")).unwrap();
+        fs::write(at("home/.cache/it"), "").unwrap();
+        std::os::unix::fs::symlink(outside.path(), at("home/out")).unwrap();
+        let user = User { name: "agent".into(), id: 1000, group: 1001, home: None };
+        give_roots(volume.path(), &user).unwrap();
+        let owner = |path: &Path| path.symlink_metadata().unwrap().uid();
+        for given in ["home", "home/.cache", "home/.cache/it", "home/out"] {
+            assert_eq!(owner(&at(given)), 1000, "{given}");
+        }
+        assert_eq!((owner(outside.path()), owner(&at("lost+found"))), (0, 0));
+        // What is the user's already is looked at no more.
+        fs::write(at("home/roots"), "").unwrap();
+        give_roots(volume.path(), &user).unwrap();
+        assert_eq!(owner(&at("home/roots")), 0);
     }
 
     #[test]

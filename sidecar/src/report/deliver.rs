@@ -48,7 +48,7 @@ impl Limits {
 
 /// What an answer means.
 #[derive(Debug, PartialEq, Eq)]
-enum Meaning {
+pub(super) enum Meaning {
     /// Go on from what the server holds.
     Held(EventAck),
     /// This run is not wanted any more.
@@ -62,7 +62,7 @@ enum Meaning {
 }
 
 /// Understands an answer.
-fn understand(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Meaning {
+pub(super) fn understand(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Meaning {
     match status.as_u16() {
         200 | 409 => match serde_json::from_slice(body) {
             Ok(ack) => Meaning::Held(ack),

@@ -11,8 +11,9 @@
 //! that this run is not its own any more ([`Verdict::Superseded`]). One that does not even know
 //! the token is another's, at an address that ours had before it went down; it is no contact.
 //!
-//! Two more stand beside them for a machine of its own: [`claim`] asks for a run before there is
-//! one, and [`deliver_as_original`] delivers in the words of the original's sidecar.
+//! Three more stand beside them for a machine of its own: [`claim`] asks for a run before there is
+//! one, [`refuse`] tells that it cannot begin, and [`deliver_as_original`] delivers in the words of the
+//! original's sidecar.
 
 mod backoff;
 mod claim;
@@ -22,6 +23,7 @@ mod files;
 mod http;
 mod listen;
 mod original;
+mod refuse;
 
 pub use backoff::Backoff;
 pub use claim::{ClaimAnswer, claim};
@@ -32,6 +34,7 @@ pub(crate) use files::{hex, percent_encoded};
 pub use http::{Address, AddressError};
 pub use listen::listen;
 pub use original::{Format, deliver_as_original, refuse_as_original};
+pub use refuse::refuse;
 
 /// How reporting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

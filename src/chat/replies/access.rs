@@ -115,6 +115,7 @@ mod tests {
                 by: "ada".into(),
                 pairing: None,
                 created: Timestamp::UNIX_EPOCH,
+                token: None,
             }),
         };
         let own = row(Principal::user("slack", "U1"), Role::User);

@@ -20,12 +20,18 @@ struct Line {
     plain: &'static str,
 }
 
-const LINES: [Line; 7] = [
+const LINES: [Line; 8] = [
     Line {
         condition: words::PROVISIONED,
         warning: false,
+        reason: Some("Provisioned"),
+        plain: "it is up; its reporter's first word is awaited",
+    },
+    Line {
+        condition: words::READY,
+        warning: false,
         reason: Some("Started"),
-        plain: "its reporter runs",
+        plain: "its reporter runs, and its agent takes work",
     },
     Line {
         condition: words::STOPPING,
@@ -58,9 +64,12 @@ pub(super) fn told(
     after: &Conditions,
 ) -> Vec<Op> {
     let came = |line: &&Line| !before.is_true(line.condition) && after.is_true(line.condition);
+    // That its agent takes work is news of a sprite; whoever owns that says it in other words.
+    let news = |line: &&Line| line.condition != words::READY || kind == Kind::Sprite;
     LINES
         .iter()
         .filter(came)
+        .filter(news)
         .filter_map(|line| {
             let condition = after.get(line.condition)?;
             let said = &condition.message;
@@ -127,8 +136,12 @@ mod tests {
     #[test]
     fn a_condition_that_says_nothing_is_put_into_words() {
         let after = conditions(&[(words::PROVISIONED, true, ""), (words::READY, true, "")]);
-        let line = (false, "Started".to_owned(), "its reporter runs".to_owned());
-        assert_eq!(lines(&Conditions::default(), &after), [line]);
+        let none = Conditions::default();
+        let up = (false, "Provisioned", "it is up; its reporter's first word is awaited");
+        let up = (up.0, up.1.to_owned(), up.2.to_owned());
+        assert_eq!(lines(&none, &after), [up], "of its owner, readiness is told otherwise");
+        let sprites = told(Kind::Sprite, &Metadata::default(), &none, &after);
+        assert_eq!(sprites.len(), 2, "that it was provisioned does not say that it was heard");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | [`JobController`] | a Job, its Sprites | Sprites, the Job's status | the store alone |
 //! | [`AgentController`] | an Agent, its Sprites, its turns | Sprites, turns, orders, the Agent's status | the store alone |
+//! | [`FleetController`] | a Fleet, its Agents and Jobs | these, the Fleet's status | the store alone |
+//! | [`ScheduleController`] | a Schedule, its Jobs | Jobs, the Schedule's status | the store alone |
 //! | [`AdmissionController`] | all Sprites of a runtime | `Admitted` of each | the store alone |
 //! | [`KeepsakeController`] | who is there | nothing | what a runtime keeps of those who are not |
 //! | [`SweepController`] | who is there, what Fly holds | what is remembered of leaks | machines and volumes that belong to nobody |
@@ -25,14 +27,21 @@
 //! **The life of an Agent** is the same, with one Sprite after another for as long as somebody wants
 //! it, and within a Sprite's life one run after another: it sleeps and is woken. What it is told
 //! are turns; their life stands in `agent/turns.rs`.
+//!
+//! **Fleets and Schedules** make Agents and Jobs, and never Sprites. What they make bears an owner
+//! reference by uid, and nothing else is ever theirs: an object of the right name that is not is told,
+//! and left alone.
 
 mod admission;
 mod agent;
 mod attempt;
+mod fleet;
 mod hands;
 mod history;
 mod job;
 mod keepsake;
+mod made;
+mod schedule;
 mod sprite;
 mod sweep;
 pub mod words;
@@ -40,7 +49,9 @@ pub mod words;
 pub use admission::AdmissionController;
 pub use agent::AgentController;
 pub use attempt::sprite_name;
+pub use fleet::{Directories, FleetController, NoSources};
 pub use job::JobController;
 pub use keepsake::KeepsakeController;
+pub use schedule::ScheduleController;
 pub use sprite::{SpriteController, Tokens};
 pub use sweep::SweepController;

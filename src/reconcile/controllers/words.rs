@@ -53,8 +53,18 @@ pub const STOP_ORDERED: &str = "StopOrdered";
 pub const ENDED: &str = "Ended";
 /// The runtime cannot tell what there is.
 pub const RUNTIME_UNKNOWN: &str = "RuntimeUnknown";
-/// The runtime has no room for it now, or does not let us in.
+/// The runtime has no room for it now.
 pub const NO_ROOM: &str = "NoRoom";
+/// The runtime does not let us in.
+pub const NO_ACCESS: &str = "NoAccess";
+/// There is nothing that it could run in.
+pub const NO_PLACE: &str = "NoPlace";
+/// The account with the runtime may have no more.
+pub const LIMIT_REACHED: &str = "LimitReached";
+/// The runtime cannot be reached, or fails.
+pub const UNREACHABLE: &str = "Unreachable";
+/// Its machine hangs on its way from one state to another.
+pub const MACHINE_STUCK: &str = "MachineStuck";
 /// The reporter runs but has not said hello.
 pub const NO_HELLO: &str = "NoHello";
 /// It could not be started, and will not be by trying again.
@@ -117,3 +127,47 @@ pub const BUDGET_SPENT: &str = "BudgetSpent";
 pub const WORKING: &str = "Working";
 /// The sprite ended for want of a server and of work; the next turn brings another.
 pub const ABANDONED: &str = "Abandoned";
+/// Members of a Fleet are on their way to what its template says.
+pub const PROGRESSING: &str = "Progressing";
+/// A Schedule waits for its next due minute.
+pub const SCHEDULED: &str = "Scheduled";
+/// A Job was made for a due minute.
+pub const JOB_CREATED: &str = "JobCreated";
+/// A Job was made because somebody asked for it.
+pub const RUN_REQUESTED: &str = "RunRequested";
+/// Due minutes passed while nobody looked.
+pub const MISSED: &str = "MissedDueMinutes";
+/// A due minute came too late to be begun.
+pub const TOO_LATE: &str = "TooLate";
+/// A due minute was skipped because the last Job still works.
+pub const STILL_ACTIVE: &str = "StillActive";
+/// The Jobs before it are cancelled, and a due minute waits for their end.
+pub const REPLACING_JOBS: &str = "ReplacingJobs";
+/// What is to be made has the name of something that belongs to others.
+pub const NAME_TAKEN: &str = "NameTaken";
+/// What is to be made may not be made on this server.
+pub const NOT_ALLOWED: &str = "NotAllowed";
+/// The schedule is never due, or its zone is not known here.
+pub const BAD_SCHEDULE: &str = "BadSchedule";
+/// The clock stands behind the last due minute that was begun.
+pub const CLOCK_BEHIND: &str = "ClockBehind";
+/// No members can be made from the template.
+pub const BAD_TEMPLATE: &str = "BadTemplate";
+/// The directories that members are made for are not known.
+pub const NO_DIRECTORIES: &str = "NoDirectories";
+/// A member does not work after it was changed, and no other is changed.
+pub const MEMBER_FAILED: &str = "MemberFailed";
+/// Members are made, changed or removed.
+pub const ROLLING_OUT: &str = "RollingOut";
+/// Members were made.
+pub const MEMBERS_CREATED: &str = "MembersCreated";
+/// A member was changed to what the template says now.
+pub const MEMBER_UPDATED: &str = "MemberUpdated";
+/// A member that somebody else had changed is again as the template says.
+pub const PUT_RIGHT: &str = "PutRight";
+/// A member that is not generated any more is deleted.
+pub const MEMBER_PRUNED: &str = "MemberPruned";
+/// All members are there, as the template says, and ready.
+pub const ALL_READY: &str = "AllReady";
+/// Members are not ready yet.
+pub const NOT_READY: &str = "NotReady";

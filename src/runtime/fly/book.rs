@@ -141,6 +141,11 @@ impl Book {
         since.map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since))
     }
 
+    /// The state in which its machine was told last.
+    pub(super) fn state(&self, uid: &str) -> Option<State> {
+        self.entries.get(uid)?.stays.as_ref().map(|(state, _)| state.clone())
+    }
+
     /// When the last whole list was asked for.
     pub(super) fn listed_at(&self) -> Option<Duration> {
         self.listed

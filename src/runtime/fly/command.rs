@@ -12,6 +12,10 @@ use crate::resource::{AgentCli, SpriteSpec};
 const CANNOT: &str = "needs this project's own sprite-reporter in its image, and this image has \
                       the original sidecar";
 
+/// The longest line, in bytes: the kernel starts no program one of whose variables is longer than
+/// 128 KiB, and then nothing in the machine would ever run, our own reporter included.
+const LONGEST: usize = 100 * 1024;
+
 /// One word of a shell's command line.
 pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -19,6 +23,11 @@ pub(super) fn quoted(word: &str) -> String {
 
 /// The command line for a Sprite.
 pub(super) fn command(spec: &SpriteSpec) -> String {
+    let line = whole(spec);
+    if line.len() <= LONGEST { line } else { refusal("a task of more than 100 KiB") }
+}
+
+fn whole(spec: &SpriteSpec) -> String {
     let Some(task) = &spec.task else {
         return refusal("an agent that takes turns");
     };
@@ -104,6 +113,15 @@ mod tests {
         claude.permissions.allow = vec!["Bash(cargo test:*)".into(), "Read".into()];
         claude.instructions = Some("Prefer 'small' commits.".into());
         insta::assert_snapshot!(command(&claude), @r"claude --permission-mode acceptEdits --append-system-prompt 'Prefer '\''small'\'' commits.' --allowedTools 'Bash(cargo test:*)' 'Read' -p 't'");
+    }
+
+    #[test]
+    fn a_task_too_long_for_a_machines_environment_is_left_to_our_own_reporter() {
+        let long = "x".repeat(LONGEST);
+        let line = command(&spec("command", Some(&long)));
+        assert!(line.len() < 300 && line.ends_with("; exit 64"), "{}", line.len());
+        let short = "x".repeat(LONGEST / 2);
+        assert!(command(&spec("command", Some(&short))).contains(&short));
     }
 
     #[test]

@@ -19,10 +19,13 @@ use super::{
     seen::Seen,
     tags,
     trouble::refused,
-    volume::{Shelved, choose},
+    volume::{self, Shelved, choose},
     wish,
 };
-use crate::{resource::Sprite, runtime::Error};
+use crate::{
+    resource::Sprite,
+    runtime::{Error, Lack},
+};
 
 /// The size of a volume, in GB: Fly's own default, and what the smallest one costs.
 const VOLUME_GB: u32 = 3;
@@ -136,9 +139,10 @@ impl FlyRuntime {
             return Err(Error::Transient(format!("machine {id} goes and still has its name")));
         };
         if !machine.is_certain() {
-            return Err(Error::Waiting(format!(
+            let message = format!(
                 "the host of its machine {id} does not answer Fly; it goes on once it does"
-            )));
+            );
+            return Err(Error::Waiting { lack: Lack::Answer, message });
         }
         if !tags::is_of(&machine, &self.installation, uid) {
             let (name, app) = (&machine.name, &self.settings.app);
@@ -182,9 +186,12 @@ impl FlyRuntime {
                     "there was no room to start its machine {id}; it is made anew elsewhere"
                 )))
             }
-            Err(error @ ApiError::Capacity { .. }) => Err(Error::Waiting(format!(
-                "{error}; what it keeps lies there, and it starts as soon as there is room"
-            ))),
+            Err(error @ ApiError::Capacity { .. }) => Err(Error::Waiting {
+                lack: Lack::Room,
+                message: format!(
+                    "{error}; what it keeps lies there, and it starts as soon as there is room"
+                ),
+            }),
             Err(error) => Err(self.meaning(error)),
         }
     }
@@ -199,14 +206,21 @@ impl FlyRuntime {
         let uid = &sprite.metadata.uid;
         let name = names::volume(&self.installation, tags::owner_of(sprite));
         if let Some(volume) = self.find_volume(sprite, &name).await? {
-            return match self.make(sprite, wish(&volume.region, Some(&volume.id))?).await? {
-                Made::Yes => Ok(()),
-                Made::NoRoom(error) => Err(Error::Waiting(format!(
-                    "{error}; its volume {} lies there. It starts as soon as there is room, or \
-                     elsewhere with a copy (`fly volumes fork {}`)",
-                    volume.id, volume.id
-                ))),
-            };
+            match self.make(sprite, wish(&volume.region, Some(&volume.id))?).await? {
+                Made::Yes => return Ok(()),
+                // It was made for this very Sprite, whose create failed in another way before.
+                Made::NoRoom(_) if volume::is_untouched(sprite, &volume) => {
+                    self.unmake(uid, &name, &volume.id).await?;
+                }
+                Made::NoRoom(error) => {
+                    let id = &volume.id;
+                    let message = format!(
+                        "{error}; its volume {id} lies there. It starts as soon as there is room, \
+                         or elsewhere with a copy (`fly volumes fork {id}`)"
+                    );
+                    return Err(Error::Waiting { lack: Lack::Room, message });
+                }
+            }
         }
         let mut no_room = None;
         for region in regions.iter().take(MOST_REGIONS) {
@@ -239,11 +253,7 @@ impl FlyRuntime {
             match self.make(sprite, wish(&volume.region, Some(&volume.id))?).await? {
                 Made::Yes => return Ok(()),
                 Made::NoRoom(error) => {
-                    // Nothing was ever on it.
-                    let destroy = self.api.destroy_volume(&volume.id);
-                    let gone = self.write(uid, "fly.destroy-volume", destroy).await;
-                    gone.map_err(|error| self.meaning(error))?;
-                    held(&self.shelf).forget(&name);
+                    self.unmake(uid, &name, &volume.id).await?;
                     no_room = Some(error);
                 }
             }
@@ -252,6 +262,15 @@ impl FlyRuntime {
             || Error::Terminal("no region is named; set FLY_REGION".to_owned()),
             |error| self.meaning(error),
         ))
+    }
+
+    /// Destroys a volume on which nothing was ever put.
+    async fn unmake(&self, uid: &str, name: &str, id: &str) -> Result<(), Error> {
+        let destroy = self.api.destroy_volume(id);
+        let gone = self.write(uid, "fly.destroy-volume", destroy).await;
+        gone.map_err(|error| self.meaning(error))?;
+        held(&self.shelf).forget(name);
+        Ok(())
     }
 
     /// The volume of a name, if there is one; what stands double goes.
@@ -274,6 +293,7 @@ impl FlyRuntime {
                 Shelved::Nothing => Ok(None),
             };
         };
+        held(&self.shelf).is_listed(name);
         for double in &choice.doubles {
             let destroy = self.api.destroy_volume(&double.id);
             let gone = self.write(uid, "fly.destroy-volume", destroy).await;

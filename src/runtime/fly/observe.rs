@@ -11,6 +11,7 @@
 //! | on its way there | up | coming |
 //! | made, and young | up | coming: its image is fetched |
 //! | on its way out | up, about to be gone | coming: what it becomes is seen |
+//! | on its way for too long | stuck, on its way out: it is destroyed | gone |
 //! | stopped, failed | gone | rests: it is started; gone if it was up, or was started already |
 //! | suspended | recover: it is started | rests |
 //! | destroyed | gone | absent; gone if it was up, or is of the first run |
@@ -132,6 +133,12 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
         State::Created if !begun && is_stuck(seen, facts.now) => rests(seen, facts),
         // Nobody lives in it, and nothing comes of it any more.
         state if !begun && is_wedged(state, facts.stays) => Verdict::Gone,
+        // Somebody may live in it, and whether anybody does shows only when it is no more.
+        State::Stopping | State::Suspending
+            if !is_over(facts.sprite) && is_wedged(&seen.state, facts.stays) =>
+        {
+            stands(MachineStand::Stuck)
+        }
         State::Created
         | State::Creating
         | State::Starting
@@ -165,7 +172,7 @@ fn machine(seen: &Seen, begun: bool, facts: &Facts<'_>) -> Verdict {
 }
 
 /// Whether a state that passes has lasted too long.
-fn is_wedged(state: &State, stays: Duration) -> bool {
+pub(super) fn is_wedged(state: &State, stays: Duration) -> bool {
     match state {
         State::Starting | State::Restarting | State::Stopping | State::Suspending => {
             stays >= PASSES
@@ -343,18 +350,28 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_and_does_not_pass_is_gone_where_nobody_lives_in_it() {
+    fn what_passes_and_does_not_pass_is_gone_where_nobody_lives_in_it_and_else_stuck() {
         let (new, begun, now) = (sprite(|_| {}), sprite(claimed), Timestamp::UNIX_EPOCH);
-        for (state, bound) in
-            [(State::Starting, PASSES), (State::Stopping, PASSES), (State::Updating, UPDATES)]
-        {
+        for (state, bound, lived_in) in [
+            (State::Starting, PASSES, "up"),
+            (State::Stopping, PASSES, "stuck"),
+            (State::Suspending, PASSES, "stuck"),
+            (State::Updating, UPDATES, "up"),
+        ] {
             let machine = seen(state);
             let told = |sprite: &Sprite, stays: Duration| {
                 let facts = Facts { sprite, app: "app", started: None, stays, now };
                 said(Sight::Machine(&machine), &facts)
             };
-            assert_eq!(told(&new, bound.saturating_sub(Duration::from_secs(1))), "coming");
-            assert_eq!((told(&new, bound), told(&begun, bound)), ("gone".into(), "up".into()));
+            let before = bound.saturating_sub(Duration::from_secs(1));
+            assert_eq!(
+                (told(&new, before).as_str(), told(&begun, before).as_str()),
+                ("coming", "up")
+            );
+            assert_eq!(
+                (told(&new, bound).as_str(), told(&begun, bound).as_str()),
+                ("gone", lived_in)
+            );
         }
     }
 

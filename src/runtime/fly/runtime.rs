@@ -20,9 +20,9 @@ use super::{
     FlySettings,
     api::{ApiError, ExitEvent, MachineState as State, Machines},
     book::{Book, LIST_LAG, Look},
-    claim,
+    claim, environment,
     exit::{Ended, exit},
-    observe::{Facts, START_LAG, Sight, Verdict, has_begun, is_over, observe},
+    observe::{Facts, START_LAG, Sight, Verdict, has_begun, is_over, is_wedged, observe},
     seen::Seen,
     trouble::meaning,
     volume::Shelf,
@@ -472,9 +472,18 @@ impl Runtime for FlyRuntime {
         let uid = &sprite.metadata.uid;
         let Some(id) = self.id(sprite) else { return Ok(()) };
         let stopping = sprite.status.conditions.get(STOPPING).map(|it| it.last_transition_time);
+        let disobeys =
+            stopping.is_some_and(|since| self.ambient.clock.now() >= later(since, OBEYS));
+        let ends = sprite.spec.stop.is_some() || sprite.metadata.is_deleting();
+        // Nobody has its run, and of what is to end no run is given away: there is nobody to ask.
+        let is_nobodys = ends && !has_begun(sprite);
+        let stays = self.book().stays(uid, self.elapsed());
+        let hangs = self.book().state(uid).is_some_and(|state| is_wedged(&state, stays));
         // What it keeps is on its volume.
-        if stopping.is_some_and(|since| self.ambient.clock.now() >= later(since, OBEYS)) {
-            return self.destroy(uid, &id).await;
+        if disobeys || is_nobodys || hangs {
+            self.destroy(uid, &id).await?;
+            self.wake_after(uid, Duration::ZERO);
+            return Ok(());
         }
         let wish = wish::stop();
         match self.write(uid, "fly.stop", self.api.stop(&id, &wish)).await {
@@ -509,6 +518,10 @@ impl Runtime for FlyRuntime {
         self.book().forget(uid);
         held(&self.missing).remove(uid);
         Ok(Cleaned::All)
+    }
+
+    fn address(&self) -> Option<String> {
+        Some(environment::server(&self.settings))
     }
 
     fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {

@@ -1,7 +1,7 @@
 //! What a failed call means for a Sprite, and what there is to do about it.
 
 use super::api::ApiError;
-use crate::runtime::Error;
+use crate::runtime::{Error, Lack};
 
 /// The regions that Fly has (its documentation, 2026-08), for who named none of them.
 const REGIONS: &str = "ams arn bom cdg dfw ewr fra gru iad jnb lax lhr nrt ord sin sjc syd yyz";
@@ -13,20 +13,20 @@ const REGIONS: &str = "ams arn bom cdg dfw ewr fra gru iad jnb lax lhr nrt ord s
 /// [`Error::Terminal`].
 pub(super) fn meaning(error: ApiError, app: &str) -> Error {
     let text = error.to_string();
+    let waiting = |lack, message| Error::Waiting { lack, message };
     match error {
         ApiError::Fault(fault) => Error::Fault(fault),
         ApiError::Ambiguous(_) => Error::Ambiguous(text),
         ApiError::Setup(_) => Error::Terminal(text),
-        ApiError::Token(_) => Error::Waiting(format!(
-            "{text}; `fly tokens create deploy -a {app} -x 999999h` prints one as well"
-        )),
-        ApiError::NotFound(_) => Error::Waiting(format!(
-            "{text}; if the app {app} does not exist, run `fly apps create {app}`"
-        )),
-        ApiError::Forbidden(_)
-        | ApiError::Capacity { .. }
-        | ApiError::Limit(_)
-        | ApiError::Resting { .. } => Error::Waiting(text),
+        ApiError::Token(_) | ApiError::Forbidden(_) => waiting(Lack::Access, text),
+        ApiError::NotFound(_) => waiting(
+            Lack::Place,
+            format!("{text}; if the app {app} does not exist, run `fly apps create {app}`"),
+        ),
+        ApiError::Capacity { .. } => waiting(Lack::Room, text),
+        ApiError::Limit(_) => waiting(Lack::Limit, text),
+        ApiError::Resting { refused: true, .. } => waiting(Lack::Access, text),
+        ApiError::Resting { refused: false, .. } => waiting(Lack::Answer, text),
         ApiError::Invalid(_) => Error::Terminal(text),
         ApiError::NameTaken { .. }
         | ApiError::Conflict(_)

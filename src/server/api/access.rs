@@ -1,7 +1,7 @@
 //! Access: who may do what from chat, who waits to be let in, and what people asked for.
 //!
-//! Whoever shows the server's token is an admin. Each change commits together with the row of the
-//! audit that tells of it.
+//! Admins alone come here. Each change commits together with the row of the
+//! audit that tells of it. Tokens of the API have rows beside these, and calls of their own.
 
 use axum::{
     Json,
@@ -45,7 +45,8 @@ pub(super) async fn list(Shared(state): Shared<State>) -> Result<Response, Probl
     let named = state.0.extras.admins.iter().map(
         |principal| json!({"principal": principal, "role": Role::Admin, "from": "configuration"}),
     );
-    let items: Vec<Value> = named.chain(rows.iter().map(shown)).collect();
+    let people = rows.iter().filter(|row| !row.principal.is_token()).map(shown);
+    let items: Vec<Value> = named.chain(people).collect();
     Ok(Json(json!({"items": items})).into_response())
 }
 
@@ -64,6 +65,7 @@ pub(super) async fn approve(
     Path(typed): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let caller = Caller::of(request.headers());
     let wish = wish(&state, request).await?;
     let role = wish.role.as_deref().map_or(Ok(Role::User), str::parse).map_err(invalid)?;
     let unknown = || {
@@ -74,7 +76,7 @@ pub(super) async fn approve(
         Problem::new(StatusCode::NOT_FOUND, "NotFound", message)
     };
     let code = pairing::read(&typed).ok_or_else(unknown)?;
-    let by = by(wish.by);
+    let by = caller.named(&wish.by.unwrap_or_default());
     for _ in 0..TRIES {
         match let_in(&state, &code, role, &by).await? {
             Tried::Done(row) => return Ok(Json(shown(&row)).into_response()),
@@ -95,7 +97,7 @@ enum Tried {
     Again,
 }
 
-async fn let_in(state: &State, code: &str, role: Role, by: &str) -> Result<Tried, Problem> {
+async fn let_in(state: &State, code: &str, role: Role, by: &Caller) -> Result<Tried, Problem> {
     let shared = &state.0;
     let rows = shared.store.access().await?;
     let waiting = shared.store.pairings().await?;
@@ -115,9 +117,10 @@ async fn let_in(state: &State, code: &str, role: Role, by: &str) -> Result<Tried
         role: held.map_or(role, |held| held.role.max(role)),
         principal: found.principal.clone(),
         name: found.name.clone(),
-        by: by.to_owned(),
+        by: by.signature(),
         pairing: Some(code.to_owned()),
         created: now,
+        token: None,
     };
     let what = format!("approve {} as {}", row.principal, row.role);
     let welcome = Delivery {
@@ -133,7 +136,7 @@ async fn let_in(state: &State, code: &str, role: Role, by: &str) -> Result<Tried
         unchanged,
         Op::ClosePairing { code: code.to_owned() },
         Op::Admit(row.clone()),
-        noted(state, by.to_owned(), what),
+        noted(state, by, &what),
         Op::Delivery(welcome),
     ];
     let apply = shared.store.apply(Transaction { ops, now });
@@ -152,7 +155,8 @@ pub(super) async fn grant(
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
-    let principal: Principal = typed.parse().map_err(invalid)?;
+    let principal = person(&typed)?;
+    let caller = Caller::of(request.headers());
     let wish = wish(&state, request).await?;
     let role = wish.role.as_deref().unwrap_or_default().parse::<Role>().map_err(invalid)?;
     let rows = shared.store.access().await?;
@@ -160,13 +164,14 @@ pub(super) async fn grant(
     if let Some(held) = held.as_ref().filter(|held| held.role == role) {
         return Ok(Json(shown(held)).into_response());
     }
-    let by = by(wish.by);
+    let caller = caller.named(&wish.by.unwrap_or_default());
+    let by = caller.signature();
     let now = shared.ambient.clock.now();
     let known = held.as_ref().map(|held| held.name.clone());
     let name = wish.name.filter(|name| !name.is_empty()).or(known).unwrap_or_default();
     let what = format!("grant {principal} {role}");
-    let row = Access { principal, role, name, by: by.clone(), pairing: None, created: now };
-    let ops = vec![Op::Admit(row.clone()), noted(&state, by, what)];
+    let row = Access { principal, role, name, by, pairing: None, created: now, token: None };
+    let ops = vec![Op::Admit(row.clone()), noted(&state, &caller, &what)];
     let apply = shared.store.apply(Transaction { ops, now });
     shared.ambient.step("api.grant-role", apply).await?;
     let code = if held.is_some() { StatusCode::OK } else { StatusCode::CREATED };
@@ -184,7 +189,8 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
-    let principal: Principal = typed.parse().map_err(invalid)?;
+    let principal = person(&typed)?;
+    let caller = Caller::of(request.headers());
     let wish = wish(&state, request).await?;
     let rows = shared.store.access().await?;
     let Some(held) = rows.into_iter().find(|row| row.principal == principal) else {
@@ -198,7 +204,8 @@ pub(super) async fn revoke(
         };
         return Err(Problem::new(StatusCode::NOT_FOUND, "NotFound", message));
     };
-    let note = noted(&state, by(wish.by), format!("revoke {principal} {}", held.role));
+    let caller = caller.named(&wish.by.unwrap_or_default());
+    let note = noted(&state, &caller, &format!("revoke {principal} {}", held.role));
     let now = shared.ambient.clock.now();
     let ops = vec![Op::Expel(principal), note];
     let apply = shared.store.apply(Transaction { ops, now });
@@ -233,14 +240,23 @@ async fn wish(state: &State, request: Request) -> Result<Wish, Problem> {
     })
 }
 
-fn by(said: Option<String>) -> String {
-    Caller::named(&said.unwrap_or_default()).name().to_owned()
+/// Whom a path names: a person or a channel, and no token, which has calls of its own.
+fn person(typed: &str) -> Result<Principal, Problem> {
+    let principal: Principal = typed.parse().map_err(invalid)?;
+    if principal.platform == Principal::token("").platform {
+        let message = format!(
+            "{principal} is no person but a token; open-dispatch token (POST and DELETE tokens) \
+             makes and revokes those"
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message));
+    }
+    Ok(principal)
 }
 
 fn invalid(error: impl std::error::Error) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", error.to_string())
 }
 
-fn noted(state: &State, name: String, what: String) -> Op {
-    Caller::named(&name).did(state, format!("access {what}"))
+fn noted(state: &State, caller: &Caller, what: &str) -> Op {
+    caller.did(state, format!("access {what}"))
 }

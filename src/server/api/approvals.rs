@@ -84,6 +84,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, sent.uri()).await?;
     let shared = &state.0;
+    let caller = Caller::of(sent.headers());
     let bytes = body::read(sent.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
         let example = r#"{"allow": true} or {"allow": false, "message": "why"}"#;
@@ -94,8 +95,9 @@ pub(super) async fn answer(
         return Err(answered(&found));
     }
     check(&answer, &found)?;
-    let caller = Caller::named(&answer.by.unwrap_or_default());
-    let by = caller.name().to_owned();
+    let caller = caller.named(&answer.by.unwrap_or_default());
+    let by = caller.signature();
+    let user = caller.principal();
     let now = shared.ambient.clock.now();
     let mut transaction = Transaction::at(now).with(Op::ResolveApproval {
         sprite_uid: found.sprite_uid.clone(),
@@ -103,7 +105,7 @@ pub(super) async fn answer(
         request: request.clone(),
         state: if answer.allow { ApprovalState::Allowed } else { ApprovalState::Denied },
         by: by.clone(),
-        user: None,
+        user,
         grant: None,
         message: answer.message,
         answers: answer.answers,

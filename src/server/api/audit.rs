@@ -1,7 +1,8 @@
 //! What is asked for through the API stands in the audit, as what is said in chat does.
 //!
 //! The row commits with what was done; so what was refused, repeated or only tried leaves none.
-//! Whoever comes here holds the server's token, so who it was is what they call themselves.
+//! A named token is noted as `token:NAME`, which it cannot choose. Beside that stands what the caller
+//! calls itself; for whoever holds the server's own token, which is `api`, there is nothing else.
 
 use std::convert::Infallible;
 
@@ -14,20 +15,25 @@ use serde_json::Value;
 use crate::{
     access::names,
     resource::{AnyObject, Kind},
-    server::State,
-    store::{AuditRow, Op, Outcome},
+    server::{State, access::WHO},
+    store::{AuditRow, Op, Outcome, Principal},
 };
 
 /// The header in which the command line says who types.
 const BY: &str = "open-dispatch-by";
 /// Who acts where a request names nobody.
-pub(super) const API: &str = "api";
+pub(in crate::server) const API: &str = "api";
 /// So many fields are named at most.
 const FIELDS: usize = 8;
 
-/// Who asks, as they call themselves: in [`BY`], or else the program that they use.
+/// Who asks: which token they show, and what they call themselves (in [`BY`], or else by the program
+/// that they use).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller(String);
+pub(super) struct Caller {
+    /// `token:NAME`, or [`API`] for the server's own token.
+    who: String,
+    name: String,
+}
 
 impl Caller {
     /// Who asks by a request with these headers.
@@ -38,18 +44,30 @@ impl Caller {
             product.split('/').next()
         };
         let named = text(BY).map(str::trim).filter(|name| !name.is_empty());
-        Self::named(named.or_else(program).unwrap_or_default())
+        let who = text(WHO).unwrap_or(API).to_owned();
+        Self { who, name: API.to_owned() }.named(named.or_else(program).unwrap_or_default())
     }
 
-    /// Whoever is called so.
-    pub(super) fn named(name: &str) -> Self {
-        let name = names::called(name);
-        Self(if name.is_empty() { API.to_owned() } else { name })
+    /// The same caller, who calls itself so; an empty name says nothing.
+    pub(super) fn named(self, name: &str) -> Self {
+        match names::called(name) {
+            name if name.is_empty() => self,
+            name => Self { name, ..self },
+        }
     }
 
-    /// What they are called.
-    pub(super) fn name(&self) -> &str {
-        &self.0
+    /// Who they are for the ledgers, where they show a named token.
+    pub(super) fn principal(&self) -> Option<Principal> {
+        self.who.parse::<Principal>().ok().filter(Principal::is_token)
+    }
+
+    /// What others are told who asked: for a named token also which, since its holder chooses the
+    /// rest.
+    pub(super) fn signature(&self) -> String {
+        match self.principal() {
+            None => self.name.clone(),
+            Some(token) => format!("{} ({token})", self.name),
+        }
     }
 
     /// The row that says what they did.
@@ -57,8 +75,8 @@ impl Caller {
         Op::Audit(AuditRow {
             n: 0,
             at: state.0.ambient.clock.now(),
-            who: API.to_owned(),
-            name: self.0.clone(),
+            who: self.who.clone(),
+            name: self.name.clone(),
             place: String::new(),
             what,
             outcome: Outcome::Allowed,
@@ -119,7 +137,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a header"));
         }
-        Caller::of(&map).0
+        Caller::of(&map).name
     }
 
     #[test]
@@ -128,7 +146,20 @@ mod tests {
         assert_eq!(caller(&[(BY, " "), ("user-agent", "kubectl/v1.31 (linux)")]), "kubectl");
         assert_eq!(caller(&[]), "api");
         assert_eq!(caller(&[(BY, &"a".repeat(200))]).len(), 80);
-        assert_eq!(Caller::named("a\nb").0, "a b");
+        assert_eq!(Caller::of(&HeaderMap::new()).named("a\nb").name, "a b");
+        assert_eq!(Caller::of(&HeaderMap::new()).named(" ").name, "api");
+    }
+
+    #[test]
+    fn a_named_token_is_told_with_what_its_holder_calls_itself() {
+        let mut map = HeaderMap::new();
+        map.insert(BY, "ada".parse().expect("a header"));
+        let server = Caller::of(&map);
+        assert_eq!((server.signature().as_str(), server.principal()), ("ada", None));
+        map.insert(WHO, "token:ci".parse().expect("a header"));
+        let token = Caller::of(&map);
+        assert_eq!(token.signature(), "ada (token:ci)");
+        assert_eq!(token.principal(), Some(Principal::token("ci")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::params::wants_table;
+use super::accept::{Accept, Form};
 use crate::{
     resource::{AnyObject, Kind, table::age},
     server::{State, status::Problem},
@@ -27,7 +27,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let shared = &state.0;
     let open = shared.store.open_deliveries().await?;
-    if !wants_table(&headers) {
+    if !matches!(Accept::of(&headers).form(), Ok(Form::Table(_))) {
         let answer = json!({"kind": "DeliveryList", "items": open});
         return Ok(Json(answer).into_response());
     }

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::Uri;
 
 use crate::{
-    resource::{Kind, selector::Selector},
+    resource::{
+        AnyObject, Kind,
+        field_selector::FieldSelector,
+        schema,
+        selector::{NotASelector, Selector},
+    },
     server::status::{Problem, unknown_path},
 };
 
@@ -46,23 +51,28 @@ impl Params {
         self.text(name).map(parse).transpose()
     }
 
-    /// Which labels are asked for.
-    pub(super) fn selector(&self) -> Result<Selector, Problem> {
-        if let Some(fields) = self.text("fieldSelector")
-            && !fields.starts_with("metadata.name=")
-        {
-            let message =
-                format!("fieldSelector `{fields}` is not supported; metadata.name=NAME is");
+    /// Which objects of a kind are asked for.
+    pub(super) fn choice(&self, kind: Kind) -> Result<Choice, Problem> {
+        let bad = |error: NotASelector| Problem::bad_request(error.to_string());
+        let labels =
+            Selector::parse(self.text("labelSelector").unwrap_or_default()).map_err(bad)?;
+        let fields = FieldSelector::parse(self.text("fieldSelector").unwrap_or_default()).map_err(
+            |error| {
+                Problem::bad_request(error.to_string().replacen(
+                    "label selector",
+                    "field selector",
+                    1,
+                ))
+            },
+        )?;
+        if let Some(path) = fields.paths().find(|path| !schema::has_scalar(kind, path)) {
+            let message = format!(
+                "fieldSelector `{path}` is no field of a {kind} that holds one value; \
+                 metadata.name=NAME and status.phase=PHASE are such"
+            );
             return Err(Problem::bad_request(message));
         }
-        Selector::parse(self.text("labelSelector").unwrap_or_default())
-            .map_err(|error| Problem::bad_request(error.to_string()))
-    }
-
-    /// The one name that is asked for.
-    pub(super) fn field_name(&self) -> Option<&str> {
-        let name = self.text("fieldSelector")?.strip_prefix("metadata.name=")?;
-        Some(name.strip_prefix('=').unwrap_or(name))
+        Ok(Choice { labels, fields })
     }
 
     /// Whether nothing shall be written.
@@ -77,10 +87,23 @@ impl Params {
     }
 }
 
-/// Whether the client asks for a table.
-pub(super) fn wants_table(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("as=Table"))
+/// Which objects are asked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Choice {
+    pub(super) labels: Selector,
+    pub(super) fields: FieldSelector,
+}
+
+impl Choice {
+    pub(super) fn matches(&self, object: &AnyObject) -> bool {
+        let fields = || match self.fields.only("metadata.name") {
+            Some(name) if name != object.metadata().name => false,
+            _ => self.fields.is_everything() || self.fields.matches(&object.to_json()),
+        };
+        self.labels.matches(&object.metadata().labels) && fields()
+    }
+
+    pub(super) fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
 }

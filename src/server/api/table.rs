@@ -3,23 +3,43 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::{params::Params, view};
 use crate::{
     resource::{AnyObject, Kind, table},
+    server::status::Problem,
     store::{self, Store},
 };
 
 /// How many sprites are read at once.
 const PAGE: usize = 500;
 
-/// A Kubernetes `Table` of objects.
-pub(super) fn table<'a>(
-    kind: Kind,
-    objects: impl IntoIterator<Item = &'a AnyObject>,
-    metadata: Value,
-    now: Timestamp,
-    context: &table::Context,
-) -> Value {
-    let columns: Vec<Value> = table::columns(kind)
+/// What stands in a row beside its cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Include {
+    /// Nothing.
+    Nothing,
+    /// The object's metadata.
+    Metadata,
+    /// The object.
+    Object,
+}
+
+impl Include {
+    pub(super) fn of(params: &Params) -> Result<Self, Problem> {
+        match params.text("includeObject") {
+            None | Some("Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::Nothing),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => Err(Problem::bad_request(format!(
+                "includeObject is `{other}`, and can be None, Metadata or Object"
+            ))),
+        }
+    }
+}
+
+/// The columns of a kind.
+pub(super) fn columns(kind: Kind) -> Vec<Value> {
+    table::columns(kind)
         .iter()
         .map(|column| {
             let format = if column.name == "NAME" { "name" } else { "" };
@@ -31,21 +51,39 @@ pub(super) fn table<'a>(
                 "priority": i32::from(column.wide),
             })
         })
-        .collect();
-    let rows: Vec<Value> = objects
+        .collect()
+}
+
+/// The rows of objects.
+pub(super) fn rows<'a>(
+    objects: impl IntoIterator<Item = &'a AnyObject>,
+    now: Timestamp,
+    context: &table::Context,
+    include: Include,
+) -> Vec<Value> {
+    objects
         .into_iter()
         .map(|object| {
-            let partial = json!({
-                "kind": "PartialObjectMetadata",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": object.metadata(),
-            });
-            json!({"cells": table::row(object, now, context), "object": partial})
+            let beside = match include {
+                Include::Nothing => Value::Null,
+                Include::Metadata => view::partial(object, "v1"),
+                Include::Object => object.to_json(),
+            };
+            json!({"cells": table::row(object, now, context), "object": beside})
         })
-        .collect();
+        .collect()
+}
+
+/// A Kubernetes `Table`.
+pub(super) fn table(
+    version: &str,
+    columns: Vec<Value>,
+    rows: Vec<Value>,
+    metadata: Value,
+) -> Value {
     json!({
         "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": metadata,
         "columnDefinitions": columns,
         "rows": rows,

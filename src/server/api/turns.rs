@@ -23,10 +23,11 @@ use super::{
     write::{TRIES, check_request_id, too_busy},
 };
 use crate::{
+    access::Right,
     resource::{Agent, Kind},
-    server::{State, body, hub::Topic, status::Problem},
+    server::{State, access::Standing, body, hub::Topic, status::Problem},
     store::{
-        self, Conversation, Delivery, Op, Receipt, Subject, Transaction, Turn,
+        self, Conversation, Delivery, Op, Receipt, Role, Subject, Transaction, Turn,
         attached::{NamedFile, NotAttached, attachments},
     },
 };
@@ -74,6 +75,7 @@ pub(super) async fn add(
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
+    let caller = Caller::of(request.headers());
     let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let said: Said = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::bad_request(format!(
@@ -91,7 +93,7 @@ pub(super) async fn add(
             return first_turn(&state, &receipt.effect).await;
         }
         can_hear(&agent)?;
-        let (turn, transaction) = queue(&state, agent, key, &said)?;
+        let (turn, transaction) = queue(&state, agent, key, &said, &caller)?;
         match shared.ambient.step("api.turn", shared.store.apply(transaction)).await {
             Ok(_) => {
                 let queued = shared.store.turn(&turn.id).await?.unwrap_or(turn);
@@ -115,20 +117,29 @@ fn queue(
     agent: Agent,
     key: String,
     said: &Said,
+    caller: &Caller,
 ) -> Result<(Turn, Transaction), Problem> {
     let shared = &state.0;
     let attachments = attached_files(state, said.attachments.clone())?;
     let now = shared.ambient.clock.now();
-    let author = said.author.as_deref().filter(|author| !author.is_empty()).unwrap_or(API);
+    let named_so = said.author.as_deref().filter(|author| !author.is_empty());
+    // The holder of a named token chooses a name, and not whose it is.
+    let author = match (named_so, caller.principal()) {
+        (said, None) => said.unwrap_or(API).to_owned(),
+        (None, Some(token)) => token.to_string(),
+        (Some(said), Some(token)) => format!("{said} ({token})"),
+    };
+    let caller = caller.clone().named(named_so.unwrap_or(API));
     let uid = &agent.metadata.uid;
     let turn = Turn {
         attachments,
         conversation: said.conversation.clone(),
+        user: caller.principal(),
         ..Turn::queued(shared.ambient.ids.uid(), uid, said.text.clone(), author, now)
     };
     let mut transaction = Transaction::at(now)
         .with(Op::Receipt(Receipt { key, effect: turn.id.clone() }))
-        .with(Caller::named(author).did(state, format!("send {}", named(&agent))))
+        .with(caller.did(state, format!("send {}", named(&agent))))
         .with(Op::unchanged(agent))
         .with(Op::AddTurn(turn.clone()));
     if let Some(conversation) = said.conversation.clone() {
@@ -136,6 +147,17 @@ fn queue(
         transaction.ops.push(Op::Delivery(Delivery::open(id, conversation, subject, now)));
     }
     Ok((turn, transaction))
+}
+
+/// The answer to who would cancel what others said, and may not.
+fn not_yours(turn: &Turn, name: &str) -> Problem {
+    let message = format!(
+        "turn {} of agent {name} was said by {}; to cancel what others said takes the role {}",
+        turn.n,
+        turn.author,
+        Right::Command.needs()
+    );
+    Problem::new(StatusCode::FORBIDDEN, "Forbidden", message).about(Kind::Agent, name)
 }
 
 fn named(agent: &Agent) -> String {
@@ -283,13 +305,15 @@ pub(super) async fn get(
 
 /// `POST /agents/{name}/turns/{id}/cancel`: asks for a turn's end. The Agent's controller sees to
 /// it: one that waits ends at once, one that runs is interrupted. One that has ended is a
-/// conflict that says how.
+/// conflict that says how. Whoever may not command agents may take back what they said themselves.
 pub(super) async fn cancel(
     Shared(state): Shared<State>,
     Path((name, id)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
+    let caller = Caller::of(request.headers());
+    let role = request.extensions().get::<Standing>().map_or(Role::Admin, Standing::role);
     let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let asked: Asked = match serde_json::from_slice::<Value>(&bytes) {
         _ if bytes.is_empty() => Asked::default(),
@@ -299,11 +323,14 @@ pub(super) async fn cancel(
         })?,
         Err(error) => return Err(Problem::bad_request(format!("the body is no JSON: {error}"))),
     };
-    let caller = Caller::named(&asked.by.unwrap_or_default());
-    let by = caller.name().to_owned();
+    let caller = caller.named(asked.by.as_deref().filter(|by| !by.is_empty()).unwrap_or(API));
+    let (by, user) = (caller.signature(), caller.principal());
     let agent = agent(&state, &name).await?;
     for _ in 0..TRIES {
         let turn = turn(&state, &agent, &id).await?;
+        if role < Right::Command.needs() && (user.is_none() || turn.user != user) {
+            return Err(not_yours(&turn, &name));
+        }
         if turn.state.is_final() {
             let how = format!("{:?}", turn.state).to_lowercase();
             let message = format!(
@@ -319,7 +346,7 @@ pub(super) async fn cancel(
             return Ok(Json(turn).into_response());
         }
         let from = vec![turn.state];
-        let turn = Turn { cancelled_by: Some(by.clone()), ..turn };
+        let turn = Turn { cancelled_by: Some(by.clone()), cancelled_by_user: user.clone(), ..turn };
         let transaction = Transaction::at(shared.ambient.clock.now())
             .with(caller.did(&state, format!("cancel {}", named(&agent))))
             .with(Op::MoveTurn { turn: turn.clone(), from });

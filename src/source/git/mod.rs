@@ -47,14 +47,12 @@ pub use self::{
 use super::{Snapshot, SourceFile};
 use crate::{
     ambient::Ambient,
-    resource::{GitSource, Remote, Repo, Way, validate::is_branch},
+    resource::{GitSource, MAX_REPOS, Remote, Repo, Way, validate::is_branch},
     secrets::Secrets,
 };
 
 /// Where files lie in a repository that declares its own agents.
 pub const DEFAULT_REPOS_PATH: &str = ".open-dispatch";
-/// The most repositories of one Source.
-pub const MAX_REPOS: usize = 200;
 /// How many repositories are read at once, of all Sources.
 const AT_ONCE: usize = 4;
 

@@ -1,7 +1,7 @@
 //! The ledgers of access: who may, who waits, who asked.
 
 use super::Draft;
-use crate::store::{Access, AuditRow, Error, MOST_PAIRINGS, Pairing, Principal};
+use crate::store::{Access, AuditRow, Error, MOST_PAIRINGS, Outcome, Pairing, Principal};
 
 impl Draft<'_, '_> {
     pub(super) fn admit(&mut self, access: &Access) {
@@ -62,9 +62,18 @@ impl Draft<'_, '_> {
         self.tables.pairings.get(&()).cloned().unwrap_or_default()
     }
 
-    pub(super) fn audit(&mut self, row: &AuditRow) {
+    /// What a token of the API was allowed is done only while that token stands, so that nothing
+    /// is done by one that was revoked meanwhile. Every write of the API is noted with it.
+    pub(super) fn audit(&mut self, row: &AuditRow) -> Result<(), Error> {
+        if row.outcome == Outcome::Allowed
+            && row.is_of_token()
+            && self.tables.access.get(&row.who).is_none()
+        {
+            return Err(Error::Revoked { who: row.who.clone() });
+        }
         let n = self.tables.audited.get(&()).copied().unwrap_or_default() + 1;
         self.tables.audited.set((), Some(n));
         self.tables.audit.set(n, Some(AuditRow { n, ..row.clone() }));
+        Ok(())
     }
 }

@@ -135,10 +135,7 @@ impl<'a, 't> Draft<'a, 't> {
             Op::StillStranger(principal) => self.still_stranger(principal),
             Op::OpenPairing(pairing) => self.open_pairing(pairing),
             Op::ClosePairing { code } => self.close_pairing(code),
-            Op::Audit(row) => {
-                self.audit(row);
-                Ok(())
-            }
+            Op::Audit(row) => self.audit(row),
             Op::Delivery(delivery) => self.delivery(delivery),
             Op::Place(place) => {
                 self.place(place);

@@ -242,6 +242,7 @@ fn take<S: Clone + PartialEq, T: Clone>(
             }
             object.metadata.labels.clone_from(&given.metadata.labels);
             object.metadata.annotations.clone_from(&given.metadata.annotations);
+            object.metadata.managed_fields.clone_from(&given.metadata.managed_fields);
         }
         Part::Status => object.status = given.status.clone(),
         Part::Finalizers => {

@@ -135,7 +135,12 @@ impl Missing {
             Op::OpenPairing(_) | Op::ClosePairing { .. } => {
                 need(&mut self.pairings, &tables.pairings, ());
             }
-            Op::Audit(_) => need(&mut self.audited, &tables.audited, ()),
+            Op::Audit(row) => {
+                need(&mut self.audited, &tables.audited, ());
+                if row.is_of_token() {
+                    need(&mut self.access, &tables.access, row.who.clone());
+                }
+            }
             Op::Delivery(delivery) => {
                 need(&mut self.deliveries, &tables.deliveries, delivery.id.clone());
             }

@@ -34,7 +34,7 @@ use crate::{
     ambient::{between, later},
     resource::{
         Agent, AgentStatus, Cost, DEFAULT_IDLE_TIMEOUT, ExitReason, FINALIZER_SPRITES,
-        FRESH_SESSION_AFTER, Kind, PermissionMode, Sprite, SpriteSpec,
+        FRESH_SESSION_AFTER, Kind, PermissionMode, RESTARTED_UP_TO, Sprite, SpriteSpec,
     },
     store::{Op, Turn, TurnSums},
 };
@@ -118,7 +118,8 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     }
     let fresh = fresh_after(agent);
     let wanted = template(agent);
-    let current = |sprite: &Sprite| is_made_of(sprite, &wanted) && sprite.spec.attempt > fresh;
+    let newest = fresh.max(number(agent, RESTARTED_UP_TO));
+    let current = |sprite: &Sprite| is_made_of(sprite, &wanted) && sprite.spec.attempt > newest;
     let present: Vec<&Sprite> =
         sprites.iter().filter(|sprite| !is_over(sprite) && !is_given_up(sprite, fresh)).collect();
     let queue = Queue { agent, sprites: &present, open, now };
@@ -249,8 +250,13 @@ impl Life<'_, '_> {
 
 /// Sprites up to this number are not resumed.
 fn fresh_after(agent: &Agent) -> u32 {
-    let annotation = agent.metadata.annotations.get(FRESH_SESSION_AFTER);
-    annotation.and_then(|number| number.parse().ok()).unwrap_or(0)
+    number(agent, FRESH_SESSION_AFTER)
+}
+
+/// The number of a Sprite that an annotation names; 0 is that of none.
+fn number(agent: &Agent, annotation: &str) -> u32 {
+    let number = agent.metadata.annotations.get(annotation);
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Whether nobody waits any more for a Sprite that nothing can be told of.

@@ -26,7 +26,7 @@ use crate::{
     resource::{
         AnyObject, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME, Kind, Sprite,
     },
-    runtime::{self, Cleaned, Observed, Runtime},
+    runtime::{self, Cleaned, Lack, Observed, Runtime},
     store::{ApprovalState, Bell, Change, ChangeKind, Cursor, Op, Part, Store},
 };
 
@@ -135,8 +135,8 @@ impl SpriteController {
                     Err(runtime::Error::SecretMissing(message)) => {
                         return self.record_missing_secret(sprite, message).await;
                     }
-                    Err(runtime::Error::Waiting(message)) => {
-                        return self.record_stall(sprite, words::NO_ROOM, message).await;
+                    Err(runtime::Error::Waiting { lack, message }) => {
+                        return self.record_stall(sprite, reason(lack), message).await;
                     }
                     start => start?,
                 }
@@ -217,13 +217,29 @@ impl SpriteController {
     }
 }
 
-/// What of a message is the same each time it is tried in vain: the id of one request is for the log.
+/// What of a message is the same each time it is tried in vain: the id of one request, and when it is
+/// tried next, are for the log.
 fn lasting(message: &str) -> String {
-    let Some((before, id)) = message.split_once(" (fly-request-id ") else {
-        return message.to_owned();
+    let without = |text: String, from: &str, to: &str| match text.split_once(from) {
+        Some((before, rest)) => match rest.split_once(to) {
+            Some((_, after)) => format!("{before}{after}"),
+            None => text,
+        },
+        None => text,
     };
-    let after = id.split_once(')').map_or("", |(_, after)| after);
-    format!("{before}{after}")
+    let message = without(message.to_owned(), " (fly-request-id ", ")");
+    without(message, " until 20", "Z")
+}
+
+/// The word for what a runtime lacks.
+fn reason(lack: Lack) -> &'static str {
+    match lack {
+        Lack::Room => words::NO_ROOM,
+        Lack::Access => words::NO_ACCESS,
+        Lack::Place => words::NO_PLACE,
+        Lack::Limit => words::LIMIT_REACHED,
+        Lack::Answer => words::UNREACHABLE,
+    }
 }
 
 fn event(sprite: &Sprite, note: &Note) -> Op {
@@ -291,6 +307,9 @@ impl Controller for SpriteController {
         let asks = self.asks(&sprite, &observed).await?;
         let now = self.hands.now();
         let mut plan = plan(&sprite, &observed, containment.as_ref(), now);
+        if let Some(url) = self.runtime.address() {
+            plan.name_address(&sprite, &url, now);
+        }
         asks.mark(&mut plan.status, sprite.metadata.generation, now);
         plan.again = sooner(plan.again, asks.again);
         if !asks.resolutions.is_empty() {

@@ -15,6 +15,8 @@
 //! | it runs | stop wanted, or its exit is held | order, and after 30 s kill |
 //! | it runs without its reporter | | recover: kill what is left, save what was said |
 //! | it runs | it is to sleep | order, and after 30 s kill |
+//! | its machine runs or comes | stop wanted, and nobody has claimed the run | kill at once: there is nothing to drain |
+//! | its machine neither runs nor ends | | kill: only its end proves that nobody lives |
 //! | it is gone | it ended in order to sleep | asleep: its slot is free; another run may come |
 //! | it is gone | exit held | drained: clean up, let go |
 //! | it is gone | exit not held after 60 s | record it as lost, tell the gap; then the same |
@@ -30,7 +32,7 @@ use crate::{
     ambient::later,
     resource::{
         ConditionStatus::{False, True},
-        Conditions, ExitReason, ExitStatus, FINALIZER_RUNTIME, Sprite, SpriteStatus,
+        Conditions, ExitReason, ExitStatus, FINALIZER_RUNTIME, RuntimeSpec, Sprite, SpriteStatus,
     },
     runtime::{MachineStand, Observed},
 };
@@ -47,6 +49,11 @@ const HELLO: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often to look while a recovery runs, in case its end was not heard.
 const RECOVERY: Duration = Duration::from_secs(5);
+
+/// What is said of a reporter that was not heard.
+const NOT_REACHED: &str = "its reporter has not reached this server";
+/// What is said of a machine that is stuck.
+const STUCK: &str = "its machine neither runs nor ends; it is destroyed, so that another may begin";
 
 /// The one hand to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,9 +114,35 @@ fn speaks(sprite: &Sprite) -> bool {
     sprite.status.run >= sprite.spec.run || first
 }
 
+/// Whether nobody lives in its machine, nor ever will: it is to end, and no run is given away of what is
+/// to end. There is nothing to drain, and nobody to be told.
+fn is_mute(sprite: &Sprite) -> bool {
+    let claimed = sprite.status.claim.as_ref().is_some_and(|it| it.run >= sprite.spec.run);
+    let claims = matches!(sprite.spec.runtime, RuntimeSpec::Fly(_));
+    claims && stop_wanted(sprite).is_some() && !claimed && !speaks(sprite)
+}
+
 /// Whether its run has ended in order to sleep.
 fn has_slept(sprite: &Sprite) -> bool {
     sprite.status.slept >= sprite.spec.run && sprite.status.exit.is_none()
+}
+
+impl Plan {
+    /// Names the address that its machine was told to report to, where nothing was heard from there.
+    pub(super) fn name_address(&mut self, sprite: &Sprite, url: &str, now: Timestamp) {
+        let mut pen = pen(&mut self.status, sprite, now);
+        let stalled = pen.conditions.get(words::STALLED);
+        if stalled.is_some_and(|it| it.status == True && it.reason == words::NO_HELLO) {
+            pen.yes(
+                words::STALLED,
+                words::NO_HELLO,
+                format!(
+                    "{NOT_REACHED} at {url}; see that its machine can reach that address, that \
+                     sprite-reporter is the ENTRYPOINT of its image, and what the machine logs"
+                ),
+            );
+        }
+    }
 }
 
 /// Writes conditions for one generation at one time.
@@ -171,6 +204,7 @@ pub(super) fn plan(
             match stand {
                 MachineStand::Up => running(&mut plan, sprite, true, now),
                 MachineStand::Coming => running(&mut plan, sprite, false, now),
+                MachineStand::Stuck => stuck(&mut plan, sprite, now),
                 MachineStand::Resting if was_started(sprite) => gone(&mut plan, sprite, None, now),
                 MachineStand::Resting => absent(&mut plan, sprite, now),
             }
@@ -243,6 +277,7 @@ fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
         None => None,
     };
     let speaks = speaks(sprite);
+    plan.status.ending = None;
     let takes_work = speaks && (plan.status.ready || sprite.spec.task.is_some());
     let mut pen = pen(&mut plan.status, sprite, now);
     // What is up though the run sleeps is somebody else's doing, and nothing of the next run's.
@@ -260,21 +295,26 @@ fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
     } else {
         pen.no(words::READY, words::STARTING, "");
     }
-    // Whoever can see it, it is not unknown any more; nor gone, where a machine came back before
-    // that was believed.
-    pen.conditions.remove(words::STALLED);
+    // Not gone, where a machine came back before that was believed.
     if pen.conditions.get(words::GONE).is_some() && !ended {
         pen.conditions.remove(words::GONE);
         pen.conditions.remove(words::DRAINED);
     }
-    if !speaks && let Some(since) = pen.since(words::PROVISIONED) {
-        let told = later(since, HELLO);
-        if now >= told {
-            let message = "its reporter runs, but has not reached this server";
-            pen.yes(words::STALLED, words::NO_HELLO, message);
-        } else {
-            plan.again = sooner(plan.again, Some(told));
-        }
+    let told = pen.since(words::PROVISIONED).filter(|_| !speaks).map(|since| later(since, HELLO));
+    // What is said already stays as it is: written anew, its time would move with each look.
+    if told.is_some_and(|told| now >= told) {
+        pen.yes(words::STALLED, words::NO_HELLO, NOT_REACHED);
+    } else {
+        // Whoever can see it, it is not unknown any more.
+        pen.conditions.remove(words::STALLED);
+        plan.again = sooner(plan.again, told);
+    }
+    if is_mute(sprite) {
+        let reason = stop_wanted(sprite).unwrap_or(ExitReason::Cancelled);
+        pen.yes(words::STOPPING, words::STOP_ORDERED, told_by(&Order::Stop { reason }));
+        plan.hand = Some(Hand::Kill);
+        plan.again = Some(later(now, KILL_AGAIN));
+        return;
     }
     if !leaving {
         return;
@@ -310,6 +350,15 @@ fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
     plan.again = sooner(plan.again, Some(look));
 }
 
+/// Its machine neither runs nor ends, and no wait changes that.
+fn stuck(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
+    let mut pen = pen(&mut plan.status, sprite, now);
+    pen.no(words::READY, words::STOPPING, "");
+    pen.yes(words::STALLED, words::MACHINE_STUCK, STUCK);
+    plan.hand = Some(Hand::Kill);
+    plan.again = Some(later(now, KILL_AGAIN));
+}
+
 /// What an order says in a condition: the reason of an end.
 fn told_by(order: &Order) -> String {
     match order {
@@ -330,7 +379,7 @@ fn orphaned(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
 
 /// No process is left, and it said that it sleeps: all that it said is held.
 fn asleep(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
-    plan.status.local = None;
+    (plan.status.local, plan.status.ending) = (None, None);
     if let Some(machine) = &mut plan.status.fly {
         "stopped".clone_into(&mut machine.state);
     }
@@ -356,7 +405,18 @@ fn gone(plan: &mut Plan, sprite: &Sprite, exit: Option<&Exit>, now: Timestamp) {
         plan.status.exit = Some(ExitStatus { code: None, signal: None, reason, message });
         plan.status.conditions.remove(words::ASLEEP);
     }
+    if let (None, true, Some(reason)) = (&plan.status.exit, is_mute(sprite), stop_wanted(sprite)) {
+        let message = "it was stopped before its reporter reached this server".to_owned();
+        plan.status.exit = Some(ExitStatus { code: None, signal: None, reason, message });
+    }
     let held = plan.status.exit.is_some();
+    if held {
+        plan.status.ending = None;
+    } else if let Some(exit) = exit.map(exit_status)
+        && plan.status.ending.as_ref().is_none_or(|known| says_more(&exit, known))
+    {
+        plan.status.ending = Some(exit);
+    }
     let mut pen = pen(&mut plan.status, sprite, now);
     pen.yes(words::PROVISIONED, words::OBSERVED, "");
     pen.yes(words::GONE, words::OBSERVED, "");
@@ -378,9 +438,17 @@ fn gone(plan: &mut Plan, sprite: &Sprite, exit: Option<&Exit>, now: Timestamp) {
                     output may be missing";
         pen.yes(words::DRAINED, words::OUTPUT_GAP, text);
         plan.notes.push(Note { warning: true, reason: words::OUTPUT_GAP, text: text.to_owned() });
-        plan.status.exit = Some(exit.map_or_else(lost, exit_status));
+        plan.status.exit = Some(plan.status.ending.take().unwrap_or_else(lost));
         plan.hand = Some(Hand::Clean);
     }
+}
+
+/// Whether one word of an end says how it came about, where the other does not.
+fn says_more(one: &ExitStatus, other: &ExitStatus) -> bool {
+    let knows = |it: &ExitStatus| {
+        it.reason != ExitReason::ReporterLost || it.code.is_some() || it.signal.is_some()
+    };
+    knows(one) && !knows(other)
 }
 
 fn lost() -> ExitStatus {
@@ -409,6 +477,7 @@ fn phase(status: &SpriteStatus, observed: &Observed, speaks: bool) -> &'static s
         _ if conditions.is_true(words::GONE) => "Exited",
         _ if conditions.is_true(words::ASLEEP) => "Asleep",
         _ if conditions.is_true(words::STOPPING) => "Stopping",
+        Observed::Machine { stand: MachineStand::Stuck, .. } => "Stopping",
         _ if observed.is_up() && (speaks || conditions.is_true(words::READY)) => "Running",
         Observed::Running { .. } | Observed::Machine { .. } | Observed::Orphaned { .. }
             if !is_resting(observed) =>

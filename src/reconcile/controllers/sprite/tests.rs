@@ -11,10 +11,10 @@ use crate::{
     ambient::later,
     reconcile::controllers::words,
     resource::{
-        AgentCli, CommandCli, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME,
+        AgentCli, Claim, CommandCli, ConditionStatus, ExitReason, ExitStatus, FINALIZER_RUNTIME,
         Permissions, RuntimeSpec, Sprite, SpriteSpec,
     },
-    runtime::Observed,
+    runtime::{MachineStand, Observed},
 };
 
 const START: Timestamp = Timestamp::UNIX_EPOCH;
@@ -86,6 +86,9 @@ fn settled(sprite: &Sprite, observed: &Observed, now: Timestamp) -> (Sprite, Pla
         let plan = plan(&sprite, observed, None, now);
         if plan.status == sprite.status {
             assert_eq!(plan.order, None, "an order is given once");
+            let next = later(now, Duration::from_nanos(1));
+            let after = super::plan::plan(&sprite, observed, None, next);
+            assert_eq!(after.status, sprite.status, "a moment later nothing is written again");
             return (sprite, plan);
         }
         sprite.status = plan.status;
@@ -266,6 +269,31 @@ fn what_the_runtime_knows_of_the_exit_is_better_than_nothing() {
 }
 
 #[test]
+fn what_was_known_of_an_end_is_told_though_it_is_forgotten_before_the_time_is_up() {
+    let oom = Exit {
+        code: Some(137),
+        signal: None,
+        reason: ExitReason::OutOfMemory,
+        message: "too little".to_owned(),
+    };
+    let unknown = Exit { code: None, reason: ExitReason::ReporterLost, ..oom.clone() };
+    let gone = |exit: &Exit| Observed::Gone { exit: Some(exit.clone()) };
+    for first in [&oom, &unknown] {
+        let (sprite, _) = settled(&sprite(), &gone(first), START);
+        let (sprite, _) = settled(&sprite, &gone(&oom), at(Duration::from_secs(1)));
+        let (sprite, _) = settled(&sprite, &gone(&unknown), at(Duration::from_secs(2)));
+        let (sprite, _) = settled(&sprite, &gone(&unknown), at(DRAIN));
+        let exit = sprite.status.exit.expect("recorded");
+        assert_eq!((exit.reason, exit.code), (ExitReason::OutOfMemory, Some(137)));
+        assert_eq!(sprite.status.ending, None);
+    }
+    let (mut heard, _) = settled(&sprite(), &gone(&oom), START);
+    heard.status.exit = Some(exit(ExitReason::Completed));
+    let (heard, _) = settled(&heard, &gone(&oom), START);
+    assert_eq!(heard.status.ending, None, "its own word goes before");
+}
+
+#[test]
 fn a_sprite_that_was_there_and_is_not_any_more_is_gone_and_not_started_again() {
     let mut sprite = with(sprite(), words::ADMITTED);
     sprite.status.run = 1;
@@ -293,6 +321,90 @@ fn a_reporter_that_does_not_say_hello_is_told() {
     let (sprite, _) = settled(&sprite, &running(), again);
     let stalled = sprite.status.conditions.get(words::STALLED).expect("it is told");
     assert_eq!(stalled.reason, words::NO_HELLO);
+    let since = stalled.last_transition_time;
+    let (sprite, _) = settled(&sprite, &running(), at(Duration::from_secs(600)));
+    let stalled = sprite.status.conditions.get(words::STALLED).expect("it is still so");
+    assert_eq!(stalled.last_transition_time, since, "it is said once");
+}
+
+/// A machine that stands like this.
+fn machine(stand: MachineStand) -> Observed {
+    Observed::Machine { machine: None, stand }
+}
+
+/// A Sprite in a machine of its own.
+fn in_a_machine() -> Sprite {
+    let mut sprite = with(sprite(), words::ADMITTED);
+    sprite.spec.runtime = serde_json::from_str(r#"{"fly": {}}"#).expect("a runtime");
+    sprite
+}
+
+#[test]
+fn a_machine_whose_reporter_was_never_heard_is_ended_at_once_and_nothing_is_waited_for() {
+    for stand in [MachineStand::Up, MachineStand::Coming] {
+        // However long nobody was heard before.
+        for silence in [0, 30, 600] {
+            let now = at(Duration::from_secs(silence));
+            let (mut silent, _) = settled(&in_a_machine(), &machine(stand), START);
+            silent = settled(&silent, &machine(stand), now).0;
+            silent.spec.stop = Some(ExitReason::TimedOut);
+            let first = plan(&silent, &machine(stand), None, now);
+            assert_eq!(first.order, None, "nobody would read it");
+            let (silent, ends) = settled(&silent, &machine(stand), now);
+            assert_eq!(ends.hand, Some(Hand::Kill), "{stand:?}, {silence}");
+            let (over, plan) = settled(&silent, &Observed::Gone { exit: None }, now);
+            assert_eq!(plan.hand, Some(Hand::Clean));
+            let exit = over.status.exit.expect("recorded");
+            assert_eq!(exit.reason, ExitReason::TimedOut);
+            assert_eq!(exit.message, "it was stopped before its reporter reached this server");
+        }
+    }
+}
+
+#[test]
+fn a_machine_whose_run_was_claimed_is_asked_first_and_its_last_words_are_waited_for() {
+    let mut sprite = in_a_machine();
+    sprite.status.claim = Some(Claim { run: 1, boot: "b".to_owned() });
+    sprite.spec.stop = Some(ExitReason::Cancelled);
+    let first = plan(&sprite, &machine(MachineStand::Up), None, START);
+    assert_eq!((first.order, first.hand), (Some(stop(ExitReason::Cancelled)), None));
+    let (_, gone) = settled(&sprite, &Observed::Gone { exit: None }, START);
+    assert_eq!((gone.hand, gone.again), (None, Some(at(DRAIN))));
+}
+
+#[test]
+fn a_machine_that_is_stuck_is_killed_and_said_to_be_stuck_until_it_is_gone() {
+    let mut sprite = in_a_machine();
+    (sprite.status.run, sprite.status.hello_time) = (1, Some(START));
+    let (sprite, _) = settled(&sprite, &machine(MachineStand::Up), START);
+    let (sprite, stuck) = settled(&sprite, &machine(MachineStand::Stuck), START);
+    assert_eq!(stuck.hand, Some(Hand::Kill));
+    let stalled = sprite.status.conditions.get(words::STALLED).expect("it is told");
+    assert_eq!(stalled.reason, words::MACHINE_STUCK);
+    assert_eq!(sprite.status.phase, "Stopping");
+    let (sprite, gone) = settled(&sprite, &Observed::Gone { exit: None }, START);
+    assert_eq!(
+        (gone.hand, gone.again),
+        (None, Some(at(DRAIN))),
+        "its last words may be on the way"
+    );
+    assert_eq!(sprite.status.conditions.get(words::STALLED), None);
+}
+
+#[test]
+fn where_a_reporter_is_not_heard_the_address_it_was_told_is_named_once() {
+    let (silent, _) = settled(&in_a_machine(), &machine(MachineStand::Up), START);
+    let named = |sprite: &Sprite, now| {
+        let mut plan = plan(sprite, &machine(MachineStand::Up), None, now);
+        plan.name_address(sprite, "http://od.internal:8080", now);
+        plan.status
+    };
+    let mut told = silent.clone();
+    told.status = named(&silent, at(DRAIN));
+    let stalled = told.status.conditions.get(words::STALLED).expect("it is told");
+    assert!(stalled.message.contains("http://od.internal:8080"), "{}", stalled.message);
+    assert_eq!(named(&told, at(DRAIN * 2)), told.status, "nothing is written again");
+    assert_eq!(named(&silent, START).conditions.get(words::STALLED), None);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Condition {
     pub until: Timestamp,
     /// What the last call said.
     pub why: String,
+    /// Whether Fly answers and does not let us in; else it does not answer, or fails.
+    pub refused: bool,
 }
 
 /// What a call's end says about the calls after it.
@@ -135,6 +137,7 @@ impl Breaker {
                         open.probe = false;
                         open.condition.until = later(now, open.rest);
                         open.condition.why = why();
+                        open.condition.refused = said == Says::Refused;
                     }
                     // It left before, and says nothing new.
                     Some(_) => {}
@@ -148,6 +151,7 @@ impl Breaker {
                                 since: now,
                                 until: later(now, rest),
                                 why: why(),
+                                refused: said == Says::Refused,
                             },
                             rest,
                             probe: false,
@@ -178,7 +182,7 @@ fn resting(condition: &Condition, now: Timestamp) -> ApiError {
         true => condition.until,
         false => later(now, REST_FAILED),
     };
-    ApiError::Resting { until, why: condition.why.clone() }
+    ApiError::Resting { until, why: condition.why.clone(), refused: condition.refused }
 }
 
 #[cfg(test)]

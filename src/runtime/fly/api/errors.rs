@@ -104,12 +104,12 @@ pub enum ApiError {
     Setup(String),
     /// 401: the token is wrong or has expired. Also just after an app was made, for up to a minute.
     #[error(
-        "Fly does not know the token that was to {0}; set FLY_API_TOKEN to what `fly tokens create org` prints"
+        "Fly does not know the token that was to {0}; set FLY_API_TOKEN to what `fly tokens create deploy -a APP` prints, with the app that FLY_SPRITE_APP names"
     )]
     Token(Answer),
     /// 403: the token is good, and not for this.
     #[error(
-        "Fly does not let this token {0}; make one in the organization that has the app (`fly tokens create org`)"
+        "Fly does not let this token {0}; set FLY_API_TOKEN to what `fly tokens create deploy -a APP` prints, with the app that FLY_SPRITE_APP names"
     )]
     Forbidden(Answer),
     /// 404, in Fly's own voice: app, machine or volume.
@@ -164,6 +164,8 @@ pub enum ApiError {
         until: Timestamp,
         /// What the last calls said.
         why: String,
+        /// Whether Fly answers and does not let us in; else it does not answer, or fails.
+        refused: bool,
     },
     /// A scripted fault; only in tests.
     #[error(transparent)]

@@ -226,6 +226,7 @@ fn every_refusal_names_what_was_tried_what_was_said_and_the_mend() {
         ApiError::Resting {
             until: "2026-01-01T00:00:30Z".parse().unwrap(),
             why: told(Action::List, 401, "").to_string(),
+            refused: true,
         },
     ]
     .iter()

@@ -1,22 +1,28 @@
-//! `get` and `jobs`: objects as tables, JSON, YAML or names, once or as they change.
+//! `get`, `jobs` and `list`: objects in any form, once or as they change.
+//!
+//! The server makes the tables; what is sorted by a path is read as JSON too, for its order. A form
+//! that is no table is made of JSON by [`Form`], which knows nothing of the server.
 
-use serde_json::{Value, json};
+mod changes;
+mod deliveries;
+mod form;
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
 
 use super::{
-    args::{AgentsArgs, GetArgs, JobsArgs, ListArgs, ListFormat, ObjectFormat},
-    client::{AS_JSON, AS_TABLE, Client, api, collection, member},
+    args::{AgentsArgs, GetArgs, JobsArgs, ListArgs},
+    client::{AS_JSON, AS_TABLE, Client, collection, member},
     error::Error,
-    object::{name_of, print_json, print_object, to_yaml},
-    out,
-    patience::Patience,
+    jsonpath, out,
+    output::Output,
     table::{self, Table},
     target::{self, Targets, full_name},
-    watch::{Change, Watch},
 };
 use crate::resource::Kind;
-
-/// The one ledger that is shown like a kind.
-const DELIVERIES: &str = "deliveries";
+use changes::{Changes, revision_of};
+use form::Form;
 
 /// Runs `jobs`.
 ///
@@ -42,17 +48,17 @@ pub async fn agents(args: AgentsArgs) -> Result<u8, Error> {
 /// The server's refusal, or why it cannot be reached.
 pub async fn get(args: GetArgs) -> Result<u8, Error> {
     let client = Client::find(&args.list.server)?;
-    if args.what == [DELIVERIES] {
-        return deliveries(&client, &args.list).await;
+    if args.what == [deliveries::DELIVERIES] {
+        return deliveries::deliveries(&client, &args.list).await;
     }
     match target::read(&args.what)? {
         Targets::Kinds(kinds) => show_kinds(&client, &kinds, &args.list, false).await,
         Targets::Objects(objects) => {
-            if args.list.selector.is_some() {
+            if args.list.selector.is_some() || args.list.field_selector.is_some() {
                 let line = "a selector chooses among all objects of a kind; name none with it";
                 return Err(Error::Usage(line.to_owned()));
             }
-            if args.list.watch {
+            if is_watch(&args.list) {
                 let [(kind, name)] = &objects[..] else {
                     let line = "-w watches one object, or all of a kind";
                     return Err(Error::Usage(line.to_owned()));
@@ -64,35 +70,8 @@ pub async fn get(args: GetArgs) -> Result<u8, Error> {
     }
 }
 
-/// Shows what chat must still be told: rows of a ledger, which are no objects.
-async fn deliveries(client: &Client, args: &ListArgs) -> Result<u8, Error> {
-    if args.watch || args.selector.is_some() {
-        let line = "deliveries are no objects: they have no labels, and cannot be watched";
-        return Err(Error::Usage(line.to_owned()));
-    }
-    let path = api(DELIVERIES);
-    match args.output {
-        None | Some(ListFormat::Wide) => {
-            let table = Table::read(&client.get(&path, &[], AS_TABLE).await?, true);
-            if table.is_empty() {
-                out::note("No resources found");
-            } else {
-                table::print(&table)?;
-            }
-        }
-        Some(ListFormat::Yaml) => {
-            let line = "deliveries are no objects, and have no YAML; -o json shows them whole";
-            return Err(Error::Usage(line.to_owned()));
-        }
-        Some(ListFormat::Name) => {
-            let list = client.get(&path, &[], AS_JSON).await?;
-            for item in list["items"].as_array().into_iter().flatten() {
-                out::line(item["id"].as_str().unwrap_or_default())?;
-            }
-        }
-        Some(_) => print_json(&client.get(&path, &[], AS_JSON).await?)?,
-    }
-    Ok(0)
+fn is_watch(args: &ListArgs) -> bool {
+    args.watch || args.watch_only
 }
 
 /// Among the objects of a kind, those that are meant.
@@ -106,7 +85,8 @@ struct Which<'a> {
 impl<'a> Which<'a> {
     fn query(self) -> Vec<(&'static str, &'a str)> {
         let labels = self.args.selector.as_deref().map(|labels| ("labelSelector", labels));
-        labels.into_iter().chain(self.field.map(|field| ("fieldSelector", field))).collect()
+        let field = self.field.or(self.args.field_selector.as_deref());
+        labels.into_iter().chain(field.map(|field| ("fieldSelector", field))).collect()
     }
 }
 
@@ -128,7 +108,7 @@ async fn show_kinds(
     args: &ListArgs,
     by_age: bool,
 ) -> Result<u8, Error> {
-    if args.watch && kinds.len() > 1 {
+    if is_watch(args) && kinds.len() > 1 {
         return Err(Error::Usage("-w watches one kind at a time".to_owned()));
     }
     show_which(client, kinds, Which { args, field: None }, by_age).await
@@ -140,11 +120,20 @@ async fn show_which(
     which: Which<'_>,
     by_age: bool,
 ) -> Result<u8, Error> {
-    match which.args.output {
-        None | Some(ListFormat::Wide) => tables(client, kinds, which, by_age).await?,
-        Some(format) => lists(client, kinds, which, format, by_age).await?,
+    match &which.args.output {
+        None | Some(Output::Wide) => tables(client, kinds, which, by_age).await?,
+        Some(output) => lists(client, kinds, which, output, by_age).await?,
     }
     Ok(0)
+}
+
+/// Reads the server's table as it is to be shown.
+fn read_table(answer: &Value, args: &ListArgs) -> Table {
+    let mut table = Table::read(answer, args.output == Some(Output::Wide));
+    if args.show_labels {
+        table.add_labels();
+    }
+    table
 }
 
 async fn tables(
@@ -153,13 +142,20 @@ async fn tables(
     which: Which<'_>,
     by_age: bool,
 ) -> Result<(), Error> {
-    let wide = which.args.output == Some(ListFormat::Wide);
+    let header = !which.args.no_headers;
     let mut empty = true;
     for kind in kinds {
+        if which.args.watch_only {
+            let list = client.get(&collection(*kind), &[("limit", "1")], AS_JSON).await?;
+            let table = Table::none(revision_of(&list));
+            return watch_table(client, *kind, which, table).await;
+        }
         let answer = client.get(&collection(*kind), &which.query(), AS_TABLE).await?;
-        let mut table = Table::read(&answer, wide);
-        if by_age {
-            table.sort_by_age();
+        let mut table = read_table(&answer, which.args);
+        match &which.args.sort_by {
+            Some(path) => table.sort_by_names(&names_in_order(client, *kind, which, path).await?),
+            None if by_age => table.sort_by_age(),
+            None => {}
         }
         if which.args.watch {
             return watch_table(client, *kind, which, table).await;
@@ -174,12 +170,34 @@ async fn tables(
             table.prefix_names(&full_name(*kind, ""));
         }
         empty = false;
-        table::print(&table)?;
+        table::print(&table, header)?;
     }
     if empty {
         out::note("No resources found");
     }
     Ok(())
+}
+
+/// The names of a kind's objects in the order of what stands at a path.
+async fn names_in_order(
+    client: &Client,
+    kind: Kind,
+    which: Which<'_>,
+    path: &jsonpath::Path,
+) -> Result<Vec<String>, Error> {
+    let mut list = client.get(&collection(kind), &which.query(), AS_JSON).await?;
+    let Value::Array(mut items) = list["items"].take() else { return Ok(Vec::new()) };
+    sort(&mut items, path);
+    let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    Ok(items.iter().map(name).collect())
+}
+
+/// Sorts objects by what stands at a path: those where nothing stands first, as kubectl does.
+fn sort(objects: &mut [Value], path: &jsonpath::Path) {
+    objects.sort_by(|a, b| match (path.find(a).first(), path.find(b).first()) {
+        (Some(a), Some(b)) => jsonpath::order(a, b).unwrap_or(Ordering::Equal),
+        (a, b) => a.is_some().cmp(&b.is_some()),
+    });
 }
 
 /// Prints a table, and then a row for each object that changes.
@@ -191,7 +209,7 @@ async fn watch_table(
 ) -> Result<(), Error> {
     let mut changes = Changes::new(client, kind, which, table.revision.clone(), AS_TABLE);
     let mut widths = Vec::new();
-    let mut header = true;
+    let mut header = !which.args.no_headers;
     let mut rows = table;
     loop {
         if !rows.is_empty() {
@@ -199,82 +217,22 @@ async fn watch_table(
             out::data(text)?;
             (header, widths) = (false, wider);
         }
-        rows = Table::read(&changes.next().await?, which.args.output == Some(ListFormat::Wide));
+        rows = read_table(&changes.next().await?, which.args);
     }
-}
-
-/// What changes, one after the other, whatever becomes of the server meanwhile.
-struct Changes<'a> {
-    client: &'a Client,
-    kind: Kind,
-    which: Which<'a>,
-    revision: String,
-    accept: &'static str,
-    watch: Option<Watch>,
-    patience: Patience,
-}
-
-impl<'a> Changes<'a> {
-    fn new(
-        client: &'a Client,
-        kind: Kind,
-        which: Which<'a>,
-        revision: String,
-        accept: &'static str,
-    ) -> Self {
-        let patience = Patience::new();
-        Self { client, kind, which, revision, accept, watch: None, patience }
-    }
-
-    async fn next(&mut self) -> Result<Value, Error> {
-        loop {
-            match self.once().await {
-                Ok(Some(object)) => return Ok(object),
-                Ok(None) => self.watch = None,
-                Err(Error::Api { code: 410, .. }) => {
-                    let path = collection(self.kind);
-                    let list = self.client.get(&path, &[("limit", "1")], AS_JSON).await?;
-                    self.revision = revision_of(&list);
-                }
-                Err(error) => {
-                    self.watch = None;
-                    self.patience.wait(error).await?;
-                }
-            }
-        }
-    }
-
-    async fn once(&mut self) -> Result<Option<Value>, Error> {
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => {
-                let which = self.which.query();
-                let watch =
-                    Watch::open(self.client, self.kind, &which, &self.revision, self.accept)
-                        .await?;
-                self.patience.answered();
-                self.watch.insert(watch)
-            }
-        };
-        let Some(Change::There(object) | Change::Gone(object)) = watch.next().await? else {
-            return Ok(None);
-        };
-        self.revision = revision_of(&object);
-        Ok(Some(object))
-    }
-}
-
-fn revision_of(object: &Value) -> String {
-    object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn lists(
     client: &Client,
     kinds: &[Kind],
     which: Which<'_>,
-    format: ListFormat,
+    output: &Output,
     by_age: bool,
 ) -> Result<(), Error> {
+    let mut form = Form::new(output, which.args);
+    if which.args.watch_only {
+        let list = client.get(&collection(kinds[0]), &[("limit", "1")], AS_JSON).await?;
+        return watch_objects(client, kinds[0], which, form, revision_of(&list)).await;
+    }
     let mut all = Vec::new();
     let mut first = Value::Null;
     for kind in kinds {
@@ -284,24 +242,19 @@ async fn lists(
         }
         first = list;
     }
-    if by_age {
-        all.sort_by_cached_key(|object| {
+    match &which.args.sort_by {
+        Some(path) => sort(&mut all, path),
+        None if by_age => all.sort_by_cached_key(|object| {
             let text = |member: &str| object["metadata"][member].as_str().map(str::to_owned);
             (text("creationTimestamp"), text("name"))
-        });
+        }),
+        None => {}
     }
     let revision = revision_of(&first);
-    match format {
-        ListFormat::Json if kinds.len() == 1 => {
-            first["items"] = all.into();
-            print_json(&first)?;
-        }
-        ListFormat::Json => print_json(&list_of(all))?,
-        ListFormat::Yaml => print_yaml(&all)?,
-        _ => all.iter().try_for_each(|object| out::line(name_of(object)))?,
-    }
+    let head = (kinds.len() == 1).then_some(first);
+    form.list(head, all)?;
     if which.args.watch {
-        return watch_objects(client, kinds[0], which, format, revision).await;
+        return watch_objects(client, kinds[0], which, form, revision).await;
     }
     Ok(())
 }
@@ -310,17 +263,12 @@ async fn watch_objects(
     client: &Client,
     kind: Kind,
     which: Which<'_>,
-    format: ListFormat,
+    mut form: Form<'_>,
     revision: String,
 ) -> Result<(), Error> {
     let mut changes = Changes::new(client, kind, which, revision, AS_JSON);
     loop {
-        let object = with_kind(changes.next().await?, kind);
-        match format {
-            ListFormat::Json => print_json(&object)?,
-            ListFormat::Yaml => out::data(format!("---\n{}", to_yaml(&object)?))?,
-            _ => out::line(name_of(&object))?,
-        }
+        form.next(with_kind(changes.next().await?, kind))?;
     }
 }
 
@@ -330,8 +278,7 @@ async fn show_objects(
     objects: &[(Kind, String)],
     args: &GetArgs,
 ) -> Result<u8, Error> {
-    let wide = args.list.output == Some(ListFormat::Wide);
-    let as_table = wide || args.list.output.is_none();
+    let as_table = Output::is_table(args.list.output.as_ref());
     let several = objects.iter().any(|(kind, _)| *kind != objects[0].0);
     let mut tables: Vec<(Kind, Table)> = Vec::new();
     let mut found = Vec::new();
@@ -340,7 +287,7 @@ async fn show_objects(
         let accept = if as_table { AS_TABLE } else { AS_JSON };
         match client.get(&member(*kind, name), &[], accept).await {
             Ok(answer) if as_table => {
-                let mut table = Table::read(&answer, wide);
+                let mut table = read_table(&answer, &args.list);
                 if several {
                     table.prefix_names(&full_name(*kind, ""));
                 }
@@ -363,16 +310,13 @@ async fn show_objects(
         if n > 0 {
             out::line("")?;
         }
-        table::print(table)?;
+        table::print(table, !args.list.no_headers)?;
     }
-    match (args.list.output, &found[..]) {
-        (Some(ListFormat::Json), [one]) => print_object(one, ObjectFormat::Json)?,
-        (Some(ListFormat::Json), [_, ..]) => print_json(&list_of(found))?,
-        (Some(ListFormat::Yaml), all) => print_yaml(all)?,
-        (Some(ListFormat::Name), all) => {
-            all.iter().try_for_each(|object| out::line(name_of(object)))?;
+    if let Some(output) = args.list.output.as_ref().filter(|_| !as_table && !found.is_empty()) {
+        if let Some(path) = &args.list.sort_by {
+            sort(&mut found, path);
         }
-        _ => {}
+        Form::new(output, &args.list).objects(found, objects.len() == 1)?;
     }
     if failed { Err(Error::Told) } else { Ok(0) }
 }
@@ -384,15 +328,21 @@ fn with_kind(mut item: Value, kind: Kind) -> Value {
     item
 }
 
-fn list_of(items: Vec<Value>) -> Value {
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// Documents that `apply` takes again.
-fn print_yaml(objects: &[Value]) -> Result<(), Error> {
-    for (n, object) in objects.iter().enumerate() {
-        let separator = if n > 0 { "---\n" } else { "" };
-        out::data(format!("{separator}{}", to_yaml(object)?))?;
+    use super::*;
+
+    #[test]
+    fn objects_are_sorted_by_what_stands_at_a_path_and_what_lacks_it_comes_first() {
+        let agent =
+            |name: &str, done: Value| json!({"metadata": {"name": name}, "status": {"done": done}});
+        let mut all =
+            [agent("ten", 10.into()), agent("nine", 9.into()), json!({"metadata": {"name": "no"}})];
+        sort(&mut all, &".status.done".parse().unwrap());
+        let names: Vec<&str> =
+            all.iter().filter_map(|it| it["metadata"]["name"].as_str()).collect();
+        assert_eq!(names, ["no", "nine", "ten"]);
     }
-    Ok(())
 }

@@ -1,0 +1,165 @@
+//! One member: how what there is differs from what the template says, and how it stands.
+//!
+//! A member bears a record of the template that it was made from: a hash, and which labels and
+//! annotations came from there. So a change of the template is told from a change that somebody made by
+//! hand, what the template drops goes, and what others have added stays.
+//!
+//! Suspending an Agent and cancelling a Job are a person's right, and never put right: the template's
+//! own word for `suspend` is written only when it has changed.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    made::{ended, own},
+    words,
+};
+use crate::resource::{Agent, AnyObject, FLEET_TEMPLATE, Fleet, Kind, Metadata, expand::Member};
+
+/// The template that a member was made from.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Record {
+    hash: String,
+    labels: Vec<String>,
+    annotations: Vec<String>,
+    suspend: bool,
+}
+
+impl Record {
+    fn of(member: &Member) -> Self {
+        let metadata = member.object.metadata();
+        Self {
+            hash: member.hash.clone(),
+            labels: metadata.labels.keys().cloned().collect(),
+            annotations: metadata.annotations.keys().cloned().collect(),
+            suspend: suspend(&member.object),
+        }
+    }
+
+    fn read(metadata: &Metadata) -> Self {
+        let text = metadata.annotations.get(FLEET_TEMPLATE);
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    fn put(&self, metadata: &mut Metadata) {
+        // Serialising texts cannot fail.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        metadata.annotations.insert(FLEET_TEMPLATE.to_owned(), text);
+    }
+}
+
+fn suspend(object: &AnyObject) -> bool {
+    matches!(object, AnyObject::Agent(agent) if agent.spec.suspend)
+}
+
+/// Why a member is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The template says something else by now.
+    Template,
+    /// Somebody has changed it by hand.
+    Drift,
+}
+
+/// A member that is not there yet.
+pub(super) fn new(fleet: &Fleet, member: &Member) -> AnyObject {
+    let mut object = member.object.clone();
+    own(object.metadata_mut(), Kind::Fleet, &fleet.metadata);
+    Record::of(member).put(object.metadata_mut());
+    object
+}
+
+/// Whether a member was made from what the template says now.
+pub(super) fn is_updated(live: &AnyObject, member: &Member) -> bool {
+    Record::read(live.metadata()).hash == member.hash
+}
+
+/// A member as it shall be, where it is not.
+pub(super) fn updated(live: &AnyObject, member: &Member) -> Option<(AnyObject, Why)> {
+    let before = Record::read(live.metadata());
+    let record = Record::of(member);
+    let mut object = live.clone();
+    let wanted = member.object.metadata();
+    let metadata = object.metadata_mut();
+    metadata.labels.retain(|key, _| !before.labels.contains(key));
+    metadata.labels.extend(wanted.labels.clone());
+    metadata.annotations.retain(|key, _| !before.annotations.contains(key));
+    metadata.annotations.extend(wanted.annotations.clone());
+    record.put(metadata);
+    match (&mut object, &member.object) {
+        (AnyObject::Agent(agent), AnyObject::Agent(wanted)) => {
+            let theirs = agent.spec.suspend;
+            agent.spec = wanted.spec.clone();
+            if before.suspend == record.suspend {
+                agent.spec.suspend = theirs;
+            }
+        }
+        (AnyObject::Job(job), AnyObject::Job(wanted)) => {
+            let theirs = job.spec.cancel;
+            job.spec = wanted.spec.clone();
+            job.spec.cancel = theirs;
+        }
+        _ => {}
+    }
+    let why = if before.hash == record.hash { Why::Drift } else { Why::Template };
+    (object != *live).then_some((object, why))
+}
+
+/// How a member stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Health {
+    /// An Agent that takes turns; a Job that ended well.
+    Well,
+    /// A person has stopped it.
+    Stopped,
+    /// On its way.
+    Coming,
+    /// It needs somebody, and this is why; a Job that ended otherwise than well.
+    Failing(String),
+}
+
+/// How a member stands.
+pub(super) fn health(object: &AnyObject) -> Health {
+    match object {
+        AnyObject::Agent(agent) => of_agent(agent),
+        AnyObject::Job(job) => match ended(job) {
+            Some(true) => Health::Well,
+            Some(false) => Health::Failing(job.status.message.clone()),
+            None => Health::Coming,
+        },
+        _ => Health::Coming,
+    }
+}
+
+fn of_agent(agent: &Agent) -> Health {
+    if agent.spec.suspend {
+        return Health::Stopped;
+    }
+    // What was said of another spec says nothing of this one.
+    if agent.status.observed_generation != agent.metadata.generation {
+        return Health::Coming;
+    }
+    let conditions = &agent.status.conditions;
+    match conditions.get(words::STALLED) {
+        Some(stalled) if conditions.is_true(words::STALLED) => {
+            Health::Failing(format!("{} {}", stalled.reason, stalled.message).trim_end().to_owned())
+        }
+        _ if conditions.is_true(words::READY) => Health::Well,
+        _ => Health::Coming,
+    }
+}
+
+/// Whether a member that is not wanted any more may go now: nobody waits for an answer of it, and
+/// nothing of it works.
+pub(super) fn may_go(object: &AnyObject) -> bool {
+    match object {
+        AnyObject::Agent(agent) => agent.status.turns.queued + agent.status.turns.running == 0,
+        AnyObject::Job(job) => ended(job).is_some(),
+        _ => true,
+    }
+}
+
+/// `agent/NAME` or `job/NAME`.
+pub(super) fn called(object: &AnyObject) -> String {
+    format!("{}/{}", object.kind().singular(), object.metadata().name)
+}

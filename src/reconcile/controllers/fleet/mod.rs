@@ -1,0 +1,256 @@
+//! Fleets: Agents or Jobs from a template, made, changed and removed until they are as it says.
+//!
+//! [`crate::resource::expand`] says which members there shall be, and all of what each of them is;
+//! [`member`] compares one with what there is; [`plan`] decides what is done now, [`stand`] how that
+//! reads. What is done is a commit that fails if the Fleet has changed since it was read.
+
+mod member;
+mod plan;
+mod stand;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use plan::{Action, Trouble, View, plan};
+
+use super::{
+    hands::{Hands, write},
+    history::told,
+    job::{delete, owners},
+    made::{Note, held, release},
+    words,
+};
+use crate::{
+    ambient::Ambient,
+    reconcile::{Controller, Error, Next, Wake},
+    resource::{
+        AnyObject, Defaults, Fleet, FleetStatus, Kind,
+        expand::{Member, NoDirectories, members},
+        fleet::Generator,
+    },
+    store::{Change, Op, Part, Store},
+};
+
+/// Who knows the directories of what Sources have read.
+#[async_trait]
+pub trait Directories: Send + Sync {
+    /// The directories under a pattern (`*` stands for any text without a slash) at the revision of a
+    /// Source that was applied last, relative to what the Source reads.
+    ///
+    /// # Errors
+    /// Why nobody can tell, in one line for people.
+    async fn matching(&self, source: &str, pattern: &str) -> Result<Vec<String>, String>;
+}
+
+/// A server without Git sources.
+pub struct NoSources;
+
+#[async_trait]
+impl Directories for NoSources {
+    async fn matching(&self, source: &str, _: &str) -> Result<Vec<String>, String> {
+        Err(format!("source {source} cannot be asked: this server reads no Git sources"))
+    }
+}
+
+/// Makes the members of Fleets. Its keys are the Fleets' uids.
+pub struct FleetController {
+    hands: Hands,
+    defaults: Defaults,
+    directories: Arc<dyn Directories>,
+    /// Which Fleets are to be looked at when a Source has changed. A hint: after a start all are.
+    readers: Mutex<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl FleetController {
+    /// A controller over a store. `defaults` say what a template need not, and where members may work
+    /// on this server.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        ambient: Ambient,
+        defaults: Defaults,
+        directories: Arc<dyn Directories>,
+    ) -> Self {
+        let hands = Hands { store, ambient };
+        Self { hands, defaults, directories, readers: Mutex::default() }
+    }
+
+    /// The members that there shall be, or why nobody can tell.
+    async fn wanted(&self, fleet: &Fleet) -> Result<Vec<Member>, Trouble> {
+        let paths = match &fleet.spec.generate {
+            Generator::GitDirectories(from) => {
+                self.watch(&from.source, &fleet.metadata.uid);
+                let found = self.directories.matching(&from.source, &from.pattern).await;
+                Some(found.map_err(|why| Trouble { reason: words::NO_DIRECTORIES, message: why })?)
+            }
+            _ => None,
+        };
+        let known = paths.as_deref().ok_or(NoDirectories);
+        members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
+            self.defaults.fill(spec, false)?;
+            self.defaults.check_place(spec)
+        })
+        .map_err(|faults| Trouble {
+            reason: words::BAD_TEMPLATE,
+            message: faults.to_string().replace('\n', "; "),
+        })
+    }
+
+    fn watch(&self, source: &str, uid: &str) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.entry(source.to_owned()).or_default().insert(uid.to_owned());
+    }
+
+    /// Which of the wanted names others hold.
+    async fn taken(
+        &self,
+        wanted: &[Member],
+        owned: &[AnyObject],
+    ) -> Result<BTreeSet<String>, Error> {
+        let ours: BTreeSet<(Kind, &str)> =
+            owned.iter().map(|object| (object.kind(), object.metadata().name.as_str())).collect();
+        let mut taken = BTreeSet::new();
+        for member in wanted {
+            let (kind, name) = (member.object.kind(), &member.name);
+            if !ours.contains(&(kind, name)) && self.hands.store.get(kind, name).await?.is_some() {
+                taken.insert(name.clone());
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn act(&self, fleet: &Fleet, action: Action) -> Result<(), Error> {
+        let hands = &self.hands;
+        // Writes nothing, and fails where the Fleet has changed since.
+        let unchanged = || write(fleet.clone(), Part::Status);
+        match action {
+            Action::AddFinalizer => {
+                let metadata = held(fleet.metadata.clone(), true);
+                let held = Fleet { metadata, ..fleet.clone() };
+                hands.commit("fleet.add-finalizer", vec![write(held, Part::Finalizers)]).await
+            }
+            Action::Create { members, status, notes } => {
+                let mut ops = with_status(fleet, *status, &notes);
+                ops.extend(members.into_iter().map(|mut member| {
+                    member.metadata_mut().uid = hands.ambient.ids.uid();
+                    Op::Create(member)
+                }));
+                hands.commit("fleet.create-members", ops).await
+            }
+            Action::Update { member, note } => {
+                let note = note.op(Kind::Fleet, &fleet.metadata);
+                let ops = vec![unchanged(), write(*member, Part::Desired), note];
+                hands.commit("fleet.update-member", ops).await
+            }
+            Action::Prune { members, notes } => {
+                let mut ops = vec![unchanged()];
+                ops.extend(notes.iter().map(|note| note.op(Kind::Fleet, &fleet.metadata)));
+                for member in members {
+                    // One that has changed since is looked at again: somebody may speak to it.
+                    ops.push(write(member.clone(), Part::Status));
+                    ops.push(delete(member.kind(), member.metadata()));
+                }
+                hands.commit("fleet.prune-members", ops).await
+            }
+            Action::Delete(member) => {
+                let op = delete(member.kind(), member.metadata());
+                hands.commit("fleet.delete-member", vec![op]).await
+            }
+            Action::Release(member) => {
+                let op = release(*member, &fleet.metadata.uid);
+                hands.commit("fleet.release-member", vec![op]).await
+            }
+            Action::WriteStatus(status) => {
+                hands.commit("fleet.write-status", with_status(fleet, *status, &[])).await
+            }
+            Action::DropFinalizer => {
+                let metadata = held(fleet.metadata.clone(), false);
+                let free = Fleet { metadata, ..fleet.clone() };
+                hands.commit("fleet.drop-finalizer", vec![write(free, Part::Finalizers)]).await
+            }
+        }
+    }
+}
+
+/// The status, with what came to hold, and what there is to tell.
+fn with_status(fleet: &Fleet, status: FleetStatus, notes: &[Note]) -> Vec<Op> {
+    let (before, after) = (&fleet.status.conditions, &status.conditions);
+    let mut ops = told(Kind::Fleet, &fleet.metadata, before, after);
+    ops.extend(notes.iter().map(|note| note.op(Kind::Fleet, &fleet.metadata)));
+    ops.push(write(Fleet { status, ..fleet.clone() }, Part::Status));
+    ops
+}
+
+#[async_trait]
+impl Controller for FleetController {
+    fn name(&self) -> &'static str {
+        "fleet"
+    }
+
+    fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
+        if change.object.kind() != Kind::Source {
+            return owners(Kind::Fleet, change);
+        }
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let uids = readers.get(&change.object.metadata().name).into_iter().flatten();
+        uids.map(|uid| (uid.clone(), Wake::Observation)).collect()
+    }
+
+    async fn keys(&self) -> Result<Vec<(String, Wake)>, Error> {
+        let mut keys: Vec<_> = self
+            .hands
+            .all(Kind::Fleet)
+            .await?
+            .into_iter()
+            .filter_map(AnyObject::into_fleet)
+            .map(|fleet| (rank(&fleet), fleet.metadata.uid))
+            .collect();
+        keys.sort_by_key(|((_, place), _)| *place);
+        Ok(keys.into_iter().map(|((wake, _), key)| (key, wake)).collect())
+    }
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let store = &self.hands.store;
+        let fleet = store.get_by_uid(Kind::Fleet, key).await?;
+        let Some(fleet) = fleet.and_then(AnyObject::into_fleet) else { return Ok(Next::Done) };
+        let mut owned = store.list_owned(Kind::Agent, key).await?;
+        owned.extend(store.list_owned(Kind::Job, key).await?);
+        let wanted = if fleet.metadata.is_deleting() || fleet.spec.suspend {
+            Ok(Vec::new())
+        } else {
+            self.wanted(&fleet).await
+        };
+        let taken = match &wanted {
+            Ok(wanted) => self.taken(wanted, &owned).await?,
+            Err(_) => BTreeSet::new(),
+        };
+        let now = self.hands.now();
+        let wanted = wanted.as_deref().map_err(Clone::clone);
+        let actions = plan(&View { fleet: &fleet, wanted, owned: &owned, taken: &taken, now });
+        let acted = !actions.is_empty();
+        for action in actions {
+            self.act(&fleet, action).await?;
+        }
+        Ok(if acted { Next::After(Duration::ZERO) } else { Next::Done })
+    }
+}
+
+/// Which Fleets come first after a start.
+fn rank(fleet: &Fleet) -> (Wake, u8) {
+    if fleet.metadata.is_deleting() {
+        (Wake::User, 0)
+    } else if fleet.metadata.generation != fleet.status.observed_generation {
+        (Wake::User, 1)
+    } else if !fleet.status.conditions.is_true(words::READY) {
+        (Wake::Observation, 2)
+    } else {
+        (Wake::Timer, 3)
+    }
+}

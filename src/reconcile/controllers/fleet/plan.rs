@@ -1,0 +1,393 @@
+//! What to do for a Fleet, decided from what there is: pure, and the same for the same input.
+//!
+//! **Made** is everybody who is missing, at once, in the order of the generator. A Job is made once: one
+//! that is gone, because its time to live is over or because somebody deleted it, is not run again.
+//!
+//! **Changed** is one member after another: as many may be out of service at once as the strategy says,
+//! and who is out of service anyway, or stopped, is changed first. A member that does not work after its
+//! change stops the rollout before it takes the next. What somebody changed by hand is put right at
+//! once: the harm to its service is done.
+//!
+//! **Removed** is who is not generated any more, the highest first: an Agent once it owes nobody an
+//! answer, a Job once it has ended. What an Agent leaves behind (unmerged work, a volume) is kept as with
+//! any Agent that is deleted.
+//!
+//! **Where the members cannot be told**, or the Fleet is suspended, nothing is made, changed or removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{
+    super::{
+        made::{Note, ended, is_held, leaves_orphans},
+        words,
+    },
+    member::{Health, Why, called, health, is_updated, may_go, new, updated},
+    stand::{Stand, dress},
+};
+use crate::resource::{
+    AnyObject, Fleet, FleetStatus, Kind, RunOutcome, expand::Member, fleet::Generator,
+};
+
+/// How many members may be out of service at once where the strategy does not say.
+const MAX_UNAVAILABLE: u32 = 1;
+
+/// Why nobody can tell which members there shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// All that is decided from.
+#[derive(Debug, Clone)]
+pub(super) struct View<'a> {
+    /// The Fleet.
+    pub(super) fleet: &'a Fleet,
+    /// The members that there shall be.
+    pub(super) wanted: Result<&'a [Member], Trouble>,
+    /// The Agents and Jobs that the Fleet controls.
+    pub(super) owned: &'a [AnyObject],
+    /// Wanted names that others hold.
+    pub(super) taken: &'a BTreeSet<String>,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action {
+    /// Hold the Fleet while members of it may exist.
+    AddFinalizer,
+    /// Make members, and note which Jobs were made.
+    Create { members: Vec<AnyObject>, status: Box<FleetStatus>, notes: Vec<Note> },
+    /// Write a member as it shall be.
+    Update { member: Box<AnyObject>, note: Note },
+    /// Delete members that are not generated any more, unless they have changed meanwhile.
+    Prune { members: Vec<AnyObject>, notes: Vec<Note> },
+    /// Delete a member of a Fleet that goes.
+    Delete(Box<AnyObject>),
+    /// Let a member go from the Fleet.
+    Release(Box<AnyObject>),
+    /// Write the status.
+    WriteStatus(Box<FleetStatus>),
+    /// Let the Fleet go.
+    DropFinalizer,
+}
+
+/// Decides.
+pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
+    let View { fleet, owned, now, .. } = *view;
+    if fleet.metadata.is_deleting() {
+        return plan_deletion(fleet, owned);
+    }
+    if !is_held(&fleet.metadata) {
+        return vec![Action::AddFinalizer];
+    }
+    let mut status = fleet.status.clone();
+    status.observed_generation = fleet.metadata.generation;
+    let wanted = match &view.wanted {
+        _ if fleet.spec.suspend => Err(Stand::Suspended),
+        Err(trouble) => Err(Stand::Unknown(trouble.clone())),
+        Ok([]) if is_of_directories(fleet) && !owned.is_empty() => Err(Stand::Unknown(Trouble {
+            reason: words::NO_DIRECTORIES,
+            message:
+                "no directory is under its pattern any more; its members stay until one is, or \
+                      until the fleet is deleted"
+                    .to_owned(),
+        })),
+        Ok(wanted) => Ok(*wanted),
+    };
+    let actions = match wanted {
+        Err(stand) => {
+            keep_runs(&mut status, owned, |_| true);
+            dress(&mut status, fleet, &stand, now);
+            Vec::new()
+        }
+        Ok(wanted) => {
+            let mut rollout = Rollout::new(view, wanted, &mut status);
+            if let Some(create) = rollout.create() {
+                return vec![create];
+            }
+            let mut actions = rollout.update();
+            actions.extend(rollout.prune());
+            let stand = rollout.stand();
+            dress(&mut status, fleet, &Stand::Known(stand), now);
+            actions
+        }
+    };
+    let news = (status != fleet.status).then(|| Action::WriteStatus(Box::new(status)));
+    actions.into_iter().chain(news).collect()
+}
+
+fn is_of_directories(fleet: &Fleet) -> bool {
+    matches!(fleet.spec.generate, Generator::GitDirectories(_))
+}
+
+/// Deletion: delete the members, or let them go; wait until none is left; let go.
+fn plan_deletion(fleet: &Fleet, owned: &[AnyObject]) -> Vec<Action> {
+    let orphans = leaves_orphans(&fleet.metadata);
+    let mut actions: Vec<Action> = owned
+        .iter()
+        .filter(|member| orphans || !member.metadata().is_deleting())
+        .map(|member| Box::new(member.clone()))
+        .map(|member| if orphans { Action::Release(member) } else { Action::Delete(member) })
+        .collect();
+    if owned.is_empty() && is_held(&fleet.metadata) {
+        actions.push(Action::DropFinalizer);
+    }
+    actions
+}
+
+/// Notes how the Jobs that are there have ended; forgets those that are neither there nor wanted.
+fn keep_runs(status: &mut FleetStatus, owned: &[AnyObject], wanted: impl Fn(&str) -> bool) {
+    let jobs: BTreeMap<&str, _> = owned
+        .iter()
+        .filter_map(|object| match object {
+            AnyObject::Job(job) => Some((job.metadata.name.as_str(), job)),
+            _ => None,
+        })
+        .collect();
+    status.runs.retain(|name, _| jobs.contains_key(name.as_str()) || wanted(name));
+    for (name, job) in jobs {
+        let outcome = status.runs.entry(name.to_owned()).or_insert(RunOutcome::Made);
+        match ended(job) {
+            Some(true) => *outcome = RunOutcome::Succeeded,
+            Some(false) => *outcome = RunOutcome::Failed,
+            None => {}
+        }
+    }
+}
+
+/// What a rollout knows of its members.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// How many there shall be.
+    pub(super) wanted: usize,
+    /// How many are there.
+    pub(super) there: usize,
+    /// Of them, as the template says now.
+    pub(super) updated: usize,
+    /// Of them, well.
+    pub(super) well: usize,
+    /// Of them, stopped by a person.
+    pub(super) stopped: usize,
+    /// Who is failing, and why.
+    pub(super) failing: Vec<(String, String)>,
+    /// Who is failing although it is as the template says now: what stops a rollout.
+    pub(super) stopping: Vec<(String, String)>,
+    /// Who waits to be changed.
+    pub(super) waiting: usize,
+    /// Who is to go, and is not gone.
+    pub(super) leaving: Vec<String>,
+    /// Names that others hold.
+    pub(super) taken: Vec<String>,
+    /// Whether the members are Jobs.
+    pub(super) jobs: bool,
+}
+
+/// A template on its way to its members.
+struct Rollout<'a, 'v, 's> {
+    view: &'a View<'v>,
+    wanted: &'v [Member],
+    /// The members that are there and stay, by name.
+    kept: BTreeMap<&'v str, &'v AnyObject>,
+    /// Those that are on their way out, by name, and wanted again.
+    going: BTreeSet<&'v str>,
+    /// Those that are not wanted.
+    surplus: Vec<&'v AnyObject>,
+    status: &'s mut FleetStatus,
+    waiting: usize,
+}
+
+impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
+    fn new(view: &'a View<'v>, wanted: &'v [Member], status: &'s mut FleetStatus) -> Self {
+        let names: BTreeSet<(Kind, &str)> =
+            wanted.iter().map(|member| (member.object.kind(), member.name.as_str())).collect();
+        keep_runs(status, view.owned, |name| names.contains(&(Kind::Job, name)));
+        let is_wanted =
+            |object: &&AnyObject| names.contains(&(object.kind(), object.metadata().name.as_str()));
+        let (stay, mut surplus): (Vec<&AnyObject>, Vec<&AnyObject>) =
+            view.owned.iter().partition(is_wanted);
+        let name = |object: &&'v AnyObject| object.metadata().name.as_str();
+        let (going, kept): (Vec<&AnyObject>, Vec<&AnyObject>) =
+            stay.into_iter().partition(|object| object.metadata().is_deleting());
+        // The highest index first.
+        surplus.sort_by_key(|object| {
+            let name = &object.metadata().name;
+            std::cmp::Reverse((name.len(), name.as_str()))
+        });
+        Self {
+            view,
+            wanted,
+            going: going.iter().map(name).collect(),
+            kept: kept.iter().map(|object| (name(object), *object)).collect(),
+            surplus,
+            status,
+            waiting: 0,
+        }
+    }
+
+    /// Whether a member was there once and shall not be made again.
+    fn has_run(&self, member: &Member) -> bool {
+        member.object.kind() == Kind::Job && self.status.runs.contains_key(&member.name)
+    }
+
+    /// Makes everybody who is missing.
+    fn create(&mut self) -> Option<Action> {
+        let missing: Vec<&Member> = self
+            .wanted
+            .iter()
+            .filter(|member| {
+                let name = member.name.as_str();
+                !self.kept.contains_key(name)
+                    && !self.going.contains(name)
+                    && !self.view.taken.contains(name)
+                    && !self.has_run(member)
+            })
+            .collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let fleet = self.view.fleet;
+        let members: Vec<AnyObject> = missing.iter().map(|member| new(fleet, member)).collect();
+        for member in missing.iter().filter(|member| member.object.kind() == Kind::Job) {
+            self.status.runs.insert(member.name.clone(), RunOutcome::Made);
+        }
+        let notes = vec![Note::plain(words::MEMBERS_CREATED, format!("made {}", listed(&members)))];
+        // How it stands is written once they are there.
+        let status = FleetStatus { runs: self.status.runs.clone(), ..fleet.status.clone() };
+        Some(Action::Create { members, status: Box::new(status), notes })
+    }
+
+    /// Changes those that may be changed now.
+    fn update(&mut self) -> Vec<Action> {
+        let most = self.view.fleet.spec.strategy.max_unavailable.unwrap_or(MAX_UNAVAILABLE);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let agents = || self.kept.values().filter(|object| object.kind() == Kind::Agent);
+        let is_out =
+            |object: &AnyObject| matches!(health(object), Health::Coming | Health::Failing(_));
+        let mut out = agents().filter(|object| is_out(object)).count() + self.going.len();
+        let stopped = !self.stopping().is_empty();
+        let mut actions = Vec::new();
+        for member in self.wanted {
+            let Some(live) = self.kept.get(member.name.as_str()) else { continue };
+            let Some((object, why)) = updated(live, member) else { continue };
+            let costs = live.kind() == Kind::Agent
+                && why == Why::Template
+                && health(live) == Health::Well
+                && is_remade(live, &object);
+            if costs && (stopped || out >= most) {
+                self.waiting += 1;
+                continue;
+            }
+            out += usize::from(costs);
+            let name = called(&object);
+            let note = match why {
+                Why::Template => Note::plain(
+                    words::MEMBER_UPDATED,
+                    format!("{name} is as the template says now"),
+                ),
+                Why::Drift => {
+                    let text =
+                        format!("{name} was changed by hand, and is as the template says again");
+                    Note::warning(words::PUT_RIGHT, text)
+                }
+            };
+            actions.push(Action::Update { member: Box::new(object), note });
+        }
+        actions
+    }
+
+    /// Removes those that may go now.
+    fn prune(&self) -> Option<Action> {
+        let members: Vec<AnyObject> = self
+            .surplus
+            .iter()
+            .filter(|object| !object.metadata().is_deleting() && may_go(object))
+            .map(|object| (*object).clone())
+            .collect();
+        if members.is_empty() {
+            return None;
+        }
+        let text = format!("deleted {}, not generated any more", listed(&members));
+        Some(Action::Prune { members, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
+    }
+
+    /// Agents that do not work although they are as the template says now.
+    fn stopping(&self) -> Vec<(String, String)> {
+        let failing = self.wanted.iter().filter_map(|member| {
+            let live = self.kept.get(member.name.as_str())?;
+            match health(live) {
+                Health::Failing(why) if live.kind() == Kind::Agent && is_updated(live, member) => {
+                    Some((called(live), why))
+                }
+                _ => None,
+            }
+        });
+        failing.collect()
+    }
+
+    /// What there is to tell.
+    fn stand(&self) -> Known {
+        let mut known = Known {
+            wanted: self.wanted.len(),
+            waiting: self.waiting,
+            stopping: self.stopping(),
+            leaving: self.surplus.iter().map(|object| called(object)).collect(),
+            jobs: self.view.fleet.spec.template.kind == Kind::Job,
+            ..Known::default()
+        };
+        for member in self.wanted {
+            let live = self.kept.get(member.name.as_str());
+            if live.is_none() && self.view.taken.contains(&member.name) {
+                known.taken.push(called(&member.object));
+            }
+            let standing = match live {
+                Some(live) => {
+                    known.updated += usize::from(is_updated(live, member));
+                    health(live)
+                }
+                // A Job that is gone ended as was noted.
+                None => match self.status.runs.get(&member.name) {
+                    Some(outcome) if known.jobs => {
+                        known.updated += 1;
+                        match outcome {
+                            RunOutcome::Succeeded => Health::Well,
+                            RunOutcome::Failed => Health::Failing("it failed".to_owned()),
+                            RunOutcome::Made => Health::Failing("somebody deleted it".to_owned()),
+                        }
+                    }
+                    _ => continue,
+                },
+            };
+            known.there += 1;
+            match standing {
+                Health::Well => known.well += 1,
+                Health::Stopped => known.stopped += 1,
+                Health::Coming => {}
+                Health::Failing(why) => known.failing.push((called(&member.object), why)),
+            }
+        }
+        known
+    }
+}
+
+/// Whether a change of an Agent is one of its spec, which may take it out of service.
+fn is_remade(live: &AnyObject, object: &AnyObject) -> bool {
+    match (live, object) {
+        (AnyObject::Agent(live), AnyObject::Agent(object)) => live.spec != object.spec,
+        _ => false,
+    }
+}
+
+/// The names of some objects, for people.
+fn listed(objects: &[AnyObject]) -> String {
+    const MOST: usize = 5;
+    let names: Vec<String> = objects.iter().take(MOST).map(called).collect();
+    match objects.len().saturating_sub(MOST) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}

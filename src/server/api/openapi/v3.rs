@@ -1,0 +1,96 @@
+//! The OpenAPI document of version 3.0.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    paths::{self, ANSWERS, Operation, schema_of},
+    schemas,
+};
+
+/// The document.
+#[must_use]
+pub(super) fn document() -> Value {
+    let mut found = Map::new();
+    for path in paths::all() {
+        let mut item = Map::new();
+        if path.named {
+            item.insert(
+                "parameters".to_owned(),
+                json!([{
+                    "name": "name", "in": "path", "required": true,
+                    "description": "The object's name.", "schema": {"type": "string"},
+                }]),
+            );
+        }
+        for operation in &path.operations {
+            item.insert(operation.method.to_owned(), described(operation));
+        }
+        found.insert(path.path, Value::Object(item));
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": super::info(),
+        "security": [{"token": []}],
+        "paths": found,
+        "components": {
+            "schemas": schemas::all(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+fn described(operation: &Operation) -> Value {
+    let params: Vec<Value> = operation
+        .params
+        .iter()
+        .map(|param| {
+            json!({
+                "name": param.name, "in": "query", "description": param.about,
+                "schema": schema_of(param),
+            })
+        })
+        .collect();
+    let answer = |about: &str, schema: &str| {
+        let content: Map<String, Value> = ANSWERS
+            .iter()
+            .map(|sort| ((*sort).to_owned(), json!({"schema": reference(schema)})))
+            .collect();
+        json!({"description": about, "content": content})
+    };
+    let mut answers = Map::new();
+    for (code, schema) in &operation.answers {
+        answers.insert((*code).to_owned(), answer("Done.", schema));
+    }
+    let refused = schemas::full_name("Status");
+    answers.insert("default".to_owned(), answer("Refused, and why.", &refused));
+    let mut described = json!({
+        "operationId": operation.id,
+        "description": operation.about,
+        "parameters": params,
+        "responses": answers,
+    });
+    if let Some(body) = &operation.body {
+        let content: Map<String, Value> = body
+            .sorts
+            .iter()
+            .map(|sort| ((*sort).to_owned(), json!({"schema": patch_or(sort, &body.schema)})))
+            .collect();
+        described["requestBody"] = json!({"required": body.required, "content": content});
+    }
+    for (name, value) in operation.extensions() {
+        described[name] = value;
+    }
+    described
+}
+
+/// A JSON Patch is a list; all else is what the operation takes.
+fn patch_or(sort: &str, schema: &str) -> Value {
+    if sort == "application/json-patch+json" {
+        return json!({"type": "array", "items": {"type": "object"}});
+    }
+    reference(schema)
+}

@@ -1,0 +1,577 @@
+//! The controller of Sources: reads, compares, and commits a revision whole or not at all.
+//!
+//! Its keys are the Sources' names. A reconcile reads everything anew: the Source, its files, what it
+//! owns, and what stands in the store of that. What has to be written, the status, the lines of its
+//! history and the notices to chat go in one transaction, on top of what was read; whoever writes
+//! meanwhile makes it begin again. Where nothing has to be written, nothing is: files are all that is
+//! touched.
+//!
+//! What it remembers between two looks costs time when it is lost, and never truth: what the files
+//! meant that were read last, what was seen but not twice yet, and which objects concern which
+//! Source.
+//!
+//! **Seen twice.** A directory's new content is taken once two looks, [`SETTLE`] apart, have found the
+//! same: so a directory in the middle of being written is not taken for what it is to be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{
+    directory,
+    git::{Git, Reading},
+    plan::{Plan, Refusal, World, plan, release},
+    read,
+    set::{Key, Rejected, Rules, Set},
+    stand::{self, Outcome, Reason, conversation, line},
+    watch::Watches,
+};
+use crate::{
+    ambient::Ambient,
+    reconcile::{Controller, Error, Next, Wake},
+    resource::{
+        AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults, Kind, Source,
+        SourceFrom,
+    },
+    store::{Change, ChangeKind, Delivery, Expect, Op, Part, Store, Subject, Transaction},
+};
+
+/// How far apart two looks are that must find the same.
+pub const SETTLE: Duration = Duration::from_millis(100);
+/// How soon it is looked again for a directory that is not there, or for what waits for others.
+const SOON: Duration = Duration::from_secs(5);
+/// The shortest interval.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// How many objects are read from the store at once.
+const PAGE: usize = 1_000;
+/// From so many objects on, a kind is read whole and not object by object.
+const READ_SINGLY: usize = 20;
+
+/// Keeps the store as files say. Its keys are the Sources' names.
+pub struct SourceController {
+    store: Arc<dyn Store>,
+    ambient: Ambient,
+    defaults: Arc<Defaults>,
+    /// Where relative directories lie.
+    base: PathBuf,
+    git: Option<Git>,
+    watches: Option<Arc<Watches>>,
+    hints: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// What was seen of a Source, and not twice yet, by uid.
+    seen: HashMap<String, String>,
+    /// What files meant, by the Source's uid.
+    meant: HashMap<String, Meant>,
+    /// Which Source an object concerns, by name.
+    concerns: HashMap<Key, String>,
+}
+
+/// What the files of a revision mean.
+#[derive(Clone)]
+struct Meant {
+    revision: String,
+    generation: u64,
+    result: Arc<Result<Set, Rejected>>,
+}
+
+impl SourceController {
+    /// A controller over a store. Relative directories lie in `base`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        ambient: Ambient,
+        defaults: Arc<Defaults>,
+        base: PathBuf,
+    ) -> Self {
+        Self {
+            store,
+            ambient,
+            defaults,
+            base,
+            git: None,
+            watches: None,
+            hints: Mutex::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Lets directories tell when they change. Without, they are read at intervals alone.
+    #[must_use]
+    pub fn with_watches(mut self) -> Self {
+        let (watches, hints) = Watches::new();
+        self.watches = Some(Arc::new(watches));
+        self.hints = Mutex::new(Some(hints));
+        self
+    }
+
+    /// Reads Git repositories by this.
+    #[must_use]
+    pub fn with_git(mut self, git: Git) -> Self {
+        self.git = Some(git);
+        self
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a Source that is gone.
+    fn forget(&self, name: &str) {
+        if let Some(watches) = &self.watches {
+            watches.forget(name);
+        }
+        self.memory().concerns.retain(|_, source| source != name);
+    }
+
+    async fn read(&self, source: &Source) -> Result<Reading, read::Error> {
+        match &source.spec.from {
+            SourceFrom::Directory(directory) => {
+                let path = self.base.join(&directory.path);
+                let (watches, name) = (self.watches.clone(), source.metadata.name.clone());
+                let reading = tokio::task::spawn_blocking(move || {
+                    if let Some(watches) = watches {
+                        watches.follow(&name, &path);
+                    }
+                    directory::read(&path)
+                });
+                let failed = |error| read::Error::Unreachable(format!("reading failed: {error}"));
+                let snapshot = reading.await.map_err(failed)??;
+                Ok(Reading { snapshot, repos: Vec::new() })
+            }
+            SourceFrom::Git(spec) => match &self.git {
+                Some(git) => {
+                    let uid = &source.metadata.uid;
+                    let failed = |error| read::Error::Unreachable(format!("{error}"));
+                    let rows = self.store.inventory(uid).await.map_err(failed)?;
+                    let owns = |front: &str| {
+                        rows.iter().any(|row| !row.leaving && row.file.starts_with(front))
+                    };
+                    Ok(git.read(uid, spec, &owns).await?)
+                }
+                None => {
+                    let message = "this server reads no Git repositories".to_owned();
+                    Err(read::Error::Never(message))
+                }
+            },
+        }
+    }
+
+    /// Whether what was read has been seen twice, or was looked at already.
+    fn is_settled(&self, source: &Source, read: &Result<Reading, read::Error>) -> bool {
+        let uid = &source.metadata.uid;
+        let status = &source.status;
+        let (seen, is_known) = match read {
+            Ok(Reading { snapshot, .. }) => {
+                let known = status.last_attempted_revision.as_deref();
+                (snapshot.revision.clone(), known == Some(&snapshot.revision))
+            }
+            Err(error) => {
+                let said = status.conditions.get(stand::READY).map(|ready| ready.message.clone());
+                let shown = reject_read(error).map(|(_, faults)| stand::shown(&faults));
+                (error.to_string(), shown.is_some() && said == shown)
+            }
+        };
+        let mut memory = self.memory();
+        let is_git = matches!(source.spec.from, SourceFrom::Git(_));
+        if is_known || is_git || memory.seen.get(uid) == Some(&seen) {
+            memory.seen.remove(uid);
+            return true;
+        }
+        memory.seen.insert(uid.clone(), seen);
+        false
+    }
+
+    /// What the files mean; known still, where they are the same.
+    fn meaning(&self, source: &Source, snapshot: &super::Snapshot) -> Arc<Result<Set, Rejected>> {
+        let (uid, generation) = (&source.metadata.uid, source.metadata.generation);
+        if let Some(meant) = self.memory().meant.get(uid)
+            && meant.revision == snapshot.revision
+            && meant.generation == generation
+        {
+            return Arc::clone(&meant.result);
+        }
+        let rules = Rules { defaults: &self.defaults, policy: source.spec.policy.as_ref() };
+        let result = Arc::new(Set::read(snapshot, rules));
+        let revision = snapshot.revision.clone();
+        let meant = Meant { revision, generation, result: Arc::clone(&result) };
+        self.memory().meant.insert(uid.clone(), meant);
+        result
+    }
+
+    /// The rows and the objects that a plan needs: of all that the Source owns or the set declares.
+    async fn found(&self, source: &Source, set: &Set) -> Result<Found, Error> {
+        let own = self.store.inventory(&source.metadata.uid).await?;
+        let mut rows: BTreeMap<Key, _> =
+            own.into_iter().map(|row| ((row.kind, row.name.clone()), row)).collect();
+        let fresh: Vec<&Key> = set.objects.keys().filter(|key| !rows.contains_key(*key)).collect();
+        for key in fresh {
+            if let Some(row) = self.store.owned(key.0, &key.1).await? {
+                rows.insert(key.clone(), row);
+            }
+        }
+        let keys: BTreeSet<Key> = rows.keys().chain(set.objects.keys()).cloned().collect();
+        let live = self.objects(&keys).await?;
+        let name = &source.metadata.name;
+        let is_ours =
+            |key: &Key| rows.get(key).is_none_or(|row| row.source_uid == source.metadata.uid);
+        let mut memory = self.memory();
+        memory.concerns.retain(|_, of| of != name);
+        for key in keys.into_iter().filter(is_ours) {
+            memory.concerns.insert(key, name.clone());
+        }
+        drop(memory);
+        Ok(Found { rows, live })
+    }
+
+    async fn objects(&self, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, AnyObject>, Error> {
+        let mut found = BTreeMap::new();
+        for kind in Kind::ALL {
+            let of_kind: Vec<&Key> = keys.iter().filter(|key| key.0 == kind).collect();
+            if of_kind.len() <= READ_SINGLY {
+                for key in of_kind {
+                    if let Some(object) = self.store.get(kind, &key.1).await? {
+                        found.insert(key.clone(), object);
+                    }
+                }
+                continue;
+            }
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.store.list(kind, after.as_deref(), PAGE).await?;
+                after = page.items.last().map(|object| object.metadata().name.clone());
+                for object in page.items {
+                    let key = (kind, object.metadata().name.clone());
+                    if keys.contains(&key) {
+                        found.insert(key, object);
+                    }
+                }
+                if !page.more || after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Commits what a look came to: operations, status, history and notices together. Nothing where
+    /// there is nothing new.
+    async fn commit(
+        &self,
+        step: &'static str,
+        source: &Source,
+        mut ops: Vec<Op>,
+        outcome: &Outcome<'_>,
+    ) -> Result<(), Error> {
+        let now = self.ambient.clock.now();
+        let status = stand::status(source, outcome, now);
+        if ops.is_empty() && status == source.status {
+            return Ok(());
+        }
+        ops.extend(stand::events(source, outcome, &status));
+        if let Some(text) = stand::notice(source, outcome, &status) {
+            tracing::info!(source = source.metadata.name, "{text}");
+            for channel in &source.spec.channels {
+                let (id, subject) =
+                    (self.ambient.ids.uid(), Subject::Notice { text: text.clone() });
+                ops.push(Op::Delivery(Delivery::open(id, conversation(channel), subject, now)));
+            }
+        }
+        let object = Source { status, ..source.clone() }.into();
+        ops.push(Op::Write { object, part: Part::Status, expect: Expect::SameVersion });
+        self.apply(step, ops, now).await
+    }
+
+    async fn apply(&self, step: &'static str, ops: Vec<Op>, now: Timestamp) -> Result<(), Error> {
+        self.ambient.step(step, self.store.apply(Transaction { ops, now })).await?;
+        Ok(())
+    }
+
+    async fn look(&self, source: &Source) -> Result<Next, Error> {
+        let read = self.ambient.step("source.read", self.read(source)).await;
+        if let Err(read::Error::Fault(fault)) = read {
+            return Err(fault.into());
+        }
+        if !self.is_settled(source, &read) {
+            return Ok(Next::After(SETTLE));
+        }
+        let mut reading = match read {
+            Ok(reading) => reading,
+            Err(error) => return self.unread(source, &error).await,
+        };
+        let mut stands_in = false;
+        loop {
+            let (reason, faults, held) = match self.take(source, &reading).await? {
+                Taken::Whole(next) => return Ok(next),
+                Taken::Not(reason, faults, held) => (reason, faults, held),
+            };
+            if !stands_in && let Some(other) = self.stand_in(source, &reading, &faults).await? {
+                (reading, stands_in) = (other, true);
+                continue;
+            }
+            let revision = Some(reading.snapshot.revision.as_str());
+            let outcome = Outcome::Rejected { revision, reason, faults, held };
+            self.commit("source.write-status", source, Vec::new(), &outcome).await?;
+            return Ok(interval(source));
+        }
+    }
+
+    /// Applies a reading, if it can be.
+    async fn take(&self, source: &Source, reading: &Reading) -> Result<Taken, Error> {
+        let snapshot = &reading.snapshot;
+        let meaning = self.meaning(source, snapshot);
+        let set = match &*meaning {
+            Ok(set) => set,
+            Err(Rejected { denied, faults }) => {
+                let reason = if *denied { Reason::PolicyDenied } else { Reason::InvalidFiles };
+                return Ok(Taken::Not(reason, faults.clone(), 0));
+            }
+        };
+        let found = self.found(source, set).await?;
+        let world = found.world(source, &self.defaults, self.ambient.clock.now());
+        let revision = snapshot.revision.as_str();
+        let plan = match plan(world, set, revision, &mut || self.ambient.ids.uid()) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                let (reason, faults, held) = refused(source, refusal);
+                return Ok(Taken::Not(reason, faults, held));
+            }
+        };
+        let troubles: Vec<String> =
+            reading.troubles().map(|(name, why)| format!("{name}: {why}")).collect();
+        let objects = set.objects.len();
+        let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles: &troubles };
+        let step = if plan.ops.is_empty() { "source.write-status" } else { "source.apply" };
+        self.commit(step, source, plan.ops.clone(), &outcome).await?;
+        if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
+            && let Err(error) = git.accept(&source.metadata.uid, spec, reading).await
+        {
+            // What stands in for a repository is older then, and no worse.
+            tracing::warn!(source = source.metadata.name, %error, "could not be noted as applied");
+        }
+        let waits = !plan.waiting.is_empty() || plan.leaving > 0;
+        Ok(Taken::Whole(if waits { Next::After(SOON) } else { interval(source) }))
+    }
+
+    /// The same reading with those repositories as they were that cannot be applied, where that is
+    /// known of each fault.
+    async fn stand_in(
+        &self,
+        source: &Source,
+        reading: &Reading,
+        Faults(faults): &Faults,
+    ) -> Result<Option<Reading>, Error> {
+        let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from) else {
+            return Ok(None);
+        };
+        let mut troubles: BTreeMap<String, String> = BTreeMap::new();
+        for fault in faults {
+            let repo = fault.file.as_deref().and_then(|file| reading.repo_of(file));
+            let Some(repo) = repo else { return Ok(None) };
+            troubles.entry(repo.to_owned()).or_insert_with(|| fault.to_string());
+        }
+        let stand_in = git.stand_in(&source.metadata.uid, spec, reading, &troubles).await;
+        stand_in.map_err(|error| Error::Transient(error.to_string()))
+    }
+
+    /// Says why nothing could be read.
+    async fn unread(&self, source: &Source, error: &read::Error) -> Result<Next, Error> {
+        let Some((reason, faults)) = reject_read(error) else { return Ok(interval(source)) };
+        let outcome = Outcome::Rejected { revision: None, reason, faults, held: 0 };
+        self.commit("source.write-status", source, Vec::new(), &outcome).await?;
+        match error {
+            read::Error::Missing(_) => Ok(Next::After(SOON)),
+            read::Error::Unreachable(message) => Err(Error::Transient(message.clone())),
+            _ => Ok(interval(source)),
+        }
+    }
+
+    /// Lets a deleted Source go, once nothing of what it owned is left to see to.
+    async fn finish(&self, source: &Source) -> Result<Next, Error> {
+        if !source.metadata.finalizers.iter().any(|held| held == FINALIZER_OWNED) {
+            return Ok(Next::Done);
+        }
+        let found = self.found(source, &Set::default()).await?;
+        let world = found.world(source, &self.defaults, self.ambient.clock.now());
+        match release(world) {
+            Ok(Plan { ops, leaving: 0, .. }) => {
+                let mut free = source.clone();
+                free.metadata.finalizers.retain(|held| held != FINALIZER_OWNED);
+                let (part, expect) = (Part::Finalizers, Expect::SameVersion);
+                let mut ops = ops;
+                ops.push(Op::Write { object: free.into(), part, expect });
+                self.apply("source.drop-finalizer", ops, self.ambient.clock.now()).await?;
+                let mut memory = self.memory();
+                memory.seen.remove(&source.metadata.uid);
+                memory.meant.remove(&source.metadata.uid);
+                drop(memory);
+                if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
+                    && let Err(error) = git.forget(&source.metadata.uid, spec).await
+                {
+                    tracing::warn!(source = source.metadata.name, %error, "its mirror stays");
+                }
+                Ok(Next::Done)
+            }
+            Ok(plan) => {
+                let outcome = Outcome::Leaving(plan.leaving);
+                self.commit("source.release", source, plan.ops, &outcome).await?;
+                Ok(Next::After(SOON))
+            }
+            Err(refusal) => {
+                let (reason, faults, held) = refused(source, refusal);
+                let outcome = Outcome::Rejected { revision: None, reason, faults, held };
+                self.commit("source.write-status", source, Vec::new(), &outcome).await?;
+                Ok(Next::Done)
+            }
+        }
+    }
+}
+
+/// What came of a reading.
+enum Taken {
+    Whole(Next),
+    Not(Reason, Faults, u32),
+}
+
+struct Found {
+    rows: BTreeMap<Key, crate::store::Owned>,
+    live: BTreeMap<Key, AnyObject>,
+}
+
+impl Found {
+    fn world<'a>(
+        &'a self,
+        source: &'a Source,
+        defaults: &'a Defaults,
+        now: Timestamp,
+    ) -> World<'a> {
+        World { source, rows: &self.rows, live: &self.live, defaults, now }
+    }
+}
+
+fn interval(source: &Source) -> Next {
+    let interval = source.spec.interval.unwrap_or(DEFAULT_SOURCE_INTERVAL).as_duration();
+    Next::After(interval.max(SHORTEST))
+}
+
+/// Why nothing could be read, in a word and in lines; nothing for a scripted fault.
+fn reject_read(error: &read::Error) -> Option<(Reason, Faults)> {
+    Some(match error {
+        read::Error::Missing(message) => (Reason::Missing, line(message)),
+        read::Error::Unfit(faults) => (Reason::InvalidFiles, faults.clone()),
+        read::Error::Unreachable(message) => (Reason::Unreachable, line(message)),
+        read::Error::Never(message) => (Reason::Unreadable, line(message)),
+        read::Error::Fault(_) => return None,
+    })
+}
+
+/// Why a plan was not made, in a word and in lines, and how many deletions wait.
+fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
+    let name = &source.metadata.name;
+    let things = |n: u32| if n == 1 { "1 object".to_owned() } else { format!("{n} objects") };
+    match refusal {
+        Refusal::Conflict(faults) => (Reason::Conflict, faults, 0),
+        Refusal::Empty(gone) => {
+            let message = format!(
+                "it declares nothing, and {} would be deleted; if that is meant, set \
+                 spec.prune.allowEmpty, or delete the source",
+                things(gone)
+            );
+            (Reason::EmptySet, line(message), gone)
+        }
+        Refusal::Held { deletions, limit } => {
+            let message = format!(
+                "{} would be deleted, which is more than {limit} (spec.prune.maxDeletions); if that \
+                 is meant: open-dispatch reconcile source/{name} --confirm-deletions",
+                things(deletions)
+            );
+            (Reason::DeletionsHeld, line(message), deletions)
+        }
+    }
+}
+
+/// Which Sources come first after a start.
+fn rank(source: &Source) -> (Wake, u8) {
+    let metadata = &source.metadata;
+    if metadata.is_deleting() {
+        (Wake::User, 0)
+    } else if metadata.generation != source.status.observed_generation {
+        (Wake::User, 1)
+    } else {
+        (Wake::Observation, 2)
+    }
+}
+
+#[async_trait]
+impl Controller for SourceController {
+    fn name(&self) -> &'static str {
+        "source"
+    }
+
+    fn workers(&self) -> usize {
+        4
+    }
+
+    fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
+        let metadata = change.object.metadata();
+        let mut keys = Vec::new();
+        // The controller's own status writes are no news to it.
+        if change.object.kind() == Kind::Source && change.desired {
+            let wake = match change.kind {
+                ChangeKind::Deleted => Wake::Observation,
+                _ => Wake::User,
+            };
+            keys.push((metadata.name.clone(), wake));
+        }
+        if change.desired {
+            let key = (change.object.kind(), metadata.name.clone());
+            let source = self.memory().concerns.get(&key).cloned();
+            keys.extend(source.map(|name| (name, Wake::Observation)));
+        }
+        keys
+    }
+
+    fn wakes(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn keys(&self) -> Result<Vec<(String, Wake)>, Error> {
+        let sources = self.store.list(Kind::Source, None, usize::MAX).await?.items;
+        let sources = sources.into_iter().filter_map(AnyObject::into_source);
+        let mut keys: Vec<_> = sources.map(|it| (rank(&it), it.metadata.name)).collect();
+        keys.sort_by_key(|((_, place), _)| *place);
+        Ok(keys.into_iter().map(|((wake, _), name)| (name, wake)).collect())
+    }
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let source = self.store.get(Kind::Source, key).await?;
+        let Some(source) = source.and_then(AnyObject::into_source) else {
+            self.forget(key);
+            return Ok(Next::Done);
+        };
+        if source.metadata.is_deleting() {
+            if let Some(watches) = &self.watches {
+                watches.forget(key);
+            }
+            return self.finish(&source).await;
+        }
+        if source.spec.suspend {
+            if let Some(watches) = &self.watches {
+                watches.forget(key);
+            }
+            self.commit("source.write-status", &source, Vec::new(), &Outcome::Suspended).await?;
+            return Ok(Next::Done);
+        }
+        self.look(&source).await
+    }
+}

@@ -1,0 +1,429 @@
+//! What the files of a Source declare: all of it, or all that is wrong with it. Pure.
+//!
+//! Each document gets what the server fills in for every editor, is checked like any editor's, and
+//! against the Source's policy. One fault anywhere, and nothing of the revision counts: so the faults
+//! of all files are told at once, in the order of files and lines. In which order the files come
+//! does not matter.
+//!
+//! A Job may stand under a `generateName`: its name is then drawn from its spec, so that the same
+//! Job has the same name for ever, and a changed one is another Job.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Snapshot, SourceFile, policy};
+use crate::{
+    resource::{
+        AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, admit,
+        validate::MAX_NAME,
+    },
+    store::Base,
+};
+
+/// The most files of one revision.
+pub const MAX_FILES: usize = 10_000;
+/// The most bytes of all files of one revision together.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The most objects of one revision.
+pub const MAX_OBJECTS: usize = 20_000;
+/// The most faults that are told.
+const MOST_FAULTS: usize = 100;
+/// How many hexadecimal digits stand behind a `generateName`.
+const SUFFIX: usize = 8;
+
+/// An object by kind and name.
+pub type Key = (Kind, String);
+
+/// `agent/NAME`, as people read it.
+#[must_use]
+pub fn called((kind, name): &Key) -> String {
+    format!("{}/{name}", kind.singular())
+}
+
+/// Whether a file, by its path relative to the Source's directory, holds desired state: YAML or
+/// JSON, with no name on its way that begins with a dot, and not below `schema/`.
+#[must_use]
+pub fn is_desired(path: &str) -> bool {
+    let known = [".yaml", ".yml", ".json"].iter().any(|end| path.ends_with(end));
+    known && !path.starts_with("schema/") && !path.split('/').any(|name| name.starts_with('.'))
+}
+
+/// One object that a file declares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    /// The object, with its name and all that the server fills in.
+    pub object: AnyObject,
+    /// The same, as the inventory keeps it.
+    pub base: Base,
+    /// The file.
+    pub file: String,
+    /// The line on which its document begins.
+    pub line: u32,
+}
+
+/// What the files of a Source declare.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Set {
+    /// The objects by kind and name.
+    pub objects: BTreeMap<Key, Declared>,
+}
+
+/// Why a revision does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Whether the files are good, and only the policy forbids what they say.
+    pub denied: bool,
+    /// What is wrong.
+    pub faults: Faults,
+}
+
+/// What files are read by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// What holds where a spec is silent.
+    pub defaults: &'a Defaults,
+    /// What the Source may write.
+    pub policy: Option<&'a SourcePolicy>,
+}
+
+impl Set {
+    /// Reads all files of a revision.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn read(snapshot: &Snapshot, rules: Rules<'_>) -> Result<Self, Rejected> {
+        let mut reading = Reading::default();
+        reading.limits(snapshot);
+        let mut files: Vec<&SourceFile> = snapshot.files.iter().collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        if reading.invalid.is_empty() {
+            files.iter().for_each(|file| reading.file(file, rules));
+        }
+        let Reading { set, invalid, denied } = reading;
+        match (invalid.is_empty(), denied.is_empty()) {
+            (true, true) => Ok(set),
+            (false, _) => Err(Rejected { denied: false, faults: in_order(invalid) }),
+            (true, false) => Err(Rejected { denied: true, faults: in_order(denied) }),
+        }
+    }
+}
+
+/// Faults in the order of files and lines; past a bound, how many more there are.
+#[must_use]
+pub fn in_order(mut faults: Vec<Fault>) -> Faults {
+    faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    if faults.len() > MOST_FAULTS {
+        let more = faults.len() - MOST_FAULTS;
+        faults.truncate(MOST_FAULTS);
+        faults.push(Fault::new("", format!("and {more} more faults")));
+    }
+    Faults(faults)
+}
+
+#[derive(Default)]
+struct Reading {
+    set: Set,
+    invalid: Vec<Fault>,
+    denied: Vec<Fault>,
+}
+
+impl Reading {
+    fn limits(&mut self, snapshot: &Snapshot) {
+        let bytes: usize = snapshot.files.iter().map(|file| file.text.len()).sum();
+        let limit = if snapshot.files.len() > MAX_FILES {
+            format!("there are {} files (limit {MAX_FILES})", snapshot.files.len())
+        } else if bytes > MAX_BYTES {
+            format!("the files are {} MiB together (limit {})", bytes >> 20, MAX_BYTES >> 20)
+        } else {
+            return;
+        };
+        let message = format!("{limit}; spread them over several sources");
+        self.invalid.push(Fault::new("", message));
+    }
+
+    fn file(&mut self, file: &SourceFile, rules: Rules<'_>) {
+        match Document::read(&file.text, Some(&file.path)) {
+            Ok(documents) => {
+                for document in documents {
+                    self.document(document, file, rules);
+                }
+            }
+            Err(Faults(faults)) => self.invalid.extend(faults),
+        }
+    }
+
+    fn document(&mut self, mut document: Document, file: &SourceFile, rules: Rules<'_>) {
+        let filled = fill(&mut document, file.repo.as_ref(), rules.defaults);
+        let mut object = match (document.object(), filled) {
+            (Ok(object), Ok(())) => object,
+            (Ok(_), Err(fault)) => return self.invalid.push(document.locate(fault)),
+            (Err(Faults(faults)), filled) => {
+                self.invalid.extend(faults);
+                // What could not be filled in is missing, and that is said already.
+                let said = |fault: &Fault| self.invalid.iter().any(|it| it.path == fault.path);
+                let more = filled.err().filter(|fault| !said(fault));
+                return self.invalid.extend(more.map(|fault| document.locate(fault)));
+            }
+        };
+        let base = match prepare(&mut object, rules.defaults) {
+            Ok(base) => base,
+            Err(faults) => {
+                return self
+                    .invalid
+                    .extend(faults.0.into_iter().map(|fault| document.locate(fault)));
+            }
+        };
+        let denied = policy::faults(&object, rules.policy);
+        self.denied.extend(denied.into_iter().map(|fault| document.locate(fault)));
+        let key = (object.kind(), object.metadata().name.clone());
+        let line = document.line();
+        if self.set.objects.len() == MAX_OBJECTS {
+            let message = format!("there are more than {MAX_OBJECTS} objects; use several sources");
+            return self.invalid.push(document.locate(Fault::new("", message)));
+        }
+        match self.set.objects.entry(key) {
+            Entry::Occupied(first) => {
+                let Declared { file, line, .. } = first.get();
+                let message = format!(
+                    "{} stands in {file}:{line} already; keep one of the two",
+                    called(first.key())
+                );
+                self.invalid.push(document.locate(Fault::new("metadata.name", message)));
+            }
+            Entry::Vacant(place) => {
+                place.insert(Declared { object, base, file: file.path.clone(), line });
+            }
+        }
+    }
+}
+
+/// Where a document holds the spec of an Agent or a Job, and whether that is checked here.
+fn workers(kind: Option<Kind>) -> Option<(&'static [&'static str], bool)> {
+    match kind? {
+        Kind::Agent | Kind::Job => Some((&["spec"], true)),
+        Kind::Schedule => Some((&["spec", "jobTemplate", "spec"], true)),
+        // Parameters may still fill in what is missing.
+        Kind::Fleet => Some((&["spec", "template", "spec"], false)),
+        Kind::Source | Kind::Override | Kind::Sprite => None,
+    }
+}
+
+/// Fills in what a document need not say: its repository, and what all editors get filled in.
+fn fill(document: &mut Document, repo: Option<&Repo>, defaults: &Defaults) -> Result<(), Fault> {
+    let Some((keys, is_whole)) = workers(document.kind()) else { return Ok(()) };
+    let Some(mut spec) = document.get(keys).filter(Value::is_object) else { return Ok(()) };
+    if let Some(repo) = repo
+        && spec.get("repo").is_none_or(Value::is_null)
+    {
+        spec["repo"] = json!(repo);
+    }
+    let filled = if is_whole { defaults.fill(&mut spec, false) } else { Ok(()) };
+    document.add(keys, &spec);
+    filled.map_err(|fault| below(fault, keys))
+}
+
+/// A fault of a spec, as one of the document that the spec stands in.
+fn below(mut fault: Fault, keys: &[&str]) -> Fault {
+    let rest = fault.path.strip_prefix("spec").unwrap_or(&fault.path);
+    fault.path = format!("{}{rest}", keys.join("."));
+    fault
+}
+
+/// Names an object that has no name yet, and checks it as a new one.
+fn prepare(object: &mut AnyObject, defaults: &Defaults) -> Result<Base, Faults> {
+    let spec = object.to_json()["spec"].take();
+    let metadata = object.metadata();
+    if metadata.name.is_empty() {
+        let prefix = metadata.generate_name.clone().unwrap_or_default();
+        if object.kind() != Kind::Job {
+            let message = format!(
+                "would make another {} each time; write a name as metadata.name",
+                object.kind().singular()
+            );
+            return Err(Fault::new("metadata.generateName", message).into());
+        }
+        object.metadata_mut().name = drawn(&prefix, &spec);
+    }
+    admit::create(object.clone(), String::new(), "")?;
+    if let Some((keys, true)) = workers(Some(object.kind())) {
+        let pointer: String = keys.iter().skip(1).map(|key| format!("/{key}")).collect();
+        if let Some(worker) = spec.pointer(&pointer) {
+            defaults.check_place(worker).map_err(|fault| Faults::from(below(fault, keys)))?;
+        }
+    }
+    let metadata = object.metadata();
+    let (labels, annotations) = (metadata.labels.clone(), metadata.annotations.clone());
+    Ok(Base { spec, labels, annotations })
+}
+
+/// The name of a Job that has only the beginning of one: the same for the same spec.
+fn drawn(prefix: &str, spec: &Value) -> String {
+    let digest = Sha256::digest(spec.to_string().as_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let front: String = prefix.chars().take(MAX_NAME - SUFFIX).collect();
+    format!("{front}{}", &hex[..SUFFIX])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*, sample::Index};
+
+    use super::*;
+
+    pub(crate) fn file(path: &str, text: &str) -> SourceFile {
+        SourceFile { path: path.to_owned(), text: text.to_owned(), repo: None }
+    }
+
+    fn read(files: &[(&str, &str)]) -> Result<Set, Rejected> {
+        let files = files.iter().map(|(path, text)| file(path, text)).collect();
+        read_files(files, &Defaults::default(), None)
+    }
+
+    fn read_files(
+        files: Vec<SourceFile>,
+        defaults: &Defaults,
+        policy: Option<&SourcePolicy>,
+    ) -> Result<Set, Rejected> {
+        Set::read(&Snapshot { revision: String::new(), files }, Rules { defaults, policy })
+    }
+
+    fn agent(name: &str) -> String {
+        format!(
+            "apiVersion: opendispatch.dev/v1alpha1\nkind: Agent\nmetadata: {{name: {name}}}\n\
+             spec: {{agent: {{claude: {{}}}}}}\n"
+        )
+    }
+
+    fn job(name: &str, task: &str) -> String {
+        format!(
+            "apiVersion: opendispatch.dev/v1alpha1\nkind: Job\nmetadata: {{{name}}}\n\
+             spec: {{agent: {{claude: {{}}}}, task: {task}}}\n"
+        )
+    }
+
+    #[test]
+    fn all_faults_of_all_files_are_told_at_once_with_their_places() {
+        let twice = format!("{}---\n{}", agent("one"), agent("two"));
+        let rejected = read(&[
+            ("z.yaml", &agent("two")),
+            ("a.yaml", &twice),
+            ("broken.yaml", "kind: [\n"),
+            ("typo.json", "{\n  \"kind\": \"Agnt\"\n}"),
+            (
+                "deep/fields.yml",
+                "apiVersion: opendispatch.dev/v1alpha1\nkind: Job\nmetadata: {name: j}\nspec:\n  \
+                 agent: {claude: {}}\n  tsk: no\n",
+            ),
+            (
+                "sprite.yaml",
+                "apiVersion: opendispatch.dev/v1alpha1\nkind: Agent\nmetadata: {generateName: a-}\n\
+                 spec: {agent: {claude: {}}}\n",
+            ),
+        ])
+        .unwrap_err();
+        assert!(!rejected.denied);
+        insta::assert_snapshot!(rejected.faults);
+    }
+
+    #[test]
+    fn what_the_server_fills_in_stands_in_the_base() {
+        let defaults = Defaults { opencode_model: Some("a/b".to_owned()), ..Defaults::default() };
+        let text = "apiVersion: opendispatch.dev/v1alpha1\nkind: Agent\nmetadata: {name: a}\n\
+                    spec: {agent: {opencode: {}}}\n";
+        let repo = Repo { github: Some("me/mine".to_owned()), ..Repo::default() };
+        let mut one = file("a.yaml", text);
+        one.repo = Some(repo);
+        let set = read_files(vec![one], &defaults, None).unwrap();
+        let declared = &set.objects[&(Kind::Agent, "a".to_owned())];
+        assert_eq!(declared.base.spec["agent"], json!({"opencode": {"model": "a/b"}}));
+        assert_eq!(declared.base.spec["repo"], json!({"github": "me/mine"}));
+        let none = read(&[("a.yaml", &text.replace("{agent: {opencode: {}}}", "{}"))]);
+        let line = none.unwrap_err().faults.to_string();
+        assert!(line.starts_with("a.yaml:4:"), "{line}");
+        assert!(line.contains("spec.agent: is missing"), "{line}");
+    }
+
+    #[test]
+    fn a_place_outside_of_the_roots_is_refused_also_for_the_jobs_of_a_schedule() {
+        let defaults = Defaults { roots: vec!["/srv".into()], ..Defaults::default() };
+        let text = "apiVersion: opendispatch.dev/v1alpha1\nkind: Schedule\nmetadata: {name: a}\n\
+                    spec:\n  schedule: '@daily'\n  jobTemplate:\n    spec:\n      task: t\n      \
+                    agent: {claude: {}}\n      runtime: {local: {workdir: /etc}}\n";
+        let rejected = read_files(vec![file("a.yaml", text)], &defaults, None).unwrap_err();
+        let line = rejected.faults.to_string();
+        assert!(line.starts_with("a.yaml:10:"), "{line}");
+        assert!(line.contains("spec.jobTemplate.spec.runtime.local.workdir: `/etc`"), "{line}");
+    }
+
+    #[test]
+    fn what_the_policy_forbids_is_told_apart_with_its_place() {
+        let policy = SourcePolicy { runtimes: Some(vec!["fly".into()]), ..SourcePolicy::default() };
+        let files = vec![file("a.yaml", &agent("one"))];
+        let rejected = read_files(files, &Defaults::default(), Some(&policy)).unwrap_err();
+        assert!(rejected.denied);
+        let line = rejected.faults.to_string();
+        assert!(line.starts_with("a.yaml:4:7: spec.runtime.local: the runtime `local`"), "{line}");
+    }
+
+    #[test]
+    fn a_job_under_a_prefix_has_the_name_of_its_spec() {
+        let one = |task: &str| {
+            let set = read(&[("a.yaml", &job("generateName: run-", task))]).unwrap();
+            set.objects.keys().next().unwrap().1.clone()
+        };
+        assert_eq!(one("a"), one("a"));
+        assert_ne!(one("a"), one("b"));
+        assert!(one("a").starts_with("run-") && one("a").len() == 12, "{}", one("a"));
+    }
+
+    #[test]
+    fn schemas_and_hidden_files_are_no_desired_state() {
+        for (path, is) in [
+            ("a.yaml", true),
+            ("deep/a.yml", true),
+            ("a.json", true),
+            ("schema/agent.json", false),
+            ("deep/schema/a.json", true),
+            (".hidden.yaml", false),
+            ("..data/a.yaml", false),
+            (".git/a.yaml", false),
+            ("README.md", false),
+            ("a.yaml~", false),
+        ] {
+            assert_eq!(is_desired(path), is, "{path}");
+        }
+    }
+
+    #[test]
+    fn files_past_the_limits_are_refused() {
+        let many = (0..=MAX_FILES).map(|n| file(&format!("{n}.yaml"), "")).collect();
+        let line = read_files(many, &Defaults::default(), None).unwrap_err().faults.to_string();
+        assert!(line.contains("there are 10001 files (limit 10000)"), "{line}");
+        let bomb = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\n\
+                    c: &c [*b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c]\n\
+                    e: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e]\n";
+        let line = read(&[("bomb.yaml", bomb)]).unwrap_err().faults.to_string();
+        assert!(line.contains("aliases make the document too large"), "{line}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_files_does_not_matter(
+            names in collection::vec("[a-c]{1,2}", 1..8), swaps in collection::vec(any::<(Index, Index)>(), 0..8),
+        ) {
+            let mut files: Vec<SourceFile> = names
+                .iter()
+                .enumerate()
+                .map(|(n, name)| file(&format!("{n}.yaml"), &agent(name)))
+                .collect();
+            let before = read_files(files.clone(), &Defaults::default(), None);
+            for (a, b) in swaps {
+                let (a, b) = (a.index(files.len()), b.index(files.len()));
+                files.swap(a, b);
+            }
+            prop_assert_eq!(read_files(files, &Defaults::default(), None), before);
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! What is said of a Source: conditions, phase, revisions, its history and the notices to chat. Pure.
+//!
+//! `Ready` says whether the objects stand as the newest revision says; where they do not, the last
+//! good revision still holds. `Stalled` says that somebody has to do something, `Reconciling` that
+//! there is more to come by itself.
+
+use jiff::Timestamp;
+
+use super::plan::Plan;
+use crate::{
+    resource::{
+        Channel, ConditionStatus, Fault, Faults, RECONCILE_REQUESTED, Source, SourceStatus,
+    },
+    store::{Conversation, Op},
+};
+
+/// The condition that says whether the objects stand as the newest revision says.
+pub const READY: &str = "Ready";
+/// The condition that says that there is more to come by itself.
+pub const RECONCILING: &str = "Reconciling";
+/// The condition that says that somebody has to do something.
+pub const STALLED: &str = "Stalled";
+/// How many faults stand in a condition; all of them stand in the history.
+const SHOWN: usize = 3;
+/// How many faults are told in a chat and in the history.
+const TOLD: usize = 10;
+/// How many characters of a revision people are shown.
+const SHORT: usize = 12;
+
+/// Why a revision does not stand. Scripts may rely on the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// A file is no desired state.
+    InvalidFiles,
+    /// The policy forbids what a file says.
+    PolicyDenied,
+    /// What the files say contradicts what stands there.
+    Conflict,
+    /// The files declare nothing at all.
+    EmptySet,
+    /// More would be deleted than the cap allows.
+    DeletionsHeld,
+    /// There is nothing where the Source reads.
+    Missing,
+    /// What the Source says cannot be read.
+    Unreadable,
+    /// It cannot be reached now.
+    Unreachable,
+}
+
+impl Reason {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::InvalidFiles => "InvalidFiles",
+            Self::PolicyDenied => "PolicyDenied",
+            Self::Conflict => "Conflict",
+            Self::EmptySet => "EmptySet",
+            Self::DeletionsHeld => "DeletionsHeld",
+            Self::Missing => "Missing",
+            Self::Unreadable => "Unreadable",
+            Self::Unreachable => "Unreachable",
+        }
+    }
+
+    /// Whether it goes away by itself, as a network does.
+    const fn is_passing(self) -> bool {
+        matches!(self, Self::Unreachable)
+    }
+}
+
+/// What came of a look at a Source.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome<'a> {
+    /// The objects stand as a revision says, or will once what waits is gone.
+    Applied {
+        /// The revision.
+        revision: &'a str,
+        /// How many objects it declares.
+        objects: usize,
+        /// What is to be written for that.
+        plan: &'a Plan,
+        /// Repositories that stand as they were before, with the reason.
+        troubles: &'a [String],
+    },
+    /// The newest revision does not stand.
+    Rejected {
+        /// The revision, where one could be read.
+        revision: Option<&'a str>,
+        /// Why, in a word.
+        reason: Reason,
+        /// Why, in lines; the first ones are shown.
+        faults: Faults,
+        /// How many deletions wait for somebody.
+        held: u32,
+    },
+    /// Nobody is to look.
+    Suspended,
+    /// The Source is deleted, and so much of what it owned is still there.
+    Leaving(u32),
+}
+
+/// A line as a list of faults.
+#[must_use]
+pub fn line(message: impl Into<String>) -> Faults {
+    Fault::new("", message).into()
+}
+
+/// A revision as people are shown it.
+#[must_use]
+pub fn short(revision: &str) -> String {
+    revision.chars().take(SHORT).collect()
+}
+
+/// The status behind a look.
+#[must_use]
+pub fn status(source: &Source, outcome: &Outcome<'_>, now: Timestamp) -> SourceStatus {
+    let mut status = source.status.clone();
+    let generation = source.metadata.generation;
+    status.conditions.not_after(now);
+    status.observed_generation = generation;
+    status.last_handled_reconcile_at =
+        source.metadata.annotations.get(RECONCILE_REQUESTED).cloned();
+    status.held_deletions = 0;
+    let (ready, reconciling, stalled) = match outcome {
+        Outcome::Applied { revision, objects, plan, troubles } => {
+            applied(&mut status, revision, *objects, plan, troubles, now)
+        }
+        Outcome::Rejected { revision, reason, faults, held } => {
+            if let Some(revision) = revision {
+                status.last_attempted_revision = Some((*revision).to_owned());
+            }
+            status.held_deletions = *held;
+            let held = *reason == Reason::DeletionsHeld;
+            status.phase = if held { "Held" } else { "Failing" }.to_owned();
+            let (word, message) = (reason.word(), shown(faults));
+            let passing = reason.is_passing();
+            (
+                (ConditionStatus::False, word, message.clone()),
+                (passing, word, if passing { message.clone() } else { String::new() }),
+                (!passing, word, if passing { String::new() } else { message }),
+            )
+        }
+        Outcome::Suspended => {
+            status.phase = "Suspended".to_owned();
+            let message = "it is suspended: nothing is read, written or deleted for it".to_owned();
+            let none = String::new;
+            (
+                (ConditionStatus::False, "Suspended", message),
+                (false, "Suspended", none()),
+                (false, "Suspended", none()),
+            )
+        }
+        Outcome::Leaving(left) => {
+            status.phase = "Deleting".to_owned();
+            let message = format!("it is deleted; {} of its objects are still there", left);
+            (
+                (ConditionStatus::False, "Deleting", message.clone()),
+                (true, "Deleting", message),
+                (false, "Deleting", String::new()),
+            )
+        }
+    };
+    let is = |flag| if flag { ConditionStatus::True } else { ConditionStatus::False };
+    let conditions = &mut status.conditions;
+    conditions.set(READY, ready.0, ready.1, ready.2, generation, now);
+    conditions.set(RECONCILING, is(reconciling.0), reconciling.1, reconciling.2, generation, now);
+    conditions.set(STALLED, is(stalled.0), stalled.1, stalled.2, generation, now);
+    status
+}
+
+type Said = (ConditionStatus, &'static str, String);
+type Flag = (bool, &'static str, String);
+
+fn applied(
+    status: &mut SourceStatus,
+    revision: &str,
+    objects: usize,
+    plan: &Plan,
+    troubles: &[String],
+    now: Timestamp,
+) -> (Said, Flag, Flag) {
+    let cut = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    if status.last_applied_revision.as_deref() != Some(revision) || !plan.ops.is_empty() {
+        status.last_applied_time = Some(now);
+    }
+    status.last_attempted_revision = Some(revision.to_owned());
+    status.last_applied_revision = Some(revision.to_owned());
+    status.objects = cut(objects);
+    status.overridden = plan.overridden;
+    let waits = waits(plan);
+    let stalled = (false, "Applied", String::new());
+    if !troubles.is_empty() {
+        status.phase = "Failing".to_owned();
+        let message = format!("stands as it was: {}", troubles.join("; "));
+        let ready = (ConditionStatus::False, "Partial", message.clone());
+        let more = !waits.is_empty();
+        (ready, (more, "Partial", waits), (true, "Partial", message))
+    } else if waits.is_empty() {
+        status.phase = "Ready".to_owned();
+        let things = if objects == 1 { "object" } else { "objects" };
+        let message = format!("{} is applied: {objects} {things}", short(revision));
+        let ready = (ConditionStatus::True, "Applied", message);
+        (ready, (false, "Applied", String::new()), stalled)
+    } else {
+        status.phase = "Pending".to_owned();
+        let ready = (ConditionStatus::False, "Waiting", waits.clone());
+        (ready, (true, "Waiting", waits), stalled)
+    }
+}
+
+/// What a plan still waits for, in words; nothing where it waits for nothing.
+fn waits(plan: &Plan) -> String {
+    let mut parts = Vec::new();
+    if let Some(first) = plan.waiting.first() {
+        let more = plan.waiting.len() - 1;
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let first = super::set::called(first);
+        parts.push(format!("{first}{more} is made anew once the one of that name is gone"));
+    }
+    if plan.leaving > 0 {
+        let things = if plan.leaving == 1 { "object is" } else { "objects are" };
+        parts.push(format!("{} {things} on the way out", plan.leaving));
+    }
+    parts.join("; ")
+}
+
+/// Faults in one line.
+pub(super) fn shown(Faults(faults): &Faults) -> String {
+    let lines: Vec<String> = faults.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = match faults.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more, see its events"),
+    };
+    format!("{}{more}", lines.join("; "))
+}
+
+/// What was done, in a few words: `3 created, 1 deleted`.
+fn done(plan: &Plan) -> String {
+    let parts = [
+        (plan.created.len(), "created"),
+        (plan.adopted.len(), "taken over"),
+        (plan.changed.len(), "changed"),
+        (plan.drifted.len(), "put right"),
+        (plan.deleted.len(), "deleted"),
+        (plan.released.len(), "let go"),
+    ];
+    let parts = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// The lines that a look adds to the Source's history. Nothing where nothing is new.
+#[must_use]
+pub fn events(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> Vec<Op> {
+    let event = |warning, reason: &str, note: String| Op::Event {
+        kind: crate::resource::Kind::Source,
+        name: source.metadata.name.clone(),
+        uid: source.metadata.uid.clone(),
+        warning,
+        reason: reason.to_owned(),
+        note,
+    };
+    match outcome {
+        Outcome::Applied { revision, plan, .. } => {
+            let mut events = Vec::new();
+            let done = done(plan);
+            if !done.is_empty() {
+                events.push(event(false, "Applied", format!("{}: {done}", short(revision))));
+            }
+            for key in plan.drifted.iter().take(TOLD) {
+                let note = format!("{} was changed past its file", super::set::called(key));
+                events.push(event(true, "Drifted", note));
+            }
+            events
+        }
+        Outcome::Rejected { reason, faults, .. } if says_other(source, after) => {
+            let lines = faults.0.iter().take(TOLD).map(ToString::to_string);
+            lines.map(|line| event(true, reason.word(), line)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the newest revision, or what is wrong with it, is another one than before.
+fn says_other(source: &Source, after: &SourceStatus) -> bool {
+    let said = |status: &SourceStatus| {
+        status.conditions.get(READY).map(|ready| (ready.reason.clone(), ready.message.clone()))
+    };
+    said(&source.status) != said(after)
+        || source.status.last_attempted_revision != after.last_attempted_revision
+}
+
+/// What chat is told, where there is something to tell: that a revision could not be applied, and
+/// that one could again.
+#[must_use]
+pub fn notice(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> Option<String> {
+    let name = &source.metadata.name;
+    let before = source.status.conditions.get(READY);
+    match outcome {
+        Outcome::Rejected { reason, faults, revision, .. } => {
+            if reason.is_passing() || !says_other(source, after) {
+                return None;
+            }
+            let revision = revision.map(|it| format!(" {}", short(it))).unwrap_or_default();
+            let lines: Vec<String> =
+                faults.0.iter().take(TOLD).map(|fault| format!("- {fault}")).collect();
+            let more = match faults.0.len().saturating_sub(TOLD) {
+                0 => String::new(),
+                more => format!("\n- and {more} more"),
+            };
+            Some(format!(
+                "Source {name}: the revision{revision} is not applied, and everything stays as it \
+                 was.\n{}{more}",
+                lines.join("\n")
+            ))
+        }
+        Outcome::Applied { troubles, .. } if !troubles.is_empty() => says_other(source, after)
+            .then(|| {
+                let lines: Vec<String> = troubles.iter().map(|line| format!("- {line}")).collect();
+                format!(
+                    "Source {name}: some of its repositories stand as they were.\n{}",
+                    lines.join("\n")
+                )
+            }),
+        Outcome::Applied { revision, plan, .. } => {
+            // What waits for others was applied, and what nobody was told of needs no word either.
+            let failed = before.is_some_and(|ready| {
+                ready.status == ConditionStatus::False
+                    && !["Waiting", "Suspended", "Unreachable"].contains(&ready.reason.as_str())
+            });
+            failed.then(|| {
+                let done = done(plan);
+                let done = if done.is_empty() { "nothing had to change".to_owned() } else { done };
+                format!("Source {name}: the revision {} is applied: {done}.", short(revision))
+            })
+        }
+        Outcome::Suspended | Outcome::Leaving(_) => None,
+    }
+}
+
+/// Where a notice goes.
+#[must_use]
+pub fn conversation(channel: &Channel) -> Conversation {
+    let place = channel.place();
+    Conversation {
+        platform: channel.platform().to_owned(),
+        channel: place.channel.clone(),
+        thread: place.thread.clone(),
+    }
+}
