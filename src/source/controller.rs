@@ -134,6 +134,13 @@ impl SourceController {
         self.memory().concerns.retain(|_, source| source != name);
     }
 
+    /// Forgets what was read for a Source that is gone.
+    fn forget_files(&self, uid: &str) {
+        let mut memory = self.memory();
+        memory.seen.remove(uid);
+        memory.meant.remove(uid);
+    }
+
     async fn read(&self, source: &Source) -> Result<Reading, read::Error> {
         match &source.spec.from {
             SourceFrom::Directory(directory) => {
@@ -411,10 +418,7 @@ impl SourceController {
                 let mut ops = ops;
                 ops.push(Op::Write { object: free.into(), part, expect });
                 self.apply("source.drop-finalizer", ops, self.ambient.clock.now()).await?;
-                let mut memory = self.memory();
-                memory.seen.remove(&source.metadata.uid);
-                memory.meant.remove(&source.metadata.uid);
-                drop(memory);
+                self.forget_files(&source.metadata.uid);
                 if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
                     && let Err(error) = git.forget(&source.metadata.uid, spec).await
                 {
