@@ -13,6 +13,7 @@
 //! print, and the next server takes them over.
 
 pub mod backup;
+mod directories;
 mod ears;
 mod fly;
 mod key;
@@ -46,8 +47,7 @@ use crate::{
         Engine, EngineHandle, Wake,
         controllers::{
             AdmissionController, AgentController, FleetController, JobController,
-            KeepsakeController, NoSources, ScheduleController, SpriteController, SweepController,
-            Tokens,
+            KeepsakeController, ScheduleController, SpriteController, SweepController, Tokens,
         },
     },
     resource::{Defaults, Kind, leaks::Beginning, resolve},
@@ -291,12 +291,13 @@ impl House {
         let derive: Tokens = Arc::new(move |uid: &str| tokens.derive(uid));
         engine.add(Arc::new(JobController::new(shop(), air())));
         engine.add(Arc::new(AgentController::new(shop(), air())));
-        let (usual, directories) = (defaults.clone(), Arc::new(NoSources));
+        let git =
+            source::git::Settings::from_environment(self.data.sources_dir(), &config.environment);
+        let git = Git::new(git, secrets, air());
+        let usual = defaults.clone();
+        let directories = Arc::new(directories::Applied { store: shop(), git: git.clone() });
         engine.add(Arc::new(FleetController::new(shop(), air(), usual, directories)));
         engine.add(Arc::new(ScheduleController::new(shop(), air(), defaults.clone())));
-        let mirrors = self.data.root().join("sources");
-        let git = source::git::Settings::from_environment(mirrors, &config.environment);
-        let git = Git::new(git, secrets, air());
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let specs = specs_of(config, &here);
         let usual = Arc::new(defaults.clone());

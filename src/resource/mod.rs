@@ -77,7 +77,7 @@ pub use parts::{
     ExitStatus, FlyGuest, FlyRuntime, Isolation, LocalRuntime, OpencodeCli, PermissionMode,
     Permissions, Place, ProcessIdentity, Repo, Report, RuntimeSpec,
 };
-pub use remote::{Remote, Way};
+pub use remote::{MAX_REPOS, Remote, Way};
 pub use resolve::Defaults;
 pub use schedule::{
     ConcurrencyPolicy, DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, JobTemplate,

@@ -10,6 +10,9 @@ use super::{
     validate::{bad_url, is_github},
 };
 
+/// The most repositories of one Source.
+pub const MAX_REPOS: usize = 200;
+
 /// A repository's address, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -202,7 +205,17 @@ mod tests {
         ]
         .map(told)
         .into();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        https acme/api https://github.com/acme/api.git
+        https acme/api https://github.com/acme/api.git
+        https git.example.com/team/api https://git.example.com/team/api.git
+        https git.example.com:8443/team/api https://git.example.com:8443/team/api
+        http 127.0.0.1:3000/a http://127.0.0.1:3000/a.git
+        ssh git.example.com/team/api ssh://git@git.example.com/team/api.git
+        ssh git.example.com/team/api git@git.example.com:team/api.git
+        file srv/git/api /srv/git/api.git
+        file srv/git/api /srv/git/api.git
+        "#);
     }
 
     #[test]
@@ -228,7 +241,25 @@ mod tests {
         ]
         .map(told)
         .into();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        is empty; write an https, ssh or file address, or a path that begins with / or ~/
+        begins with a dash, which git would take for a flag; write an https, ssh or file address, or a path that begins with / or ~/
+        has a space in it, which no address may have; write %20, or a path that begins with / or ~/
+        names a remote helper; write an https, ssh or file address, or a path
+        is git, which is not read; write https, ssh or file
+        is http, which everybody on the way can read and change; write https
+        has credentials in it; leave them out, and name a secret in tokenFromSecret
+        has credentials in it; leave them out, and name a secret in tokenFromSecret
+        has a `?` or a `#` in it, which no repository's address has
+        has a host that begins with a dash, which ssh takes for a flag
+        begins with a dash, which git would take for a flag; write an https, ssh or file address, or a path that begins with / or ~/
+        is no address; write an https, ssh or file address
+        names a host; a file address has none: file:///path
+        leads upwards or nowhere; write the whole path
+        begins with ~, which stands for nobody's home here; write the whole path
+        is a relative path, and the server does not stand where you do; begin it with / or ~/
+        has a control character in it, such as a line break; take it out
+        "#);
     }
 
     #[test]

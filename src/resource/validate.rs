@@ -6,6 +6,7 @@
 //! the wrong type is silent: the schema has said so already.
 
 mod fleet;
+mod git;
 mod over;
 mod schedule;
 mod source;

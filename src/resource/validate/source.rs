@@ -22,6 +22,7 @@ pub(super) fn rules(spec: &Node, faults: &mut Vec<Fault>) {
     }
     if let Some(git) = spec.at(&["from", "git"]).filter(|git| git.is_map()) {
         self::git(git, faults);
+        super::git::addresses(git, faults);
     }
     if let Some((node, text)) = texted(spec.get("interval"))
         && text.parse::<Span>().is_ok_and(|span| span < SHORTEST)

@@ -47,14 +47,12 @@ pub use self::{
 use super::{Snapshot, SourceFile};
 use crate::{
     ambient::Ambient,
-    resource::{GitSource, Remote, Repo, Way, validate::is_branch},
+    resource::{GitSource, MAX_REPOS, Remote, Repo, Way, validate::is_branch},
     secrets::Secrets,
 };
 
 /// Where files lie in a repository that declares its own agents.
 pub const DEFAULT_REPOS_PATH: &str = ".open-dispatch";
-/// The most repositories of one Source.
-pub const MAX_REPOS: usize = 200;
 /// How many repositories are read at once, of all Sources.
 const AT_ONCE: usize = 4;
 
@@ -616,7 +614,18 @@ mod tests {
             path("../etc"),
             path("a//b"),
         ];
-        insta::assert_snapshot!(all.iter().map(told).collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(all.iter().map(told).collect::<Vec<_>>().join("\n"), @r#"
+        acme/api ""
+        acme/api "deploy/agents"
+        acme/api ""
+        acme/api ".open-dispatch", example.com/acme/web ".open-dispatch"
+        spec.from.git names exactly one of url, repos
+        spec.from.git names exactly one of url, repos
+        spec.from.git.repos[1] names acme/api again; leave one of them out
+        spec.from.git.url is http, which everybody on the way can read and change; write https
+        spec.from.git.path is no path below the repository's root; write one such as deploy/agents
+        spec.from.git.path is no path below the repository's root; write one such as deploy/agents
+        "#);
     }
 
     #[test]

@@ -282,7 +282,7 @@ mod tests {
     fn contents_are_cut_by_their_size_whatever_they_say() {
         let wanted = |path: &str| Wanted { id: "abc".to_owned(), path: path.to_owned() };
         let files = [wanted("a.yaml"), wanted("b.yaml")];
-        let printed = b"abc blob 11\nx\nabc blob 9\nabc blob 0\n\n";
+        let printed = b"abc blob 12\nx\nabc blob 9\nabc blob 0\n\n";
         assert_eq!(texts(&files, printed).unwrap(), ["x\nabc blob 9".to_owned(), String::new()]);
         let missing = b"abc blob 1\nx\nabc missing\n";
         assert_eq!(texts(&files, missing).unwrap_err(), None);
