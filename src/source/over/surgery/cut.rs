@@ -188,7 +188,12 @@ impl Surgeon<'_> {
 
     fn replace(&mut self, map: &Node, key: &Node, old: &Node, new: &Value) {
         let is_scalar = !matches!(old.style, Style::Block | Style::Lines | Style::Flow);
-        let is_short = !(new.is_object() || new.is_array() || has_lines(new));
+        let is_full = match new {
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+            _ => false,
+        };
+        let is_short = !(is_full || has_lines(new));
         let is_there = old.range.start < old.range.end && old.range.start >= key.range.end;
         let colon = self.text[key.range.end..].find(':').map_or(0, |n| n + 1) + key.range.end;
         // What stands behind the colon on its line is a comment, or the header of a text.
