@@ -61,6 +61,7 @@ pub fn patch(text: &str, kind: Kind, name: &str, patch: &Value) -> Result<String
     }
     let mut wanted = value.clone();
     merge_patch(&mut wanted["spec"], patch);
+    without_nulls(&mut wanted);
     if wanted == *value {
         return Ok(text.to_owned());
     }
@@ -85,6 +86,18 @@ fn declares(tree: &Node, kind: Kind, name: &str) -> bool {
     let text = |node: Option<&Node>| node.and_then(|node| node.text.clone());
     let named = tree.get("metadata").and_then(|metadata| metadata.get("name"));
     text(tree.get("kind")).as_deref() == Some(kind.name()) && text(named).as_deref() == Some(name)
+}
+
+/// What is null counts as absent, here as everywhere.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
 }
 
 /// Makes the cuts, from the end of the text to its beginning.
