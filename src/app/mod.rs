@@ -61,7 +61,7 @@ use crate::{
     source::{
         self, SourceController,
         git::Git,
-        over::{OverrideController, pen::DirectoryPen},
+        over::{OverrideController, pen::SourcePen},
     },
     store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -300,6 +300,9 @@ impl House {
         engine.add(Arc::new(ScheduleController::new(shop(), air(), defaults.clone())));
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let specs = specs_of(config, &here);
+        let pen = Arc::new(SourcePen::new(&here, git.clone()));
+        let over = OverrideController::new(shop(), air(), defaults.clone());
+        engine.add(Arc::new(over.with_pen(pen)));
         let usual = Arc::new(defaults.clone());
         let sources = SourceController::new(shop(), air(), usual, here);
         engine.add(Arc::new(sources.with_watches().with_git(git)));
@@ -319,9 +322,6 @@ impl House {
             engine.add(Arc::new(sweeper));
         }
         engine.add(Arc::new(AdmissionController::new(shop(), air(), runtimes)));
-        let over = OverrideController::new(shop(), air(), defaults.clone());
-        // Relative directories of Sources lie where the server was started.
-        engine.add(Arc::new(over.with_pen(Arc::new(DirectoryPen::new(".")))));
         let outbox = Outbox::new(shop(), air(), platforms).with_files(Arc::clone(&files));
         engine.add(Arc::new(outbox));
 

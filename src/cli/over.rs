@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock as _, SystemClock},
-    resource::{API_VERSION, Kind, Span, short::leave_no_empty_group, yaml},
+    resource::{ADOPT, API_VERSION, Kind, Span, short::leave_no_empty_group, yaml},
 };
 
 /// How long a change that waits for its file holds at most, where nothing else is said.
@@ -174,7 +174,8 @@ pub async fn release(args: ReleaseArgs) -> Result<u8, Error> {
     let source = released["metadata"]["annotations"][crate::resource::RELEASED_FROM].as_str();
     out::line(format!("{} released", full_name(kind, &name)))?;
     out::note(format!(
-        "it stays as it is; source {} names it as a conflict until its files drop it",
+        "it stays as it is; source {0} names it as a conflict until its files drop it, or until it is \
+         handed over again: annotate it with {ADOPT}={0}",
         source.unwrap_or_default()
     ));
     Ok(0)

@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::surgery::{self, Refused};
 use crate::{
     ambient::Fault,
-    resource::{Kind, Source, SourceFrom},
+    resource::{GitSource, Kind, Source, SourceFrom},
+    source::git::{self, Author, Git, GitError},
 };
 
 /// A change of one document.
@@ -89,6 +90,79 @@ impl Pen for DirectoryPen {
         let (root, edit) = (self.root.join(&directory.path), edit.clone());
         let written = tokio::task::spawn_blocking(move || write(&root, &edit)).await;
         written.unwrap_or_else(|error| Err(PenError::Failed(error.to_string())))
+    }
+}
+
+/// Writes into directories, and into repositories as commits that are pushed.
+pub struct SourcePen {
+    directories: DirectoryPen,
+    git: Git,
+}
+
+impl SourcePen {
+    /// A pen for directories that lie in `root` where they are relative, and for these repositories.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>, git: Git) -> Self {
+        Self { directories: DirectoryPen::new(root), git }
+    }
+
+    async fn commit(
+        &self,
+        source: &Source,
+        spec: &GitSource,
+        edit: &Edit,
+    ) -> Result<String, PenError> {
+        let uid = &source.metadata.uid;
+        let now = self.git.file(uid, spec, &edit.file).await?;
+        let Some(text) = now.text else {
+            return Err(PenError::Refused(format!("{} is not there any more", edit.file)));
+        };
+        let changed = surgery::patch(&text, edit.kind, &edit.name, &edit.patch)?;
+        let commit = if changed == text {
+            now.commit
+        } else {
+            let change = git::Edit {
+                path: edit.file.clone(),
+                old: Some(text),
+                new: changed,
+                message: message(edit),
+                author: Author::server(),
+            };
+            self.git.commit(uid, spec, &change).await?.commit
+        };
+        let short: String = commit.chars().take(12).collect();
+        Ok(format!("{} at {short}", edit.file))
+    }
+}
+
+#[async_trait]
+impl Pen for SourcePen {
+    async fn write(&self, source: &Source, edit: &Edit) -> Result<String, PenError> {
+        match &source.spec.from {
+            SourceFrom::Git(spec) => self.commit(source, spec, edit).await,
+            SourceFrom::Directory(_) => self.directories.write(source, edit).await,
+        }
+    }
+}
+
+/// A commit's message: what is changed, and why.
+fn message(edit: &Edit) -> String {
+    let fields: Vec<&str> =
+        edit.patch.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let subject = format!("Set {} of {} {}", fields.join(", "), edit.kind.singular(), edit.name);
+    match &edit.why {
+        Some(why) => format!("{subject}\n\n{why}\n"),
+        None => format!("{subject}\n"),
+    }
+}
+
+impl From<GitError> for PenError {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::Fault(fault) => Self::Fault(fault),
+            error if error.is_terminal() => Self::Refused(error.to_string()),
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 
