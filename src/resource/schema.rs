@@ -58,8 +58,7 @@ pub fn has_scalar(kind: Kind, path: &str) -> bool {
     path == "metadata.namespace"
         || found.is_some_and(|found| {
             found.into_iter().map(|schema| resolved(root, schema)).all(|schema| {
-                scalar(schema)
-                    && schema["oneOf"].as_array().into_iter().flatten().all(|branch| scalar(branch))
+                scalar(schema) && schema["oneOf"].as_array().into_iter().flatten().all(scalar)
             })
         })
 }

@@ -22,7 +22,7 @@ pub(super) struct Problem {
     about: Option<(Kind, String)>,
     causes: Vec<Value>,
     /// Where a list that cannot go on as it began can go on nevertheless.
-    goes_on: Option<String>,
+    goes_on: Option<Box<str>>,
 }
 
 impl Problem {
@@ -108,7 +108,7 @@ impl Problem {
 
     /// Says with which token a list can go on, although not as it began.
     pub(super) fn going_on(self, token: String) -> Self {
-        Self { goes_on: Some(token), ..self }
+        Self { goes_on: Some(token.into()), ..self }
     }
 
     /// Whether it is that there is such an object already.

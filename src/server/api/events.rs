@@ -104,7 +104,7 @@ async fn list(
             told.extend(rows.into_iter().map(|row| (object.clone(), row)));
         }
     }
-    told.sort_by(|(_, a), (_, b)| (a.last, a.first).cmp(&(b.last, b.first)));
+    told.sort_by_key(|(_, row)| (row.last, row.first));
     let events: Vec<(Value, AnyObject, EventRow)> = told
         .into_iter()
         .map(|(object, row)| (event(group, &object, &row, revision), object, row))
