@@ -17,7 +17,7 @@ const EXAMPLES: &str = "10";
 /// From what they are drawn.
 const SEED: &str = "6";
 /// How long that may take at most, in seconds.
-const TIME: &str = "100";
+const TIME: &str = "60";
 /// What must hold of every answer.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_schema_conformance";
@@ -44,7 +44,14 @@ fn what_is_made_up_by_the_document_is_answered_as_the_document_says() {
         .args(["-m", "schemathesis.cli", "run", &document])
         .args(["--header", &bearer, "--url", endpoint, "--checks", CHECKS])
         .args(["--phases", "coverage,fuzzing", "--max-examples", EXAMPLES, "--max-time", TIME])
-        .args(["--seed", SEED, "--generation-database", "none", "--workers", "2", "--no-color"])
+        .args([
+            "--seed",
+            SEED,
+            "--generation-database",
+            "none",
+            "--generation-deterministic",
+            "--no-color",
+        ])
         .args(["--request-timeout", "20", "--warnings", "off"])
         .output()
         .unwrap();

@@ -14,9 +14,10 @@ use super::args::{ServerArgs, TurnsFormat};
   open-dispatch token list
   open-dispatch token revoke ci
 
-A viewer may look; a user may also talk to agents; an operator may also write objects and answer what
-agents ask for; an admin may do everything. A token is told once: the server keeps what it hashes to.
-The token in the file `token` of the data directory is the server's own, and stays.")]
+A viewer may look; a user may also talk to agents; an operator may also write objects and
+answer what agents ask for; an admin may do everything. A token is told once: the server
+keeps what it hashes to. The token in the file `token` of the data directory is the
+server's own, and stays.")]
 pub enum TokenCommand {
     /// Make a token, and print it
     Create(CreateTokenArgs),

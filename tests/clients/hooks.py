@@ -26,8 +26,9 @@ def harmless(spec):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    # Never in place: what is made up may be shared between calls.
     if case.query:
-        case.query.pop("watch", None)
+        case.query = {name: value for name, value in case.query.items() if name != "watch"}
     if isinstance(case.body, dict) and isinstance(case.body.get("spec"), dict):
         case.body = {**case.body, "spec": harmless(case.body["spec"])}
     if isinstance(case.body, list):
@@ -36,4 +37,4 @@ def before_call(context, case, kwargs):
     if case.path_parameters and case.method.upper() != "DELETE" and next(turn) % 2:
         plural = case.path.split("/")[4]
         if plural in THERE and "name" in case.path_parameters:
-            case.path_parameters["name"] = THERE[plural]
+            case.path_parameters = {**case.path_parameters, "name": THERE[plural]}
