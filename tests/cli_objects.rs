@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 #[path = "support/server.rs"]
+#[expect(dead_code, reason = "the support serves more than this binary")]
 mod server;
 
 #[path = "cli_objects/applied.rs"]
@@ -28,7 +29,7 @@ fn agent(name: &str, more: &str) -> String {
 kind: Agent
 metadata: {{name: {name}}}
 spec:
-  agent: {{command: {{}}}}
+  agent: {{claude: {{}}}}
   suspend: true
 {more}"
     )

@@ -65,7 +65,11 @@ pub fn one(text: &str) -> Result<serde_json::Value, Faults> {
     };
     let mut faults = Vec::new();
     super::check::doubles(node, "", &mut faults);
-    if faults.is_empty() { Ok(node.to_value()) } else { Err(Faults(in_order(faults))) }
+    if !faults.is_empty() {
+        return Err(Faults(in_order(faults)));
+    }
+    // With its nulls, which say something in a patch.
+    serde_json::to_value(node).map_err(|error| Fault::new("", error.to_string()).into())
 }
 
 /// Writes any JSON as YAML.
@@ -176,7 +180,11 @@ pub fn any(text: &str) -> Result<serde_json::Value, Faults> {
     };
     let mut faults = Vec::new();
     super::check::doubles(node, "", &mut faults);
-    if faults.is_empty() { Ok(node.to_value()) } else { Err(Faults(in_order(faults))) }
+    if !faults.is_empty() {
+        return Err(Faults(in_order(faults)));
+    }
+    // With its nulls, which say something in a patch.
+    serde_json::to_value(node).map_err(|error| Fault::new("", error.to_string()).into())
 }
 
 fn has_doubles(node: &Node) -> bool {

@@ -90,7 +90,7 @@ fn what_has_no_replicas_says_so() {
 #[test]
 fn a_restarted_agent_gets_a_new_sprite_and_the_rollout_waits_for_it() {
     let world = World::new();
-    applied(&world, &agent("a", "").replace("  suspend: true\n", ""));
+    applied(&world, &agent("a", "").replace("claude", "command").replace("  suspend: true\n", ""));
     let first = world.od(&["rollout", "status", "agent/a", "--timeout", "60s"]);
     assert_eq!(first.text(), "agent.opendispatch.dev/a is rolled out\n", "{}", first.stderr);
     let sprite = || object(&world, "agent/a")["status"]["incarnation"].as_u64();

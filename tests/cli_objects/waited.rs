@@ -10,7 +10,7 @@ use crate::{World, agent, applied, session};
 #[test]
 fn wait_ends_when_it_is_so_and_says_why_when_it_is_not() {
     let world = World::new();
-    applied(&world, &agent("a", "").replace("  suspend: true\n", ""));
+    applied(&world, &agent("a", "").replace("claude", "command").replace("  suspend: true\n", ""));
     world.od(&["run", "-f", "--name", "bad", "exit 3"]);
     insta::assert_snapshot!(session(
         &world,
