@@ -485,9 +485,14 @@ async fn a_machine_that_is_stopped_and_never_gets_there_is_destroyed_and_its_run
     assert!(world.fly.faults().meddle(&id, Deed::Stop));
     assert!(world.fly.faults().meddle(&id, Deed::Wedge));
     let from = world.clock.elapsed();
-    world.until("no machine", async || world.fly.machines().is_empty()).await;
+    let destroyed = async || world.fly.calls().iter().any(|it| it.action == Action::Destroy);
+    world.until("destroyed by us", destroyed).await;
     let took = world.clock.elapsed() - from;
     assert!(took >= FOUR_MINUTES, "it was given time: {took:?}");
+    assert!(told(&world, "Stalled").await.starts_with("MachineStuck: "));
+    assert!(!world.is("s", "Gone").await, "as long as it is there, somebody may live in it");
+    assert!(world.fly.faults().meddle(&id, Deed::Unwedge));
+    world.until("no machine", async || world.fly.machines().is_empty()).await;
     world.until("let go", async || world.is_let_go("s").await).await;
     assert_eq!(exit(&world).await.0, ExitReason::ReporterLost);
     assert_eq!(world.lives().len(), 1, "nobody began in its place");

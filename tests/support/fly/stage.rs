@@ -379,6 +379,8 @@ impl Stage {
         let first = Arc::clone(&self.lives[0]);
         let (steps, calls, fired) = (first.steps(), first.calls(), first.has_fired());
         let claims = self.cloud.claims();
+        // Before all else: that two lived is worse than whatever follows from it.
+        assert_eq!(self.cloud.broken(), Vec::<String>::new());
         let end = self.end().await;
         let server = self.check_rest(server).await;
         self.check_leaks(server).await;
