@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 
 use open_dispatch::{
     ambient::Mode,
-    resource::{API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, decode},
+    resource::{
+        API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, Span, decode,
+    },
 };
 use serde_json::{Value, json};
 use stage::{Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
@@ -138,7 +140,8 @@ fn scenarios() -> Vec<Scenario> {
                     10,
                     Wish::Change(Kind::Agent, "m-a", |object| {
                         if let AnyObject::Agent(agent) = object {
-                            agent.spec.env.clear();
+                            // Not what a sprite is made of: how long it was so would count.
+                            agent.spec.idle_timeout = Some(Span::from_secs(3600));
                         }
                     }),
                 ),
