@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/declared.rs"]
 mod declared;
 
