@@ -1,6 +1,5 @@
 //! The fleet that `examples/fleet/` declares is the one that its comments promise.
 
-#![expect(clippy::unwrap_used, reason = "an example that cannot be read has failed")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 

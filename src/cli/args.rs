@@ -288,6 +288,11 @@ What no source declares is changed with set.")]
     Override(OverrideArgs),
 
     /// Take an object out of its source's hands; it stays as it is
+    #[command(after_help = "Examples:
+  open-dispatch release agent/api-bot
+
+Its source does not take it again, and names it as a conflict until its files drop it, or until it is
+handed over again: open-dispatch annotate agent/api-bot opendispatch.dev/adopt=SOURCE")]
     Release(ReleaseArgs),
 
     /// Set, list and remove secrets, which specs name and never hold

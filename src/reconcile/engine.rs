@@ -550,7 +550,8 @@ impl Pool {
     /// One run of the controller, where a panic and a run without end become errors.
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let reconcile = AssertUnwindSafe(self.controller.reconcile(key)).catch_unwind();
-        let deadline = async { self.world.ambient.clock.sleep(self.world.options.deadline).await };
+        let length = self.controller.deadline().unwrap_or(self.world.options.deadline);
+        let deadline = async { self.world.ambient.clock.sleep(length).await };
         tokio::select! {
             biased;
             result = reconcile => result.unwrap_or_else(|panic| {

@@ -47,6 +47,11 @@ pub trait Controller: Send + Sync {
         8
     }
 
+    /// How long one of its runs may take; as long as the engine allows each where it says nothing.
+    fn deadline(&self) -> Option<std::time::Duration> {
+        None
+    }
+
     /// Which of its keys a change of an object concerns, and why.
     fn concerns(&self, change: &store::Change) -> Vec<(String, Wake)>;
 

@@ -189,7 +189,7 @@ mod tests {
         let spec = document.get(&["spec"]).unwrap();
         assert_eq!(spec, json!({"repo": {"github": "a/b"}, "agent": {"claude": {"model": "m"}}}));
         let fault = document.locate(Fault::new("spec.agent.claude.model", "is bad"));
-        assert_eq!((fault.line, fault.column), (Some(5), Some(5)), "{fault}");
+        assert_eq!((fault.line, fault.column), (Some(5), Some(13)), "{fault}");
         let fault = document.locate(Fault::new("spec.env[3].name", "is bad"));
         assert_eq!(fault.line, Some(3), "{fault}");
     }

@@ -54,7 +54,8 @@ pub enum Generator {
 pub struct GitDirectories {
     /// The Source, of the sort `git`.
     pub source: String,
-    /// A pattern of paths such as `services/*`; `*` stands for any text without a slash.
+    /// A pattern of paths from the repository's root on, such as `services/*`; `*` stands for any text
+    /// without a slash.
     pub pattern: String,
 }
 

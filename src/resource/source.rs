@@ -157,8 +157,8 @@ pub struct SourceStatus {
     pub conditions: Conditions,
     /// The generation that the conditions speak of.
     pub observed_generation: u64,
-    /// A word for people, computed from the conditions: `Pending`, `Ready`, `Failing`, `Held` or
-    /// `Suspended`.
+    /// A word for people, computed from the conditions: `Pending`, `Ready`, `Failing`, `Held`,
+    /// `Suspended` or `Deleting`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// The revision that was read last: a commit, or for directories a digest of what was read.

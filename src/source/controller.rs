@@ -47,6 +47,8 @@ use crate::{
 pub const SETTLE: Duration = Duration::from_millis(100);
 /// How soon it is looked again for a directory that is not there, or for what waits for others.
 const SOON: Duration = Duration::from_secs(5);
+/// How long one look may take: a fetch of one repository ends after five minutes at the latest.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// The shortest interval.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// How many objects are read from the store at once.
@@ -524,6 +526,11 @@ impl Controller for SourceController {
 
     fn workers(&self) -> usize {
         4
+    }
+
+    /// Longer than the first fetch of a large repository may take.
+    fn deadline(&self) -> Option<Duration> {
+        Some(DEADLINE)
     }
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {

@@ -275,14 +275,14 @@ mod tests {
 
     #[test]
     fn what_is_made_from_it_counts_and_parameters_are_not_believed() {
+        // Not decoded: whether its members are good is not asked here.
         let fleet = |spec: Value| {
-            object(
-                "Fleet",
-                json!({
-                    "generate": {"replicas": 2},
-                    "template": {"kind": "Agent", "metadata": {}, "spec": spec},
-                }),
-            )
+            let spec = json!({
+                "generate": {"replicas": 2},
+                "template": {"kind": "Agent", "metadata": {}, "spec": spec},
+            });
+            let fleet = json!({"metadata": {"name": "a"}, "spec": spec});
+            AnyObject::from_json(Kind::Fleet, fleet).unwrap()
         };
         let kinds = told(&fleet(json!({})), json!({"kinds": ["Fleet"]}));
         assert!(kinds.starts_with("spec.template.kind: Agent may not"), "{kinds}");

@@ -68,7 +68,7 @@ impl Commands {
         if !is_ownable(kind) {
             return Ok(None);
         }
-        Ok(self.store.owned(kind, &metadata.name).await?)
+        self.store.owned(kind, &metadata.name).await
     }
 
     /// Asks how a change of what a Source declares is to be made.

@@ -168,7 +168,7 @@ impl Done {
         };
         let fatal = lines().find(|line| line.starts_with("fatal: "));
         let error = lines().find(|line| line.starts_with("error: "));
-        let word = fatal.or(error).or_else(|| lines().last()).map(bare);
+        let word = fatal.or(error).or_else(|| lines().next_back()).map(bare);
         word.unwrap_or_else(|| "it said nothing".to_owned())
     }
 }

@@ -67,7 +67,7 @@ pub fn patch(text: &str, kind: Kind, name: &str, patch: &Value) -> Result<String
     }
     let trees = documents(text).map_err(Refused::Unreadable)?;
     let document = trees.iter().find(|tree| declares(tree, kind, name));
-    let document = document.ok_or_else(|| Refused::NotThere(whose))?;
+    let document = document.ok_or(Refused::NotThere(whose))?;
     let mut whole = serde_json::Map::new();
     whole.insert("spec".to_owned(), patch.clone());
     let found = cuts(text, document, value, &Value::Object(whole))?;

@@ -42,7 +42,7 @@ use crate::{
 #[async_trait]
 pub trait Directories: Send + Sync {
     /// The directories under a pattern (`*` stands for any text without a slash) at the revision of a
-    /// Source that was applied last, relative to what the Source reads.
+    /// Source that was applied last, from the repository's root on.
     ///
     /// # Errors
     /// Why nobody can tell, in one line for people.

@@ -111,7 +111,7 @@ fn lines(said: &str, column: usize) -> Option<String> {
     };
     let is_odd = |line: &str| line.chars().any(|c| c.is_control() && c != '\t');
     if body.starts_with([' ', '\t', '\n'])
-        || body.lines().any(|line| is_odd(line))
+        || body.lines().any(is_odd)
         || body.contains('\r')
     {
         return None;
