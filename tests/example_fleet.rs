@@ -1,6 +1,5 @@
 //! The fleet that `examples/fleet/` declares is the one that its comments promise.
 
-
 use std::{collections::BTreeSet, fs, path::Path};
 
 use open_dispatch::resource::{
