@@ -69,7 +69,7 @@ async fn a_fault_at_any_step_of_an_overrides_life_ends_in_the_same_state() {
             ["gone", ""]
         ])
     );
-    for n in 0..passed.len() {
+    for (n, _) in passed.iter().enumerate() {
         for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
             let steps = Arc::new(ScriptedSteps::new(Some((n, mode))));
             let end = life(Arc::clone(&steps)).await;

@@ -33,6 +33,13 @@ use super::{
 pub const MOST_MEMBERS: usize = 1000;
 /// The most faults that are told of members.
 const MOST_FAULTS: usize = 20;
+/// The most that all members of a Fleet may say together, in bytes of JSON, roughly: a template is
+/// written once and read as often as there are members, and a parameter as often as it is named.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// The longest value of a parameter, in bytes of JSON.
+const MOST_VALUE: usize = 16 * 1024;
+/// The most parameters of a matrix.
+const MOST_AXES: usize = 16;
 /// Characters of a hash in a name, with the dash in front.
 const TAIL: usize = 7;
 
@@ -79,10 +86,20 @@ pub fn members(
             faults.push(Fault::new(path, "is set by the server; choose another key"));
         }
     }
+    let said_once = json!(spec.template).to_string().len();
+    let mut room = MOST_BYTES;
     let mut members: Vec<Member> = Vec::new();
     let mut names: BTreeMap<String, Params> = BTreeMap::new();
     for params in sets {
-        match member(fleet, spec, &params, fill) {
+        let Some(left) = room.checked_sub(said_once) else {
+            faults.push(too_much());
+            break;
+        };
+        room = left;
+        if faults.len() > MOST_FAULTS {
+            break;
+        }
+        match member(fleet, spec, &params, &mut room, fill) {
             Err(bad) => {
                 let who = said(&params);
                 faults.extend(bad.into_iter().map(|fault| Fault {
@@ -109,12 +126,20 @@ pub fn members(
     if faults.is_empty() { Ok(members) } else { Err(Faults(few(faults))) }
 }
 
-/// The first faults, each message of a path once, and how many more there are.
+fn too_much() -> Fault {
+    let message = format!(
+        "says more than {} MiB for all members together; make it shorter, or two fleets of it",
+        MOST_BYTES / 1024 / 1024
+    );
+    Fault::new("spec.template", message)
+}
+
+/// The first faults, and that there are more; nobody looked for all of them.
 fn few(faults: Vec<Fault>) -> Vec<Fault> {
-    let more = faults.len().saturating_sub(MOST_FAULTS);
+    let more = faults.len() > MOST_FAULTS;
     let mut faults: Vec<Fault> = faults.into_iter().take(MOST_FAULTS).collect();
-    if more > 0 {
-        faults.push(Fault::new("spec.template", format!("and {more} more faults of members")));
+    if more {
+        faults.push(Fault::new("spec.template", "and more faults of members"));
     }
     faults
 }
@@ -157,6 +182,11 @@ pub fn parameters(
                     .keys()
                     .map(move |name| (name, join(&format!("spec.generate.list[{n}]"), name)))
             }));
+            for (n, entry) in entries.iter().enumerate() {
+                for (name, _) in entry.iter().filter(|(_, value)| is_long(value)) {
+                    faults.push(too_long(&join(&format!("spec.generate.list[{n}]"), name)));
+                }
+            }
             entries.clone()
         }
         Generator::Matrix(axes) => {
@@ -169,8 +199,17 @@ pub fn parameters(
             if axes.is_empty() {
                 faults.push(Fault::new("spec.generate.matrix", "names no parameters"));
             }
+            if axes.len() > MOST_AXES {
+                let message = format!("names {} parameters; the most is {MOST_AXES}", axes.len());
+                faults.push(Fault::new("spec.generate.matrix", message));
+            }
+            let all = axes.iter().flat_map(|(name, values)| values.iter().map(move |it| (name, it)));
+            for (name, _) in all.filter(|(_, value)| is_long(value)).take(MOST_FAULTS) {
+                faults.push(too_long(&join("spec.generate.matrix", name)));
+            }
             let size = axes.values().map(Vec::len).fold(1, usize::saturating_mul);
-            if size > MOST_MEMBERS { Vec::new() } else { combinations(axes) }
+            // An axis without values makes no members, and those before it as many as they like.
+            if size > MOST_MEMBERS || !faults.is_empty() { Vec::new() } else { combinations(axes) }
         }
         Generator::Replicas(count) => {
             let count = usize::try_from(*count).unwrap_or(usize::MAX).min(MOST_MEMBERS + 1);
@@ -204,6 +243,19 @@ pub fn parameters(
         faults.push(Fault::new("spec.generate", message));
     }
     if faults.is_empty() { Ok(sets) } else { Err(Faults(few(faults))) }
+}
+
+fn is_long(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() > MOST_VALUE,
+        Value::Array(_) | Value::Object(_) => value.to_string().len() > MOST_VALUE,
+        _ => false,
+    }
+}
+
+fn too_long(path: &str) -> Fault {
+    let message = format!("is longer than {} KiB; put it into the template", MOST_VALUE / 1024);
+    Fault::new(path, message)
 }
 
 /// Each combination of one value of every parameter; the last parameter's values change fastest.
@@ -245,11 +297,12 @@ fn member(
     fleet: &str,
     spec: &FleetSpec,
     params: &Params,
+    room: &mut usize,
     fill: &mut Fill<'_>,
 ) -> Result<Member, Vec<Fault>> {
     let template = &spec.template;
     let kind = template.kind;
-    let mut filling = Filling { params, faults: Vec::new() };
+    let mut filling = Filling { params, faults: Vec::new(), room };
     let given = match &template.metadata.name {
         Some(name) => filling.text(name, "spec.template.metadata.name"),
         None => {
@@ -348,6 +401,8 @@ fn label(text: &str, most: usize) -> String {
 struct Filling<'a> {
     params: &'a Params,
     faults: Vec<Fault>,
+    /// How many bytes the parameters of this member and of those behind it may still fill in.
+    room: &'a mut usize,
 }
 
 /// A piece of a text.
@@ -411,7 +466,19 @@ impl Filling<'_> {
     }
 
     fn param(&mut self, name: &str, path: &str) -> Option<Value> {
+        // Whoever has as many faults is told of no more.
+        if self.faults.len() > MOST_FAULTS {
+            return None;
+        }
         if let Some(value) = self.params.get(name) {
+            let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
+            let Some(left) = self.room.checked_sub(length) else {
+                if std::mem::take(self.room) > 0 {
+                    self.faults.push(too_much());
+                }
+                return None;
+            };
+            *self.room = left;
             return Some(value.clone());
         }
         let message = if is_parameter(name) {

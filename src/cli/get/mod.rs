@@ -211,13 +211,22 @@ async fn watch_table(
     let mut widths = Vec::new();
     let mut header = !which.args.no_headers;
     let mut rows = table;
+    let mut columns = Value::Null;
     loop {
         if !rows.is_empty() {
             let (text, wider) = rows.lines(header, &widths);
             out::data(text)?;
             (header, widths) = (false, wider);
         }
-        rows = read_table(&changes.next().await?, which.args);
+        let mut table = changes.next().await?;
+        // A watch names the columns in its first table alone.
+        let named = table["columnDefinitions"].as_array().is_some_and(|named| !named.is_empty());
+        if named {
+            columns = table["columnDefinitions"].clone();
+        } else {
+            table["columnDefinitions"] = columns.clone();
+        }
+        rows = read_table(&table, which.args);
     }
 }
 
