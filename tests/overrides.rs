@@ -1,7 +1,5 @@
 //! Overrides: laid over what a file says, for a time, and undone whole.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 #[path = "support/declared.rs"]
 mod declared;
 

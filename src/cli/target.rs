@@ -105,7 +105,10 @@ mod tests {
     #[test]
     fn what_names_nothing_is_refused() {
         for (words, line) in [
-            ("pods", "there is no kind `pods`; the kinds are agents, jobs, fleets, schedules, sources, overrides, sprites"),
+            (
+                "pods",
+                "there is no kind `pods`; the kinds are agents, jobs, fleets, schedules, sources, overrides, sprites",
+            ),
             ("pod/x", "there is no kind `pod`; the kinds are agents, jobs, sprites"),
             ("job/", "`job/` names no object; write KIND/NAME, such as job/nightly"),
             ("job/a b", "`b` names no object; write KIND/NAME, such as job/nightly"),

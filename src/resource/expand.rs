@@ -203,7 +203,8 @@ pub fn parameters(
                 let message = format!("names {} parameters; the most is {MOST_AXES}", axes.len());
                 faults.push(Fault::new("spec.generate.matrix", message));
             }
-            let all = axes.iter().flat_map(|(name, values)| values.iter().map(move |it| (name, it)));
+            let all =
+                axes.iter().flat_map(|(name, values)| values.iter().map(move |it| (name, it)));
             for (name, _) in all.filter(|(_, value)| is_long(value)).take(MOST_FAULTS) {
                 faults.push(too_long(&join("spec.generate.matrix", name)));
             }
@@ -302,7 +303,7 @@ fn member(
 ) -> Result<Member, Vec<Fault>> {
     let template = &spec.template;
     let kind = template.kind;
-    let mut filling = Filling { params, faults: Vec::new(), room };
+    let mut filling = Filling { params, faults: Vec::new(), room, full: false };
     let given = match &template.metadata.name {
         Some(name) => filling.text(name, "spec.template.metadata.name"),
         None => {
@@ -403,6 +404,8 @@ struct Filling<'a> {
     faults: Vec<Fault>,
     /// How many bytes the parameters of this member and of those behind it may still fill in.
     room: &'a mut usize,
+    /// Whether that was said of this member.
+    full: bool,
 }
 
 /// A piece of a text.
@@ -473,7 +476,9 @@ impl Filling<'_> {
         if let Some(value) = self.params.get(name) {
             let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
             let Some(left) = self.room.checked_sub(length) else {
-                if std::mem::take(self.room) > 0 {
+                // Said once, and by the loop for the members behind this one.
+                if !std::mem::replace(&mut self.full, true) {
+                    *self.room = 0;
                     self.faults.push(too_much());
                 }
                 return None;

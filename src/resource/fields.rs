@@ -103,12 +103,13 @@ fn tree(paths: &[&[String]]) -> Value {
     if below.clone().count() < paths.len() && below.clone().next().is_some() {
         map.insert(SELF.to_owned(), Value::Object(Map::new()));
     }
-    let mut rest: Vec<&[String]> = below.copied().collect();
+    let below: Vec<&[String]> = below.copied().collect();
+    let mut rest = below.as_slice();
     while let Some(step) = rest.first().and_then(|path| path.first()) {
         let end = rest.partition_point(|path| path.first() <= Some(step));
         let tails: Vec<&[String]> = rest[..end].iter().map(|path| &path[1..]).collect();
         map.insert(step.clone(), tree(&tails));
-        rest.drain(..end);
+        rest = &rest[end..];
     }
     Value::Object(map)
 }

@@ -7,7 +7,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{AnyObject, Kind, RECONCILE_REQUESTED, RUN_REQUESTED, merge::merge_patch};
+use super::{
+    AnyObject, FRESH_SESSION_AFTER, Kind, RECONCILE_REQUESTED, RESTARTED_UP_TO, RUN_REQUESTED,
+    merge::merge_patch,
+};
 
 /// The fields of a kind's spec that turn it off and on. All are switches that are off where they do
 /// not stand.
@@ -21,7 +24,8 @@ pub const fn power_fields(kind: Kind) -> &'static [&'static str] {
 }
 
 /// Annotations by which somebody asks for something now. They are no part of what a file says.
-pub const POWER_ANNOTATIONS: [&str; 2] = [RECONCILE_REQUESTED, RUN_REQUESTED];
+pub const POWER_ANNOTATIONS: [&str; 4] =
+    [RECONCILE_REQUESTED, RUN_REQUESTED, FRESH_SESSION_AFTER, RESTARTED_UP_TO];
 
 /// Whether a Source may own objects of this kind, so that editors ask before they change one.
 #[must_use]

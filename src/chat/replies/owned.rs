@@ -150,7 +150,8 @@ mod tests {
     fn what_is_said_of_declared_objects_reads_well() {
         let change = Change { path: "budget.usd".into(), old: json!(5), new: json!(10) };
         let labels = ["Override for 1 h".to_owned(), "Let go".to_owned()];
-        let offered = owned_change("agent/bot", "ours", "bot.yaml:1", std::slice::from_ref(&change), None);
+        let offered =
+            owned_change("agent/bot", "ours", "bot.yaml:1", std::slice::from_ref(&change), None);
         let told = [
             offered.clone(),
             owned_change("agent/bot", "ours", "bot.yaml:1", &[change], Some("nothing is pushed")),

@@ -205,7 +205,9 @@ proptest! {
     fn text_without_placeholders_stays_as_it_is(text in "\\PC{0,30}") {
         prop_assume!(!text.contains("{{") && !text.ends_with(['\\', '{']));
         let params = Params::new();
-        let mut filling = Filling { params: &params, faults: Vec::new() };
+        let mut room = MOST_BYTES;
+        let mut filling =
+            Filling { params: &params, faults: Vec::new(), room: &mut room, full: false };
         prop_assert_eq!(filling.whole(&text, "x"), Value::from(text.clone()));
         let escaped = format!("{text}\\{{{{x}}}}{text}");
         prop_assert_eq!(filling.whole(&escaped, "x"), Value::from(format!("{text}{{{{x}}}}{text}")));
@@ -227,4 +229,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_would_fill_any_memory_is_refused_at_once() {
+    let told = |value: Value| expand(value).unwrap_err().to_string();
+    let many: Vec<u32> = (0..1_000).collect();
+    let empty_axis = told(agents(
+        json!({"matrix": {"a": many, "b": many, "c": many, "z": []}}),
+        json!({}),
+        "Be brief.",
+    ));
+    assert!(empty_axis.contains("has no values"), "{empty_axis}");
+    let long = "x".repeat(MOST_VALUE + 1);
+    let value = told(agents(json!({"list": [{"x": long}]}), json!({"name": "a"}), "{{x}}"));
+    assert!(value.contains("is longer than 16 KiB"), "{value}");
+    let fits = "x".repeat(MOST_VALUE);
+    let often = "{{x}}".repeat(MOST_BYTES / MOST_VALUE + 1);
+    let filled = told(agents(json!({"list": [{"x": fits}]}), json!({"name": "a"}), &often));
+    assert!(filled.contains("says more than 16 MiB"), "{filled}");
+    let template = told(agents(json!({"replicas": 1_000}), json!({}), &"x".repeat(64 * 1024)));
+    assert!(template.contains("says more than 16 MiB"), "{template}");
+    let unknown = told(agents(json!({"replicas": 1_000}), json!({}), &"{{y}}".repeat(2_000)));
+    assert!(unknown.lines().count() < 3 * MOST_FAULTS, "{}", unknown.lines().count());
+    let axes: BTreeMap<String, [u8; 1]> = (0..100).map(|n| (format!("p{n}"), [1])).collect();
+    let axes = told(agents(json!({"matrix": axes}), json!({}), "Be brief."));
+    assert!(axes.contains("names 100 parameters"), "{axes}");
 }

@@ -19,7 +19,7 @@ use super::{
     seen::Seen,
     tags,
     trouble::refused,
-    volume::{self, Shelved, choose},
+    volume::{Shelved, choose},
     wish,
 };
 use crate::{
@@ -208,10 +208,8 @@ impl FlyRuntime {
         if let Some(volume) = self.find_volume(sprite, &name).await? {
             match self.make(sprite, wish(&volume.region, Some(&volume.id))?).await? {
                 Made::Yes => return Ok(()),
-                // It was made for this very Sprite, whose create failed in another way before.
-                Made::NoRoom(_) if volume::is_untouched(sprite, &volume) => {
-                    self.unmake(uid, &name, &volume.id).await?;
-                }
+                // Also where it seems to be new: what the store knows may be less than what was done,
+                // as after a restore, and on the volume may be somebody's work.
                 Made::NoRoom(error) => {
                     let id = &volume.id;
                     let message = format!(

@@ -10,8 +10,7 @@ use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use jiff::SignedDuration;
 
-use super::{api::Volume, book::LIST_LAG, observe::has_begun};
-use crate::resource::Sprite;
+use super::{api::Volume, book::LIST_LAG};
 
 /// So many seconds apart two volumes were made by one create that was sent again. What was made at
 /// another time is somebody's: a copy elsewhere, or a snapshot that was brought back.
@@ -42,17 +41,6 @@ pub(super) fn choose<'a>(volumes: &'a [Volume], name: &str) -> Option<Choice<'a>
             })
     };
     Some(Choice { chosen, doubles: ours.into_iter().filter(is_double).collect() })
-}
-
-/// Whether a volume was made for this Sprite and nothing can be on it: no agent of its owner's ever
-/// lived before, nor in it. One that somebody brought back is older.
-pub(super) fn is_untouched(sprite: &Sprite, volume: &Volume) -> bool {
-    let first = sprite.spec.attempt == 1 && sprite.spec.run == 1 && sprite.spec.session.is_none();
-    let made = sprite.metadata.creation_timestamp.zip(volume.created_at);
-    first
-        && !has_begun(sprite)
-        && volume.attached_machine_id.is_none()
-        && made.is_some_and(|(sprite, volume)| sprite <= volume)
 }
 
 /// What we did that a list may not tell yet.
@@ -145,29 +133,6 @@ mod tests {
         assert_eq!(told(&all), Some(("b".into(), vec!["f".into()])), "a person's copies stay");
         // Which one was used cannot be told: the youngest, and nothing goes.
         assert_eq!(told(&[young, old]), Some(("e".into(), vec![])));
-    }
-
-    #[test]
-    fn only_what_was_made_for_the_first_run_of_an_owner_is_untouched() {
-        let spec = json!({"agent": {"command": {}}, "runtime": {"fly": {}}, "permissions": {},
-            "attempt": 1, "running": true});
-        let mut first = Sprite::new("s", serde_json::from_value(spec).unwrap());
-        first.metadata.creation_timestamp = Some("2026-01-02T00:00:00Z".parse().unwrap());
-        let made = volume("a", "ours", None, "created", 2);
-        assert!(is_untouched(&first, &made));
-        let brought_back = volume("a", "ours", None, "created", 1);
-        assert!(!is_untouched(&first, &brought_back), "it is older than the sprite");
-        assert!(!is_untouched(&first, &volume("a", "ours", Some("m"), "created", 2)));
-        for change in [
-            (|it: &mut Sprite| it.spec.attempt = 2) as fn(&mut Sprite),
-            |it| it.spec.run = 2,
-            |it| it.status.run = 1,
-            |it| it.spec.session = Some("s".to_owned()),
-        ] {
-            let mut later = first.clone();
-            change(&mut later);
-            assert!(!is_untouched(&later, &made));
-        }
     }
 
     #[test]

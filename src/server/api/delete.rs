@@ -111,11 +111,11 @@ pub(super) async fn delete_collection(
     let page = list::page(&state, kind, &params).await?;
     for object in &page.items {
         editable(&state, Edit::Delete(object))?;
+        owned::check(&state, owned::guard(Edit::Delete(object)).as_ref()).await?;
     }
     let mut ended = Vec::new();
     for object in page.items {
         if options.is_dry() {
-            owned::check(&state, owned::guard(Edit::Delete(&object)).as_ref()).await?;
             ended.push(object.to_json());
             continue;
         }

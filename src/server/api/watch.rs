@@ -121,7 +121,7 @@ pub(super) async fn watch(
         bell,
         read_to: view.revision,
         view,
-        ends: begins + life,
+        ends: begins.saturating_add(life),
         bookmark_due: begins + BOOKMARK_INTERVAL,
         state: state.clone(),
         over: false,

@@ -110,10 +110,7 @@ fn lines(said: &str, column: usize) -> Option<String> {
         None => (said, "|-"),
     };
     let is_odd = |line: &str| line.chars().any(|c| c.is_control() && c != '\t');
-    if body.starts_with([' ', '\t', '\n'])
-        || body.lines().any(is_odd)
-        || body.contains('\r')
-    {
+    if body.starts_with([' ', '\t', '\n']) || body.lines().any(is_odd) || body.contains('\r') {
         return None;
     }
     let line = |line: &str| {
