@@ -297,7 +297,7 @@ async fn a_fault_at_any_step_ends_as_none_does() {
     names.dedup();
     assert_eq!(names, STEPS, "a new step must be told here");
     for on_disk in [false, true] {
-        for n in 0..steps.len() {
+        for (n, _) in steps.iter().enumerate() {
             // Reading changes nothing, so that its faults are much alike: over SQLite the commits do.
             if on_disk && steps[n] == "source.read" {
                 continue;

@@ -1,8 +1,6 @@
 //! Promise: the server does what its OpenAPI document says: whatever a stranger to it makes up by the
 //! document gets an answer that the document names, and never an error of the server's own.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
-
 #[path = "support/clients.rs"]
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod clients;
