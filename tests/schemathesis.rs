@@ -42,14 +42,7 @@ fn what_is_made_up_by_the_document_is_answered_as_the_document_says() {
         .args(["-m", "schemathesis.cli", "run", &document])
         .args(["--header", &bearer, "--url", endpoint, "--checks", CHECKS])
         .args(["--phases", "coverage,fuzzing", "--max-examples", EXAMPLES, "--max-time", TIME])
-        .args([
-            "--seed",
-            SEED,
-            "--generation-database",
-            "none",
-            "--generation-deterministic",
-            "--no-color",
-        ])
+        .args(["--seed", SEED, "--generation-deterministic", "--no-color"])
         .args(["--request-timeout", "20", "--warnings", "off"])
         .output()
         .unwrap();

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn agent(name: &str, text: &str) -> String {
     format!(
         "apiVersion: opendispatch.dev/v1alpha1\nkind: Agent\nmetadata: {{name: {name}}}\n\
-         spec: {{agent: {{command: {{}}}}, suspend: true, instructions: {text}}}\n"
+         spec: {{agent: {{claude: {{}}}}, suspend: true, instructions: {text}}}\n"
     )
 }
 
