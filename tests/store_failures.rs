@@ -79,7 +79,7 @@ async fn the_store_of_a_newer_version_is_refused_and_left_alone() {
 
     let error = open(dir.path()).await.err().unwrap();
     assert!(matches!(error, Error::TooNew { found: 999, .. }), "{error:?}");
-    insta::assert_snapshot!(text(&error, dir.path()), @"the store at DIR/store.db has schema 999, and this version knows 5; install a newer open-dispatch");
+    insta::assert_snapshot!(text(&error, dir.path()), @"the store at DIR/store.db has schema 999, and this version knows 6; install a newer open-dispatch");
 }
 
 #[tokio::test]
