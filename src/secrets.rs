@@ -175,6 +175,22 @@ impl Secrets {
     /// A name or a value that cannot be one, one that the environment decides, or a file that
     /// cannot be written.
     pub fn set(&self, name: &str, value: &SecretString) -> Result<(), Error> {
+        self.check(name, value)?;
+        let (path, value) = (self.0.dir.join(name), trimmed(value.expose_secret()));
+        write(&self.0.dir, name, value).map_err(|source| Error::File {
+            action: "write",
+            path,
+            source,
+        })?;
+        self.0.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Whether a secret can be set so; nothing is written.
+    ///
+    /// # Errors
+    /// A name or a value that cannot be one, or one that the environment decides.
+    pub fn check(&self, name: &str, value: &SecretString) -> Result<(), Error> {
         let name = checked(name)?;
         let bad = |why| Error::BadValue { name: name.to_owned(), why };
         let value = trimmed(value.expose_secret());
@@ -187,15 +203,17 @@ impl Secrets {
         if value.contains('\0') {
             return Err(bad("has a NUL byte, which no variable can hold"));
         }
+        self.ours(name)
+    }
+
+    /// Whether there is a secret that [`Self::remove`] would remove.
+    ///
+    /// # Errors
+    /// A name that cannot be one, or one that the environment decides.
+    pub fn is_set(&self, name: &str) -> Result<bool, Error> {
+        let name = checked(name)?;
         self.ours(name)?;
-        let path = self.0.dir.join(name);
-        write(&self.0.dir, name, value).map_err(|source| Error::File {
-            action: "write",
-            path,
-            source,
-        })?;
-        self.0.changes.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(self.0.dir.join(name).symlink_metadata().is_ok())
     }
 
     /// Removes a secret. Answers whether there was one.

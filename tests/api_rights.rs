@@ -246,7 +246,109 @@ async fn what_a_revoked_token_had_under_way_does_not_commit() {
         house.call(Method::DELETE, "tokens/ci", None).await;
         let after = house.store.apply(Transaction { ops: ops(note()), now }).await;
         let error = after.unwrap_err();
-        assert_eq!(error.to_string(), "token:ci was revoked meanwhile, so nothing was done");
+        assert_eq!(
+            error.to_string(),
+            "token:ci was revoked or replaced meanwhile, or its time is over, so nothing was done"
+        );
+    }
+}
+
+/// Sends a request whose body comes when something else has happened: behind the door, and before
+/// anything is done.
+async fn meanwhile(
+    house: &House,
+    token: &str,
+    (method, path, body): (Method, &str, &Value),
+    happens: impl Future<Output = ()> + Send + 'static,
+) -> house::Answer {
+    let sort = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let body = body.to_string();
+    let late = futures::stream::once(async move {
+        happens.await;
+        Ok::<_, std::convert::Infallible>(body)
+    });
+    let path = format!("{}/{path}", house::API);
+    read(house.send(token, method, &path, sort, axum::body::Body::from_stream(late)).await).await
+}
+
+/// What ends a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    /// Nothing: it goes on.
+    None,
+    Revoked,
+    /// A new one has its name, and may as much.
+    Replaced,
+    /// A new one has its name, and may less.
+    Lowered,
+    Over,
+}
+
+async fn end(house: Arc<House>, end: End) {
+    let replace = async |role: &str| {
+        let wish = json!({"name": "ci", "role": role, "replace": true});
+        let made = house.call(Method::POST, "tokens", Some(&wish)).await;
+        assert_eq!(made.code, StatusCode::CREATED, "{}", made.text());
+    };
+    match end {
+        End::None => {}
+        End::Revoked => {
+            let gone = house.call(Method::DELETE, "tokens/ci", None).await;
+            assert_eq!(gone.code, StatusCode::OK);
+        }
+        End::Replaced => replace("admin").await,
+        End::Lowered => replace("viewer").await,
+        End::Over => house.clock.advance(Duration::from_secs(10)),
+    }
+}
+
+#[tokio::test]
+async fn no_write_commits_by_a_token_that_ends_before_its_body_has_come() {
+    let writes = [
+        (Method::POST, "tokens", json!({"name": "other", "role": "admin"})),
+        (Method::PUT, "access/grants/slack:U9", json!({"role": "admin"})),
+        (Method::PUT, "secrets/hush", json!("hush")),
+        (Method::POST, "jobs", job("new")),
+        (Method::PATCH, "jobs/old", json!({"metadata": {"labels": {"a": "b"}}})),
+        (Method::PATCH, "jobs/old/status", json!({"status": {"observedGeneration": 7}})),
+    ];
+    for (method, path, body) in writes {
+        for how in [End::None, End::Revoked, End::Replaced, End::Lowered, End::Over] {
+            let what = format!("{method} {path}, {how:?}");
+            let directory = tempfile::tempdir().unwrap();
+            let keeper = open_dispatch::secrets::Secrets::new(directory.path().into(), Vec::new());
+            let extras = server::Extras { secrets: Some(keeper), ..server::Extras::default() };
+            let house = Arc::new(House::with(MemoryStore::new(), extras));
+            let made = house.call(Method::POST, "jobs", Some(&job("old"))).await;
+            assert_eq!(made.code, StatusCode::CREATED, "{}", made.text());
+            let ci = token(&house, "ci", Role::Admin, Some("1h")).await;
+            house.clock.advance(Duration::from_secs(3_595));
+            let seen = async || {
+                let mut seen = String::new();
+                for path in ["jobs", "secrets", "access"] {
+                    seen += &house.get(path).await.text();
+                }
+                seen
+            };
+            let before = seen().await;
+            let happens = end(Arc::clone(&house), how);
+            let answer = meanwhile(&house, &ci, (method.clone(), path, &body), happens).await;
+            let rows = house.store.audit(None, 99).await.unwrap();
+            let noted = rows.iter().any(|row| row.who == "token:ci");
+            let is_token = house.get("tokens").await.text().contains("other");
+            if how == End::None {
+                assert!(answer.code.is_success(), "{what}: {}", answer.text());
+                assert!(is_token || seen().await != before, "{what}");
+                continue;
+            }
+            assert_eq!(answer.code, StatusCode::UNAUTHORIZED, "{what}: {}", answer.text());
+            assert!(answer.text().contains("so nothing was done"), "{what}: {}", answer.text());
+            assert!(!is_token && !noted, "{what}");
+            assert_eq!(seen().await, before, "{what}");
+        }
     }
 }
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use conversation::{Fake, World};
 use open_dispatch::{
     ambient::FreeSteps,
-    chat::Via,
+    chat::{Via, platform::Platform as _},
     resource::{API_VERSION, AnyObject, Kind, Override, RELEASED_FROM, admit, decode, overlay},
-    store::{Base, Op, Owned, Store as _, Subject},
+    store::{Access, Base, Expect, Op, Owned, Part, Principal, Role, Store as _, Subject},
 };
 use serde_json::{Value, json};
 
@@ -186,6 +186,51 @@ async fn a_press_is_decided_by_what_holds_then() {
     let told = pressed(&mut world, "ada", &line).await;
     assert!(told.contains("kept no longer"), "{told}");
     assert_eq!(overrides(&world).await, []);
+}
+
+#[tokio::test]
+async fn a_press_by_the_channels_role_reaches_no_further_than_the_channel() {
+    let labels = [
+        ("/od-set bot budget.usd=9", "Override for 1 h"),
+        ("/od-set bot budget.usd=9", "Write to the file"),
+        ("/od-set bot budget.usd=9", "Let go"),
+        ("/od-delete bot", "Let go and delete"),
+    ];
+    for listens_here in [false, true] {
+        for (said, label) in labels {
+            let mut world = declared().await;
+            let role = Access {
+                principal: Principal::channel(world.platform.name(), "main"),
+                role: Role::Operator,
+                name: String::new(),
+                by: "ada".to_owned(),
+                pairing: None,
+                created: jiff::Timestamp::UNIX_EPOCH,
+                token: None,
+            };
+            world.apply(vec![Op::Admit(role)]).await;
+            say(&mut world, said).await;
+            let line = button(&world, label);
+            let mut bot = world.agent("bot").await;
+            if !listens_here {
+                bot.spec.channels.clear();
+                let (part, expect) = (Part::Desired, Expect::SameVersion);
+                world.apply(vec![Op::Write { object: bot.into(), part, expect }]).await;
+                bot = world.agent("bot").await;
+            }
+            // Whoever has no role of their own commands by the channel's.
+            let told = pressed(&mut world, "eve", &line).await;
+            let is_done = overrides(&world).await.len() == 1 || row(&world).await.is_none();
+            assert_eq!(is_done, listens_here, "{label}: {told}");
+            if !listens_here {
+                assert!(told.contains("kept no longer"), "{label}: {told}");
+                assert_eq!(world.agent("bot").await, bot, "{label}");
+                // It still waits for somebody who reaches it.
+                pressed(&mut world, "ada", &line).await;
+                assert!(overrides(&world).await.len() == 1 || row(&world).await.is_none());
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 //! front of every call and before anything of it is read, so that no handler can forget it.
 //!
 //! A named token is looked up for each call, so it ends when it is revoked or its time is over:
-//! calls that come later are refused, a write under way does not commit (the store sees to that),
+//! calls that come later are refused, a write under way does not commit (the store compares the row
+//! that was judged here, which goes with the request, in the transaction),
 //! and a stream that is open ends within [`LOOK`].
 
 use std::time::Duration;
@@ -25,9 +26,6 @@ use crate::{
     token::{print, same},
 };
 
-/// Who asks, as `token:NAME`: set by this door alone, and taken from whoever sends it. Where it is
-/// not set, the server's own token was shown.
-pub(super) const WHO: &str = "open-dispatch-token";
 /// How often an open stream asks whether its token still stands.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -71,7 +69,6 @@ pub(super) async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    request.headers_mut().remove(WHO);
     let Some(shown) = bearer(request.headers()) else {
         return stranger("the access token is missing");
     };
@@ -97,9 +94,6 @@ pub(super) async fn require(
         if row.role < right.needs() {
             return rights::forbidden(&row, right, request.method(), request.uri()).into_response();
         }
-    }
-    if let Ok(who) = HeaderValue::from_str(&row.principal.to_string()) {
-        request.headers_mut().insert(WHO, who);
     }
     request.extensions_mut().insert(Standing::Token(row.clone()));
     let response = next.run(request).await;

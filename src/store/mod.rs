@@ -303,8 +303,8 @@ pub enum Error {
         /// The file and line.
         file: String,
     },
-    /// A token of the API that was revoked while it was used.
-    #[error("{who} was revoked meanwhile, so nothing was done")]
+    /// A token of the API that was revoked or replaced, or whose time ended, while it was used.
+    #[error("{who} was revoked or replaced meanwhile, or its time is over, so nothing was done")]
     Revoked {
         /// The token, as `token:NAME`.
         who: String,

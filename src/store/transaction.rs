@@ -197,6 +197,15 @@ pub enum Op {
     /// Notes what somebody asked for; the store draws its number. What a token of the API was
     /// allowed passes only while that token stands, else [`super::Error::Revoked`].
     Audit(AuditRow),
+    /// Lets the transaction pass only while a token of the API stands just as it was let in: not
+    /// revoked, not replaced, with the same role, and its time not over at the transaction's; else
+    /// [`super::Error::Revoked`].
+    ByToken {
+        /// The token's row, as it was read.
+        token: Access,
+        /// What was asked for, noted as by [`Op::Audit`]; none for what stands in no audit.
+        note: Option<AuditRow>,
+    },
     /// Adds or writes a delivery. `version` must be the row's, or 0 for a new one, else
     /// [`super::Error::Stale`]; each write that changes something raises it by one, so that a
     /// new row has version 1.

@@ -1,14 +1,15 @@
 //! Changes of what Sources declare: offered in three ways, and made in the one that somebody presses.
 //!
 //! The change waits in the delivery that offers it, for an hour. Whoever presses a button needs the
-//! right to command at that moment; the object is read again, the change is checked again on top of
-//! what it says then, and what comes of it takes the place of the buttons in the same transaction. So
-//! a second press finds nothing to decide.
+//! right to command at that moment, and has to reach the object as it stands then, as by any other
+//! command; the object is read again, the change is checked again on top of what it says then, and
+//! what comes of it takes the place of the buttons in the same transaction. So a second press finds
+//! nothing to decide.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Answer, Commands, Effect, Incoming, suffix};
+use super::{Answer, Commands, Effect, Incoming, find::has, suffix};
 use crate::{
     access::Reach,
     ambient::between,
@@ -156,9 +157,11 @@ impl Commands {
                 return self.apply_pressed(&text, &plan, delivery, line, reach).await;
             }
             Pending::Change { kind, name, uid, patch } => {
-                self.changed(label, kind, &name, &uid, patch, line, round).await?
+                self.changed(label, kind, &name, &uid, patch, line, round, reach).await?
             }
-            Pending::Deletion { kind, name, uid } => self.let_go(kind, &name, &uid, None).await?,
+            Pending::Deletion { kind, name, uid } => {
+                self.let_go(kind, &name, &uid, None, reach).await?
+            }
         };
         Ok(match made {
             Ok((ops, done)) => {
@@ -187,16 +190,15 @@ impl Commands {
         patch: Value,
         line: &Incoming,
         round: u32,
+        reach: &Reach,
     ) -> Result<Result<(Vec<Op>, String), String>, Error> {
         if label == LET_GO {
-            return self.let_go(kind, name, uid, Some(&patch)).await;
+            return self.let_go(kind, name, uid, Some(&patch), reach).await;
         }
         let whose = full_name(kind, name);
-        let standing = self.store.get(kind, name).await?;
-        let row = self.store.owned(kind, name).await?;
-        let (Some(standing), Some(row)) = (standing.filter(|it| it.metadata().uid == uid), row)
-        else {
-            return Ok(Err(replies::moved_on(&whose)));
+        let (standing, row) = match self.declared_within(kind, name, uid, reach).await? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
         };
         if let Err(faults) = self.patched(&standing, &patch) {
             return Ok(Err(replies::faults(Asked::Set, &faults)));
@@ -227,6 +229,28 @@ impl Commands {
         Ok(Ok((vec![Op::Create(over)], done)))
     }
 
+    /// What an offer is about, and the row that declares it; or why there is nothing to decide for
+    /// whoever pressed. To somebody who does not reach the object, nothing is told of it.
+    async fn declared_within(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        reach: &Reach,
+    ) -> Result<Result<(AnyObject, Owned), String>, Error> {
+        let standing = self.store.get(kind, name).await?;
+        let standing = standing.filter(|standing| standing.metadata().uid == uid);
+        let is_reached = match &standing {
+            Some(standing) => has(reach, standing),
+            None => *reach == Reach::Everywhere,
+        };
+        if !is_reached {
+            return Ok(Err(replies::no_such_offer()));
+        }
+        let row = self.store.owned(kind, name).await?;
+        Ok(standing.zip(row).ok_or_else(|| replies::moved_on(&full_name(kind, name))))
+    }
+
     /// The operations that take an object out of its Source's hands, and change or delete it.
     async fn let_go(
         &self,
@@ -234,13 +258,12 @@ impl Commands {
         name: &str,
         uid: &str,
         patch: Option<&Value>,
+        reach: &Reach,
     ) -> Result<Result<(Vec<Op>, String), String>, Error> {
         let whose = full_name(kind, name);
-        let standing = self.store.get(kind, name).await?;
-        let row = self.store.owned(kind, name).await?;
-        let (Some(standing), Some(row)) = (standing.filter(|it| it.metadata().uid == uid), row)
-        else {
-            return Ok(Err(replies::moved_on(&whose)));
+        let (standing, row) = match self.declared_within(kind, name, uid, reach).await? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
         };
         let done = replies::let_go(&whose, &row.source, patch.is_none());
         let object = match patch.map(|patch| self.patched(&standing, patch)) {

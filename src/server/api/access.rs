@@ -65,7 +65,7 @@ pub(super) async fn approve(
     Path(typed): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     let wish = wish(&state, request).await?;
     let role = wish.role.as_deref().map_or(Ok(Role::User), str::parse).map_err(invalid)?;
     let unknown = || {
@@ -156,7 +156,7 @@ pub(super) async fn grant(
 ) -> Result<Response, Problem> {
     let shared = &state.0;
     let principal = person(&typed)?;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     let wish = wish(&state, request).await?;
     let role = wish.role.as_deref().unwrap_or_default().parse::<Role>().map_err(invalid)?;
     let rows = shared.store.access().await?;
@@ -190,7 +190,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, Problem> {
     let shared = &state.0;
     let principal = person(&typed)?;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     let wish = wish(&state, request).await?;
     let rows = shared.store.access().await?;
     let Some(held) = rows.into_iter().find(|row| row.principal == principal) else {

@@ -84,7 +84,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, sent.uri()).await?;
     let shared = &state.0;
-    let caller = Caller::of(sent.headers());
+    let caller = Caller::of(sent.headers(), sent.extensions());
     let bytes = body::read(sent.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
         let example = r#"{"allow": true} or {"allow": false, "message": "why"}"#;

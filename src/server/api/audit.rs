@@ -8,15 +8,15 @@ use std::convert::Infallible;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request},
+    http::{Extensions, HeaderMap, header, request},
 };
 use serde_json::Value;
 
 use crate::{
     access::names,
     resource::{AnyObject, Kind},
-    server::{State, access::WHO},
-    store::{AuditRow, Op, Outcome, Principal},
+    server::{State, access::Standing},
+    store::{Access, AuditRow, Op, Outcome, Principal},
 };
 
 /// The header in which the command line says who types.
@@ -30,22 +30,25 @@ const FIELDS: usize = 8;
 /// that they use).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
-    /// `token:NAME`, or [`API`] for the server's own token.
-    who: String,
+    /// The row of the named token by which the door let them in; none for the server's own.
+    token: Option<Access>,
     name: String,
 }
 
 impl Caller {
-    /// Who asks by a request with these headers.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// Who asks by a request with these headers, and with what the door knows of it.
+    pub(super) fn of(headers: &HeaderMap, known: &Extensions) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let program = || {
             let product = text(header::USER_AGENT.as_str())?.split_whitespace().next()?;
             product.split('/').next()
         };
         let named = text(BY).map(str::trim).filter(|name| !name.is_empty());
-        let who = text(WHO).unwrap_or(API).to_owned();
-        Self { who, name: API.to_owned() }.named(named.or_else(program).unwrap_or_default())
+        let token = match known.get::<Standing>() {
+            Some(Standing::Token(row)) => Some(row.clone()),
+            Some(Standing::Server) | None => None,
+        };
+        Self { token, name: API.to_owned() }.named(named.or_else(program).unwrap_or_default())
     }
 
     /// The same caller, who calls itself so; an empty name says nothing.
@@ -58,7 +61,7 @@ impl Caller {
 
     /// Who they are for the ledgers, where they show a named token.
     pub(super) fn principal(&self) -> Option<Principal> {
-        self.who.parse::<Principal>().ok().filter(Principal::is_token)
+        self.token.as_ref().map(|row| row.principal.clone())
     }
 
     /// What others are told who asked: for a named token also which, since its holder chooses the
@@ -70,17 +73,27 @@ impl Caller {
         }
     }
 
-    /// The row that says what they did.
+    /// What notes what they did, and lets it pass only while their token stands as the door saw it.
     pub(super) fn did(&self, state: &State, what: String) -> Op {
-        Op::Audit(AuditRow {
+        let who = self.principal().map_or_else(|| API.to_owned(), |token| token.to_string());
+        let row = AuditRow {
             n: 0,
             at: state.0.ambient.clock.now(),
-            who: self.who.clone(),
+            who,
             name: self.name.clone(),
             place: String::new(),
             what,
             outcome: Outcome::Allowed,
-        })
+        };
+        match &self.token {
+            None => Op::Audit(row),
+            Some(token) => Op::ByToken { token: token.clone(), note: Some(row) },
+        }
+    }
+
+    /// What lets a write that stands in no audit pass only while their token stands.
+    pub(super) fn stands(&self) -> Option<Op> {
+        self.token.clone().map(|token| Op::ByToken { token, note: None })
     }
 }
 
@@ -88,7 +101,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.headers))
+        Ok(Self::of(&parts.headers, &parts.extensions))
     }
 }
 
@@ -137,7 +150,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a header"));
         }
-        Caller::of(&map).name
+        Caller::of(&map, &Extensions::new()).name
     }
 
     #[test]
@@ -146,18 +159,27 @@ mod tests {
         assert_eq!(caller(&[(BY, " "), ("user-agent", "kubectl/v1.31 (linux)")]), "kubectl");
         assert_eq!(caller(&[]), "api");
         assert_eq!(caller(&[(BY, &"a".repeat(200))]).len(), 80);
-        assert_eq!(Caller::of(&HeaderMap::new()).named("a\nb").name, "a b");
-        assert_eq!(Caller::of(&HeaderMap::new()).named(" ").name, "api");
+        assert_eq!(Caller::of(&HeaderMap::new(), &Extensions::new()).named("a\nb").name, "a b");
+        assert_eq!(Caller::of(&HeaderMap::new(), &Extensions::new()).named(" ").name, "api");
     }
 
     #[test]
     fn a_named_token_is_told_with_what_its_holder_calls_itself() {
         let mut map = HeaderMap::new();
         map.insert(BY, "ada".parse().expect("a header"));
-        let server = Caller::of(&map);
+        let server = Caller::of(&map, &Extensions::new());
         assert_eq!((server.signature().as_str(), server.principal()), ("ada", None));
-        map.insert(WHO, "token:ci".parse().expect("a header"));
-        let token = Caller::of(&map);
+        let mut known = Extensions::new();
+        known.insert(Standing::Token(Access {
+            principal: Principal::token("ci"),
+            role: crate::store::Role::User,
+            name: String::new(),
+            by: API.to_owned(),
+            pairing: None,
+            created: jiff::Timestamp::UNIX_EPOCH,
+            token: None,
+        }));
+        let token = Caller::of(&map, &known);
         assert_eq!(token.signature(), "ada (token:ci)");
         assert_eq!(token.principal(), Some(Principal::token("ci")));
     }

@@ -35,7 +35,7 @@ pub(super) async fn create(
     let params = Params::of(&parts.uri);
     let options = WriteOptions::of(&params, &parts.headers, false)?;
     let receipt_key = params.text("requestId").map(receipt_key).transpose()?;
-    let caller = Caller::of(&parts.headers);
+    let caller = Caller::of(&parts.headers, &parts.extensions);
     let mut document = document::whole(&state, kind, &parts, body, &options).await?;
     fill(&state, kind, &mut document.value, params.flag("console"))?;
     let mut wanted = document::typed(kind, document.value)?;

@@ -53,7 +53,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let kind = kind(&plural, &parts.uri).await?;
-    let caller = Caller::of(&parts.headers);
+    let caller = Caller::of(&parts.headers, &parts.extensions);
     let params = Params::of(&parts.uri);
     let options = Options::read(&state, &params, content_type(&parts.headers), body).await?;
     let old = read::object(&state, kind, &name).await?;
@@ -101,7 +101,7 @@ pub(super) async fn delete_collection(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let kind = kind(&plural, &parts.uri).await?;
-    let caller = Caller::of(&parts.headers);
+    let caller = Caller::of(&parts.headers, &parts.extensions);
     let params = Params::of(&parts.uri);
     let options = Options::read(&state, &params, content_type(&parts.headers), body).await?;
     if options.preconditions.is_some() {

@@ -85,7 +85,7 @@ pub(super) async fn release(
     request: Request,
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, request.uri()).await?;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     for _ in 0..TRIES {
         let object = read::object(&state, kind, &name).await?;
         let row = declared(&state, kind, &name).await?;

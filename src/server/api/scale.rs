@@ -60,7 +60,7 @@ pub(super) async fn put(
     let (parts, body) = request.into_parts();
     let (kind, wanted) = scalable(&plural, &parts.uri).await?;
     let options = WriteOptions::of(&Params::of(&parts.uri), &parts.headers, false)?;
-    let caller = Caller::of(&parts.headers);
+    let caller = Caller::of(&parts.headers, &parts.extensions);
     let bytes = body::read(body, MAX_BODY, &*state.0.ambient.clock).await?;
     let sent = document::json(kind, &bytes, options.validation)?.value;
     let sort = content_type(&parts.headers);

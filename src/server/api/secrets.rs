@@ -30,7 +30,7 @@ pub(super) async fn put(
     request: Request,
 ) -> Result<Response, Problem> {
     let secrets = secrets(&state)?;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     // Line ends at the end are no part of the value.
     let limit = MAX_VALUE_BYTES + 2;
     let bytes = body::read(request.into_body(), limit, &*state.0.ambient.clock).await?;
@@ -38,13 +38,15 @@ pub(super) async fn put(
         // The error holds the value.
         Problem::bad_request("the value of a secret is text, and this is not UTF-8")
     })?;
-    let set = name.clone();
-    let there = apart(move || {
-        let there = secrets.list()?.iter().any(|entry| entry.name == set);
-        secrets.set(&set, &value).map(|()| there)
+    let (keeper, set) = (secrets.clone(), name.clone());
+    let (there, value) = apart(move || {
+        keeper.check(&set, &value)?;
+        Ok((keeper.is_set(&set)?, value))
     })
     .await?;
     note(&state, &caller, format!("set secret {name}")).await?;
+    let set = name.clone();
+    apart(move || secrets.set(&set, &value)).await?;
     let code = if there { StatusCode::OK } else { StatusCode::CREATED };
     Ok((code, Json(json!({"name": name}))).into_response())
 }
@@ -56,9 +58,13 @@ pub(super) async fn remove(
     caller: Caller,
 ) -> Result<Response, Problem> {
     let secrets = secrets(&state)?;
-    let removed = name.clone();
-    if apart(move || secrets.remove(&removed)).await? {
+    let (keeper, removed) = (secrets.clone(), name.clone());
+    let is_set = apart(move || keeper.is_set(&removed)).await?;
+    if is_set {
         note(&state, &caller, format!("delete secret {name}")).await?;
+    }
+    let removed = name.clone();
+    if is_set && apart(move || secrets.remove(&removed)).await? {
         Ok(Json(json!({"name": name})).into_response())
     } else {
         let message = format!("there is no secret \"{name}\"");
@@ -66,7 +72,9 @@ pub(super) async fn remove(
     }
 }
 
-/// Notes what was done: behind it, for files and the store do not commit together.
+/// Notes what is about to be done, or refuses it because the token that was shown stands no more.
+/// In front of it, for files and the store do not commit together: a crash in between leaves a note
+/// too many, and never a change that nobody noted.
 async fn note(state: &State, caller: &Caller, what: String) -> Result<(), Problem> {
     let shared = &state.0;
     let note = Transaction::at(shared.ambient.clock.now()).with(caller.did(state, what));

@@ -59,7 +59,7 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let wish: Wish = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::bad_request(format!(

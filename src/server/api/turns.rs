@@ -75,7 +75,7 @@ pub(super) async fn add(
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let said: Said = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::bad_request(format!(
@@ -312,7 +312,7 @@ pub(super) async fn cancel(
     request: Request,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
-    let caller = Caller::of(request.headers());
+    let caller = Caller::of(request.headers(), request.extensions());
     let role = request.extensions().get::<Standing>().map_or(Role::Admin, Standing::role);
     let bytes = body::read(request.into_body(), MAX_BODY, &*shared.ambient.clock).await?;
     let asked: Asked = match serde_json::from_slice::<Value>(&bytes) {

@@ -57,7 +57,7 @@ async fn replace(
     let (parts, body) = request.into_parts();
     let kind = kind(&plural, &parts.uri).await?;
     let options = WriteOptions::of(&Params::of(&parts.uri), &parts.headers, false)?;
-    let caller = Caller::of(&parts.headers);
+    let caller = Caller::of(&parts.headers, &parts.extensions);
     let Document { value, warnings } =
         document::whole(&state, kind, &parts, body, &options).await?;
     let wanted = typed(kind, value)?;
@@ -114,7 +114,13 @@ async fn patched(
     if sort == Sort::Merge && !patch.value.is_object() {
         return Err(Problem::bad_request("a merge patch is a JSON object"));
     }
-    let job = Patching { kind, name, part, caller: Caller::of(&parts.headers), options };
+    let job = Patching {
+        kind,
+        name,
+        part,
+        caller: Caller::of(&parts.headers, &parts.extensions),
+        options,
+    };
     match sort {
         Sort::Apply => job.apply(&state, patch).await,
         Sort::Merge | Sort::Json => job.patch(&state, sort, patch).await,

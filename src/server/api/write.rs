@@ -134,7 +134,10 @@ pub(super) async fn write(
         return Ok(Some(merged));
     }
     // A status is what was seen, and no wish.
-    let note = (part == Part::Desired).then(|| caller.did(state, audit::change(old, &merged)));
+    let note = match part {
+        Part::Desired => Some(caller.did(state, audit::change(old, &merged))),
+        Part::Status | Part::Finalizers => caller.stands(),
+    };
     let op = Op::Write { object: merged, part, expect: Expect::SameVersion };
     let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op);
     transaction.ops.extend(note);

@@ -62,6 +62,21 @@ impl Draft<'_, '_> {
         self.tables.pairings.get(&()).cloned().unwrap_or_default()
     }
 
+    /// Whoever was let in by a token commits only while it is the very same token: a row of its
+    /// name may be another's by now, or hold less.
+    pub(super) fn by_token(
+        &mut self,
+        token: &Access,
+        note: Option<&AuditRow>,
+    ) -> Result<(), Error> {
+        let held = self.tables.access.get(&token.principal.to_string());
+        let is_live = token.token.as_ref().is_some_and(|it| it.is_live(self.now));
+        if held != Some(token) || !is_live {
+            return Err(Error::Revoked { who: token.principal.to_string() });
+        }
+        note.map_or(Ok(()), |note| self.audit(note))
+    }
+
     /// What a token of the API was allowed is done only while that token stands, so that nothing
     /// is done by one that was revoked meanwhile. Every write of the API is noted with it.
     pub(super) fn audit(&mut self, row: &AuditRow) -> Result<(), Error> {

@@ -136,6 +136,7 @@ impl<'a, 't> Draft<'a, 't> {
             Op::OpenPairing(pairing) => self.open_pairing(pairing),
             Op::ClosePairing { code } => self.close_pairing(code),
             Op::Audit(row) => self.audit(row),
+            Op::ByToken { token, note } => self.by_token(token, note.as_ref()),
             Op::Delivery(delivery) => self.delivery(delivery),
             Op::Place(place) => {
                 self.place(place);

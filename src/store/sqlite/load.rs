@@ -141,6 +141,12 @@ impl Missing {
                     need(&mut self.access, &tables.access, row.who.clone());
                 }
             }
+            Op::ByToken { token, note } => {
+                need(&mut self.access, &tables.access, token.principal.to_string());
+                if let Some(note) = note {
+                    self.add(&Op::Audit(note.clone()), tables);
+                }
+            }
             Op::Delivery(delivery) => {
                 need(&mut self.deliveries, &tables.deliveries, delivery.id.clone());
             }
