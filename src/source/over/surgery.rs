@@ -106,8 +106,12 @@ fn apply(text: &str, mut cuts: Vec<Cut>) -> String {
     cuts.sort_by_key(|cut| cut.range.start);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut changed = text.to_owned();
+    // Two that take the last lines of a text without a break at its end share the break between.
+    let mut untouched = text.len();
     for cut in cuts.into_iter().rev() {
-        changed.replace_range(cut.range, &cut.text.replace('\n', eol));
+        let (start, end) = (cut.range.start.min(untouched), cut.range.end.min(untouched));
+        changed.replace_range(start..end, &cut.text.replace('\n', eol));
+        untouched = start;
     }
     changed
 }
