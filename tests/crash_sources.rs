@@ -251,6 +251,9 @@ async fn tell(house: &mut House) -> Vec<Value> {
     let revision = house.source().await.unwrap().status.last_attempted_revision.unwrap();
     house.annotate(CONFIRM_DELETIONS, &revision).await;
     house.rest().await;
+    // It counted once: the same revision would be held again.
+    let annotations = house.source().await.unwrap().metadata.annotations;
+    assert!(!annotations.contains_key(CONFIRM_DELETIONS), "{annotations:?}");
     seen.push(house.sight().await);
 
     // The end.

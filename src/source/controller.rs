@@ -37,8 +37,8 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults, Kind, Source,
-        SourceFrom,
+        AnyObject, CONFIRM_DELETIONS, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults,
+        Kind, Source, SourceFrom,
     },
     store::{Change, ChangeKind, Delivery, Expect, Op, Part, Store, Subject, Transaction},
 };
@@ -298,6 +298,13 @@ impl SourceController {
         }
         let object = Source { status, ..source.clone() }.into();
         ops.push(Op::Write { object, part: Part::Status, expect: Expect::SameVersion });
+        if let Outcome::Applied { plan: Plan { confirmed: true, .. }, .. } = outcome {
+            // The same revision may be read again, after another one; it must be asked for again then.
+            let mut used = source.clone();
+            used.metadata.annotations.remove(CONFIRM_DELETIONS);
+            let (part, expect) = (Part::Desired, Expect::Any);
+            ops.push(Op::Write { object: used.into(), part, expect });
+        }
         self.apply(step, ops, now).await
     }
 

@@ -31,6 +31,10 @@ use crate::resource::{Fault, Faults};
 const MAX_FILE: u64 = 8 * 1024 * 1024;
 /// The deepest directory below the Source's own.
 const MAX_DEPTH: usize = 32;
+/// The most entries that are looked at, links followed: links that branch make many paths of few.
+const MAX_ENTRIES: usize = 100_000;
+/// The most that is told of one reading.
+const MOST_FAULTS: usize = 100;
 /// How often it is read anew because something went away meanwhile.
 const TRIES: usize = 3;
 /// How many hexadecimal digits of the digest are the revision.
@@ -83,7 +87,8 @@ fn once(directory: &Path) -> Result<Snapshot, Stop> {
             return Err(Stop::Error(Error::Missing(message)));
         }
     };
-    let mut walk = Walk { root: &root, files: Vec::new(), faults: Vec::new(), bytes: 0 };
+    let mut walk =
+        Walk { root: &root, files: Vec::new(), faults: Vec::new(), bytes: 0, entries: 0 };
     walk.directory(&root, "", &mut vec![root.clone()])?;
     let Walk { mut files, faults, .. } = walk;
     if !faults.is_empty() {
@@ -111,9 +116,27 @@ struct Walk<'a> {
     files: Vec<SourceFile>,
     faults: Vec<Fault>,
     bytes: usize,
+    entries: usize,
 }
 
 impl Walk<'_> {
+    /// Counts one entry more; ends the reading where there is too much of it, or of what is wrong.
+    fn count(&mut self) -> Result<(), Stop> {
+        self.entries += 1;
+        if self.faults.len() >= MOST_FAULTS {
+            let faults = std::mem::take(&mut self.faults);
+            return Err(Stop::Error(Error::Unfit(set::in_order(faults))));
+        }
+        if self.entries > MAX_ENTRIES {
+            let message = format!(
+                "there are more than {MAX_ENTRIES} entries to look at, links followed; take away \
+                 what is no desired state, or links between directories"
+            );
+            return Err(Stop::Error(Error::Unfit(Faults(vec![Fault::new("", message)]))));
+        }
+        Ok(())
+    }
+
     fn say(&mut self, path: &str, message: impl Into<String>) {
         let file = Some(if path.is_empty() { ".".to_owned() } else { path.to_owned() });
         self.faults.push(Fault { file, ..Fault::new("", message) });
@@ -136,6 +159,7 @@ impl Walk<'_> {
             }
         };
         for entry in entries {
+            self.count()?;
             let name = entry.file_name();
             let shown = name.to_string_lossy();
             let whole = if path.is_empty() { shown.to_string() } else { format!("{path}/{shown}") };
@@ -317,6 +341,28 @@ mod tests {
             "a.yaml: is a link that leaves the directory; put what it leads to here\n\
              b: is a link that leaves the directory; put what it leads to here"
         );
+    }
+
+    #[test]
+    fn links_that_branch_are_followed_only_so_far() {
+        let dir = dir();
+        for n in 0..MAX_DEPTH + 2 {
+            let below = dir.path().join(format!("d{n}"));
+            fs::create_dir(&below).unwrap();
+            for link in ["a", "b"] {
+                symlink(format!("../d{}", n + 1), below.join(link)).unwrap();
+            }
+        }
+        let told = told(dir.path());
+        assert!(told.lines().count() <= MOST_FAULTS + 2, "{}", told.len());
+        // Not too deep, and still too many: 2^20 paths.
+        fs::remove_dir_all(dir.path().join("d20")).unwrap();
+        fs::create_dir(dir.path().join("d20")).unwrap();
+        for n in 21..MAX_DEPTH + 2 {
+            fs::remove_dir_all(dir.path().join(format!("d{n}"))).unwrap();
+        }
+        let told = self::told(dir.path());
+        assert!(told.contains("more than 100000 entries"), "{told}");
     }
 
     #[test]

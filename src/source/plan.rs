@@ -78,6 +78,8 @@ pub struct Plan {
     pub leaving: u32,
     /// Objects that stand under an Override.
     pub overridden: u32,
+    /// Whether somebody's confirmation was used: it counts once, so it goes with the deletions.
+    pub confirmed: bool,
 }
 
 /// Why a revision cannot be applied.
@@ -171,7 +173,7 @@ impl<'a> Draft<'a> {
     }
 
     fn check_cap(
-        &self,
+        &mut self,
         gone: &[(&Key, &Owned)],
         confirms: impl Fn(&str) -> bool,
     ) -> Result<(), Refusal> {
@@ -187,8 +189,11 @@ impl<'a> Draft<'a> {
         let deletions = count(gone.iter().filter(goes).count());
         let limit = prune.max_deletions.unwrap_or(DEFAULT_MAX_DELETIONS);
         let confirmed = source.metadata.annotations.get(CONFIRM_DELETIONS);
-        if deletions > limit && !confirmed.is_some_and(|confirmed| confirms(confirmed)) {
-            return Err(Refusal::Held { deletions, limit });
+        if deletions > limit {
+            if !confirmed.is_some_and(|confirmed| confirms(confirmed)) {
+                return Err(Refusal::Held { deletions, limit });
+            }
+            self.plan.confirmed = true;
         }
         Ok(())
     }
@@ -374,7 +379,16 @@ impl<'a> Draft<'a> {
         }
         let base = &declared.base;
         let spec = live.to_json()["spec"].take();
-        let differs = differing(&spec, &with_power_of(key.0, base.spec.clone(), &spec));
+        let mut differs = differing(&spec, &with_power_of(key.0, base.spec.clone(), &spec));
+        if metadata.labels != base.labels {
+            differs.push("metadata.labels".to_owned());
+        }
+        // Whose it was, and who may have it, goes with being taken.
+        let mut noted = metadata.annotations.clone();
+        noted.retain(|key, _| key != ADOPT && key != RELEASED_FROM);
+        if noted != annotations(base, live) {
+            differs.push("metadata.annotations".to_owned());
+        }
         if !differs.is_empty() && !is_handed {
             let message = format!(
                 "{0} is there already and was declared by nobody, and differs in {1}; delete it, \

@@ -249,6 +249,26 @@ async fn nothing_of_others_is_taken_unless_it_is_handed_over() {
 }
 
 #[tokio::test]
+async fn labels_and_annotations_of_what_is_nobodys_are_not_lost_by_taking_it() {
+    let stage = Stage::new("specs", json!({}));
+    let text = agent("mine", "");
+    let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object;
+    stage.commit(vec![Op::Create(admit::create(object, "uid".to_owned(), "").unwrap())]).await;
+    let mark = |object: &mut AnyObject| {
+        object.metadata_mut().labels.insert("team".to_owned(), "a".to_owned());
+        object.metadata_mut().annotations.insert("note".to_owned(), "keep".to_owned());
+    };
+    stage.change(Kind::Agent, "mine", mark).await;
+    let told = stage.refused(&[("a.yaml", &text)]).await;
+    assert!(told.contains("differs in metadata.labels, metadata.annotations;"), "{told}");
+    let hand = |object: &mut AnyObject| {
+        object.metadata_mut().annotations.insert(ADOPT.to_owned(), "specs".to_owned());
+    };
+    stage.change(Kind::Agent, "mine", hand).await;
+    assert_eq!(names(&stage.apply(&[("a.yaml", &text)]).await.unwrap().adopted), ["agent/mine"]);
+}
+
+#[tokio::test]
 async fn a_job_runs_once_and_a_changed_one_is_refused() {
     let stage = Stage::new("specs", json!({}));
     stage.apply(&[("a.yaml", &job("a", "x"))]).await.unwrap();
@@ -289,7 +309,10 @@ async fn deletions_are_capped_confirmed_by_revision_and_never_all_of_them() {
         assert_eq!(stage.apply(&less).await.unwrap_err(), held, "{other}");
     }
     stage.confirm("revision-000");
-    assert_eq!(stage.apply(&less).await.unwrap().deleted.len(), 2);
+    let plan = stage.apply(&less).await.unwrap();
+    assert_eq!((plan.deleted.len(), plan.confirmed), (2, true));
+    // Who needs no confirmation leaves it for the one that does.
+    assert!(!stage.apply(&less).await.unwrap().confirmed);
 }
 
 #[tokio::test]

@@ -16,12 +16,14 @@ pub const USUAL_KINDS: [Kind; 4] = [Kind::Agent, Kind::Job, Kind::Fleet, Kind::S
 /// How a parameter of a Fleet begins.
 const PARAMETER: &str = "{{";
 
-/// What of an object a policy does not allow, each with its path.
+/// What of an object a policy does not allow, each with its path. `on_fly` says where what names no
+/// runtime will run ([`Defaults::on_fly`](crate::resource::Defaults::on_fly)): a Fleet's members are
+/// filled in only when they are made.
 #[must_use]
-pub fn faults(object: &AnyObject, policy: Option<&SourcePolicy>) -> Vec<Fault> {
+pub fn faults(object: &AnyObject, policy: Option<&SourcePolicy>, on_fly: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let nothing = SourcePolicy::default();
-    let mut judge = Judge { policy: policy.unwrap_or(&nothing), faults: &mut faults };
+    let mut judge = Judge { policy: policy.unwrap_or(&nothing), on_fly, faults: &mut faults };
     judge.kind(object.kind(), "kind");
     match object {
         AnyObject::Agent(_) | AnyObject::Job(_) => {
@@ -44,6 +46,7 @@ pub fn faults(object: &AnyObject, policy: Option<&SourcePolicy>) -> Vec<Fault> {
 
 struct Judge<'a> {
     policy: &'a SourcePolicy,
+    on_fly: bool,
     faults: &'a mut Vec<Fault>,
 }
 
@@ -68,7 +71,10 @@ impl Judge<'_> {
                         self.one("runtime", allowed, &format!("{at}.{name}"), name);
                     }
                 }
-                Value::Null => self.one("runtime", allowed, &at, "local"),
+                Value::Null => {
+                    let usual = if self.on_fly { "fly" } else { "local" };
+                    self.one("runtime", allowed, &at, usual);
+                }
                 other => self.text("runtime", allowed, &at, other),
             }
         }
@@ -220,7 +226,7 @@ mod tests {
 
     fn told(object: &AnyObject, policy: Value) -> String {
         let policy: SourcePolicy = serde_json::from_value(policy).unwrap();
-        let faults = faults(object, Some(&policy));
+        let faults = faults(object, Some(&policy), false);
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
@@ -234,8 +240,8 @@ mod tests {
     #[test]
     fn sources_and_overrides_are_written_only_where_the_policy_says_so() {
         let source = object("Source", json!({"from": {"directory": {"path": "/a"}}}));
-        assert_eq!(faults(&source, None).len(), 1);
-        assert_eq!(faults(&source, Some(&SourcePolicy::default())).len(), 1);
+        assert_eq!(faults(&source, None, false).len(), 1);
+        assert_eq!(faults(&source, Some(&SourcePolicy::default()), false).len(), 1);
         assert_eq!(told(&source, json!({"kinds": ["Source"]})), "");
         assert_eq!(
             told(&source, json!({"kinds": ["Agent"]})),

@@ -175,7 +175,7 @@ impl Reading {
                     .extend(faults.0.into_iter().map(|fault| document.locate(fault)));
             }
         };
-        let denied = policy::faults(&object, rules.policy);
+        let denied = policy::faults(&object, rules.policy, rules.defaults.on_fly);
         self.denied.extend(denied.into_iter().map(|fault| document.locate(fault)));
         let key = (object.kind(), object.metadata().name.clone());
         let line = document.line();
@@ -355,6 +355,28 @@ mod tests {
         let line = rejected.faults.to_string();
         assert!(line.starts_with("a.yaml:10:"), "{line}");
         assert!(line.contains("spec.jobTemplate.spec.runtime.local.workdir: `/etc`"), "{line}");
+    }
+
+    #[test]
+    fn a_fleet_that_names_no_runtime_counts_as_what_its_members_will_be() {
+        let fleet = "apiVersion: opendispatch.dev/v1alpha1\nkind: Fleet\nmetadata: {name: f}\n\
+                     spec:\n  generate: {list: [{n: a}]}\n  template: {kind: Agent, metadata: \
+                     {name: \"f-{{n}}\"}, spec: {agent: {claude: {}}}}\n";
+        for (on_fly, allowed, is_good) in [
+            (true, "local", false),
+            (true, "fly", true),
+            (false, "local", true),
+            (false, "fly", false),
+        ] {
+            let defaults = Defaults { on_fly, ..Defaults::default() };
+            let runtimes = Some(vec![allowed.into()]);
+            let policy = SourcePolicy { runtimes, ..SourcePolicy::default() };
+            let read = read_files(vec![file("f.yaml", fleet)], &defaults, Some(&policy));
+            if let Err(rejected) = &read {
+                assert!(rejected.denied, "{}", rejected.faults);
+            }
+            assert_eq!(read.is_ok(), is_good, "{on_fly} {allowed}");
+        }
     }
 
     #[test]

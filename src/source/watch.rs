@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -49,26 +49,28 @@ impl Watches {
     }
 
     /// Watches a directory for a key from now on, in place of what was watched for it. To be called
-    /// before each read: hints that come from here on are for the next one. It blocks.
+    /// before each read: hints that come from here on are for the next one. It blocks; those of other
+    /// keys do not wait for it.
     pub fn follow(&self, key: &str, path: &Path) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(identity) = identity(path) else {
-            watched.remove(key);
-            return;
+        let Some(identity) = identity(path) else { return self.forget(key) };
+        let held = {
+            let mut watched = self.watched();
+            if let Some(held) = watched.get(key)
+                && held.path == path
+                && held.identity == identity
+            {
+                held.rung.store(false, Ordering::SeqCst);
+                return;
+            }
+            watched.remove(key)
         };
-        if let Some(held) = watched.get(key)
-            && held.path == path
-            && held.identity == identity
-        {
-            held.rung.store(false, Ordering::SeqCst);
-            return;
-        }
-        watched.remove(key);
+        drop(held);
         let rung = Arc::new(AtomicBool::new(false));
         match watcher(key, path, &rung, &self.wakes) {
             Ok(watcher) => {
                 let held = Watched { path: path.to_owned(), identity, rung, _watcher: watcher };
-                watched.insert(key.to_owned(), held);
+                let before = self.watched().insert(key.to_owned(), held);
+                drop(before);
             }
             Err(error) => {
                 let path = path.display();
@@ -79,7 +81,12 @@ impl Watches {
 
     /// Watches nothing more for a key.
     pub fn forget(&self, key: &str) {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let held = self.watched().remove(key);
+        drop(held);
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<String, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,14 +106,16 @@ fn watcher(
             }
         }
     };
-    let asked = RecommendedWatcher::new(ring(), Config::default()).and_then(|mut watcher| {
+    // A link may lead anywhere. What counts lies in the directory, and so does a link that is swapped.
+    let config = Config::default().with_follow_symlinks(false);
+    let asked = RecommendedWatcher::new(ring(), config).and_then(|mut watcher| {
         watcher.watch(path, RecursiveMode::Recursive)?;
         Ok(Box::new(watcher) as Box<dyn Watcher + Send>)
     });
     asked.or_else(|error| {
         let path_shown = path.display();
         tracing::info!(key, path = %path_shown, %error, "the system does not watch it; it is polled");
-        let config = Config::default().with_poll_interval(POLL).with_compare_contents(false);
+        let config = config.with_poll_interval(POLL).with_compare_contents(false);
         let mut watcher = PollWatcher::new(ring(), config)?;
         watcher.watch(path, RecursiveMode::Recursive)?;
         Ok(Box::new(watcher) as Box<dyn Watcher + Send>)
@@ -129,6 +138,19 @@ mod tests {
 
     async fn hint(heard: &mut mpsc::UnboundedReceiver<String>) -> String {
         tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_link_leads_to_is_not_watched() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
+        let (watches, mut heard) = Watches::new();
+        watches.follow("specs", dir.path());
+        fs::write(outside.path().join("log"), "a line").unwrap();
+        // Events come in their order: had the first rung, this would come before it.
+        assert!(tokio::time::timeout(Duration::from_secs(1), heard.recv()).await.is_err());
+        fs::write(dir.path().join("a.yaml"), "a").unwrap();
+        assert_eq!(hint(&mut heard).await, "specs");
     }
 
     #[tokio::test]

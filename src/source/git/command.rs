@@ -25,6 +25,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(2);
 /// How much of what git complains about is kept.
 const COMPLAINT: usize = 16 * 1024;
+/// A user of so many bytes may be a token.
+const TOKEN: usize = 16;
 
 /// What of the server's environment git is given: how programs, keys and the network are found.
 const PASSED: [&str; 17] = [
@@ -225,6 +227,13 @@ impl Runner {
             what: format!("has more to say than {} MiB (git {})", most >> 20, call.verb()),
         })?;
         let secret = call.way.and_then(|(_, secret)| secret);
+        // Of a run that failed this is told as well: a push prints there why the other side refused.
+        let stdout = match (status.success(), secret) {
+            (false, Some(_)) => {
+                masked(String::from_utf8_lossy(&stdout).into_owned(), secret).into_bytes()
+            }
+            _ => stdout,
+        };
         let stderr = masked(String::from_utf8_lossy(&stderr).into_owned(), secret);
         // A shell says of who died by a signal 128 and its number; git says it in words of those
         // that it started.
@@ -299,7 +308,11 @@ fn basic(secret: &SecretString) -> String {
 /// A text without a credential in it, should a server have said it back.
 fn masked(text: String, secret: Option<&SecretString>) -> String {
     let Some(secret) = secret.filter(|it| !it.expose_secret().is_empty()) else { return text };
-    text.replace(&basic(secret), "***").replace(secret.expose_secret(), "***")
+    let text = text.replace(&basic(secret), "***").replace(secret.expose_secret(), "***");
+    // The other side sees a user and a password each by itself, and some take a token as the user.
+    let Some((user, password)) = secret.expose_secret().split_once(':') else { return text };
+    let text = if password.is_empty() { text } else { text.replace(password, "***") };
+    if user.len() < TOKEN { text } else { text.replace(user, "***") }
 }
 
 /// Everything, if it is no more than this; else it is read no further, and whoever writes gets a
@@ -356,6 +369,34 @@ mod tests {
         let said = format!("fatal: no to s3cret-token and {}", basic(&secret));
         assert_eq!(masked(said, Some(&secret)), "fatal: no to *** and ***");
         assert_eq!(masked("as it is".to_owned(), Some(&"".into())), "as it is");
+    }
+
+    #[test]
+    fn a_password_is_not_told_by_itself_and_a_token_as_the_user_neither() {
+        let secret = SecretString::from("git:hunter22");
+        assert_eq!(masked("git: no to hunter22".to_owned(), Some(&secret)), "git: no to ***");
+        let secret = SecretString::from("0123456789abcdef:x-oauth");
+        assert_eq!(masked("0123456789abcdef, x-oauth".to_owned(), Some(&secret)), "***, ***");
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_run_prints_is_told_without_the_credential() {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let clock = Arc::new(crate::ambient::SystemClock);
+        let time = Duration::from_secs(20);
+        let runner = Runner::new(&[("PATH".to_owned(), path)], clock, 1 << 20, time);
+        let remote = Remote::parse("https://127.0.0.1/a/b").unwrap();
+        let secret = SecretString::from("s3cret-token");
+        // An alias of the shell's stands for a remote that says back what it was shown.
+        let say = "alias.say=!echo '!\tno to s3cret-token'; false";
+        let args = ["-c", say, "say"];
+        let call = Call {
+            way: Some((&remote, Some(&secret))),
+            ..Call::within("b", Path::new("/"), &args)
+        };
+        let done = runner.run(Call { dir: None, ..call }).await.unwrap();
+        assert!(!done.ok);
+        assert!(done.text().starts_with("!") && done.text().contains("no to ***"), "{done:?}");
     }
 
     #[test]

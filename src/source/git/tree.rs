@@ -48,7 +48,7 @@ pub(super) struct Wanted {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Picked {
     pub(super) files: Vec<Wanted>,
-    /// Links and submodules, in words.
+    /// Submodules, in words.
     pub(super) notes: Vec<String>,
 }
 
@@ -100,8 +100,11 @@ pub(super) fn pick(entries: Vec<Entry>, base: &str, name: &str) -> Result<Picked
         }
         let bad = |why: String| GitError::File { file: shown.clone(), why };
         if entry.what == What::Link {
-            picked.notes.push(format!("{shown} is a symbolic link, and is not read"));
-            continue;
+            return Err(bad(
+                "is a symbolic link, and none is followed; put the file itself there, or \
+                            remove the link"
+                    .to_owned(),
+            ));
         }
         let path = str::from_utf8(below).ok().filter(|path| !path.contains(char::is_control));
         let path = path.ok_or_else(|| {
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_below_the_directory_is_picked_and_links_and_submodules_are_told() {
+    fn what_is_below_the_directory_is_picked_and_submodules_are_told() {
         let entries = listed(&[
             ("100644", "blob", 3, b"ops/b.yml"),
             ("100755", "blob", 3, b"ops/a/a.yaml"),
@@ -241,15 +244,12 @@ mod tests {
             ("100644", "blob", 3, b"ops/.hidden.yaml"),
             ("100644", "blob", 3, b"ops/schema/agent.yaml"),
             ("100644", "blob", 3, b"opsx/c.yaml"),
-            ("120000", "blob", 9, b"ops/link.yaml"),
+            ("120000", "blob", 9, b"ops/link"),
             ("160000", "commit", 0, b"ops/lib"),
         ]);
         let picked = pick(entries, "ops", "r").unwrap();
         assert_eq!(paths(&picked), ["a/a.yaml", "b.yml"]);
-        insta::assert_snapshot!(picked.notes.join("\n"), @r"
-        link.yaml is a symbolic link, and is not read
-        lib is a submodule, and is not read
-        ");
+        insta::assert_snapshot!(picked.notes.join("\n"), @"lib is a submodule, and is not read");
     }
 
     #[test]
@@ -261,6 +261,10 @@ mod tests {
         insta::assert_snapshot!(told(MAX_FILE + 1, b"a.yaml"), @"a.yaml is 4194305 bytes large, and a file with desired state may have 4 MiB; split it, or move it out of the directory");
         insta::assert_snapshot!(told(1, b"a\nb.yaml"), @r"a\nb.yaml has a name that is no plain text (a line break, or bytes that are no UTF-8); rename the file");
         assert!(told(1, b"\xff.yaml").contains("no plain text"));
+        // A file that became a link declares nothing any more, and nobody meant that.
+        let link = |path: &[u8]| pick(listed(&[("120000", "blob", 9, path)]), "", "r");
+        insta::assert_snapshot!(link(b"link.yaml").unwrap_err(), @"link.yaml is a symbolic link, and none is followed; put the file itself there, or remove the link");
+        assert!(link(b"link.txt").is_ok());
         // Others may be called as they like.
         assert!(pick(listed(&[("100644", "blob", 1, b"\xff.png")]), "", "r").is_ok());
     }

@@ -106,8 +106,25 @@ fn apply(text: &str, mut cuts: Vec<Cut>) -> String {
     cuts.sort_by_key(|cut| cut.range.start);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut changed = text.to_owned();
-    for cut in cuts.into_iter().rev() {
-        changed.replace_range(cut.range, &cut.text.replace('\n', eol));
+    let mut removed = None;
+    for Cut { mut range, text: new } in cuts.into_iter().rev() {
+        let is_removal = new.is_empty() && !range.is_empty();
+        // The last lines of a text without a break at its end go with the break in front of them,
+        // which those before them would take as theirs: they go with the one in front as well.
+        if let Some(next) = removed
+            && is_removal
+            && range.end > next
+            && text.as_bytes().get(next) == Some(&b'\n')
+            && text[..range.start].ends_with('\n')
+        {
+            range = range.start - 1..next;
+        }
+        removed = is_removal.then_some(range.start);
+        if changed.get(range.clone()).is_none() {
+            // It says not what was meant, and is refused for that.
+            return changed;
+        }
+        changed.replace_range(range, &new.replace('\n', eol));
     }
     changed
 }

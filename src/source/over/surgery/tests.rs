@@ -129,6 +129,17 @@ fn line_breaks_stay_what_they_are_and_an_end_without_one_is_taken() {
 }
 
 #[test]
+fn the_last_lines_of_a_text_without_an_end_go_together() {
+    let head = "kind: Job\nmetadata: {name: a}\nspec:\n  task: a";
+    let text = format!("{head}\n  retries: 1\n  timeout: 5m");
+    let gone = patch(&text, Kind::Job, "a", &json!({"retries": null, "timeout": null}));
+    assert_eq!(gone.unwrap(), head);
+    let text = format!("{head}\n  env:\n  - a\n  - b\n  - c");
+    let gone = patch(&text, Kind::Job, "a", &json!({"env": ["a"]}));
+    assert_eq!(gone.unwrap(), format!("{head}\n  env:\n  - a"));
+}
+
+#[test]
 fn what_cannot_be_changed_safely_is_refused_with_the_reason() {
     let of = |spec: &str| format!("kind: Job\nmetadata: {{name: a}}\nspec:\n{spec}");
     let refused = |text: &str, change: Value| {
@@ -239,6 +250,20 @@ proptest! {
     fn no_text_makes_it_panic(text in "[a-b:{}\\[\\], \n#&*|>'\"-]{0,60}", tail in "\\PC{0,20}") {
         let text = format!("kind: Job\nmetadata: {{name: a}}\nspec:\n  {text}{tail}");
         let _ = patch(&text, Kind::Job, "a", &json!({"a": {"b": 1}, "b": null}));
+    }
+
+    #[test]
+    fn any_keys_can_go_from_a_text_without_an_end(keys in 2_usize..7, goes in any::<u8>()) {
+        // The first stays, so that there is a map.
+        let goes = |n: usize| n > 0 && goes & (1 << n) != 0;
+        let text = |which: &dyn Fn(usize) -> bool| {
+            let lines = (0..keys).filter(|n| which(*n)).map(|n| format!("\n  k{n}: {n}"));
+            format!("kind: Job\nmetadata: {{name: a}}\nspec:{}", lines.collect::<String>())
+        };
+        let change: serde_json::Map<String, Value> =
+            (0..keys).filter(|n| goes(*n)).map(|n| (format!("k{n}"), Value::Null)).collect();
+        let changed = patch(&text(&|_| true), Kind::Job, "a", &Value::Object(change));
+        prop_assert_eq!(changed.unwrap(), text(&|n| !goes(n)));
     }
 }
 
