@@ -291,8 +291,9 @@ What no source declares is changed with set.")]
     #[command(after_help = "Examples:
   open-dispatch release agent/api-bot
 
-Its source does not take it again, and names it as a conflict until its files drop it, or until it is
-handed over again: open-dispatch annotate agent/api-bot opendispatch.dev/adopt=SOURCE")]
+Its source does not take it again, and names it as a conflict until its files drop it,
+or until it is handed over again:
+  open-dispatch annotate agent/api-bot opendispatch.dev/adopt=SOURCE")]
     Release(ReleaseArgs),
 
     /// Set, list and remove secrets, which specs name and never hold

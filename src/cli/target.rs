@@ -109,7 +109,10 @@ mod tests {
                 "pods",
                 "there is no kind `pods`; the kinds are agents, jobs, fleets, schedules, sources, overrides, sprites",
             ),
-            ("pod/x", "there is no kind `pod`; the kinds are agents, jobs, sprites"),
+            (
+                "pod/x",
+                "there is no kind `pod`; the kinds are agents, jobs, fleets, schedules, sources, overrides, sprites",
+            ),
             ("job/", "`job/` names no object; write KIND/NAME, such as job/nightly"),
             ("job/a b", "`b` names no object; write KIND/NAME, such as job/nightly"),
             ("job/..", "`job/..` names no object; write KIND/NAME, such as job/nightly"),
