@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schemas::{full_name, gvk};
-use crate::resource::{API_VERSION, Kind};
+use crate::resource::{API_VERSION, Kind, merge::merge_patch};
 
 /// The types of documents that are taken.
 const DOCUMENTS: [&str; 2] = ["application/json", "application/yaml"];
@@ -113,6 +113,27 @@ const DELETE: [Param; 4] = [
     flag("orphanDependents", "Only false."),
     word("propagationPolicy", "Either has the same effect.", &["Background", "Foreground"]),
 ];
+
+/// All paths as they stand in a document: how a version says that a name is a text, and how it
+/// describes an operation, are all in which the versions differ.
+pub(super) fn items(text: &Value, described: impl Fn(&Operation) -> Value) -> Map<String, Value> {
+    let item = |path: &Path| {
+        let mut item = Map::new();
+        if path.named {
+            let mut name = json!({
+                "name": "name", "in": "path", "required": true,
+                "description": "The object's name.",
+            });
+            merge_patch(&mut name, text);
+            item.insert("parameters".to_owned(), json!([name]));
+        }
+        for operation in &path.operations {
+            item.insert(operation.method.to_owned(), described(operation));
+        }
+        Value::Object(item)
+    };
+    all().into_iter().map(|path| (path.path.clone(), item(&path))).collect()
+}
 
 /// All paths.
 pub(super) fn all() -> Vec<Path> {

@@ -13,29 +13,12 @@ use super::{
 /// The document.
 #[must_use]
 pub(super) fn document() -> Value {
-    let mut found = Map::new();
-    for path in paths::all() {
-        let mut item = Map::new();
-        if path.named {
-            item.insert(
-                "parameters".to_owned(),
-                json!([{
-                    "name": "name", "in": "path", "required": true,
-                    "description": "The object's name.", "type": "string",
-                }]),
-            );
-        }
-        for operation in &path.operations {
-            item.insert(operation.method.to_owned(), described(operation));
-        }
-        found.insert(path.path, Value::Object(item));
-    }
     let definitions: Map<String, Value> =
         schemas::all().into_iter().map(|(name, schema)| (name, older(&schema))).collect();
     json!({
         "swagger": "2.0",
         "info": super::info(),
-        "paths": found,
+        "paths": paths::items(&json!({"type": "string"}), described),
         "definitions": definitions,
     })
 }

@@ -10,28 +10,11 @@ use super::{
 /// The document.
 #[must_use]
 pub(super) fn document() -> Value {
-    let mut found = Map::new();
-    for path in paths::all() {
-        let mut item = Map::new();
-        if path.named {
-            item.insert(
-                "parameters".to_owned(),
-                json!([{
-                    "name": "name", "in": "path", "required": true,
-                    "description": "The object's name.", "schema": {"type": "string"},
-                }]),
-            );
-        }
-        for operation in &path.operations {
-            item.insert(operation.method.to_owned(), described(operation));
-        }
-        found.insert(path.path, Value::Object(item));
-    }
     json!({
         "openapi": "3.0.0",
         "info": super::info(),
         "security": [{"token": []}],
-        "paths": found,
+        "paths": paths::items(&json!({"schema": {"type": "string"}}), described),
         "components": {
             "schemas": schemas::all(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
