@@ -90,4 +90,4 @@ pub use source::{
 };
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};
-pub use worker::worker;
+pub use worker::{whole_worker, worker};

@@ -25,7 +25,8 @@ pub fn worker(kind: Kind) -> Option<&'static [&'static str]> {
 }
 
 /// As [`worker`], where what stands there is the whole of it: no parameters are still to come.
-fn whole(kind: Kind) -> Option<&'static [&'static str]> {
+#[must_use]
+pub fn whole_worker(kind: Kind) -> Option<&'static [&'static str]> {
     worker(kind).filter(|_| kind != Kind::Fleet)
 }
 
@@ -40,7 +41,7 @@ impl Defaults {
         document: &mut Value,
         console: bool,
     ) -> Result<(), Fault> {
-        let Some(keys) = whole(kind) else { return Ok(()) };
+        let Some(keys) = whole_worker(kind) else { return Ok(()) };
         let place = keys.iter().try_fold(document, |value, key| value.get_mut(*key));
         let Some(spec) = place else { return Ok(()) };
         self.fill(spec, console).map_err(|fault| below(fault, keys))
@@ -80,7 +81,7 @@ impl Defaults {
         if kind == Kind::Fleet {
             return self.check_members(name, old, spec);
         }
-        let Some(keys) = whole(kind) else { return Ok(()) };
+        let Some(keys) = whole_worker(kind) else { return Ok(()) };
         let held = |spec| keys.iter().skip(1).try_fold(spec, |value: &Value, key| value.get(*key));
         let Some(new) = held(spec) else { return Ok(()) };
         let checked = match old.and_then(held) {
@@ -112,7 +113,7 @@ impl Document {
     /// # Errors
     /// As [`Defaults::fill_document`], without a place.
     pub fn fill(&mut self, defaults: &Defaults, console: bool) -> Result<(), Fault> {
-        let Some(keys) = self.kind().and_then(whole) else { return Ok(()) };
+        let Some(keys) = self.kind().and_then(whole_worker) else { return Ok(()) };
         let Some(mut spec) = self.get(keys).filter(Value::is_object) else { return Ok(()) };
         let filled = defaults.fill(&mut spec, console);
         self.add(keys, &spec);
@@ -125,7 +126,7 @@ impl Document {
     /// # Errors
     /// As [`Document::object`].
     pub fn unfilled(&self) -> Result<(AnyObject, Value), Faults> {
-        let Some(keys) = self.kind().and_then(whole) else {
+        let Some(keys) = self.kind().and_then(whole_worker) else {
             return self.object().map(|object| (object.clone(), object.to_json()));
         };
         let said = self.get(keys).unwrap_or_default();

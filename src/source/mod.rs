@@ -8,10 +8,12 @@
 pub mod controller;
 pub mod directory;
 pub mod git;
+pub mod many;
 pub mod over;
 pub mod plan;
 pub mod policy;
 pub mod read;
+mod said;
 pub mod set;
 pub mod stand;
 pub mod watch;

@@ -1,6 +1,9 @@
 //! Plans, played against a store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use proptest::{collection, prelude::*};
@@ -9,7 +12,7 @@ use serde_json::json;
 use super::{
     Snapshot, SourceFile,
     plan::{Plan, Refusal, World, plan, release},
-    set::{Key, Rules, Set, called},
+    set::{Key, Limits, Rules, Set, called},
 };
 use crate::{
     ambient::{Ids as _, SeededIds},
@@ -26,6 +29,8 @@ struct Stage {
     store: Arc<dyn Store>,
     ids: SeededIds,
     source: Source,
+    kept: BTreeSet<Key>,
+    defaults: Defaults,
 }
 
 impl Stage {
@@ -38,14 +43,14 @@ impl Stage {
         let spec: SourceSpec = serde_json::from_value(spec).unwrap();
         let mut source = Source::new(name, spec);
         source.metadata.uid = format!("uid of {name}");
-        Self { store, ids: SeededIds::new(1), source }
+        let (kept, defaults) = (BTreeSet::new(), Defaults::default());
+        Self { store, ids: SeededIds::new(1), source, kept, defaults }
     }
 
     async fn plan(&self, set: &Set, revision: &str) -> Result<Plan, Refusal> {
         let (rows, live) = self.found(set).await;
-        let defaults = Defaults::default();
         let world =
-            World { source: &self.source, rows: &rows, live: &live, defaults: &defaults, now: NOW };
+            World { source: &self.source, rows: &rows, live: &live, kept: &self.kept, defaults: &self.defaults, now: NOW };
         plan(world, set, revision, &mut || self.ids.uid())
     }
 
@@ -77,7 +82,7 @@ impl Stage {
 
     /// Applies files, and finds that nothing is left to do.
     async fn apply(&self, files: &[(&str, &str)]) -> Result<Plan, Refusal> {
-        let set = set(files);
+        let set = set_by(files, &self.defaults);
         let plan = self.plan(&set, "revision-0001").await?;
         self.commit(plan.ops.clone()).await;
         let again = self.plan(&set, "revision-0001").await.unwrap();
@@ -122,6 +127,10 @@ impl Stage {
 }
 
 fn set(files: &[(&str, &str)]) -> Set {
+    set_by(files, &Defaults::default())
+}
+
+fn set_by(files: &[(&str, &str)], defaults: &Defaults) -> Set {
     let file = |(path, text): &(&str, &str)| SourceFile {
         path: (*path).to_owned(),
         text: (*text).to_owned(),
@@ -129,7 +138,8 @@ fn set(files: &[(&str, &str)]) -> Set {
     };
     let files = files.iter().map(file).collect();
     let snapshot = Snapshot { revision: String::new(), files };
-    Set::read(&snapshot, Rules { defaults: &Defaults::default(), policy: None }).unwrap()
+    let rules = Rules { defaults, policy: None, limits: Limits::WHOLE };
+    Set::read(&snapshot, rules).unwrap()
 }
 
 fn agent(name: &str, more: &str) -> String {
@@ -212,7 +222,7 @@ async fn nothing_of_others_is_taken_unless_it_is_handed_over() {
     other.apply(&[("o.yaml", &agent("theirs", ""))]).await.unwrap();
     for name in ["same", "differs", "made", "released"] {
         let text = agent(name, "");
-        let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object;
+        let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object.clone();
         let object = admit::create(object, format!("uid of {name}"), "").unwrap();
         stage.commit(vec![Op::Create(object)]).await;
     }
@@ -252,7 +262,7 @@ async fn nothing_of_others_is_taken_unless_it_is_handed_over() {
 async fn labels_and_annotations_of_what_is_nobodys_are_not_lost_by_taking_it() {
     let stage = Stage::new("specs", json!({}));
     let text = agent("mine", "");
-    let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object;
+    let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object.clone();
     stage.commit(vec![Op::Create(admit::create(object, "uid".to_owned(), "").unwrap())]).await;
     let mark = |object: &mut AnyObject| {
         object.metadata_mut().labels.insert("team".to_owned(), "a".to_owned());
@@ -326,9 +336,8 @@ async fn a_deleted_source_deletes_within_the_cap_and_a_suspended_one_lets_go() {
         let files = agent("a", "") + &agent("b", "");
         stage.apply(&[("a.yaml", &files)]).await.unwrap();
         let (rows, live) = stage.found(&Set::default()).await;
-        let defaults = Defaults::default();
-        let source = &stage.source;
-        let world = World { source, rows: &rows, live: &live, defaults: &defaults, now: NOW };
+        let (source, kept, defaults) = (&stage.source, &stage.kept, &stage.defaults);
+        let world = World { source, rows: &rows, live: &live, kept, defaults, now: NOW };
         let plan = release(world).unwrap();
         assert_eq!((plan.deleted.len(), plan.released.len()), (deleted, released));
         stage.commit(plan.ops).await;

@@ -81,6 +81,8 @@ pub enum Outcome<'a> {
         plan: &'a Plan,
         /// Repositories that stand as they were before, with the reason.
         troubles: &'a [String],
+        /// What was passed over, in words.
+        notes: &'a [String],
     },
     /// The newest revision does not stand.
     Rejected {
@@ -122,8 +124,13 @@ pub fn status(source: &Source, outcome: &Outcome<'_>, now: Timestamp) -> SourceS
         source.metadata.annotations.get(RECONCILE_REQUESTED).cloned();
     status.held_deletions = 0;
     let (ready, reconciling, stalled) = match outcome {
-        Outcome::Applied { revision, objects, plan, troubles } => {
-            applied(&mut status, revision, *objects, plan, troubles, now)
+        Outcome::Applied { revision, objects, plan, troubles, notes } => {
+            let (mut ready, more, stalled) =
+                applied(&mut status, revision, *objects, plan, troubles, now);
+            if !notes.is_empty() {
+                ready.2 = format!("{}; passed over: {}", ready.2, few(notes));
+            }
+            (ready, more, stalled)
         }
         Outcome::Rejected { revision, reason, faults, held } => {
             if let Some(revision) = revision {
@@ -191,7 +198,7 @@ fn applied(
     let stalled = (false, "Applied", String::new());
     if !troubles.is_empty() {
         status.phase = "Failing".to_owned();
-        let message = format!("stands as it was: {}", troubles.join("; "));
+        let message = format!("stands as it was: {}", few(troubles));
         let ready = (ConditionStatus::False, "Partial", message.clone());
         let more = !waits.is_empty();
         (ready, (more, "Partial", waits), (true, "Partial", message))
@@ -226,12 +233,16 @@ fn waits(plan: &Plan) -> String {
 
 /// Faults in one line.
 pub(super) fn shown(Faults(faults): &Faults) -> String {
-    let lines: Vec<String> = faults.iter().take(SHOWN).map(ToString::to_string).collect();
-    let more = match faults.len().saturating_sub(SHOWN) {
+    few(&faults.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// The first of several lines, in one.
+fn few(lines: &[String]) -> String {
+    let more = match lines.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!("; and {more} more, see its events"),
     };
-    format!("{}{more}", lines.join("; "))
+    format!("{}{more}", lines[..lines.len().min(SHOWN)].join("; "))
 }
 
 /// What was done, in a few words: `3 created, 1 deleted`.
@@ -260,8 +271,16 @@ pub fn events(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> V
         note,
     };
     match outcome {
-        Outcome::Applied { revision, plan, .. } => {
+        Outcome::Applied { revision, plan, troubles, notes, .. } => {
             let mut events = Vec::new();
+            if says_other(source, after) {
+                for line in troubles.iter().take(TOLD) {
+                    events.push(event(true, "Partial", format!("stands as it was: {line}")));
+                }
+                for line in notes.iter().take(TOLD) {
+                    events.push(event(true, "PassedOver", line.clone()));
+                }
+            }
             let done = done(plan);
             if !done.is_empty() {
                 events.push(event(false, "Applied", format!("{}: {done}", short(revision))));
@@ -315,9 +334,14 @@ pub fn notice(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> O
         }
         Outcome::Applied { troubles, .. } if !troubles.is_empty() => says_other(source, after)
             .then(|| {
-                let lines: Vec<String> = troubles.iter().map(|line| format!("- {line}")).collect();
+                let lines: Vec<String> =
+                    troubles.iter().take(TOLD).map(|line| format!("- {line}")).collect();
+                let more = match troubles.len().saturating_sub(TOLD) {
+                    0 => String::new(),
+                    more => format!("\n- and {more} more"),
+                };
                 format!(
-                    "Source {name}: some of its repositories stand as they were.\n{}",
+                    "Source {name}: some of its repositories stand as they were.\n{}{more}",
                     lines.join("\n")
                 )
             }),
