@@ -210,7 +210,8 @@ impl SourceController {
         {
             return Arc::clone(&meant.result);
         }
-        let rules = Rules { defaults: &self.defaults, policy: source.spec.policy.as_ref() };
+        let (policy, name) = (source.spec.policy.as_ref(), source.metadata.name.as_str());
+        let rules = Rules { defaults: &self.defaults, policy, source: name };
         let result = Arc::new(Set::read(snapshot, rules));
         let revision = snapshot.revision.clone();
         let meant = Meant { revision, generation, result: Arc::clone(&result) };
@@ -500,7 +501,7 @@ fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
                  spec.prune.allowEmpty, or delete the source",
                 things(gone)
             );
-            (Reason::EmptySet, line(message), gone)
+            (Reason::EmptySet, line(message), 0)
         }
         Refusal::Held { deletions, limit } => {
             let message = format!(

@@ -14,8 +14,8 @@
 //! gone. A revision without any object deletes nothing unless that is allowed, and one that would
 //! delete more than the cap waits for somebody to confirm it, as a whole.
 //!
-//! **Jobs** run once. A Job that is gone because it ended long ago is not made anew while its file
-//! says the same.
+//! **Jobs** run once, and Overrides hold once. One that is gone because it ended long ago is not made
+//! anew while its file says the same.
 
 use std::collections::BTreeMap;
 
@@ -443,9 +443,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether a Job that is not there has run, and its file still says the same.
+/// Whether a Job that is not there has run, or an Override has ended, and its file still says the same.
 fn is_done(row: &Owned, declared: &Declared) -> bool {
-    row.kind == Kind::Job && !row.leaving && row.base.spec == declared.base.spec
+    matches!(row.kind, Kind::Job | Kind::Override)
+        && !row.leaving
+        && row.base.spec == declared.base.spec
 }
 
 /// A spec with those power fields whose value in the file has changed.

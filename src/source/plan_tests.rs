@@ -129,7 +129,8 @@ fn set(files: &[(&str, &str)]) -> Set {
     };
     let files = files.iter().map(file).collect();
     let snapshot = Snapshot { revision: String::new(), files };
-    Set::read(&snapshot, Rules { defaults: &Defaults::default(), policy: None }).unwrap()
+    let rules = Rules { defaults: &Defaults::default(), policy: None, source: "ours" };
+    Set::read(&snapshot, rules).unwrap()
 }
 
 fn agent(name: &str, more: &str) -> String {

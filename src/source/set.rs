@@ -86,6 +86,8 @@ pub struct Rules<'a> {
     pub defaults: &'a Defaults,
     /// What the Source may write.
     pub policy: Option<&'a SourcePolicy>,
+    /// The Source's name.
+    pub source: &'a str,
 }
 
 impl Set {
@@ -101,6 +103,7 @@ impl Set {
         if reading.invalid.is_empty() {
             files.iter().for_each(|file| reading.file(file, rules));
         }
+        reading.denied.extend(policy::overrides(&reading.set, rules));
         let Reading { set, invalid, denied } = reading;
         match (invalid.is_empty(), denied.is_empty()) {
             (true, true) => Ok(set),
@@ -175,7 +178,7 @@ impl Reading {
                     .extend(faults.0.into_iter().map(|fault| document.locate(fault)));
             }
         };
-        let denied = policy::faults(&object, rules.policy, rules.defaults.on_fly);
+        let denied = policy::faults(&object, rules);
         self.denied.extend(denied.into_iter().map(|fault| document.locate(fault)));
         let key = (object.kind(), object.metadata().name.clone());
         let line = document.line();
@@ -286,7 +289,10 @@ mod tests {
         defaults: &Defaults,
         policy: Option<&SourcePolicy>,
     ) -> Result<Set, Rejected> {
-        Set::read(&Snapshot { revision: String::new(), files }, Rules { defaults, policy })
+        Set::read(
+            &Snapshot { revision: String::new(), files },
+            Rules { defaults, policy, source: "ours" },
+        )
     }
 
     fn agent(name: &str) -> String {
