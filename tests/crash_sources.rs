@@ -256,6 +256,17 @@ async fn tell(house: &mut House) -> Vec<Value> {
     assert!(!annotations.contains_key(CONFIRM_DELETIONS), "{annotations:?}");
     seen.push(house.sight().await);
 
+    // Another revision, and the one that was confirmed once again: it is asked for again.
+    house.put("d.yaml", &format!("{}{}", agent("four", "x"), agent("five", "x")));
+    house.rest().await;
+    seen.push(house.sight().await);
+    house.remove("d.yaml");
+    house.rest().await;
+    let status = house.source().await.unwrap().status;
+    assert_eq!(status.last_attempted_revision, Some(revision), "it is the same revision");
+    assert_eq!((status.phase.as_str(), status.held_deletions), ("Held", 2));
+    seen.push(house.sight().await);
+
     // The end.
     house.annotate(CONFIRM_DELETIONS, "all").await;
     let delete =

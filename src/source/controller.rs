@@ -41,9 +41,7 @@ use crate::{
         AnyObject, CONFIRM_DELETIONS, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults,
         Kind, Source, SourceFrom,
     },
-    store::{
-        self, Change, ChangeKind, Delivery, Expect, Op, Store, Subject, Transaction,
-    },
+    store::{self, Change, ChangeKind, Delivery, Expect, Op, Store, Subject, Transaction},
 };
 
 /// How far apart two looks are that must find the same.
@@ -247,9 +245,11 @@ impl SourceController {
         }
         let revision = snapshot.revision.clone();
         let (defaults, policy) = (Arc::clone(&self.defaults), source.spec.policy.clone());
+        let name = source.metadata.name.clone();
         // There may be a lot of it.
         let read = tokio::task::spawn_blocking(move || {
-            let rules = Rules { defaults: &defaults, policy: policy.as_ref(), limits };
+            let (policy, source) = (policy.as_ref(), name.as_str());
+            let rules = Rules { defaults: &defaults, policy, source, limits };
             Set::read(&snapshot, rules)
         });
         let failed = |error| Error::Transient(format!("reading failed: {error}"));
@@ -538,7 +538,7 @@ fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
                  spec.prune.allowEmpty, or delete the source",
                 things(gone)
             );
-            (Reason::EmptySet, line(message), gone)
+            (Reason::EmptySet, line(message), 0)
         }
         Refusal::Held { deletions, limit } => {
             let message = format!(

@@ -14,8 +14,8 @@
 //! gone. A revision without any object deletes nothing unless that is allowed, and one that would
 //! delete more than the cap waits for somebody to confirm it, as a whole.
 //!
-//! **Jobs** run once. A Job that is gone because it ended long ago is not made anew while its file
-//! says the same. What the server filled in for a document stays while that says the same
+//! **Jobs** run once, and Overrides hold once. One that is gone because it ended long ago is not made
+//! anew while its file says the same. What the server filled in for a document stays while that says the same
 //! ([`super::said`]), so that other settings of the server run nothing again.
 //!
 //! **What is kept.** Objects of a repository that does not count as it says now stay as the inventory
@@ -33,7 +33,7 @@ use serde_json::Value;
 use super::{
     over::{annotations, lay},
     policy, said,
-    set::{Declared, Key, Set, called, in_order},
+    set::{Declared, Key, Limits, Rules, Set, called, in_order},
 };
 use crate::{
     resource::{
@@ -256,8 +256,13 @@ impl<'a> Draft<'a> {
         // What has run or runs is past being judged; anything else that a Source may not write by now
         // is filled in anew.
         let allowed = || {
-            let (policy, on_fly) = (source.spec.policy.as_ref(), self.world.defaults.on_fly);
-            policy::faults(&object, policy, on_fly).is_empty()
+            let rules = Rules {
+                defaults: self.world.defaults,
+                policy: source.spec.policy.as_ref(),
+                source: &source.metadata.name,
+                limits: Limits::WHOLE,
+            };
+            policy::faults(&object, rules).is_empty()
         };
         if key.0 != Kind::Job && !allowed() {
             return declared.clone();
@@ -522,9 +527,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether a Job that is not there has run, and its file still says the same.
+/// Whether a Job that is not there has run, or an Override has ended, and its file still says the same.
 fn is_done(row: &Owned, declared: &Declared) -> bool {
-    row.kind == Kind::Job && !row.leaving && row.base.spec == declared.base.spec
+    matches!(row.kind, Kind::Job | Kind::Override)
+        && !row.leaving
+        && row.base.spec == declared.base.spec
 }
 
 /// A spec with those power fields whose value in the file has changed.

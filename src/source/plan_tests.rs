@@ -49,8 +49,14 @@ impl Stage {
 
     async fn plan(&self, set: &Set, revision: &str) -> Result<Plan, Refusal> {
         let (rows, live) = self.found(set).await;
-        let world =
-            World { source: &self.source, rows: &rows, live: &live, kept: &self.kept, defaults: &self.defaults, now: NOW };
+        let world = World {
+            source: &self.source,
+            rows: &rows,
+            live: &live,
+            kept: &self.kept,
+            defaults: &self.defaults,
+            now: NOW,
+        };
         plan(world, set, revision, &mut || self.ids.uid())
     }
 
@@ -138,7 +144,7 @@ fn set_by(files: &[(&str, &str)], defaults: &Defaults) -> Set {
     };
     let files = files.iter().map(file).collect();
     let snapshot = Snapshot { revision: String::new(), files };
-    let rules = Rules { defaults, policy: None, limits: Limits::WHOLE };
+    let rules = Rules { defaults, policy: None, source: "ours", limits: Limits::WHOLE };
     Set::read(&snapshot, rules).unwrap()
 }
 

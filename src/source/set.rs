@@ -112,6 +112,8 @@ pub struct Rules<'a> {
     pub defaults: &'a Defaults,
     /// What the Source may write.
     pub policy: Option<&'a SourcePolicy>,
+    /// The Source's name.
+    pub source: &'a str,
     /// How much there may be.
     pub limits: Limits,
 }
@@ -153,6 +155,7 @@ impl Set {
         if reading.invalid.is_empty() {
             files.iter().for_each(|file| reading.file(file, rules));
         }
+        reading.denied.extend(policy::overrides(&reading.set, rules));
         let Reading { set, invalid, denied } = reading;
         match (invalid.is_empty(), denied.is_empty()) {
             (true, true) => Ok(set),
@@ -227,7 +230,7 @@ impl Reading {
                     .extend(faults.0.into_iter().map(|fault| document.locate(fault)));
             }
         };
-        let denied = policy::faults(&object, rules.policy, rules.defaults.on_fly);
+        let denied = policy::faults(&object, rules);
         self.denied.extend(denied.into_iter().map(|fault| document.locate(fault)));
         let key = (object.kind(), object.metadata().name.clone());
         let line = document.line();
@@ -330,7 +333,7 @@ mod tests {
         policy: Option<&SourcePolicy>,
     ) -> Result<Set, Rejected> {
         let snapshot = Snapshot { revision: String::new(), files };
-        Set::read(&snapshot, Rules { defaults, policy, limits: Limits::WHOLE })
+        Set::read(&snapshot, Rules { defaults, policy, source: "ours", limits: Limits::WHOLE })
     }
 
     fn agent(name: &str) -> String {

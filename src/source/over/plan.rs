@@ -45,8 +45,6 @@ pub(super) struct Seen {
 pub(super) struct Plan {
     /// What commits together; nothing where all is as it should be.
     pub ops: Vec<Op>,
-    /// The Overrides whose change is to be written into the file, once the rest stands.
-    pub write: Vec<Override>,
     /// When to look again.
     pub again: Option<Timestamp>,
 }
@@ -87,9 +85,10 @@ pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
             plan.ops.extend(seen.target.as_ref().and_then(|target| drifted(target, 0, &[], now)));
         }
         Ok((target, row)) => {
-            let live = lay_all(target, row, &overrides, &mut verdicts, defaults, now);
-            if let Some(laid) = live {
-                plan.ops.extend(written(target, row, laid, now));
+            match lay_all(target, row, &overrides, &mut verdicts, defaults, now) {
+                Some(laid) => plan.ops.extend(written(target, row, laid, now)),
+                // The object cannot be written; but what has ended is nothing to lay again.
+                None => plan.ops.extend(forgotten(row, &overrides, &verdicts)),
             }
         }
     }
@@ -102,10 +101,6 @@ pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
             Verdict::Over => Some(later(ended_at(over), KEEP_ENDED)),
         };
         plan.again = [plan.again, next].into_iter().flatten().min();
-        let is_open = !over.status.conditions.is_true(WRITTEN);
-        if *verdict == Verdict::Applied && over.spec.write_to_file && is_open {
-            plan.write.push((*over).clone());
-        }
     }
     plan
 }
@@ -211,6 +206,16 @@ fn lay_all(
         }
     }
     Some(laid)
+}
+
+/// The row without those Overrides that have ended, where it has some.
+fn forgotten(row: &Owned, overrides: &[&Override], verdicts: &[Verdict]) -> Option<Op> {
+    let mut kept = row.overrides.clone();
+    kept.retain(|laid| {
+        let at = overrides.iter().position(|over| over.metadata.uid == laid.uid);
+        at.is_some_and(|at| matches!(verdicts[at], Verdict::Applied | Verdict::Refused(..)))
+    });
+    (kept != row.overrides).then(|| Op::Own(Owned { overrides: kept, ..row.clone() }))
 }
 
 /// Writes the object and its row, where they differ.
