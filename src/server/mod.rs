@@ -28,6 +28,7 @@ mod health;
 mod hub;
 mod inbox;
 pub mod ingest;
+mod late;
 mod listen;
 mod rights;
 mod status;
