@@ -261,6 +261,8 @@ impl Commands {
                 let receipt = Receipt { key: key.to_owned(), effect: format!("deliveries/{id}") };
                 transaction = transaction.with(Op::Receipt(receipt));
             }
+            let manager = format!("chat:{}", line.conversation.platform);
+            transaction.ops.push(Op::WrittenBy(manager));
             transaction
                 .ops
                 .extend(token.map(|token| Op::ByToken { token: token.clone(), note: None }));
