@@ -31,6 +31,7 @@ pub mod ingest;
 mod late;
 mod listen;
 mod rights;
+mod slots;
 mod status;
 pub mod tls;
 mod webhooks;
