@@ -51,7 +51,9 @@ impl Specs {
             return Ok(());
         }
         let now = ambient.clock.now();
-        let apply = store.apply(Transaction { ops, now });
+        let mut transaction = Transaction::at(now).with(Op::WrittenBy(SERVER.to_owned()));
+        transaction.ops.extend(ops);
+        let apply = store.apply(transaction);
         ambient.step("specs.keep", apply).await?;
         Ok(())
     }

@@ -48,6 +48,33 @@ pub enum Names {
 /// # Errors
 /// Every fault of every document, and every file that cannot be read.
 pub async fn read(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error> {
+    let (documents, empty) = gather(args, names).await?;
+    if documents.is_empty() {
+        return Err(Error::Faults(format!("{}: no object stands there", empty.join(", "))));
+    }
+    Ok(documents)
+}
+
+/// As [`read`], of files that are the whole of a set: a place without an object is a fault, for it may
+/// as well be one that is not there, and all that it ever held would be deleted.
+///
+/// # Errors
+/// As [`read`], and every place in which no object stands.
+pub async fn read_whole(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error> {
+    let (documents, empty) = gather(args, names).await?;
+    let fault = |place: &String| {
+        format!(
+            "{place}: no object stands there, and --prune would delete all that did; leave it out"
+        )
+    };
+    match empty.is_empty() {
+        true => Ok(documents),
+        false => Err(Error::Faults(empty.iter().map(fault).collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+/// All documents, and the places without any.
+async fn gather(args: &FileArgs, names: Names) -> Result<(Vec<Document>, Vec<String>), Error> {
     let mut documents: Vec<Document> = Vec::new();
     let mut faults = Vec::new();
     let mut empty = Vec::new();
@@ -75,10 +102,7 @@ pub async fn read(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error>
     if !faults.is_empty() {
         return Err(Error::Faults(faults.join("\n")));
     }
-    if documents.is_empty() {
-        return Err(Error::Faults(format!("{}: no object stands there", empty.join(", "))));
-    }
-    Ok(documents)
+    Ok((documents, empty))
 }
 
 /// The documents of a text, or all that is wrong with any of them.

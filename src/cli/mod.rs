@@ -43,6 +43,7 @@ pub mod fly;
 pub mod get;
 pub mod jsonpath;
 pub mod kubeconfig;
+pub mod log_window;
 pub mod logs;
 mod mark;
 mod object;

@@ -221,7 +221,7 @@ impl From<BodyError> for Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
             }
             BodyError::Broken => Self::bad_request(message),
-            BodyError::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message),
+            BodyError::TooSlow(_) => Self::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message),
         }
     }
 }

@@ -329,6 +329,7 @@ impl SourceController {
         if ops.is_empty() && status == source.status {
             return Ok(());
         }
+        ops.insert(0, Op::WrittenBy(format!("source/{}", source.metadata.name)));
         ops.extend(stand::events(source, outcome, &status));
         if let Some(text) = stand::notice(source, outcome, &status) {
             tracing::info!(source = source.metadata.name, "{text}");

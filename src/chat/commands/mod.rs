@@ -234,6 +234,15 @@ impl Commands {
     /// # Errors
     /// The store's, when nothing was done; the line may be sent again with the same key.
     pub async fn handle(&self, line: &Incoming) -> Result<Taken, Error> {
+        self.handle_by(line, None).await
+    }
+
+    /// As [`Commands::handle`], for whoever was let in by a token of the API: what they say is taken
+    /// only while it stands.
+    ///
+    /// # Errors
+    /// The store's, when nothing was done; [`Error::Revoked`] where the token stands no more.
+    pub async fn handle_by(&self, line: &Incoming, token: Option<&Access>) -> Result<Taken, Error> {
         // What they call themselves stands in our lines from here on.
         let line = &Incoming { author: name_of(line), ..line.clone() };
         if let Some(receipt) = self.taken(line).await? {
@@ -252,6 +261,11 @@ impl Commands {
                 let receipt = Receipt { key: key.to_owned(), effect: format!("deliveries/{id}") };
                 transaction = transaction.with(Op::Receipt(receipt));
             }
+            let manager = format!("chat:{}", line.conversation.platform);
+            transaction.ops.push(Op::WrittenBy(manager));
+            transaction
+                .ops
+                .extend(token.map(|token| Op::ByToken { token: token.clone(), note: None }));
             transaction.ops.extend(effect.ops);
             let transaction = transaction.with(Op::Delivery(delivery));
             match self.ambient.step("chat.take", self.store.apply(transaction)).await {

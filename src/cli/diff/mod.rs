@@ -12,12 +12,11 @@ use std::{io::IsTerminal as _, path::Path, process::Command};
 use serde_json::Value;
 
 use super::{
-    apply::{judge, set_name},
+    apply::{documents, judge, set_name},
     applyset::left_over,
     args::DiffArgs,
     client::Client,
     error::{Error, PIPE_CLOSED},
-    files::{self, Names},
     object::{desired, to_yaml},
     out, watch,
 };
@@ -45,7 +44,7 @@ struct Pair {
 pub async fn diff(args: DiffArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let set = set_name(&args.set)?;
-    let documents = files::read(&args.files, Names::All).await?;
+    let documents = documents(&args.files, set).await?;
     let mut pairs = Vec::new();
     for (document, outcome) in documents.iter().zip(judge(&client, &documents, set).await?) {
         let (kind, name) = (document.object.kind(), &document.object.metadata().name);

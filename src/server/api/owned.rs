@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{
     audit::{Caller, called},
-    params::kind,
+    options::WriteOptions,
+    params::{Params, kind},
     read,
     write::{Edit, TRIES, too_busy},
 };
@@ -86,11 +87,13 @@ pub(super) async fn release(
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, request.uri()).await?;
     let caller = Caller::of(request.headers(), request.extensions());
+    let manager = WriteOptions::of(&Params::of(request.uri()), request.headers(), false)?.manager;
     for _ in 0..TRIES {
         let object = read::object(&state, kind, &name).await?;
         let row = declared(&state, kind, &name).await?;
         let note = caller.did(&state, format!("release {}", called(kind, &name)));
         let mut transaction = Transaction::at(state.0.ambient.clock.now());
+        transaction.ops.push(Op::WrittenBy(manager.clone()));
         transaction.ops.extend(row.let_go(object));
         transaction.ops.push(note);
         let apply = state.0.store.apply(transaction);

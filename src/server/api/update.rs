@@ -215,6 +215,7 @@ impl Patching {
             json_patch::Error::NoPatch(_) => Problem::bad_request(message),
             json_patch::Error::TooMany(_)
             | json_patch::Error::TooLarge
+            | json_patch::Error::TooMuch
             | json_patch::Error::TooDeep => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
             }

@@ -19,6 +19,9 @@ use crate::{
     store::{Change, Op, Store, Transaction},
 };
 
+/// Whose what it lays over an object is, in the account of fields.
+const MANAGER: &str = "override";
+
 /// Lays Overrides over what Sources own.
 pub struct OverrideController {
     store: Arc<dyn Store>,
@@ -35,7 +38,9 @@ impl OverrideController {
     }
 
     async fn commit(&self, step: &'static str, ops: Vec<Op>) -> Result<(), Error> {
-        let transaction = Transaction { ops, now: self.ambient.clock.now() };
+        let mut transaction =
+            Transaction::at(self.ambient.clock.now()).with(Op::WrittenBy(MANAGER.to_owned()));
+        transaction.ops.extend(ops);
         self.ambient.step(step, self.store.apply(transaction)).await?;
         Ok(())
     }

@@ -138,6 +138,7 @@ impl FleetController {
             }
             Action::Create { members, status, notes } => {
                 let mut ops = with_status(fleet, *status, &notes);
+                ops.push(Op::WrittenBy(manager(fleet)));
                 ops.extend(members.into_iter().map(|mut member| {
                     member.metadata_mut().uid = hands.ambient.ids.uid();
                     Op::Create(member)
@@ -146,7 +147,8 @@ impl FleetController {
             }
             Action::Update { member, note } => {
                 let note = note.op(Kind::Fleet, &fleet.metadata);
-                let ops = vec![unchanged(), write(*member, Part::Desired), note];
+                let by = Op::WrittenBy(manager(fleet));
+                let ops = vec![unchanged(), by, write(*member, Part::Desired), note];
                 hands.commit("fleet.update-member", ops).await
             }
             Action::Prune { members, notes } => {
@@ -177,6 +179,11 @@ impl FleetController {
             }
         }
     }
+}
+
+/// What a Fleet is called in the account of its members' fields.
+fn manager(fleet: &Fleet) -> String {
+    format!("fleet/{}", fleet.metadata.name)
 }
 
 /// The status, with what came to hold, and what there is to tell.
