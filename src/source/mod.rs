@@ -44,4 +44,6 @@ pub struct SourceFile {
 }
 
 #[cfg(test)]
+mod many_tests;
+#[cfg(test)]
 mod plan_tests;
