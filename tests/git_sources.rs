@@ -704,12 +704,11 @@ async fn in_a_work_tree_one_file_is_committed_and_no_hook_runs() {
     origin.write("b.txt", "2");
     origin.git(&["add", "b.txt"]);
     origin.write("specs/a.yaml", "a: 2\n").write("specs/new.yaml", "n: 1\n");
-    let environment = git::plain();
-    let air = Ambient::real();
+    let here = world.git();
     let author = Author { name: "Ada".to_owned(), email: "ada@localhost".to_owned() };
     let commit = async |name: &str| {
         let file = origin.work.join(name);
-        open_dispatch::source::git::commit_here(&environment, &air, &file, "By chat", &author).await
+        here.commit_here(&file, "By chat", &author).await
     };
     let first = commit("specs/a.yaml").await.unwrap();
     assert_eq!(
@@ -721,10 +720,10 @@ async fn in_a_work_tree_one_file_is_committed_and_no_hook_runs() {
     // What they had staged is staged still.
     assert_eq!(origin.git(&["status", "--porcelain"]), "M  b.txt");
     let file = origin.work.join("specs/a.yaml");
-    let tree = open_dispatch::source::git::work_tree(&environment, &air, &file).await.unwrap();
+    let tree = here.work_tree(&file).await.unwrap();
     assert_eq!(tree, Some(fs::canonicalize(&origin.work).unwrap()));
     let outside = world.dir.path().join("x.yaml");
-    let tree = open_dispatch::source::git::work_tree(&environment, &air, &outside).await.unwrap();
+    let tree = here.work_tree(&outside).await.unwrap();
     assert_eq!(tree, None);
 }
 

@@ -7,7 +7,7 @@
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::guards};
+use super::{Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::asker, offer::guards};
 use crate::{
     access::Reach,
     chat::{
@@ -18,7 +18,7 @@ use crate::{
     resource::{
         AnyObject, Faults, Kind, Metadata, admit, decode,
         overlay::{only_power_differs, power_fields},
-        yaml,
+        sign, yaml,
     },
     store::{Delivery, Error, Expect, Op, Part, Subject},
 };
@@ -278,7 +278,8 @@ impl Commands {
             Ok(object) => object,
             Err(faults) => return Ok(Err(faults.to_string().replace('\n', "; "))),
         };
-        let old = self.store.get(kind, &name).await?;
+        let (mut object, old) = (object, self.store.get(kind, &name).await?);
+        sign(&mut object, old.as_ref(), &asker(line));
         if let Some(row) = self.store.owned(kind, &name).await? {
             let is_same = old.as_ref().is_some_and(|old| {
                 self.merged(old, &object).is_ok_and(|new| only_power_differs(old, &new))

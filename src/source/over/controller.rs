@@ -22,7 +22,9 @@ use super::{
 use crate::{
     ambient::{Ambient, between},
     reconcile::{Controller, Error, Next, Wake},
-    resource::{AnyObject, ConditionStatus, Defaults, Kind, Override, overlay::is_ownable},
+    resource::{
+        ASKED_BY, AnyObject, ConditionStatus, Defaults, Kind, Override, overlay::is_ownable,
+    },
     store::{Change, ChangeKind, Expect, Op, Owned, Part, Store, Transaction},
 };
 
@@ -82,12 +84,15 @@ impl OverrideController {
         Ok(())
     }
 
-    /// Writes an Override's change into the file, and notes what came of it. Answers whether it is to
-    /// be tried again.
-    async fn write(&self, over: &Override, row: &Owned) -> Result<bool, Error> {
+    /// Writes an Override's change into the file, and notes what came of it. Answers when it is to be
+    /// looked at again.
+    async fn write(&self, over: &Override, row: &Owned) -> Result<Option<Duration>, Error> {
         let refused = |message: &str| Err(PenError::Refused(message.to_owned()));
         let source = self.store.get_by_uid(Kind::Source, &row.source_uid).await?;
         let source = source.and_then(AnyObject::into_source);
+        // What a file asks for, nobody asked for by name.
+        let is_declared = self.store.owned(Kind::Override, &over.metadata.name).await?.is_some();
+        let by = over.metadata.annotations.get(ASKED_BY).filter(|_| !is_declared);
         let written = match (&self.pen, &source) {
             (Some(pen), Some(source)) => {
                 let edit = Edit {
@@ -96,6 +101,7 @@ impl OverrideController {
                     name: row.name.clone(),
                     patch: Value::Object(over.spec.patch.clone()),
                     why: over.spec.reason.clone(),
+                    by: by.cloned(),
                 };
                 self.ambient.step("override.write-file", pen.write(source, &edit)).await
             }
@@ -108,7 +114,7 @@ impl OverrideController {
             Err(PenError::Failed(why)) => ("Failed", why),
             Err(PenError::Fault(fault)) => return Err(fault.into()),
         };
-        let again = reason == "Failed";
+        let mut again = (reason == "Failed").then_some(TRY_AGAIN);
         let holds = if reason == "InFile" { ConditionStatus::True } else { ConditionStatus::False };
         let mut noted = over.clone();
         let (generation, now) = (over.metadata.generation, self.ambient.clock.now());
@@ -119,6 +125,8 @@ impl OverrideController {
             let write =
                 Op::Write { object: noted.into(), part: Part::Status, expect: Expect::SameVersion };
             self.commit("override.note-file", vec![told, write]).await?;
+            // The file may say it for long; then the Override is over.
+            again = again.or(Some(Duration::ZERO));
         }
         Ok(again)
     }
@@ -181,17 +189,14 @@ impl Controller for OverrideController {
             // What was written is read again before anything follows from it.
             return Ok(Next::After(Duration::ZERO));
         }
-        let mut again = false;
+        let mut again = None;
         if let Some(row) = &seen.row {
             for over in &plan.write {
-                again |= self.write(over, row).await?;
+                again = [again, self.write(over, row).await?].into_iter().flatten().min();
             }
         }
         let next = plan.again.map(|at| between(now, at).max(Duration::from_millis(1)));
-        let next = match (next, again) {
-            (Some(next), true) => Some(next.min(TRY_AGAIN)),
-            (next, _) => next,
-        };
+        let next = [next, again].into_iter().flatten().min();
         Ok(next.map_or(Next::Done, Next::After))
     }
 }
