@@ -204,7 +204,7 @@ fn job(task: &str) -> String {
 fn source(path: &str) -> Source {
     let place = Place { channel: "main".to_owned(), thread: None };
     let spec = SourceSpec {
-        from: SourceFrom::Directory(DirectorySource { path: path.to_owned() }),
+        from: SourceFrom::Directory(DirectorySource { path: path.to_owned(), commit: false }),
         interval: None,
         suspend: false,
         prune: serde_json::from_value(json!({"maxDeletions": 1})).unwrap(),

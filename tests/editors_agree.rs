@@ -106,7 +106,12 @@ impl Desk {
     fn declared(&self, text: &str) -> Result<Value, String> {
         let file = SourceFile { path: "a.yaml".to_owned(), text: text.to_owned(), repo: None };
         let snapshot = Snapshot { revision: String::new(), files: vec![file] };
-        let rules = set::Rules { defaults: &self.defaults, policy: None, source: "ours", limits: set::Limits::WHOLE };
+        let rules = set::Rules {
+            defaults: &self.defaults,
+            policy: None,
+            source: "ours",
+            limits: set::Limits::WHOLE,
+        };
         let read = set::Set::read(&snapshot, rules).map_err(|bad| bad.faults.to_string())?;
         let declared = read.objects.into_values().next().unwrap();
         assert_eq!(declared.object.to_json()["spec"], declared.base.spec);

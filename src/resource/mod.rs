@@ -63,14 +63,14 @@ pub use fleet::{FLEET_LABEL, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunO
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    ADOPT, API_VERSION, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME, FINALIZER_SPRITES,
-    GROUP, ManagedFields, Metadata, ORPHAN, Operation, OwnerReference, RECONCILE_REQUESTED,
-    RELEASED_FROM, RUN_REQUESTED,
+    ADOPT, API_VERSION, ASKED_BY, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME,
+    FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, ORPHAN, Operation, OwnerReference,
+    RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{
     DEFAULT_OVERRIDE_TIME, MAX_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus,
-    OverrideTarget,
+    OverrideTarget, sign,
 };
 pub use parts::{
     AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_IDLE_TIMEOUT,

@@ -53,6 +53,10 @@ pub enum SourceFrom {
 pub struct DirectorySource {
     /// The directory; a relative one lies in the directory where the server was started.
     pub path: String,
+    /// Whether a change that is written into one of its files is also committed, to the Git work tree
+    /// in which the directory lies: that file alone, without hooks, and without a push.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub commit: bool,
 }
 
 /// Git repositories: one that holds everything (`url`), or many that each declare their own agents

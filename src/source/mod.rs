@@ -5,6 +5,7 @@
 //! applies it in one transaction, or not at all. What it owns stands in the store's inventory
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
+mod beneath;
 pub mod controller;
 pub mod directory;
 pub mod git;
@@ -43,5 +44,7 @@ pub struct SourceFile {
     pub repo: Option<crate::resource::Repo>,
 }
 
+#[cfg(test)]
+mod many_tests;
 #[cfg(test)]
 mod plan_tests;

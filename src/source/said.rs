@@ -31,6 +31,14 @@ pub(super) struct Silent {
     model: bool,
 }
 
+impl Silent {
+    /// On what the server has filled in: not where the spec says what silence means anyway.
+    fn filled(self, spec: &Value) -> Self {
+        let usual = serde_json::json!({"local": {}});
+        Self { runtime: self.runtime && spec.get("runtime") != Some(&usual), ..self }
+    }
+}
+
 fn has(spec: &Value, member: &str) -> bool {
     spec.get(member).is_some_and(|value| !value.is_null())
 }
@@ -97,7 +105,11 @@ fn front(prefix: &str) -> String {
 }
 
 /// The name of a Job that has only the beginning of one: the same for a document that says the same.
-pub(super) fn drawn(prefix: &str, own: &Value) -> String {
+pub(super) fn name(prefix: &str, spec: &Value, silent: &Silent) -> String {
+    drawn(prefix, &own(Kind::Job, spec, &silent.filled(spec)))
+}
+
+fn drawn(prefix: &str, own: &Value) -> String {
     format!("{}{}", front(prefix), hex(own.to_string().as_bytes(), SUFFIX))
 }
 

@@ -301,7 +301,7 @@ fn prepare(
             );
             return Err(Fault::new("metadata.generateName", message).into());
         }
-        object.metadata_mut().name = said::drawn(&front, &own);
+        object.metadata_mut().name = said::name(&front, &spec, silent);
         prefix = Some(front);
     }
     admit::create(object.clone(), String::new(), "")?;

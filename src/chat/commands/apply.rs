@@ -7,7 +7,9 @@
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::guards};
+use super::{
+    Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::asker, offer::guards,
+};
 use crate::{
     access::Reach,
     chat::{
@@ -18,7 +20,7 @@ use crate::{
     resource::{
         AnyObject, Document, Faults, Kind, Metadata, admit, decode,
         overlay::{only_power_differs, power_fields},
-        yaml,
+        sign, yaml,
     },
     store::{Delivery, Error, Expect, Op, Part, Subject},
 };
@@ -255,7 +257,7 @@ impl Commands {
             } else if !seen.insert((kind, name.clone())) {
                 bad(&mut plan, "stands there twice; keep one of them");
             } else {
-                match self.one(object).await? {
+                match self.one(object, line).await? {
                     Ok((told, ops)) => {
                         plan.lines.push(format!("{whose} {told}"));
                         plan.ops.extend(ops);
@@ -268,9 +270,14 @@ impl Commands {
     }
 
     /// What applying one object would do, or what is in the way.
-    async fn one(&self, object: AnyObject) -> Result<Result<(String, Vec<Op>), String>, Error> {
+    async fn one(
+        &self,
+        object: AnyObject,
+        line: &Incoming,
+    ) -> Result<Result<(String, Vec<Op>), String>, Error> {
         let (kind, name) = (object.kind(), object.metadata().name.clone());
-        let old = self.store.get(kind, &name).await?;
+        let (mut object, old) = (object, self.store.get(kind, &name).await?);
+        sign(&mut object, old.as_ref(), &asker(line));
         if let Some(row) = self.store.owned(kind, &name).await? {
             let is_same = old.as_ref().is_some_and(|old| {
                 self.merged(old, &object).is_ok_and(|new| only_power_differs(old, &new))

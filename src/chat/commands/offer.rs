@@ -23,6 +23,7 @@ use crate::{
         decode,
         merge::merge_patch,
         overlay::{is_ownable, only_power_differs, patch_between},
+        sign,
     },
     store::{Delivery, DeliveryState, Error, Op, Owned, Subject},
 };
@@ -56,6 +57,12 @@ pub(super) fn guards(old: &AnyObject, new: &AnyObject) -> Vec<Op> {
         return Vec::new();
     }
     vec![Op::StillFree { kind: old.kind(), name: old.metadata().name.clone() }]
+}
+
+/// Who asks for something by a line, as commits name them: by what they are called, and by what they
+/// are known.
+pub(super) fn asker(line: &Incoming) -> String {
+    format!("{} ({}:{})", line.author, line.conversation.platform, line.user)
 }
 
 fn full_name(kind: Kind, name: &str) -> String {
@@ -215,7 +222,9 @@ impl Commands {
         };
         let mut over = Override::new("", spec);
         over.metadata.generate_name = Some(format!("{name}-"));
-        let made = admit::create(over.into(), self.ambient.ids.uid(), &suffix(&line.key, round));
+        let mut over = over.into();
+        sign(&mut over, None, &asker(line));
+        let made = admit::create(over, self.ambient.ids.uid(), &suffix(&line.key, round));
         let over = match made {
             Ok(over) => over,
             Err(faults) => return Ok(Err(replies::faults(Asked::Set, &faults))),

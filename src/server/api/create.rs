@@ -17,7 +17,7 @@ use super::{
     write::{Edit, TRIES, check_request_id, editable, too_busy},
 };
 use crate::{
-    resource::{AnyObject, Faults, Kind, admit, apply},
+    resource::{AnyObject, Faults, Kind, admit, apply, sign},
     server::{State, status::Problem},
     store::{self, Op, Receipt, Transaction},
 };
@@ -62,7 +62,8 @@ pub(super) async fn make(
     wanted: AnyObject,
     New { caller, receipt_key, dry_run }: New<'_>,
 ) -> Result<(StatusCode, AnyObject), Problem> {
-    let kind = wanted.kind();
+    let (kind, mut wanted) = (wanted.kind(), wanted);
+    sign(&mut wanted, None, &caller.signature());
     editable(state, Edit::Create(&wanted))?;
     let shared = &state.0;
     if let Some(key) = &receipt_key

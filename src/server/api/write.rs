@@ -9,7 +9,7 @@ use super::{
     owned,
 };
 use crate::{
-    resource::{AnyObject, Fault, Faults, admit, apply},
+    resource::{AnyObject, Fault, Faults, admit, apply, sign},
     server::{State, status::Problem},
     store::{self, Expect, Op, Part, Transaction},
 };
@@ -118,6 +118,7 @@ pub(super) async fn write(
             metadata.annotations = std::mem::take(&mut wanted.metadata_mut().annotations);
             metadata.managed_fields = std::mem::take(&mut wanted.metadata_mut().managed_fields);
             take_spec(&mut merged, wanted);
+            sign(&mut merged, Some(old), "");
             if let Account::Record(manager) = account {
                 apply::record(Some(old), &mut merged, manager, state.0.ambient.clock.now());
             }

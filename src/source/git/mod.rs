@@ -41,7 +41,6 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use self::{budget::Budget, command::Runner, mirror::Mirror};
 pub use self::{
     error::{GitError, ROOTS_VARIABLE},
-    here::{commit_here, work_tree},
     tree::{MAX_FILE, MAX_TOTAL},
     write::{Author, Committed, Edit, FileNow},
 };
@@ -346,6 +345,29 @@ impl Git {
             found.push((target.remote.name.clone(), asked.await));
         }
         found
+    }
+
+    /// The root of the work tree that a file of this machine lies in; nothing where it lies in none.
+    ///
+    /// # Errors
+    /// Git cannot be run.
+    pub async fn work_tree(&self, file: &Path) -> Result<Option<PathBuf>, GitError> {
+        here::work_tree(&self.0.settings.environment, &self.0.ambient, file).await
+    }
+
+    /// Commits a file of a work tree of this machine as it stands there, and nothing else. Answers the
+    /// commit; where the file says what its last commit says, that of the branch.
+    ///
+    /// # Errors
+    /// The file lies in no work tree, or git does not commit it.
+    pub async fn commit_here(
+        &self,
+        file: &Path,
+        message: &str,
+        author: &Author,
+    ) -> Result<String, GitError> {
+        let (environment, ambient) = (&self.0.settings.environment, &self.0.ambient);
+        here::commit_here(environment, ambient, file, message, author).await
     }
 
     async fn read_one(

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    plan::{Seen, plan},
+    plan::{Seen, WRITTEN, plan},
     targets::{Targets, of, overrides, target},
 };
 use crate::{
@@ -54,7 +54,10 @@ impl Controller for OverrideController {
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
         match &change.object {
-            AnyObject::Override(over) if change.desired => {
+            // Once its file is written, that may end it.
+            AnyObject::Override(over)
+                if change.desired || over.status.conditions.get(WRITTEN).is_some() =>
+            {
                 let key = of(over);
                 self.targets.remember(&key);
                 vec![(key, Wake::User)]

@@ -32,8 +32,8 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        API_VERSION, AnyObject, ConditionStatus, Defaults, Kind, Override, Source, SourceFrom,
-        decode, merge::merge_patch,
+        API_VERSION, ASKED_BY, AnyObject, ConditionStatus, Defaults, Kind, Override, Source,
+        SourceFrom, decode, merge::merge_patch,
     },
     source::{
         policy,
@@ -95,6 +95,9 @@ impl FileController {
         source: Option<&Source>,
         spec: &Value,
     ) -> Result<bool, Error> {
+        // What a file asks for, nobody asked for by name.
+        let is_declared = self.store.owned(Kind::Override, &over.metadata.name).await?.is_some();
+        let by = over.metadata.annotations.get(ASKED_BY).filter(|_| !is_declared);
         let written = match source {
             None => Err(PenError::Refused("the source is gone".to_owned())),
             Some(source) => match self.may_stand(source, row, spec) {
@@ -106,6 +109,7 @@ impl FileController {
                         name: row.name.clone(),
                         patch: Value::Object(over.spec.patch.clone()),
                         why: over.spec.reason.clone(),
+                        by: by.cloned(),
                     };
                     self.ambient.step("override.write-file", self.pen.write(source, &edit)).await
                 }

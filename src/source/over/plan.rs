@@ -177,8 +177,10 @@ fn lay_all(
             expires: expires(over),
         };
         let alone = || lay(target, &row.base, std::slice::from_ref(&one), defaults, now).ok();
-        // The file has come to say it: there is nothing left to lay over that.
+        // The file has come to say it: there is nothing left to lay over that. Not before the pen has
+        // said that it is done: what it has written may still have to be committed.
         if over.spec.write_to_file
+            && is_pen_done(over)
             && alone().is_some_and(|laid| {
                 laid.refused.is_empty() && Some(&laid.object) == bare.as_ref().map(|it| &it.object)
             })
@@ -216,6 +218,12 @@ fn forgotten(row: &Owned, overrides: &[&Override], verdicts: &[Verdict]) -> Opti
         at.is_some_and(|at| matches!(verdicts[at], Verdict::Applied | Verdict::Refused(..)))
     });
     (kept != row.overrides).then(|| Op::Own(Owned { overrides: kept, ..row.clone() }))
+}
+
+/// Whether the pen has nothing left to do for an Override.
+fn is_pen_done(over: &Override) -> bool {
+    let written = over.status.conditions.get(WRITTEN);
+    written.is_some_and(|it| it.status == ConditionStatus::True || it.reason == "Refused")
 }
 
 /// Writes the object and its row, where they differ.
