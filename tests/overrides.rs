@@ -368,9 +368,7 @@ async fn an_override_that_goes_while_its_file_cannot_be_taken_is_not_laid_again(
     let left = world.row().await.unwrap().overrides;
     assert_eq!(left.iter().map(|over| over.name.as_str()).collect::<Vec<_>>(), ["stays"]);
     // Its file is good again: the one that went is not part of it, the other is.
-    let mut row = world.row().await.unwrap();
-    row.base.spec["budget"] = json!({"usd": 5});
-    world.apply(vec![Op::Own(row)]).await;
+    world.commit(base()).await;
     world.settle().await;
     let spec = world.spec().await;
     assert_eq!((&spec["budget"]["usd"], &spec["idleTimeout"]), (&json!(5), &json!("1h")));

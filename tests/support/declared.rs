@@ -238,12 +238,16 @@ impl Declared {
         let meant = overlay::overlay(Kind::Agent, &row.base.spec, patches);
         let meant = overlay::with_power_of(Kind::Agent, meant, &spec);
         // As the types write it.
-        let json = json!({
-            "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": "bot"}, "spec": meant,
-        });
+        let typed = |spec: Value| {
+            decode(json!({
+                "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": "bot"},
+                "spec": spec,
+            }))
+        };
         // Nothing follows from a file that cannot be taken.
-        let Ok(meant) = decode(json) else { return };
-        assert_eq!(spec, meant.to_json()["spec"]);
+        if typed(row.base.spec.clone()).is_ok() {
+            assert_eq!(spec, typed(meant).unwrap().to_json()["spec"]);
+        }
     }
 
     pub async fn advance(&mut self, hours: u64) {

@@ -4,12 +4,11 @@
 //! is another by then, that one is shown, and nothing happens. All of it commits in one transaction,
 //! or none. It reaches everything, so whoever's role ends at a channel cannot apply.
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::{
-    Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::asker, offer::guards,
-};
+use super::{Answer, Commands, Effect, Incoming, offer::Pending, offer::asker, offer::guards};
 use crate::{
     access::Reach,
     chat::{
@@ -22,13 +21,16 @@ use crate::{
         overlay::{only_power_differs, power_fields},
         sign, yaml,
     },
-    store::{Delivery, Error, Expect, Op, Part, Subject},
+    store::{Delivery, Error, Expect, Op, Part, Subject, files::MAX_FILE_BYTES},
 };
 
 /// The most YAML that a chat takes, in bytes.
 const MOST_YAML: usize = 64 * 1024;
 /// The most objects that are exported at once.
 const MOST_EXPORTED: usize = 100;
+/// The longest export that is shown in the conversation itself, in characters; past it it comes as a
+/// file.
+const LONGEST_SHOWN: usize = 1_500;
 /// The kinds that a chat applies and exports: what people command there.
 const KINDS: [Kind; 4] = [Kind::Agent, Kind::Job, Kind::Fleet, Kind::Schedule];
 
@@ -112,8 +114,8 @@ impl Commands {
     ) -> Result<Effect, Error> {
         let text = match diff {
             Diff::One(target) => {
-                let object = match self.find(target, reach).await? {
-                    Ok(found) => found.object(),
+                let object = match self.find_object(target, reach).await? {
+                    Ok(object) => object,
                     Err(answer) => return Ok(answer),
                 };
                 let name = called(&object);
@@ -163,7 +165,12 @@ impl Commands {
         Ok(Some(lines.collect()))
     }
 
-    pub(super) async fn export(&self, targets: &[Target], reach: &Reach) -> Result<Effect, Error> {
+    pub(super) async fn export(
+        &self,
+        targets: &[Target],
+        line: &Incoming,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let mut objects = Vec::new();
         if targets.is_empty() {
             for kind in KINDS {
@@ -174,9 +181,8 @@ impl Commands {
             objects.truncate(MOST_EXPORTED);
         }
         for target in targets {
-            match self.find(target, reach).await? {
-                Ok(Found::Agent(agent)) => objects.push(agent.into()),
-                Ok(Found::Job(job)) => objects.push(job.into()),
+            match self.find_object(target, reach).await? {
+                Ok(object) => objects.push(object),
                 Err(answer) => return Ok(answer),
             }
         }
@@ -184,7 +190,29 @@ impl Commands {
             return Ok(Effect::text("There is nothing to export".to_owned()));
         }
         let documents: Vec<String> = objects.iter().map(exported).collect();
-        Ok(Effect::text(replies::fenced(&documents.join("---\n"))))
+        let yaml = documents.join("---\n");
+        if yaml.chars().count() > LONGEST_SHOWN && !line.is_console() {
+            let name = match objects.as_slice() {
+                [one] => format!("{}.yaml", one.metadata().name),
+                _ => "export.yaml".to_owned(),
+            };
+            if let Some(id) = self.kept(&yaml).await {
+                return Ok(Effect { ops: Vec::new(), answer: Answer::File { id, name } });
+            }
+        }
+        Ok(Effect::text(replies::fenced(&yaml)))
+    }
+
+    /// Keeps a text as a file, where this server keeps files and has room for one.
+    async fn kept(&self, text: &str) -> Option<String> {
+        let files = self.files.as_ref()?;
+        match files.put_bytes(Bytes::copy_from_slice(text.as_bytes()), MAX_FILE_BYTES).await {
+            Ok(stored) => Some(stored.id),
+            Err(error) => {
+                tracing::warn!(%error, "an export is shown as text, because no file could be kept");
+                None
+            }
+        }
     }
 
     /// The YAML of a line, and what applying it would do; or why it cannot be.
@@ -305,10 +333,21 @@ impl Commands {
         if old.metadata().is_deleting() {
             return Ok(Err("is being deleted; wait until it is gone".to_owned()));
         }
-        Ok(match self.merged(&old, &object) {
-            Err(faults) => Err(faults.to_string().replace('\n', "; ")),
-            Ok(new) if new == old => Ok(("unchanged".to_owned(), Vec::new())),
-            Ok(new) => {
+        let new = match self.merged(&old, &object) {
+            Err(faults) => return Ok(Err(faults.to_string().replace('\n', "; "))),
+            Ok(new) => new,
+        };
+        if !only_power_differs(&old, &new)
+            && let Some(fleet) = self.fleet_of(&old).await?
+        {
+            return Ok(Err(format!(
+                "is a member of fleet/{fleet}, which would put it back; change its template, or \
+                 suspend the fleet"
+            )));
+        }
+        Ok(match new {
+            new if new == old => Ok(("unchanged".to_owned(), Vec::new())),
+            new => {
                 let told = difference(&old, &new);
                 let mut ops = guards(&old, &new);
                 let (part, expect) = (Part::Desired, Expect::SameVersion);

@@ -184,6 +184,8 @@ enum Answer {
     Offer { text: String, labels: Vec<String>, pending: offer::Pending },
     /// Asks for which of these agents it is.
     Choice { text: String, context: String, names: Vec<String> },
+    /// A file that is kept here.
+    File { id: String, name: String },
     /// A delivery that is there, as it is from now on.
     Standing(Box<Delivery>),
     /// The transcript of a Job, which is made with it.
@@ -335,6 +337,10 @@ impl Commands {
             Answer::Text(text) | Answer::Private(text) | Answer::Refused(text) => {
                 (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
             }
+            Answer::File { id, name } => {
+                let subject = Subject::File { id: id.clone(), name: name.clone() };
+                (self.ambient.ids.uid(), subject)
+            }
             Answer::Offer { text, labels, pending } => {
                 let subject = Subject::Offer {
                     text: text.clone(),
@@ -437,7 +443,8 @@ impl Commands {
             Command::Choose { delivery, n } => self.choose(delivery, *n, line, round, within).await,
             Command::Apply { text } => self.apply(text, line, within).await,
             Command::Diff(diff) => self.diff(diff, line, within).await,
-            Command::Export(targets) => self.export(targets, within).await,
+            Command::Export(targets) => self.export(targets, line, within).await,
+            Command::Scale { target, replicas } => self.scale(target, *replicas, within).await,
             Command::Delete(target) => self.delete(target, within).await,
             Command::Help(None) => Ok(Effect::private(help::overview())),
             Command::Help(Some(verb)) => Ok(Effect::private(help::on(*verb))),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     resource::{
-        Kind,
+        AnyObject, Kind,
         overlay::{is_ownable, only_power_differs},
     },
     server::{State, status::Problem},
@@ -53,6 +53,32 @@ pub(super) async fn check(state: &State, guard: Option<&Op>) -> Result<(), Probl
         }
         .into()),
     }
+}
+
+/// What is to be said of a change that a Fleet undoes, because it keeps its members as its template
+/// says; nothing where it does not.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn put_back(
+    state: &State,
+    old: &AnyObject,
+    new: &AnyObject,
+) -> Result<Option<String>, Problem> {
+    let owner = old.metadata().controller().filter(|owner| owner.kind == Kind::Fleet);
+    let Some(owner) = owner.filter(|_| !only_power_differs(old, new)) else { return Ok(None) };
+    let fleet = state.0.store.get_by_uid(Kind::Fleet, &owner.uid).await?;
+    let fleet = fleet.and_then(AnyObject::into_fleet);
+    let keeps = fleet.is_some_and(|it| !it.spec.suspend && !it.metadata.is_deleting());
+    Ok(keeps.then(|| {
+        format!(
+            "{}/{} is a member of fleet/{}, which puts it back as its template says; change the \
+             template, or suspend the fleet",
+            old.kind().singular(),
+            old.metadata().name,
+            owner.name
+        )
+    }))
 }
 
 /// `GET /{plural}/{name}/source`: what declares an object: the Source, the file, what that says, and

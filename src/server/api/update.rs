@@ -16,6 +16,7 @@ use super::{
     create::{self, New},
     document::{self, Document, MAX_BODY, content_type, typed, warn},
     options::{Validation, WriteOptions},
+    owned,
     params::{Params, kind},
     read,
     write::{Account, TRIES, Write, too_busy, write},
@@ -58,7 +59,7 @@ async fn replace(
     let kind = kind(&plural, &parts.uri).await?;
     let options = WriteOptions::of(&Params::of(&parts.uri), &parts.headers, false)?;
     let caller = Caller::of(&parts.headers, &parts.extensions);
-    let Document { value, warnings } =
+    let Document { value, mut warnings } =
         document::whole(&state, kind, &parts, body, &options).await?;
     let mut value = value;
     if part == Part::Desired {
@@ -75,6 +76,7 @@ async fn replace(
             dry_run: options.dry_run,
         };
         if let Some(written) = write(&state, &caller, change).await? {
+            warnings.extend(owned::put_back(&state, &old, &written).await?);
             return Ok(warn(Json(written.to_json()).into_response(), &warnings));
         }
     }
@@ -203,6 +205,7 @@ impl Patching {
                 dry_run: self.options.dry_run,
             };
             if let Some(written) = write(state, &self.caller, change).await? {
+                warnings.extend(owned::put_back(state, &old, &written).await?);
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
             }
         }
@@ -228,7 +231,7 @@ impl Patching {
 
     /// Applies a configuration: to what is there, or as a new object.
     async fn apply(self, state: &State, config: Document) -> Result<Response, Problem> {
-        let Document { value: mut config, warnings } = config;
+        let Document { value: mut config, mut warnings } = config;
         self.check_config(&config)?;
         let now = state.0.ambient.clock.now();
         for _ in 0..TRIES {
@@ -263,6 +266,7 @@ impl Patching {
                 dry_run: self.options.dry_run,
             };
             if let Some(written) = write(state, &self.caller, change).await? {
+                warnings.extend(owned::put_back(state, &old, &written).await?);
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
             }
         }
