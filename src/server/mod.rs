@@ -29,6 +29,7 @@ mod hub;
 mod inbox;
 pub mod ingest;
 mod listen;
+pub mod readers;
 mod rights;
 mod status;
 pub mod tls;
