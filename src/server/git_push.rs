@@ -101,7 +101,7 @@ pub(super) async fn push(
     let key = known.as_ref().map_or("none", |(_, _, key)| key.as_str());
     let right = is_signed(key, &bytes, &signature);
     let Some((source, spec, _)) = known.filter(|_| right) else { return refused() };
-    match asked(&event, &bytes, &spec) {
+    match asked(&event, &bytes, spec.branch.as_deref()) {
         Asked::Ping => answer(StatusCode::OK, &json!({"ok": true, "message": "pong"})),
         Asked::Bad(why) => {
             metrics.git_webhook("bad");
@@ -167,7 +167,7 @@ fn is_signed(key: &str, bytes: &[u8], signature: &[u8; 32]) -> bool {
 }
 
 /// What a signed request asks for. Pure.
-fn asked(event: &str, bytes: &[u8], spec: &GitSource) -> Asked {
+fn asked(event: &str, bytes: &[u8], branch: Option<&str>) -> Asked {
     match event {
         "ping" => return Asked::Ping,
         "push" => {}
@@ -183,11 +183,16 @@ fn asked(event: &str, bytes: &[u8], spec: &GitSource) -> Asked {
     };
     // Each of several repositories has a branch of its own; one is enough to look.
     let own = push.repository.and_then(|it| it.default_branch);
-    let Some(branch) = spec.branch.clone().or(own) else { return Asked::Look };
+    let Some(branch) = branch.map(str::to_owned).or(own) else { return Asked::Look };
     match push.reference == format!("refs/heads/{branch}") {
         true => Asked::Look,
         false => Asked::Nothing(format!("the Source reads {branch}, not {:?}", push.reference)),
     }
+}
+
+/// Whether a push would wake a Source that reads a branch.
+pub(super) fn wakes(event: &str, bytes: &[u8], branch: Option<&str>) -> bool {
+    asked(event, bytes, branch) == Asked::Look
 }
 
 /// Wakes the Source, durably.
@@ -273,15 +278,15 @@ mod tests {
         };
         let any = GitSource::default();
         let named = GitSource { branch: Some("live".to_owned()), ..GitSource::default() };
-        assert_eq!(asked("push", &push("refs/heads/main"), &any), Asked::Look);
-        assert_eq!(asked("push", &push("refs/heads/live"), &named), Asked::Look);
-        for (body, spec) in [("refs/heads/live", &any), ("refs/tags/main", &any)] {
+        assert_eq!(asked("push", &push("refs/heads/main"), None), Asked::Look);
+        assert_eq!(asked("push", &push("refs/heads/live"), Some("live")), Asked::Look);
+        for (body, spec) in [("refs/heads/live", None), ("refs/tags/main", None)] {
             assert!(matches!(asked("push", &push(body), spec), Asked::Nothing(_)), "{body}");
         }
-        assert!(matches!(asked("push", &push("refs/heads/main"), &named), Asked::Nothing(_)));
-        assert_eq!(asked("push", br#"{"ref": "refs/heads/x"}"#, &any), Asked::Look);
-        assert_eq!(asked("ping", b"", &any), Asked::Ping);
-        assert!(matches!(asked("issues", b"{}", &any), Asked::Nothing(_)));
-        assert!(matches!(asked("push", b"payload=%7B", &any), Asked::Bad(_)));
+        assert!(matches!(asked("push", &push("refs/heads/main"), Some("live")), Asked::Nothing(_)));
+        assert_eq!(asked("push", br#"{"ref": "refs/heads/x"}"#, None), Asked::Look);
+        assert_eq!(asked("ping", b"", None), Asked::Ping);
+        assert!(matches!(asked("issues", b"{}", None), Asked::Nothing(_)));
+        assert!(matches!(asked("push", b"payload=%7B", None), Asked::Bad(_)));
     }
 }

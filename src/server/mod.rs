@@ -30,6 +30,7 @@ mod inbox;
 pub mod ingest;
 mod late;
 mod listen;
+pub mod readers;
 mod rights;
 mod slots;
 mod status;

@@ -317,6 +317,7 @@ mod tests {
     use proptest::{collection, prelude::*, sample::Index};
 
     use super::*;
+    use crate::resource::Images;
 
     pub(crate) fn file(path: &str, text: &str) -> SourceFile {
         SourceFile { path: path.to_owned(), text: text.to_owned(), repo: None }
@@ -415,7 +416,8 @@ mod tests {
             (false, "local", true),
             (false, "fly", false),
         ] {
-            let defaults = Defaults { on_fly, ..Defaults::default() };
+            let images = Images { usual: Some("node".to_owned()), ..Images::default() };
+            let defaults = Defaults { on_fly, images: Some(images), ..Defaults::default() };
             let runtimes = Some(vec![allowed.into()]);
             let policy = SourcePolicy { runtimes, ..SourcePolicy::default() };
             let read = read_files(vec![file("f.yaml", fleet)], &defaults, Some(&policy));
