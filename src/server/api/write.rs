@@ -45,10 +45,21 @@ impl<'a> Edit<'a> {
 /// asks here, dry runs among them, and so before anything is committed.
 ///
 /// An Agent or a Job works where agents may work. What stays where it was is not asked for again,
-/// whatever the roots are by now.
+/// whatever the roots are by now. What a Sprite does is up to the controller of its owner alone.
 pub(super) fn editable(state: &State, edit: Edit<'_>) -> Result<(), Problem> {
     let new = edit.about();
     let kind = new.kind();
+    if let Edit::Change(AnyObject::Sprite(old), AnyObject::Sprite(new)) = edit
+        && old.spec != new.spec
+    {
+        let message = "is written by controllers alone; change the Job or the Agent that the \
+                       Sprite belongs to";
+        return Err(Problem::invalid(
+            kind,
+            &new.metadata.name,
+            &Fault::new("spec", message).into(),
+        ));
+    }
     let (Kind::Agent | Kind::Job, Some(defaults)) = (kind, &state.0.extras.defaults) else {
         return Ok(());
     };
