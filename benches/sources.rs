@@ -155,7 +155,7 @@ async fn restart(count: usize) {
     }
     let quiet = began.elapsed();
     second.stop().await;
-    println!("{count} objects, restart: quiet in {quiet:.0?}, {} writes", store.writes() - writes);
+    println!("{count} objects, restart: quiet in {quiet:.2?}, {} writes", store.writes() - writes);
 }
 
 /// Waiting until an engine has nothing at hand for a while.

@@ -130,7 +130,7 @@ async fn apply_one(
 ) -> Result<Outcome, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
-    let mut wanted = wanted(&document.object);
+    let mut wanted = wanted(&document.json);
     let before = watch::object(client, kind, name).await?;
     if let Some(set) = set {
         let other = before.as_ref().and_then(|live| applyset::set_of(kind, live));
@@ -180,8 +180,8 @@ async fn prune(client: &Client, members: Vec<Member>, dry: DryRun) -> Result<u8,
 }
 
 /// What the file says: name, labels, annotations and spec. The rest is not the file's to say.
-fn wanted(object: &AnyObject) -> Value {
-    let mut json = object.to_json();
+fn wanted(json: &Value) -> Value {
+    let mut json = json.clone();
     let mut metadata = Map::new();
     for part in ["name", "labels", "annotations"] {
         if let Some(value) = json["metadata"].get_mut(part) {

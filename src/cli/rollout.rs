@@ -56,6 +56,15 @@ fn sort(kind: Kind) -> Sort {
     }
 }
 
+/// Refuses a kind whose rollout is not one of sprites: it has none, or not this part of one.
+fn of_sprites(kind: Kind, part: &str, instead: &str) -> Result<(), Error> {
+    match sort(kind) {
+        Sort::Sprites => Ok(()),
+        Sort::Conditions => Err(without(kind, part, instead)),
+        Sort::None(why) => Err(without(kind, "rollout", why)),
+    }
+}
+
 fn without(kind: Kind, what: &str, why: &str) -> Error {
     Error::Usage(format!("{} have no {what}: {why}", kind.plural()))
 }
@@ -184,14 +193,7 @@ async fn restart(args: RolloutArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut told = Told::default();
     for (kind, name) in select(&client, &args.what, None, false).await? {
-        match sort(kind) {
-            Sort::Sprites => {}
-            Sort::Conditions => {
-                let why = "restart the agents that it made";
-                return Err(without(kind, "sprites of their own", why));
-            }
-            Sort::None(why) => return Err(without(kind, "rollout", why)),
-        }
+        of_sprites(kind, "sprites of their own", "restart the agents that it made")?;
         if told.or(restart_one(&client, kind, &name).await)?.is_some() {
             out::line(format!("{} restarted", full_name(kind, &name)))?;
         }
@@ -213,14 +215,7 @@ async fn history(args: RolloutArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut told = Told::default();
     for (kind, name) in select(&client, &args.what, None, false).await? {
-        match sort(kind) {
-            Sort::Sprites => {}
-            Sort::Conditions => {
-                let why = "what they were stands in the history of their files";
-                return Err(without(kind, "history", why));
-            }
-            Sort::None(why) => return Err(without(kind, "rollout", why)),
-        }
+        of_sprites(kind, "history", "what they were stands in the history of their files")?;
         let Some(agent) = told.or(client.get(&member(kind, &name), &[], AS_JSON).await)? else {
             continue;
         };

@@ -360,7 +360,9 @@ pub struct RolloutStatusArgs {
   open-dispatch delete jobs -l batch=7 --dry-run=server
   open-dispatch delete jobs --all
 
-An object that runs is stopped first. What it owns goes with it, unless --cascade=orphan.")]
+An object that runs is stopped first. What it owns goes with it; the server refuses
+--cascade=orphan. What a fleet or a schedule has made stays where that was annotated with
+opendispatch.dev/orphan=true before.")]
 pub struct DeleteArgs {
     /// KIND/NAME... or KIND NAME...
     #[arg(value_name = "KIND/NAME", required_unless_present = "file")]
@@ -412,7 +414,7 @@ pub enum Cascade {
     Background,
     /// It goes, before the object
     Foreground,
-    /// It stays, and belongs to nobody
+    /// It would stay; refused by this server
     Orphan,
 }
 

@@ -43,6 +43,9 @@ const MOST_AXES: usize = 16;
 /// Characters of a hash in a name, with the dash in front.
 const TAIL: usize = 7;
 
+/// A directory that stands for those which are there once a Source was read.
+const SAMPLE: &str = "services/sample";
+
 /// What stands for the placeholders of one member.
 pub type Params = BTreeMap<String, Value>;
 
@@ -124,6 +127,20 @@ pub fn members(
         }
     }
     if faults.is_empty() { Ok(members) } else { Err(Faults(few(faults))) }
+}
+
+/// As [`members`], for whoever cannot know the directories of a Source: one that could be there stands
+/// for all of them.
+///
+/// # Errors
+/// As [`members`].
+pub fn sample(fleet: &str, spec: &FleetSpec, fill: &mut Fill<'_>) -> Result<Vec<Member>, Faults> {
+    let one = [SAMPLE.to_owned()];
+    let known: Result<&[String], NoDirectories> = match &spec.generate {
+        Generator::GitDirectories(_) => Ok(&one),
+        _ => Err(NoDirectories),
+    };
+    members(fleet, spec, known, fill)
 }
 
 fn too_much() -> Fault {

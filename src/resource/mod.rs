@@ -49,6 +49,7 @@ pub mod table;
 mod tree;
 pub mod unknown;
 pub mod validate;
+mod worker;
 pub mod yaml;
 
 pub use agent::{
@@ -89,3 +90,4 @@ pub use source::{
 };
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};
+pub use worker::worker;

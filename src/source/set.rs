@@ -17,7 +17,7 @@ use super::{Snapshot, SourceFile, policy};
 use crate::{
     resource::{
         AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, admit,
-        validate::MAX_NAME,
+        validate::MAX_NAME, worker,
     },
     store::Base,
 };
@@ -199,36 +199,15 @@ impl Reading {
     }
 }
 
-/// Where a document holds the spec of an Agent or a Job, and whether that is checked here.
-fn workers(kind: Option<Kind>) -> Option<(&'static [&'static str], bool)> {
-    match kind? {
-        Kind::Agent | Kind::Job => Some((&["spec"], true)),
-        Kind::Schedule => Some((&["spec", "jobTemplate", "spec"], true)),
-        // Parameters may still fill in what is missing.
-        Kind::Fleet => Some((&["spec", "template", "spec"], false)),
-        Kind::Source | Kind::Override | Kind::Sprite => None,
-    }
-}
-
 /// Fills in what a document need not say: its repository, and what all editors get filled in.
 fn fill(document: &mut Document, repo: Option<&Repo>, defaults: &Defaults) -> Result<(), Fault> {
-    let Some((keys, is_whole)) = workers(document.kind()) else { return Ok(()) };
-    let Some(mut spec) = document.get(keys).filter(Value::is_object) else { return Ok(()) };
-    if let Some(repo) = repo
+    if let (Some(repo), Some(keys)) = (repo, document.kind().and_then(worker))
+        && let Some(spec) = document.get(keys).filter(Value::is_object)
         && spec.get("repo").is_none_or(Value::is_null)
     {
-        spec["repo"] = json!(repo);
+        document.add(keys, &json!({"repo": repo}));
     }
-    let filled = if is_whole { defaults.fill(&mut spec, false) } else { Ok(()) };
-    document.add(keys, &spec);
-    filled.map_err(|fault| below(fault, keys))
-}
-
-/// A fault of a spec, as one of the document that the spec stands in.
-fn below(mut fault: Fault, keys: &[&str]) -> Fault {
-    let rest = fault.path.strip_prefix("spec").unwrap_or(&fault.path);
-    fault.path = format!("{}{rest}", keys.join("."));
-    fault
+    document.fill(defaults, false)
 }
 
 /// Names an object that has no name yet, and checks it as a new one.
@@ -247,12 +226,7 @@ fn prepare(object: &mut AnyObject, defaults: &Defaults) -> Result<Base, Faults> 
         object.metadata_mut().name = drawn(&prefix, &spec);
     }
     admit::create(object.clone(), String::new(), "")?;
-    if let Some((keys, true)) = workers(Some(object.kind())) {
-        let pointer: String = keys.iter().skip(1).map(|key| format!("/{key}")).collect();
-        if let Some(worker) = spec.pointer(&pointer) {
-            defaults.check_place(worker).map_err(|fault| Faults::from(below(fault, keys)))?;
-        }
-    }
+    defaults.check_new(object)?;
     let metadata = object.metadata();
     let (labels, annotations) = (metadata.labels.clone(), metadata.annotations.clone());
     Ok(Base { spec, labels, annotations })

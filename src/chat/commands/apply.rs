@@ -16,7 +16,7 @@ use crate::{
         replies,
     },
     resource::{
-        AnyObject, Faults, Kind, Metadata, admit, decode,
+        AnyObject, Document, Faults, Kind, Metadata, admit, decode,
         overlay::{only_power_differs, power_fields},
         yaml,
     },
@@ -235,7 +235,7 @@ impl Commands {
 
     /// What applying a text would do as things stand.
     async fn plan(&self, text: &str, line: &Incoming) -> Result<Result<Plan, Faults>, Error> {
-        let objects = match yaml::read(text, None) {
+        let objects = match self.filled(text, line) {
             Ok(objects) => objects,
             Err(faults) => return Ok(Err(faults)),
         };
@@ -255,7 +255,7 @@ impl Commands {
             } else if !seen.insert((kind, name.clone())) {
                 bad(&mut plan, "stands there twice; keep one of them");
             } else {
-                match self.one(object, line).await? {
+                match self.one(object).await? {
                     Ok((told, ops)) => {
                         plan.lines.push(format!("{whose} {told}"));
                         plan.ops.extend(ops);
@@ -268,16 +268,8 @@ impl Commands {
     }
 
     /// What applying one object would do, or what is in the way.
-    async fn one(
-        &self,
-        object: AnyObject,
-        line: &Incoming,
-    ) -> Result<Result<(String, Vec<Op>), String>, Error> {
+    async fn one(&self, object: AnyObject) -> Result<Result<(String, Vec<Op>), String>, Error> {
         let (kind, name) = (object.kind(), object.metadata().name.clone());
-        let object = match self.filled(object, line) {
-            Ok(object) => object,
-            Err(faults) => return Ok(Err(faults.to_string().replace('\n', "; "))),
-        };
         let old = self.store.get(kind, &name).await?;
         if let Some(row) = self.store.owned(kind, &name).await? {
             let is_same = old.as_ref().is_some_and(|old| {
@@ -292,14 +284,8 @@ impl Commands {
             }
         }
         let Some(old) = old else {
-            let checked = match kind {
-                Kind::Agent | Kind::Job => {
-                    self.settings.defaults.check_place(&object.to_json()["spec"])
-                }
-                _ => Ok(()),
-            };
-            if let Err(fault) = checked {
-                return Ok(Err(fault.to_string()));
+            if let Err(faults) = self.settings.defaults.check_new(&object) {
+                return Ok(Err(faults.to_string().replace('\n', "; ")));
             }
             return Ok(match admit::create(object, self.ambient.ids.uid(), "") {
                 Ok(made) => {
@@ -325,14 +311,25 @@ impl Commands {
         })
     }
 
-    /// An object with what a person need not say.
-    fn filled(&self, object: AnyObject, line: &Incoming) -> Result<AnyObject, Faults> {
-        if !matches!(object.kind(), Kind::Agent | Kind::Job) {
-            return Ok(object);
+    /// The objects of a text, with what a person need not say.
+    fn filled(&self, text: &str, line: &Incoming) -> Result<Vec<AnyObject>, Faults> {
+        let mut objects = Vec::new();
+        let mut faults = Vec::new();
+        for mut document in Document::read(text, None)? {
+            let filled = document.fill(&self.settings.defaults, line.is_console());
+            match (document.object(), filled) {
+                (Ok(object), Ok(())) => objects.push(object),
+                (Ok(_), Err(fault)) => faults.push(document.locate(fault)),
+                // What could not be filled in is missing, and that is said as well as it can be.
+                (Err(more), Err(fault)) => {
+                    let others = more.0.into_iter().filter(|it| it.path != fault.path);
+                    faults.extend(others);
+                    faults.push(document.locate(fault));
+                }
+                (Err(more), Ok(())) => faults.extend(more.0),
+            }
         }
-        let mut json = object.to_json();
-        self.settings.defaults.fill(&mut json["spec"], line.is_console())?;
-        decode(json)
+        if faults.is_empty() { Ok(objects) } else { Err(Faults(faults)) }
     }
 
     /// What is there with what a document says, checked like any edit. Power fields that the
@@ -354,9 +351,8 @@ impl Commands {
         metadata.labels.clone_from(&wanted.metadata().labels);
         metadata.annotations.clone_from(&wanted.metadata().annotations);
         admit::update(old, &object)?;
-        if matches!(old.kind(), Kind::Agent | Kind::Job) {
-            self.settings.defaults.check_move(&before["spec"], &spec)?;
-        }
+        let (kind, name) = (old.kind(), &old.metadata().name);
+        self.settings.defaults.check_change(kind, name, &before["spec"], &spec)?;
         Ok(object)
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// `POST /{plural}`: creates an object. A repeated `requestId` gets what the first one got. An
-/// Agent or a Job that names no agent CLI gets the one that the server resolves; with `console`,
+/// Agent, a Job or a Schedule that names no agent CLI gets the one that the server resolves; with `console`,
 /// which says that a person types on this machine, a shell is the last resort.
 pub(super) async fn create(
     Shared(state): Shared<State>,
@@ -130,13 +130,10 @@ pub(super) fn fill(
     document: &mut Value,
     console: bool,
 ) -> Result<(), Problem> {
-    let (Kind::Agent | Kind::Job, Some(defaults)) = (kind, &state.0.extras.defaults) else {
-        return Ok(());
-    };
+    let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
     let name = document::name_in(document).to_owned();
-    let Some(spec) = document.get_mut("spec") else { return Ok(()) };
     defaults
-        .fill(spec, console)
+        .fill_document(kind, document, console)
         .map_err(|fault| Problem::invalid(kind, &name, &Faults(vec![fault])))
 }
 

@@ -60,6 +60,10 @@ async fn replace(
     let caller = Caller::of(&parts.headers, &parts.extensions);
     let Document { value, warnings } =
         document::whole(&state, kind, &parts, body, &options).await?;
+    let mut value = value;
+    if part == Part::Desired {
+        create::fill(&state, kind, &mut value, false)?;
+    }
     let wanted = typed(kind, value)?;
     for _ in 0..TRIES {
         let old = read::object(&state, kind, &name).await?;
@@ -185,6 +189,10 @@ impl Patching {
                 if self.options.validation == Validation::Warn && warnings.is_empty() {
                     warnings.extend(dropped.iter().map(|it| format!("unknown field \"{it}\"")));
                 }
+            }
+            if self.part == Part::Desired {
+                // What a patch takes away is the server's to say again.
+                create::fill(state, self.kind, &mut json, false)?;
             }
             let wanted = typed(self.kind, json)?;
             let change = Write {

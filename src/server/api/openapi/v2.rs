@@ -6,36 +6,19 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    paths::{self, ANSWERS, Operation, schema_of},
+    paths::{self, Operation, answered, schema_of},
     schemas,
 };
 
 /// The document.
 #[must_use]
 pub(super) fn document() -> Value {
-    let mut found = Map::new();
-    for path in paths::all() {
-        let mut item = Map::new();
-        if path.named {
-            item.insert(
-                "parameters".to_owned(),
-                json!([{
-                    "name": "name", "in": "path", "required": true,
-                    "description": "The object's name.", "type": "string",
-                }]),
-            );
-        }
-        for operation in &path.operations {
-            item.insert(operation.method.to_owned(), described(operation));
-        }
-        found.insert(path.path, Value::Object(item));
-    }
     let definitions: Map<String, Value> =
         schemas::all().into_iter().map(|(name, schema)| (name, older(&schema))).collect();
     json!({
         "swagger": "2.0",
         "info": super::info(),
-        "paths": found,
+        "paths": paths::items(&json!({"type": "string"}), described),
         "definitions": definitions,
     })
 }
@@ -65,7 +48,7 @@ fn described(operation: &Operation) -> Value {
     }
     let mut answers = Map::new();
     for (code, schema) in &operation.answers {
-        let answer = json!({"description": "Done.", "schema": reference(schema)});
+        let answer = json!({"description": "Done.", "schema": answered(schema, reference)});
         answers.entry(*code).or_insert(answer);
     }
     let refused = reference(&schemas::full_name("Status"));
@@ -78,12 +61,12 @@ fn described(operation: &Operation) -> Value {
         "operationId": operation.id,
         "description": operation.about,
         "consumes": consumes,
-        "produces": ANSWERS,
+        "produces": operation.sorts,
         "parameters": params,
         "responses": answers,
     });
-    for (name, value) in operation.extensions() {
-        described[name] = value;
+    for (name, value) in operation.of.iter().flatten() {
+        described[name] = value.clone();
     }
     described
 }
@@ -96,7 +79,7 @@ fn older(schema: &Value) -> Value {
             let mut into = Map::new();
             for (word, value) in map {
                 match word.as_str() {
-                    "oneOf" => {}
+                    "oneOf" | "nullable" => {}
                     "additionalProperties" if value.is_boolean() => {}
                     "allOf" => {
                         if let Some(target) = value[0]["$ref"].as_str() {
