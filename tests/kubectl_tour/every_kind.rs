@@ -311,7 +311,8 @@ fn nobody_writes_a_sprite() {
         let refused = rig.run(attempt);
         assert_eq!(refused.code, 1, "{refused:?}");
         let says = |it: &&str| refused.err.contains(it);
-        assert!(["controllers alone", "declare a Job"].iter().any(says), "{refused:?}");
+        let reasons = ["controllers alone", "only running and stop", "declare a Job"];
+        assert!(reasons.iter().any(says), "{refused:?}");
     }
     // Its labels are for people; and as a pod may, it may be deleted, and its owner sees to it.
     rig.ok(&["label", &word, "a=b"]);
