@@ -16,57 +16,41 @@ use open_dispatch::{resource::Kind, server::openapi};
 use serde_json::{Value, json};
 
 /// How many requests are made up for each operation, beside those at the bounds of each schema.
-const EXAMPLES: &str = "5";
+const EXAMPLES: &str = "10";
 /// From what they are drawn.
 const SEED: &str = "6";
-/// How long that may take at most, in seconds; a run that takes longer has left something out, and
-/// fails.
-const TIME: &str = "270";
+/// How long that may go on, in seconds, behind the requests at the bounds, which all are made.
+const TIME: &str = "45";
 /// What must hold of every answer.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_schema_conformance";
-/// One object of every kind that people declare, which does nothing by itself.
-const THERE: &str = "
-apiVersion: opendispatch.dev/v1alpha1
-kind: Agent
-metadata: {name: bot}
-spec: {agent: {command: {}}, suspend: true}
----
-apiVersion: opendispatch.dev/v1alpha1
-kind: Job
-metadata: {name: nightly}
-spec: {agent: {command: {}}, task: 'echo one; echo two >&2'}
----
-apiVersion: opendispatch.dev/v1alpha1
-kind: Fleet
-metadata: {name: many}
-spec:
-  suspend: true
-  generate: {replicas: 2}
-  template: {kind: Agent, spec: {agent: {command: {}}, suspend: true}}
----
-apiVersion: opendispatch.dev/v1alpha1
-kind: Schedule
-metadata: {name: daily}
-spec: {suspend: true, schedule: '0 5 * * *', jobTemplate: {spec: {agent: {command: {}}, task: 'true'}}}
----
-apiVersion: opendispatch.dev/v1alpha1
-kind: Override
-metadata: {name: louder}
-spec: {target: {kind: Agent, name: owned}, patch: {idleTimeout: 1h}, expiresAfter: 1d}
----
-apiVersion: opendispatch.dev/v1alpha1
-kind: Source
-metadata: {name: team}
-spec: {from: {directory: {path: declared}}}
-";
-/// What that Source declares.
-const OWNED: &str = "
-apiVersion: opendispatch.dev/v1alpha1
-kind: Agent
-metadata: {name: owned}
-spec: {agent: {command: {}}, suspend: true}
-";
+/// The kinds that people declare, and a spec of each that does nothing by itself.
+const SPECS: [(Kind, &str); 6] = [
+    (Kind::Agent, "{agent: {command: {}}, suspend: true}"),
+    (Kind::Job, "{agent: {command: {}}, task: 'echo one; echo two >&2'}"),
+    (
+        Kind::Fleet,
+        "{suspend: true, generate: {replicas: 2}, \
+          template: {kind: Agent, spec: {agent: {command: {}}, suspend: true}}}",
+    ),
+    (
+        Kind::Schedule,
+        "{suspend: true, schedule: '0 5 * * *', \
+          jobTemplate: {spec: {agent: {command: {}}, task: 'true'}}}",
+    ),
+    (Kind::Source, "{suspend: true, from: {directory: {path: nowhere}}}"),
+    (
+        Kind::Override,
+        "{target: {kind: Agent, name: owned-agent}, patch: {idleTimeout: 1h}, expiresAfter: 1d}",
+    ),
+];
+
+fn document(kind: Kind, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: opendispatch.dev/v1alpha1\nkind: {kind}\n\
+         metadata: {{name: {name}, labels: {{{name}: 'yes'}}}}\nspec: {spec}\n"
+    )
+}
 
 /// Puts something of everything there, and gives the names by which that is found.
 fn settled(rig: &Rig) -> Value {
@@ -75,23 +59,44 @@ fn settled(rig: &Rig) -> Value {
         assert_eq!(outcome.code, 0, "{words:?}: {}", outcome.stderr);
         outcome.text()
     };
-    rig.world.write("declared/owned.yaml", OWNED);
-    od(&["apply", "-f", "-"], THERE);
-    od(&["wait", "job/nightly", "--for", "condition=Complete", "--timeout", "60s"], "");
+    let mut there = json!({});
+    let (mut mine, mut declared) = (String::new(), String::new());
+    for (kind, spec) in SPECS {
+        let (one, plural) = (kind.singular(), kind.plural());
+        mine += &document(kind, "tour", spec);
+        mine += &document(kind, "doomed", spec);
+        mine += &document(kind, "leaving", spec);
+        there[plural] = json!(["tour"]);
+        there[format!("{plural}:delete")] = json!(["leaving"]);
+        if !matches!(kind, Kind::Source | Kind::Override) {
+            let (owned, free) = (format!("owned-{one}"), format!("free-{one}"));
+            declared += &document(kind, &owned, spec);
+            declared += &document(kind, &free, spec);
+            there[format!("{plural}/source")] = json!([owned]);
+            there[format!("{plural}/release")] = json!([free]);
+        }
+    }
+    // What its Sprite is of stays whole.
+    there["kept"] = json!(["unknown", "team"]);
+    mine += &document(Kind::Job, "unknown", "{agent: {command: {}}, task: echo hello}");
+    mine += &document(Kind::Source, "team", "{from: {directory: {path: declared}}}");
+    rig.world.write("declared/all.yaml", declared);
+    od(&["apply", "-f", "-"], &mine);
+    for job in ["job/tour", "job/unknown"] {
+        od(&["wait", job, "--for", "condition=Complete", "--timeout", "60s"], "");
+    }
     od(&["wait", "source/team", "--for", "condition=Ready", "--timeout", "60s"], "");
     // What was said to an agent stays, also where it is stopped.
-    od(&["start", "bot"], "");
-    od(&["send", "bot", "echo hello"], "");
-    let turns = "/apis/opendispatch.dev/v1alpha1/agents/bot/turns";
-    let turns: Value = serde_json::from_str(&od(&["get", "--raw", turns], "")).unwrap();
-    od(&["stop", "bot"], "");
-    let sprites = od(&["get", "sprites", "-o", "jsonpath={.items[*].metadata.name}"], "");
-    let sprites: Vec<&str> = sprites.split_whitespace().collect();
-    json!({
-        "agents": ["bot", "owned"], "jobs": ["nightly"], "fleets": ["many"], "schedules": ["daily"],
-        "overrides": ["louder"], "sources": ["team"], "sprites": sprites,
-        "agents/turns": [turns["items"][0]["id"]],
-    })
+    od(&["start", "tour"], "");
+    od(&["send", "tour", "echo hello"], "");
+    let turns: Value = serde_json::from_str(&od(&["turns", "tour", "-o", "json"], "")).unwrap();
+    let turn = turns.pointer("/items/0/id").or_else(|| turns.pointer("/0/id")).unwrap();
+    there["agents/turns:id"] = json!([turn]);
+    od(&["stop", "tour"], "");
+    let sprite = |job: &str| od(&["get", job, "-o", "jsonpath={.status.sprite}"], "");
+    there["sprites"] = json!([sprite("job/unknown").trim()]);
+    there["sprites:delete"] = json!([sprite("job/tour").trim()]);
+    there
 }
 
 /// The operations of the document, as `METHOD PATH`.
@@ -107,15 +112,28 @@ fn operations() -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn what_is_made_up_by_the_document_is_answered_as_the_document_says() {
-    let rig = Rig::new("admin");
-    let Some(mut python) = rig.python() else { return };
+/// What no request that is made up can bring about, and why.
+fn excused(operation: &str) -> Option<&'static str> {
+    let (method, path) = operation.split_once(' ').unwrap();
+    if path.ends_with("/approvals/{request}") || path.ends_with("/grants/{id}") {
+        return Some("no agent asks for anything here, so nothing is granted");
+    }
+    if path.ends_with("/turns") && method == "POST" || path.ends_with("/cancel") {
+        return Some("an agent at rest takes no messages, and its only turn has ended");
+    }
+    if ["POST", "PUT"].contains(&method) && !path.ends_with("/release") {
+        return Some("no whole object that is made up is good; the tours write good ones");
+    }
+    None
+}
+
+/// Runs schemathesis, and gives its report.
+fn run(rig: &Rig, there: &str, phase: &[&str]) -> Option<Value> {
+    let mut python = rig.python()?;
     let endpoint = std::fs::read_to_string(rig.world.data().join("endpoint")).unwrap();
     let endpoint = endpoint.trim();
-    let made = rig.world.od(&["token", "create", "stranger", "--role", "admin"]);
+    let made = rig.world.od(&["token", "create", phase[1], "--role", "admin"]);
     let bearer = format!("Authorization: Bearer {}", made.text().trim());
-    let there = settled(&rig).to_string();
     let document = format!("{endpoint}/openapi/v3/apis/opendispatch.dev/v1alpha1");
     let report = rig.world.work().join("report.json");
     let output = python
@@ -123,7 +141,7 @@ fn what_is_made_up_by_the_document_is_answered_as_the_document_says() {
         .env("THERE", there)
         .args(["-m", "schemathesis.cli", "run", &document])
         .args(["--header", &bearer, "--url", endpoint, "--checks", CHECKS])
-        .args(["--phases", "coverage,fuzzing", "--max-examples", EXAMPLES, "--max-time", TIME])
+        .args(phase)
         .args(["--seed", SEED, "--generation-deterministic", "--no-color"])
         .args(["--request-timeout", "20", "--warnings", "off"])
         .args(["--report", "json", "--report-json-path"])
@@ -133,13 +151,33 @@ fn what_is_made_up_by_the_document_is_answered_as_the_document_says() {
     let text = String::from_utf8_lossy(&output.stdout);
     let faults = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{faults}");
-    // Nothing was left out: neither an operation, nor the rest of one for want of time.
-    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    Some(serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap())
+}
+
+#[test]
+fn what_is_made_up_by_the_document_is_answered_as_the_document_says() {
+    let rig = Rig::new("admin");
+    if rig.python().is_none() {
+        return;
+    }
+    let there = settled(&rig).to_string();
+    // At the bounds of each schema: all of it, however long that takes.
+    let Some(report) = run(&rig, &there, &["--phases", "coverage"]) else { return };
     let all = operations();
     let (done, stopped) = (&report["operations"], &report["stop_reason"]);
-    assert_eq!((&done["total"], &done["tested"]), (&json!(all.len()), &json!(all.len())), "{text}");
-    assert_eq!((&done["skipped"], &done["errored"]), (&json!(0), &json!(0)), "{text}");
-    assert_eq!((stopped, &report["complete"]), (&json!("completed"), &json!(true)), "{text}");
+    assert_eq!((&done["total"], &done["tested"]), (&json!(all.len()), &json!(all.len())));
+    assert_eq!((&done["skipped"], &done["errored"]), (&json!(0), &json!(0)));
+    assert_eq!((stopped, &report["complete"]), (&json!("completed"), &json!(true)));
+    // No operation was tested by refusals alone, save for those of which that is known.
+    for operation in &all {
+        let accepted = &report["valid_rates"][operation]["coverage"]["accepted"];
+        let is_accepted = accepted.as_u64().is_some_and(|count| count > 0);
+        let told = &report["valid_rates"][operation];
+        assert!(is_accepted || excused(operation).is_some(), "{operation}: {told}");
+    }
+    // And beyond them, for a while.
+    let fuzzed = ["--phases", "fuzzing", "--max-examples", EXAMPLES, "--max-time", TIME];
+    run(&rig, &there, &fuzzed);
     // Whatever came, the server is well. What was there may be gone: some calls delete.
     for kind in Kind::ALL {
         let listed = rig.world.od(&["get", kind.plural()]);
