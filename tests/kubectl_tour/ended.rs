@@ -3,7 +3,7 @@
 use super::{BOTH, Rig, toured};
 
 /// How often an object is deleted while others end.
-const ROUNDS: usize = 30;
+const ROUNDS: usize = 10;
 
 #[test]
 fn it_deletes_and_waits_until_it_is_gone() {

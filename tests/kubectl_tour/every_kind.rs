@@ -85,6 +85,8 @@ fn every_kind_is_labelled_annotated_patched_edited_and_replaced() {
     let Some(rig) = Rig::of_kubectl() else { return };
     for case in &CASES {
         case.create(&rig);
+        // What has ended goes on to be waited for, whatever is changed of it then.
+        settled(&rig, case);
         let word = &*case.word();
         rig.ok(&["label", word, "stage=prod"]);
         assert_eq!(rig.run(&["label", word, "stage=test"]).code, 1, "{word}: it is taken");
