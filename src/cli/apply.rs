@@ -119,7 +119,9 @@ pub async fn judge(
     for document in documents {
         match apply_one(client, document, set, DryRun::Server).await {
             Ok(outcome) => outcomes.push(outcome),
-            Err(Error::Api { message, code, .. }) if code != 401 && code != 403 => {
+            Err(Error::Api { message, code, reason })
+                if !matches!(code, 401 | 403) || reason == OWNED =>
+            {
                 let kind = document.object.kind().singular();
                 let name = &document.object.metadata().name;
                 faults.push(format!("{}: {kind}/{name}: {message}", document.file));
@@ -156,6 +158,9 @@ impl Outcome {
 }
 
 /// Applies one document.
+/// The reason of a refusal that is of one object, and not of who asks.
+const OWNED: &str = "Owned";
+
 async fn apply_one(
     client: &Client,
     document: &Document,

@@ -183,8 +183,9 @@ impl From<store::Error> for Problem {
                 "it has changed since it was read; read it again, and make the change to what is \
                  there now",
             ),
+            // No conflict: clients try those again, and this one lasts.
             store::Error::Owned { kind, ref name, .. } => {
-                Self::new(StatusCode::CONFLICT, "Conflict", message.clone()).about(kind, name)
+                Self::new(StatusCode::FORBIDDEN, "Owned", message.clone()).about(kind, name)
             }
             store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message)

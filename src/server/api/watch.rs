@@ -249,8 +249,9 @@ struct View {
     told_columns: bool,
     /// Which of the objects that the choice is of the client has, by uid.
     known: HashSet<String>,
-    /// Of which objects only the client knows whether it has them: those that changed between
-    /// the version that it resumes from and the beginning of this watch.
+    /// Of which objects only the client knows whether it has them: those that came into the
+    /// selection, or left it, or neither, between the version that it resumes from and the
+    /// beginning of this watch.
     unsure: HashSet<String>,
     bookmarks: bool,
     revision: Revision,
@@ -258,8 +259,9 @@ struct View {
 }
 
 impl View {
-    /// Notes which objects a client has that listed at a revision: those that are in the selection
-    /// and were not changed since; of the others, only the client knows.
+    /// Notes which objects a client has that listed at a revision: those that were in the selection
+    /// then. Of most that changed since, their first change tells; of the others, only the client
+    /// knows.
     async fn learn(&mut self, store: &dyn Store, resume: Revision) -> Result<(), store::Error> {
         let all = store.list(self.kind, None, usize::MAX).await?;
         for object in all.items {
@@ -277,9 +279,14 @@ impl View {
             after = last.revision;
             for change in changes.into_iter().filter(|it| it.object.kind() == self.kind) {
                 let uid = &change.object.metadata().uid;
-                if seen.insert(uid.clone()) && change.kind != ChangeKind::Added {
-                    self.unsure.insert(uid.clone());
+                if !seen.insert(uid.clone()) {
+                    continue;
                 }
+                match self.choice.chose_before(&change) {
+                    Some(true) => self.known.insert(uid.clone()),
+                    Some(false) => continue,
+                    None => self.unsure.insert(uid.clone()),
+                };
             }
         }
         Ok(())

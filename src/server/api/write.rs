@@ -44,13 +44,21 @@ impl<'a> Edit<'a> {
 /// Whether an editor may do this: each creation, each change of what is desired and each deletion
 /// asks here, dry runs among them, and so before anything is committed.
 ///
-/// Agents and Jobs work where agents may work, also those that a Fleet or a Schedule makes. What stays where it was is not asked for again,
-/// whatever the roots are by now.
+/// Agents and Jobs work where agents may work, also those that a Fleet or a Schedule makes. What
+/// stays where it was is not asked for again, whatever the roots are by now. What a Sprite is to do
+/// is up to the controllers alone.
 pub(super) fn editable(state: &State, edit: Edit<'_>) -> Result<(), Problem> {
     let new = edit.about();
     let kind = new.kind();
-    let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
     let name = &new.metadata().name;
+    if let Edit::Change(AnyObject::Sprite(old), AnyObject::Sprite(new)) = edit
+        && old.spec != new.spec
+    {
+        let message = "is written by controllers alone; change the Job or the Agent that the \
+                       Sprite belongs to";
+        return Err(Problem::invalid(kind, name, &Fault::new("spec", message).into()));
+    }
+    let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
     let checked = match edit {
         Edit::Create(_) => defaults.check_new(new),
         Edit::Change(old, _) => {
