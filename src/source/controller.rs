@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use super::{
     directory,
     git::{Git, Reading},
+    heir,
     plan::{Plan, Refusal, World, plan, release},
     read,
     set::{Key, Rejected, Rules, Set},
@@ -353,7 +354,12 @@ impl SourceController {
                 return Ok(Taken::Not(reason, faults.clone(), 0));
             }
         };
-        let found = self.found(source, set).await?;
+        let mut found = self.found(source, set).await?;
+        let left = heir::inherit(&*self.store, source, &found.rows).await?;
+        if !left.is_empty() {
+            self.apply("source.inherit", left, self.ambient.clock.now()).await?;
+            found = self.found(source, set).await?;
+        }
         let world = found.world(source, &self.defaults, self.ambient.clock.now());
         let revision = snapshot.revision.as_str();
         let plan = match plan(world, set, revision, &mut || self.ambient.ids.uid()) {

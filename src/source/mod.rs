@@ -8,6 +8,7 @@
 pub mod controller;
 pub mod directory;
 pub mod git;
+mod heir;
 pub mod over;
 pub mod plan;
 pub mod policy;

@@ -37,13 +37,13 @@ pub(super) async fn outcome(
 ) -> Result<Option<Outcome>, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
-    let Some(live) = watch::object(client, kind, name).await? else { return Ok(None) };
     let place = api(&format!("{}/{name}/source", kind.plural()));
     let row = match client.get(&place, &[], AS_JSON).await {
         Ok(row) => row,
         Err(Error::Api { code: 404 | 409, .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
+    let live = watch::object(client, kind, name).await?;
     let mut wanted = wanted(&document.object);
     if let Some(pointer) = workers(kind)
         && declares_repos(client, &row).await?
@@ -57,9 +57,19 @@ pub(super) async fn outcome(
         metadata.remove("name");
     }
     let dry = DryRun::Server.query();
-    let made = client.write(Method::POST, &collection(kind), dry, &wanted).await?;
-    let after = laid(kind, &live, &row, &made);
-    Ok(Some(Outcome { before: Some(live), after }))
+    let mut made = client.write(Method::POST, &collection(kind), dry, &wanted).await?;
+    if let Value::Object(metadata) = &mut made["metadata"] {
+        metadata.remove("generateName");
+        metadata.insert("name".to_owned(), name.as_str().into());
+    }
+    Ok(Some(match live {
+        Some(live) => Outcome { after: laid(kind, &live, &row, &made), before: Some(live) },
+        // A Job that has run and is gone does not run again while its file says the same.
+        None if kind == Kind::Job && row["base"]["spec"] == made["spec"] => {
+            Outcome { before: Some(made.clone()), after: made }
+        }
+        None => Outcome { before: None, after: made },
+    }))
 }
 
 /// Where a document holds the spec of whoever works.

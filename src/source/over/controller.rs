@@ -76,6 +76,21 @@ impl OverrideController {
         }
     }
 
+    /// The objects over which something is laid. What an Override laid there that somebody took out of
+    /// the store by hand would stay for as long as it was to hold.
+    async fn left_over(&self) -> Result<Vec<String>, Error> {
+        let mut keys = Vec::new();
+        let sources = self.store.list(Kind::Source, None, usize::MAX).await?.items;
+        for source in sources.into_iter().filter_map(AnyObject::into_source) {
+            if source.status.overridden > 0 {
+                let rows = self.store.inventory(&source.metadata.uid).await?;
+                let laid = rows.into_iter().filter(|row| !row.overrides.is_empty());
+                keys.extend(laid.map(|row| key(row.kind, &row.name)));
+            }
+        }
+        Ok(keys)
+    }
+
     async fn commit(&self, step: &'static str, ops: Vec<Op>) -> Result<(), Error> {
         let transaction = Transaction { ops, now: self.ambient.clock.now() };
         self.ambient.step(step, self.store.apply(transaction)).await?;
@@ -156,6 +171,7 @@ impl Controller for OverrideController {
         let all = self.overrides().await?;
         let mut keys: Vec<String> =
             all.iter().map(|over| key(over.spec.target.kind, &over.spec.target.name)).collect();
+        keys.extend(self.left_over().await?);
         keys.sort();
         keys.dedup();
         for key in &keys {
