@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use super::{
     Snapshot, directory,
     git::{Git, GitError, Reading},
+    heir,
     many::{self, Decision, Part, Stop},
     plan::{Plan, Refusal, World, release},
     read,
@@ -369,7 +370,12 @@ impl SourceController {
             Err(error) => return self.unread(source, &error).await,
         };
         let parts = self.parts(source, &reading).await?;
-        let found = self.found(source, &parts).await?;
+        let mut found = self.found(source, &parts).await?;
+        let left = heir::inherit(&*self.store, source, &found.rows).await?;
+        if !left.is_empty() {
+            self.apply("source.inherit", left, self.ambient.clock.now()).await?;
+            found = self.found(source, &parts).await?;
+        }
         let kept = BTreeSet::new();
         let world = found.world(source, &kept, &self.defaults, self.ambient.clock.now());
         let revision = |out: &BTreeSet<&str>| reading.revision_without(out);

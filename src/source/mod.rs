@@ -9,6 +9,7 @@ mod beneath;
 pub mod controller;
 pub mod directory;
 pub mod git;
+mod heir;
 pub mod many;
 pub mod over;
 pub mod plan;

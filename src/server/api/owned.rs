@@ -137,9 +137,10 @@ pub(super) async fn release(
 }
 
 async fn declared(state: &State, kind: Kind, name: &str) -> Result<Owned, Problem> {
-    read::object(state, kind, name).await?;
-    match state.0.store.owned(kind, name).await? {
-        Some(row) => Ok(row),
-        None => Err(Problem::conflict(kind, name, "no source declares it; edit it directly")),
+    // A Job that has run and is gone is declared still.
+    if let Some(row) = state.0.store.owned(kind, name).await? {
+        return Ok(row);
     }
+    read::object(state, kind, name).await?;
+    Err(Problem::conflict(kind, name, "no source declares it; edit it directly"))
 }

@@ -10,12 +10,12 @@ use async_trait::async_trait;
 
 use super::{
     plan::{Seen, WRITTEN, plan},
-    targets::{Targets, of, overrides, target},
+    targets::{Targets, key, of, overrides, target},
 };
 use crate::{
     ambient::{Ambient, between},
     reconcile::{Controller, Error, Next, Wake},
-    resource::{AnyObject, Defaults},
+    resource::{AnyObject, Defaults, Kind},
     store::{Change, Op, Store, Transaction},
 };
 
@@ -35,6 +35,21 @@ impl OverrideController {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, defaults: Defaults) -> Self {
         Self { store, ambient, defaults, targets: Targets::default() }
+    }
+
+    /// The objects over which something is laid. What an Override laid there that somebody took out of
+    /// the store by hand would stay for as long as it was to hold.
+    async fn left_over(&self) -> Result<Vec<String>, Error> {
+        let mut keys = Vec::new();
+        let sources = self.store.list(Kind::Source, None, usize::MAX).await?.items;
+        for source in sources.into_iter().filter_map(AnyObject::into_source) {
+            if source.status.overridden > 0 {
+                let rows = self.store.inventory(&source.metadata.uid).await?;
+                let laid = rows.into_iter().filter(|row| !row.overrides.is_empty());
+                keys.extend(laid.map(|row| key(row.kind, &row.name)));
+            }
+        }
+        Ok(keys)
     }
 
     async fn commit(&self, step: &'static str, ops: Vec<Op>) -> Result<(), Error> {
@@ -68,6 +83,7 @@ impl Controller for OverrideController {
 
     async fn keys(&self) -> Result<Vec<(String, Wake)>, Error> {
         let mut keys: Vec<String> = overrides(&self.store).await?.iter().map(of).collect();
+        keys.extend(self.left_over().await?);
         keys.sort();
         keys.dedup();
         keys.iter().for_each(|key| self.targets.remember(key));

@@ -45,7 +45,7 @@ impl Targets {
 }
 
 /// The key of an object: `agent/NAME`.
-fn key(kind: Kind, name: &str) -> String {
+pub(super) fn key(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.singular())
 }
 
