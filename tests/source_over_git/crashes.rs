@@ -112,12 +112,28 @@ impl House {
                 self.start().await;
                 continue;
             }
+            if self.bury().await {
+                continue;
+            }
             match self.engine.as_ref().unwrap().next_timer() {
                 Some(due) if due < Duration::from_secs(50) => self.clock.advance(due),
                 _ => return,
             }
         }
         panic!("it does not come to rest");
+    }
+
+    /// What the controller of agents does: it lets go of what is deleted.
+    async fn bury(&self) -> bool {
+        let agents = self.store.list(Kind::Agent, None, 9).await.unwrap().items;
+        let leaving = agents.into_iter().filter(|agent| agent.metadata().is_deleting());
+        let mut some = false;
+        for mut object in leaving {
+            object.metadata_mut().finalizers.clear();
+            self.apply(Op::Write { object, part: Part::Finalizers, expect: Expect::Any }).await;
+            some = true;
+        }
+        some
     }
 
     async fn sight(&self) -> Value {
@@ -181,14 +197,8 @@ async fn tell(house: &mut House) -> Vec<Value> {
     house.rest().await;
     seen.push(house.sight().await);
 
-    // What is still there of the agents goes by their own controllers.
     let (kind, name) = (Kind::Source, "ops".to_owned());
     house.apply(Op::Delete { kind, name, uid: None, resource_version: None }).await;
-    house.rest().await;
-    for mut object in house.store.list(Kind::Agent, None, 9).await.unwrap().items {
-        object.metadata_mut().finalizers.clear();
-        house.apply(Op::Write { object, part: Part::Finalizers, expect: Expect::Any }).await;
-    }
     house.rest().await;
     seen.push(house.sight().await);
     seen
