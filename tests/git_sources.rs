@@ -480,7 +480,8 @@ async fn what_a_source_does_not_name_any_more_is_forgotten() {
     git.sweep("0199-other", Some(&url(&b))).await.unwrap();
     assert_eq!(mirrors(), 1);
     // Refs that git has packed are found as well, and so is a mirror that was never fetched into.
-    let mirror = fs::read_dir(world.data().join("sources")).unwrap().next().unwrap().unwrap().path();
+    let mirror =
+        fs::read_dir(world.data().join("sources")).unwrap().next().unwrap().unwrap().path();
     git::git_in(&mirror, &["pack-refs", "--all"]);
     let nowhere = GitSource { url: Some(shown(&world.repos().join("none.git"))), ..url(&a) };
     git.read("0199-third", &nowhere).await.unwrap_err();

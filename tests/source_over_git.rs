@@ -193,9 +193,8 @@ async fn every_way(on_disk: bool, is_reversed: bool) {
     all.push(goods[2]);
     let count = all.len();
     // Their names have the order in which they are dealt with.
-    let called = |n: usize, name: &str| {
-        format!("{:02}-{name}", if is_reversed { count - n } else { n })
-    };
+    let called =
+        |n: usize, name: &str| format!("{:02}-{name}", if is_reversed { count - n } else { n });
     let origins: Vec<(&str, Origin)> =
         all.iter().enumerate().map(|(n, name)| (*name, world.origin(&called(n, name)))).collect();
     for (name, origin) in &origins {
@@ -210,8 +209,7 @@ async fn every_way(on_disk: bool, is_reversed: bool) {
         }
         _ => shown(&origin.bare),
     };
-    let from =
-        GitSource { repos: origins.iter().map(address).collect(), ..GitSource::default() };
+    let from = GitSource { repos: origins.iter().map(address).collect(), ..GitSource::default() };
     world.declare(from, json!({"kinds": ["Agent"]})).await;
     world.rest().await;
     assert!(world.ready().await.0, "{:?}", world.ready().await);
@@ -359,7 +357,10 @@ async fn what_is_passed_over_is_told_and_former_addresses_are_forgotten() {
     world.rest().await;
     let (is_ready, _, message) = world.ready().await;
     assert!(is_ready);
-    assert!(message.ends_with("1 object; passed over: lib is a submodule, and is not read"), "{message}");
+    assert!(
+        message.ends_with("1 object; passed over: lib is a submodule, and is not read"),
+        "{message}"
+    );
     let mirrors = || fs::read_dir(world.dir.path().join("mirrors")).unwrap().count();
     assert_eq!(mirrors(), 1);
     // Its address changes: the other one's mirror goes, once what it says is applied.

@@ -121,7 +121,10 @@ fn plan(
         let mut source = Source::new(
             name.clone(),
             SourceSpec {
-                from: SourceFrom::Directory(DirectorySource { path: text.to_owned(), commit: false }),
+                from: SourceFrom::Directory(DirectorySource {
+                    path: text.to_owned(),
+                    commit: false,
+                }),
                 interval: None,
                 suspend: false,
                 prune: Prune::default(),
@@ -200,7 +203,8 @@ mod tests {
         own.metadata.name = "own".to_owned();
         own.metadata.labels.clear();
         own.spec.suspend = false;
-        own.spec.from = SourceFrom::Directory(DirectorySource { path: "/own".to_owned(), commit: false });
+        own.spec.from =
+            SourceFrom::Directory(DirectorySource { path: "/own".to_owned(), commit: false });
         sources.push(own);
         let after = keep(sources, &["/a/specs"]);
         assert!(after[0].spec.suspend && !after[1].spec.suspend);

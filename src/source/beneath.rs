@@ -92,8 +92,7 @@ impl Root {
             // One of that name is what a process of that number left that was killed.
             let _ = unlinkat(&directory, &*fresh, AtFlags::empty());
             let mode = Mode::RUSR | Mode::WUSR;
-            let mut file: File =
-                openat(&directory, &*fresh, flags | OFlags::CLOEXEC, mode)?.into();
+            let mut file: File = openat(&directory, &*fresh, flags | OFlags::CLOEXEC, mode)?.into();
             file.write_all(text.as_bytes())?;
             file.set_permissions(permissions)?;
             file.sync_all()?;

@@ -41,9 +41,7 @@ use crate::{
         AnyObject, CONFIRM_DELETIONS, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults,
         Kind, Source, SourceFrom,
     },
-    store::{
-        self, Change, ChangeKind, Delivery, Expect, Op, Store, Subject, Transaction,
-    },
+    store::{self, Change, ChangeKind, Delivery, Expect, Op, Store, Subject, Transaction},
 };
 
 /// How far apart two looks are that must find the same.

@@ -199,7 +199,9 @@ impl Walk<'_> {
             return Ok(());
         }
         match real {
-            None => self.say(path, "is a link that leaves the directory; put what it leads to here"),
+            None => {
+                self.say(path, "is a link that leaves the directory; put what it leads to here")
+            }
             Some(real) if !is_directory => self.file(&real, path)?,
             Some(real) if above.contains(&real) => {
                 self.say(path, "is a link to a directory that it lies in; remove it");

@@ -49,8 +49,14 @@ impl Stage {
 
     async fn plan(&self, set: &Set, revision: &str) -> Result<Plan, Refusal> {
         let (rows, live) = self.found(set).await;
-        let world =
-            World { source: &self.source, rows: &rows, live: &live, kept: &self.kept, defaults: &self.defaults, now: NOW };
+        let world = World {
+            source: &self.source,
+            rows: &rows,
+            live: &live,
+            kept: &self.kept,
+            defaults: &self.defaults,
+            now: NOW,
+        };
         plan(world, set, revision, &mut || self.ids.uid())
     }
 
@@ -415,11 +421,15 @@ async fn a_file_that_says_something_else_is_filled_in_as_it_is_today() {
     assert_eq!(names(&plan.changed), ["agent/bot"]);
     assert_eq!(json!(stage.agent("bot").await.agent), json!({"claude": {}}));
     // A changed Job is another one.
-    let other = other.replace("{generateName: drawn-}\nspec: {task: x}", "{generateName: drawn-}\nspec: {task: y}");
+    let other = other.replace(
+        "{generateName: drawn-}\nspec: {task: x}",
+        "{generateName: drawn-}\nspec: {task: y}",
+    );
     let plan = stage.apply(&[("a.yaml", &other)]).await.unwrap();
     assert_eq!((plan.created.len(), plan.deleted.len()), (1, 1));
     // To say what was filled in is to say something.
-    let named = SILENT.replace("{instructions: x}", "{instructions: y, agent: {opencode: {model: a/old}}}");
+    let named =
+        SILENT.replace("{instructions: x}", "{instructions: y, agent: {opencode: {model: a/old}}}");
     stage.apply(&[("a.yaml", &named)]).await.unwrap();
     assert_eq!(json!(stage.agent("bot").await.agent), json!({"opencode": {"model": "a/old"}}));
 }
@@ -437,10 +447,17 @@ async fn the_rows_of_an_older_server_count_for_what_they_are() {
         row.base.said = String::new();
         if row.name.starts_with("drawn-") {
             let object = stage.store.get(row.kind, &row.name).await.unwrap().unwrap();
-            stage.commit(vec![
-                Op::Delete { kind: row.kind, name: row.name.clone(), uid: None, resource_version: None },
-                Op::Disown { kind: row.kind, name: row.name.clone(), version: row.version },
-            ]).await;
+            stage
+                .commit(vec![
+                    Op::Delete {
+                        kind: row.kind,
+                        name: row.name.clone(),
+                        uid: None,
+                        resource_version: None,
+                    },
+                    Op::Disown { kind: row.kind, name: row.name.clone(), version: row.version },
+                ])
+                .await;
             stage.bury().await;
             let mut json = object.to_json();
             row.name = format!("drawn-{}", sha(&json["spec"]));
@@ -472,7 +489,8 @@ async fn the_rows_of_an_older_server_count_for_what_they_are() {
 async fn what_a_source_may_not_write_any_more_is_filled_in_anew() {
     let mut stage = Stage::new("specs", json!({}));
     let text = SILENT.split("---").next().unwrap();
-    let usual_image = crate::resource::Images { usual: Some("registry.example/a".into()), ..Default::default() };
+    let usual_image =
+        crate::resource::Images { usual: Some("registry.example/a".into()), ..Default::default() };
     let (on_fly, images) = (true, Some(usual_image));
     stage.defaults = Defaults { on_fly, images, ..usual(json!({"claude": {}}), "a/b") };
     stage.apply(&[("a.yaml", text)]).await.unwrap();
@@ -527,7 +545,10 @@ async fn what_is_kept_is_put_right_and_neither_changed_nor_deleted() {
     stage.bury().await;
     // Nothing is declared, and nothing is missed; a Job that has run does not run again.
     let plan = stage.apply(&[]).await.unwrap();
-    assert_eq!((names(&plan.drifted), names(&plan.created)), (vec!["agent/a".into()], vec!["agent/b".into()]));
+    assert_eq!(
+        (names(&plan.drifted), names(&plan.created)),
+        (vec!["agent/a".into()], vec!["agent/b".into()])
+    );
     assert_eq!(stage.agent("a").await.instructions.as_deref(), Some("x"));
     // What cannot be held as it was stays alone, and holds up nobody.
     let mut row = stage.store.owned(Kind::Agent, "c").await.unwrap().unwrap();

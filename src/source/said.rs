@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn what_is_filled_in_is_no_part_of_what_a_document_says() {
-        let spec = json!({"task": "t", "agent": {"opencode": {"model": "a/b"}}, "runtime": {"fly": {}}});
+        let spec =
+            json!({"task": "t", "agent": {"opencode": {"model": "a/b"}}, "runtime": {"fly": {}}});
         let said = |document: Value| own(Kind::Job, &spec, &silent(&document));
         assert_eq!(said(json!({"task": "t"})), json!({"task": "t"}));
         assert_eq!(

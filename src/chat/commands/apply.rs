@@ -7,7 +7,9 @@
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::asker, offer::guards};
+use super::{
+    Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::asker, offer::guards,
+};
 use crate::{
     access::Reach,
     chat::{

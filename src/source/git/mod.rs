@@ -622,11 +622,8 @@ mod tests {
     #[test]
     fn a_file_belongs_to_the_repository_that_its_path_begins_with() {
         let repos = vec![repo("acme/api", Some("1")), repo("acme/api-two", Some("1"))];
-        let file = |path: &str| SourceFile {
-            path: path.to_owned(),
-            text: String::new(),
-            repo: None,
-        };
+        let file =
+            |path: &str| SourceFile { path: path.to_owned(), text: String::new(), repo: None };
         let files = vec![file("acme/api/a.yaml"), file("acme/api-two/a.yaml")];
         let reading = gathered(repos, files);
         let of = |repo: &str| -> Vec<String> {

@@ -151,6 +151,12 @@ impl Controller for OverrideController {
                 self.remember(&key);
                 vec![(key, Wake::User)]
             }
+            // A file that has come to say what an Override says changes nothing of the object; that
+            // another revision stands is said by its Source alone.
+            AnyObject::Source(_) if !change.desired => {
+                let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+                targets.iter().map(|key| (key.clone(), Wake::Observation)).collect()
+            }
             object if is_ownable(object.kind()) && (change.desired || gone) => {
                 let key = key(object.kind(), &object.metadata().name);
                 let known = self.knows(&key);
