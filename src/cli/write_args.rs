@@ -311,6 +311,7 @@ pub struct ScaleArgs {
 #[derive(Debug, Clone, Subcommand)]
 #[command(after_help = "Examples:
   open-dispatch rollout restart agent/api-bot    a new sprite once no turn is open
+  open-dispatch rollout restart fleet/reviewers  of every member, one after another
   open-dispatch rollout status agent/api-bot --timeout 5m
   open-dispatch rollout status fleet/reviewers
   open-dispatch rollout history agent/api-bot

@@ -1027,6 +1027,29 @@ pub async fn a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come(store:
     assert_eq!(store.turn_sums("x").await.unwrap().last, Some(at(50)));
 }
 
+pub async fn who_needs_an_empty_queue_yields_to_whoever_spoke(store: Subject) {
+    let alone = || {
+        let delivery = Op::NoOpenTurns { agent_uid: "x".to_owned() };
+        [delivery, Op::Receipt(Receipt { key: "k".to_owned(), effect: String::new() })]
+    };
+    let queue = Err(Error::Stale { what: "the queue of agent x".to_owned() });
+    apply(&store, [Op::AddTurn(turn("a", "x")), Op::AddTurn(turn("b", "y"))]).await.unwrap();
+    assert_eq!(apply(&store, alone()).await, queue, "one waits");
+    let to = |state, from| {
+        let turn = Turn { state, ..turn("a", "x") };
+        Op::MoveTurn { turn, from: vec![from] }
+    };
+    apply(&store, [to(TurnState::Running, TurnState::Queued)]).await.unwrap();
+    assert_eq!(apply(&store, alone()).await, queue, "one runs");
+    assert_eq!(store.receipt("k").await.unwrap(), None);
+    apply(&store, [to(TurnState::Succeeded, TurnState::Running)]).await.unwrap();
+    apply(&store, alone()).await.unwrap();
+    assert!(store.receipt("k").await.unwrap().is_some());
+    // Also of a turn that comes in the same transaction.
+    let both = [Op::AddTurn(turn("c", "x")), Op::NoOpenTurns { agent_uid: "x".to_owned() }];
+    assert_eq!(apply(&store, both).await, queue);
+}
+
 pub async fn turns_that_have_not_ended_are_found_and_the_last_come_first(store: Subject) {
     let rows = ["a", "b", "c", "d"].map(|id| Op::AddTurn(turn(id, "x")));
     apply(&store, rows).await.unwrap();
