@@ -4,6 +4,7 @@
 //! [`member`] compares one with what there is; [`plan`] decides what is done now, [`stand`] how that
 //! reads. What is done is a commit that fails if the Fleet has changed since it was read.
 
+mod cap;
 mod member;
 mod plan;
 mod stand;
@@ -31,7 +32,7 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, Defaults, Fleet, FleetStatus, Kind, OwnerReference,
+        AnyObject, CONFIRM_DELETIONS, Defaults, Fleet, FleetStatus, Kind, OwnerReference,
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
@@ -229,6 +230,11 @@ impl FleetController {
             Action::Release(member) => {
                 let op = release(*member, &fleet.metadata.uid);
                 hands.commit("fleet.release-member", vec![op]).await
+            }
+            Action::DropConfirmation => {
+                let mut used = fleet.clone();
+                used.metadata.annotations.remove(CONFIRM_DELETIONS);
+                hands.commit("fleet.drop-confirmation", vec![write(used, Part::Desired)]).await
             }
             Action::WriteStatus(status) => {
                 hands.commit("fleet.write-status", with_status(fleet, *status, &[])).await

@@ -13,7 +13,8 @@
 //! answer, a Job once it has ended. What an Agent leaves behind (unmerged work, a volume) is kept as with
 //! any Agent that is deleted.
 //!
-//! **Where the members cannot be told**, or the Fleet is suspended, nothing is made, changed or removed.
+//! **Where the members cannot be told**, the Fleet is suspended, or more of them would go with their
+//! directories than may go unasked ([`super::cap`]), nothing is made, changed or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,7 @@ use super::{
         made::{Note, ended, is_held, leaves_orphans},
         words,
     },
+    cap::{self, is_of_directories},
     member::{Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, updated},
     stand::{Stand, dress},
 };
@@ -74,6 +76,8 @@ pub(super) enum Action {
     Delete(Box<AnyObject>),
     /// Let a member go from the Fleet.
     Release(Box<AnyObject>),
+    /// Take away a confirmation of deletions that was used.
+    DropConfirmation,
     /// Write the status.
     WriteStatus(Box<FleetStatus>),
     /// Let the Fleet go.
@@ -101,7 +105,10 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
                       until the fleet is deleted"
                     .to_owned(),
         })),
-        Ok(wanted) => Ok(*wanted),
+        Ok(wanted) => match cap::held(fleet, wanted, owned) {
+            Some(trouble) => Err(Stand::Unknown(trouble)),
+            None => Ok(*wanted),
+        },
     };
     let actions = match wanted {
         Err(stand) => {
@@ -109,6 +116,7 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
             dress(&mut status, fleet, &stand, now);
             Vec::new()
         }
+        Ok(wanted) if cap::is_spent(fleet, wanted, owned) => return vec![Action::DropConfirmation],
         Ok(wanted) => {
             let mut rollout = Rollout::new(view, wanted, &mut status);
             if let Some(create) = rollout.create() {
@@ -124,10 +132,6 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
     };
     let news = (status != fleet.status).then(|| Action::WriteStatus(Box::new(status)));
     actions.into_iter().chain(news).collect()
-}
-
-fn is_of_directories(fleet: &Fleet) -> bool {
-    matches!(fleet.spec.generate, Generator::GitDirectories(_))
 }
 
 /// Deletion: delete the members, or let them go; wait until none is left; let go.

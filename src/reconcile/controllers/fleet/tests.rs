@@ -13,7 +13,7 @@ use super::{
 use crate::{
     reconcile::controllers::{made::ended, words},
     resource::{
-        AnyObject,
+        AnyObject, CONFIRM_DELETIONS,
         ConditionStatus::{False, True},
         FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, ORPHAN, RESTARTED_UP_TO,
         expand::{Member, NoDirectories, members},
@@ -143,6 +143,9 @@ impl World {
             }
             Action::Delete(member) | Action::Release(member) => {
                 self.remove(&member.metadata().name);
+            }
+            Action::DropConfirmation => {
+                self.fleet().metadata.annotations.remove(CONFIRM_DELETIONS);
             }
             Action::WriteStatus(status) => self.fleet().status = *status,
             Action::DropFinalizer => {
@@ -579,6 +582,62 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
     }
     assert_eq!(world.names(), ["a"]);
     assert!(world.condition("Stalled").starts_with("True NoDirectories"));
+}
+
+#[test]
+fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_confirmed_it() {
+    let all: Vec<String> = (0..14).map(|n| format!("services/s{n:02}")).collect();
+    let mut world = World::new(agents(&["a"], "x"));
+    let fleet = world.fleet();
+    fleet.spec.generate =
+        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "services/*"}}))
+            .unwrap();
+    fleet.spec.template.metadata.name = Some("{{basename}}".to_owned());
+    let settle = |world: &mut World, directories: &[String]| {
+        for _ in 0..10 {
+            let fleet = world.fleet().clone();
+            let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
+            let (owned, taken) = (world.objects.clone(), BTreeSet::new());
+            let view =
+                View { fleet: &fleet, wanted: Ok(&wanted), owned: &owned, taken: &taken, now: NOW };
+            let plan = plan(&view);
+            if plan.is_empty() {
+                return;
+            }
+            plan.into_iter().for_each(|action| world.apply(action));
+        }
+        panic!("it does not come to rest");
+    };
+    let confirm = |world: &mut World, count: &str| {
+        let annotations = &mut world.fleet().metadata.annotations;
+        annotations.insert(CONFIRM_DELETIONS.to_owned(), count.to_owned());
+    };
+    settle(&mut world, &all);
+    assert_eq!(world.objects.len(), 14);
+    // As few as a Source may delete unasked go at once.
+    settle(&mut world, &all[..12]);
+    assert_eq!(world.objects.len(), 12);
+    settle(&mut world, &all);
+    let one = &all[..1];
+    for too_few in ["", "12", "yes"] {
+        confirm(&mut world, too_few);
+        settle(&mut world, one);
+        assert_eq!(world.objects.len(), 14, "{too_few}");
+        let stalled = world.condition("Stalled");
+        assert!(
+            stalled.starts_with("True DeletionsHeld: 13 members would be deleted"),
+            "{stalled}"
+        );
+    }
+    confirm(&mut world, "13");
+    settle(&mut world, one);
+    assert_eq!(world.names(), ["s00"]);
+    assert_eq!(world.condition("Stalled"), "none");
+    // It was good for one time.
+    assert!(!world.fleet().metadata.annotations.contains_key(CONFIRM_DELETIONS));
+    settle(&mut world, &all);
+    settle(&mut world, one);
+    assert_eq!(world.objects.len(), 14);
 }
 
 #[test]
