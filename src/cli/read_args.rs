@@ -11,6 +11,18 @@ use super::{
     output::Output,
 };
 
+/// What is taken from whoever is used to kubectl, and means nothing: there are no namespaces here, as
+/// there are none for kubectl's own kinds without one.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NoNamespaces {
+    /// Taken and of no effect: there are no namespaces
+    #[arg(short = 'A', long, hide = true)]
+    pub all_namespaces: bool,
+    /// Taken and of no effect: there are no namespaces
+    #[arg(short = 'n', long, value_name = "NAME", hide = true)]
+    pub namespace: Option<String>,
+}
+
 /// How one object is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ObjectFormat {
@@ -53,9 +65,9 @@ pub struct ListArgs {
     /// Show in JSON and YAML who wrote which field
     #[arg(long)]
     pub show_managed_fields: bool,
-    /// Taken and of no effect: there are no namespaces
-    #[arg(short = 'A', long, hide = true)]
-    pub all_namespaces: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -113,6 +125,9 @@ pub struct DescribeArgs {
     /// Only objects with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -162,6 +177,9 @@ pub struct WaitArgs {
     /// All objects of the kind
     #[arg(long, conflicts_with = "selector")]
     pub all: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -190,6 +208,9 @@ pub struct EventsArgs {
     /// Print in this format instead of a table
     #[arg(short, long, value_name = "FORMAT", conflicts_with = "watch")]
     pub output: Option<JsonOnly>,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -281,6 +302,9 @@ pub struct ExportArgs {
     /// Write over files that are there
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -305,6 +329,9 @@ pub struct DiffArgs {
     /// Which set they are.
     #[command(flatten)]
     pub set: super::write_args::SetOfObjects,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
