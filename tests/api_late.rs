@@ -124,7 +124,7 @@ fn table() -> Vec<Row> {
             Writes,
             json!({"role": "admin"}),
         ),
-        row("DELETE", "~/access/grants/{principal}", "~/access/grants/slack:U1", AtOnce, json!({})),
+        row("DELETE", "~/access/grants/{principal}", "~/access/grants/slack:U1", Writes, json!({})),
         row("POST", "~/tokens", "~/tokens", Writes, json!({"name": "other", "role": "admin"})),
         row("DELETE", "~/tokens/{name}", "~/tokens/there", AtOnce, json!({})),
         row("PUT", "~/secrets/{name}", "~/secrets/hush", Writes, json!("hush")),

@@ -259,7 +259,11 @@ fn an_empty_place_prunes_nothing_and_neither_does_more_than_is_allowed() {
         let words = [&[verb, "-f", "a", "-f", "b"][..], &set].concat();
         let refused = world.od(&words);
         assert_eq!(refused.code, if verb == "apply" { 1 } else { 2 }, "{}", refused.whole());
-        assert!(refused.stderr.contains("b: no object stands there, and --prune"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("b: no object stands there, and --prune"),
+            "{}",
+            refused.stderr
+        );
     }
     // Without the place they are meant to go, and are too many; nothing is applied either.
     world.write("a/new.yaml", agent("new", ""));
