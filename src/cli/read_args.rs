@@ -386,8 +386,8 @@ pub struct WhoAmIArgs {
   open-dispatch completion zsh > ~/.zfunc/_open-dispatch
   open-dispatch completion fish > ~/.config/fish/completions/open-dispatch.fish
 
-Where an object may stand, the scripts of these three ask the server which there are, for two seconds
-at most; where no server answers, nothing is offered.")]
+Where an object may stand, the scripts of these three ask the server which there are, for two
+seconds at most; where no server answers, nothing is offered.")]
 pub struct CompletionArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
