@@ -53,7 +53,12 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
 /// what of it they may name.
 const NARROW: [(&str, &str, &[&str], &[&str]); 10] = [
     // The names of the agents, images and regions, which a variable may say.
-    ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
+    (
+        "config",
+        "resource",
+        &["error.rs", "fly.rs", "mod.rs", "read.rs"],
+        &["resolve", "fly", "images"],
+    ),
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     ("source", "reconcile", &["controller", "over/"], &["Controller", "Error", "Next", "Wake"]),

@@ -115,6 +115,7 @@ conformance! {
     a_delivery_is_written_by_one_at_a_time
     a_delivery_waits_for_the_last_bare_one_in_front_of_it_in_its_conversation
     events_count_up_and_come_oldest_first
+    the_events_of_all_come_in_the_order_in_which_they_were_made
     a_backoff_is_kept_until_it_is_forgotten
     text_of_any_kind_survives
     an_empty_transaction_is_answered

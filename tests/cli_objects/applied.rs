@@ -265,3 +265,45 @@ fn a_file_that_names_no_agent_is_taken_and_nothing_is_said_that_it_does_not_say(
         "{last}"
     );
 }
+
+#[test]
+fn an_empty_place_prunes_nothing_and_neither_does_more_than_is_allowed() {
+    let world = World::new();
+    let set = ["--prune", "--applyset", "main"];
+    for n in 0..12 {
+        world.write(&format!("b/{n}.yaml"), agent(&format!("b-{n}"), ""));
+    }
+    world.write("a/a.yaml", agent("a", ""));
+    let prune = |more: &[&str]| {
+        let words = [&["apply", "-f", "a"][..], &set, more].concat();
+        world.od(&words)
+    };
+    let first = prune(&["-f", "b"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let there = world.od(&["get", "agents"]).text();
+    // The mount is not there: all of b would go.
+    std::fs::rename(world.work().join("b"), world.work().join("away")).unwrap();
+    std::fs::create_dir(world.work().join("b")).unwrap();
+    for verb in ["apply", "diff"] {
+        let words = [&[verb, "-f", "a", "-f", "b"][..], &set].concat();
+        let refused = world.od(&words);
+        assert_eq!(refused.code, if verb == "apply" { 1 } else { 2 }, "{}", refused.whole());
+        assert!(
+            refused.stderr.contains("b: no object stands there, and --prune"),
+            "{}",
+            refused.stderr
+        );
+    }
+    // Without the place they are meant to go, and are too many; nothing is applied either.
+    world.write("a/new.yaml", agent("new", ""));
+    for more in [&[][..], &["--dry-run=server"], &["--max-deletions", "11"]] {
+        let refused = prune(more);
+        assert_eq!(refused.code, 1);
+        assert!(refused.stderr.contains("would delete 12 objects"), "{}", refused.stderr);
+    }
+    assert_eq!(world.od(&["get", "agents"]).text().lines().count(), there.lines().count());
+    let dry = prune(&["--max-deletions", "12", "--dry-run=server"]);
+    assert_eq!((dry.code, dry.text().matches("pruned (server dry run)").count()), (0, 12));
+    let done = prune(&["--max-deletions", "12"]);
+    assert_eq!((done.code, done.text().matches(" pruned\n").count()), (0, 12), "{}", done.stderr);
+}

@@ -1605,6 +1605,25 @@ pub async fn events_count_up_and_come_oldest_first(store: Subject) {
     assert_eq!(store.events("other").await.unwrap(), vec![]);
 }
 
+pub async fn the_events_of_all_come_in_the_order_in_which_they_were_made(store: Subject) {
+    for (second, uid, note) in [(3, "b", "1"), (1, "a", "2"), (1, "b", "3"), (2, "a", "4")] {
+        store.apply(tx(second, [event_op(uid, "Told", note)])).await.unwrap();
+    }
+    // One that happens again keeps its place.
+    store.apply(tx(9, [event_op("b", "Told", "1")])).await.unwrap();
+    let told = async |after: u64, limit: usize| {
+        let rows = store.all_events(after, limit).await.unwrap();
+        rows.into_iter().map(|it| (it.n, it.uid + &it.row.note)).collect::<Vec<(u64, String)>>()
+    };
+    let all = told(0, usize::MAX).await;
+    let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["b1", "a2", "b3", "a4"]);
+    assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0), "{all:?}");
+    assert_eq!(told(all[1].0, 1).await, all[2..3]);
+    assert_eq!(told(all[3].0, 9).await, []);
+    assert_eq!(store.all_events(0, 1).await.unwrap()[0].row.count, 2);
+}
+
 pub async fn a_backoff_is_kept_until_it_is_forgotten(store: Subject) {
     let ops = ["b", "a"].map(|name| Op::Backoff(backoff(name, 1)));
     apply(&store, ops).await.unwrap();
