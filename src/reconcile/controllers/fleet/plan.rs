@@ -31,7 +31,7 @@ use super::{
 };
 use crate::resource::{
     Agent, AnyObject, FLEET_RESTART, Fleet, FleetStatus, Kind, RESTARTED_UP_TO, RunOutcome,
-    expand::Member, fleet::Generator,
+    expand::Member,
 };
 
 /// How many members may be out of service at once where the strategy does not say.
