@@ -68,16 +68,16 @@ fn what_is_exported_is_what_a_file_would_say_and_applies_unchanged() {
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert_eq!(object(&world, "agent/a")["spec"], before);
 
-    let files = world.od(&["export", "agents", "--out", "specs/made"]);
-    assert_eq!(files.text(), "specs/made/agent-a.yaml\nspecs/made/agent-b.yaml\n");
-    assert_eq!(world.od(&["export", "agents", "--out", "specs/made"]).code, 0, "nothing differs");
-    world.write("specs/made/agent-b.yaml", "# mine\n");
-    let refused = world.od(&["export", "agents", "--out", "specs/made"]);
+    let files = world.od(&["export", "agents", "--out", "files/made"]);
+    assert_eq!(files.text(), "files/made/agent-a.yaml\nfiles/made/agent-b.yaml\n");
+    assert_eq!(world.od(&["export", "agents", "--out", "files/made"]).code, 0, "nothing differs");
+    world.write("files/made/agent-b.yaml", "# mine\n");
+    let refused = world.od(&["export", "agents", "--out", "files/made"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("agent-b.yaml: is there"), "{}", refused.stderr);
-    let forced = world.od(&["export", "agents", "--out", "specs/made", "--force"]);
+    let forced = world.od(&["export", "agents", "--out", "files/made", "--force"]);
     assert_eq!(forced.code, 0, "{}", forced.stderr);
-    let same = world.od(&["apply", "-f", "specs/made"]).text();
+    let same = world.od(&["apply", "-f", "files/made"]).text();
     assert_eq!(same, "agent.opendispatch.dev/a unchanged\nagent.opendispatch.dev/b unchanged\n");
     assert!(world.od(&["export", "job/once"]).text().contains("task: \"true\"\n"));
     assert_eq!(world.od(&["export", "agent/missing"]).code, 1);
