@@ -75,6 +75,9 @@ def before_call(context, case, kwargs):
     if method == "DELETE" and case.path.endswith(f"/{plural}"):
         query = {name: value for name, value in (case.query or {}).items() if name not in CHOOSE}
         case.query = {**query, "labelSelector": "doomed=yes"}
+        # They name one object, and many are meant.
+        if about_there and isinstance(case.body, dict):
+            case.body = {name: it for name, it in case.body.items() if name != "preconditions"}
     elif method == "DELETE" and case.path_parameters:
         if case.path_parameters.get("name") in KEPT and "id" not in case.path_parameters:
             case.path_parameters = {**case.path_parameters, "name": "nobody"}
