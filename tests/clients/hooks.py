@@ -5,10 +5,10 @@ the tours watch and follow. What is made up must not run, and must not reach out
 Schedule and a Source are made to rest, a Job does nothing, and a Source reads a directory that is not
 there.
 
-Of each operation, three of four requests are about something that is there, as the variable THERE says, by
-kind (`agents`), by what is asked of it (`agents/source`), or for another part
-of the address (`agents/turns:id`). Only what is there to go is deleted: `agents:delete`, or what bears
-the label `doomed`; and nothing that is `kept`.
+Of each operation, three of four requests are about something that is there, as the variable THERE says,
+by kind (`agents`), by what is asked of it (`agents/source`), or for another part of the address
+(`agents/turns:id`). Only what is there to go is deleted: `agents:delete`, or what bears the label
+`doomed`; and nothing that is `kept`.
 """
 
 import collections
