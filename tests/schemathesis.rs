@@ -70,11 +70,14 @@ fn settled(rig: &Rig) -> Value {
         there[plural] = json!(["tour"]);
         there[format!("{plural}:delete")] = json!(["leaving"]);
         if !matches!(kind, Kind::Source | Kind::Override) {
-            let (owned, free) = (format!("owned-{one}"), format!("free-{one}"));
-            declared += &document(kind, &owned, spec);
-            declared += &document(kind, &free, spec);
+            let owned = format!("owned-{one}");
+            // What was let go cannot be let go again.
+            let free = [1, 2, 3].map(|n| format!("free-{one}-{n}"));
+            for name in free.iter().chain([&owned]) {
+                declared += &document(kind, name, spec);
+            }
             there[format!("{plural}/source")] = json!([owned]);
-            there[format!("{plural}/release")] = json!([free]);
+            there[format!("{plural}/release")] = json!(free);
         }
     }
     // What its Sprite is of stays whole.
