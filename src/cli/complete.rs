@@ -198,7 +198,7 @@ const BASH: &str = r#"_open_dispatch_objects() {
     if [[ -n "$found" ]]; then
         mapfile -t COMPREPLY <<< "$found"
     else
-        _open-dispatch "$@"
+        _open__dispatch "$@"
     fi
 }
 

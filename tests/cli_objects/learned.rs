@@ -140,7 +140,7 @@ fn offered(world: &World, line: &[&str]) -> Vec<String> {
     let at = words.len() - 1;
     let script = format!(
         "source ./completion.bash; COMP_WORDS=({}); COMP_CWORD={at}; \
-         _open_dispatch_objects open-dispatch \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; \
+         _open_dispatch_objects '{program}' \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; \
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         words.join(" "),
         at - 1
