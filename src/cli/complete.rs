@@ -184,7 +184,11 @@ pub fn completion(shell: Shell) -> String {
     clap_complete::generate(shell, &mut Cli::command(), "open-dispatch", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
-        Shell::Bash => format!("{script}\n{BASH}"),
+        // clap_complete calls a program with a dash in its name in two ways there, and so would offer
+        // no flag of any command.
+        Shell::Bash => {
+            format!("{}\n{BASH}", script.replace("open__subcmd__dispatch", "open__dispatch"))
+        }
         Shell::Zsh => script.replacen(ZSH_BEGIN, &format!("{ZSH_BEGIN}{ZSH}"), 1),
         Shell::Fish => format!("{script}{FISH}"),
         _ => script,
@@ -198,7 +202,7 @@ const BASH: &str = r#"_open_dispatch_objects() {
     if [[ -n "$found" ]]; then
         mapfile -t COMPREPLY <<< "$found"
     else
-        _open-dispatch "$@"
+        _open__dispatch "$@"
     fi
 }
 

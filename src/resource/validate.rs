@@ -118,7 +118,7 @@ fn sizes(metadata: &Node, path: &str, faults: &mut Vec<Fault>) {
         let size: usize = members(Some(node)).iter().map(of).sum();
         if size > most {
             let message = format!("take {size} bytes together; the most is {most}");
-            faults.push(node.fault(&format!("{path}.{part}"), message));
+            faults.push(node.fault(format!("{path}.{part}"), message));
         }
     }
 }

@@ -94,15 +94,19 @@ fn what_left_the_files_of_a_set_is_pruned_and_nothing_else() {
 #[test]
 fn a_set_that_is_empty_or_broken_prunes_nothing() {
     let world = World::new();
-    world.write("specs/a.yaml", agent("a", ""));
-    let set = ["apply", "-f", "specs", "--prune", "--applyset", "main"];
+    world.write("set/a.yaml", agent("a", ""));
+    let set = ["apply", "-f", "set", "--prune", "--applyset", "main"];
     assert_eq!(world.od(&set).code, 0);
-    world.write("specs/a.yaml", "");
+    world.write("set/a.yaml", "");
     let empty = world.od(&set);
-    assert_eq!(empty.whole(), "--- stderr\nspecs: no object stands there\n--- exit code 1\n");
-    world.write("specs/a.yaml", "kind: [");
+    insta::assert_snapshot!(empty.whole(), @"
+    --- stderr
+    set: no object stands there, and --prune would delete all that did; leave it out
+    --- exit code 1
+    ");
+    world.write("set/a.yaml", "kind: [");
     assert_eq!(world.od(&set).code, 1);
-    world.write("specs/a.yaml", agent("b", "  idleTimeout: soon\n"));
+    world.write("set/a.yaml", agent("b", "  idleTimeout: soon\n"));
     assert_eq!(world.od(&set).code, 1);
     assert_eq!(world.od(&["get", "agents", "-o", "name"]).text(), "agent.opendispatch.dev/a\n");
 }

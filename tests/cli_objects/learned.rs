@@ -140,7 +140,7 @@ fn offered(world: &World, line: &[&str]) -> Vec<String> {
     let at = words.len() - 1;
     let script = format!(
         "source ./completion.bash; COMP_WORDS=({}); COMP_CWORD={at}; \
-         _open_dispatch_objects open-dispatch \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; \
+         _open_dispatch_objects '{program}' \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; \
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         words.join(" "),
         at - 1
@@ -178,11 +178,11 @@ fn bash_offers_the_objects_that_the_server_has_and_else_words_and_flags() {
 fn namespaces_are_taken_and_mean_nothing() {
     let world = World::new();
     applied(&world, &agent("a", ""));
-    let plain = world.od(&["get", "agents"]).whole();
+    let plain = world.od(&["get", "agents", "-o", "name"]).whole();
     for words in [
-        &["get", "agents", "-A"][..],
-        &["get", "agents", "-n", "default"],
-        &["get", "agents", "--namespace", "team"],
+        &["get", "agents", "-o", "name", "-A"][..],
+        &["get", "agents", "-o", "name", "-n", "default"],
+        &["get", "agents", "-o", "name", "--namespace", "team"],
     ] {
         assert_eq!(world.od(words).whole(), plain, "{words:?}");
     }
