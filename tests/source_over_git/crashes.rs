@@ -13,7 +13,7 @@ use open_dispatch::{
     source::{
         SourceController,
         git::{Git, Limits, Settings},
-        over::{OverrideController, pen::SourcePen},
+        over::{FileController, OverrideController, pen::SourcePen},
     },
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore, sqlite::SqliteStore},
 };
@@ -87,7 +87,8 @@ impl House {
         let pen = Arc::new(SourcePen::new(self.dir.path(), git.clone()));
         let mut engine = Engine::new(store(), air());
         engine.add(Arc::new(sources.with_git(git)));
-        engine.add(Arc::new(overrides.with_pen(pen)));
+        engine.add(Arc::new(overrides));
+        engine.add(Arc::new(FileController::new(store(), air(), Defaults::default(), pen)));
         self.engine = Some(engine.start().await.unwrap());
     }
 

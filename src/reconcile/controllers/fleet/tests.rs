@@ -597,9 +597,9 @@ fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_conf
         for _ in 0..10 {
             let fleet = world.fleet().clone();
             let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
-            let (owned, taken) = (world.objects.clone(), BTreeSet::new());
-            let view =
-                View { fleet: &fleet, wanted: Ok(&wanted), owned: &owned, taken: &taken, now: NOW };
+            let (owned, none) = (world.objects.clone(), BTreeSet::new());
+            let (wanted, owned) = (Ok(&*wanted), &*owned);
+            let view = View { fleet: &fleet, wanted, owned, taken: &none, owing: &none, now: NOW };
             let plan = plan(&view);
             if plan.is_empty() {
                 return;
