@@ -7,22 +7,27 @@
 //! leaves a file that says it already, and a second look writes nothing.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     pen::{Edit, Pen, PenError},
-    plan::{Seen, WRITTEN, event, plan},
+    plan::{EXPIRED, Patience, Seen, WRITTEN, event, plan},
 };
 use crate::{
     ambient::{Ambient, between},
     reconcile::{Controller, Error, Next, Wake},
-    resource::{AnyObject, ConditionStatus, Defaults, Kind, Override, overlay::is_ownable},
+    resource::{
+        AnyObject, ConditionStatus, DEFAULT_SOURCE_INTERVAL, Defaults, Kind, Override,
+        overlay::is_ownable,
+    },
+    source::stand::READY,
     store::{Change, ChangeKind, Expect, Op, Owned, Part, Store, Transaction},
 };
 
@@ -35,16 +40,19 @@ pub struct OverrideController {
     ambient: Ambient,
     defaults: Defaults,
     pen: Option<Arc<dyn Pen>>,
-    /// Of which objects there ever were Overrides. It only spares looks at all others: an Override
-    /// that comes wakes its object by itself.
-    targets: Mutex<HashSet<String>>,
+    /// Of which objects there ever were Overrides, each with the Source whose next revision may end
+    /// one. It only spares looks at all others: an Override that comes wakes its object by itself.
+    targets: Mutex<HashMap<String, Option<String>>>,
+    /// Since when Sources are known to look.
+    since: Timestamp,
 }
 
 impl OverrideController {
     /// A controller over a store; `defaults` say where agents may work.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, defaults: Defaults) -> Self {
-        Self { store, ambient, defaults, pen: None, targets: Mutex::default() }
+        let since = ambient.clock.now();
+        Self { store, ambient, defaults, pen: None, targets: Mutex::default(), since }
     }
 
     /// Writes into files with this pen, where an Override asks for that.
@@ -55,13 +63,38 @@ impl OverrideController {
 
     fn remember(&self, key: &str) {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        if !targets.contains(key) {
-            targets.insert(key.to_owned());
+        if !targets.contains_key(key) {
+            targets.insert(key.to_owned(), None);
         }
     }
 
     fn knows(&self, key: &str) -> bool {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
+    /// Notes which Source has to read a file before Overrides of an object end.
+    fn awaits(&self, key: &str, source: Option<String>) {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.insert(key.to_owned(), source);
+    }
+
+    /// The objects with Overrides that end once this Source has read its files.
+    fn awaiting(&self, source: &str) -> Vec<(String, Wake)> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = targets.iter().filter(|(_, waits)| waits.as_deref() == Some(source));
+        waits.map(|(key, _)| (key.clone(), Wake::Observation)).collect()
+    }
+
+    /// How long the Source of an object takes to read what is written into its files; nothing while
+    /// it does not read, because it is suspended or what it read cannot be applied.
+    async fn patience(&self, row: &Owned) -> Result<Option<Patience>, Error> {
+        let source = self.store.get_by_uid(Kind::Source, &row.source_uid).await?;
+        let source = source.and_then(AnyObject::into_source);
+        let well = source.filter(|source| source.status.conditions.is_true(READY));
+        Ok(well.map(|source| {
+            let interval = source.spec.interval.unwrap_or(DEFAULT_SOURCE_INTERVAL).as_duration();
+            Patience { since: self.since, span: interval * 2 + TRY_AGAIN }
+        }))
     }
 
     async fn overrides(&self) -> Result<Vec<Override>, Error> {
@@ -124,6 +157,11 @@ impl OverrideController {
     }
 }
 
+/// Whether an Override ends once its file says it.
+fn awaits_its_file(over: &Override) -> bool {
+    over.spec.write_to_file && !over.status.conditions.is_true(EXPIRED)
+}
+
 /// The key of an object.
 fn key(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.singular())
@@ -143,6 +181,8 @@ impl Controller for OverrideController {
                 self.remember(&key);
                 vec![(key, Wake::User)]
             }
+            // A revision that says what the object says already changes the Source alone.
+            AnyObject::Source(source) => self.awaiting(&source.metadata.name),
             object if is_ownable(object.kind()) && (change.desired || gone) => {
                 let key = key(object.kind(), &object.metadata().name);
                 let known = self.knows(&key);
@@ -169,10 +209,19 @@ impl Controller for OverrideController {
         let Some(kind) = Kind::find(kind) else { return Ok(Next::Done) };
         let mut overrides = self.overrides().await?;
         overrides.retain(|over| over.spec.target.kind == kind && over.spec.target.name == name);
+        // Noted before the row is read, so that a revision that comes behind it wakes.
+        let row = self.store.owned(kind, name).await?;
+        let awaits = row.as_ref().filter(|_| overrides.iter().any(awaits_its_file));
+        self.awaits(key, awaits.map(|row| row.source.clone()));
+        let patience = match awaits {
+            Some(row) => self.patience(row).await?,
+            None => None,
+        };
         let seen = Seen {
             target: self.store.get(kind, name).await?,
             row: self.store.owned(kind, name).await?,
             overrides,
+            patience,
         };
         let now = self.ambient.clock.now();
         let plan = plan(&seen, &self.defaults, now);
