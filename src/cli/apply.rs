@@ -75,10 +75,35 @@ pub async fn judge(
     documents: &[Document],
     set: Option<&str>,
 ) -> Result<Vec<Outcome>, Error> {
-    let mut faults = Vec::new();
-    let mut outcomes = Vec::new();
+    let mut judged = Vec::new();
     for document in documents {
-        match apply_one(client, document, set, DryRun::Server).await {
+        judged.push((document, judge_one(client, document, set).await));
+    }
+    all_of(judged)
+}
+
+/// Asks the server what would become of one document.
+///
+/// # Errors
+/// The server's refusal, or why it cannot be asked.
+pub(super) async fn judge_one(
+    client: &Client,
+    document: &Document,
+    set: Option<&str>,
+) -> Result<Outcome, Error> {
+    apply_one(client, document, set, DryRun::Server).await
+}
+
+/// What would become of all documents, or what is wrong with any of them.
+///
+/// # Errors
+/// The faults of all of them; or why the server could not be asked about one.
+pub(super) fn all_of(
+    judged: Vec<(&Document, Result<Outcome, Error>)>,
+) -> Result<Vec<Outcome>, Error> {
+    let (mut faults, mut outcomes) = (Vec::new(), Vec::new());
+    for (document, outcome) in judged {
+        match outcome {
             Ok(outcome) => outcomes.push(outcome),
             Err(Error::Api { message, code, .. }) if code != 401 && code != 403 => {
                 let kind = document.object.kind().singular();
@@ -175,7 +200,7 @@ async fn prune(client: &Client, members: Vec<Member>, dry: DryRun) -> Result<u8,
 }
 
 /// What the file says: name, labels, annotations and spec. The rest is not the file's to say.
-fn wanted(object: &AnyObject) -> Value {
+pub(super) fn wanted(object: &AnyObject) -> Value {
     let mut json = object.to_json();
     let mut metadata = Map::new();
     for part in ["name", "labels", "annotations"] {

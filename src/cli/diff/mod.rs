@@ -1,9 +1,10 @@
 //! `diff`: what `apply` would change, by the server's judgement, so that defaults and its checks are
-//! in it.
+//! in it; of what a Source declares, what the Source would change if its file said this ([`declared`]).
 //!
 //! Both sides are YAML of what is wanted; [`unified`] compares them, or a program of the person's
 //! own. Nothing secret is shown by either: [`mask`] comes first.
 
+mod declared;
 mod mask;
 mod unified;
 
@@ -12,12 +13,12 @@ use std::{io::IsTerminal as _, path::Path, process::Command};
 use serde_json::Value;
 
 use super::{
-    apply::{judge, set_name},
+    apply::{Outcome, all_of, judge_one, set_name},
     applyset::left_over,
     args::DiffArgs,
     client::Client,
     error::{Error, PIPE_CLOSED},
-    files::{self, Names},
+    files::{self, Document, Names},
     object::{desired, to_yaml},
     out, watch,
 };
@@ -69,6 +70,24 @@ pub async fn diff(args: DiffArgs) -> Result<u8, Error> {
             Ok(if pairs.is_empty() { 0 } else { DIFFERS })
         }
     }
+}
+
+/// What would become of each document.
+async fn judge(
+    client: &Client,
+    documents: &[Document],
+    set: Option<&str>,
+) -> Result<Vec<Outcome>, Error> {
+    let mut judged = Vec::new();
+    for document in documents {
+        let outcome = match declared::outcome(client, document).await {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => judge_one(client, document, set).await,
+            Err(error) => Err(error),
+        };
+        judged.push((document, outcome));
+    }
+    all_of(judged)
 }
 
 /// Tells an error, and gives the exit code that says that nothing is known.

@@ -1,0 +1,192 @@
+//! What a Source would make of an object if its file said what a document says.
+//!
+//! Nobody applies such a document past the Source, so that there is nothing to ask of `apply`. The
+//! document is what the next commit says, and the question is what that will change: so it gets what
+//! the server fills in for every editor (a dry run of making it under another name), the repository
+//! that the file lies in, the Overrides that are laid over it, and the power fields as they stand
+//! where the file says of them what it said before.
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::{
+        apply::{Outcome, wanted},
+        args::DryRun,
+        client::{AS_JSON, Client, api, collection, member},
+        error::Error,
+        files::Document,
+        watch,
+    },
+    resource::{
+        API_VERSION, GROUP, Kind,
+        overlay::{overlay, power_fields, with_power_of},
+    },
+};
+
+/// Under which name the server is asked what it fills in; it draws the rest.
+const ASKED_AS: &str = "diff-";
+
+/// What the Source that declares an object would make of it; nothing where no Source does.
+///
+/// # Errors
+/// The server's refusal of what the document says, or why it cannot be asked.
+pub(super) async fn outcome(
+    client: &Client,
+    document: &Document,
+) -> Result<Option<Outcome>, Error> {
+    let kind = document.object.kind();
+    let name = &document.object.metadata().name;
+    let Some(live) = watch::object(client, kind, name).await? else { return Ok(None) };
+    let place = api(&format!("{}/{name}/source", kind.plural()));
+    let row = match client.get(&place, &[], AS_JSON).await {
+        Ok(row) => row,
+        Err(Error::Api { code: 404 | 409, .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut wanted = wanted(&document.object);
+    if let Some(pointer) = workers(kind)
+        && declares_repos(client, &row).await?
+    {
+        lies_in(&mut wanted, &row, pointer);
+    }
+    wanted["apiVersion"] = API_VERSION.into();
+    wanted["kind"] = kind.name().into();
+    wanted["metadata"]["generateName"] = ASKED_AS.into();
+    if let Value::Object(metadata) = &mut wanted["metadata"] {
+        metadata.remove("name");
+    }
+    let dry = DryRun::Server.query();
+    let made = client.write(Method::POST, &collection(kind), dry, &wanted).await?;
+    let after = laid(kind, &live, &row, &made);
+    Ok(Some(Outcome { before: Some(live), after }))
+}
+
+/// Where a document holds the spec of whoever works.
+fn workers(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Agent | Kind::Job => Some("/spec"),
+        Kind::Schedule => Some("/spec/jobTemplate/spec"),
+        Kind::Fleet => Some("/spec/template/spec"),
+        Kind::Source | Kind::Override | Kind::Sprite => None,
+    }
+}
+
+/// Whether the Source reads repositories that declare their own agents.
+async fn declares_repos(client: &Client, row: &Value) -> Result<bool, Error> {
+    let source = row["source"].as_str().unwrap_or_default();
+    match client.get(&member(Kind::Source, source), &[], AS_JSON).await {
+        Ok(source) => {
+            let repos = source.pointer("/spec/from/git/repos").and_then(Value::as_array);
+            Ok(repos.is_some_and(|repos| !repos.is_empty()))
+        }
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A document that names no repository means the one that it lies in.
+fn lies_in(wanted: &mut Value, row: &Value, pointer: &str) {
+    let repo = row["base"].pointer(pointer).map(|spec| &spec["repo"]);
+    if let (Some(repo), Some(Value::Object(spec))) = (repo, wanted.pointer_mut(pointer))
+        && !repo.is_null()
+        && spec.get("repo").is_none_or(Value::is_null)
+    {
+        spec.insert("repo".to_owned(), repo.clone());
+    }
+}
+
+/// The object as it would be: the document as the server would take it, with the Overrides that live
+/// on it.
+fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value {
+    let overrides = row["overrides"].as_array().into_iter().flatten().map(|over| &over["patch"]);
+    let spec = overlay(kind, &made["spec"], overrides);
+    let power = powered(kind, &live["spec"], &row["base"]["spec"], &made["spec"]);
+    let noted = |key: &str| key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
+    let mut annotations = live["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    annotations.retain(|key, _| noted(key));
+    let said = made["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    annotations.extend(said);
+    let mut after = live.clone();
+    after["spec"] = with_power_of(kind, spec, &power);
+    if let Value::Object(metadata) = &mut after["metadata"] {
+        let labels = made["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+        for (part, texts) in [("labels", labels), ("annotations", annotations)] {
+            match texts.is_empty() {
+                true => metadata.remove(part),
+                false => metadata.insert(part.to_owned(), texts.into()),
+            };
+        }
+    }
+    after
+}
+
+/// The power fields: as the document says where the file said otherwise before, else as they stand.
+fn powered(kind: Kind, live: &Value, was: &Value, is: &Value) -> Value {
+    let value = |spec: &Value, field: &str| spec[field].as_bool().unwrap_or_default();
+    let mut power = Map::new();
+    for field in power_fields(kind) {
+        let of = if value(was, field) == value(is, field) { live } else { is };
+        if value(of, field) {
+            power.insert((*field).to_owned(), true.into());
+        }
+    }
+    json!(power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(spec: Value) -> Value {
+        json!({"metadata": {"name": "bot"}, "spec": spec})
+    }
+
+    fn after(live: Value, row: Value, made: Value) -> Value {
+        laid(Kind::Agent, &agent(live), &row, &agent(made))["spec"].take()
+    }
+
+    #[test]
+    fn what_the_file_drops_goes_and_what_is_laid_over_it_stays() {
+        let base = json!({"instructions": "a", "idleTimeout": "1m"});
+        let row = json!({"base": {"spec": base}, "overrides": [{"patch": {"idleTimeout": "9m"}}]});
+        let live = json!({"instructions": "a", "idleTimeout": "9m"});
+        assert_eq!(after(live.clone(), row.clone(), base), live);
+        assert_eq!(after(live, row, json!({})), json!({"idleTimeout": "9m"}));
+    }
+
+    #[test]
+    fn who_was_stopped_stays_stopped_until_the_file_says_otherwise() {
+        let row = |base: Value| json!({"base": {"spec": base}, "overrides": []});
+        let (on, off) = (json!({}), json!({"suspend": true}));
+        assert_eq!(after(off.clone(), row(on.clone()), on.clone()), off);
+        assert_eq!(after(off.clone(), row(off.clone()), on.clone()), on);
+        assert_eq!(after(on.clone(), row(off.clone()), off.clone()), on);
+        assert_eq!(after(on.clone(), row(on.clone()), off.clone()), off);
+    }
+
+    #[test]
+    fn notes_of_the_server_are_no_difference_and_those_of_others_are() {
+        let live = json!({"metadata": {
+            "name": "bot",
+            "labels": {"by": "hand"},
+            "annotations": {"opendispatch.dev/restarted-up-to": "3", "by": "hand"},
+        }, "spec": {}});
+        let row = json!({"base": {"spec": {}}, "overrides": []});
+        let after = laid(Kind::Agent, &live, &row, &agent(json!({})));
+        let annotations = json!({"opendispatch.dev/restarted-up-to": "3"});
+        assert_eq!(after["metadata"], json!({"name": "bot", "annotations": annotations}));
+    }
+
+    #[test]
+    fn a_document_without_a_repository_means_the_one_that_it_lies_in() {
+        let row = json!({"base": {"spec": {"jobTemplate": {"spec": {"repo": {"url": "u"}}}}}});
+        let pointer = workers(Kind::Schedule).unwrap();
+        let mut wanted = json!({"spec": {"jobTemplate": {"spec": {"task": "t"}}}});
+        lies_in(&mut wanted, &row, pointer);
+        assert_eq!(wanted.pointer(pointer).unwrap()["repo"], json!({"url": "u"}));
+        let mut own = json!({"spec": {"jobTemplate": {"spec": {"repo": {"url": "own"}}}}});
+        lies_in(&mut own, &row, pointer);
+        assert_eq!(own.pointer(pointer).unwrap()["repo"], json!({"url": "own"}));
+    }
+}

@@ -1,0 +1,105 @@
+//! The server dies again and again while commits land, and ends where the last one says.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::stage::{REPOS, ROLES, Stage, is_ready, job, name, names, told};
+
+/// How many commits land.
+const COMMITS: u64 = 10;
+
+/// A small generator, so that a failing run can be repeated from the seed that it printed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_is_killed_while_commits_land_ends_at_the_last_one() {
+    let seed = std::env::var("OPEN_DISPATCH_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 + 1);
+    println!("seed {seed}: run again with OPEN_DISPATCH_TEST_SEED={seed}");
+    let mut chance = Chance(seed);
+    let mut stage = Stage::new().await;
+    stage.declare().await;
+    // Not even the first one is waited for.
+    let mut last = String::new();
+    let mut wanted: BTreeSet<String> = REPOS.map(|repo| format!("smoke-{repo}")).into();
+    for round in 1..=COMMITS {
+        let before = if round == 1 { "Prefer small commits".to_owned() } else { words(round - 1) };
+        stage.change("workers.yaml", &before, &words(round));
+        // A Job that stays, one that has a name of its own by what it says, and now and then another
+        // set of members, on the way.
+        let once = format!("once-{round}");
+        std::fs::write(stage.file(&format!("{once}.yaml")), job(&once, stage.home.path())).unwrap();
+        wanted.insert(once);
+        match round {
+            4 => stage.change("workers.yaml", "builder, reviewer, tester", "builder, reviewer"),
+            7 => stage.change("workers.yaml", "builder, reviewer", "builder, reviewer, tester"),
+            _ => {}
+        }
+        last = stage.ops.push();
+        tokio::time::sleep(Duration::from_millis(chance.below(1500))).await;
+        stage.live.kill_nine();
+        tokio::time::sleep(Duration::from_millis(chance.below(300))).await;
+        stage.live.up().await;
+    }
+
+    stage.applied("fleet", &last).await;
+    for name in &wanted {
+        let done = stage
+            .see(&format!("jobs/{name}"), "its end", |it| it["status"]["phase"] == "Succeeded")
+            .await;
+        assert_eq!(done["status"]["attempts"], 1, "{done}");
+    }
+    stage
+        .see("fleets/workers", "nine updated", |it| {
+            it["status"]["updated"] == 9 && it["status"]["ready"] == 9 && is_ready(it)
+        })
+        .await;
+    // Ten agents with a sprite each, and no other sprite and no other process of one.
+    let agents = stage.ready(&names(&ROLES)).await;
+    for agent in agents.values().filter(|agent| name(agent) != "lead") {
+        let said = told(&agent["spec"]);
+        assert!(said.contains(&words(COMMITS)), "{said}");
+    }
+    let wanted: Vec<String> = wanted.into_iter().collect();
+    assert_eq!(stage.ran(), wanted, "each declared Job ran exactly once");
+    let same = stage.diff();
+    assert_eq!((same.code, same.out.as_str()), (0, ""), "{same:?}");
+
+    // Converged: one more start writes nothing.
+    let version = async |stage: &Stage| {
+        let list = stage.live.get("agents").await;
+        list["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+    };
+    let quiet = stage
+        .until("nobody writes any more", async || {
+            let before = version(&stage).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            (before == version(&stage).await).then_some(before)
+        })
+        .await;
+    stage.live.kill_nine();
+    stage.live.up().await;
+    stage.ready(&names(&ROLES)).await;
+    // Two looks of each Source at its repository.
+    let asked = stage.http.seen().len();
+    stage
+        .until("the repository was asked again", async || {
+            (stage.http.seen().len() > asked + 3).then_some(())
+        })
+        .await;
+    assert_eq!(version(&stage).await, quiet, "a converged store was written to");
+}
+
+fn words(round: u64) -> String {
+    format!("This is round {round} of it")
+}
