@@ -205,7 +205,7 @@ async fn a_revision_that_says_what_holds_already_wakes_the_override_that_waits_f
 async fn what_a_file_says_holds_where_it_was_changed_after_an_override_was_written_to_it() {
     let mut world = declared().await;
     let patch = json!({"budget": {"usd": 9}});
-    world.over("more", json!({"patch": patch, "writeToFile": true, "expiresAfter": "1d"})).await;
+    world.over("more", json!({"patch": patch, "writeToFile": true, "expiresAfter": "24h"})).await;
     world.settle().await;
     // Somebody changes it once more before the Source looks.
     let path = world.dir.join("bot.yaml");
