@@ -130,7 +130,7 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
 fn without_ours(annotations: &Value) -> Value {
     let mut annotations = annotations.clone();
     if let Some(map) = annotations.as_object_mut() {
-        map.remove(super::apply::LAST_APPLIED);
+        map.remove(crate::resource::LAST_APPLIED);
     }
     annotations
 }

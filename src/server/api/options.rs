@@ -24,6 +24,9 @@ pub(super) enum Validation {
 pub(super) struct WriteOptions {
     /// Whether nothing shall be written.
     pub(super) dry_run: bool,
+    /// Whether a dry run is refused where a Source's ownership forbids the write, in place of showing
+    /// what the write would come to, with a warning.
+    pub(super) refuses: bool,
     /// Who writes, as far as fields are concerned.
     pub(super) manager: String,
     /// Whether fields of others are taken.
@@ -59,8 +62,17 @@ impl WriteOptions {
                 return Err(Problem::bad_option("fieldValidation", &message));
             }
         };
+        let refuses = match params.text("ifDeclared") {
+            None | Some("Warn") => false,
+            Some("Refuse") => true,
+            Some(other) => {
+                let message = format!("is `{other}`, and can be Warn or Refuse");
+                return Err(Problem::bad_option("ifDeclared", &message));
+            }
+        };
         Ok(Self {
             dry_run: params.dry_run()?,
+            refuses,
             manager: manager.map_or_else(|| program(headers), str::to_owned),
             force,
             validation,

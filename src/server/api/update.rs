@@ -58,7 +58,7 @@ async fn replace(
     let kind = kind(&plural, &parts.uri).await?;
     let options = WriteOptions::of(&Params::of(&parts.uri), &parts.headers, false)?;
     let caller = Caller::of(&parts.headers, &parts.extensions);
-    let Document { value, warnings } =
+    let Document { value, mut warnings } =
         document::whole(&state, kind, &parts, body, &options).await?;
     let wanted = typed(kind, value)?;
     for _ in 0..TRIES {
@@ -69,6 +69,7 @@ async fn replace(
             part,
             account: Account::Record(&options.manager),
             dry_run: options.dry_run,
+            warnings: (!options.refuses).then_some(&mut warnings),
         };
         if let Some(written) = write(&state, &caller, change).await? {
             return Ok(warn(Json(written.to_json()).into_response(), &warnings));
@@ -193,6 +194,7 @@ impl Patching {
                 part: self.part,
                 account: Account::Record(&self.options.manager),
                 dry_run: self.options.dry_run,
+                warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
@@ -219,7 +221,7 @@ impl Patching {
 
     /// Applies a configuration: to what is there, or as a new object.
     async fn apply(self, state: &State, config: Document) -> Result<Response, Problem> {
-        let Document { value: mut config, warnings } = config;
+        let Document { value: mut config, mut warnings } = config;
         self.check_config(&config)?;
         let now = state.0.ambient.clock.now();
         for _ in 0..TRIES {
@@ -229,7 +231,7 @@ impl Patching {
                     return Err(Problem::conflict(self.kind, &self.name, &why));
                 }
                 config["metadata"]["name"] = self.name.clone().into();
-                let made = self.first(state, &config).await;
+                let made = self.first(state, &config, &mut warnings).await;
                 match made {
                     // Somebody else made it first, so it is there to be applied to.
                     Err(problem) if problem.is_already_exists() => continue,
@@ -252,6 +254,7 @@ impl Patching {
                 part: Part::Desired,
                 account: Account::Kept,
                 dry_run: self.options.dry_run,
+                warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
@@ -261,7 +264,12 @@ impl Patching {
     }
 
     /// Makes the object that a configuration describes.
-    async fn first(&self, state: &State, config: &Value) -> Result<Response, Problem> {
+    async fn first(
+        &self,
+        state: &State,
+        config: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Response, Problem> {
         let now = state.0.ambient.clock.now();
         let mut filled = config.clone();
         create::fill(state, self.kind, &mut filled, false)?;
@@ -269,7 +277,12 @@ impl Patching {
         // What was filled in is nobody's wish.
         wanted.metadata_mut().managed_fields =
             apply::first(self.kind, config, &self.options.manager, now);
-        let new = New { caller: &self.caller, receipt_key: None, dry_run: self.options.dry_run };
+        let new = New {
+            caller: &self.caller,
+            receipt_key: None,
+            dry_run: self.options.dry_run,
+            warnings: (!self.options.refuses).then_some(warnings),
+        };
         let (code, made) = create::make(state, wanted, new).await?;
         Ok((code, Json(made.to_json())).into_response())
     }
