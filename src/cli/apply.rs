@@ -133,8 +133,7 @@ impl Outcome {
         let Some(before) = &self.before else { return "created" };
         let same = |part: &str| before[part] == self.after[part];
         let same_meta = |part: &str| before["metadata"][part] == self.after["metadata"][part];
-        let unchanged =
-            same("spec") && same_meta("labels") && said(before) == said(&self.after);
+        let unchanged = same("spec") && same_meta("labels") && said(before) == said(&self.after);
         if unchanged { "unchanged" } else { "configured" }
     }
 }

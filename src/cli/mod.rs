@@ -41,6 +41,7 @@ mod export;
 mod files;
 pub mod fly;
 pub mod get;
+mod help;
 pub mod jsonpath;
 pub mod kubeconfig;
 pub mod logs;
@@ -80,7 +81,7 @@ pub mod write_args;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::FromArgMatches as _;
 
 use args::{Cli, Command};
 use error::Error;
@@ -88,7 +89,9 @@ use error::Error;
 /// Reads the words, does what they say, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let code = match dispatch(Cli::parse()) {
+    let words = help::command().get_matches();
+    let cli = Cli::from_arg_matches(&words).unwrap_or_else(|error| error.exit());
+    let code = match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
             if let Some(line) = error.line() {
@@ -102,7 +105,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<u8, Error> {
     let Some(command) = cli.command else {
-        return out::data(Cli::command().render_help().to_string()).map(|()| 0);
+        return out::data(help::command().render_help().to_string()).map(|()| 0);
     };
     match command {
         Command::Serve(args) => serve::serve(args),
@@ -162,7 +165,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::Restore(args) => backup::restore(args),
         Command::Completion(args) => {
             let mut script = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "open-dispatch", &mut script);
+            clap_complete::generate(args.shell, &mut help::command(), "open-dispatch", &mut script);
             out::data(script).map(|()| 0)
         }
         Command::Version => {
@@ -182,16 +185,14 @@ fn block_on(command: impl Future<Output = Result<u8, Error>>) -> Result<u8, Erro
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
-    use super::args::Cli;
+    use super::help::command as cli;
 
     /// The manual, made from the help of every command.
     fn manual() -> String {
         let mut text = "# Command line\n\nThis page is made from the program's own help; a test \
                         holds the two equal.\n"
             .to_owned();
-        let mut cli = Cli::command().term_width(92);
+        let mut cli = cli().term_width(92);
         cli.build();
         let mut section = |title: &str, help: String| {
             let help: Vec<&str> = help.lines().map(str::trim_end).collect();
@@ -224,11 +225,11 @@ mod tests {
 
     #[test]
     fn no_line_that_is_broken_by_hand_is_broken_again() {
-        let mut cli = Cli::command();
+        let mut cli = cli();
         for command in cli.get_subcommands_mut() {
             let by_hand = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let shown = command.render_help().to_string();
-            for line in by_hand.lines().filter(|line| !line.trim().is_empty()) {
+            for line in by_hand.lines().filter(|line| line.starts_with(' ')) {
                 let is_whole = shown.lines().any(|it| it.trim_end() == line.trim_end());
                 assert!(is_whole, "{}: this is too wide: {line}", command.get_name());
             }
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example() {
-        for command in Cli::command().get_subcommands() {
+        for command in cli().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("  open-dispatch {}", command.get_name());
             assert!(help.contains(&example), "{} has no example", command.get_name());
@@ -246,6 +247,6 @@ mod tests {
 
     #[test]
     fn the_words_are_well_formed() {
-        Cli::command().debug_assert();
+        cli().debug_assert();
     }
 }

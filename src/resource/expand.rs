@@ -79,6 +79,7 @@ pub fn members(
 ) -> Result<Vec<Member>, Faults> {
     let sets = parameters(&spec.generate, directories)?;
     let mut faults = Vec::new();
+    let mut of_members: Vec<OfMembers> = Vec::new();
     for key in spec.template.metadata.labels.keys().chain(spec.template.metadata.annotations.keys())
     {
         if key.starts_with("opendispatch.dev/") {
@@ -96,16 +97,17 @@ pub fn members(
             break;
         };
         room = left;
-        if faults.len() > MOST_FAULTS {
+        if faults.len() + of_members.len() > MOST_FAULTS {
             break;
         }
         match member(fleet, spec, &params, &mut room, fill) {
             Err(bad) => {
-                let who = said(&params);
-                faults.extend(bad.into_iter().map(|fault| Fault {
-                    message: format!("{} (member {who})", fault.message),
-                    ..fault
-                }));
+                for fault in bad {
+                    match of_members.iter_mut().find(|it| it.fault == fault) {
+                        Some(known) => known.more += 1,
+                        None => of_members.push(OfMembers { fault, who: said(&params), more: 0 }),
+                    }
+                }
             }
             Ok(member) => {
                 if let Some(other) = names.get(&member.name) {
@@ -123,7 +125,25 @@ pub fn members(
             }
         }
     }
+    faults.extend(of_members.into_iter().map(OfMembers::told));
     if faults.is_empty() { Ok(members) } else { Err(Faults(few(faults))) }
+}
+
+/// A fault that members have in common, as they have each line of the template.
+struct OfMembers {
+    fault: Fault,
+    /// The first of them.
+    who: String,
+    /// How many others.
+    more: usize,
+}
+
+impl OfMembers {
+    fn told(self) -> Fault {
+        let Self { fault, who, more } = self;
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        Fault { message: format!("{} (member {who}{more})", fault.message), ..fault }
+    }
 }
 
 fn too_much() -> Fault {

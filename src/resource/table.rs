@@ -149,7 +149,7 @@ pub fn columns(kind: Kind) -> Vec<Column> {
 /// An object's cells, one for each column.
 #[must_use]
 pub fn row(object: &AnyObject, now: Timestamp, context: &Context) -> Vec<String> {
-    match object {
+    let mut cells = match object {
         AnyObject::Agent(agent) => agent_row(agent, now, context),
         AnyObject::Job(job) => job_row(job, now, context),
         AnyObject::Sprite(sprite) => sprite_row(sprite, now, context),
@@ -157,7 +157,24 @@ pub fn row(object: &AnyObject, now: Timestamp, context: &Context) -> Vec<String>
         AnyObject::Schedule(schedule) => rows::schedule(schedule, now),
         AnyObject::Source(source) => rows::source(source, now),
         AnyObject::Override(over) => rows::over(over, now),
+    };
+    let phase = columns(object.kind()).iter().position(|column| column.name == "PHASE");
+    if let Some(phase) = phase.and_then(|at| cells.get_mut(at)).filter(|_| is_drifted(object)) {
+        phase.push_str(" (drifted)");
     }
+    cells
+}
+
+/// Whether an object says something else than its file, because it is overridden.
+fn is_drifted(object: &AnyObject) -> bool {
+    let conditions = match object {
+        AnyObject::Agent(object) => &object.status.conditions,
+        AnyObject::Job(object) => &object.status.conditions,
+        AnyObject::Fleet(object) => &object.status.conditions,
+        AnyObject::Schedule(object) => &object.status.conditions,
+        AnyObject::Source(_) | AnyObject::Override(_) | AnyObject::Sprite(_) => return false,
+    };
+    conditions.is_true("Drifted")
 }
 
 fn agent_row(agent: &Agent, now: Timestamp, context: &Context) -> Vec<String> {
@@ -304,6 +321,12 @@ pub(super) fn one_line(text: &str) -> String {
     } else {
         first
     }
+}
+
+/// A text in one line, whole: what is told here is told nowhere else in the table.
+pub(super) fn line(text: &str) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.collect::<String>().trim().to_owned()
 }
 
 pub(super) fn age_of(created: Option<Timestamp>, now: Timestamp) -> String {

@@ -104,9 +104,7 @@ async fn a_repository_that_is_broken_rewritten_or_gone_stops_nobody_else_and_del
 
     // It vanishes from its server, and comes back: nothing goes with it.
     stage.http.fault(Fault::Vanish);
-    let source = stage
-        .see("sources/fleet", "not ready", |it| stands(it).0 == "Failing")
-        .await;
+    let source = stage.see("sources/fleet", "not ready", |it| stands(it).0 == "Failing").await;
     assert_eq!(source["status"]["lastAppliedRevision"], rewritten.as_str(), "{source}");
     assert_eq!(stage.all("agents").await.len(), 10);
     stage.http.fault(Fault::None);

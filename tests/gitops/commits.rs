@@ -15,7 +15,12 @@ async fn history(stage: &Stage, from: &str) -> Vec<(String, Value)> {
 }
 
 /// How many of these agents were out of service at once, at the worst of all moments.
-async fn worst(stage: &Stage, before: &BTreeMap<String, Value>, from: &str, of: &[String]) -> usize {
+async fn worst(
+    stage: &Stage,
+    before: &BTreeMap<String, Value>,
+    from: &str,
+    of: &[String],
+) -> usize {
     let mut now = before.clone();
     now.retain(|name, _| of.contains(name));
     let mut worst = 0;
@@ -58,7 +63,9 @@ async fn ten_agents_come_up_follow_a_commit_and_equal_their_files() {
     assert_eq!((&fleet["status"]["replicas"], &fleet["status"]["updated"]), (&9.into(), &9.into()));
     for repo in REPOS {
         let smoke = stage
-            .see(&format!("jobs/smoke-{repo}"), "its end", |it| it["status"]["phase"] == "Succeeded")
+            .see(&format!("jobs/smoke-{repo}"), "its end", |it| {
+                it["status"]["phase"] == "Succeeded"
+            })
             .await;
         assert_eq!(smoke["spec"]["repo"]["url"], stage.address(repo), "the one that it lies in");
     }

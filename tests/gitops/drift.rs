@@ -69,7 +69,9 @@ async fn agents_and_sprites_are_put_right(stage: &Stage) {
     // By the words of the command line, it is refused or put right: it does not last.
     stage.od(&["set", "agent/web-builder", "idleTimeout=2h"]);
     stage
-        .see("agents/web-builder", "as the template says", |it| it["spec"].get("idleTimeout").is_none())
+        .see("agents/web-builder", "as the template says", |it| {
+            it["spec"].get("idleTimeout").is_none()
+        })
         .await;
 
     // A member that is deleted comes again, as another, and of the first nothing is left.

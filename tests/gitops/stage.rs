@@ -178,9 +178,8 @@ impl Stage {
 
     /// Waits until a Source has applied a commit.
     pub async fn applied(&self, source: &str, commit: &str) {
-        let is_there = |it: &Value| {
-            is_true(it, "Ready") && it["status"]["lastAppliedRevision"] == commit
-        };
+        let is_there =
+            |it: &Value| is_true(it, "Ready") && it["status"]["lastAppliedRevision"] == commit;
         self.see(&format!("sources/{source}"), commit, is_there).await;
     }
 
@@ -239,7 +238,8 @@ impl Stage {
 
 /// The names of the ten: those of the roles in each repository, and the lead.
 pub fn names(roles: &[&str]) -> Vec<String> {
-    let members = REPOS.iter().flat_map(|repo| roles.iter().map(move |role| format!("{repo}-{role}")));
+    let members =
+        REPOS.iter().flat_map(|repo| roles.iter().map(move |role| format!("{repo}-{role}")));
     members.chain(["lead".to_owned()]).collect()
 }
 
@@ -265,7 +265,8 @@ fn swapped(text: &str, below: &Path) -> String {
         ("github: example/api", format!("url: \"{}\"", address(below, "api"))),
     ];
     let swapped = swaps.iter().fold(as_variable(text), |text, (from, to)| text.replace(from, to));
-    let rest: Vec<&str> = ["claude", "github"].into_iter().filter(|it| swapped.contains(it)).collect();
+    let rest: Vec<&str> =
+        ["claude", "github"].into_iter().filter(|it| swapped.contains(it)).collect();
     assert!(rest.is_empty() && swapped != text, "the example says {rest:?}:\n{swapped}");
     swapped
 }

@@ -8,8 +8,8 @@ use open_dispatch::{
     ambient::{Ambient, Clock as _, Fault, ManualClock, SeededIds, Steps},
     reconcile::{self, Controller as _, Next},
     resource::{
-        API_VERSION, Agent, AnyObject, ConditionStatus, Defaults, Kind, Override, admit, decode, merge::merge_patch,
-        overlay,
+        API_VERSION, Agent, AnyObject, ConditionStatus, Defaults, Kind, Override, admit, decode,
+        merge::merge_patch, overlay,
     },
     source::over::{OverrideController, lay, pen::DirectoryPen},
     store::{Base, Expect, Op, Owned, Part, Store, Transaction, memory::MemoryStore},

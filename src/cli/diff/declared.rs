@@ -9,11 +9,12 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::drift::{note, place};
 use crate::{
     cli::{
         apply::{Outcome, wanted},
         args::DryRun,
-        client::{AS_JSON, Client, api, collection, member},
+        client::{AS_JSON, Client, collection, member},
         error::Error,
         files::Document,
         watch,
@@ -27,19 +28,19 @@ use crate::{
 /// Under which name the server is asked what it fills in; it draws the rest.
 const ASKED_AS: &str = "diff-";
 
-/// What the Source that declares an object would make of it; nothing where no Source does.
+/// What the Source that declares an object would make of it, and who that is; nothing where no Source
+/// does.
 ///
 /// # Errors
 /// The server's refusal of what the document says, or why it cannot be asked.
 pub(super) async fn outcome(
     client: &Client,
     document: &Document,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<(Outcome, String)>, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
     let Some(live) = watch::object(client, kind, name).await? else { return Ok(None) };
-    let place = api(&format!("{}/{name}/source", kind.plural()));
-    let row = match client.get(&place, &[], AS_JSON).await {
+    let row = match client.get(&place(kind, name), &[], AS_JSON).await {
         Ok(row) => row,
         Err(Error::Api { code: 404 | 409, .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -59,7 +60,7 @@ pub(super) async fn outcome(
     let dry = DryRun::Server.query();
     let made = client.write(Method::POST, &collection(kind), dry, &wanted).await?;
     let after = laid(kind, &live, &row, &made);
-    Ok(Some(Outcome { before: Some(live), after }))
+    Ok(Some((Outcome { before: Some(live), after }, note(kind, name, &row))))
 }
 
 /// Where a document holds the spec of whoever works.
@@ -98,7 +99,7 @@ fn lies_in(wanted: &mut Value, row: &Value, pointer: &str) {
 
 /// The object as it would be: the document as the server would take it, with the Overrides that live
 /// on it.
-fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value {
+pub(super) fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value {
     let overrides = row["overrides"].as_array().into_iter().flatten().map(|over| &over["patch"]);
     let spec = overlay(kind, &made["spec"], overrides);
     let power = powered(kind, &live["spec"], &row["base"]["spec"], &made["spec"]);

@@ -27,7 +27,8 @@ pub const DRIFTED: &str = "Drifted";
 pub const OVERRIDDEN_BY: &str = "OverriddenBy";
 
 /// What is said of an Override that was written into a file that says something else by now.
-const OVERTAKEN: &str = "it was written to the file, which was changed since; what the file says holds";
+const OVERTAKEN: &str =
+    "it was written to the file, which was changed since; what the file says holds";
 
 /// How long an Override stays to be looked at once it has ended.
 pub const KEEP_ENDED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -117,9 +118,7 @@ pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
                 let read = read_by(over, seen).filter(|at| *at > now);
                 Some(read.map_or_else(|| expires(over), |at| at.min(expires(over))))
             }
-            Verdict::Expired | Verdict::InFile | Verdict::Overtaken => {
-                Some(later(now, KEEP_ENDED))
-            }
+            Verdict::Expired | Verdict::InFile | Verdict::Overtaken => Some(later(now, KEEP_ENDED)),
             Verdict::Over => Some(later(ended_at(over), KEEP_ENDED)),
         };
         plan.again = [plan.again, next].into_iter().flatten().min();
