@@ -132,7 +132,7 @@ fn what_a_source_declares_is_compared_applied_and_refused_in_words_that_help() {
         told(&world, &["diff", "-f", "other.yaml"]),
         told(&world, &["apply", "-f", "other.yaml"]),
         told(&world, &["apply", "-f", "other.yaml", "--dry-run=server"]),
-        told(&world, &["set", "a1", "idleTimeout=45m", "instructions=it is"]),
+        told(&world, &["set", "a1", "idleTimeout=45m", "budget.turns=3"]),
         told(&world, &["delete", "agent/a1"]),
         told(&world, &["delete", "agent/a1", "--dry-run=server"]),
         told(&world, &["diff", "agent/a1"]),
@@ -149,6 +149,27 @@ fn what_a_source_declares_is_compared_applied_and_refused_in_words_that_help() {
     shown.push(told(&world, &["diff", "agent/a2"]));
     shown.push(told(&world, &["diff", "agent/nobody"]));
     insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn a_script_that_says_a_line_which_leaves_a_choice_ends() {
+    let world = world();
+    let begun = Instant::now();
+    let said = world.od_with(&["chat", "--plain"], b"/od-set a1 idleTimeout=45m\n");
+    assert!(begun.elapsed() < SOON, "it waits for somebody who chooses");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.text().contains("Override for 1 h: /od-choose "), "{}", said.text());
+    assert_eq!(field(&world, "agent/a1", "/spec/idleTimeout"), "15m");
+}
+
+#[test]
+fn nothing_in_a_patch_takes_a_field_away() {
+    let world = world();
+    let over = world.od(&["override", "agent/a1", "-p", "{idleTimeout: null}", "--for", "1h"]);
+    assert_eq!(over.code, 0, "{}", over.stderr);
+    until(&world, "the field is gone", |world| {
+        field(world, "agent/a1", "/spec/idleTimeout").is_null()
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,10 @@ pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
 /// the object again, and names it as a conflict, until its files drop it or the annotation goes.
 pub const RELEASED_FROM: &str = "opendispatch.dev/released-from";
 
+/// An annotation of Overrides, which the server writes: who asked for it. A change that is committed to
+/// a file is by them.
+pub const ASKED_BY: &str = "opendispatch.dev/asked-by";
+
 /// An annotation of objects that nobody declares: the Source of this name may take it, although its
 /// file says something else of it.
 pub const ADOPT: &str = "opendispatch.dev/adopt";

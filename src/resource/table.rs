@@ -428,6 +428,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_overridden_says_so_behind_its_phase() {
+        let drifted = json!([{
+            "type": "Drifted", "status": "True", "reason": "OverriddenBy", "message": "m",
+            "lastTransitionTime": "2026-11-21T08:00:00Z",
+        }]);
+        let agent = json!({"agent": {"claude": {}}});
+        let job = json!({"agent": {"claude": {}}, "task": "t"});
+        let schedule = json!({"schedule": "0 9 * * *", "jobTemplate": {"spec": job}});
+        for (kind, spec) in
+            [(Kind::Agent, agent), (Kind::Job, job.clone()), (Kind::Schedule, schedule)]
+        {
+            let at = columns(kind).iter().position(|column| column.name == "PHASE").unwrap();
+            let phase = |conditions: &serde_json::Value| {
+                let status = json!({"phase": "Ready", "conditions": conditions});
+                let rest = json!({"metadata": {"name": "a"}, "spec": spec, "status": status});
+                row(&object(kind, rest), now(), &Context::default())[at].clone()
+            };
+            assert_eq!(
+                (phase(&drifted), phase(&json!([]))),
+                ("Ready (drifted)".into(), "Ready".into())
+            );
+        }
+    }
+
+    #[test]
     fn agents_show_their_queue_and_cost() {
         let agents = [
             object(

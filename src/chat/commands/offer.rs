@@ -19,8 +19,8 @@ use crate::{
         replies::{self, Asked},
     },
     resource::{
-        AnyObject, Faults, Kind, Override, OverrideSpec, OverrideTarget, SourceFrom, Span, admit,
-        decode,
+        ASKED_BY, AnyObject, Faults, Kind, Override, OverrideSpec, OverrideTarget, SourceFrom,
+        Span, admit, decode,
         merge::merge_patch,
         overlay::{is_ownable, only_power_differs, patch_between},
     },
@@ -58,7 +58,7 @@ pub(super) fn guards(old: &AnyObject, new: &AnyObject) -> Vec<Op> {
     vec![Op::StillFree { kind: old.kind(), name: old.metadata().name.clone() }]
 }
 
-fn full_name(kind: Kind, name: &str) -> String {
+pub(super) fn full_name(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.singular())
 }
 
@@ -215,6 +215,7 @@ impl Commands {
         };
         let mut over = Override::new("", spec);
         over.metadata.generate_name = Some(format!("{name}-"));
+        over.metadata.annotations.insert(ASKED_BY.to_owned(), line.author.clone());
         let made = admit::create(over.into(), self.ambient.ids.uid(), &suffix(&line.key, round));
         let over = match made {
             Ok(over) => over,

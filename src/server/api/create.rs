@@ -17,7 +17,7 @@ use super::{
     write::{Edit, TRIES, check_request_id, editable, too_busy},
 };
 use crate::{
-    resource::{AnyObject, Faults, Kind, admit, apply},
+    resource::{ASKED_BY, AnyObject, Faults, Kind, admit, apply},
     server::{State, status::Problem},
     store::{self, Op, Receipt, Transaction},
 };
@@ -62,10 +62,14 @@ pub(super) struct New<'a> {
 /// Makes an object.
 pub(super) async fn make(
     state: &State,
-    wanted: AnyObject,
+    mut wanted: AnyObject,
     New { caller, receipt_key, dry_run, mut warnings }: New<'_>,
 ) -> Result<(StatusCode, AnyObject), Problem> {
     let kind = wanted.kind();
+    if kind == Kind::Override {
+        let annotations = &mut wanted.metadata_mut().annotations;
+        annotations.insert(ASKED_BY.to_owned(), caller.signature());
+    }
     editable(state, Edit::Create(&wanted))?;
     let shared = &state.0;
     if let Some(key) = &receipt_key

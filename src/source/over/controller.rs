@@ -24,7 +24,7 @@ use crate::{
     ambient::{Ambient, between},
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, ConditionStatus, DEFAULT_SOURCE_INTERVAL, Defaults, Kind, Override,
+        ASKED_BY, AnyObject, ConditionStatus, DEFAULT_SOURCE_INTERVAL, Defaults, Kind, Override,
         overlay::is_ownable,
     },
     source::stand::READY,
@@ -129,6 +129,7 @@ impl OverrideController {
                     name: row.name.clone(),
                     patch: Value::Object(over.spec.patch.clone()),
                     why: over.spec.reason.clone(),
+                    by: over.metadata.annotations.get(ASKED_BY).cloned(),
                 };
                 self.ambient.step("override.write-file", pen.write(source, &edit)).await
             }

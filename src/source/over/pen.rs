@@ -31,6 +31,8 @@ pub struct Edit {
     pub patch: Value,
     /// Why, for people; goes into a commit.
     pub why: Option<String>,
+    /// Who asked for it, for people: whom a commit is by; nothing for the server itself.
+    pub by: Option<String>,
 }
 
 /// Why a file was not changed.
@@ -126,7 +128,7 @@ impl SourcePen {
                 old: Some(text),
                 new: changed,
                 message: message(edit),
-                author: Author::server(),
+                author: author(edit),
             };
             self.git.commit(uid, spec, &change).await?.commit
         };
@@ -142,6 +144,15 @@ impl Pen for SourcePen {
             SourceFrom::Git(spec) => self.commit(source, spec, edit).await,
             SourceFrom::Directory(_) => self.directories.write(source, edit).await,
         }
+    }
+}
+
+/// Who a commit is by: whoever asked for it, by the name that they go by here.
+fn author(edit: &Edit) -> Author {
+    let server = Author::server();
+    match &edit.by {
+        Some(name) => Author { name: name.clone(), ..server },
+        None => server,
     }
 }
 
