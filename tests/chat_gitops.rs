@@ -91,27 +91,6 @@ async fn row(world: &World) -> Option<Owned> {
 }
 
 #[tokio::test]
-async fn fleets_and_schedules_are_changed_by_their_kind_and_name() {
-    let mut world = world();
-    let schedule = json!({
-        "apiVersion": API_VERSION, "kind": "Schedule", "metadata": {"name": "nightly"},
-        "spec": {
-            "schedule": "0 9 * * *",
-            "jobTemplate": {"spec": {"task": "echo hello", "agent": {"command": {}}}},
-        },
-    });
-    create(&world, schedule).await;
-    let told = say(&mut world, "/od-set schedule/nightly timeZone=Europe/Berlin").await;
-    assert_eq!(told, "nightly was changed: timeZone: nothing -> Europe/Berlin");
-    let told = say(&mut world, "/od-set fleet/nightly timeZone=UTC").await;
-    assert_eq!(told, "There is no fleet nightly; open-dispatch get fleets lists them");
-    let told = say(&mut world, "/od-export schedule/nightly").await;
-    assert!(told.contains("timeZone: Europe/Berlin"), "{told}");
-    say(&mut world, "/od-delete schedule/nightly").await;
-    assert_eq!(world.store.get(Kind::Schedule, "nightly").await.unwrap(), None);
-}
-
-#[tokio::test]
 async fn a_change_of_what_a_source_declares_changes_nothing_and_offers_three_ways() {
     let mut world = declared().await;
     let before = world.agent("bot").await;

@@ -95,9 +95,13 @@ fn over(world: &World) -> String {
 #[test]
 fn an_override_ends_once_its_file_says_it_and_then_the_file_has_the_last_word() {
     let world = world();
-    let set = world.od(&["set", "a1", "idleTimeout=2h", "--write"]);
-    assert_eq!(set.code, 0, "{}", set.stderr);
+    let mut set = world.command(&["set", "a1", "idleTimeout=2h", "--write"]);
+    let set = set.env("USER", "ada").output().unwrap();
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
     let over = format!("override/{}", over(&world));
+    // Whom a commit would be by.
+    let by = field(&world, &over, "/metadata/annotations/opendispatch.dev~1asked-by");
+    assert_eq!(by, "ada");
     until(&world, "the override ends", |world| field(world, &over, "/status/phase") == "Written");
     let text = std::fs::read_to_string(world.work().join("specs/team.yaml")).unwrap();
     assert_eq!(text, team("15m").replacen("15m", "2h", 1));

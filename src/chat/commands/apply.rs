@@ -7,7 +7,7 @@
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Answer, Commands, Effect, Incoming, offer::Pending, offer::guards};
+use super::{Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::guards};
 use crate::{
     access::Reach,
     chat::{
@@ -110,8 +110,8 @@ impl Commands {
     ) -> Result<Effect, Error> {
         let text = match diff {
             Diff::One(target) => {
-                let object = match self.find_object(target, reach).await? {
-                    Ok(object) => object,
+                let object = match self.find(target, reach).await? {
+                    Ok(found) => found.object(),
                     Err(answer) => return Ok(answer),
                 };
                 let name = called(&object);
@@ -172,8 +172,9 @@ impl Commands {
             objects.truncate(MOST_EXPORTED);
         }
         for target in targets {
-            match self.find_object(target, reach).await? {
-                Ok(object) => objects.push(object),
+            match self.find(target, reach).await? {
+                Ok(Found::Agent(agent)) => objects.push(agent.into()),
+                Ok(Found::Job(job)) => objects.push(job.into()),
                 Err(answer) => return Ok(answer),
             }
         }

@@ -2,8 +2,8 @@
 
 use super::{
     Commands, Effect, Incoming,
-    find::has_agent,
-    offer::{full_name, guards},
+    find::{Found, has_agent},
+    offer::guards,
 };
 use crate::{
     access::Reach,
@@ -13,7 +13,7 @@ use crate::{
         replies::{self, Asked},
     },
     resource::{
-        Agent, AnyObject, Defaults, Faults, Kind, admit, decode,
+        Agent, AnyObject, Defaults, Faults, admit, decode,
         merge::merge_patch,
         overlay::only_power_differs,
         short::{leave_no_empty_group, place},
@@ -32,25 +32,25 @@ impl Commands {
         assignments: &[Assignment],
         reach: &Reach,
     ) -> Result<Effect, Error> {
-        let old = match self.find_object(target, reach).await? {
-            Ok(old) => old,
+        let found = match self.find(target, reach).await? {
+            Ok(found) => found,
             Err(answer) => return Ok(answer),
         };
-        let name = &old.metadata().name;
+        let old = found.object();
         if old.metadata().is_deleting() {
-            return Ok(Effect::text(replies::deleted(&full_name(old.kind(), name), true)));
+            return Ok(Effect::text(replies::deleted(&found.full_name(), true)));
         }
         let new = match assigned(&old, assignments, &self.settings.defaults) {
             Ok(new) => new,
             Err(faults) => return Ok(Effect::private(replies::faults(Asked::Set, &faults))),
         };
         let changes = changes(&old.to_json()["spec"], &new.to_json()["spec"]);
-        let restarts = old.kind() == Kind::Agent
+        let restarts = matches!(found, Found::Agent(_))
             && changes.iter().any(|change| {
                 let field = change.path.split('.').next().unwrap_or_default();
                 !AT_ONCE.contains(&field)
             });
-        let text = replies::changed(name, &changes, restarts);
+        let text = replies::changed(found.name(), &changes, restarts);
         if changes.is_empty() {
             return Ok(Effect::text(text));
         }
@@ -120,19 +120,20 @@ impl Commands {
     }
 
     pub(super) async fn delete(&self, target: &Target, reach: &Reach) -> Result<Effect, Error> {
-        let object = match self.find_object(target, reach).await? {
-            Ok(object) => object,
+        let found = match self.find(target, reach).await? {
+            Ok(found) => found,
             Err(answer) => return Ok(answer),
         };
-        let (kind, name) = (object.kind(), object.metadata().name.clone());
+        let object = found.object();
         let already = object.metadata().is_deleting();
-        let text = replies::deleted(&full_name(kind, &name), already);
+        let text = replies::deleted(&found.full_name(), already);
         if already {
             return Ok(Effect::text(text));
         }
         if let Some(row) = self.declared(&object).await? {
             return Ok(Self::offer_deletion(&row, &object));
         }
+        let (kind, name) = (object.kind(), found.name().to_owned());
         let op = Op::Delete {
             kind,
             name: name.clone(),

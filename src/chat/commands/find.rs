@@ -67,23 +67,6 @@ impl Commands {
         Ok(Err(self.nobody(target.kind, &target.name, reach).await?))
     }
 
-    /// An object of any kind that people declare: a fleet or a schedule where its kind is said, else as
-    /// [`Self::find`].
-    pub(super) async fn find_object(
-        &self,
-        target: &Target,
-        reach: &Reach,
-    ) -> Result<Result<AnyObject, Effect>, Error> {
-        let Some(kind @ (Kind::Fleet | Kind::Schedule)) = target.kind else {
-            return Ok(self.find(target, reach).await?.map(|found| found.object()));
-        };
-        let object = self.store.get(kind, &target.name).await?;
-        Ok(match object.filter(|object| has(reach, object)) {
-            Some(object) => Ok(object),
-            None => Err(self.nobody(target.kind, &target.name, reach).await?),
-        })
-    }
-
     /// An agent by name, or the answer that there is none; `mend` says what to do with a job.
     pub(super) async fn find_agent(
         &self,
@@ -144,9 +127,8 @@ impl Commands {
     /// The answer that nobody within reach has this name.
     async fn nobody(&self, kind: Option<Kind>, name: &str, reach: &Reach) -> Result<Effect, Error> {
         let mut names: Vec<String> = Vec::new();
-        for looked_for in [Kind::Agent, Kind::Job, Kind::Fleet, Kind::Schedule] {
-            let is_worker = matches!(looked_for, Kind::Agent | Kind::Job);
-            if kind.map_or(is_worker, |kind| kind == looked_for) {
+        for looked_for in [Kind::Agent, Kind::Job] {
+            if kind.is_none_or(|kind| kind == looked_for) {
                 let all = self.all(looked_for).await?;
                 let near = all.iter().filter(|object| has(reach, object));
                 names.extend(near.map(|object| object.metadata().name.clone()));

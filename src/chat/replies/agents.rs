@@ -423,6 +423,8 @@ mod tests {
         set("WaitingForApproval", ConditionStatus::True, "Asked", "asks to use Bash: ls");
         set("Ready", ConditionStatus::False, "BudgetSpent", "the budget of $5 is spent");
         set("Stalled", ConditionStatus::True, "BackingOff", "claude: not found");
+        let drift = "override api-bot-1 of budget until 2026-01-01T02:00:00Z";
+        set("Drifted", ConditionStatus::True, "OverriddenBy", drift);
         agent
     }
 

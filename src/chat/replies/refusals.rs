@@ -92,8 +92,6 @@ pub(in crate::chat) fn nobody_named(
         Some(Kind::Agent) => {
             ("agent", format!("/od-start {name} starts one, /od-list lists those that there are"))
         }
-        Some(Kind::Fleet) => ("fleet", "open-dispatch get fleets lists them".to_owned()),
-        Some(Kind::Schedule) => ("schedule", "/od-schedule list lists them".to_owned()),
         Some(_) => ("job", "/od-jobs lists the last ones".to_owned()),
         None => ("agent and no job", "/od-list and /od-jobs list them".to_owned()),
     };
@@ -144,8 +142,7 @@ mod tests {
             BadSpec::Outside("--workdir", "../x".into()),
         ];
         told.extend(bad.iter().map(ToString::to_string));
-        let kinds = [Kind::Agent, Kind::Job, Kind::Fleet, Kind::Schedule].map(Some);
-        for kind in [None].into_iter().chain(kinds) {
+        for kind in [None, Some(Kind::Agent), Some(Kind::Job)] {
             told.push(nobody_named(kind, "lat", Some("late")));
             told.push(nobody_named(kind, "x", None));
         }
