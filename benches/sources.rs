@@ -97,7 +97,7 @@ async fn house(count: usize) -> (tempfile::TempDir, Arc<dyn Store>) {
     let store: Arc<dyn Store> = SqliteStore::open(&data, Ambient::real()).await.unwrap();
     write(&specs, count, "first");
     let spec = SourceSpec {
-        from: SourceFrom::Directory(DirectorySource { path: "specs".to_owned() }),
+        from: SourceFrom::Directory(DirectorySource { path: "specs".to_owned(), commit: false }),
         interval: None,
         suspend: false,
         prune: Prune::default(),

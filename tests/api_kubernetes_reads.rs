@@ -218,6 +218,33 @@ async fn a_watch_of_a_selection_is_true_to_what_its_client_has() {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_end_of_one_object_takes_no_other_for_it() {
+    let house = House::new();
+    create(&house, "long", "a").await;
+    create(&house, "other", "b").await;
+    let version = house.get("jobs").await.json()["metadata"]["resourceVersion"].clone();
+    // Between the list and the watch, another one moves on, and goes on to.
+    let status = json!({"status": {"phase": "Running"}});
+    house.call(Method::PATCH, "jobs/other/status", Some(&status)).await;
+    for (n, selector) in [
+        "fieldSelector=metadata.name%3Dlong",
+        "fieldSelector=metadata.name!%3Dother",
+        "fieldSelector=spec.task%3Dtrue%2Cmetadata.name%3Dlong",
+        "labelSelector=team%3Da",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let version = version.as_str().unwrap();
+        let path = format!("{API}/jobs?watch=1&resourceVersion={version}&{selector}");
+        let mut watch = house.stream(house::ACCESS, &path).await;
+        label(&house, "other", json!({"x": n.to_string()})).await;
+        label(&house, "long", json!({"x": n.to_string()})).await;
+        assert_eq!(events(&mut watch, n + 1).await, vec!["MODIFIED long"; n + 1], "{selector}");
+    }
+}
+
+#[tokio::test]
 async fn a_watch_of_fields_tells_when_an_object_comes_to_be_as_wanted() {
     let house = House::new();
     create(&house, "a", "a").await;

@@ -1,79 +1,25 @@
 //! Promise: a named token opens what its role may and nothing else, on every route that there is; it
-//! ends when it is revoked or its time is over, also for what is under way.
+//! ends when it is revoked or its time is over, also for what is under way (`api_late.rs`).
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 #[path = "support/house.rs"]
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
+#[path = "support/routes.rs"]
+mod routes;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
 use house::{House, read};
 use open_dispatch::{
     access::Right,
-    chat::{Commands, ConsoleHub, Settings, console},
-    resource::Defaults,
     server::{self, needs},
     store::{Op, Principal, Role, Store, Transaction, memory::MemoryStore},
 };
+use routes::{is_guarded, routes, token, whole};
 use serde_json::{Value, json};
-
-/// Every method and path of a router, as axum's own debug text tells them.
-fn routes(router: &axum::Router) -> BTreeSet<(String, String)> {
-    let text = format!("{router:?}");
-    let text = text.split("fallback_router").next().unwrap();
-    let (endpoints, paths) = text.split_once("node: ").unwrap();
-    // RouteId(3): "/version", and RouteId(3): MethodRouter(MethodRouter { get: Route, head: None, ...
-    let by_id = |text: &str| -> BTreeMap<usize, String> {
-        let parts = text.split("RouteId(").skip(1);
-        parts
-            .filter_map(|part| {
-                let (id, rest) = part.split_once("): ")?;
-                Some((id.parse().ok()?, rest.to_owned()))
-            })
-            .collect()
-    };
-    let (endpoints, paths) = (by_id(endpoints), by_id(paths));
-    assert_eq!(endpoints.len(), paths.len(), "axum tells its routes in another way by now: {text}");
-    let mut found = BTreeSet::new();
-    for (id, endpoint) in &endpoints {
-        let path = paths[id].split('"').nth(1).unwrap();
-        for method in ["get", "delete", "patch", "post", "put"] {
-            if !endpoint.contains(&format!("{method}: None")) {
-                found.insert((method.to_uppercase(), path.to_owned()));
-            }
-        }
-    }
-    found
-}
-
-/// The router of a whole server, with what terminals use.
-fn whole(house: &House) -> axum::Router {
-    let (store, ambient) = (house.store.clone(), open_dispatch::ambient::Ambient::real());
-    let hub = ConsoleHub::new(store.clone(), ambient.clock.clone());
-    let settings = Settings { defaults: Defaults::default(), admins: Vec::new() };
-    let commands = Arc::new(Commands::new(store, ambient, settings));
-    server::router_with(house.state.clone(), console::router(hub, commands, None))
-}
-
-fn is_guarded(path: &str) -> bool {
-    !path.starts_with("/webhooks/")
-        && !["/health", "/healthz", "/livez", "/ready", "/readyz"].contains(&path)
-}
-
-/// Makes a token, and gives it.
-async fn token(house: &House, name: &str, role: Role, expires: Option<&str>) -> String {
-    let wish = json!({"name": name, "role": role, "expires": expires});
-    let answer = house.call(Method::POST, "tokens", Some(&wish)).await;
-    assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text());
-    answer.json()["token"].as_str().unwrap().to_owned()
-}
 
 async fn code(house: &House, token: &str, method: Method, path: &str) -> StatusCode {
     house.send(token, method, path, "application/json", "").await.status()
@@ -82,7 +28,7 @@ async fn code(house: &House, token: &str, method: Method, path: &str) -> StatusC
 #[tokio::test]
 async fn every_route_has_a_row_and_every_role_meets_it_there() {
     let mut house = House::new();
-    house.router = whole(&house);
+    house.router = whole(&house, None);
     let all = routes(&house.router);
     assert!(all.len() > 40, "{all:?}");
     let mut tokens = Vec::new();
@@ -250,105 +196,6 @@ async fn what_a_revoked_token_had_under_way_does_not_commit() {
             error.to_string(),
             "token:ci was revoked or replaced meanwhile, or its time is over, so nothing was done"
         );
-    }
-}
-
-/// Sends a request whose body comes when something else has happened: behind the door, and before
-/// anything is done.
-async fn meanwhile(
-    house: &House,
-    token: &str,
-    (method, path, body): (Method, &str, &Value),
-    happens: impl Future<Output = ()> + Send + 'static,
-) -> house::Answer {
-    let sort = match method {
-        Method::PATCH => "application/merge-patch+json",
-        _ => "application/json",
-    };
-    let body = body.to_string();
-    let late = futures::stream::once(async move {
-        happens.await;
-        Ok::<_, std::convert::Infallible>(body)
-    });
-    let path = format!("{}/{path}", house::API);
-    read(house.send(token, method, &path, sort, axum::body::Body::from_stream(late)).await).await
-}
-
-/// What ends a token.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum End {
-    /// Nothing: it goes on.
-    None,
-    Revoked,
-    /// A new one has its name, and may as much.
-    Replaced,
-    /// A new one has its name, and may less.
-    Lowered,
-    Over,
-}
-
-async fn end(house: Arc<House>, end: End) {
-    let replace = async |role: &str| {
-        let wish = json!({"name": "ci", "role": role, "replace": true});
-        let made = house.call(Method::POST, "tokens", Some(&wish)).await;
-        assert_eq!(made.code, StatusCode::CREATED, "{}", made.text());
-    };
-    match end {
-        End::None => {}
-        End::Revoked => {
-            let gone = house.call(Method::DELETE, "tokens/ci", None).await;
-            assert_eq!(gone.code, StatusCode::OK);
-        }
-        End::Replaced => replace("admin").await,
-        End::Lowered => replace("viewer").await,
-        End::Over => house.clock.advance(Duration::from_secs(10)),
-    }
-}
-
-#[tokio::test]
-async fn no_write_commits_by_a_token_that_ends_before_its_body_has_come() {
-    let writes = [
-        (Method::POST, "tokens", json!({"name": "other", "role": "admin"})),
-        (Method::PUT, "access/grants/slack:U9", json!({"role": "admin"})),
-        (Method::PUT, "secrets/hush", json!("hush")),
-        (Method::POST, "jobs", job("new")),
-        (Method::PATCH, "jobs/old", json!({"metadata": {"labels": {"a": "b"}}})),
-        (Method::PATCH, "jobs/old/status", json!({"status": {"observedGeneration": 7}})),
-    ];
-    for (method, path, body) in writes {
-        for how in [End::None, End::Revoked, End::Replaced, End::Lowered, End::Over] {
-            let what = format!("{method} {path}, {how:?}");
-            let directory = tempfile::tempdir().unwrap();
-            let keeper = open_dispatch::secrets::Secrets::new(directory.path().into(), Vec::new());
-            let extras = server::Extras { secrets: Some(keeper), ..server::Extras::default() };
-            let house = Arc::new(House::with(MemoryStore::new(), extras));
-            let made = house.call(Method::POST, "jobs", Some(&job("old"))).await;
-            assert_eq!(made.code, StatusCode::CREATED, "{}", made.text());
-            let ci = token(&house, "ci", Role::Admin, Some("1h")).await;
-            house.clock.advance(Duration::from_secs(3_595));
-            let seen = async || {
-                let mut seen = String::new();
-                for path in ["jobs", "secrets", "access"] {
-                    seen += &house.get(path).await.text();
-                }
-                seen
-            };
-            let before = seen().await;
-            let happens = end(Arc::clone(&house), how);
-            let answer = meanwhile(&house, &ci, (method.clone(), path, &body), happens).await;
-            let rows = house.store.audit(None, 99).await.unwrap();
-            let noted = rows.iter().any(|row| row.who == "token:ci");
-            let is_token = house.get("tokens").await.text().contains("other");
-            if how == End::None {
-                assert!(answer.code.is_success(), "{what}: {}", answer.text());
-                assert!(is_token || seen().await != before, "{what}");
-                continue;
-            }
-            assert_eq!(answer.code, StatusCode::UNAUTHORIZED, "{what}: {}", answer.text());
-            assert!(answer.text().contains("so nothing was done"), "{what}: {}", answer.text());
-            assert!(!is_token && !noted, "{what}");
-            assert_eq!(seen().await, before, "{what}");
-        }
     }
 }
 

@@ -132,7 +132,7 @@ impl Chat {
 }
 
 /// Every verb, and one line that says it.
-const LINES: [&str; 21] = [
+const LINES: [&str; 22] = [
     "hello",
     "/od-send bot hello",
     "/od-start two --agent command /tmp",
@@ -148,6 +148,7 @@ const LINES: [&str; 21] = [
     "/od-retry bot",
     "/od-approve bot",
     "/od-set bot idleTimeout=1h",
+    "/od-scale crew 3",
     "/od-delete bot",
     "/od-apply kind: Agent",
     "/od-diff bot",

@@ -13,8 +13,13 @@ use conversation::{Fake, World};
 use open_dispatch::{
     ambient::FreeSteps,
     chat::{Via, platform::Platform as _},
-    resource::{API_VERSION, AnyObject, Kind, Override, RELEASED_FROM, admit, decode, overlay},
-    store::{Access, Base, Expect, Op, Owned, Part, Principal, Role, Store as _, Subject},
+    resource::{
+        API_VERSION, AnyObject, Fleet, Kind, Override, OwnerReference, RELEASED_FROM, Schedule,
+        admit, decode, overlay,
+    },
+    store::{
+        Access, Base, Expect, Op, Owned, Part, Principal, Role, Store as _, Subject, files::Files,
+    },
 };
 use serde_json::{Value, json};
 
@@ -355,4 +360,196 @@ async fn what_is_exported_can_be_applied_again_and_a_drift_is_shown() {
     assert_eq!(told, "No source declares agent/free, so there is no file to compare it with");
     let all = say(&mut world, "/od-export").await;
     assert!(all.contains("name: bot") && all.contains("name: free"), "{all}");
+}
+
+/// Lets everybody in the channel `main` command there, and nowhere else.
+async fn admit_main(world: &World) {
+    let role = Access {
+        principal: Principal::channel(world.platform.name(), "main"),
+        role: Role::Operator,
+        name: String::new(),
+        by: "ada".to_owned(),
+        pairing: None,
+        created: jiff::Timestamp::UNIX_EPOCH,
+        token: None,
+    };
+    world.apply(vec![Op::Admit(role)]).await;
+}
+
+#[tokio::test]
+async fn whoever_chooses_an_agent_for_a_message_has_to_reach_it_as_it_stands_then() {
+    for listens_here in [false, true] {
+        let mut world = world();
+        admit_main(&world).await;
+        for name in ["bot", "two"] {
+            say(&mut world, &format!("/od-start {name} --agent claude")).await;
+        }
+        let asked = world.heard("main", "hello", "eve", "hello", Via::Addressed).await;
+        world.settle().await;
+        let asked = world.store.delivery(&asked).await.unwrap().unwrap();
+        assert!(matches!(asked.subject, Subject::Choice { .. }), "{asked:?}");
+        let line = button(&world, "bot");
+        let mut bot = world.agent("bot").await;
+        let uid = bot.metadata.uid.clone();
+        if !listens_here {
+            bot.spec.channels.clear();
+            let (part, expect) = (Part::Desired, Expect::SameVersion);
+            world.apply(vec![Op::Write { object: bot.into(), part, expect }]).await;
+        }
+        world.press_line("main", "eve", &line).await;
+        let turns = world.store.turns(&uid, 0, 9).await.unwrap();
+        assert_eq!(turns.len(), usize::from(listens_here));
+        // Somebody who reaches everything may still choose.
+        world.press_line("main", "ada", &line).await;
+        assert_eq!(world.store.turns(&uid, 0, 9).await.unwrap().len(), 1);
+    }
+}
+
+/// A fleet `crew` of two agents, as its controller would have made it.
+async fn crew(world: &World) {
+    let fleet = json!({
+        "apiVersion": API_VERSION, "kind": "Fleet", "metadata": {"name": "crew"},
+        "spec": {
+            "generate": {"replicas": 2},
+            "template": {
+                "kind": "Agent", "metadata": {"name": "crew-{{index}}"},
+                "spec": {"agent": {"claude": {"model": "opus"}}},
+            },
+        },
+    });
+    let fleet = create(world, fleet).await;
+    for n in 1..=2 {
+        let agent = json!({
+            "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": format!("crew-{n}")},
+            "spec": {"agent": {"claude": {"model": "opus"}}},
+        });
+        create(world, agent).await;
+        let mut agent = world.agent(&format!("crew-{n}")).await;
+        agent.metadata.owner_references.push(OwnerReference {
+            api_version: API_VERSION.to_owned(),
+            kind: Kind::Fleet,
+            name: "crew".to_owned(),
+            uid: fleet.clone(),
+            controller: true,
+        });
+        let (part, expect) = (Part::Finalizers, Expect::SameVersion);
+        world.apply(vec![Op::Write { object: agent.into(), part, expect }]).await;
+    }
+}
+
+async fn fleet(world: &World) -> Fleet {
+    world.store.get(Kind::Fleet, "crew").await.unwrap().unwrap().into_fleet().unwrap()
+}
+
+#[tokio::test]
+async fn a_member_of_a_fleet_is_changed_in_its_template_and_stopped_by_itself() {
+    let mut world = world();
+    crew(&world).await;
+    let before = world.agent("crew-1").await;
+    let mut told = Vec::new();
+    for line in [
+        "/od-set crew-1 budget.usd=9",
+        "/od-delete crew-1",
+        "/od-apply {apiVersion: opendispatch.dev/v1alpha1, kind: Agent, metadata: {name: crew-1}, spec: {agent: {claude: {}}}}",
+    ] {
+        told.push(say(&mut world, line).await);
+        assert_eq!(world.agent("crew-1").await, before, "{line}");
+    }
+    told.push(say(&mut world, "/od-stop crew-1").await);
+    assert!(world.agent("crew-1").await.spec.suspend);
+    told.push(say(&mut world, "/od-start crew-1 --model sonnet").await);
+    assert!(overlay::only_power_differs(&before.into(), &world.agent("crew-1").await.into()));
+    assert!(!world.agent("crew-1").await.spec.suspend);
+    // A fleet that rests puts nothing back.
+    told.push(say(&mut world, "/od-set fleet/crew suspend=true").await);
+    told.push(say(&mut world, "/od-set crew-1 budget.usd=9").await);
+    assert_eq!(world.agent("crew-1").await.spec.budget.unwrap().usd, Some(9.into()));
+    told.push(say(&mut world, "/od-delete crew-2").await);
+    assert!(world.agent("crew-2").await.metadata.is_deleting());
+    insta::assert_snapshot!(told.join("\n-----\n"));
+}
+
+#[tokio::test]
+async fn fleets_and_schedules_are_edited_by_their_own_fields_and_those_of_what_they_make() {
+    let mut world = world();
+    crew(&world).await;
+    say(&mut world, "/od-schedule add @daily --name nightly --agent claude look around").await;
+    // Somebody else of that name is not meant.
+    say(&mut world, "/od-start crew --agent claude").await;
+    let mut told = Vec::new();
+    for line in [
+        "/od-set fleet/crew model=sonnet template.spec.budget.usd=5",
+        "/od-set fleet/crew generate.replicas=3",
+        "/od-scale crew 4",
+        "/od-scale crew 4",
+        "/od-scale fleet/crew many",
+        "/od-scale crew",
+        "/od-scale agent/crew 2",
+        "/od-scale nobody 2",
+        "/od-set fleet/crew template.spec.agent.claud.model=x",
+        "/od-set fleet/crw model=x",
+        "/od-set nightly timeZone=Europe/Berlin model=opus",
+        "/od-set schedule/nightly jobTemplate.spec.runtime.local.workdir=here",
+        "/od-delete fleet/crew",
+    ] {
+        told.push(format!("> {line}\n{}", say(&mut world, line).await));
+    }
+    insta::assert_snapshot!(told.join("\n\n"));
+    let crew = fleet(&world).await.spec;
+    let template = json!(crew.template.spec);
+    assert_eq!(template["agent"]["claude"]["model"], "sonnet");
+    assert_eq!(template["budget"]["usd"], 5);
+    assert_eq!(json!(crew.generate), json!({"replicas": 4}));
+    let nightly = world.store.get(Kind::Schedule, "nightly").await.unwrap().unwrap();
+    let nightly: Schedule = nightly.into_schedule().unwrap();
+    assert_eq!(nightly.spec.time_zone.as_deref(), Some("Europe/Berlin"));
+    assert_eq!(json!(nightly.spec.job_template.spec)["agent"]["claude"]["model"], "opus");
+    assert!(!world.agent("crew").await.metadata.is_deleting());
+}
+
+#[tokio::test]
+async fn a_fleet_that_a_source_declares_is_scaled_in_one_of_three_ways() {
+    let mut world = declared().await;
+    crew(&world).await;
+    let row = Owned {
+        kind: Kind::Fleet,
+        name: "crew".to_owned(),
+        uid: "crew-uid".to_owned(),
+        base: Base { spec: json!(fleet(&world).await.spec), ..Base::default() },
+        version: 0,
+        ..row(&world).await.unwrap()
+    };
+    world.apply(vec![Op::Own(row)]).await;
+    let told = say(&mut world, "/od-scale crew 5").await;
+    assert!(told.contains("declared by source ours") && told.contains("2 -> 5"), "{told}");
+    let line = button(&world, "Override for 1 h");
+    pressed(&mut world, "ada", &line).await;
+    let over = &overrides(&world).await[0].spec;
+    assert_eq!(Value::Object(over.patch.clone()), json!({"generate": {"replicas": 5}}));
+    assert_eq!((over.target.kind, over.target.name.as_str()), (Kind::Fleet, "crew"));
+}
+
+#[tokio::test]
+async fn a_long_export_comes_as_a_file_that_can_be_applied_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(Files::open(dir.path().join("files")).unwrap());
+    let mut world = world().with_files(files);
+    say(&mut world, "/od-start bot --agent claude").await;
+    let mut bot = world.agent("bot").await;
+    let short = say(&mut world, "/od-export bot").await;
+    assert!(short.starts_with("```"), "{short}");
+    bot.spec.instructions = Some("Be brief. ".repeat(300));
+    let (part, expect) = (Part::Desired, Expect::SameVersion);
+    world.apply(vec![Op::Write { object: bot.clone().into(), part, expect }]).await;
+    let delivery = world.heard("main", "export", "ada", "/od-export bot", Via::Addressed).await;
+    world.settle().await;
+    let delivery = world.store.delivery(&delivery).await.unwrap().unwrap();
+    let Subject::File { id, name } = &delivery.subject else { panic!("{delivery:?}") };
+    assert_eq!((name.as_str(), id.len()), ("bot.yaml", 64));
+    let messages = std::mem::take(&mut world.platform.state.lock().unwrap().messages);
+    let uploads: Vec<_> = messages.into_iter().filter_map(|message| message.file).collect();
+    assert_eq!(uploads.len(), 1);
+    let text = String::from_utf8(uploads[0].bytes.to_vec()).unwrap();
+    let read = open_dispatch::resource::yaml::read(&text, None).unwrap().remove(0);
+    assert_eq!(read.to_json()["spec"], AnyObject::from(bot).to_json()["spec"]);
 }

@@ -56,7 +56,16 @@ fn the_python_client_is_at_home() {
     let mut rig = Rig::new("operator");
     let Some(python) = rig.python() else { return };
     let steps = tour(&mut rig, python, "tour.py");
-    let all = ["custom objects", "pages", "dynamic client", "expired", "informer", "all"];
+    let all = [
+        "custom objects",
+        "pages",
+        "dynamic client",
+        "scale",
+        "expired",
+        "bookmarks",
+        "informers",
+        "all",
+    ];
     assert_eq!(steps, all);
 }
 
@@ -65,5 +74,8 @@ fn the_node_client_is_at_home() {
     let mut rig = Rig::new("operator");
     let Some(node) = rig.node() else { return };
     let steps = tour(&mut rig, node, "tour.mjs");
-    assert_eq!(steps, ["custom objects", "any object", "informer", "watch", "all"]);
+    assert_eq!(
+        steps,
+        ["custom objects", "any object", "scale", "informers", "watch", "expired", "all"]
+    );
 }

@@ -9,13 +9,18 @@ mod fake_runtime;
 #[path = "support/stage.rs"]
 mod stage;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use fake_runtime::Script;
 use open_dispatch::{
     ambient::Mode,
     resource::{
         API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, Span, decode,
     },
+    store::{Change, ChangeKind},
 };
 use serde_json::{Value, json};
 use stage::{Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
@@ -100,6 +105,50 @@ fn rewrite(object: &mut AnyObject, change: fn(&mut Value)) {
     }
 }
 
+/// What the members shall be made of next.
+fn second(spec: &mut Value) {
+    spec["template"]["spec"]["env"][0]["value"] = json!("2");
+}
+
+/// The most members at once, over all that was ever written, that were up once and are not up as their
+/// spec says: what `maxUnavailable` bounds.
+fn most_out(history: &[Change]) -> usize {
+    // What an Agent's spec says; what a Sprite is made of, and whose it is. Both by uid.
+    let mut agents: BTreeMap<String, Value> = BTreeMap::new();
+    let mut sprites: BTreeMap<String, (String, Value)> = BTreeMap::new();
+    let mut were_up = BTreeSet::new();
+    let mut most = 0;
+    for change in history {
+        let object = &change.object;
+        let uid = object.metadata().uid.clone();
+        let env = object.to_json()["spec"]["env"].take();
+        let is_gone = change.kind == ChangeKind::Deleted;
+        match object {
+            AnyObject::Agent(_) if is_gone || object.metadata().is_deleting() => {
+                agents.remove(&uid);
+            }
+            AnyObject::Agent(_) => {
+                agents.insert(uid, env);
+            }
+            AnyObject::Sprite(sprite) => {
+                sprites.remove(&uid);
+                if !is_gone && sprite.status.conditions.is_true("Ready") {
+                    let owner = sprite.metadata.controller().expect("a Sprite has an owner");
+                    sprites.insert(uid, (owner.uid.clone(), env));
+                }
+            }
+            _ => {}
+        }
+        let is_up = |(uid, env): &(&String, &Value)| {
+            sprites.values().any(|(owner, of)| owner == *uid && of == *env)
+        };
+        let (up, out): (Vec<_>, Vec<_>) = agents.iter().partition(is_up);
+        most = most.max(out.iter().filter(|(uid, _)| were_up.contains(*uid)).count());
+        were_up.extend(up.into_iter().map(|(uid, _)| uid.clone()));
+    }
+    most
+}
+
 fn scenarios() -> Vec<Scenario> {
     let create = |object: AnyObject| (0, Wish::Create(object));
     let orphan = |object: &mut AnyObject| {
@@ -129,6 +178,18 @@ fn scenarios() -> Vec<Scenario> {
                 (120, Wish::Delete(Kind::Fleet, "x")),
             ],
             length: 240,
+        },
+        Scenario {
+            name: "a change while members are in a turn",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(agents()),
+                (10, Wish::SayTo("m-a", "ta", "work 30")),
+                (10, Wish::SayTo("m-b", "tb", "work 20")),
+                (12, Wish::Change(Kind::Fleet, "x", |object| rewrite(object, second))),
+            ],
+            length: 180,
         },
         Scenario {
             name: "a member that somebody changed or deleted is put right",
@@ -253,6 +314,56 @@ fn every_step_is_listed_and_every_listed_step_is_taken() {
         .filter(|step| is_ours(step))
         .collect();
     assert_eq!(taken, BTreeSet::from(STEPS));
+}
+
+#[test]
+fn no_more_members_are_out_than_may_be_whatever_fails_and_whoever_works() {
+    for scenario in scenarios().into_iter().take(3) {
+        let dry = play(&scenario, &[]);
+        assert!(most_out(&dry.history) <= 1, "{}", scenario.name);
+        for n in (0..dry.steps.len()).filter(|n| is_ours(dry.steps[*n])) {
+            let played = play(&scenario, &[(n, Mode::CrashAfter)]);
+            assert!(most_out(&played.history) <= 1, "{} and {}", scenario.name, dry.steps[n]);
+        }
+    }
+}
+
+#[test]
+fn a_template_that_cannot_start_takes_one_member_out_also_while_all_of_them_work() {
+    let scenario = Scenario {
+        name: "a bad template while members are in a turn",
+        capacity: 4,
+        author: Arc::new(|sprite| {
+            let value = sprite.spec.env.first().and_then(|variable| variable.value.clone());
+            Script { unstartable: value.as_deref() == Some("2"), ..diligent() }
+        }),
+        edits: vec![
+            (0, Wish::Create(agents())),
+            (10, Wish::SayTo("m-a", "ta", "work 30")),
+            (10, Wish::SayTo("m-b", "tb", "work 40")),
+            (12, Wish::Change(Kind::Fleet, "x", |object| rewrite(object, second))),
+        ],
+        length: 300,
+    };
+    let played = play(&scenario, &[]);
+    assert_eq!(most_out(&played.history), 1);
+    let all = played.end.as_array().expect("a list of objects");
+    let of = |kind: &str, name: &str| {
+        let found = all.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
+        found.unwrap_or_else(|| panic!("there is no {kind} {name}")).clone()
+    };
+    assert_eq!(of("Agent", "m-a")["spec"]["env"][0]["value"], "2");
+    let other = of("Agent", "m-b");
+    assert_eq!(other["spec"]["env"][0]["value"], "1", "it was not touched");
+    assert_eq!(other["status"]["turns"]["done"], 1, "and has answered");
+    let conditions = of("Fleet", "x")["status"]["conditions"].clone();
+    let stalled =
+        conditions.as_array().expect("conditions").iter().find(|it| it["type"] == "Stalled");
+    let stalled = stalled.expect("it is stalled");
+    assert_eq!(stalled["reason"], "MemberFailed");
+    let message = stalled["message"].as_str().expect("a text");
+    assert!(message.starts_with("agent/m-a: BackingOff"), "{message}");
+    assert!(message.ends_with("; 1 more waits to be changed"), "{message}");
 }
 
 #[test]

@@ -36,6 +36,7 @@ async fn life(steps: Arc<ScriptedSteps>) -> Value {
     // One more look writes nothing.
     let writes = world.store.writes();
     world.controller.reconcile("agent/bot").await.unwrap();
+    world.files.reconcile("agent/bot").await.unwrap();
     assert_eq!(world.store.writes(), writes);
     let mut phases = Vec::new();
     for name in ["short", "file", "gone"] {

@@ -204,7 +204,7 @@ fn job(task: &str) -> String {
 fn source(path: &str) -> Source {
     let place = Place { channel: "main".to_owned(), thread: None };
     let spec = SourceSpec {
-        from: SourceFrom::Directory(DirectorySource { path: path.to_owned() }),
+        from: SourceFrom::Directory(DirectorySource { path: path.to_owned(), commit: false }),
         interval: None,
         suspend: false,
         prune: serde_json::from_value(json!({"maxDeletions": 1})).unwrap(),
@@ -254,6 +254,17 @@ async fn tell(house: &mut House) -> Vec<Value> {
     // It counted once: the same revision would be held again.
     let annotations = house.source().await.unwrap().metadata.annotations;
     assert!(!annotations.contains_key(CONFIRM_DELETIONS), "{annotations:?}");
+    seen.push(house.sight().await);
+
+    // Another revision, and the one that was confirmed once again: it is asked for again.
+    house.put("d.yaml", &format!("{}{}", agent("four", "x"), agent("five", "x")));
+    house.rest().await;
+    seen.push(house.sight().await);
+    house.remove("d.yaml");
+    house.rest().await;
+    let status = house.source().await.unwrap().status;
+    assert_eq!(status.last_attempted_revision, Some(revision), "it is the same revision");
+    assert_eq!((status.phase.as_str(), status.held_deletions), ("Held", 2));
     seen.push(house.sight().await);
 
     // The end.
@@ -313,6 +324,62 @@ async fn a_fault_at_any_step_ends_as_none_does() {
                     assert_eq!(told, story, "chapter {chapter}, {mode:?} at {n} ({})", steps[n]);
                 }
             }
+        }
+    }
+}
+
+/// A Source is taken out of the store by hand, and made again: what is seen at the end, and who was there
+/// before and is there now.
+async fn inherit(house: &mut House) -> (Value, [Option<String>; 2]) {
+    let uid = async |house: &House| {
+        let one = house.store.get(Kind::Agent, "one").await.unwrap();
+        one.map(|one| one.metadata().uid.clone())
+    };
+    house.put("a.yaml", &format!("{}{}", agent("one", "x"), agent("two", "x")));
+    let make = |uid: &str| {
+        let made = admit::create(source("specs").into(), uid.to_owned(), "").unwrap();
+        vec![Op::Create(made)]
+    };
+    house.apply(make("uid of specs")).await;
+    house.rest().await;
+    let before = uid(house).await;
+    let mut object = house.store.get(Kind::Source, "specs").await.unwrap().unwrap();
+    object.metadata_mut().finalizers.clear();
+    let free = Op::Write { object, part: Part::Finalizers, expect: Expect::Any };
+    let delete =
+        Op::Delete { kind: Kind::Source, name: "specs".into(), uid: None, resource_version: None };
+    house.apply(vec![free, delete]).await;
+    house.rest().await;
+    assert_eq!(house.store.inventory("uid of specs").await.unwrap().len(), 2, "they stay behind");
+    // Meanwhile the files have changed: one says something else, and two is not named any more.
+    house.put("a.yaml", &agent("one", "y"));
+    house.apply(make("uid of its heir")).await;
+    house.rest().await;
+    assert_eq!(house.store.inventory("uid of specs").await.unwrap(), []);
+    (house.sight().await, [before, uid(house).await])
+}
+
+#[tokio::test]
+async fn what_a_source_left_that_was_taken_out_by_hand_is_inherited_by_the_next_of_its_name() {
+    let mut dry = House::new(false, None).await;
+    let (end, [before, now]) = inherit(&mut dry).await;
+    assert!(before.is_some() && before == now, "it is the one that it was");
+    let names = |sight: &Value| {
+        let rows = sight["rows"].as_array().unwrap().iter();
+        rows.map(|row| row[0].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&end), ["one"], "{end}");
+    let (agents, ready) = (&end["objects"][0], &end["objects"][1][6]["conditions"][0]);
+    assert_eq!((&agents[1], &agents[2]["instructions"]), (&json!("one"), &json!("y")), "{end}");
+    assert_eq!(ready["reason"], "Applied", "{end}");
+    let steps = dry.steps.passed();
+    assert!(steps.contains(&"source.inherit"), "{steps:?}");
+    for (n, step) in steps.iter().enumerate() {
+        for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
+            let mut house = House::new(false, Some((n, mode))).await;
+            let (other, [before, now]) = inherit(&mut house).await;
+            assert!(before.is_some() && before == now, "{mode:?} at {n} ({step})");
+            assert_eq!(other, end, "{mode:?} at {n} ({step})");
         }
     }
 }

@@ -207,12 +207,12 @@ async fn a_dry_run_of_the_api_shows_what_would_be_refused_and_does_nothing() {
     let same = r#"{"spec": {"idleTimeout": "15m"}}"#;
     assert_eq!(ask("PATCH", "agents/a1?dryRun=All", MERGE, same).await.1, None);
     let strict = "agents/a1?dryRun=All&ifDeclared=Refuse";
-    assert_eq!(ask("PATCH", strict, MERGE, patch).await.0, 409);
+    assert_eq!(ask("PATCH", strict, MERGE, patch).await.0, 403);
     assert_eq!(ask("PATCH", "agents/a1?ifDeclared=no", MERGE, patch).await.0, 422);
     let (code, _, refused) = ask("PATCH", "agents/a1", MERGE, patch).await;
-    assert_eq!((code, refused["reason"].as_str()), (409, Some("Conflict")));
+    assert_eq!((code, refused["reason"].as_str()), (403, Some("Owned")));
     assert_eq!(refused["details"]["causes"].as_array().unwrap().len(), 3);
-    assert_eq!(ask("DELETE", "agents/a1?dryRun=All", "application/json", "").await.0, 409);
+    assert_eq!(ask("DELETE", "agents/a1?dryRun=All", "application/json", "").await.0, 403);
     // What has no dry run is not done when somebody asks for one.
     let json = "application/json";
     for (method, path) in [

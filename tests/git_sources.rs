@@ -6,7 +6,6 @@
 mod git;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     sync::{Arc, Mutex},
@@ -75,7 +74,7 @@ fn over_http(http: &GitHttp, name: &str) -> GitSource {
 }
 
 async fn read(git: &Git, spec: &GitSource) -> Result<Reading, GitError> {
-    git.read(UID, spec, &|_| false).await
+    git.read(UID, spec).await
 }
 
 fn files(reading: &Reading) -> Vec<(&str, &str)> {
@@ -403,11 +402,11 @@ async fn a_crash_at_each_step_of_a_reading_leaves_what_the_next_one_goes_on_from
 }
 
 #[tokio::test]
-async fn of_several_repositories_a_broken_one_stands_as_it_was_and_the_others_go_on() {
+async fn of_several_repositories_one_that_cannot_be_read_has_a_trouble_in_place_of_files() {
     let world = World::new();
     let (api, web) = (world.origin("api"), world.origin("web"));
     api.write(".open-dispatch/a.yaml", "api 1").write("other.yaml", "no").push();
-    web.write(".open-dispatch/a.yaml", "web 1").push();
+    web.write(".open-dispatch/a.json", "web 1").push();
     let http = GitHttp::serve(&world.repos()).await;
     let git = world.git();
     let (of_api, of_web) = (format!("{}/api.git", http.url), shown(&web.bare));
@@ -418,39 +417,81 @@ async fn of_several_repositories_a_broken_one_stands_as_it_was_and_the_others_go
         reading.snapshot.files.iter().map(|it| it.text.clone()).collect()
     };
     assert_eq!(texts(&reading), ["api 1", "web 1"]);
-    assert_eq!(reading.repo_of(&reading.snapshot.files[1].path), Some(names[1]));
+    assert_eq!(reading.files_of(names[1]).count(), 1);
     let repo = reading.snapshot.files[0].repo.clone().unwrap();
     assert_eq!(repo.url.as_deref(), Some(of_api.as_str()));
-    // Nothing good is known: it is left out, unless somebody is there from it.
     http.fault(Fault::Vanish);
-    web.write(".open-dispatch/a.yaml", "web 2").push();
+    web.write(".open-dispatch/a.json", "web 2").push();
     let without = read(&git, &spec).await.unwrap();
     assert_eq!(texts(&without), ["web 2"]);
     assert_eq!(without.troubles().map(|(name, _)| name).collect::<Vec<_>>(), [names[0]]);
-    let prefix = format!("{}/", names[0]);
-    let owns = move |asked: &str| asked == prefix;
-    let kept = git.read(UID, &spec, &owns).await.unwrap_err();
-    assert!(matches!(kept, GitError::NotFound { .. }), "{kept}");
-    // What was applied stands in, for this Source and for no other.
-    git.accept(UID, &spec, &reading).await.unwrap();
-    let stands = git.read(UID, &spec, &owns).await.unwrap();
-    assert_eq!(texts(&stands), ["api 1", "web 2"]);
-    assert_eq!(stands.troubles().count(), 1);
-    assert_ne!(stands.snapshot.revision, reading.snapshot.revision);
-    let stranger = git.read("0199-other", &spec, &|_| false).await.unwrap();
-    assert_eq!(texts(&stranger), ["web 2"]);
-    // One that is there, and says what cannot be applied, stands as it was as well.
-    http.fault(Fault::None);
-    api.write(".open-dispatch/a.yaml", "api broken").push();
-    let now = read(&git, &spec).await.unwrap();
-    let troubles = BTreeMap::from([(names[0].to_owned(), "a.yaml:1:1: no".to_owned())]);
-    let instead = git.stand_in(UID, &spec, &now, &troubles).await.unwrap().unwrap();
-    assert_eq!(texts(&instead), ["api 1", "web 2"]);
-    let told: Vec<_> = instead.troubles().collect();
-    assert_eq!(told, [(names[0], "a.yaml:1:1: no")]);
-    // Where that is what stood already, there is nothing to stand in.
-    git.accept(UID, &spec, &now).await.unwrap();
-    assert_eq!(git.stand_in(UID, &spec, &now, &troubles).await.unwrap(), None);
+    assert_eq!(without.repos[0].commit, None);
+    assert_ne!(without.snapshot.revision, reading.snapshot.revision);
+}
+
+#[tokio::test]
+async fn repositories_that_hang_leave_time_for_those_that_answer() {
+    let mut world = World::new();
+    world.limits.whole = Duration::from_secs(8);
+    let good = world.origin("good");
+    good.write(".open-dispatch/a.yaml", "good").push();
+    for n in 0..7 {
+        world.origin(&format!("hangs-{n}")).write(".open-dispatch/a.yaml", "x").push();
+    }
+    let http = GitHttp::serve(&world.repos()).await;
+    http.fault(Fault::Hang);
+    let hangs = |n| format!("{}/hangs-{n}.git", http.url);
+    // The one that answers comes last.
+    let mut repos: Vec<String> = (0..7).map(hangs).collect();
+    repos.push(shown(&good.bare));
+    let spec = GitSource { repos, ..GitSource::default() };
+    let clock = Ambient::real().clock;
+    let began = clock.elapsed();
+    let reading = read(&world.git(), &spec).await.unwrap();
+    let took = clock.elapsed() - began;
+    assert_eq!(reading.snapshot.files.len(), 1);
+    assert_eq!(reading.troubles().count(), 7);
+    let (_, why) = reading.troubles().next().unwrap();
+    assert!(why.contains("took longer than"), "{why}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    until("git is gone", || command_lines(&world.data()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_a_source_does_not_name_any_more_is_forgotten() {
+    let world = World::new();
+    let (a, b) = (world.origin("a"), world.origin("b"));
+    a.write("a.yaml", "a").push();
+    b.write("a.yaml", "b").push();
+    let git = world.git();
+    let mirrors = || fs::read_dir(world.data().join("sources")).unwrap().count();
+    let both = async |uid: &str| {
+        for origin in [&a, &b] {
+            let reading = git.read(uid, &url(origin)).await.unwrap();
+            git.accept(uid, &url(origin), &reading).await.unwrap();
+        }
+    };
+    both(UID).await;
+    both("0199-other").await;
+    assert_eq!(mirrors(), 2);
+    // It is another's still.
+    git.sweep(UID, Some(&url(&b))).await.unwrap();
+    assert_eq!(mirrors(), 2);
+    git.sweep("0199-other", Some(&url(&b))).await.unwrap();
+    assert_eq!(mirrors(), 1);
+    // Refs that git has packed are found as well, and so is a mirror that was never fetched into.
+    let mirror =
+        fs::read_dir(world.data().join("sources")).unwrap().next().unwrap().unwrap().path();
+    git::git_in(&mirror, &["pack-refs", "--all"]);
+    let nowhere = GitSource { url: Some(shown(&world.repos().join("none.git"))), ..url(&a) };
+    git.read("0199-third", &nowhere).await.unwrap_err();
+    assert_eq!(mirrors(), 2);
+    git.sweep("0199-third", None).await.unwrap();
+    assert_eq!(mirrors(), 1);
+    git.sweep(UID, None).await.unwrap();
+    assert_eq!(mirrors(), 1);
+    git.sweep("0199-other", None).await.unwrap();
+    assert_eq!(mirrors(), 0);
 }
 
 #[tokio::test]
@@ -461,7 +502,7 @@ async fn sources_of_one_repository_share_a_mirror_and_do_not_disturb_each_other(
     let (git, spec) = (world.git(), url(&origin));
     let reads = (0..6).map(|n| {
         let (git, spec) = (git.clone(), spec.clone());
-        async move { git.read(&format!("0199-{n}"), &spec, &|_| false).await }
+        async move { git.read(&format!("0199-{n}"), &spec).await }
     });
     for reading in futures::future::join_all(reads).await {
         assert_eq!(reading.unwrap().snapshot.revision, commit);
@@ -471,10 +512,10 @@ async fn sources_of_one_repository_share_a_mirror_and_do_not_disturb_each_other(
     // It goes with the last one.
     for n in 0..6 {
         assert_eq!(mirrors(), 1);
-        git.forget(&format!("0199-{n}"), &spec).await.unwrap();
+        git.sweep(&format!("0199-{n}"), None).await.unwrap();
     }
     assert_eq!(mirrors(), 0);
-    git.forget("0199-1", &spec).await.unwrap();
+    git.sweep("0199-1", None).await.unwrap();
 }
 
 #[tokio::test]
@@ -664,12 +705,11 @@ async fn in_a_work_tree_one_file_is_committed_and_no_hook_runs() {
     origin.write("b.txt", "2");
     origin.git(&["add", "b.txt"]);
     origin.write("specs/a.yaml", "a: 2\n").write("specs/new.yaml", "n: 1\n");
-    let environment = git::plain();
-    let air = Ambient::real();
+    let here = world.git();
     let author = Author { name: "Ada".to_owned(), email: "ada@localhost".to_owned() };
     let commit = async |name: &str| {
         let file = origin.work.join(name);
-        open_dispatch::source::git::commit_here(&environment, &air, &file, "By chat", &author).await
+        here.commit_here(&file, "By chat", &author).await
     };
     let first = commit("specs/a.yaml").await.unwrap();
     assert_eq!(
@@ -681,10 +721,10 @@ async fn in_a_work_tree_one_file_is_committed_and_no_hook_runs() {
     // What they had staged is staged still.
     assert_eq!(origin.git(&["status", "--porcelain"]), "M  b.txt");
     let file = origin.work.join("specs/a.yaml");
-    let tree = open_dispatch::source::git::work_tree(&environment, &air, &file).await.unwrap();
+    let tree = here.work_tree(&file).await.unwrap();
     assert_eq!(tree, Some(fs::canonicalize(&origin.work).unwrap()));
     let outside = world.dir.path().join("x.yaml");
-    let tree = open_dispatch::source::git::work_tree(&environment, &air, &outside).await.unwrap();
+    let tree = here.work_tree(&outside).await.unwrap();
     assert_eq!(tree, None);
 }
 

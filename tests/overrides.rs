@@ -9,7 +9,8 @@ use declared::{Declared, FILE, base};
 use open_dispatch::{
     ambient::FreeSteps,
     reconcile::{Controller as _, Next, Wake},
-    resource::{AnyObject, Kind, RELEASED_FROM},
+    resource::{AnyObject, Kind, RELEASED_FROM, Source},
+    source::over::pen::{Edit, Pen, PenError},
     store::{Change, ChangeKind, Expect, Op, Part, Store as _},
 };
 use proptest::{collection, prelude::*};
@@ -153,8 +154,10 @@ async fn a_converged_world_is_not_written_to() {
     world.settle().await;
     let (writes, file) =
         (world.store.writes(), std::fs::metadata(world.dir.join("bot.yaml")).unwrap());
-    world.controller.reconcile("agent/bot").await.unwrap();
-    world.controller.reconcile("agent/nobody").await.unwrap();
+    for key in ["agent/bot", "agent/nobody"] {
+        world.controller.reconcile(key).await.unwrap();
+        world.files.reconcile(key).await.unwrap();
+    }
     assert_eq!(world.store.writes(), writes);
     let same = std::fs::metadata(world.dir.join("bot.yaml")).unwrap();
     assert_eq!(same.modified().unwrap(), file.modified().unwrap());
@@ -275,6 +278,158 @@ async fn an_override_wakes_its_object_and_an_object_without_one_wakes_nobody() {
     let key = "agent/bot".to_owned();
     assert_eq!(world.controller.concerns(&change(over)), [(key.clone(), Wake::User)]);
     assert_eq!(world.controller.concerns(&change(bot)), [(key, Wake::Observation)]);
+}
+
+/// A pen that waits until it is let go.
+struct SlowPen {
+    begun: tokio::sync::Semaphore,
+    let_go: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl Pen for SlowPen {
+    async fn write(&self, _: &Source, edit: &Edit) -> Result<String, PenError> {
+        self.begun.add_permits(1);
+        self.let_go.acquire().await.unwrap().forget();
+        Ok(edit.file.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_slow_push_holds_up_neither_another_change_nor_its_end_and_is_one_at_a_time() {
+    let mut world = declared().await;
+    let none = || tokio::sync::Semaphore::new(0);
+    let pen = Arc::new(SlowPen { begun: none(), let_go: none() });
+    world.write_with(Arc::clone(&pen) as _);
+    world.over("slow", json!({"patch": {"idleTimeout": "1h"}, "writeToFile": true})).await;
+    world.controller.reconcile("agent/bot").await.unwrap();
+    let writing = world.files.reconcile("agent/bot");
+    let meanwhile = async {
+        pen.begun.acquire().await.unwrap().forget();
+        world.over("more", json!({"patch": {"budget": {"usd": 9}}})).await;
+        world.controller.reconcile("agent/bot").await.unwrap();
+        assert_eq!(world.spec().await["budget"]["usd"], 9);
+        world.delete(Kind::Override, "more").await;
+        world.controller.reconcile("agent/bot").await.unwrap();
+        assert_eq!(world.spec().await["budget"]["usd"], 5);
+        // Another change of the same Source waits its turn, and does not hold a worker for it.
+        assert_eq!(
+            world.files.reconcile("agent/bot").await.unwrap(),
+            Next::After(Duration::from_secs(1))
+        );
+        assert_eq!(pen.begun.available_permits(), 0);
+        pen.let_go.add_permits(1);
+    };
+    let (written, ()) = tokio::join!(writing, meanwhile);
+    assert_eq!(written.unwrap(), Next::Done);
+    assert_eq!(world.written("slow").await.0, "InFile");
+    // A write that is given up gives its turn back.
+    let mut world = declared().await;
+    world.write_with(Arc::clone(&pen) as _);
+    world.over("slow", json!({"patch": {"idleTimeout": "1h"}, "writeToFile": true})).await;
+    world.controller.reconcile("agent/bot").await.unwrap();
+    tokio::select! {
+        biased;
+        ended = world.files.reconcile("agent/bot") => panic!("{ended:?}"),
+        permit = pen.begun.acquire() => permit.unwrap().forget(),
+    }
+    pen.let_go.add_permits(1);
+    assert_eq!(world.files.reconcile("agent/bot").await.unwrap(), Next::Done);
+    assert!(world.files.deadline().unwrap() > Duration::from_secs(300), "a fetch may take so long");
+}
+
+#[tokio::test]
+async fn nothing_is_written_for_a_source_that_is_suspended_and_it_is_made_up_for() {
+    let mut world = declared().await;
+    world.change_source(|spec| spec.suspend = true).await;
+    world.over("more", json!({"patch": {"budget": {"usd": 9}}, "writeToFile": true})).await;
+    world.settle().await;
+    let path = world.dir.join("bot.yaml");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), FILE);
+    let (reason, message) = world.written("more").await;
+    assert_eq!(reason, "Refused");
+    assert!(message.contains("open-dispatch resume source/ours"), "{message}");
+    assert_eq!(world.spec().await["budget"]["usd"], 9);
+    world.change_source(|spec| spec.suspend = false).await;
+    let source = world.store.get(Kind::Source, "ours").await.unwrap().unwrap();
+    let change = Change { revision: 1, kind: ChangeKind::Modified, object: source, desired: true };
+    assert_eq!(world.files.concerns(&change), [("agent/bot".to_owned(), Wake::Observation)]);
+    world.settle().await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), FILE.replace("usd: 5", "usd: 9"));
+    assert_eq!(world.written("more").await.0, "InFile");
+    world.delete(Kind::Source, "ours").await;
+    world.over("last", json!({"patch": {"idleTimeout": "1h"}, "writeToFile": true})).await;
+    world.settle().await;
+    let told = ("Refused".to_owned(), "source ours is being deleted".to_owned());
+    assert_eq!(world.written("last").await, told);
+}
+
+#[tokio::test]
+async fn what_the_policy_forbids_is_overridden_for_a_time_and_never_written_to_the_file() {
+    let mut world = declared().await;
+    let policy = json!({"permissionModes": ["ask"], "channels": ["slack:C1"]});
+    world.change_source(|spec| spec.policy = serde_json::from_value(policy).unwrap()).await;
+    let patch = json!({"permissions": {"mode": "bypass"}});
+    world.over("free", json!({"patch": patch, "writeToFile": true})).await;
+    world.settle().await;
+    let (reason, message) = world.written("free").await;
+    assert_eq!(reason, "Refused");
+    assert_eq!(
+        message,
+        "the policy of source ours forbids it: spec.permissions.mode: the permission mode `bypass` \
+         is not allowed to this source; its policy allows ask"
+    );
+    assert_eq!(world.spec().await["permissions"]["mode"], "bypass");
+    let path = world.dir.join("bot.yaml");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), FILE);
+    // Allowed by now.
+    let policy = json!({"permissionModes": ["ask", "bypass"]});
+    world.change_source(|spec| spec.policy = serde_json::from_value(policy).unwrap()).await;
+    world.settle().await;
+    assert_eq!(world.written("free").await.0, "InFile");
+    assert!(std::fs::read_to_string(&path).unwrap().contains("bypass"));
+}
+
+#[tokio::test]
+async fn a_field_that_the_server_fills_in_again_is_not_taken_out_of_the_file() {
+    let mut world = declared().await;
+    let git = json!({"git": {"repos": ["acme/web"], "push": true}});
+    world.change_source(|spec| spec.from = serde_json::from_value(git).unwrap()).await;
+    let mut spec = base();
+    spec["repo"] = json!({"github": "acme/web"});
+    world.commit(spec).await;
+    world.over("none", json!({"patch": {"repo": null}, "writeToFile": true})).await;
+    world.settle().await;
+    assert_eq!(world.spec().await.get("repo"), None);
+    let (reason, message) = world.written("none").await;
+    assert_eq!(reason, "Refused");
+    assert!(
+        message.starts_with("the server fills repo in where a file of source ours"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn an_override_that_goes_while_its_file_cannot_be_taken_is_not_laid_again() {
+    let mut world = declared().await;
+    world.over("more", json!({"patch": {"budget": {"usd": 9}}})).await;
+    world.over("stays", json!({"patch": {"idleTimeout": "1h"}})).await;
+    world.settle().await;
+    let mut row = world.row().await.unwrap();
+    row.base.spec["budget"] = json!({"usd": -1});
+    world.apply(vec![Op::Own(row)]).await;
+    world.settle().await;
+    assert_eq!(world.phase("stays").await.0, "Refused");
+    world.delete(Kind::Override, "more").await;
+    world.settle().await;
+    assert_eq!(world.find("more").await, None);
+    let left = world.row().await.unwrap().overrides;
+    assert_eq!(left.iter().map(|over| over.name.as_str()).collect::<Vec<_>>(), ["stays"]);
+    // Its file is good again: the one that went is not part of it, the other is.
+    world.commit(base()).await;
+    world.settle().await;
+    let spec = world.spec().await;
+    assert_eq!((&spec["budget"]["usd"], &spec["idleTimeout"]), (&json!(5), &json!("1h")));
 }
 
 /// What may happen to an object that is overridden.

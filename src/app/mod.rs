@@ -61,7 +61,7 @@ use crate::{
     source::{
         self, SourceController,
         git::Git,
-        over::{OverrideController, pen::SourcePen},
+        over::{FileController, OverrideController, pen::SourcePen},
     },
     store::{Principal, Store, data::DataDir, files::Files, sqlite::SqliteStore},
     token::{self, SpriteTokens},
@@ -301,8 +301,8 @@ impl House {
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let specs = specs_of(config, &here);
         let pen = Arc::new(SourcePen::new(&here, git.clone()));
-        let over = OverrideController::new(shop(), air(), defaults.clone());
-        engine.add(Arc::new(over.with_pen(pen)));
+        engine.add(Arc::new(OverrideController::new(shop(), air(), defaults.clone())));
+        engine.add(Arc::new(FileController::new(shop(), air(), defaults.clone(), pen)));
         let usual = Arc::new(defaults.clone());
         let sources = SourceController::new(shop(), air(), usual, here);
         engine.add(Arc::new(sources.with_watches().with_git(git)));

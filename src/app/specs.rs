@@ -51,7 +51,9 @@ impl Specs {
             return Ok(());
         }
         let now = ambient.clock.now();
-        let apply = store.apply(Transaction { ops, now });
+        let mut transaction = Transaction::at(now).with(Op::WrittenBy(SERVER.to_owned()));
+        transaction.ops.extend(ops);
+        let apply = store.apply(transaction);
         ambient.step("specs.keep", apply).await?;
         Ok(())
     }
@@ -121,7 +123,10 @@ fn plan(
         let mut source = Source::new(
             name.clone(),
             SourceSpec {
-                from: SourceFrom::Directory(DirectorySource { path: text.to_owned() }),
+                from: SourceFrom::Directory(DirectorySource {
+                    path: text.to_owned(),
+                    commit: false,
+                }),
                 interval: None,
                 suspend: false,
                 prune: Prune::default(),
@@ -200,7 +205,8 @@ mod tests {
         own.metadata.name = "own".to_owned();
         own.metadata.labels.clear();
         own.spec.suspend = false;
-        own.spec.from = SourceFrom::Directory(DirectorySource { path: "/own".to_owned() });
+        own.spec.from =
+            SourceFrom::Directory(DirectorySource { path: "/own".to_owned(), commit: false });
         sources.push(own);
         let after = keep(sources, &["/a/specs"]);
         assert!(after[0].spec.suspend && !after[1].spec.suspend);

@@ -29,7 +29,7 @@ use std::{
 
 use async_trait::async_trait;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
     extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
@@ -51,7 +51,7 @@ use super::{
 use crate::{
     ambient::Clock,
     store::{
-        Conversation, Store,
+        self, Access, Conversation, Store,
         attached::{NotAttached, attachments},
         files::Files,
     },
@@ -427,7 +427,12 @@ fn is_token(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
 }
 
-async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
+async fn messages(
+    State(rooms): State<Rooms>,
+    // The door's, where it let in whoever asks by a named token.
+    token: Option<Extension<Access>>,
+    body: Bytes,
+) -> Response {
     let said: Said = match read(&body) {
         Ok(said) => said,
         Err(response) => return *response,
@@ -458,10 +463,14 @@ async fn messages(State(rooms): State<Rooms>, body: Bytes) -> Response {
     let author = said.author.filter(|author| is_token(author));
     let author = author.unwrap_or_else(|| NAMELESS.to_owned());
     let line = Incoming { attachments, ..Incoming::typed(key, place, author, said.text) };
-    match rooms.commands.handle(&line).await {
+    let token = token.as_ref().map(|Extension(row)| row);
+    match rooms.commands.handle_by(&line, token).await {
         Ok(taken) => {
             let heard = Heard { deliveries: vec![taken.delivery], again: taken.again };
             (StatusCode::ACCEPTED, Json(heard)).into_response()
+        }
+        Err(error @ store::Error::Revoked { .. }) => {
+            failure(StatusCode::UNAUTHORIZED, "Unauthorized", error.to_string())
         }
         Err(error) => {
             failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", error.to_string())

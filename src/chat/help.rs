@@ -30,6 +30,7 @@ pub fn usage(verb: Verb) -> &'static str {
         Verb::Retry => "/od-retry NAME [--force]",
         Verb::Approve => "/od-approve NAME [yes|no|always|ANSWER] [REQUEST] [words]",
         Verb::Set => "/od-set NAME FIELD=VALUE [FIELD=VALUE…]",
+        Verb::Scale => "/od-scale NAME N",
         Verb::Delete => "/od-delete NAME",
         Verb::Apply => "/od-apply <YAML>, or with a YAML file",
         Verb::Diff => "/od-diff [NAME|<YAML>]",
@@ -55,11 +56,12 @@ pub fn summary(verb: Verb) -> &'static str {
         Verb::Cancel => "interrupt an agent, or end a job",
         Verb::Retry => "do again what failed or was cancelled",
         Verb::Approve => "answer what an agent asks for",
-        Verb::Set => "change an agent",
+        Verb::Set => "change an agent, a fleet or a schedule",
+        Verb::Scale => "say how many members a fleet has",
         Verb::Delete => "delete an agent or a job",
         Verb::Apply => "make agents and jobs as YAML says",
         Verb::Diff => "show what YAML would change, or what differs from its file",
-        Verb::Export => "show agents and jobs as YAML",
+        Verb::Export => "show objects as YAML",
         Verb::Help => "show this, or more about one command",
         Verb::Whoami => "tell who you are here",
     }
@@ -168,7 +170,15 @@ fn details(verb: Verb) -> String {
              /od-set api-bot permissions.allow=[\"Bash(cargo test:*)\"] instructions=\"Be brief.\"\n\
              /od-set api-bot budget=\n\
              What a source declares is not changed past its file: the answer has buttons for a change \
-             for an hour, for one in the file, and for letting it go."
+             for an hour, for one in the file, and for letting it go. What a fleet keeps is changed in \
+             its template.\n\
+             Of fleets and schedules, named fleet/NAME and schedule/NAME, the fields are theirs, and model, \
+             mode and branch those of what they make:\n\
+             /od-set fleet/crew template.spec.budget.usd=5\n\
+             /od-set schedule/nightly timeZone=Europe/Berlin model=opus"
+            .to_owned(),
+        Verb::Scale => "For a fleet that is made for a number of replicas. The highest numbers go first, \
+             each once it owes nobody an answer; what a source declares is changed there, or for a time."
             .to_owned(),
         Verb::Delete => "It is ended first if it runs. A worktree with unmerged work is kept. \
              To keep an agent's session, stop it instead."
@@ -183,7 +193,7 @@ fn details(verb: Verb) -> String {
              /od-apply would change. With neither: all that differs from its file."
             .to_owned(),
         Verb::Export => "Without what only the server says, so that it can be applied again. All \
-             agents and jobs where no name is given."
+             agents, jobs, fleets and schedules where no name is given. What is long comes as a file."
             .to_owned(),
         Verb::Help => "As in /od-help run.".to_owned(),
         Verb::Whoami => {

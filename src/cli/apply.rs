@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     applyset::{self, APPLYSET, Member, left_over},
-    args::{ApplyArgs, DryRun, SetOfObjects},
+    args::{ApplyArgs, DryRun, FileArgs, SetOfObjects},
     client::{Client, collection, member},
     error::Error,
     files::{self, Document, Names},
@@ -21,7 +21,12 @@ use super::{
     target::full_name,
     watch,
 };
-use crate::resource::{AnyObject, Kind, LAST_APPLIED};
+use crate::resource::{AnyObject, DEFAULT_MAX_DELETIONS, Kind, LAST_APPLIED};
+
+/// So many objects are pruned at most where nobody says how many, as of a Source.
+const MOST_DELETIONS: u32 = DEFAULT_MAX_DELETIONS;
+/// So many of those that are too many are named.
+const NAMED: usize = 5;
 
 /// Runs `apply`.
 ///
@@ -30,9 +35,15 @@ use crate::resource::{AnyObject, Kind, LAST_APPLIED};
 pub async fn apply(args: ApplyArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let set = set_name(&args.set)?;
-    let documents = files::read(&args.files, Names::All).await?;
+    let documents = documents(&args.files, set).await?;
     let dry = args.dry.dry_run;
     let outcomes = judge(&client, &documents, set).await?;
+    let wanted: Vec<&AnyObject> = documents.iter().map(|document| &document.object).collect();
+    if let Some(set) = set {
+        // Before anything is done; what is pruned is asked for again behind it.
+        let most = args.max_deletions.unwrap_or(MOST_DELETIONS);
+        within(&left_over(&client, set, &wanted).await?, most)?;
+    }
     if dry != DryRun::None {
         for (document, outcome) in documents.iter().zip(outcomes) {
             tell(&document.object, outcome.verdict(), dry.words())?;
@@ -44,8 +55,36 @@ pub async fn apply(args: ApplyArgs) -> Result<u8, Error> {
         }
     }
     let Some(set) = set else { return Ok(0) };
-    let wanted: Vec<&AnyObject> = documents.iter().map(|document| &document.object).collect();
     prune(&client, left_over(&client, set, &wanted).await?, dry).await
+}
+
+/// The documents of a set, or of files that are none.
+///
+/// # Errors
+/// Every fault of every document; of a set, every place in which no object stands.
+pub async fn documents(args: &FileArgs, set: Option<&str>) -> Result<Vec<Document>, Error> {
+    match set {
+        Some(_) => files::read_whole(args, Names::All).await,
+        None => files::read(args, Names::All).await,
+    }
+}
+
+/// Refuses to delete more than is allowed.
+fn within(left_over: &[Member], most: u32) -> Result<(), Error> {
+    let count = left_over.len();
+    if u32::try_from(count).is_ok_and(|count| count <= most) {
+        return Ok(());
+    }
+    let named = left_over.iter().take(NAMED).map(|it| full_name(it.kind, &it.name));
+    let mut names: Vec<String> = named.collect();
+    if count > NAMED {
+        names.push(format!("and {} more", count - NAMED));
+    }
+    Err(Error::Faults(format!(
+        "--prune would delete {count} objects, and the most is {most}: {}; nothing was applied; say \
+         --max-deletions {count} if that is meant",
+        names.join(", ")
+    )))
 }
 
 /// The name of the set that is pruned, if one is.
@@ -102,7 +141,9 @@ pub(super) fn all_of(
     for (document, outcome) in judged {
         match outcome {
             Ok(outcome) => outcomes.push(outcome),
-            Err(Error::Api { message, code, .. }) if code != 401 && code != 403 => {
+            Err(Error::Api { message, code, reason })
+                if !matches!(code, 401 | 403) || reason == OWNED =>
+            {
                 let kind = document.object.kind().singular();
                 let name = &document.object.metadata().name;
                 faults.push(format!("{}: {kind}/{name}: {message}", document.file));
@@ -146,6 +187,9 @@ fn said(object: &Value) -> Map<String, Value> {
     annotations
 }
 
+/// The reason of a refusal that is of one object, and not of who asks.
+const OWNED: &str = "Owned";
+
 /// Applies one document.
 async fn apply_one(
     client: &Client,
@@ -155,7 +199,7 @@ async fn apply_one(
 ) -> Result<Outcome, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
-    let mut wanted = wanted(&document.object);
+    let mut wanted = wanted(&document.json);
     let before = watch::object(client, kind, name).await?;
     if let Some(set) = set {
         let other = before.as_ref().and_then(|live| applyset::set_of(kind, live));
@@ -205,8 +249,8 @@ async fn prune(client: &Client, members: Vec<Member>, dry: DryRun) -> Result<u8,
 }
 
 /// What the file says: name, labels, annotations and spec. The rest is not the file's to say.
-pub(super) fn wanted(object: &AnyObject) -> Value {
-    let mut json = object.to_json();
+pub(super) fn wanted(json: &Value) -> Value {
+    let mut json = json.clone();
     let mut metadata = Map::new();
     for part in ["name", "labels", "annotations"] {
         if let Some(value) = json["metadata"].get_mut(part) {
@@ -303,6 +347,15 @@ mod tests {
             merge_patch(&mut twice, &three_way(&wanted, &wanted));
             prop_assert_eq!(once, twice);
         }
+    }
+
+    #[test]
+    fn more_deletions_than_are_allowed_are_refused_with_their_names() {
+        let member =
+            |n: usize| Member { kind: Kind::Agent, name: format!("a{n}"), uid: n.to_string() };
+        let members: Vec<Member> = (0..7).map(member).collect();
+        assert!(within(&members, 7).is_ok() && within(&[], 0).is_ok());
+        insta::assert_snapshot!(within(&members, 6).unwrap_err().line().unwrap_or_default());
     }
 
     #[test]

@@ -167,6 +167,8 @@ Without -f it prints the job's name and returns. With -f it prints what the agen
     #[command(after_help = "Examples:
   open-dispatch logs job/nightly
   open-dispatch logs nightly -f              and go on until it ends
+  open-dispatch logs nightly --tail 20 --since 10m --timestamps
+  open-dispatch logs nightly --previous      the attempt before the last one
   open-dispatch logs agent/api-bot           who said what, the answers, and how they ended
   open-dispatch logs api-bot --turn 12
   open-dispatch logs api-bot --raw           byte for byte, as of a job
@@ -771,6 +773,21 @@ pub struct LogsArgs {
     /// Of an agent, what it printed and said, byte for byte, instead of the conversation
     #[arg(long, conflicts_with = "turn")]
     pub raw: bool,
+    /// Only the last lines, so many; -1 is all
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true)]
+    pub tail: Option<i64>,
+    /// Only what was printed in this time, such as 5m
+    #[arg(long, value_name = "DURATION", conflicts_with = "since_time")]
+    pub since: Option<Within>,
+    /// Only what was printed at this time or later, such as 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since_time: Option<jiff::Timestamp>,
+    /// What the run before the last one printed, such as a job's last attempt but one
+    #[arg(short, long, conflicts_with = "follow")]
+    pub previous: bool,
+    /// Each line with the time at which it was printed
+    #[arg(long)]
+    pub timestamps: bool,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,

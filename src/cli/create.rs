@@ -22,11 +22,10 @@ pub async fn create(args: CreateArgs) -> Result<u8, Error> {
     let documents = files::read(&args.files, Names::MayBeMadeUp).await?;
     let dry = args.dry.dry_run;
     let mut told = Told::default();
-    for (n, Document { object, .. }) in documents.iter().enumerate() {
-        let json = object.to_json();
+    for (n, Document { object, json, .. }) in documents.iter().enumerate() {
         let created = match dry {
-            DryRun::Client => Ok(json),
-            _ => client.write(Method::POST, &collection(object.kind()), dry.query(), &json).await,
+            DryRun::Client => Ok(json.clone()),
+            _ => client.write(Method::POST, &collection(object.kind()), dry.query(), json).await,
         };
         let Some(created) = told.or(created)? else { continue };
         match args.output {
@@ -53,15 +52,14 @@ pub async fn replace(args: ReplaceArgs) -> Result<u8, Error> {
     let documents = files::read(&args.files, Names::All).await?;
     let dry = args.dry.dry_run;
     let mut told = Told::default();
-    for Document { object, .. } in &documents {
+    for Document { object, json, .. } in &documents {
         let path = member(object.kind(), &object.metadata().name);
-        let json = object.to_json();
         let replaced = match dry {
             DryRun::Client => client.get(&path, &[], super::client::AS_JSON).await,
-            _ => client.write(Method::PUT, &path, dry.query(), &json).await,
+            _ => client.write(Method::PUT, &path, dry.query(), json).await,
         };
         if told.or(replaced)?.is_some() {
-            out::line(format!("{} replaced{}", named(object.kind(), &json), dry.words()))?;
+            out::line(format!("{} replaced{}", named(object.kind(), json), dry.words()))?;
         }
     }
     told.end()

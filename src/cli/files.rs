@@ -11,9 +11,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
+use serde_json::Value;
 
 use super::{args::FileArgs, client::root_cause, error::Error};
-use crate::resource::{AnyObject, Faults, Kind, yaml};
+use crate::resource::{self, AnyObject, Faults, Kind};
 
 /// The directory below one with desired state that holds schemas for editors.
 const SCHEMAS: &str = "schema";
@@ -27,8 +28,10 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Document {
     /// The file, as it was named.
     pub file: String,
-    /// What stands there.
+    /// What stands there. What the server fills in means nothing here.
     pub object: AnyObject,
+    /// The same for the server, silent where the file is: what the file need not say, the server says.
+    pub json: Value,
 }
 
 /// Whether an object may stand in a file without a name.
@@ -45,6 +48,33 @@ pub enum Names {
 /// # Errors
 /// Every fault of every document, and every file that cannot be read.
 pub async fn read(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error> {
+    let (documents, empty) = gather(args, names).await?;
+    if documents.is_empty() {
+        return Err(Error::Faults(format!("{}: no object stands there", empty.join(", "))));
+    }
+    Ok(documents)
+}
+
+/// As [`read`], of files that are the whole of a set: a place without an object is a fault, for it may
+/// as well be one that is not there, and all that it ever held would be deleted.
+///
+/// # Errors
+/// As [`read`], and every place in which no object stands.
+pub async fn read_whole(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error> {
+    let (documents, empty) = gather(args, names).await?;
+    let fault = |place: &String| {
+        format!(
+            "{place}: no object stands there, and --prune would delete all that did; leave it out"
+        )
+    };
+    match empty.is_empty() {
+        true => Ok(documents),
+        false => Err(Error::Faults(empty.iter().map(fault).collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+/// All documents, and the places without any.
+async fn gather(args: &FileArgs, names: Names) -> Result<(Vec<Document>, Vec<String>), Error> {
     let mut documents: Vec<Document> = Vec::new();
     let mut faults = Vec::new();
     let mut empty = Vec::new();
@@ -58,10 +88,8 @@ pub async fn read(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error>
                     continue;
                 }
             };
-            match yaml::read(&text, Some(&name)) {
-                Ok(objects) => documents.extend(
-                    objects.into_iter().map(|object| Document { file: name.clone(), object }),
-                ),
+            match objects(&text, &name) {
+                Ok(found) => documents.extend(found),
                 Err(Faults(found)) => faults.extend(found.iter().map(ToString::to_string)),
             }
         }
@@ -74,10 +102,20 @@ pub async fn read(args: &FileArgs, names: Names) -> Result<Vec<Document>, Error>
     if !faults.is_empty() {
         return Err(Error::Faults(faults.join("\n")));
     }
-    if documents.is_empty() {
-        return Err(Error::Faults(format!("{}: no object stands there", empty.join(", "))));
+    Ok((documents, empty))
+}
+
+/// The documents of a text, or all that is wrong with any of them.
+fn objects(text: &str, name: &str) -> Result<Vec<Document>, Faults> {
+    let mut found = Vec::new();
+    let mut faults = Vec::new();
+    for document in resource::Document::read(text, Some(name))? {
+        match document.unfilled() {
+            Ok((object, json)) => found.push(Document { file: name.to_owned(), object, json }),
+            Err(Faults(more)) => faults.extend(more),
+        }
     }
-    Ok(documents)
+    if faults.is_empty() { Ok(found) } else { Err(Faults(faults)) }
 }
 
 fn nameless(documents: &[Document], names: Names) -> Vec<String> {
@@ -97,7 +135,7 @@ fn nameless(documents: &[Document], names: Names) -> Vec<String> {
 fn doubles(documents: &[Document]) -> Vec<String> {
     let mut first: HashMap<(Kind, &str), &str> = HashMap::new();
     let mut faults = Vec::new();
-    for Document { file, object } in documents {
+    for Document { file, object, .. } in documents {
         let name = object.metadata().name.as_str();
         if name.is_empty() {
             continue;

@@ -43,8 +43,14 @@ pub async fn kubeconfig(args: KubeconfigArgs) -> Result<u8, Error> {
         (None, true) => Some(usual_file(|name| std::env::var(name).ok())?),
         (None, false) => None,
     };
-    // Before the token is made: a file that cannot be merged into leaves none behind.
+    // Before the token is made: a file that cannot be merged into or written leaves none behind.
     let before = target.as_deref().map(read).transpose()?.flatten();
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::File { path, source }
+    };
+    let draft =
+        target.as_deref().map(|path| Draft::beside(path).map_err(failed(path))).transpose()?;
     let tls = client.get(&api("tls"), &[], AS_JSON).await?;
     warn_of_name(&server, &tls);
     let name = args.name.clone().unwrap_or_else(usual_name);
@@ -64,10 +70,19 @@ pub async fn kubeconfig(args: KubeconfigArgs) -> Result<u8, Error> {
     };
     let whole = merge(before.unwrap_or_else(empty), &parts);
     let text = to_yaml(&whole)?;
-    match target {
+    match target.zip(draft) {
         None => out::data(text)?,
-        Some(path) => {
-            write(&path, &text).map_err(|source| Error::File { path: path.clone(), source })?;
+        Some((path, draft)) => {
+            if let Err(error) = draft.write(&text).map_err(failed(&path)) {
+                // Nobody was told this token, so it shall open nothing.
+                return Err(match token::end(&client, &name).await {
+                    Ok(()) => error,
+                    Err(why) => {
+                        out::note(format!("token/{name} stands, and nobody has it: {why}"));
+                        error
+                    }
+                });
+            }
             out::note(format!("wrote {}", path.display()));
             if whole["current-context"] != parts.context {
                 out::note(format!(
@@ -196,25 +211,41 @@ fn merge(mut whole: Value, parts: &Parts<'_>) -> Value {
     whole
 }
 
-/// Writes a file that holds a token: whole or not at all, and for its owner alone unless it is there
-/// with other rights.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    // A link stays one.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut half = tempfile::NamedTempFile::new_in(directory)?;
-    half.write_all(text.as_bytes())?;
-    if let Ok(before) = fs::metadata(&path) {
-        use std::os::unix::fs::PermissionsExt as _;
-        half.as_file().set_permissions(fs::Permissions::from_mode(before.mode() & 0o777))?;
+/// A file that is to hold a token: written whole or not at all, and for its owner alone unless it is
+/// there with other rights.
+struct Draft {
+    path: PathBuf,
+    half: tempfile::NamedTempFile,
+}
+
+impl Draft {
+    /// Begins it in the directory of a file, which is made where it is missing.
+    fn beside(path: &Path) -> io::Result<Self> {
+        // A link stays one.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let half = tempfile::NamedTempFile::new_in(directory)?;
+        if let Ok(before) = fs::metadata(&path) {
+            use std::os::unix::fs::PermissionsExt as _;
+            if !before.is_file() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            half.as_file().set_permissions(fs::Permissions::from_mode(before.mode() & 0o777))?;
+        }
+        Ok(Self { path, half })
     }
-    half.as_file().sync_all()?;
-    half.persist(&path).map_err(|error| error.error)?;
-    Ok(())
+
+    /// Writes it, and puts it in the file's place.
+    fn write(mut self, text: &str) -> io::Result<()> {
+        self.half.write_all(text.as_bytes())?;
+        self.half.as_file().sync_all()?;
+        self.half.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -276,7 +307,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains("--file"), "{text}");
         }
-        write(&path, "new").unwrap();
+        Draft::beside(&path).unwrap().write("new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     }
 
@@ -285,7 +316,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("sub/config");
-        write(&path, "x").unwrap();
+        Draft::beside(&path).unwrap().write("x").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

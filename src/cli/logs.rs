@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::{
     agents,
-    args::LogsArgs,
+    args::{LogsArgs, Within},
     client::{Client, member},
     error::Error,
+    log_window::{Kept, Stamps, Window},
     out,
     patience::Patience,
     target, transcript, watch,
@@ -53,6 +54,13 @@ pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
         (kind, object["metadata"]["name"].as_str().unwrap_or_default().to_owned())
     };
     if kind == Kind::Agent && !args.raw {
+        if args.timestamps || !window(&args).is_everything() {
+            return Err(Error::Usage(
+                "--tail, --since, --since-time, --previous and --timestamps are about what was \
+                 printed: add --raw; a conversation is cut by --turn, and by turns -n"
+                    .to_owned(),
+            ));
+        }
         let (turn, follow) = (args.turn.as_deref(), args.follow);
         transcript::print(&client, transcript::Wanted { agent: &name, turn, follow }).await?;
         return Ok(0);
@@ -60,14 +68,65 @@ pub async fn logs(args: LogsArgs) -> Result<u8, Error> {
     if args.turn.is_some() {
         return Err(Error::Usage("--turn is for agents".to_owned()));
     }
-    let mut seen = Seen::default();
     let streams = if args.raw { Streams::Raw } else { Streams::Together };
-    if args.follow {
-        follow(&client, kind, &name, streams, &mut Patience::new()).await?;
-    } else {
-        drain(&client, kind, &name, streams, false, &mut seen).await?;
+    let mut printer = Printer { streams, stamps: args.timestamps.then(Stamps::default) };
+    let mut seen = Seen::default();
+    let window = window(&args);
+    if !window.is_everything() {
+        let mut kept = Kept::of(window);
+        let keep = &mut |event: Value| {
+            kept.take(event);
+            Ok(())
+        };
+        drain(&client, kind, &name, false, &mut seen, keep).await?;
+        let Some(events) = kept.done() else {
+            let what = target::full_name(kind, &name);
+            return Err(Error::Faults(format!("{what} has had no run before the last one")));
+        };
+        events.iter().try_for_each(|event| printer.print(event))?;
+    }
+    let all_is_told = window.previous || !window.is_everything() && !args.follow;
+    if !all_is_told {
+        let follow = args.follow;
+        follow_with(&client, kind, &name, follow, &mut seen, &mut printer).await?;
     }
     Ok(0)
+}
+
+/// Which part of the log is asked for.
+fn window(args: &LogsArgs) -> Window {
+    let ago = args.since.map(|Within(span)| {
+        let now = SystemClock.now();
+        jiff::SignedDuration::try_from(span)
+            .ok()
+            .and_then(|span| now.checked_sub(span).ok())
+            .unwrap_or(jiff::Timestamp::MIN)
+    });
+    Window {
+        tail: args.tail.and_then(|tail| usize::try_from(tail).ok()),
+        since: ago.or(args.since_time),
+        previous: args.previous,
+    }
+}
+
+/// Prints what is not seen yet; to the end, where it is followed.
+async fn follow_with(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    follow: bool,
+    seen: &mut Seen,
+    printer: &mut Printer,
+) -> Result<(), Error> {
+    if !follow {
+        let print = &mut |event: Value| printer.print(&event);
+        return drain(client, kind, name, false, seen, print).await;
+    }
+    let mut patience = Patience::new();
+    tokio::select! {
+        end = follow_output(client, kind, name, seen, printer, &mut patience) => end,
+        never = tell_hindrance(client, kind, name) => match never {},
+    }
 }
 
 /// Prints what an agent prints until it has ended and all is printed, whatever becomes of the
@@ -82,8 +141,9 @@ pub async fn follow(
     streams: Streams,
     patience: &mut Patience,
 ) -> Result<(), Error> {
+    let (mut seen, mut printer) = (Seen::default(), Printer { streams, stamps: None });
     tokio::select! {
-        end = follow_output(client, kind, name, streams, patience) => end,
+        end = follow_output(client, kind, name, &mut seen, &mut printer, patience) => end,
         never = tell_hindrance(client, kind, name) => match never {},
     }
 }
@@ -118,12 +178,13 @@ async fn follow_output(
     client: &Client,
     kind: Kind,
     name: &str,
-    streams: Streams,
+    seen: &mut Seen,
+    printer: &mut Printer,
     patience: &mut Patience,
 ) -> Result<(), Error> {
-    let mut seen = Seen::default();
     loop {
-        let end = drain(client, kind, name, streams, true, &mut seen).await;
+        let print = &mut |event: Value| printer.print(&event);
+        let end = drain(client, kind, name, true, seen, print).await;
         if seen.moved() {
             patience.answered();
         }
@@ -135,14 +196,14 @@ async fn follow_output(
     }
 }
 
-/// Prints one stream to its end.
+/// Hands on what one stream tells anew, to its end.
 async fn drain(
     client: &Client,
     kind: Kind,
     name: &str,
-    streams: Streams,
     follow: bool,
     seen: &mut Seen,
+    hand_on: &mut (dyn FnMut(Value) -> Result<(), Error> + Send),
 ) -> Result<(), Error> {
     let after = seen.after();
     let mut query = vec![("format", "events")];
@@ -153,7 +214,7 @@ async fn drain(
     let mut lines = client.lines(&format!("{}/log", member(kind, name)), &query, AS_NDJSON).await?;
     while let Some(event) = lines.next_json().await? {
         if seen.take(&event) {
-            print(&event, streams)?;
+            hand_on(event)?;
         }
     }
     Ok(())
@@ -199,6 +260,21 @@ impl Seen {
     /// Whether there was something new since the last time that this was asked.
     pub fn moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
+    }
+}
+
+/// Prints events, as they are or each line with its time.
+struct Printer {
+    streams: Streams,
+    stamps: Option<Stamps>,
+}
+
+impl Printer {
+    fn print(&mut self, event: &Value) -> Result<(), Error> {
+        match &mut self.stamps {
+            None => print(event, self.streams),
+            Some(stamps) => print(&stamps.on(event), self.streams),
+        }
     }
 }
 

@@ -44,6 +44,7 @@ pub mod get;
 mod help;
 pub mod jsonpath;
 pub mod kubeconfig;
+pub mod log_window;
 pub mod logs;
 mod mark;
 mod object;

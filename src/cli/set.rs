@@ -45,9 +45,9 @@ pub async fn set(args: SetArgs) -> Result<u8, Error> {
 fn in_own_words(error: Error, fields: &[String]) -> Error {
     let words: Vec<String> = fields.iter().map(|field| shell_word(field)).collect();
     match error {
-        Error::Api { code: 409, reason, message } => {
+        Error::Api { code, reason, message } => {
             let message = message.replace("FIELD=VALUE", &words.join(" "));
-            Error::Api { code: 409, reason, message }
+            Error::Api { code, reason, message }
         }
         error => error,
     }
@@ -99,14 +99,14 @@ mod tests {
     #[test]
     fn a_refusal_names_the_command_with_the_fields_that_were_typed() {
         let refused = Error::Api {
-            code: 409,
-            reason: "Conflict".to_owned(),
+            code: 403,
+            reason: "Owned".to_owned(),
             message: "say override agent/a FIELD=VALUE --write".to_owned(),
         };
         let fields = ["model=m".to_owned(), "instructions=it's so".to_owned()];
         assert_eq!(
             in_own_words(refused, &fields).to_string(),
-            "Error from server (Conflict): say override agent/a model=m 'instructions=it'\\''s so' \
+            "Error from server (Owned): say override agent/a model=m 'instructions=it'\\''s so' \
              --write"
         );
     }

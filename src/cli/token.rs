@@ -78,13 +78,19 @@ async fn list(args: ListTokensArgs) -> Result<u8, Error> {
     Ok(0)
 }
 
+/// Ends a token.
+pub(super) async fn end(client: &Client, name: &str) -> Result<(), Error> {
+    let path = api(&format!("tokens/{}", escaped(name)));
+    client.write(Method::DELETE, &path, &[], &Value::Null).await?;
+    Ok(())
+}
+
 async fn revoke(args: RevokeTokenArgs) -> Result<u8, Error> {
     if args.name.trim_matches('.').is_empty() {
         return Err(Error::Usage(format!("`{}` is no name for a token", args.name)));
     }
     let client = Client::find(&args.server)?;
-    let path = api(&format!("tokens/{}", escaped(&args.name)));
-    client.write(Method::DELETE, &path, &[], &Value::Null).await?;
+    end(&client, &args.name).await?;
     out::line(format!("token/{} revoked", args.name))?;
     Ok(0)
 }

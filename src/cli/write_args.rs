@@ -99,7 +99,8 @@ All documents are checked first, by this program and by the server; when one is 
 fault is shown with its place, and nothing is applied.
 
 With --prune the files are the whole of a set, and what was applied with the set's name and stands
-in them no more is deleted, once all else is applied. An object is in one set at most, by an
+in them no more is deleted, once all else is applied. A file or directory without any object is then
+refused, and so are more deletions than --max-deletions. An object is in one set at most, by an
 annotation that names the set and the object itself, so that copies of it are in none.")]
 pub struct ApplyArgs {
     /// Which files.
@@ -108,6 +109,9 @@ pub struct ApplyArgs {
     /// Which set they are.
     #[command(flatten)]
     pub set: SetOfObjects,
+    /// How many objects --prune may delete at most; 10 where it is not given
+    #[arg(long, value_name = "N", requires = "prune")]
+    pub max_deletions: Option<u32>,
     /// How unknown fields are taken: strict, which is the one way there is
     #[arg(long, value_name = "HOW", default_value = "strict", hide_default_value = true)]
     pub validate: Validate,
@@ -361,9 +365,8 @@ pub struct RolloutStatusArgs {
   open-dispatch delete jobs -l batch=7 --dry-run=server
   open-dispatch delete jobs --all
 
-An object that runs is stopped first. What it owns goes with it; the server refuses
---cascade=orphan. What a fleet or a schedule has made stays where that was annotated with
-opendispatch.dev/orphan=true before.")]
+An object that runs is stopped first. What it owns goes with it. What a fleet or a schedule has made
+stays with --cascade=orphan; of all others the server refuses that.")]
 pub struct DeleteArgs {
     /// KIND/NAME... or KIND NAME...
     #[arg(value_name = "KIND/NAME", required_unless_present = "file")]
@@ -415,7 +418,7 @@ pub enum Cascade {
     Background,
     /// It goes, before the object
     Foreground,
-    /// It would stay; refused by this server
+    /// It stays, and belongs to nobody: for fleets and schedules alone
     Orphan,
 }
 

@@ -103,6 +103,13 @@ impl Conditions {
         }
     }
 
+    /// Takes all of them for true of a generation, too: what differs in it changes none of them.
+    pub fn hold_for(&mut self, generation: u64) {
+        for condition in &mut self.0 {
+            condition.observed_generation = generation;
+        }
+    }
+
     /// Takes a condition away.
     pub fn remove(&mut self, kind: &str) {
         self.0.retain(|condition| condition.kind != kind);

@@ -11,40 +11,37 @@
 //! fault, and not told apart behind anybody's back. A Job bears a hash of what it is made from, because
 //! what its attempts are made from cannot change: another hash is another Job.
 //!
+//! **Bounded.** What is made is counted before it is made ([`room`]), so that no document, however short,
+//! takes more memory than a few times [`room::MOST_BYTES`]. Who tells faults tells twenty.
+//!
 //! **All or nothing.** Every member is decoded and checked like a document that a person wrote. One
 //! fault in one of them, and there are none.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod filling;
+mod params;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    API_VERSION, AnyObject, FLEET_LABEL, Fault, Faults, FleetSpec, Kind,
-    admit::JOB_FIXED,
-    check::join,
-    decode,
-    fault::{hint, quoted},
-    fleet::Generator,
-    validate::MAX_NAME,
+    API_VERSION, AnyObject, FLEET_LABEL, Fault, Faults, FleetSpec, Kind, admit::JOB_FIXED,
+    check::join, decode, fault::quoted, fleet::Generator, validate::MAX_NAME,
 };
+use filling::{Filling, Step};
+use params::{Params, parameters};
+use room::{MOST_FAULTS, Room, Told, cost};
 
 /// The most members that a Fleet may have.
 pub const MOST_MEMBERS: usize = 1000;
-/// The most faults that are told of members.
-const MOST_FAULTS: usize = 20;
-/// The most that all members of a Fleet may say together, in bytes of JSON, roughly: a template is
-/// written once and read as often as there are members, and a parameter as often as it is named.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// The longest value of a parameter, in bytes of JSON.
-const MOST_VALUE: usize = 16 * 1024;
-/// The most parameters of a matrix.
-const MOST_AXES: usize = 16;
 /// Characters of a hash in a name, with the dash in front.
 const TAIL: usize = 7;
-
-/// What stands for the placeholders of one member.
-pub type Params = BTreeMap<String, Value>;
+/// A directory that stands for those which are there once a Source was read.
+const SAMPLE: &str = "services/sample";
 
 /// That nobody can say which directories there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +56,6 @@ pub struct Member {
     pub object: AnyObject,
     /// A hash of all that the template says of it.
     pub hash: String,
-    /// What it was made from.
-    pub params: Params,
 }
 
 /// Fills a spec with what a person need not say, or says why it may not be.
@@ -77,56 +72,97 @@ pub fn members(
     directories: Result<&[String], NoDirectories>,
     fill: &mut Fill<'_>,
 ) -> Result<Vec<Member>, Faults> {
+    within(fleet, spec, directories, fill, &mut Room::new())
+}
+
+/// As [`members`], for whoever cannot know the directories of a Source: one that could be there stands
+/// for all of them.
+///
+/// # Errors
+/// As [`members`].
+pub fn sample(fleet: &str, spec: &FleetSpec, fill: &mut Fill<'_>) -> Result<Vec<Member>, Faults> {
+    let one = [SAMPLE.to_owned()];
+    let known: Result<&[String], NoDirectories> = match &spec.generate {
+        Generator::GitDirectories(_) => Ok(&one),
+        _ => Err(NoDirectories),
+    };
+    members(fleet, spec, known, fill)
+}
+
+/// As [`members`], in a given room.
+fn within(
+    fleet: &str,
+    spec: &FleetSpec,
+    directories: Result<&[String], NoDirectories>,
+    fill: &mut Fill<'_>,
+    room: &mut Room,
+) -> Result<Vec<Member>, Faults> {
     let sets = parameters(&spec.generate, directories)?;
-    let mut faults = Vec::new();
+    let mut told = Told::default();
     let mut of_members: Vec<OfMembers> = Vec::new();
     for key in spec.template.metadata.labels.keys().chain(spec.template.metadata.annotations.keys())
     {
         if key.starts_with("opendispatch.dev/") {
-            let path = join("spec.template.metadata", key);
-            faults.push(Fault::new(path, "is set by the server; choose another key"));
+            told.push(|| {
+                let path = join("spec.template.metadata", key);
+                Fault::new(path, "is set by the server; choose another key")
+            });
         }
     }
-    let said_once = json!(spec.template).to_string().len();
-    let mut room = MOST_BYTES;
+    let template = Value::Object(spec.template.spec.clone());
+    let said_once = cost(&template) + cost(&json!(spec.template.metadata));
     let mut members: Vec<Member> = Vec::new();
-    let mut names: BTreeMap<String, Params> = BTreeMap::new();
-    for params in sets {
-        let Some(left) = room.checked_sub(said_once) else {
-            faults.push(too_much());
+    // Whose each name is, as the number of its parameters.
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut more = false;
+    for (n, params) in sets.iter().enumerate() {
+        if told.is_full() {
+            more = true;
             break;
+        }
+        room.next();
+        if room.take(said_once).is_err() {
+            told.push(Room::too_much);
+            break;
+        }
+        let mut member_told = Told::default();
+        let made = Making { fleet, spec, template: &template, params }.member(
+            room,
+            &mut member_told,
+            fill,
+        );
+        let Some(member) = made else {
+            for fault in member_told.end(false) {
+                match of_members.iter_mut().find(|it| it.fault == fault) {
+                    Some(known) => known.others += 1,
+                    None => of_members.push(OfMembers { fault, who: params.said(), others: 0 }),
+                }
+            }
+            if of_members.len() >= MOST_FAULTS {
+                more = n + 1 < sets.len();
+                break;
+            }
+            if room.is_full() {
+                break;
+            }
+            continue;
         };
-        room = left;
-        if faults.len() + of_members.len() > MOST_FAULTS {
-            break;
+        if let Some(other) = names.insert(member.name.clone(), n) {
+            told.push(|| {
+                let message = format!(
+                    "makes `{}` of two members, {} and {}; name it by a parameter that tells them \
+                     apart",
+                    member.name,
+                    sets[other].said(),
+                    params.said()
+                );
+                Fault::new("spec.template.metadata.name", message)
+            });
         }
-        match member(fleet, spec, &params, &mut room, fill) {
-            Err(bad) => {
-                for fault in bad {
-                    match of_members.iter_mut().find(|it| it.fault == fault) {
-                        Some(known) => known.more += 1,
-                        None => of_members.push(OfMembers { fault, who: said(&params), more: 0 }),
-                    }
-                }
-            }
-            Ok(member) => {
-                if let Some(other) = names.get(&member.name) {
-                    let message = format!(
-                        "makes `{}` of two members, {} and {}; name it by a parameter that tells \
-                         them apart",
-                        member.name,
-                        said(other),
-                        said(&params)
-                    );
-                    faults.push(Fault::new("spec.template.metadata.name", message));
-                }
-                names.insert(member.name.clone(), params);
-                members.push(member);
-            }
-        }
+        members.push(member);
     }
-    faults.extend(of_members.into_iter().map(OfMembers::told));
-    if faults.is_empty() { Ok(members) } else { Err(Faults(few(faults))) }
+    told.extend(of_members.into_iter().map(OfMembers::told));
+    if told.is_empty() { Ok(members) } else { Err(Faults(told.end(more))) }
 }
 
 /// A fault that members have in common, as they have each line of the template.
@@ -135,169 +171,15 @@ struct OfMembers {
     /// The first of them.
     who: String,
     /// How many others.
-    more: usize,
+    others: usize,
 }
 
 impl OfMembers {
     fn told(self) -> Fault {
-        let Self { fault, who, more } = self;
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        Fault { message: format!("{} (member {who}{more})", fault.message), ..fault }
+        let Self { fault, who, others } = self;
+        let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+        Fault { message: format!("{} (member {who}{others})", fault.message), ..fault }
     }
-}
-
-fn too_much() -> Fault {
-    let message = format!(
-        "says more than {} MiB for all members together; make it shorter, or two fleets of it",
-        MOST_BYTES / 1024 / 1024
-    );
-    Fault::new("spec.template", message)
-}
-
-/// The first faults, and that there are more; nobody looked for all of them.
-fn few(faults: Vec<Fault>) -> Vec<Fault> {
-    let more = faults.len() > MOST_FAULTS;
-    let mut faults: Vec<Fault> = faults.into_iter().take(MOST_FAULTS).collect();
-    if more {
-        faults.push(Fault::new("spec.template", "and more faults of members"));
-    }
-    faults
-}
-
-/// A member's parameters for people, cut.
-fn said(params: &Params) -> String {
-    let text: Vec<String> =
-        params.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
-    quoted(&text.join(" "))
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// The sets of parameters that a generator names.
-///
-/// # Errors
-/// What is wrong with the generator.
-pub fn parameters(
-    generate: &Generator,
-    directories: Result<&[String], NoDirectories>,
-) -> Result<Vec<Params>, Faults> {
-    let mut faults = Vec::new();
-    let mut keys = |names: &mut dyn Iterator<Item = (&String, String)>| {
-        for (name, path) in names {
-            if !is_parameter(name) {
-                let message = format!(
-                    "{} is no name of a parameter; use letters, digits, _ and -, with a letter first",
-                    quoted(name)
-                );
-                faults.push(Fault::new(path, message));
-            }
-        }
-    };
-    let sets = match generate {
-        Generator::List(entries) => {
-            keys(&mut entries.iter().enumerate().flat_map(|(n, entry)| {
-                entry
-                    .keys()
-                    .map(move |name| (name, join(&format!("spec.generate.list[{n}]"), name)))
-            }));
-            for (n, entry) in entries.iter().enumerate() {
-                for (name, _) in entry.iter().filter(|(_, value)| is_long(value)) {
-                    faults.push(too_long(&join(&format!("spec.generate.list[{n}]"), name)));
-                }
-            }
-            entries.clone()
-        }
-        Generator::Matrix(axes) => {
-            keys(&mut axes.keys().map(|name| (name, join("spec.generate.matrix", name))));
-            for (name, values) in axes.iter().filter(|(_, values)| values.is_empty()) {
-                let _ = values;
-                let path = join("spec.generate.matrix", name);
-                faults.push(Fault::new(path, "has no values, and so there are no members"));
-            }
-            if axes.is_empty() {
-                faults.push(Fault::new("spec.generate.matrix", "names no parameters"));
-            }
-            if axes.len() > MOST_AXES {
-                let message = format!("names {} parameters; the most is {MOST_AXES}", axes.len());
-                faults.push(Fault::new("spec.generate.matrix", message));
-            }
-            let all =
-                axes.iter().flat_map(|(name, values)| values.iter().map(move |it| (name, it)));
-            for (name, _) in all.filter(|(_, value)| is_long(value)).take(MOST_FAULTS) {
-                faults.push(too_long(&join("spec.generate.matrix", name)));
-            }
-            let size = axes.values().map(Vec::len).fold(1, usize::saturating_mul);
-            // An axis without values makes no members, and those before it as many as they like.
-            if size > MOST_MEMBERS || !faults.is_empty() { Vec::new() } else { combinations(axes) }
-        }
-        Generator::Replicas(count) => {
-            let count = usize::try_from(*count).unwrap_or(usize::MAX).min(MOST_MEMBERS + 1);
-            (1..=count).map(|n| Params::from([("index".to_owned(), json!(n))])).collect()
-        }
-        Generator::GitDirectories(_) => match directories {
-            Err(NoDirectories) => {
-                let message = "cannot be told: the source's directories are not known here";
-                return Err(Fault::new("spec.generate.gitDirectories", message).into());
-            }
-            Ok(paths) => {
-                let paths: BTreeSet<&String> = paths.iter().collect();
-                let set = |path: &&String| {
-                    let basename = path.rsplit('/').next().unwrap_or(path);
-                    Params::from([
-                        ("path".to_owned(), json!(path)),
-                        ("basename".to_owned(), json!(basename)),
-                    ])
-                };
-                paths.iter().map(set).collect()
-            }
-        },
-    };
-    let size = match generate {
-        Generator::Matrix(axes) => axes.values().map(Vec::len).fold(1, usize::saturating_mul),
-        Generator::Replicas(count) => usize::try_from(*count).unwrap_or(usize::MAX),
-        _ => sets.len(),
-    };
-    if size > MOST_MEMBERS {
-        let message = format!("makes {size} members; the most is {MOST_MEMBERS}");
-        faults.push(Fault::new("spec.generate", message));
-    }
-    if faults.is_empty() { Ok(sets) } else { Err(Faults(few(faults))) }
-}
-
-fn is_long(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.len() > MOST_VALUE,
-        Value::Array(_) | Value::Object(_) => value.to_string().len() > MOST_VALUE,
-        _ => false,
-    }
-}
-
-fn too_long(path: &str) -> Fault {
-    let message = format!("is longer than {} KiB; put it into the template", MOST_VALUE / 1024);
-    Fault::new(path, message)
-}
-
-/// Each combination of one value of every parameter; the last parameter's values change fastest.
-fn combinations(axes: &BTreeMap<String, Vec<Value>>) -> Vec<Params> {
-    let mut sets = vec![Params::new()];
-    for (name, values) in axes {
-        let with = |set: &Params, value: &Value| {
-            let mut set = set.clone();
-            set.insert(name.clone(), value.clone());
-            set
-        };
-        sets =
-            sets.iter().flat_map(|set| values.iter().map(move |value| with(set, value))).collect();
-    }
-    sets
-}
-
-fn is_parameter(name: &str) -> bool {
-    name.len() <= MAX_NAME
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
 /// Why a text is no pattern of directories, if it is none.
@@ -313,51 +195,106 @@ pub fn bad_pattern(pattern: &str) -> Option<&'static str> {
     pattern.split('/').any(odd).then_some("leads nowhere; leave out `.`, `..` and double slashes")
 }
 
-/// One member, or all that is wrong with it.
-fn member(
-    fleet: &str,
-    spec: &FleetSpec,
-    params: &Params,
-    room: &mut usize,
-    fill: &mut Fill<'_>,
-) -> Result<Member, Vec<Fault>> {
-    let template = &spec.template;
-    let kind = template.kind;
-    let mut filling = Filling { params, faults: Vec::new(), room, full: false };
-    let given = match &template.metadata.name {
-        Some(name) => filling.text(name, "spec.template.metadata.name"),
-        None => {
-            let values = params.values().filter(|value| is_plain(value)).map(plain);
-            std::iter::once(fleet.to_owned()).chain(values).collect::<Vec<_>>().join("-")
+/// One member on its way.
+struct Making<'a> {
+    fleet: &'a str,
+    spec: &'a FleetSpec,
+    template: &'a Value,
+    params: &'a Params<'a>,
+}
+
+/// What a member is made of.
+struct Made {
+    name: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    spec: Value,
+}
+
+impl<'a> Making<'a> {
+    /// One member; none where something is wrong with it.
+    fn member(&self, room: &mut Room, told: &mut Told, fill: &mut Fill<'_>) -> Option<Member> {
+        let mut made = self.filled(room, told);
+        if !told.is_empty() {
+            return None;
         }
-    };
-    let mut texts = |texts: &BTreeMap<String, String>, part: &str| -> BTreeMap<String, String> {
-        let path = format!("spec.template.metadata.{part}");
-        let one =
-            |(key, text): (&String, &String)| (key.clone(), filling.text(text, &join(&path, key)));
-        texts.iter().map(one).collect()
-    };
-    let mut labels = texts(&template.metadata.labels, "labels");
-    let annotations = texts(&template.metadata.annotations, "annotations");
-    let template_spec = Value::Object(template.spec.clone());
-    let mut spec = filling.value(&template_spec, "spec.template.spec");
-    let mut faults = filling.faults;
-    if let Err(fault) = fill(&mut spec) {
-        faults.push(of_member(fault));
+        if let Err(fault) = fill(&mut made.spec) {
+            told.push(|| of_member(fault));
+        }
+        let kind = self.spec.template.kind;
+        if kind == Kind::Job && made.spec["cancel"] == Value::Bool(true) {
+            told.push(|| {
+                let message = "would end the job before it begins; leave it out";
+                Fault::new("spec.template.spec.cancel", message)
+            });
+        }
+        let base = label(&made.name, if kind == Kind::Job { MAX_NAME - TAIL } else { MAX_NAME });
+        if base.is_empty() {
+            told.push(|| {
+                let message =
+                    format!("makes {}, of which no DNS label can be made", quoted(&made.name));
+                Fault::new("spec.template.metadata.name", message)
+            });
+        }
+        if !told.is_empty() {
+            return None;
+        }
+        match read(kind, &base, made) {
+            Ok(member) => Some(member),
+            Err(Faults(faults)) => {
+                told.extend(faults.into_iter().map(of_member));
+                None
+            }
+        }
     }
-    if kind == Kind::Job && spec["cancel"] == Value::Bool(true) {
-        let message = "would end the job before it begins; leave it out";
-        faults.push(Fault::new("spec.template.spec.cancel", message));
+
+    /// What the template says of it.
+    fn filled(&self, room: &mut Room, told: &mut Told) -> Made {
+        let template = &self.spec.template;
+        let (part, path) = ("spec.template.metadata", Vec::new());
+        let mut filling = Filling { params: self.params, told: Told::default(), room, part, path };
+        let name = match &template.metadata.name {
+            Some(name) => filling.at(Step::Key("name"), |it| it.text(name)),
+            None => self.usual_name(&mut filling),
+        };
+        let mut texts = |texts: &'a BTreeMap<String, String>, part: &'static str| {
+            filling.at(Step::Key(part), |filling| {
+                let one = |(key, text): (&'a String, &'a String)| {
+                    (key.clone(), filling.at(Step::Key(key), |it| it.text(text)))
+                };
+                texts.iter().map(one).collect::<BTreeMap<String, String>>()
+            })
+        };
+        let mut labels = texts(&template.metadata.labels, "labels");
+        labels.insert(FLEET_LABEL.to_owned(), self.fleet.to_owned());
+        let annotations = texts(&template.metadata.annotations, "annotations");
+        filling.part = "spec.template.spec";
+        let spec = filling.value(self.template);
+        *told = filling.told;
+        Made { name, labels, annotations, spec }
     }
-    if !faults.is_empty() {
-        return Err(faults);
+
+    /// The Fleet's name and the values that can stand in a name.
+    fn usual_name(&self, filling: &mut Filling<'_>) -> String {
+        let mut name = self.fleet.to_owned();
+        for value in self.params.plain() {
+            if filling.room.take(cost(value)).is_err() {
+                filling.told.push(Room::too_much);
+                break;
+            }
+            name.push('-');
+            match value {
+                Value::String(text) => name.push_str(text),
+                other => name.push_str(&other.to_string()),
+            }
+        }
+        name
     }
-    labels.insert(FLEET_LABEL.to_owned(), fleet.to_owned());
-    let base = label(&given, if kind == Kind::Job { MAX_NAME - TAIL } else { MAX_NAME });
-    if base.is_empty() {
-        let message = format!("makes {}, of which no DNS label can be made", quoted(&given));
-        return Err(vec![Fault::new("spec.template.metadata.name", message)]);
-    }
+}
+
+/// Reads a member as the document that it is.
+fn read(kind: Kind, base: &str, made: Made) -> Result<Member, Faults> {
+    let Made { labels, annotations, spec, .. } = made;
     let document = |name: &str| {
         json!({
             "apiVersion": API_VERSION,
@@ -366,30 +303,22 @@ fn member(
             "spec": spec,
         })
     };
-    let read = |name: &str| -> Result<AnyObject, Vec<Fault>> {
-        decode(document(name)).map_err(|faults| faults.0.into_iter().map(of_member).collect())
-    };
-    let mut object = read(&base)?;
+    let mut object = decode(document(base))?;
     if kind == Kind::Job {
         // As it was understood, not as it was written: a default that is written out is no change.
         let all = object.to_json();
         let fixed: Map<String, Value> =
             JOB_FIXED.iter().map(|name| ((*name).to_owned(), all["spec"][name].clone())).collect();
-        object = read(&format!("{base}-{}", hash(&Value::Object(fixed), TAIL - 1)))?;
+        object = decode(document(&format!("{base}-{}", hash(&Value::Object(fixed), TAIL - 1))))?;
     }
     let all = object.to_json();
     let hash = hash(&json!([kind.name(), all["metadata"], all["spec"]]), 16);
-    Ok(Member { name: object.metadata().name.clone(), object, hash, params: params.clone() })
+    Ok(Member { name: object.metadata().name.clone(), object, hash })
 }
 
 /// A member's fault, as one of the template that it was made from.
 fn of_member(fault: Fault) -> Fault {
     Fault { path: format!("spec.template.{}", fault.path), line: None, column: None, ..fault }
-}
-
-/// Whether a value can stand within a text.
-fn is_plain(value: &Value) -> bool {
-    matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_))
 }
 
 /// So many hexadecimal digits.
@@ -417,141 +346,3 @@ fn label(text: &str, most: usize) -> String {
     let cut = whole[..most - TAIL].trim_end_matches('-');
     format!("{cut}-{}", hash(&Value::from(text), TAIL - 1))
 }
-
-/// Fills placeholders in.
-struct Filling<'a> {
-    params: &'a Params,
-    faults: Vec<Fault>,
-    /// How many bytes the parameters of this member and of those behind it may still fill in.
-    room: &'a mut usize,
-    /// Whether that was said of this member.
-    full: bool,
-}
-
-/// A piece of a text.
-enum Piece<'t> {
-    Text(&'t str),
-    Placeholder(&'t str),
-    /// `{{` that is followed by no `}}`.
-    Open,
-}
-
-impl Filling<'_> {
-    fn value(&mut self, value: &Value, path: &str) -> Value {
-        match value {
-            Value::String(text) => self.whole(text, path),
-            Value::Array(items) => items
-                .iter()
-                .enumerate()
-                .map(|(n, item)| self.value(item, &format!("{path}[{n}]")))
-                .collect(),
-            Value::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .map(|(key, member)| (key.clone(), self.value(member, &join(path, key))))
-                    .collect(),
-            ),
-            other => other.clone(),
-        }
-    }
-
-    /// A text that may be one placeholder as a whole.
-    fn whole(&mut self, text: &str, path: &str) -> Value {
-        match pieces(text).as_slice() {
-            [Piece::Placeholder(name)] => self.param(name, path).unwrap_or(Value::Null),
-            _ => Value::String(self.text(text, path)),
-        }
-    }
-
-    fn text(&mut self, text: &str, path: &str) -> String {
-        let mut filled = String::new();
-        for piece in pieces(text) {
-            match piece {
-                Piece::Text(text) => filled.push_str(text),
-                Piece::Open => {
-                    let message = "has `{{` without `}}` behind it; write \\{{ to mean the braces";
-                    self.faults.push(Fault::new(path, message));
-                }
-                Piece::Placeholder(name) => match self.param(name, path) {
-                    Some(value) if is_plain(&value) => filled.push_str(&plain(&value)),
-                    Some(_) => {
-                        let message = format!(
-                            "`{{{{{name}}}}}` is a list, a map or nothing, which cannot stand within \
-                             a text"
-                        );
-                        self.faults.push(Fault::new(path, message));
-                    }
-                    None => {}
-                },
-            }
-        }
-        filled
-    }
-
-    fn param(&mut self, name: &str, path: &str) -> Option<Value> {
-        // Whoever has as many faults is told of no more.
-        if self.faults.len() > MOST_FAULTS {
-            return None;
-        }
-        if let Some(value) = self.params.get(name) {
-            let length = value.as_str().map_or_else(|| value.to_string().len(), str::len);
-            let Some(left) = self.room.checked_sub(length) else {
-                // Said once, and by the loop for the members behind this one.
-                if !std::mem::replace(&mut self.full, true) {
-                    *self.room = 0;
-                    self.faults.push(too_much());
-                }
-                return None;
-            };
-            *self.room = left;
-            return Some(value.clone());
-        }
-        let message = if is_parameter(name) {
-            let known: Vec<&str> = self.params.keys().map(String::as_str).collect();
-            format!("`{{{{{name}}}}}` is no parameter{}", hint(name, &known, "the parameters are"))
-        } else {
-            format!(
-                "{} between `{{{{` and `}}}}` is no parameter; write \\{{{{ to mean the braces",
-                quoted(name)
-            )
-        };
-        self.faults.push(Fault::new(path, message));
-        None
-    }
-}
-
-/// Takes a text apart. A backslash in front of `{{` goes, and the braces stay.
-fn pieces(text: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("{{") {
-        let (front, behind) = rest.split_at(at);
-        if let Some(front) = front.strip_suffix('\\') {
-            pieces.push(Piece::Text(front));
-            let (braces, after) = behind.split_at(2);
-            pieces.push(Piece::Text(braces));
-            rest = after;
-            continue;
-        }
-        if !front.is_empty() {
-            pieces.push(Piece::Text(front));
-        }
-        match behind[2..].find("}}") {
-            Some(end) => {
-                pieces.push(Piece::Placeholder(behind[2..2 + end].trim()));
-                rest = &behind[2 + end + 2..];
-            }
-            None => {
-                pieces.push(Piece::Open);
-                rest = "";
-            }
-        }
-    }
-    if !rest.is_empty() {
-        pieces.push(Piece::Text(rest));
-    }
-    pieces
-}
-
-#[cfg(test)]
-mod tests;

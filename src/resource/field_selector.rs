@@ -58,6 +58,13 @@ impl FieldSelector {
         found.map(|demand| demand.value.as_str())
     }
 
+    /// The demands on some fields alone.
+    #[must_use]
+    pub fn among(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        let kept = self.0.iter().filter(|demand| wanted(&demand.path.join(".")));
+        Self(kept.cloned().collect())
+    }
+
     /// The paths that are demanded something of.
     pub fn paths(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|demand| demand.path.join("."))
@@ -148,6 +155,8 @@ mod tests {
         let escaped = FieldSelector::parse(r"a=x\,y\=z\\").unwrap();
         assert!(escaped.matches(&json!({"a": r"x,y=z\"})));
         assert_eq!(escaped.only("a"), Some(r"x,y=z\"));
+        let both = FieldSelector::parse("metadata.name=b,spec.n=3").unwrap();
+        assert!(!both.matches(&object) && both.among(|path| path == "spec.n").matches(&object));
     }
 
     #[test]

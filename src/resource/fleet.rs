@@ -66,6 +66,7 @@ pub struct FleetTemplate {
     /// `Agent` or `Job`.
     pub kind: Kind,
     /// The member's name, labels and annotations.
+    #[serde(default)]
     pub metadata: TemplateMetadata,
     /// The member's spec; it is checked once its parameters are filled in.
     pub spec: Map<String, Value>,

@@ -2,6 +2,8 @@
 //!
 //! A short patch can make a large document: it copies a part, then what it copied, and so on, or
 //! hangs one into the other until no stack holds it. So copies are counted, and depth is measured.
+//! And a short patch can make much work: each of many operations moves or measures all of a long list.
+//! So what an operation moves and measures is counted, too, before it is done.
 
 use json_patch::{Patch, PatchOperation, patch};
 use serde_json::Value;
@@ -10,6 +12,9 @@ use serde_json::Value;
 const MOST_OPERATIONS: usize = 10_000;
 /// The most bytes that the copies of a patch may amount to.
 const MOST_COPIED: usize = 3 * 1024 * 1024;
+/// The most values that the operations of a patch may move and measure together: ten thousand
+/// operations in the middle of a list of a thousand, or twenty in one of a million.
+const MOST_STEPS: usize = 20_000_000;
 /// The deepest document that a patch may leave. The deepest place of our types is a quarter.
 const DEEPEST: usize = 64;
 
@@ -28,6 +33,12 @@ pub enum Error {
     /// Its copies amount to too much.
     #[error("the patch copies more than {MOST_COPIED} bytes; write the values out")]
     TooLarge,
+    /// Its operations move or measure too much.
+    #[error(
+        "the patch moves more than {MOST_STEPS} values; send it in parts, or replace the list that it \
+         changes so often as a whole"
+    )]
+    TooMuch,
     /// What it makes is nested too deep.
     #[error("the patch nests values deeper than {DEEPEST} levels; write them flatter")]
     TooDeep,
@@ -54,7 +65,7 @@ pub fn json_patch(target: &mut Value, document: Value) -> Result<(), Error> {
         return Err(Error::TooMany(operations.len()));
     }
     let mut result = target.clone();
-    let mut copied = 0_usize;
+    let (mut copied, mut steps) = (0_usize, 0_usize);
     for (n, operation) in operations.iter().enumerate() {
         if let PatchOperation::Copy(copy) = operation {
             let size = result.pointer(copy.from.as_str()).map_or(0, size);
@@ -63,21 +74,62 @@ pub fn json_patch(target: &mut Value, document: Value) -> Result<(), Error> {
                 return Err(Error::TooLarge);
             }
         }
+        let work = Work::of(operation, &result);
+        steps = steps.saturating_add(work.steps);
+        if steps > MOST_STEPS {
+            return Err(Error::TooMuch);
+        }
+        if work.depth > DEEPEST {
+            return Err(Error::TooDeep);
+        }
         patch(&mut result, std::slice::from_ref(operation)).map_err(|error| Error::DoesNotFit {
             n,
             what: called(operation),
             why: error.kind.to_string(),
         })?;
-        // What was put at the end of a list is measured with the list.
-        let path = operation.path().as_str();
-        let path = path.strip_suffix("/-").unwrap_or(path);
-        let below = result.pointer(path).map_or(0, |value| depth(value, 0));
-        if path.matches('/').count() + below > DEEPEST {
-            return Err(Error::TooDeep);
-        }
     }
     *target = result;
     Ok(())
+}
+
+/// What an operation would do to a document.
+struct Work {
+    /// How many values it moves or measures, about.
+    steps: usize,
+    /// How deep the document is afterwards where it puts something; 0 where it puts nothing.
+    depth: usize,
+}
+
+impl Work {
+    fn of(operation: &PatchOperation, document: &Value) -> Self {
+        let path = operation.path().as_str();
+        let at = |from: &str| document.pointer(from).unwrap_or(&Value::Null);
+        let (put, moved) = match operation {
+            PatchOperation::Add(add) => (Some(&add.value), shifted(document, path)),
+            PatchOperation::Replace(replace) => (Some(&replace.value), 0),
+            PatchOperation::Copy(copy) => (Some(at(copy.from.as_str())), shifted(document, path)),
+            PatchOperation::Move(moves) => {
+                let from = moves.from.as_str();
+                (Some(at(from)), shifted(document, path) + shifted(document, from))
+            }
+            PatchOperation::Remove(_) => (None, shifted(document, path)),
+            // It compares no more than it brings.
+            PatchOperation::Test(_) => (None, 0),
+        };
+        let mut steps = moved + 1;
+        let above = path.matches('/').count();
+        let depth = put.map_or(0, |value| above + depth(value, 0, &mut steps));
+        Self { steps, depth }
+    }
+}
+
+/// How many items make room for one that comes or goes at a path: those of the list that it is in,
+/// unless it comes at the end.
+fn shifted(document: &Value, path: &str) -> usize {
+    match path.rsplit_once('/') {
+        None | Some((_, "-")) => 0,
+        Some((list, _)) => document.pointer(list).and_then(Value::as_array).map_or(0, Vec::len),
+    }
 }
 
 fn called(operation: &PatchOperation) -> String {
@@ -106,15 +158,16 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// How deep a value is nested. Everything that stands in the document is at most [`DEEPEST`]
-/// deep, and so is everything that a parser lets through at most 128.
-fn depth(value: &Value, above: usize) -> usize {
+/// How deep a value is nested, and a step for each value in it. Everything that stands in the document
+/// is at most [`DEEPEST`] deep, and so is everything that a parser lets through at most 128.
+fn depth(value: &Value, above: usize, steps: &mut usize) -> usize {
+    *steps += 1;
     let children: Box<dyn Iterator<Item = &Value>> = match value {
         Value::Array(items) => Box::new(items.iter()),
         Value::Object(map) => Box::new(map.values()),
         _ => return above,
     };
-    children.map(|child| depth(child, above + 1)).max().unwrap_or(above + 1)
+    children.map(|child| depth(child, above + 1, steps)).max().unwrap_or(above + 1)
 }
 
 #[cfg(test)]
@@ -181,6 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_does_no_more_work_than_it_may() {
+        let long = json!({"a": vec![Value::Null; 100_000], "b": []});
+        let many = |operation: Value| Value::from(vec![operation; MOST_OPERATIONS]);
+        // At the end of a list nothing moves, however long it is.
+        let end = many(json!({"op": "add", "path": "/a/-", "value": 1}));
+        let grown = patched(long.clone(), end).unwrap();
+        assert_eq!(grown["a"].as_array().map(Vec::len), Some(110_000));
+        for operation in [
+            json!({"op": "add", "path": "/a/0", "value": 1}),
+            json!({"op": "remove", "path": "/a/0"}),
+            json!({"op": "move", "from": "/a/0", "path": "/a/1"}),
+            json!({"op": "move", "from": "/a", "path": "/a"}),
+        ] {
+            let outcome = patched(long.clone(), many(operation.clone()));
+            assert_eq!(outcome, Err(Error::TooMuch), "{operation}");
+        }
+        let few = json!({"op": "add", "path": "/a/0", "value": 1});
+        assert!(patched(long, Value::from(vec![few; 150])).is_ok());
+    }
+
+    #[test]
     fn what_is_no_patch_is_told_with_what_is_one() {
         for document in [json!({}), json!(null), json!([{"op": "paint"}]), json!([{"op": "add"}])] {
             assert!(matches!(patched(json!({}), document), Err(Error::NoPatch(_))));
@@ -201,7 +275,7 @@ mod tests {
                 .collect();
             let mut target = json!({"a": {"b": [1, 2]}, "b": {}});
             let _ = json_patch(&mut target, patch.into());
-            prop_assert!(depth(&target, 0) <= DEEPEST);
+            prop_assert!(depth(&target, 0, &mut 0) <= DEEPEST);
         }
     }
 }

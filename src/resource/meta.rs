@@ -34,16 +34,15 @@ pub const RUN_REQUESTED: &str = "opendispatch.dev/run-requested-at";
 /// the object again, and names it as a conflict, until its files drop it or the annotation goes.
 pub const RELEASED_FROM: &str = "opendispatch.dev/released-from";
 
-/// An annotation of Overrides, which the server writes: who asked for it. A change that is committed to
-/// a file is by them.
-pub const ASKED_BY: &str = "opendispatch.dev/asked-by";
-
 /// An annotation of objects that nobody declares: the Source of this name may take it, although its
 /// file says something else of it.
 pub const ADOPT: &str = "opendispatch.dev/adopt";
 /// An annotation of Sources: the revision whose deletions somebody has confirmed, however many they
 /// are; `all` for a Source that is deleted itself.
 pub const CONFIRM_DELETIONS: &str = "opendispatch.dev/confirm-deletions";
+/// An annotation of Overrides, which the door sets by which one came: who asked for it. A commit that
+/// is made for it is by them.
+pub const ASKED_BY: &str = "opendispatch.dev/asked-by";
 /// An annotation of Fleets and Schedules: with the value `true`, what they have made stays when they
 /// are deleted, and belongs to nobody from then on.
 pub const ORPHAN: &str = "opendispatch.dev/orphan";

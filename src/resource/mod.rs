@@ -49,6 +49,7 @@ pub mod table;
 mod tree;
 pub mod unknown;
 pub mod validate;
+mod worker;
 pub mod yaml;
 
 pub use agent::{
@@ -69,7 +70,7 @@ pub use meta::{
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{
     DEFAULT_OVERRIDE_TIME, MAX_OVERRIDE_TIME, Override, OverrideSpec, OverrideStatus,
-    OverrideTarget,
+    OverrideTarget, sign,
 };
 pub use parts::{
     AcpCli, AgentCli, Budget, Channel, ClaudeCli, CodexCli, CommandCli, Cost, DEFAULT_IDLE_TIMEOUT,
@@ -89,3 +90,4 @@ pub use source::{
 };
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};
+pub use worker::{whole_worker, worker};

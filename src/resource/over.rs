@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Conditions, Kind, Object, Span};
+use super::{ASKED_BY, AnyObject, Conditions, Kind, Object, Span};
 
 /// A change, for a time, of an object that a Source owns.
 pub type Override = Object<OverrideSpec, OverrideStatus>;
@@ -62,4 +62,40 @@ pub struct OverrideStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
+}
+
+/// Notes on an Override who asks for it, whatever its editor wrote there; who changes one (`old`) does
+/// not become the one who asked. Other kinds stay as they are.
+pub fn sign(object: &mut AnyObject, old: Option<&AnyObject>, who: &str) {
+    if object.kind() != Kind::Override {
+        return;
+    }
+    let who = match old {
+        Some(old) => old.metadata().annotations.get(ASKED_BY).cloned(),
+        None => Some(who.to_owned()),
+    };
+    let annotations = &mut object.metadata_mut().annotations;
+    match who {
+        Some(who) => drop(annotations.insert(ASKED_BY.to_owned(), who)),
+        None => drop(annotations.remove(ASKED_BY)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_for_an_override_is_who_made_it_and_nobody_else() {
+        let spec = serde_json::json!({"target": {"kind": "Agent", "name": "a"}, "patch": {}});
+        let mut over = Override::new("a", serde_json::from_value(spec).unwrap());
+        over.metadata.annotations.insert(ASKED_BY.to_owned(), "somebody else".to_owned());
+        let mut made: AnyObject = over.into();
+        sign(&mut made, None, "Ada (token:ci)");
+        assert_eq!(made.metadata().annotations[ASKED_BY], "Ada (token:ci)");
+        let mut changed = made.clone();
+        changed.metadata_mut().annotations.clear();
+        sign(&mut changed, Some(&made), "Bob");
+        assert_eq!(changed, made);
+    }
 }

@@ -53,6 +53,10 @@ pub enum SourceFrom {
 pub struct DirectorySource {
     /// The directory; a relative one lies in the directory where the server was started.
     pub path: String,
+    /// Whether a change that is written into one of its files is also committed, to the Git work tree
+    /// in which the directory lies: that file alone, without hooks, and without a push.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub commit: bool,
 }
 
 /// Git repositories: one that holds everything (`url`), or many that each declare their own agents
@@ -123,7 +127,8 @@ impl DeletionPolicy {
     }
 }
 
-/// What a Source may write. A member that is left out allows everything of its sort.
+/// What a Source may write. A member that is left out allows everything of its sort, save where it
+/// says otherwise. `docs/sources.md` says which fields each is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SourcePolicy {
@@ -133,19 +138,52 @@ pub struct SourcePolicy {
     /// The runtimes: `local`, `fly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtimes: Option<Vec<String>>,
+    /// How far agents on the server's machine have to be kept apart: `none`, `worktree`, `sandbox`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolations: Option<Vec<String>>,
+    /// Where agents may work on the server's machine, within its roots; `*` stands for any text, `~`
+    /// for the home of the user who runs the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdirs: Option<Vec<String>>,
     /// The images of machines; `*` stands for any text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<String>>,
+    /// The repositories that agents may work in, as `owner/project` or as a URL, just as `repo` names
+    /// them; `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repos: Option<Vec<String>>,
+    /// The programs that may run in an agent's place: its `path`, the command line of an `acp` agent
+    /// with spaces between its words, the shell of a `command` agent; `*` stands for any text. Left
+    /// out, none where `permissionModes` leaves `bypass` out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Vec<String>>,
+    /// The modes of permissions: `ask`, `acceptEdits`, `plan`, `bypass`. Without `bypass` nothing is
+    /// done unasked that `programs`, `permissionRules` and `env` do not name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_modes: Option<Vec<String>>,
+    /// The rules that `permissions.allow` may hold; `*` stands for any text. Left out, none where
+    /// `permissionModes` leaves `bypass` out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_rules: Option<Vec<String>>,
+    /// The names of the variables that may be given a value; `*` stands for any text. Left out, none
+    /// where `permissionModes` leaves `bypass` out: a variable such as `PATH` chooses what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
+    /// The secrets that may be named; `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
     /// The channels that an agent may listen in and report to, as `platform:channel`; `*` stands for
     /// any text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
-    /// The secrets that may be named; `*` stands for any text.
+    /// The Sources whose directories a Fleet may be made for; always the Source itself, and no other
+    /// where this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secrets: Option<Vec<String>>,
-    /// The modes of permissions: `ask`, `acceptEdits`, `plan`, `bypass`.
+    pub git_directories: Option<Vec<String>>,
+    /// Where Sources that it writes may read, as directory, URL or `owner/name`, just as they name it;
+    /// `*` stands for any text. Left out, nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permission_modes: Option<Vec<String>>,
+    pub sources: Option<Vec<String>>,
 }
 
 /// What is observed of a Source.
@@ -174,6 +212,10 @@ pub struct SourceStatus {
     /// The value of the annotation `opendispatch.dev/reconcile-requested-at` that was obeyed last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
+    /// What people were told last of a revision that is not applied, as a word, the revision and a hash
+    /// of what is wrong with it; nothing once one is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_told: Option<String>,
     /// How many objects it owns.
     pub objects: u32,
     /// How many of them stand under an Override.

@@ -25,6 +25,10 @@ use super::{
 pub const MAX_NAME: usize = 63;
 /// The most bytes that keys and values of annotations may take together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// The most bytes that keys and values of labels may take together. Each has a place in the account of
+/// fields, in selectors and in the indexes of clients, so they are few; Kubernetes has no such limit
+/// but the size of the object.
+const MAX_LABELS: usize = 64 * 1024;
 /// Variables that the reporter sets, or that the agent must not see.
 const RESERVED_ENV: [&str; 6] = [
     "JOB_ID",
@@ -96,16 +100,23 @@ fn metadata(metadata: &Node, faults: &mut Vec<Fault>) {
             faults.push(member.node.fault(path, message));
         }
     }
-    let mut size = 0;
     for member in members(metadata.get("annotations")) {
         let path = join("metadata.annotations", &member.key);
         faults.extend(bad_key(&member.key).map(|message| member.place.fault(path, message)));
-        size += member.key.len() + member.node.text().map_or(0, str::len);
     }
-    if size > MAX_ANNOTATIONS {
-        let node = metadata.get("annotations").unwrap_or(metadata);
-        let message = format!("take {size} bytes together; the most is {MAX_ANNOTATIONS}");
-        faults.push(node.fault("metadata.annotations", message));
+    sizes(metadata, "metadata", faults);
+}
+
+/// How much labels and annotations take together, of an object or of what a template makes.
+fn sizes(metadata: &Node, path: &str, faults: &mut Vec<Fault>) {
+    for (part, most) in [("labels", MAX_LABELS), ("annotations", MAX_ANNOTATIONS)] {
+        let Some(node) = metadata.get(part) else { continue };
+        let of = |member: &Member| member.key.len() + member.node.text().map_or(0, str::len);
+        let size: usize = members(Some(node)).iter().map(of).sum();
+        if size > most {
+            let message = format!("take {size} bytes together; the most is {most}");
+            faults.push(node.fault(&format!("{path}.{part}"), message));
+        }
     }
 }
 

@@ -5,9 +5,9 @@
 //! front of every call and before anything of it is read, so that no handler can forget it.
 //!
 //! A named token is looked up for each call, so it ends when it is revoked or its time is over:
-//! calls that come later are refused, a write under way does not commit (the store compares the row
-//! that was judged here, which goes with the request, in the transaction),
-//! and a stream that is open ends within [`LOOK`].
+//! calls that come later are refused, a body that comes meanwhile breaks off at its end ([`late`]), a
+//! write under way does not commit (the store compares the row that was judged here, which goes with
+//! the request, in the transaction), and a stream that is open ends within [`LOOK`].
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use axum::{
 };
 use futures::StreamExt as _;
 
-use super::{State, rights, status::Problem};
+use super::{State, late, rights, status::Problem};
 use crate::{
     store::{self, Access, Role},
     token::{print, same},
@@ -96,8 +96,14 @@ pub(super) async fn require(
         }
     }
     request.extensions_mut().insert(Standing::Token(row.clone()));
+    // Routers of other rooms know the store's row alone.
+    request.extensions_mut().insert(row.clone());
+    let (request, fate) = late::watched(request, &state, &row);
     let response = next.run(request).await;
-    leash(state, row, response)
+    match fate.take() {
+        Some(error) => Problem::from(error).into_response(),
+        None => leash(state, row, response),
+    }
 }
 
 /// The row of the token that is shown. Looked up by what the token hashes to, of which the time

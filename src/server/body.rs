@@ -25,12 +25,22 @@ pub(super) enum BodyError {
     #[error("the body broke off")]
     Broken,
     /// It took too long.
-    #[error("the body did not arrive within {} s", BODY_TIME.as_secs())]
-    TooSlow,
+    #[error("the body did not arrive within {} s", .0.as_secs())]
+    TooSlow(Duration),
 }
 
 /// Reads a body of at most `limit` bytes.
 pub(super) async fn read(body: Body, limit: usize, clock: &dyn Clock) -> Result<Bytes, BodyError> {
+    read_within(BODY_TIME, body, limit, clock).await
+}
+
+/// Reads a body of at most `limit` bytes that has this much time.
+pub(super) async fn read_within(
+    time: Duration,
+    body: Body,
+    limit: usize,
+    clock: &dyn Clock,
+) -> Result<Bytes, BodyError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -38,7 +48,7 @@ pub(super) async fn read(body: Body, limit: usize, clock: &dyn Clock) -> Result<
     tokio::select! {
         biased;
         read = collect(body, known, limit) => read,
-        () = clock.sleep(BODY_TIME) => Err(BodyError::TooSlow),
+        () = clock.sleep(time) => Err(BodyError::TooSlow(time)),
     }
 }
 

@@ -12,7 +12,12 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -27,6 +32,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     State,
+    slots::Peer,
     tls::{HANDSHAKE, Tls},
 };
 
@@ -154,6 +160,7 @@ async fn connection(
 ) {
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
+    let router = (router, stream.peer_addr().ok().map(|peer| Peer(peer.ip())));
     let Some(tls) = tls else {
         return requests(patient(stream, limits), router, limits, phases).await;
     };
@@ -199,17 +206,24 @@ async fn greet(stream: TcpStream, tls: &Tls, limits: Limits) -> io::Result<Greet
     }
 }
 
-/// Answers the requests of one connection.
+/// Answers the requests of one connection, each with whose it is.
 async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    (router, peer): (Router, Option<Peer>),
     limits: Limits,
     mut phases: watch::Receiver<Phase>,
 ) {
+    let router = TowerToHyperService::new(router);
+    let answers = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), answers);
     tokio::pin!(connection);
     let outcome = loop {
         let phase = *phases.borrow_and_update();

@@ -121,19 +121,40 @@ pub fn needs(method: &Method, path: &str) -> Option<Right> {
 /// `agents/status`; for who asks beforehand. What is not known takes an admin.
 pub(super) fn of_verb(verb: &str, resource: &str, subresource: &str) -> Right {
     let (method, one) = match verb {
-        "get" => (Method::GET, true),
-        "list" | "watch" => (Method::GET, false),
-        "create" => (Method::POST, false),
-        "update" => (Method::PUT, true),
-        "patch" => (Method::PATCH, true),
-        "delete" => (Method::DELETE, true),
-        "deletecollection" => (Method::DELETE, false),
+        "get" => ("GET", true),
+        "list" | "watch" => ("GET", false),
+        "create" => ("POST", false),
+        "update" => ("PUT", true),
+        "patch" => ("PATCH", true),
+        "delete" => ("DELETE", true),
+        "deletecollection" => ("DELETE", false),
         _ => return Admin,
     };
-    let plural = if Kind::find(resource).is_some() { "{plural}" } else { resource };
-    let object = if one || !subresource.is_empty() { "/{name}" } else { "" };
-    let part = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
-    needs(&method, &format!("{PREFIX}/{plural}{object}{part}")).unwrap_or(Admin)
+    // What has a row under its own name has no other.
+    let own = strictest(method, one, resource, subresource);
+    let any = || match Kind::find(resource) {
+        Some(_) => strictest(method, one, "{plural}", subresource),
+        None => None,
+    };
+    own.or_else(any).unwrap_or(Admin)
+}
+
+/// What the rows take whose paths have these words in them, whatever names and ids stand between: of
+/// several, the strictest.
+fn strictest(method: &str, one: bool, resource: &str, subresource: &str) -> Option<Right> {
+    let parts: Vec<&str> = subresource.split('/').filter(|part| !part.is_empty()).collect();
+    let fits = |path: &str| {
+        let Some(path) = path.strip_prefix("~/") else { return false };
+        let mut steps = path.split('/');
+        if steps.next() != Some(resource) {
+            return false;
+        }
+        let (names, words): (Vec<&str>, Vec<&str>) = steps.partition(|step| step.starts_with('{'));
+        // Where no part is named, a name makes the difference between one and all.
+        words == parts && (!parts.is_empty() || names.is_empty() != one)
+    };
+    let rows = TABLE.iter().filter(|(of, at, _)| *of == method && fits(at));
+    rows.map(|(_, _, right)| *right).max_by_key(|right| right.needs())
 }
 
 /// The answer to whoever may not.
@@ -190,9 +211,48 @@ mod tests {
             ("create", "tokens", "", Admin),
             ("impersonate", "users", "", Admin),
             ("get", "pods", "", Admin),
+            ("create", "agents", "turns", Talk),
+            ("get", "agents", "turns", Read),
+            ("create", "agents", "turns/cancel", CancelOwn),
+            ("create", "jobs", "approvals", Approve),
+            ("delete", "agents", "grants", Approve),
+            ("create", "jobs", "turns", Admin),
         ] {
             assert_eq!(of_verb(verb, resource, subresource), right, "{verb} {resource}");
         }
+    }
+
+    #[test]
+    fn whoever_asks_beforehand_is_told_what_every_row_says() {
+        let mut asked = 0;
+        for (method, path, right) in TABLE {
+            let Some(path) = path.strip_prefix("~/") else { continue };
+            let steps: Vec<&str> = path.split('/').collect();
+            let words = |step: &&str| !step.starts_with('{');
+            let parts: Vec<&str> = steps[1..].iter().copied().filter(words).collect();
+            let one = steps.len() > 1;
+            let verbs: &[&str] = match *method {
+                "GET" if one => &["get"],
+                "GET" => &["list", "watch"],
+                "POST" => &["create"],
+                "PUT" => &["update"],
+                "PATCH" => &["patch"],
+                "DELETE" if one => &["delete"],
+                _ => &["deletecollection"],
+            };
+            let resources: &[&str] = match steps[0] {
+                "{plural}" => &["jobs", "fleets", "overrides"],
+                own => &[own],
+            };
+            for (verb, resource) in
+                verbs.iter().flat_map(|verb| resources.iter().map(move |it| (verb, it)))
+            {
+                let told = of_verb(verb, resource, &parts.join("/"));
+                assert_eq!(told, *right, "{verb} {resource}/{}", parts.join("/"));
+                asked += 1;
+            }
+        }
+        assert!(asked > 40, "{asked}");
     }
 
     #[test]

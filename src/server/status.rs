@@ -91,7 +91,8 @@ impl Problem {
         let message = format!("{whose}: {}", ways.join("; "));
         let causes =
             ways.iter().map(|way| json!({"reason": "DeclaredBySource", "message": way})).collect();
-        Self { causes, ..Self::new(StatusCode::CONFLICT, "Conflict", message) }.about(kind, name)
+        // No conflict: clients try those again, and this one lasts.
+        Self { causes, ..Self::new(StatusCode::FORBIDDEN, "Owned", message) }.about(kind, name)
     }
 
     pub(super) fn about(self, kind: Kind, name: &str) -> Self {
@@ -279,7 +280,7 @@ impl From<BodyError> for Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
             }
             BodyError::Broken => Self::bad_request(message),
-            BodyError::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message),
+            BodyError::TooSlow(_) => Self::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message),
         }
     }
 }

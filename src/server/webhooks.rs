@@ -83,7 +83,7 @@ pub(super) fn body_error(problem: BodyError) -> Response {
     match problem {
         BodyError::TooLarge(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
         BodyError::Broken => error(StatusCode::BAD_REQUEST, "the body broke off"),
-        BodyError::TooSlow => error(StatusCode::REQUEST_TIMEOUT, problem.to_string()),
+        BodyError::TooSlow(_) => error(StatusCode::REQUEST_TIMEOUT, problem.to_string()),
     }
 }
 

@@ -25,11 +25,13 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    directory,
-    git::{Git, Reading},
-    plan::{Plan, Refusal, World, plan, release},
+    Snapshot, directory,
+    git::{Git, GitError, Reading},
+    heir,
+    many::{self, Decision, Part, Stop},
+    plan::{Plan, Refusal, World, release},
     read,
-    set::{Key, Rejected, Rules, Set},
+    set::{Key, Limits, Rejected, Rules, Set},
     stand::{self, Outcome, Reason, conversation, line},
     watch::Watches,
 };
@@ -40,7 +42,7 @@ use crate::{
         AnyObject, CONFIRM_DELETIONS, DEFAULT_SOURCE_INTERVAL, Defaults, FINALIZER_OWNED, Faults,
         Kind, Source, SourceFrom,
     },
-    store::{Change, ChangeKind, Delivery, Expect, Op, Part, Store, Subject, Transaction},
+    store::{self, Change, ChangeKind, Delivery, Expect, Op, Store, Subject, Transaction},
 };
 
 /// How far apart two looks are that must find the same.
@@ -73,8 +75,10 @@ pub struct SourceController {
 struct Memory {
     /// What was seen of a Source, and not twice yet, by uid.
     seen: HashMap<String, String>,
-    /// What files meant, by the Source's uid.
-    meant: HashMap<String, Meant>,
+    /// What files meant, by the Source's uid and the repository, where there are several.
+    meant: HashMap<String, BTreeMap<Option<String>, Meant>>,
+    /// At which generation a Source's former repositories were forgotten, by uid.
+    swept: HashMap<String, u64>,
     /// Which Source an object concerns, by name.
     concerns: HashMap<Key, String>,
 }
@@ -141,6 +145,7 @@ impl SourceController {
         let mut memory = self.memory();
         memory.seen.remove(uid);
         memory.meant.remove(uid);
+        memory.swept.remove(uid);
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, read::Error> {
@@ -159,15 +164,7 @@ impl SourceController {
                 Ok(Reading { snapshot, repos: Vec::new() })
             }
             SourceFrom::Git(spec) => match &self.git {
-                Some(git) => {
-                    let uid = &source.metadata.uid;
-                    let failed = |error| read::Error::Unreachable(format!("{error}"));
-                    let rows = self.store.inventory(uid).await.map_err(failed)?;
-                    let owns = |front: &str| {
-                        rows.iter().any(|row| !row.leaving && row.file.starts_with(front))
-                    };
-                    Ok(git.read(uid, spec, &owns).await?)
-                }
+                Some(git) => Ok(git.read(&source.metadata.uid, spec).await?),
                 None => {
                     let message = "this server reads no Git repositories".to_owned();
                     Err(read::Error::Never(message))
@@ -201,35 +198,81 @@ impl SourceController {
         false
     }
 
-    /// What the files mean; known still, where they are the same.
-    fn meaning(&self, source: &Source, snapshot: &super::Snapshot) -> Arc<Result<Set, Rejected>> {
+    /// What a reading means, each repository by itself.
+    async fn parts(&self, source: &Source, reading: &Reading) -> Result<Vec<Part>, Error> {
+        let (uid, several) = (&source.metadata.uid, reading.repos.iter().any(|it| it.several));
+        let mut meant = BTreeMap::new();
+        if several {
+            let limits = Limits::share(reading.repos.len());
+            for repo in &reading.repos {
+                let Some(commit) = repo.commit.clone() else { continue };
+                let files = reading.files_of(&repo.name).cloned().collect();
+                let snapshot = Snapshot { revision: commit, files };
+                let place = Some(repo.name.clone());
+                meant.insert(place.clone(), self.meaning(source, place, snapshot, limits).await?);
+            }
+        } else {
+            let snapshot = reading.snapshot.clone();
+            meant.insert(None, self.meaning(source, None, snapshot, Limits::WHOLE).await?);
+        }
+        let unread = |why: &str| Err(Rejected { denied: false, faults: line(why) });
+        let mut parts: Vec<Part> = meant
+            .iter()
+            .map(|(repo, it)| Part { repo: repo.clone(), meaning: Arc::clone(&it.result) })
+            .collect();
+        parts.extend(reading.troubles().filter(|_| several).map(|(name, why)| Part {
+            repo: Some(name.to_owned()),
+            meaning: Arc::new(unread(why)),
+        }));
+        // What is read no more is not kept either.
+        self.memory().meant.insert(uid.clone(), meant);
+        Ok(parts)
+    }
+
+    /// What files mean; known still, where they are the same.
+    async fn meaning(
+        &self,
+        source: &Source,
+        repo: Option<String>,
+        snapshot: Snapshot,
+        limits: Limits,
+    ) -> Result<Meant, Error> {
         let (uid, generation) = (&source.metadata.uid, source.metadata.generation);
-        if let Some(meant) = self.memory().meant.get(uid)
+        if let Some(meant) = self.memory().meant.get(uid).and_then(|of_it| of_it.get(&repo))
             && meant.revision == snapshot.revision
             && meant.generation == generation
         {
-            return Arc::clone(&meant.result);
+            return Ok(meant.clone());
         }
-        let rules = Rules { defaults: &self.defaults, policy: source.spec.policy.as_ref() };
-        let result = Arc::new(Set::read(snapshot, rules));
         let revision = snapshot.revision.clone();
-        let meant = Meant { revision, generation, result: Arc::clone(&result) };
-        self.memory().meant.insert(uid.clone(), meant);
-        result
+        let (defaults, policy) = (Arc::clone(&self.defaults), source.spec.policy.clone());
+        let name = source.metadata.name.clone();
+        // There may be a lot of it.
+        let read = tokio::task::spawn_blocking(move || {
+            let (policy, source) = (policy.as_ref(), name.as_str());
+            let rules = Rules { defaults: &defaults, policy, source, limits };
+            Set::read(&snapshot, rules)
+        });
+        let failed = |error| Error::Transient(format!("reading failed: {error}"));
+        let result = Arc::new(read.await.map_err(failed)?);
+        Ok(Meant { revision, generation, result })
     }
 
-    /// The rows and the objects that a plan needs: of all that the Source owns or the set declares.
-    async fn found(&self, source: &Source, set: &Set) -> Result<Found, Error> {
+    /// The rows and the objects that a plan needs: of all that the Source owns or a part declares.
+    async fn found(&self, source: &Source, parts: &[Part]) -> Result<Found, Error> {
+        let sets = || parts.iter().filter_map(|part| part.meaning.as_ref().as_ref().ok());
+        let declared: BTreeSet<&Key> = sets().flat_map(|set| set.objects.keys()).collect();
         let own = self.store.inventory(&source.metadata.uid).await?;
         let mut rows: BTreeMap<Key, _> =
             own.into_iter().map(|row| ((row.kind, row.name.clone()), row)).collect();
-        let fresh: Vec<&Key> = set.objects.keys().filter(|key| !rows.contains_key(*key)).collect();
+        let fresh: Vec<&Key> =
+            declared.iter().copied().filter(|key| !rows.contains_key(*key)).collect();
         for key in fresh {
             if let Some(row) = self.store.owned(key.0, &key.1).await? {
                 rows.insert(key.clone(), row);
             }
         }
-        let keys: BTreeSet<Key> = rows.keys().chain(set.objects.keys()).cloned().collect();
+        let keys: BTreeSet<Key> = rows.keys().chain(declared).cloned().collect();
         let live = self.objects(&keys).await?;
         let name = &source.metadata.name;
         let is_ours =
@@ -287,6 +330,7 @@ impl SourceController {
         if ops.is_empty() && status == source.status {
             return Ok(());
         }
+        ops.insert(0, Op::WrittenBy(format!("source/{}", source.metadata.name)));
         ops.extend(stand::events(source, outcome, &status));
         if let Some(text) = stand::notice(source, outcome, &status) {
             tracing::info!(source = source.metadata.name, "{text}");
@@ -297,12 +341,12 @@ impl SourceController {
             }
         }
         let object = Source { status, ..source.clone() }.into();
-        ops.push(Op::Write { object, part: Part::Status, expect: Expect::SameVersion });
+        ops.push(Op::Write { object, part: store::Part::Status, expect: Expect::SameVersion });
         if let Outcome::Applied { plan: Plan { confirmed: true, .. }, .. } = outcome {
             // The same revision may be read again, after another one; it must be asked for again then.
             let mut used = source.clone();
             used.metadata.annotations.remove(CONFIRM_DELETIONS);
-            let (part, expect) = (Part::Desired, Expect::Any);
+            let (part, expect) = (store::Part::Desired, Expect::Any);
             ops.push(Op::Write { object: used.into(), part, expect });
         }
         self.apply(step, ops, now).await
@@ -321,83 +365,75 @@ impl SourceController {
         if !self.is_settled(source, &read) {
             return Ok(Next::After(SETTLE));
         }
-        let mut reading = match read {
+        let reading = match read {
             Ok(reading) => reading,
             Err(error) => return self.unread(source, &error).await,
         };
-        let mut stands_in = false;
-        loop {
-            let (reason, faults, held) = match self.take(source, &reading).await? {
-                Taken::Whole(next) => return Ok(next),
-                Taken::Not(reason, faults, held) => (reason, faults, held),
-            };
-            if !stands_in && let Some(other) = self.stand_in(source, &reading, &faults).await? {
-                (reading, stands_in) = (other, true);
-                continue;
-            }
-            let revision = Some(reading.snapshot.revision.as_str());
-            let outcome = Outcome::Rejected { revision, reason, faults, held };
-            self.commit("source.write-status", source, Vec::new(), &outcome).await?;
-            return Ok(interval(source));
+        let parts = self.parts(source, &reading).await?;
+        let mut found = self.found(source, &parts).await?;
+        let left = heir::inherit(&*self.store, source, &found.rows).await?;
+        if !left.is_empty() {
+            self.apply("source.inherit", left, self.ambient.clock.now()).await?;
+            found = self.found(source, &parts).await?;
         }
-    }
-
-    /// Applies a reading, if it can be.
-    async fn take(&self, source: &Source, reading: &Reading) -> Result<Taken, Error> {
-        let snapshot = &reading.snapshot;
-        let meaning = self.meaning(source, snapshot);
-        let set = match &*meaning {
-            Ok(set) => set,
-            Err(Rejected { denied, faults }) => {
-                let reason = if *denied { Reason::PolicyDenied } else { Reason::InvalidFiles };
-                return Ok(Taken::Not(reason, faults.clone(), 0));
-            }
-        };
-        let found = self.found(source, set).await?;
-        let world = found.world(source, &self.defaults, self.ambient.clock.now());
-        let revision = snapshot.revision.as_str();
-        let plan = match plan(world, set, revision, &mut || self.ambient.ids.uid()) {
+        let kept = BTreeSet::new();
+        let world = found.world(source, &kept, &self.defaults, self.ambient.clock.now());
+        let revision = |out: &BTreeSet<&str>| reading.revision_without(out);
+        let decision = many::decide(world, &parts, &revision, &mut || self.ambient.ids.uid());
+        let Decision { plan, revision, objects, troubles } = decision;
+        let plan = match plan {
             Ok(plan) => plan,
-            Err(refusal) => {
-                let (reason, faults, held) = refused(source, refusal);
-                return Ok(Taken::Not(reason, faults, held));
+            Err(stop) => {
+                let revision = Some(revision.as_str());
+                let (reason, faults, held) = stopped(source, stop);
+                let outcome = Outcome::Rejected { revision, reason, faults, held };
+                self.commit("source.write-status", source, Vec::new(), &outcome).await?;
+                return Ok(interval(source));
             }
         };
-        let troubles: Vec<String> =
-            reading.troubles().map(|(name, why)| format!("{name}: {why}")).collect();
-        let objects = set.objects.len();
-        let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles: &troubles };
+        let (troubles, notes) = (many::lines(&troubles), reading.notes());
+        let (revision, troubles, notes) = (&*revision, &*troubles, &*notes);
+        let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles, notes };
         let step = if plan.ops.is_empty() { "source.write-status" } else { "source.apply" };
         self.commit(step, source, plan.ops.clone(), &outcome).await?;
-        if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
-            && let Err(error) = git.accept(&source.metadata.uid, spec, reading).await
-        {
-            // What stands in for a repository is older then, and no worse.
-            tracing::warn!(source = source.metadata.name, %error, "could not be noted as applied");
-        }
+        self.settle(source, &reading).await?;
         let waits = !plan.waiting.is_empty() || plan.leaving > 0;
-        Ok(Taken::Whole(if waits { Next::After(SOON) } else { interval(source) }))
+        Ok(if waits { Next::After(SOON) } else { interval(source) })
     }
 
-    /// The same reading with those repositories as they were that cannot be applied, where that is
-    /// known of each fault.
-    async fn stand_in(
-        &self,
-        source: &Source,
-        reading: &Reading,
-        Faults(faults): &Faults,
-    ) -> Result<Option<Reading>, Error> {
-        let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from) else {
-            return Ok(None);
+    /// Notes with the repositories what is applied, and forgets those that the Source does not name
+    /// any more. What fails of that costs room, or a later look, and never truth.
+    async fn settle(&self, source: &Source, reading: &Reading) -> Result<(), Error> {
+        let (Some(git), Source { metadata, spec, .. }) = (&self.git, source) else {
+            return Ok(());
         };
-        let mut troubles: BTreeMap<String, String> = BTreeMap::new();
-        for fault in faults {
-            let repo = fault.file.as_deref().and_then(|file| reading.repo_of(file));
-            let Some(repo) = repo else { return Ok(None) };
-            troubles.entry(repo.to_owned()).or_insert_with(|| fault.to_string());
+        let from = match &spec.from {
+            SourceFrom::Git(from) => Some(from),
+            SourceFrom::Directory(_) => None,
+        };
+        if let Some(from) = from {
+            match git.accept(&metadata.uid, from, reading).await {
+                Err(GitError::Fault(fault)) => return Err(fault.into()),
+                Err(error) => {
+                    tracing::warn!(source = metadata.name, %error, "could not be noted as applied");
+                }
+                Ok(()) => {}
+            }
         }
-        let stand_in = git.stand_in(&source.metadata.uid, spec, reading, &troubles).await;
-        stand_in.map_err(|error| Error::Transient(error.to_string()))
+        if self.memory().swept.get(&metadata.uid) == Some(&metadata.generation) {
+            return Ok(());
+        }
+        match git.sweep(&metadata.uid, from).await {
+            Err(GitError::Fault(fault)) => Err(fault.into()),
+            Err(error) => {
+                tracing::warn!(source = metadata.name, %error, "a former mirror stays");
+                Ok(())
+            }
+            Ok(()) => {
+                self.memory().swept.insert(metadata.uid.clone(), metadata.generation);
+                Ok(())
+            }
+        }
     }
 
     /// Says why nothing could be read.
@@ -417,22 +453,27 @@ impl SourceController {
         if !source.metadata.finalizers.iter().any(|held| held == FINALIZER_OWNED) {
             return Ok(Next::Done);
         }
-        let found = self.found(source, &Set::default()).await?;
-        let world = found.world(source, &self.defaults, self.ambient.clock.now());
+        let (found, kept) = (self.found(source, &[]).await?, BTreeSet::new());
+        let world = found.world(source, &kept, &self.defaults, self.ambient.clock.now());
         match release(world) {
             Ok(Plan { ops, leaving: 0, .. }) => {
+                // Before the Source is gone, since nobody would come back for it.
+                if let Some(git) = &self.git {
+                    match git.sweep(&source.metadata.uid, None).await {
+                        Err(GitError::Fault(fault)) => return Err(fault.into()),
+                        Err(error) => {
+                            tracing::warn!(source = source.metadata.name, %error, "its mirror stays");
+                        }
+                        Ok(()) => {}
+                    }
+                }
                 let mut free = source.clone();
                 free.metadata.finalizers.retain(|held| held != FINALIZER_OWNED);
-                let (part, expect) = (Part::Finalizers, Expect::SameVersion);
+                let (part, expect) = (store::Part::Finalizers, Expect::SameVersion);
                 let mut ops = ops;
                 ops.push(Op::Write { object: free.into(), part, expect });
                 self.apply("source.drop-finalizer", ops, self.ambient.clock.now()).await?;
                 self.forget_files(&source.metadata.uid);
-                if let (Some(git), SourceFrom::Git(spec)) = (&self.git, &source.spec.from)
-                    && let Err(error) = git.forget(&source.metadata.uid, spec).await
-                {
-                    tracing::warn!(source = source.metadata.name, %error, "its mirror stays");
-                }
                 Ok(Next::Done)
             }
             Ok(plan) => {
@@ -450,14 +491,8 @@ impl SourceController {
     }
 }
 
-/// What came of a reading.
-enum Taken {
-    Whole(Next),
-    Not(Reason, Faults, u32),
-}
-
 struct Found {
-    rows: BTreeMap<Key, crate::store::Owned>,
+    rows: BTreeMap<Key, store::Owned>,
     live: BTreeMap<Key, AnyObject>,
 }
 
@@ -465,10 +500,11 @@ impl Found {
     fn world<'a>(
         &'a self,
         source: &'a Source,
+        kept: &'a BTreeSet<Key>,
         defaults: &'a Defaults,
         now: Timestamp,
     ) -> World<'a> {
-        World { source, rows: &self.rows, live: &self.live, defaults, now }
+        World { source, rows: &self.rows, live: &self.live, kept, defaults, now }
     }
 }
 
@@ -488,6 +524,15 @@ fn reject_read(error: &read::Error) -> Option<(Reason, Faults)> {
     })
 }
 
+/// Why nothing is applied, in a word and in lines, and how many deletions wait.
+fn stopped(source: &Source, stop: Stop) -> (Reason, Faults, u32) {
+    match stop {
+        Stop::Rejected(Rejected { denied: true, faults }) => (Reason::PolicyDenied, faults, 0),
+        Stop::Rejected(Rejected { faults, .. }) => (Reason::InvalidFiles, faults, 0),
+        Stop::Refused(refusal) => refused(source, refusal),
+    }
+}
+
 /// Why a plan was not made, in a word and in lines, and how many deletions wait.
 fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
     let name = &source.metadata.name;
@@ -500,7 +545,7 @@ fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
                  spec.prune.allowEmpty, or delete the source",
                 things(gone)
             );
-            (Reason::EmptySet, line(message), gone)
+            (Reason::EmptySet, line(message), 0)
         }
         Refusal::Held { deletions, limit } => {
             let message = format!(

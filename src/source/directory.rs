@@ -4,7 +4,8 @@
 //! long as it stays in the directory, so that a directory which is swapped through `..data`, as
 //! Kubernetes mounts a ConfigMap, reads as what it leads to; one that leaves the directory is refused,
 //! since whoever may write a link could otherwise have any file of the server's read out in an error.
-//! Only regular files are opened, and none that is larger than its bound is read to the end.
+//! Only regular files are opened, and none that is larger than its bound is read to the end; a link
+//! that comes between the look and the opening leads nowhere ([`super::beneath`]).
 //!
 //! **Half of it.** An editor may be writing while we read. A file that goes away under our hands
 //! makes us read once more from the beginning; an empty one is refused, because that is what a file
@@ -12,9 +13,9 @@
 //! that, the controller takes what it has read only once it has seen the same twice.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Snapshot, SourceFile,
+    beneath::{Root, is_gone},
     read::Error,
     set::{self, MAX_BYTES, MAX_FILES},
 };
@@ -72,15 +74,12 @@ enum Stop {
 }
 
 fn once(directory: &Path) -> Result<Snapshot, Stop> {
-    let root = match fs::canonicalize(directory) {
-        Ok(root) if root.is_dir() => root,
-        Ok(_) => {
-            let message = format!("{} is no directory", directory.display());
-            return Err(Stop::Error(Error::Missing(message)));
-        }
+    let root = match Root::open(directory) {
+        Ok(root) => root,
         Err(error) => {
             let mend = match error.kind() {
                 io::ErrorKind::NotFound => "is not there; make it, or name another one".to_owned(),
+                io::ErrorKind::NotADirectory => "is no directory".to_owned(),
                 _ => format!("cannot be read: {error}"),
             };
             let message = format!("{} {mend}", directory.display());
@@ -89,7 +88,7 @@ fn once(directory: &Path) -> Result<Snapshot, Stop> {
     };
     let mut walk =
         Walk { root: &root, files: Vec::new(), faults: Vec::new(), bytes: 0, entries: 0 };
-    walk.directory(&root, "", &mut vec![root.clone()])?;
+    walk.directory(Path::new(""), "", &mut vec![PathBuf::new()])?;
     let Walk { mut files, faults, .. } = walk;
     if !faults.is_empty() {
         return Err(Stop::Error(Error::Unfit(set::in_order(faults))));
@@ -112,7 +111,7 @@ fn revision(files: &[SourceFile]) -> String {
 }
 
 struct Walk<'a> {
-    root: &'a Path,
+    root: &'a Root,
     files: Vec<SourceFile>,
     faults: Vec<Fault>,
     bytes: usize,
@@ -142,25 +141,26 @@ impl Walk<'_> {
         self.faults.push(Fault { file, ..Fault::new("", message) });
     }
 
-    /// Walks a directory. `above` are the real paths of those that it lies in, and its own.
+    /// Walks a directory by its real path below the root. `above` are those of the directories that it
+    /// lies in, and its own.
     fn directory(&mut self, real: &Path, path: &str, above: &mut Vec<PathBuf>) -> Result<(), Stop> {
         if above.len() > MAX_DEPTH {
             self.say(path, format!("lies too deep (limit {MAX_DEPTH} directories)"));
             return Ok(());
         }
-        let entries = match fs::read_dir(real).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Stop::Again(format!("{} went away", real.display())));
+        let names = match self.root.names(real) {
+            Ok(names) => names,
+            Err(error) if is_gone(&error) => {
+                return Err(Stop::Again(format!("{path} went away")));
             }
             Err(error) => {
                 self.say(path, format!("cannot be read: {error}"));
                 return Ok(());
             }
         };
-        for entry in entries {
+        let here = self.root.path().join(real);
+        for name in names {
             self.count()?;
-            let name = entry.file_name();
             let shown = name.to_string_lossy();
             let whole = if path.is_empty() { shown.to_string() } else { format!("{path}/{shown}") };
             if shown.starts_with('.') || whole == "schema" {
@@ -172,13 +172,13 @@ impl Walk<'_> {
                 }
                 continue;
             }
-            self.entry(&entry.path(), &whole, above)?;
+            self.entry(&here.join(&name), &whole, above)?;
         }
         Ok(())
     }
 
     fn entry(&mut self, at: &Path, path: &str, above: &mut Vec<PathBuf>) -> Result<(), Stop> {
-        let real = match fs::canonicalize(at) {
+        let real = match self.root.leads_to(at) {
             Ok(real) => real,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let is_link = fs::symlink_metadata(at).is_ok_and(|it| it.is_symlink());
@@ -194,26 +194,29 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        let is_directory = real.is_dir();
+        let is_directory = at.is_dir();
         if !is_directory && !set::is_desired(path) {
             return Ok(());
         }
-        if !real.starts_with(self.root) {
-            self.say(path, "is a link that leaves the directory; put what it leads to here");
-        } else if !is_directory {
-            self.file(&real, path)?;
-        } else if above.contains(&real) {
-            self.say(path, "is a link to a directory that it lies in; remove it");
-        } else {
-            above.push(real.clone());
-            self.directory(&real, path, above)?;
-            above.pop();
+        match real {
+            None => {
+                self.say(path, "is a link that leaves the directory; put what it leads to here")
+            }
+            Some(real) if !is_directory => self.file(&real, path)?,
+            Some(real) if above.contains(&real) => {
+                self.say(path, "is a link to a directory that it lies in; remove it");
+            }
+            Some(real) => {
+                above.push(real.clone());
+                self.directory(&real, path, above)?;
+                above.pop();
+            }
         }
         Ok(())
     }
 
     fn file(&mut self, real: &Path, path: &str) -> Result<(), Stop> {
-        let text = match text_of(real) {
+        let text = match text_of(self.root, real) {
             Ok(text) => text,
             Err(Unread::Gone) => return Err(Stop::Again(format!("{path} went away"))),
             Err(Unread::Because(why)) => {
@@ -241,17 +244,12 @@ enum Unread {
     Because(String),
 }
 
-fn text_of(real: &Path) -> Result<String, Unread> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Unread::Gone,
-        // A link that took its place since we looked.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Unread::Gone,
-        _ => Unread::Because(format!("cannot be read: {error}")),
+fn text_of(root: &Root, real: &Path) -> Result<String, Unread> {
+    let failed = |error: io::Error| match is_gone(&error) {
+        true => Unread::Gone,
+        false => Unread::Because(format!("cannot be read: {error}")),
     };
-    // A pipe must not make us wait for whoever would write into it.
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file: File = File::options().read(true).custom_flags(flags).open(real).map_err(failed)?;
+    let file = root.file(real).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Unread::Because("is no regular file; remove it".to_owned()));
@@ -384,7 +382,7 @@ mod tests {
         let dir = dir();
         put(dir.path(), "empty.yaml", "");
         fs::write(dir.path().join("latin.yaml"), b"a: \xe9").unwrap();
-        let large = File::create(dir.path().join("large.yaml")).unwrap();
+        let large = fs::File::create(dir.path().join("large.yaml")).unwrap();
         large.set_len(MAX_FILE + 1).unwrap();
         let path = dir.path().join("pipe.yaml");
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)

@@ -5,13 +5,17 @@
 //! applies it in one transaction, or not at all. What it owns stands in the store's inventory
 //! ([`crate::store::Owned`]), which alone decides what may be pruned.
 
+mod beneath;
 pub mod controller;
 pub mod directory;
 pub mod git;
+mod heir;
+pub mod many;
 pub mod over;
 pub mod plan;
 pub mod policy;
 pub mod read;
+mod said;
 pub mod set;
 pub mod stand;
 pub mod watch;
@@ -41,5 +45,7 @@ pub struct SourceFile {
     pub repo: Option<crate::resource::Repo>,
 }
 
+#[cfg(test)]
+mod many_tests;
 #[cfg(test)]
 mod plan_tests;

@@ -14,22 +14,31 @@
 //! gone. A revision without any object deletes nothing unless that is allowed, and one that would
 //! delete more than the cap waits for somebody to confirm it, as a whole.
 //!
-//! **Jobs** run once. A Job that is gone because it ended long ago is not made anew while its file
-//! says the same.
+//! **Jobs** run once, and Overrides hold once. One that is gone because it ended long ago is not made
+//! anew while its file says the same. What the server filled in for a document stays while that says the same
+//! ([`super::said`]), so that other settings of the server run nothing again.
+//!
+//! **What is kept.** Objects of a repository that does not count as it says now stay as the inventory
+//! says: they are put right, and neither changed nor deleted. Nothing about them holds up the others.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     over::{annotations, lay},
-    set::{Declared, Key, Set, called, in_order},
+    policy, said,
+    set::{Declared, Key, Limits, Rules, Set, called, in_order},
 };
 use crate::{
     resource::{
         ADOPT, AnyObject, CONFIRM_DELETIONS, DEFAULT_MAX_DELETIONS, Defaults, DeletionPolicy,
-        Fault, Faults, Kind, RELEASED_FROM, Source, admit,
+        Fault, Faults, Kind, RELEASED_FROM, Source, admit, decode,
         overlay::{overlay, power_fields, with_power_of},
     },
     store::{Expect, Op, Owned, Part},
@@ -49,6 +58,8 @@ pub struct World<'a> {
     pub rows: &'a BTreeMap<Key, Owned>,
     /// What stands in the store, of all that the files declare or the Source owns.
     pub live: &'a BTreeMap<Key, AnyObject>,
+    /// What the Source owns that stays as the inventory says.
+    pub kept: &'a BTreeSet<Key>,
     /// What holds where a spec is silent.
     pub defaults: &'a Defaults,
     /// Now.
@@ -109,17 +120,24 @@ pub fn plan(
     uid: &mut dyn FnMut() -> String,
 ) -> Result<Plan, Refusal> {
     let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new() };
-    for (key, declared) in &set.objects {
-        draft.declared(key, declared, uid);
+    let objects = draft.named(set);
+    for (key, declared) in objects.iter() {
+        let declared = draft.filled(key, declared);
+        draft.declared(key, &declared, uid);
     }
     if !draft.faults.is_empty() {
         return Err(Refusal::Conflict(in_order(draft.faults)));
     }
-    let gone: Vec<(&Key, &Owned)> =
-        draft.own_rows().filter(|(key, _)| !set.objects.contains_key(*key)).collect();
+    let (kept, gone): (Vec<_>, Vec<_>) = draft
+        .own_rows()
+        .filter(|(key, _)| !objects.contains_key(*key))
+        .partition(|(key, row)| !row.leaving && world.kept.contains(*key));
+    for (key, row) in &kept {
+        draft.keep(key, row, uid);
+    }
     let prune = &world.source.spec.prune;
     let fresh = gone.iter().filter(|(_, row)| !row.leaving).count();
-    if set.objects.is_empty() && fresh > 0 && !prune.allow_empty {
+    if objects.is_empty() && kept.is_empty() && fresh > 0 && !prune.allow_empty {
         return Err(Refusal::Empty(count(fresh)));
     }
     draft.check_cap(&gone, |confirmed| {
@@ -196,6 +214,69 @@ impl<'a> Draft<'a> {
             self.plan.confirmed = true;
         }
         Ok(())
+    }
+
+    /// What the files declare, by the names that it has: a Job whose name was drawn otherwise once
+    /// keeps that.
+    fn named<'b>(&self, set: &'b Set) -> Cow<'b, BTreeMap<Key, Arc<Declared>>> {
+        let mut objects = Cow::Borrowed(&set.objects);
+        let fresh = |(key, it): &(&Key, &Arc<Declared>)| {
+            it.prefix.is_some() && !self.world.rows.contains_key(*key)
+        };
+        let drawn: Vec<Key> =
+            set.objects.iter().filter(fresh).map(|(key, _)| key.clone()).collect();
+        for key in drawn {
+            let declared = &set.objects[&key];
+            let mut held = self.own_rows().filter(|(held, row)| {
+                let free = !objects.contains_key(*held) && !self.world.kept.contains(*held);
+                free && said::was_drawn(row, declared)
+            });
+            let Some((held, _)) = held.next() else { continue };
+            let mut declared = Declared::clone(declared);
+            declared.object.metadata_mut().name.clone_from(&held.1);
+            let held = held.clone();
+            objects.to_mut().remove(&key);
+            objects.to_mut().insert(held, Arc::new(declared));
+        }
+        objects
+    }
+
+    /// What a document declares, with what was filled in for it when it was read first.
+    fn filled(&self, key: &Key, declared: &Arc<Declared>) -> Arc<Declared> {
+        let source = self.world.source;
+        let same = |row: &&Owned| {
+            row.source_uid == source.metadata.uid
+                && row.base.spec != declared.base.spec
+                && said::is_same(row, declared)
+        };
+        let Some(row) = self.world.rows.get(key).filter(same) else { return declared.clone() };
+        let mut json = declared.object.to_json();
+        json["spec"] = row.base.spec.clone();
+        let Ok(object) = decode(json) else { return declared.clone() };
+        // What has run or runs is past being judged; anything else that a Source may not write by now
+        // is filled in anew.
+        let allowed = || {
+            let rules = Rules {
+                defaults: self.world.defaults,
+                policy: source.spec.policy.as_ref(),
+                source: &source.metadata.name,
+                limits: Limits::WHOLE,
+            };
+            policy::faults(&object, rules).is_empty()
+        };
+        if key.0 != Kind::Job && !allowed() {
+            return declared.clone();
+        }
+        let base = crate::store::Base { spec: row.base.spec.clone(), ..declared.base.clone() };
+        Arc::new(Declared { object, base, ..Declared::clone(declared) })
+    }
+
+    /// Holds an object as the inventory says. Where that cannot be done, it is left alone.
+    fn keep(&mut self, key: &Key, row: &Owned, uid: &mut dyn FnMut() -> String) {
+        let Some(declared) = Declared::of(row) else { return };
+        let told = self.faults.len();
+        self.declared(key, &declared, uid);
+        self.faults.truncate(told);
     }
 
     fn refuse(&mut self, declared: &Declared, path: &str, message: String) {
@@ -379,7 +460,9 @@ impl<'a> Draft<'a> {
         }
         let base = &declared.base;
         let spec = live.to_json()["spec"].take();
-        let mut differs = differing(&spec, &with_power_of(key.0, base.spec.clone(), &spec));
+        // Nothing was declared of it before: what the file turns on or off is news.
+        let powered = powered(key.0, &spec, &Value::Null, &base.spec);
+        let mut differs = differing(&spec, &with_power_of(key.0, base.spec.clone(), &powered));
         if metadata.labels != base.labels {
             differs.push("metadata.labels".to_owned());
         }
@@ -398,7 +481,8 @@ impl<'a> Draft<'a> {
             );
             return self.refuse(declared, "metadata.name", message);
         }
-        let laid = match lay(live, base, &[], self.world.defaults, self.world.now) {
+        let standing = with_spec_of(live, powered);
+        let laid = match lay(&standing, base, &[], self.world.defaults, self.world.now) {
             Ok(laid) => laid,
             Err(Faults(faults)) => {
                 return faults
@@ -443,9 +527,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether a Job that is not there has run, and its file still says the same.
+/// Whether a Job that is not there has run, or an Override has ended, and its file still says the same.
 fn is_done(row: &Owned, declared: &Declared) -> bool {
-    row.kind == Kind::Job && !row.leaving && row.base.spec == declared.base.spec
+    matches!(row.kind, Kind::Job | Kind::Override)
+        && !row.leaving
+        && row.base.spec == declared.base.spec
 }
 
 /// A spec with those power fields whose value in the file has changed.

@@ -1,6 +1,9 @@
 //! Plans, played against a store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use proptest::{collection, prelude::*};
@@ -9,27 +12,29 @@ use serde_json::json;
 use super::{
     Snapshot, SourceFile,
     plan::{Plan, Refusal, World, plan, release},
-    set::{Key, Rules, Set, called},
+    set::{Key, Limits, Rules, Set, called},
 };
 use crate::{
     ambient::{Ids as _, SeededIds},
     resource::{
         ADOPT, AgentSpec, AnyObject, CONFIRM_DELETIONS, Defaults, Kind, OwnerReference,
-        RELEASED_FROM, Source, SourceSpec, admit,
+        RELEASED_FROM, Source, SourcePolicy, SourceSpec, admit,
     },
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
 };
 
-const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+pub(super) const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-struct Stage {
-    store: Arc<dyn Store>,
-    ids: SeededIds,
-    source: Source,
+pub(super) struct Stage {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ids: SeededIds,
+    pub(super) source: Source,
+    pub(super) kept: BTreeSet<Key>,
+    pub(super) defaults: Defaults,
 }
 
 impl Stage {
-    fn new(name: &str, spec: serde_json::Value) -> Self {
+    pub(super) fn new(name: &str, spec: serde_json::Value) -> Self {
         Self::beside(MemoryStore::new(), name, spec)
     }
 
@@ -38,18 +43,24 @@ impl Stage {
         let spec: SourceSpec = serde_json::from_value(spec).unwrap();
         let mut source = Source::new(name, spec);
         source.metadata.uid = format!("uid of {name}");
-        Self { store, ids: SeededIds::new(1), source }
+        let (kept, defaults) = (BTreeSet::new(), Defaults::default());
+        Self { store, ids: SeededIds::new(1), source, kept, defaults }
     }
 
     async fn plan(&self, set: &Set, revision: &str) -> Result<Plan, Refusal> {
         let (rows, live) = self.found(set).await;
-        let defaults = Defaults::default();
-        let world =
-            World { source: &self.source, rows: &rows, live: &live, defaults: &defaults, now: NOW };
+        let world = World {
+            source: &self.source,
+            rows: &rows,
+            live: &live,
+            kept: &self.kept,
+            defaults: &self.defaults,
+            now: NOW,
+        };
         plan(world, set, revision, &mut || self.ids.uid())
     }
 
-    async fn found(
+    pub(super) async fn found(
         &self,
         set: &Set,
     ) -> (BTreeMap<Key, crate::store::Owned>, BTreeMap<Key, AnyObject>) {
@@ -71,13 +82,13 @@ impl Stage {
         (rows, live)
     }
 
-    async fn commit(&self, ops: Vec<Op>) {
+    pub(super) async fn commit(&self, ops: Vec<Op>) {
         self.store.apply(Transaction { ops, now: NOW }).await.unwrap();
     }
 
     /// Applies files, and finds that nothing is left to do.
     async fn apply(&self, files: &[(&str, &str)]) -> Result<Plan, Refusal> {
-        let set = set(files);
+        let set = set_by(files, &self.defaults);
         let plan = self.plan(&set, "revision-0001").await?;
         self.commit(plan.ops.clone()).await;
         let again = self.plan(&set, "revision-0001").await.unwrap();
@@ -98,7 +109,7 @@ impl Stage {
         }
     }
 
-    async fn bury(&self) {
+    pub(super) async fn bury(&self) {
         for kind in [Kind::Agent, Kind::Job] {
             for mut object in self.store.list(kind, None, 1_000).await.unwrap().items {
                 if object.metadata().is_deleting() {
@@ -110,11 +121,11 @@ impl Stage {
         }
     }
 
-    async fn agent(&self, name: &str) -> AgentSpec {
+    pub(super) async fn agent(&self, name: &str) -> AgentSpec {
         self.store.get(Kind::Agent, name).await.unwrap().unwrap().into_agent().unwrap().spec
     }
 
-    async fn change(&self, kind: Kind, name: &str, change: impl FnOnce(&mut AnyObject)) {
+    pub(super) async fn change(&self, kind: Kind, name: &str, change: impl FnOnce(&mut AnyObject)) {
         let mut object = self.store.get(kind, name).await.unwrap().unwrap();
         change(&mut object);
         self.commit(vec![Op::Write { object, part: Part::Desired, expect: Expect::Any }]).await;
@@ -122,6 +133,10 @@ impl Stage {
 }
 
 fn set(files: &[(&str, &str)]) -> Set {
+    set_by(files, &Defaults::default())
+}
+
+pub(super) fn set_by(files: &[(&str, &str)], defaults: &Defaults) -> Set {
     let file = |(path, text): &(&str, &str)| SourceFile {
         path: (*path).to_owned(),
         text: (*text).to_owned(),
@@ -129,17 +144,18 @@ fn set(files: &[(&str, &str)]) -> Set {
     };
     let files = files.iter().map(file).collect();
     let snapshot = Snapshot { revision: String::new(), files };
-    Set::read(&snapshot, Rules { defaults: &Defaults::default(), policy: None }).unwrap()
+    let rules = Rules { defaults, policy: None, source: "ours", limits: Limits::WHOLE };
+    Set::read(&snapshot, rules).unwrap()
 }
 
-fn agent(name: &str, more: &str) -> String {
+pub(super) fn agent(name: &str, more: &str) -> String {
     format!(
         "apiVersion: opendispatch.dev/v1alpha1\nkind: Agent\nmetadata: {{name: {name}}}\n\
          spec: {{agent: {{claude: {{}}}}{more}}}\n---\n"
     )
 }
 
-fn job(name: &str, task: &str) -> String {
+pub(super) fn job(name: &str, task: &str) -> String {
     format!(
         "apiVersion: opendispatch.dev/v1alpha1\nkind: Job\nmetadata: {{name: {name}}}\n\
          spec: {{agent: {{claude: {{}}}}, task: {task}}}\n---\n"
@@ -212,7 +228,7 @@ async fn nothing_of_others_is_taken_unless_it_is_handed_over() {
     other.apply(&[("o.yaml", &agent("theirs", ""))]).await.unwrap();
     for name in ["same", "differs", "made", "released"] {
         let text = agent(name, "");
-        let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object;
+        let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object.clone();
         let object = admit::create(object, format!("uid of {name}"), "").unwrap();
         stage.commit(vec![Op::Create(object)]).await;
     }
@@ -252,7 +268,7 @@ async fn nothing_of_others_is_taken_unless_it_is_handed_over() {
 async fn labels_and_annotations_of_what_is_nobodys_are_not_lost_by_taking_it() {
     let stage = Stage::new("specs", json!({}));
     let text = agent("mine", "");
-    let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object;
+    let object = set(&[("x.yaml", &text)]).objects.into_values().next().unwrap().object.clone();
     stage.commit(vec![Op::Create(admit::create(object, "uid".to_owned(), "").unwrap())]).await;
     let mark = |object: &mut AnyObject| {
         object.metadata_mut().labels.insert("team".to_owned(), "a".to_owned());
@@ -326,13 +342,222 @@ async fn a_deleted_source_deletes_within_the_cap_and_a_suspended_one_lets_go() {
         let files = agent("a", "") + &agent("b", "");
         stage.apply(&[("a.yaml", &files)]).await.unwrap();
         let (rows, live) = stage.found(&Set::default()).await;
-        let defaults = Defaults::default();
-        let source = &stage.source;
-        let world = World { source, rows: &rows, live: &live, defaults: &defaults, now: NOW };
+        let (source, kept, defaults) = (&stage.source, &stage.kept, &stage.defaults);
+        let world = World { source, rows: &rows, live: &live, kept, defaults, now: NOW };
         let plan = release(world).unwrap();
         assert_eq!((plan.deleted.len(), plan.released.len()), (deleted, released));
         stage.commit(plan.ops).await;
     }
+}
+
+/// Settings under which what a document does not say is filled in like this.
+fn usual(agent: serde_json::Value, model: &str) -> Defaults {
+    let agent = serde_json::from_value(agent).unwrap();
+    Defaults { agent: Some(agent), opencode_model: Some(model.to_owned()), ..Defaults::default() }
+}
+
+/// Documents of each kind that leave to the server what they can.
+const SILENT: &str = "
+apiVersion: opendispatch.dev/v1alpha1
+kind: Agent
+metadata: {name: bot}
+spec: {instructions: x}
+---
+apiVersion: opendispatch.dev/v1alpha1
+kind: Job
+metadata: {name: stands}
+spec: {task: x, agent: {opencode: {}}}
+---
+apiVersion: opendispatch.dev/v1alpha1
+kind: Job
+metadata: {name: over}
+spec: {task: x}
+---
+apiVersion: opendispatch.dev/v1alpha1
+kind: Job
+metadata: {generateName: drawn-}
+spec: {task: x}
+---
+apiVersion: opendispatch.dev/v1alpha1
+kind: Schedule
+metadata: {name: daily}
+spec: {schedule: '@daily', jobTemplate: {spec: {task: x}}}
+";
+
+/// A world in which [`SILENT`] was applied under other settings, and one of its Jobs is over and gone.
+async fn silent() -> Stage {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.defaults = usual(json!({"opencode": {}}), "a/old");
+    let made = stage.apply(&[("a.yaml", SILENT)]).await.unwrap();
+    assert_eq!(made.created.len(), 5);
+    let (kind, name) = (Kind::Job, "over".to_owned());
+    stage.commit(vec![Op::Delete { kind, name, uid: None, resource_version: None }]).await;
+    stage.bury().await;
+    stage.apply(&[("a.yaml", SILENT)]).await.unwrap();
+    stage.defaults = usual(json!({"claude": {}}), "a/new");
+    stage
+}
+
+#[tokio::test]
+async fn the_same_files_under_other_settings_of_the_server_change_nothing() {
+    let stage = silent().await;
+    let plan = stage.apply(&[("a.yaml", SILENT)]).await.unwrap();
+    assert_eq!(plan, Plan::default());
+    let bot = stage.agent("bot").await;
+    assert_eq!(json!(bot.agent), json!({"opencode": {"model": "a/old"}}));
+    // One that was deleted by hand comes as it was.
+    let (kind, name) = (Kind::Agent, "bot".to_owned());
+    stage.commit(vec![Op::Delete { kind, name, uid: None, resource_version: None }]).await;
+    stage.bury().await;
+    stage.apply(&[("a.yaml", SILENT)]).await.unwrap();
+    assert_eq!(stage.agent("bot").await, bot);
+}
+
+#[tokio::test]
+async fn a_file_that_says_something_else_is_filled_in_as_it_is_today() {
+    let stage = silent().await;
+    let other = SILENT.replace("{instructions: x}", "{instructions: y}");
+    let plan = stage.apply(&[("a.yaml", &other)]).await.unwrap();
+    assert_eq!(names(&plan.changed), ["agent/bot"]);
+    assert_eq!(json!(stage.agent("bot").await.agent), json!({"claude": {}}));
+    // A changed Job is another one.
+    let other = other.replace(
+        "{generateName: drawn-}\nspec: {task: x}",
+        "{generateName: drawn-}\nspec: {task: y}",
+    );
+    let plan = stage.apply(&[("a.yaml", &other)]).await.unwrap();
+    assert_eq!((plan.created.len(), plan.deleted.len()), (1, 1));
+    // To say what was filled in is to say something.
+    let named =
+        SILENT.replace("{instructions: x}", "{instructions: y, agent: {opencode: {model: a/old}}}");
+    stage.apply(&[("a.yaml", &named)]).await.unwrap();
+    assert_eq!(json!(stage.agent("bot").await.agent), json!({"opencode": {"model": "a/old"}}));
+}
+
+#[tokio::test]
+async fn the_rows_of_an_older_server_count_for_what_they_are() {
+    let mut stage = silent().await;
+    // It noted no digest, and drew names from what it had filled in.
+    let sha = |spec: &serde_json::Value| {
+        use sha2::Digest as _;
+        let digest = sha2::Sha256::digest(spec.to_string().as_bytes());
+        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    for mut row in stage.store.inventory(&stage.source.metadata.uid).await.unwrap() {
+        row.base.said = String::new();
+        if row.name.starts_with("drawn-") {
+            let object = stage.store.get(row.kind, &row.name).await.unwrap().unwrap();
+            stage
+                .commit(vec![
+                    Op::Delete {
+                        kind: row.kind,
+                        name: row.name.clone(),
+                        uid: None,
+                        resource_version: None,
+                    },
+                    Op::Disown { kind: row.kind, name: row.name.clone(), version: row.version },
+                ])
+                .await;
+            stage.bury().await;
+            let mut json = object.to_json();
+            row.name = format!("drawn-{}", sha(&json["spec"]));
+            (row.version, row.uid) = (0, "uid of drawn".to_owned());
+            json["metadata"] = json!({"name": row.name});
+            let object = admit::create(crate::resource::decode(json).unwrap(), row.uid.clone(), "");
+            stage.commit(vec![Op::Create(object.unwrap())]).await;
+        }
+        stage.commit(vec![Op::Own(row)]).await;
+    }
+    let plan = stage.apply(&[("a.yaml", SILENT)]).await.unwrap();
+    // All that is done is to note the digests.
+    assert!(plan.ops.iter().all(|op| matches!(op, Op::Own(_))), "{:?}", plan.ops);
+    assert_eq!(plan.ops.len(), 5);
+    // From here on they are exact, whatever the settings are.
+    stage.defaults = usual(json!({"codex": {}}), "a/third");
+    assert_eq!(stage.apply(&[("a.yaml", SILENT)]).await.unwrap(), Plan::default());
+    // An old row does not hide what a file says by now.
+    for mut row in stage.store.inventory(&stage.source.metadata.uid).await.unwrap() {
+        row.base.said = String::new();
+        stage.commit(vec![Op::Own(row)]).await;
+    }
+    let other = SILENT.replace("{instructions: x}", "{instructions: y}");
+    let plan = stage.apply(&[("a.yaml", &other)]).await.unwrap();
+    assert_eq!(names(&plan.changed), ["agent/bot"]);
+}
+
+#[tokio::test]
+async fn what_a_source_may_not_write_any_more_is_filled_in_anew() {
+    let mut stage = Stage::new("specs", json!({}));
+    let text = SILENT.split("---").next().unwrap();
+    let usual_image =
+        crate::resource::Images { usual: Some("registry.example/a".into()), ..Default::default() };
+    let (on_fly, images) = (true, Some(usual_image));
+    stage.defaults = Defaults { on_fly, images, ..usual(json!({"claude": {}}), "a/b") };
+    stage.apply(&[("a.yaml", text)]).await.unwrap();
+    assert!(json!(stage.agent("bot").await.runtime)["fly"].is_object());
+    stage.defaults.on_fly = false;
+    assert_eq!(stage.apply(&[("a.yaml", text)]).await.unwrap(), Plan::default());
+    let runtimes = Some(vec!["local".to_owned()]);
+    stage.source.spec.policy = Some(SourcePolicy { runtimes, ..SourcePolicy::default() });
+    let plan = stage.apply(&[("a.yaml", text)]).await.unwrap();
+    assert_eq!(names(&plan.changed), ["agent/bot"]);
+    assert!(json!(stage.agent("bot").await.runtime)["fly"].is_null());
+}
+
+#[tokio::test]
+async fn nothing_is_turned_off_by_being_taken() {
+    let stage = Stage::new("specs", json!({}));
+    let running = set(&[("x.yaml", &agent("runs", ""))]).objects.into_values().next().unwrap();
+    let object = admit::create(running.object.clone(), "uid".to_owned(), "").unwrap();
+    stage.commit(vec![Op::Create(object)]).await;
+    let off = agent("runs", ", suspend: true");
+    let told = stage.refused(&[("a.yaml", &off)]).await;
+    assert!(told.contains("differs in spec.suspend;"), "{told}");
+    stage
+        .change(Kind::Agent, "runs", |object| {
+            object.metadata_mut().annotations.insert(ADOPT.to_owned(), "specs".to_owned());
+        })
+        .await;
+    stage.apply(&[("a.yaml", &off)]).await.unwrap();
+    assert!(stage.agent("runs").await.suspend);
+}
+
+#[tokio::test]
+async fn what_is_kept_is_put_right_and_neither_changed_nor_deleted() {
+    let mut stage = Stage::new("specs", json!({"prune": {"maxDeletions": 0}}));
+    let all = agent("a", ", instructions: x") + &agent("b", "") + &agent("c", "") + &job("j", "x");
+    stage.apply(&[("a.yaml", &all)]).await.unwrap();
+    let (kind, name) = (Kind::Job, "j".to_owned());
+    stage.commit(vec![Op::Delete { kind, name, uid: None, resource_version: None }]).await;
+    stage.bury().await;
+    stage.apply(&[("a.yaml", &all)]).await.unwrap();
+    let keys = ["a", "b", "c"].map(|name| (Kind::Agent, name.to_owned()));
+    stage.kept = keys.into_iter().chain([(Kind::Job, "j".to_owned())]).collect();
+    stage
+        .change(Kind::Agent, "a", |object| {
+            if let AnyObject::Agent(agent) = object {
+                agent.spec.instructions = None;
+            }
+        })
+        .await;
+    let (kind, name) = (Kind::Agent, "b".to_owned());
+    stage.commit(vec![Op::Delete { kind, name, uid: None, resource_version: None }]).await;
+    stage.bury().await;
+    // Nothing is declared, and nothing is missed; a Job that has run does not run again.
+    let plan = stage.apply(&[]).await.unwrap();
+    assert_eq!(
+        (names(&plan.drifted), names(&plan.created)),
+        (vec!["agent/a".into()], vec!["agent/b".into()])
+    );
+    assert_eq!(stage.agent("a").await.instructions.as_deref(), Some("x"));
+    // What cannot be held as it was stays alone, and holds up nobody.
+    let mut row = stage.store.owned(Kind::Agent, "c").await.unwrap().unwrap();
+    row.base.spec = json!({"agent": {"nobody": {}}});
+    stage.commit(vec![Op::Own(row.clone())]).await;
+    let plan = stage.apply(&[("b.yaml", &agent("new", ""))]).await.unwrap();
+    assert_eq!(names(&plan.created), ["agent/new"]);
+    let after = stage.store.owned(Kind::Agent, "c").await.unwrap().unwrap();
+    assert_eq!((after.base, after.leaving), (row.base, false));
 }
 
 fn any_files() -> impl Strategy<Value = Vec<(u8, u8, bool)>> {

@@ -5,21 +5,23 @@
 //! of all files are told at once, in the order of files and lines. In which order the files come
 //! does not matter.
 //!
-//! A Job may stand under a `generateName`: its name is then drawn from its spec, so that the same
-//! Job has the same name for ever, and a changed one is another Job.
+//! A Job may stand under a `generateName`: its name is then drawn from what its document says, so that
+//! the same Job has the same name for ever, and a changed one is another Job ([`super::said`]).
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use super::{Snapshot, SourceFile, policy};
+use super::{Snapshot, SourceFile, policy, said};
 use crate::{
     resource::{
-        AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, admit,
-        validate::MAX_NAME,
+        API_VERSION, AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, admit,
+        decode, whole_worker, worker,
     },
-    store::Base,
+    store::{Base, Owned},
 };
 
 /// The most files of one revision.
@@ -30,8 +32,6 @@ pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 pub const MAX_OBJECTS: usize = 20_000;
 /// The most faults that are told.
 const MOST_FAULTS: usize = 100;
-/// How many hexadecimal digits stand behind a `generateName`.
-const SUFFIX: usize = 8;
 
 /// An object by kind and name.
 pub type Key = (Kind, String);
@@ -57,17 +57,43 @@ pub struct Declared {
     pub object: AnyObject,
     /// The same, as the inventory keeps it.
     pub base: Base,
+    /// What the document itself says of the spec.
+    pub own: Value,
+    /// The beginning of its name, where the rest was drawn from what it says.
+    pub prefix: Option<String>,
     /// The file.
     pub file: String,
     /// The line on which its document begins.
     pub line: u32,
 }
 
+impl Declared {
+    /// What a row says that was declared, as if a file said it still. Nothing where that cannot be read
+    /// by the rules of today.
+    #[must_use]
+    pub fn of(row: &Owned) -> Option<Self> {
+        let Base { spec, labels, annotations, .. } = &row.base;
+        let object = decode(json!({
+            "apiVersion": API_VERSION, "kind": row.kind,
+            "metadata": {"name": row.name, "labels": labels, "annotations": annotations},
+            "spec": spec,
+        }));
+        Some(Self {
+            object: object.ok()?,
+            base: row.base.clone(),
+            own: spec.clone(),
+            prefix: None,
+            file: row.file.clone(),
+            line: row.line,
+        })
+    }
+}
+
 /// What the files of a Source declare.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Set {
     /// The objects by kind and name.
-    pub objects: BTreeMap<Key, Declared>,
+    pub objects: BTreeMap<Key, Arc<Declared>>,
 }
 
 /// Why a revision does not count.
@@ -86,6 +112,34 @@ pub struct Rules<'a> {
     pub defaults: &'a Defaults,
     /// What the Source may write.
     pub policy: Option<&'a SourcePolicy>,
+    /// The Source's name.
+    pub source: &'a str,
+    /// How much there may be.
+    pub limits: Limits,
+}
+
+/// How much the files of a Source may be; of several repositories each has its part, so that none
+/// takes what is another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most files.
+    pub files: usize,
+    /// The most bytes of all files together.
+    pub bytes: usize,
+    /// The most objects.
+    pub objects: usize,
+}
+
+impl Limits {
+    /// Of a Source that is one directory, or one repository.
+    pub const WHOLE: Self = Self { files: MAX_FILES, bytes: MAX_BYTES, objects: MAX_OBJECTS };
+
+    /// Of each of so many repositories.
+    #[must_use]
+    pub const fn share(of: usize) -> Self {
+        let of = if of == 0 { 1 } else { of };
+        Self { files: MAX_FILES / of, bytes: MAX_BYTES / of, objects: MAX_OBJECTS / of }
+    }
 }
 
 impl Set {
@@ -95,12 +149,13 @@ impl Set {
     /// Everything that is wrong with any of them.
     pub fn read(snapshot: &Snapshot, rules: Rules<'_>) -> Result<Self, Rejected> {
         let mut reading = Reading::default();
-        reading.limits(snapshot);
+        reading.limits(snapshot, rules.limits);
         let mut files: Vec<&SourceFile> = snapshot.files.iter().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         if reading.invalid.is_empty() {
             files.iter().for_each(|file| reading.file(file, rules));
         }
+        reading.denied.extend(policy::overrides(&reading.set, rules));
         let Reading { set, invalid, denied } = reading;
         match (invalid.is_empty(), denied.is_empty()) {
             (true, true) => Ok(set),
@@ -130,12 +185,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn limits(&mut self, snapshot: &Snapshot) {
+    fn limits(&mut self, snapshot: &Snapshot, limits: Limits) {
         let bytes: usize = snapshot.files.iter().map(|file| file.text.len()).sum();
-        let limit = if snapshot.files.len() > MAX_FILES {
-            format!("there are {} files (limit {MAX_FILES})", snapshot.files.len())
-        } else if bytes > MAX_BYTES {
-            format!("the files are {} MiB together (limit {})", bytes >> 20, MAX_BYTES >> 20)
+        let limit = if snapshot.files.len() > limits.files {
+            format!("there are {} files (limit {})", snapshot.files.len(), limits.files)
+        } else if bytes > limits.bytes {
+            format!("the files are {} KiB together (limit {})", bytes >> 10, limits.bytes >> 10)
         } else {
             return;
         };
@@ -156,87 +211,89 @@ impl Reading {
 
     fn document(&mut self, mut document: Document, file: &SourceFile, rules: Rules<'_>) {
         let filled = fill(&mut document, file.repo.as_ref(), rules.defaults);
-        let mut object = match (document.object(), filled) {
-            (Ok(object), Ok(())) => object,
+        let (mut object, silent) = match (document.object(), filled) {
+            (Ok(object), Ok(silent)) => (object, silent),
             (Ok(_), Err(fault)) => return self.invalid.push(document.locate(fault)),
             (Err(Faults(faults)), filled) => {
-                self.invalid.extend(faults);
                 // What could not be filled in is missing, and that is said already.
-                let said = |fault: &Fault| self.invalid.iter().any(|it| it.path == fault.path);
+                let said = |fault: &Fault| faults.iter().any(|it| it.path == fault.path);
                 let more = filled.err().filter(|fault| !said(fault));
-                return self.invalid.extend(more.map(|fault| document.locate(fault)));
+                self.invalid.extend(more.map(|fault| document.locate(fault)));
+                return self.invalid.extend(faults);
             }
         };
-        let base = match prepare(&mut object, rules.defaults) {
-            Ok(base) => base,
+        let prepared = match prepare(&mut object, &silent, rules.defaults) {
+            Ok(prepared) => prepared,
             Err(faults) => {
                 return self
                     .invalid
                     .extend(faults.0.into_iter().map(|fault| document.locate(fault)));
             }
         };
-        let denied = policy::faults(&object, rules.policy, rules.defaults.on_fly);
+        let denied = policy::faults(&object, rules);
         self.denied.extend(denied.into_iter().map(|fault| document.locate(fault)));
         let key = (object.kind(), object.metadata().name.clone());
         let line = document.line();
-        if self.set.objects.len() == MAX_OBJECTS {
-            let message = format!("there are more than {MAX_OBJECTS} objects; use several sources");
+        if self.set.objects.len() == rules.limits.objects {
+            let most = rules.limits.objects;
+            let message = format!("there are more than {most} objects; use several sources");
             return self.invalid.push(document.locate(Fault::new("", message)));
         }
         match self.set.objects.entry(key) {
             Entry::Occupied(first) => {
-                let Declared { file, line, .. } = first.get();
-                let message = format!(
-                    "{} stands in {file}:{line} already; keep one of the two",
-                    called(first.key())
-                );
+                let message = twice(first.key(), first.get());
                 self.invalid.push(document.locate(Fault::new("metadata.name", message)));
             }
             Entry::Vacant(place) => {
-                place.insert(Declared { object, base, file: file.path.clone(), line });
+                let Prepared { base, own, prefix } = prepared;
+                let file = file.path.clone();
+                place.insert(Arc::new(Declared { object, base, own, prefix, file, line }));
             }
         }
     }
 }
 
-/// Where a document holds the spec of an Agent or a Job, and whether that is checked here.
-fn workers(kind: Option<Kind>) -> Option<(&'static [&'static str], bool)> {
-    match kind? {
-        Kind::Agent | Kind::Job => Some((&["spec"], true)),
-        Kind::Schedule => Some((&["spec", "jobTemplate", "spec"], true)),
-        // Parameters may still fill in what is missing.
-        Kind::Fleet => Some((&["spec", "template", "spec"], false)),
-        Kind::Source | Kind::Override | Kind::Sprite => None,
-    }
+/// That something stands in a file already.
+pub(super) fn twice(key: &Key, first: &Declared) -> String {
+    format!("{} stands in {}:{} already; keep one of the two", called(key), first.file, first.line)
 }
 
-/// Fills in what a document need not say: its repository, and what all editors get filled in.
-fn fill(document: &mut Document, repo: Option<&Repo>, defaults: &Defaults) -> Result<(), Fault> {
-    let Some((keys, is_whole)) = workers(document.kind()) else { return Ok(()) };
-    let Some(mut spec) = document.get(keys).filter(Value::is_object) else { return Ok(()) };
-    if let Some(repo) = repo
+/// Fills in what a document need not say: its repository, and what all editors get filled in. Answers
+/// on what of the latter it was silent.
+fn fill(
+    document: &mut Document,
+    repo: Option<&Repo>,
+    defaults: &Defaults,
+) -> Result<said::Silent, Fault> {
+    if let (Some(repo), Some(keys)) = (repo, document.kind().and_then(worker))
+        && let Some(spec) = document.get(keys).filter(Value::is_object)
         && spec.get("repo").is_none_or(Value::is_null)
     {
-        spec["repo"] = json!(repo);
+        document.add(keys, &json!({"repo": repo}));
     }
-    let filled = if is_whole { defaults.fill(&mut spec, false) } else { Ok(()) };
-    document.add(keys, &spec);
-    filled.map_err(|fault| below(fault, keys))
+    let whole = document.kind().and_then(whole_worker).and_then(|keys| document.get(keys));
+    let silent = whole.map(|spec| said::silent(&spec)).unwrap_or_default();
+    document.fill(defaults, false).map(|()| silent)
 }
 
-/// A fault of a spec, as one of the document that the spec stands in.
-fn below(mut fault: Fault, keys: &[&str]) -> Fault {
-    let rest = fault.path.strip_prefix("spec").unwrap_or(&fault.path);
-    fault.path = format!("{}{rest}", keys.join("."));
-    fault
+struct Prepared {
+    base: Base,
+    own: Value,
+    prefix: Option<String>,
 }
 
 /// Names an object that has no name yet, and checks it as a new one.
-fn prepare(object: &mut AnyObject, defaults: &Defaults) -> Result<Base, Faults> {
+fn prepare(
+    object: &mut AnyObject,
+    silent: &said::Silent,
+    defaults: &Defaults,
+) -> Result<Prepared, Faults> {
     let spec = object.to_json()["spec"].take();
+    let own = said::own(object.kind(), &spec, silent);
     let metadata = object.metadata();
+    let mut prefix = None;
     if metadata.name.is_empty() {
-        let prefix = metadata.generate_name.clone().unwrap_or_default();
+        let front = metadata.generate_name.clone().unwrap_or_default();
         if object.kind() != Kind::Job {
             let message = format!(
                 "would make another {} each time; write a name as metadata.name",
@@ -244,26 +301,15 @@ fn prepare(object: &mut AnyObject, defaults: &Defaults) -> Result<Base, Faults> 
             );
             return Err(Fault::new("metadata.generateName", message).into());
         }
-        object.metadata_mut().name = drawn(&prefix, &spec);
+        object.metadata_mut().name = said::name(&front, &spec, silent);
+        prefix = Some(front);
     }
     admit::create(object.clone(), String::new(), "")?;
-    if let Some((keys, true)) = workers(Some(object.kind())) {
-        let pointer: String = keys.iter().skip(1).map(|key| format!("/{key}")).collect();
-        if let Some(worker) = spec.pointer(&pointer) {
-            defaults.check_place(worker).map_err(|fault| Faults::from(below(fault, keys)))?;
-        }
-    }
+    defaults.check_new(object)?;
     let metadata = object.metadata();
     let (labels, annotations) = (metadata.labels.clone(), metadata.annotations.clone());
-    Ok(Base { spec, labels, annotations })
-}
-
-/// The name of a Job that has only the beginning of one: the same for the same spec.
-fn drawn(prefix: &str, spec: &Value) -> String {
-    let digest = Sha256::digest(spec.to_string().as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let front: String = prefix.chars().take(MAX_NAME - SUFFIX).collect();
-    format!("{front}{}", &hex[..SUFFIX])
+    let base = Base { spec, said: said::digest(&own), labels, annotations };
+    Ok(Prepared { base, own, prefix })
 }
 
 #[cfg(test)]
@@ -271,6 +317,7 @@ mod tests {
     use proptest::{collection, prelude::*, sample::Index};
 
     use super::*;
+    use crate::resource::Images;
 
     pub(crate) fn file(path: &str, text: &str) -> SourceFile {
         SourceFile { path: path.to_owned(), text: text.to_owned(), repo: None }
@@ -286,7 +333,8 @@ mod tests {
         defaults: &Defaults,
         policy: Option<&SourcePolicy>,
     ) -> Result<Set, Rejected> {
-        Set::read(&Snapshot { revision: String::new(), files }, Rules { defaults, policy })
+        let snapshot = Snapshot { revision: String::new(), files };
+        Set::read(&snapshot, Rules { defaults, policy, source: "ours", limits: Limits::WHOLE })
     }
 
     fn agent(name: &str) -> String {
@@ -368,7 +416,8 @@ mod tests {
             (false, "local", true),
             (false, "fly", false),
         ] {
-            let defaults = Defaults { on_fly, ..Defaults::default() };
+            let images = Images { usual: Some("node".to_owned()), ..Images::default() };
+            let defaults = Defaults { on_fly, images: Some(images), ..Defaults::default() };
             let runtimes = Some(vec![allowed.into()]);
             let policy = SourcePolicy { runtimes, ..SourcePolicy::default() };
             let read = read_files(vec![file("f.yaml", fleet)], &defaults, Some(&policy));

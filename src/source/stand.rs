@@ -3,8 +3,15 @@
 //! `Ready` says whether the objects stand as the newest revision says; where they do not, the last
 //! good revision still holds. `Stalled` says that somebody has to do something, `Reconciling` that
 //! there is more to come by itself.
+//!
+//! **Told once.** What people were told of a revision that does not stand is kept in the status, so that
+//! neither a network that comes and goes nor a suspension tells it again, and whoever was told of a
+//! fault is told when it is over, whatever happened in between.
+
+use std::fmt;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use super::plan::Plan;
 use crate::{
@@ -26,6 +33,8 @@ const SHOWN: usize = 3;
 const TOLD: usize = 10;
 /// How many characters of a revision people are shown.
 const SHORT: usize = 12;
+/// The word for some repositories that stand as they were.
+const PARTIAL: &str = "Partial";
 
 /// Why a revision does not stand. Scripts may rely on the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +90,8 @@ pub enum Outcome<'a> {
         plan: &'a Plan,
         /// Repositories that stand as they were before, with the reason.
         troubles: &'a [String],
+        /// What was passed over, in words.
+        notes: &'a [String],
     },
     /// The newest revision does not stand.
     Rejected {
@@ -121,9 +132,18 @@ pub fn status(source: &Source, outcome: &Outcome<'_>, now: Timestamp) -> SourceS
     status.last_handled_reconcile_at =
         source.metadata.annotations.get(RECONCILE_REQUESTED).cloned();
     status.held_deletions = 0;
+    match outcome {
+        Outcome::Applied { troubles: [], .. } => status.last_told = None,
+        outcome => status.last_told = fault(outcome).or(status.last_told),
+    }
     let (ready, reconciling, stalled) = match outcome {
-        Outcome::Applied { revision, objects, plan, troubles } => {
-            applied(&mut status, revision, *objects, plan, troubles, now)
+        Outcome::Applied { revision, objects, plan, troubles, notes } => {
+            let (mut ready, more, stalled) =
+                applied(&mut status, revision, *objects, plan, troubles, now);
+            if !notes.is_empty() {
+                ready.2 = format!("{}; passed over: {}", ready.2, few(notes));
+            }
+            (ready, more, stalled)
         }
         Outcome::Rejected { revision, reason, faults, held } => {
             if let Some(revision) = revision {
@@ -191,10 +211,10 @@ fn applied(
     let stalled = (false, "Applied", String::new());
     if !troubles.is_empty() {
         status.phase = "Failing".to_owned();
-        let message = format!("stands as it was: {}", troubles.join("; "));
-        let ready = (ConditionStatus::False, "Partial", message.clone());
+        let message = format!("stands as it was: {}", few(troubles));
+        let ready = (ConditionStatus::False, PARTIAL, message.clone());
         let more = !waits.is_empty();
-        (ready, (more, "Partial", waits), (true, "Partial", message))
+        (ready, (more, PARTIAL, waits), (true, PARTIAL, message))
     } else if waits.is_empty() {
         status.phase = "Ready".to_owned();
         let things = if objects == 1 { "object" } else { "objects" };
@@ -226,12 +246,16 @@ fn waits(plan: &Plan) -> String {
 
 /// Faults in one line.
 pub(super) fn shown(Faults(faults): &Faults) -> String {
-    let lines: Vec<String> = faults.iter().take(SHOWN).map(ToString::to_string).collect();
-    let more = match faults.len().saturating_sub(SHOWN) {
+    few(&faults.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// The first of several lines, in one.
+fn few(lines: &[String]) -> String {
+    let more = match lines.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!("; and {more} more, see its events"),
     };
-    format!("{}{more}", lines.join("; "))
+    format!("{}{more}", lines[..lines.len().min(SHOWN)].join("; "))
 }
 
 /// What was done, in a few words: `3 created, 1 deleted`.
@@ -260,8 +284,16 @@ pub fn events(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> V
         note,
     };
     match outcome {
-        Outcome::Applied { revision, plan, .. } => {
+        Outcome::Applied { revision, plan, troubles, notes, .. } => {
             let mut events = Vec::new();
+            if is_news(source, outcome, after) {
+                for line in troubles.iter().take(TOLD) {
+                    events.push(event(true, "Partial", format!("stands as it was: {line}")));
+                }
+                for line in notes.iter().take(TOLD) {
+                    events.push(event(true, "PassedOver", line.clone()));
+                }
+            }
             let done = done(plan);
             if !done.is_empty() {
                 events.push(event(false, "Applied", format!("{}: {done}", short(revision))));
@@ -272,7 +304,7 @@ pub fn events(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> V
             }
             events
         }
-        Outcome::Rejected { reason, faults, .. } if says_other(source, after) => {
+        Outcome::Rejected { reason, faults, .. } if is_news(source, outcome, after) => {
             let lines = faults.0.iter().take(TOLD).map(ToString::to_string);
             lines.map(|line| event(true, reason.word(), line)).collect()
         }
@@ -280,13 +312,42 @@ pub fn events(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> V
     }
 }
 
-/// Whether the newest revision, or what is wrong with it, is another one than before.
-fn says_other(source: &Source, after: &SourceStatus) -> bool {
+/// What is wrong, in short: the same for the same faults of the same revision. Nothing where nothing is,
+/// or where it goes away by itself.
+fn fault(outcome: &Outcome<'_>) -> Option<String> {
+    let (word, revision, lines) = match outcome {
+        Outcome::Rejected { reason, .. } if reason.is_passing() => return None,
+        Outcome::Rejected { reason, revision, faults, .. } => {
+            (reason.word(), revision.unwrap_or_default(), faults.to_string())
+        }
+        Outcome::Applied { troubles: [], .. } => return None,
+        // The good repositories go on; only the others are what is told.
+        Outcome::Applied { troubles, .. } => (PARTIAL, "", troubles.join("\n")),
+        Outcome::Suspended | Outcome::Leaving(_) => return None,
+    };
+    let digest = Sha256::digest(lines.as_bytes());
+    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let parts = [word, &short(revision), &hash];
+    Some(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "))
+}
+
+/// Whether what is wrong was not told before; of what goes away by itself, whether it has just come.
+fn is_news(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> bool {
+    if fault(outcome).is_some() {
+        return source.status.last_told != after.last_told;
+    }
     let said = |status: &SourceStatus| {
         status.conditions.get(READY).map(|ready| (ready.reason.clone(), ready.message.clone()))
     };
     said(&source.status) != said(after)
-        || source.status.last_attempted_revision != after.last_attempted_revision
+}
+
+/// The first of several, a line each, and how many more there are.
+fn listed(items: &[impl fmt::Display]) -> String {
+    let mut lines: Vec<String> = items.iter().take(TOLD).map(|item| format!("- {item}")).collect();
+    let more = items.len().saturating_sub(TOLD);
+    lines.extend((more > 0).then(|| format!("- and {more} more")));
+    lines.join("\n")
 }
 
 /// What chat is told, where there is something to tell: that a revision could not be applied, and
@@ -294,45 +355,30 @@ fn says_other(source: &Source, after: &SourceStatus) -> bool {
 #[must_use]
 pub fn notice(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> Option<String> {
     let name = &source.metadata.name;
-    let before = source.status.conditions.get(READY);
     match outcome {
         Outcome::Rejected { reason, faults, revision, .. } => {
-            if reason.is_passing() || !says_other(source, after) {
+            if reason.is_passing() || !is_news(source, outcome, after) {
                 return None;
             }
             let revision = revision.map(|it| format!(" {}", short(it))).unwrap_or_default();
-            let lines: Vec<String> =
-                faults.0.iter().take(TOLD).map(|fault| format!("- {fault}")).collect();
-            let more = match faults.0.len().saturating_sub(TOLD) {
-                0 => String::new(),
-                more => format!("\n- and {more} more"),
-            };
+            let lines = listed(&faults.0);
             Some(format!(
                 "Source {name}: the revision{revision} is not applied, and everything stays as it \
-                 was.\n{}{more}",
-                lines.join("\n")
+                 was.\n{lines}"
             ))
         }
-        Outcome::Applied { troubles, .. } if !troubles.is_empty() => says_other(source, after)
-            .then(|| {
-                let lines: Vec<String> = troubles.iter().map(|line| format!("- {line}")).collect();
-                format!(
-                    "Source {name}: some of its repositories stand as they were.\n{}",
-                    lines.join("\n")
-                )
-            }),
-        Outcome::Applied { revision, plan, .. } => {
-            // What waits for others was applied, and what nobody was told of needs no word either.
-            let failed = before.is_some_and(|ready| {
-                ready.status == ConditionStatus::False
-                    && !["Waiting", "Suspended", "Unreachable"].contains(&ready.reason.as_str())
-            });
-            failed.then(|| {
-                let done = done(plan);
-                let done = if done.is_empty() { "nothing had to change".to_owned() } else { done };
-                format!("Source {name}: the revision {} is applied: {done}.", short(revision))
+        Outcome::Applied { troubles, .. } if !troubles.is_empty() => {
+            is_news(source, outcome, after).then(|| {
+                let lines = listed(troubles);
+                format!("Source {name}: some of its repositories stand as they were.\n{lines}")
             })
         }
+        // Nobody needs a word that a fault is over of which nobody was told.
+        Outcome::Applied { revision, plan, .. } => source.status.last_told.is_some().then(|| {
+            let done = done(plan);
+            let done = if done.is_empty() { "nothing had to change".to_owned() } else { done };
+            format!("Source {name}: the revision {} is applied: {done}.", short(revision))
+        }),
         Outcome::Suspended | Outcome::Leaving(_) => None,
     }
 }
@@ -345,5 +391,134 @@ pub fn conversation(channel: &Channel) -> Conversation {
         platform: channel.platform().to_owned(),
         channel: place.channel.clone(),
         thread: place.thread.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*};
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    /// What a look may come to.
+    #[derive(Debug, Clone, PartialEq)]
+    enum Look {
+        Broken(&'static str, &'static str),
+        Missing,
+        Away,
+        Partial(&'static str),
+        Suspended,
+        Good(&'static str),
+    }
+
+    use Look::*;
+
+    /// What chat and the history are told by looks, one after another.
+    fn told(looks: &[Look]) -> Vec<(Option<String>, usize)> {
+        let spec = json!({"from": {"directory": {"path": "a"}}});
+        let mut source = Source::new("ours", serde_json::from_value(spec).unwrap());
+        let plan = Plan::default();
+        let mut all = Vec::new();
+        for look in looks {
+            let troubles: Vec<String> = match look {
+                Partial(why) => vec![(*why).to_owned()],
+                _ => Vec::new(),
+            };
+            let rejected = |revision, reason, why: &str| Outcome::Rejected {
+                revision,
+                reason,
+                faults: line(why),
+                held: 0,
+            };
+            let applied = |revision| Outcome::Applied {
+                revision,
+                objects: 1,
+                plan: &plan,
+                troubles: &troubles,
+                notes: &[],
+            };
+            let outcome = match look {
+                Broken(revision, why) => rejected(Some(*revision), Reason::InvalidFiles, why),
+                Missing => rejected(None, Reason::Missing, "it is not there"),
+                Away => rejected(None, Reason::Unreachable, "no route"),
+                Partial(_) => applied("r0"),
+                Suspended => Outcome::Suspended,
+                Good(revision) => applied(revision),
+            };
+            let after = status(&source, &outcome, NOW);
+            let said = notice(&source, &outcome, &after);
+            all.push((said, events(&source, &outcome, &after).len()));
+            source.status = after;
+        }
+        all
+    }
+
+    /// Which looks told chat something.
+    fn heard(looks: &[Look]) -> Vec<Look> {
+        let told = told(looks);
+        let said = looks.iter().zip(told).filter(|(_, (said, _))| said.is_some());
+        said.map(|(look, _)| look.clone()).collect()
+    }
+
+    #[test]
+    fn a_fault_is_told_once_and_its_end_is_told_whatever_came_between() {
+        let broken = || Broken("r1", "a.yaml:1:1: no");
+        assert_eq!(
+            heard(&[Good("r0"), broken(), broken(), Away, broken(), Away, Suspended, broken()]),
+            [broken()]
+        );
+        assert_eq!(heard(&[broken(), Away, Good("r2"), Good("r3")]), [broken(), Good("r2")]);
+        assert_eq!(heard(&[broken(), Suspended, Good("r2")]), [broken(), Good("r2")]);
+        // Another fault, and the same one in another revision, are news.
+        let (other, later) = (Broken("r1", "b.yaml:1:1: no"), Broken("r2", "a.yaml:1:1: no"));
+        let all = [broken(), other.clone(), later.clone(), Missing, Missing];
+        assert_eq!(heard(&all), [broken(), other, later, Missing]);
+        // What passes by itself is told by nobody, and neither is its end, nor a first good one.
+        assert_eq!(heard(&[Good("r0"), Away, Good("r0"), Suspended, Good("r1")]), []);
+        assert_eq!(
+            heard(&[Partial("a: no"), Away, Partial("a: no"), Partial("b: no"), Good("r1")]),
+            [Partial("a: no"), Partial("b: no"), Good("r1")]
+        );
+    }
+
+    #[test]
+    fn the_history_tells_a_fault_once_and_each_time_that_a_place_goes_away() {
+        let broken = Broken("r1", "a.yaml:1:1: no");
+        let looks = [broken.clone(), broken.clone(), Away, Away, broken, Away];
+        let events: Vec<usize> = told(&looks).into_iter().map(|(_, events)| events).collect();
+        assert_eq!(events, [1, 0, 1, 0, 0, 1]);
+    }
+
+    fn any_look() -> impl Strategy<Value = Look> {
+        prop_oneof![
+            Just(Broken("r1", "x")),
+            Just(Broken("r1", "y")),
+            Just(Broken("r2", "x")),
+            Just(Missing),
+            Just(Away),
+            Just(Partial("x")),
+            Just(Suspended),
+            Just(Good("r0")),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_was_told_of_a_fault_is_told_of_its_end_and_of_nothing_twice(
+            looks in collection::vec(any_look(), 1..20),
+        ) {
+            let mut standing: Option<Look> = None;
+            for (look, (said, _)) in looks.iter().zip(told(&looks)) {
+                let wanted = match look {
+                    Away | Suspended => false,
+                    Good(_) => standing.take().is_some(),
+                    fault => standing.replace(fault.clone()).as_ref() != Some(fault),
+                };
+                prop_assert_eq!(said.is_some(), wanted, "{:?} in {:?}", look, looks);
+            }
+        }
     }
 }

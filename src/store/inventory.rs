@@ -80,6 +80,10 @@ impl Owned {
 pub struct Base {
     /// The spec, with what the server fills in.
     pub spec: Value,
+    /// A digest of what the document itself says of the spec, without what the server fills in; empty
+    /// in rows of a server that did not note it. While it stays the same, so does what was filled in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub said: String,
     /// The labels.
     pub labels: BTreeMap<String, String>,
     /// The annotations.

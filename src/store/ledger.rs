@@ -9,6 +9,7 @@ use serde_json::Value;
 use sprite_reporter::wire::{ApprovalKind, Attachment, Event, EventBody, Question, Usage};
 
 use super::Op;
+use crate::resource::Kind;
 
 /// That a request was taken, and what it led to. Kept for 24 h.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -522,6 +523,21 @@ pub struct EventRow {
     pub first: Timestamp,
     /// The last time.
     pub last: Timestamp,
+}
+
+/// An event with what it is about, for whoever reads those of all objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// Its place in the order in which events were made first; never given twice.
+    pub n: u64,
+    /// The kind of the object that it is about, which may be gone by now.
+    pub kind: Kind,
+    /// The object's name.
+    pub name: String,
+    /// The object's uid.
+    pub uid: String,
+    /// The event.
+    pub row: EventRow,
 }
 
 /// A key's backoff, kept over a restart.

@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use super::{
     Access, Applied, Approval, ApprovalState, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery,
-    DeliveryState, Error, EventRow, Grant, Held, Listing, OutputRow, Owned, Pairing, Place,
-    Receipt, Revision, Store, Transaction, Turn, TurnSums, retention, rules,
+    DeliveryState, Error, EventRow, Grant, Happened, Held, Listing, OutputRow, Owned, Pairing,
+    Place, Receipt, Revision, Store, Transaction, Turn, TurnSums, retention, rules,
     tables::Tables,
     trim::{self, Gone, Keeps, Needed, Shows},
 };
@@ -528,6 +528,27 @@ impl Store for MemoryStore {
             .collect();
         lines.sort_by_key(|line| line.made);
         Ok(lines.into_iter().map(|line| line.row.clone()).collect())
+    }
+
+    async fn all_events(&self, after: u64, limit: usize) -> Result<Vec<Happened>, Error> {
+        let state = self.read();
+        let start = (String::new(), String::new(), String::new());
+        let mut told: Vec<Happened> = state
+            .tables
+            .events
+            .from(&start)
+            .filter(|(_, line)| line.made > after)
+            .map(|((uid, _, _), line)| Happened {
+                n: line.made,
+                kind: line.kind,
+                name: line.name.clone(),
+                uid: uid.clone(),
+                row: line.row.clone(),
+            })
+            .collect();
+        told.sort_by_key(|told| told.n);
+        told.truncate(limit);
+        Ok(told)
     }
 
     async fn backoffs(&self) -> Result<Vec<BackoffRow>, Error> {

@@ -43,7 +43,7 @@ pub use inventory::{Base, LiveOverride, Owned};
 use ledger::size_of_event;
 pub use ledger::{
     Approval, ApprovalState, BackoffRow, Conversation, Cursor, Delivery, DeliveryState, EventRow,
-    Grant, Held, OutputRow, Place, Receipt, Subject, Turn, TurnState, TurnSums,
+    Grant, Happened, Held, OutputRow, Place, Receipt, Subject, Turn, TurnState, TurnSums,
 };
 pub use transaction::{Applied, Expect, Op, Part, Transaction};
 pub use watch::{WatchEvent, watch, watch_with};
@@ -194,6 +194,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// The events about an object, oldest first.
     async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error>;
+
+    /// The events about all objects, in the order in which they were made first, from behind a
+    /// number on; at most `limit` of them.
+    async fn all_events(&self, after: u64, limit: usize) -> Result<Vec<Happened>, Error>;
 
     /// What declares an object, where a Source does.
     async fn owned(&self, kind: Kind, name: &str) -> Result<Option<Owned>, Error>;

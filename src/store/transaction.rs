@@ -100,6 +100,10 @@ pub enum Op {
         /// The object's version, if only that one is meant.
         resource_version: Option<String>,
     },
+    /// Says whose the writes behind it are, such as `chat:slack` or `source/team`. Each object that is
+    /// made, and each desired part that changes, is recorded for that manager in `managedFields`,
+    /// unless its author kept the account of fields (see [`crate::resource::apply`]).
+    WrittenBy(String),
     /// Notes that a request was taken; [`super::Error::Duplicate`] if it was before.
     Receipt(Receipt),
     /// Appends output. The first event must follow what is held of the run (a new run starts

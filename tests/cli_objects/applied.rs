@@ -236,3 +236,32 @@ fn create_creates_once_and_replace_takes_away_what_a_file_does_not_say() {
     let replaced = world.od_with(&["replace", "-f", "-"], fresh.as_bytes());
     assert_eq!(replaced.code, 0, "{}", replaced.stderr);
 }
+
+#[test]
+fn a_file_that_names_no_agent_is_taken_and_nothing_is_said_that_it_does_not_say() {
+    let world = World::new();
+    world.write(
+        "all.yaml",
+        "apiVersion: opendispatch.dev/v1alpha1\nkind: Schedule\nmetadata: {name: nightly}\nspec:\n  \
+         schedule: '@daily'\n  suspend: true\n  jobTemplate: {spec: {task: 'true'}}\n---\napiVersion: \
+         opendispatch.dev/v1alpha1\nkind: Agent\nmetadata: {name: bot}\nspec: {suspend: true}\n",
+    );
+    for verb in ["create", "apply"] {
+        let made = world.od(&[verb, "-f", "all.yaml"]);
+        assert_eq!(made.code, 0, "{}", made.stderr);
+        let schedule = object(&world, "schedule/nightly");
+        let spec = &schedule["spec"]["jobTemplate"]["spec"];
+        assert_eq!(spec["agent"], serde_json::json!({"command": {}}), "the server's usual one");
+        assert_eq!(object(&world, "agent/bot")["spec"]["agent"], spec["agent"]);
+        let diff = world.od(&["diff", "-f", "all.yaml"]);
+        assert_eq!((diff.code, diff.text().as_str()), (0, ""), "{}", diff.stderr);
+    }
+    // Where it runs, and what works, is not this file's to say.
+    let bot = object(&world, "agent/bot");
+    let last = &bot["metadata"]["annotations"]["opendispatch.dev/last-applied-configuration"];
+    assert_eq!(
+        last.as_str().map(|it| it.contains("runtime") || it.contains("agent\"")),
+        Some(false),
+        "{last}"
+    );
+}

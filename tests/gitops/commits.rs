@@ -91,13 +91,13 @@ async fn ten_agents_come_up_follow_a_commit_and_equal_their_files() {
     let second = stage.ops.push();
     stage.applied("fleet", &second).await;
     let roles = ["builder", "reviewer", "scribe"];
-    let now = stage.ready(&names(&roles)).await;
     stage
         .see("fleets/workers", "nine updated", |it| {
             let status = &it["status"];
             status["updated"] == 9 && status["replicas"] == 9 && is_ready(it)
         })
         .await;
+    let now = stage.ready(&names(&roles)).await;
     let (mut kept, mut gone) = (Vec::new(), Vec::new());
     for (name, agent) in &ten {
         match now.get(name) {

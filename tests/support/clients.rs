@@ -28,8 +28,12 @@ fn skipped(lack: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED {lack}");
 }
 
-/// Debian's kubectl; where there is none, the one on the path, which is told.
+/// The kubectl that the variable `TOUR_KUBECTL` names; else Debian's; where there is none, the one
+/// on the path, which is told.
 fn kubectl() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("TOUR_KUBECTL") {
+        return Some(named.into());
+    }
     let ours = clients().join("kubectl/usr/bin/kubectl");
     if ours.is_file() {
         return Some(ours);
@@ -115,6 +119,28 @@ impl Rig {
         let said = self.run(args);
         assert_eq!(said.code, 0, "{said:?}");
         said.out
+    }
+
+    /// The minor version of kubectl.
+    pub fn minor(&self) -> u32 {
+        let told = self.ok(&["version", "--client", "-o", "json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let minor = told["clientVersion"]["minor"].as_str().unwrap();
+        minor.trim_end_matches('+').parse().unwrap()
+    }
+
+    /// Whether this kubectl knows something that came with a minor version; where not, that is
+    /// said past the harness's capture.
+    pub fn knows(&self, since: u32, what: &str) -> bool {
+        let minor = self.minor();
+        if minor < since {
+            let test = std::thread::current().name().unwrap_or_default().to_owned();
+            let _ = writeln!(
+                io::stderr(),
+                "NOTE: {test}: kubectl 1.{minor} does not know {what}, which came with 1.{since}"
+            );
+        }
+        minor >= since
     }
 
     /// A Python with the client library of Kubernetes and schemathesis.

@@ -307,7 +307,8 @@ impl World {
     /// The same world with these files.
     pub fn with_files(self, files: Arc<Files>) -> Self {
         let outbox = self.outbox.with_files(Arc::clone(&files));
-        Self { outbox, files: Some(files), ..self }
+        let commands = self.commands.with_files(Arc::clone(&files));
+        Self { outbox, commands, files: Some(files), ..self }
     }
 
     /// The same world, with another process that takes these steps.

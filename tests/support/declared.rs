@@ -8,10 +8,13 @@ use open_dispatch::{
     ambient::{Ambient, Clock as _, Fault, ManualClock, SeededIds, Steps},
     reconcile::{self, Controller as _, Next},
     resource::{
-        API_VERSION, Agent, AnyObject, ConditionStatus, Defaults, Kind, Override, admit, decode,
-        merge::merge_patch, overlay,
+        API_VERSION, Agent, AnyObject, ConditionStatus, Defaults, Kind, Override, SourceSpec,
+        admit, decode, merge::merge_patch, overlay,
     },
-    source::over::{OverrideController, lay, pen::DirectoryPen},
+    source::over::{
+        FileController, OverrideController, lay,
+        pen::{DirectoryPen, Pen},
+    },
     store::{Base, Expect, Op, Owned, Part, Store, Transaction, memory::MemoryStore},
 };
 use serde_json::{Value, json};
@@ -43,6 +46,7 @@ pub struct Declared {
     pub dir: PathBuf,
     steps: Arc<dyn Steps>,
     pub controller: OverrideController,
+    pub files: FileController,
     _root: Option<tempfile::TempDir>,
 }
 
@@ -54,8 +58,9 @@ impl Declared {
         std::fs::write(dir.join("bot.yaml"), FILE).unwrap();
         let store = MemoryStore::new();
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
-        let controller = controller(&store, &clock, &steps, &dir);
-        let this = Self { store, clock, dir, steps, controller, _root: Some(root) };
+        let (controller, files) =
+            controllers(&store, &clock, &steps, Arc::new(DirectoryPen::new(&dir)));
+        let this = Self { store, clock, dir, steps, controller, files, _root: Some(root) };
         let source = json!({
             "apiVersion": API_VERSION, "kind": "Source", "metadata": {"name": "ours"},
             "spec": {"from": {"directory": {"path": this.dir}}},
@@ -174,7 +179,28 @@ impl Declared {
 
     /// The process dies, and another one starts.
     fn restart(&mut self) {
-        self.controller = controller(&self.store, &self.clock, &self.steps, &self.dir);
+        self.write_with(Arc::new(DirectoryPen::new(&self.dir)));
+    }
+
+    /// Another process, that writes with this pen.
+    pub fn write_with(&mut self, pen: Arc<dyn Pen>) {
+        (self.controller, self.files) = controllers(&self.store, &self.clock, &self.steps, pen);
+    }
+
+    /// Changes the Source, as an editor does.
+    pub async fn change_source(&self, change: impl FnOnce(&mut SourceSpec)) {
+        let source = self.store.get(Kind::Source, "ours").await.unwrap().unwrap();
+        let mut source = source.into_source().unwrap();
+        change(&mut source.spec);
+        let (object, part) = (source.into(), Part::Desired);
+        self.apply(vec![Op::Write { object, part, expect: Expect::SameVersion }]).await;
+    }
+
+    /// What is said of an Override's file.
+    pub async fn written(&self, name: &str) -> (String, String) {
+        let over = self.find(name).await.unwrap();
+        let written = over.status.conditions.get("Written");
+        written.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
     }
 
     /// Reconciles until nothing changes; answers when to look again.
@@ -183,9 +209,19 @@ impl Declared {
         for _ in 0..50 {
             let before = self.store.writes();
             let mut failed = false;
-            for (key, _) in self.controller.keys().await.unwrap() {
-                match self.controller.reconcile(&key).await {
-                    Ok(answer) => next = answer,
+            let mut all: Vec<(bool, String)> = Vec::new();
+            all.extend(
+                self.controller.keys().await.unwrap().into_iter().map(|(key, _)| (true, key)),
+            );
+            all.extend(self.files.keys().await.unwrap().into_iter().map(|(key, _)| (false, key)));
+            for (lays, key) in all {
+                let reconciled = match lays {
+                    true => self.controller.reconcile(&key).await,
+                    false => self.files.reconcile(&key).await,
+                };
+                match reconciled {
+                    Ok(answer) if lays => next = answer,
+                    Ok(_) => {}
                     Err(reconcile::Error::Fault(Fault::Crash(_))) => {
                         self.restart();
                         failed = true;
@@ -212,10 +248,16 @@ impl Declared {
         let meant = overlay::overlay(Kind::Agent, &row.base.spec, patches);
         let meant = overlay::with_power_of(Kind::Agent, meant, &spec);
         // As the types write it.
-        let json = json!({
-            "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": "bot"}, "spec": meant,
-        });
-        assert_eq!(spec, decode(json).unwrap().to_json()["spec"]);
+        let typed = |spec: Value| {
+            decode(json!({
+                "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": "bot"},
+                "spec": spec,
+            }))
+        };
+        // Nothing follows from a file that cannot be taken.
+        if typed(row.base.spec.clone()).is_ok() {
+            assert_eq!(spec, typed(meant).unwrap().to_json()["spec"]);
+        }
     }
 
     pub async fn advance(&mut self, hours: u64) {
@@ -224,17 +266,18 @@ impl Declared {
     }
 }
 
-fn controller(
+fn controllers(
     store: &Arc<MemoryStore>,
     clock: &Arc<ManualClock>,
     steps: &Arc<dyn Steps>,
-    dir: &std::path::Path,
-) -> OverrideController {
+    pen: Arc<dyn Pen>,
+) -> (OverrideController, FileController) {
     let ambient = Ambient {
         clock: Arc::clone(clock) as _,
         ids: Arc::new(SeededIds::new(7)),
         steps: Arc::clone(steps),
     };
-    let over = OverrideController::new(Arc::clone(store) as _, ambient, Defaults::default());
-    over.with_pen(Arc::new(DirectoryPen::new(dir)))
+    let store = || Arc::clone(store) as _;
+    let over = OverrideController::new(store(), ambient.clone(), Defaults::default());
+    (over, FileController::new(store(), ambient, Defaults::default(), pen))
 }

@@ -28,8 +28,8 @@ use open_dispatch::{
     },
     runtime::Runtime,
     store::{
-        ApprovalState, ChangeKind, Cursor, Expect, Grant, Op, Part, Store, Transaction, Turn,
-        TurnState, memory::MemoryStore, sqlite::SqliteStore,
+        ApprovalState, Change, ChangeKind, Cursor, Expect, Grant, Op, Part, Store, Transaction,
+        Turn, TurnState, memory::MemoryStore, sqlite::SqliteStore,
     },
 };
 use serde_json::{Value, json};
@@ -65,6 +65,8 @@ pub enum Wish {
     Always,
     /// Says something to the Agent, under an id.
     Say(String, String),
+    /// Says something to an Agent of this name, under an id.
+    SayTo(&'static str, &'static str, &'static str),
     /// Cancels a turn, wherever it stands.
     Cancel(String),
 }
@@ -222,6 +224,8 @@ pub struct Played {
     pub fired: bool,
     /// The end, without what differs from one time to the next.
     pub end: Value,
+    /// All that was ever written, in order.
+    pub history: Vec<Change>,
 }
 
 impl Stage {
@@ -360,6 +364,18 @@ impl Stage {
                 }
                 None => Vec::new(),
             },
+            Wish::SayTo(name, id, text) => {
+                let found = self.store.get(Kind::Agent, name).await.expect("readable");
+                match found.filter(|agent| !agent.metadata().is_deleting()) {
+                    Some(agent) => {
+                        let uid = agent.metadata().uid.clone();
+                        let turn = Turn::queued(id, uid, text, "ada", self.clock.now());
+                        let (part, expect) = (Part::Status, Expect::SameVersion);
+                        vec![Op::Write { object: agent, part, expect }, Op::AddTurn(turn)]
+                    }
+                    None => Vec::new(),
+                }
+            }
             Wish::Cancel(id) => {
                 let turn = self.store.turn(&id).await.expect("the store can be read");
                 let turn = turn.filter(|turn| !turn.state.is_final());
@@ -448,7 +464,8 @@ impl Stage {
         self.check_effects(&lives).await;
         self.check_history().await;
         self.check_rest().await;
-        Played { steps, fired, end: self.end().await }
+        let history = self.store.changes(0, usize::MAX).await.expect("nothing was compacted");
+        Played { steps, fired, end: self.end().await, history }
     }
 
     /// No rule was broken, and every effect passed a step.

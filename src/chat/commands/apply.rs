@@ -4,10 +4,11 @@
 //! is another by then, that one is shown, and nothing happens. All of it commits in one transaction,
 //! or none. It reaches everything, so whoever's role ends at a channel cannot apply.
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Answer, Commands, Effect, Incoming, find::Found, offer::Pending, offer::guards};
+use super::{Answer, Commands, Effect, Incoming, offer::Pending, offer::asker, offer::guards};
 use crate::{
     access::Reach,
     chat::{
@@ -16,17 +17,20 @@ use crate::{
         replies,
     },
     resource::{
-        AnyObject, Faults, Kind, Metadata, admit, decode,
+        AnyObject, Document, Faults, Kind, Metadata, admit, decode,
         overlay::{only_power_differs, power_fields},
-        yaml,
+        sign, yaml,
     },
-    store::{Delivery, Error, Expect, Op, Part, Subject},
+    store::{Delivery, Error, Expect, Op, Part, Subject, files::MAX_FILE_BYTES},
 };
 
 /// The most YAML that a chat takes, in bytes.
 const MOST_YAML: usize = 64 * 1024;
 /// The most objects that are exported at once.
 const MOST_EXPORTED: usize = 100;
+/// The longest export that is shown in the conversation itself, in characters; past it it comes as a
+/// file.
+const LONGEST_SHOWN: usize = 1_500;
 /// The kinds that a chat applies and exports: what people command there.
 const KINDS: [Kind; 4] = [Kind::Agent, Kind::Job, Kind::Fleet, Kind::Schedule];
 
@@ -110,8 +114,8 @@ impl Commands {
     ) -> Result<Effect, Error> {
         let text = match diff {
             Diff::One(target) => {
-                let object = match self.find(target, reach).await? {
-                    Ok(found) => found.object(),
+                let object = match self.find_object(target, reach).await? {
+                    Ok(object) => object,
                     Err(answer) => return Ok(answer),
                 };
                 let name = called(&object);
@@ -161,7 +165,12 @@ impl Commands {
         Ok(Some(lines.collect()))
     }
 
-    pub(super) async fn export(&self, targets: &[Target], reach: &Reach) -> Result<Effect, Error> {
+    pub(super) async fn export(
+        &self,
+        targets: &[Target],
+        line: &Incoming,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
         let mut objects = Vec::new();
         if targets.is_empty() {
             for kind in KINDS {
@@ -172,9 +181,8 @@ impl Commands {
             objects.truncate(MOST_EXPORTED);
         }
         for target in targets {
-            match self.find(target, reach).await? {
-                Ok(Found::Agent(agent)) => objects.push(agent.into()),
-                Ok(Found::Job(job)) => objects.push(job.into()),
+            match self.find_object(target, reach).await? {
+                Ok(object) => objects.push(object),
                 Err(answer) => return Ok(answer),
             }
         }
@@ -182,7 +190,29 @@ impl Commands {
             return Ok(Effect::text("There is nothing to export".to_owned()));
         }
         let documents: Vec<String> = objects.iter().map(exported).collect();
-        Ok(Effect::text(replies::fenced(&documents.join("---\n"))))
+        let yaml = documents.join("---\n");
+        if yaml.chars().count() > LONGEST_SHOWN && !line.is_console() {
+            let name = match objects.as_slice() {
+                [one] => format!("{}.yaml", one.metadata().name),
+                _ => "export.yaml".to_owned(),
+            };
+            if let Some(id) = self.kept(&yaml).await {
+                return Ok(Effect { ops: Vec::new(), answer: Answer::File { id, name } });
+            }
+        }
+        Ok(Effect::text(replies::fenced(&yaml)))
+    }
+
+    /// Keeps a text as a file, where this server keeps files and has room for one.
+    async fn kept(&self, text: &str) -> Option<String> {
+        let files = self.files.as_ref()?;
+        match files.put_bytes(Bytes::copy_from_slice(text.as_bytes()), MAX_FILE_BYTES).await {
+            Ok(stored) => Some(stored.id),
+            Err(error) => {
+                tracing::warn!(%error, "an export is shown as text, because no file could be kept");
+                None
+            }
+        }
     }
 
     /// The YAML of a line, and what applying it would do; or why it cannot be.
@@ -235,7 +265,7 @@ impl Commands {
 
     /// What applying a text would do as things stand.
     async fn plan(&self, text: &str, line: &Incoming) -> Result<Result<Plan, Faults>, Error> {
-        let objects = match yaml::read(text, None) {
+        let objects = match self.filled(text, line) {
             Ok(objects) => objects,
             Err(faults) => return Ok(Err(faults)),
         };
@@ -274,11 +304,8 @@ impl Commands {
         line: &Incoming,
     ) -> Result<Result<(String, Vec<Op>), String>, Error> {
         let (kind, name) = (object.kind(), object.metadata().name.clone());
-        let object = match self.filled(object, line) {
-            Ok(object) => object,
-            Err(faults) => return Ok(Err(faults.to_string().replace('\n', "; "))),
-        };
-        let old = self.store.get(kind, &name).await?;
+        let (mut object, old) = (object, self.store.get(kind, &name).await?);
+        sign(&mut object, old.as_ref(), &asker(line));
         if let Some(row) = self.store.owned(kind, &name).await? {
             let is_same = old.as_ref().is_some_and(|old| {
                 self.merged(old, &object).is_ok_and(|new| only_power_differs(old, &new))
@@ -292,14 +319,8 @@ impl Commands {
             }
         }
         let Some(old) = old else {
-            let checked = match kind {
-                Kind::Agent | Kind::Job => {
-                    self.settings.defaults.check_place(&object.to_json()["spec"])
-                }
-                _ => Ok(()),
-            };
-            if let Err(fault) = checked {
-                return Ok(Err(fault.to_string()));
+            if let Err(faults) = self.settings.defaults.check_new(&object) {
+                return Ok(Err(faults.to_string().replace('\n', "; ")));
             }
             return Ok(match admit::create(object, self.ambient.ids.uid(), "") {
                 Ok(made) => {
@@ -312,10 +333,21 @@ impl Commands {
         if old.metadata().is_deleting() {
             return Ok(Err("is being deleted; wait until it is gone".to_owned()));
         }
-        Ok(match self.merged(&old, &object) {
-            Err(faults) => Err(faults.to_string().replace('\n', "; ")),
-            Ok(new) if new == old => Ok(("unchanged".to_owned(), Vec::new())),
-            Ok(new) => {
+        let new = match self.merged(&old, &object) {
+            Err(faults) => return Ok(Err(faults.to_string().replace('\n', "; "))),
+            Ok(new) => new,
+        };
+        if !only_power_differs(&old, &new)
+            && let Some(fleet) = self.fleet_of(&old).await?
+        {
+            return Ok(Err(format!(
+                "is a member of fleet/{fleet}, which would put it back; change its template, or \
+                 suspend the fleet"
+            )));
+        }
+        Ok(match new {
+            new if new == old => Ok(("unchanged".to_owned(), Vec::new())),
+            new => {
                 let told = difference(&old, &new);
                 let mut ops = guards(&old, &new);
                 let (part, expect) = (Part::Desired, Expect::SameVersion);
@@ -325,14 +357,25 @@ impl Commands {
         })
     }
 
-    /// An object with what a person need not say.
-    fn filled(&self, object: AnyObject, line: &Incoming) -> Result<AnyObject, Faults> {
-        if !matches!(object.kind(), Kind::Agent | Kind::Job) {
-            return Ok(object);
+    /// The objects of a text, with what a person need not say.
+    fn filled(&self, text: &str, line: &Incoming) -> Result<Vec<AnyObject>, Faults> {
+        let mut objects = Vec::new();
+        let mut faults = Vec::new();
+        for mut document in Document::read(text, None)? {
+            let filled = document.fill(&self.settings.defaults, line.is_console());
+            match (document.object(), filled) {
+                (Ok(object), Ok(())) => objects.push(object),
+                (Ok(_), Err(fault)) => faults.push(document.locate(fault)),
+                // What could not be filled in is missing, and that is said as well as it can be.
+                (Err(more), Err(fault)) => {
+                    let others = more.0.into_iter().filter(|it| it.path != fault.path);
+                    faults.extend(others);
+                    faults.push(document.locate(fault));
+                }
+                (Err(more), Ok(())) => faults.extend(more.0),
+            }
         }
-        let mut json = object.to_json();
-        self.settings.defaults.fill(&mut json["spec"], line.is_console())?;
-        decode(json)
+        if faults.is_empty() { Ok(objects) } else { Err(Faults(faults)) }
     }
 
     /// What is there with what a document says, checked like any edit. Power fields that the
@@ -354,9 +397,8 @@ impl Commands {
         metadata.labels.clone_from(&wanted.metadata().labels);
         metadata.annotations.clone_from(&wanted.metadata().annotations);
         admit::update(old, &object)?;
-        if matches!(old.kind(), Kind::Agent | Kind::Job) {
-            self.settings.defaults.check_move(&before["spec"], &spec)?;
-        }
+        let (kind, name) = (old.kind(), &old.metadata().name);
+        self.settings.defaults.check_change(kind, name, &before["spec"], &spec)?;
         Ok(object)
     }
 }

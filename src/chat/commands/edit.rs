@@ -1,10 +1,8 @@
-//! `/od-set`, `/od-stop` and `/od-delete`: changes of specs, through the API's own gate.
+//! `/od-set`, `/od-scale`, `/od-stop` and `/od-delete`: changes of specs, through the API's own gate.
 
-use super::{
-    Commands, Effect, Incoming,
-    find::{Found, has_agent},
-    offer::guards,
-};
+use serde_json::Value;
+
+use super::{Commands, Effect, Incoming, find::has_agent, offer::guards};
 use crate::{
     access::Reach,
     chat::{
@@ -13,7 +11,8 @@ use crate::{
         replies::{self, Asked},
     },
     resource::{
-        Agent, AnyObject, Defaults, Faults, admit, decode,
+        Agent, AnyObject, Defaults, Faults, Kind, admit, decode,
+        fleet::Generator,
         merge::merge_patch,
         overlay::only_power_differs,
         short::{leave_no_empty_group, place},
@@ -32,34 +31,72 @@ impl Commands {
         assignments: &[Assignment],
         reach: &Reach,
     ) -> Result<Effect, Error> {
-        let found = match self.find(target, reach).await? {
-            Ok(found) => found,
+        match self.find_object(target, reach).await? {
+            Ok(old) => self.set_fields(&old, assignments).await,
+            Err(answer) => Ok(answer),
+        }
+    }
+
+    /// `/od-scale`: how many members a fleet is to have.
+    pub(super) async fn scale(
+        &self,
+        target: &Target,
+        replicas: u32,
+        reach: &Reach,
+    ) -> Result<Effect, Error> {
+        // A fleet is meant, whoever else has its name.
+        let kind = target.kind.or(Some(Kind::Fleet));
+        let old = match self.find_object(&Target { kind, ..target.clone() }, reach).await? {
+            Ok(old) => old,
             Err(answer) => return Ok(answer),
         };
-        let old = found.object();
-        if old.metadata().is_deleting() {
-            return Ok(Effect::text(replies::deleted(&found.full_name(), true)));
+        let AnyObject::Fleet(fleet) = &old else {
+            return Ok(Effect::private(replies::no_fleet(&called(&old))));
+        };
+        if !matches!(fleet.spec.generate, Generator::Replicas(_)) {
+            return Ok(Effect::private(replies::not_scaled(&called(&old))));
         }
-        let new = match assigned(&old, assignments, &self.settings.defaults) {
+        let path = ["generate", "replicas"].map(str::to_owned).to_vec();
+        let value = Assigned::Yaml { value: replicas.into(), written: replicas.to_string() };
+        self.set_fields(&old, &[Assignment { path, value }]).await
+    }
+
+    /// Changes fields of an object, or says how that can be done.
+    async fn set_fields(
+        &self,
+        old: &AnyObject,
+        assignments: &[Assignment],
+    ) -> Result<Effect, Error> {
+        let name = &old.metadata().name;
+        if old.metadata().is_deleting() {
+            return Ok(Effect::text(replies::deleted(&called(old), true)));
+        }
+        let new = match assigned(old, assignments, &self.settings.defaults) {
             Ok(new) => new,
             Err(faults) => return Ok(Effect::private(replies::faults(Asked::Set, &faults))),
         };
         let changes = changes(&old.to_json()["spec"], &new.to_json()["spec"]);
-        let restarts = matches!(found, Found::Agent(_))
+        let restarts = old.kind() == Kind::Agent
             && changes.iter().any(|change| {
                 let field = change.path.split('.').next().unwrap_or_default();
                 !AT_ONCE.contains(&field)
             });
-        let text = replies::changed(found.name(), &changes, restarts);
+        let mut text = replies::changed(name, &changes, restarts);
         if changes.is_empty() {
             return Ok(Effect::text(text));
         }
-        if !only_power_differs(&old, &new)
-            && let Some(row) = self.declared(&old).await?
-        {
-            return self.offer_change(&row, &old, &new, &changes).await;
+        if !only_power_differs(old, &new) {
+            if let Some(row) = self.declared(old).await? {
+                return self.offer_change(&row, old, &new, &changes).await;
+            }
+            if let Some(fleet) = self.fleet_of(old).await? {
+                return Ok(Effect::private(replies::of_fleet(&called(old), &fleet)));
+            }
+            if old.kind() == Kind::Fleet {
+                text.push_str(replies::members_follow());
+            }
         }
-        let mut ops = guards(&old, &new);
+        let mut ops = guards(old, &new);
         ops.push(Op::Write { object: new, part: Part::Desired, expect: Expect::SameVersion });
         Ok(Effect::told(ops, text))
     }
@@ -133,6 +170,12 @@ impl Commands {
         if let Some(row) = self.declared(&object).await? {
             return Ok(Self::offer_deletion(&row, &object));
         }
+        // A Job is run once, also where it is a member.
+        if object.kind() == Kind::Agent
+            && let Some(fleet) = self.fleet_of(&object).await?
+        {
+            return Ok(Effect::private(replies::made_again(&found.full_name(), &fleet)));
+        }
         let (kind, name) = (object.kind(), found.name().to_owned());
         let op = Op::Delete {
             kind,
@@ -149,6 +192,20 @@ fn suspend(mut agent: Agent) -> Op {
     Op::Write { object: agent.into(), part: Part::Desired, expect: Expect::SameVersion }
 }
 
+/// `agent/NAME`.
+fn called(object: &AnyObject) -> String {
+    format!("{}/{}", object.kind().singular(), object.metadata().name)
+}
+
+/// Where the spec of a worker stands in that of an object: what short names are about.
+fn worker(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Fleet => &["template", "spec"],
+        Kind::Schedule => &["jobTemplate", "spec"],
+        _ => &[],
+    }
+}
+
 /// The object with its changes, checked like any that comes through the API.
 fn assigned(
     old: &AnyObject,
@@ -156,13 +213,18 @@ fn assigned(
     defaults: &Defaults,
 ) -> Result<AnyObject, Faults> {
     let json = old.to_json();
-    let assignments: Vec<Assignment> = assignments
-        .iter()
-        .map(|it| Assignment {
-            path: place(&it.path.join("."), &json["spec"]),
-            value: it.value.clone(),
-        })
-        .collect();
+    let front = worker(old.kind());
+    let of_worker = |json: &Value| -> Value {
+        front.iter().fold(&json["spec"], |inner, key| &inner[*key]).clone()
+    };
+    let inner = of_worker(&json);
+    let placed = |it: &Assignment| {
+        let path = place(&it.path.join("."), &inner);
+        let is_short = path != it.path;
+        let front = front.iter().filter(|_| is_short).map(|key| (*key).to_owned());
+        Assignment { path: front.chain(path).collect(), value: it.value.clone() }
+    };
+    let assignments: Vec<Assignment> = assignments.iter().map(placed).collect();
     let patched = |as_text: &dyn Fn(&Assignment) -> bool| {
         let mut json = json.clone();
         for assignment in &assignments {
@@ -187,7 +249,10 @@ fn assigned(
         decode(patched(&is_wrong)).map_err(|_| faults.clone())
     })?;
     admit::update(old, &new)?;
-    defaults.check_move(&old.to_json()["spec"], &new.to_json()["spec"])?;
+    // What a parameter of a fleet leads to is checked when its members are made.
+    if old.kind() != Kind::Fleet {
+        defaults.check_move(&inner, &of_worker(&new.to_json()))?;
+    }
     Ok(new)
 }
 
@@ -196,7 +261,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::resource::{API_VERSION, Kind};
+    use crate::resource::API_VERSION;
 
     #[test]
     fn short_names_and_emptied_groups_are_as_at_the_command_line() {

@@ -10,7 +10,7 @@ use crate::{
         outbox::conversation_of,
         replies,
     },
-    resource::{Agent, AnyObject, Job, Kind, Report, Sprite, table},
+    resource::{Agent, AnyObject, Fleet, Job, Kind, Report, Sprite, table},
     store::{Approval, Conversation, Error, Store},
 };
 
@@ -51,13 +51,13 @@ impl Commands {
         target: &Target,
         reach: &Reach,
     ) -> Result<Result<Found, Effect>, Error> {
-        if target.kind != Some(Kind::Job)
+        if target.kind.is_none_or(|kind| kind == Kind::Agent)
             && let Some(agent) = self.get_agent(&target.name).await?
             && has_agent(reach, &agent)
         {
             return Ok(Ok(Found::Agent(agent)));
         }
-        if target.kind != Some(Kind::Agent) {
+        if target.kind.is_none_or(|kind| kind == Kind::Job) {
             let job = self.store.get(Kind::Job, &target.name).await?;
             let job = job.and_then(AnyObject::into_job);
             if let Some(job) = job.filter(|job| has_job(reach, job)) {
@@ -65,6 +65,46 @@ impl Commands {
             }
         }
         Ok(Err(self.nobody(target.kind, &target.name, reach).await?))
+    }
+
+    /// What a chat edits, by name: as [`Commands::find`], and a fleet or a schedule where the line says
+    /// so, or where nothing else has the name.
+    pub(super) async fn find_object(
+        &self,
+        target: &Target,
+        reach: &Reach,
+    ) -> Result<Result<AnyObject, Effect>, Error> {
+        const OTHERS: [Kind; 2] = [Kind::Fleet, Kind::Schedule];
+        let nobody = match target.kind {
+            Some(kind) if OTHERS.contains(&kind) => None,
+            kind => match self.find(target, reach).await? {
+                Ok(found) => return Ok(Ok(found.object())),
+                Err(answer) if kind.is_some() => return Ok(Err(answer)),
+                Err(answer) => Some(answer),
+            },
+        };
+        for kind in OTHERS {
+            if target.kind.is_none_or(|meant| meant == kind)
+                && let Some(object) = self.store.get(kind, &target.name).await?
+                && has(reach, &object)
+            {
+                return Ok(Ok(object));
+            }
+        }
+        Ok(Err(match nobody {
+            Some(answer) => answer,
+            None => self.nobody(target.kind, &target.name, reach).await?,
+        }))
+    }
+
+    /// The Fleet that puts a member back as its template says, where there is one that does.
+    pub(super) async fn fleet_of(&self, object: &AnyObject) -> Result<Option<String>, Error> {
+        let owner = object.metadata().controller().filter(|owner| owner.kind == Kind::Fleet);
+        let Some(owner) = owner else { return Ok(None) };
+        let fleet = self.store.get_by_uid(Kind::Fleet, &owner.uid).await?;
+        let fleet = fleet.and_then(AnyObject::into_fleet);
+        let keeps = |fleet: &Fleet| !fleet.spec.suspend && !fleet.metadata.is_deleting();
+        Ok(fleet.filter(keeps).map(|fleet| fleet.metadata.name))
     }
 
     /// An agent by name, or the answer that there is none; `mend` says what to do with a job.
@@ -127,8 +167,9 @@ impl Commands {
     /// The answer that nobody within reach has this name.
     async fn nobody(&self, kind: Option<Kind>, name: &str, reach: &Reach) -> Result<Effect, Error> {
         let mut names: Vec<String> = Vec::new();
-        for looked_for in [Kind::Agent, Kind::Job] {
-            if kind.is_none_or(|kind| kind == looked_for) {
+        for looked_for in [Kind::Agent, Kind::Job, Kind::Fleet, Kind::Schedule] {
+            let is_usual = matches!(looked_for, Kind::Agent | Kind::Job);
+            if kind.map_or(is_usual, |kind| kind == looked_for) {
                 let all = self.all(looked_for).await?;
                 let near = all.iter().filter(|object| has(reach, object));
                 names.extend(near.map(|object| object.metadata().name.clone()));
@@ -186,6 +227,9 @@ pub(super) fn has(reach: &Reach, object: &AnyObject) -> bool {
     match object {
         AnyObject::Agent(agent) => has_agent(reach, agent),
         AnyObject::Job(job) => has_job(reach, job),
+        AnyObject::Schedule(schedule) => {
+            has_place(reach, schedule.spec.job_template.spec.report.as_ref())
+        }
         _ => *reach == Reach::Everywhere,
     }
 }

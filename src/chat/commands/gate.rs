@@ -192,6 +192,7 @@ pub(super) fn right(command: &Command) -> Right {
         | Command::Apply { .. }
         | Command::Diff(_)
         | Command::Export(_)
+        | Command::Scale { .. }
         | Command::Delete(_) => Right::Command,
         Command::Approve { .. } => Right::Approve,
     }
@@ -234,6 +235,7 @@ fn what_of(parsed: &Result<Line, Refusal>) -> String {
         | Command::Cancel { target, .. }
         | Command::Retry { target, .. }
         | Command::Approve { target, .. }
+        | Command::Scale { target, .. }
         | Command::Delete(target) => named(target),
         Command::Set { target, changes } => {
             let fields: Vec<String> = changes.iter().map(|change| change.path.join(".")).collect();

@@ -184,6 +184,8 @@ enum Answer {
     Offer { text: String, labels: Vec<String>, pending: offer::Pending },
     /// Asks for which of these agents it is.
     Choice { text: String, context: String, names: Vec<String> },
+    /// A file that is kept here.
+    File { id: String, name: String },
     /// A delivery that is there, as it is from now on.
     Standing(Box<Delivery>),
     /// The transcript of a Job, which is made with it.
@@ -234,6 +236,15 @@ impl Commands {
     /// # Errors
     /// The store's, when nothing was done; the line may be sent again with the same key.
     pub async fn handle(&self, line: &Incoming) -> Result<Taken, Error> {
+        self.handle_by(line, None).await
+    }
+
+    /// As [`Commands::handle`], for whoever was let in by a token of the API: what they say is taken
+    /// only while it stands.
+    ///
+    /// # Errors
+    /// The store's, when nothing was done; [`Error::Revoked`] where the token stands no more.
+    pub async fn handle_by(&self, line: &Incoming, token: Option<&Access>) -> Result<Taken, Error> {
         // What they call themselves stands in our lines from here on.
         let line = &Incoming { author: name_of(line), ..line.clone() };
         if let Some(receipt) = self.taken(line).await? {
@@ -252,6 +263,11 @@ impl Commands {
                 let receipt = Receipt { key: key.to_owned(), effect: format!("deliveries/{id}") };
                 transaction = transaction.with(Op::Receipt(receipt));
             }
+            let manager = format!("chat:{}", line.conversation.platform);
+            transaction.ops.push(Op::WrittenBy(manager));
+            transaction
+                .ops
+                .extend(token.map(|token| Op::ByToken { token: token.clone(), note: None }));
             transaction.ops.extend(effect.ops);
             let transaction = transaction.with(Op::Delivery(delivery));
             match self.ambient.step("chat.take", self.store.apply(transaction)).await {
@@ -320,6 +336,10 @@ impl Commands {
             Answer::Standing(delivery) => return Some((**delivery).clone()),
             Answer::Text(text) | Answer::Private(text) | Answer::Refused(text) => {
                 (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
+            }
+            Answer::File { id, name } => {
+                let subject = Subject::File { id: id.clone(), name: name.clone() };
+                (self.ambient.ids.uid(), subject)
             }
             Answer::Offer { text, labels, pending } => {
                 let subject = Subject::Offer {
@@ -423,7 +443,8 @@ impl Commands {
             Command::Choose { delivery, n } => self.choose(delivery, *n, line, round, within).await,
             Command::Apply { text } => self.apply(text, line, within).await,
             Command::Diff(diff) => self.diff(diff, line, within).await,
-            Command::Export(targets) => self.export(targets, within).await,
+            Command::Export(targets) => self.export(targets, line, within).await,
+            Command::Scale { target, replicas } => self.scale(target, *replicas, within).await,
             Command::Delete(target) => self.delete(target, within).await,
             Command::Help(None) => Ok(Effect::private(help::overview())),
             Command::Help(Some(verb)) => Ok(Effect::private(help::on(*verb))),

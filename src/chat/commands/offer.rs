@@ -19,10 +19,11 @@ use crate::{
         replies::{self, Asked},
     },
     resource::{
-        ASKED_BY, AnyObject, Faults, Kind, Override, OverrideSpec, OverrideTarget, SourceFrom,
-        Span, admit, decode,
+        AnyObject, Faults, Kind, Override, OverrideSpec, OverrideTarget, SourceFrom, Span, admit,
+        decode,
         merge::merge_patch,
         overlay::{is_ownable, only_power_differs, patch_between},
+        sign,
     },
     store::{Delivery, DeliveryState, Error, Op, Owned, Subject},
 };
@@ -58,7 +59,13 @@ pub(super) fn guards(old: &AnyObject, new: &AnyObject) -> Vec<Op> {
     vec![Op::StillFree { kind: old.kind(), name: old.metadata().name.clone() }]
 }
 
-pub(super) fn full_name(kind: Kind, name: &str) -> String {
+/// Who asks for something by a line, as commits name them: by what they are called, and by what they
+/// are known.
+pub(super) fn asker(line: &Incoming) -> String {
+    format!("{} ({}:{})", line.author, line.conversation.platform, line.user)
+}
+
+fn full_name(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.singular())
 }
 
@@ -215,8 +222,9 @@ impl Commands {
         };
         let mut over = Override::new("", spec);
         over.metadata.generate_name = Some(format!("{name}-"));
-        over.metadata.annotations.insert(ASKED_BY.to_owned(), line.author.clone());
-        let made = admit::create(over.into(), self.ambient.ids.uid(), &suffix(&line.key, round));
+        let mut over = over.into();
+        sign(&mut over, None, &asker(line));
+        let made = admit::create(over, self.ambient.ids.uid(), &suffix(&line.key, round));
         let over = match made {
             Ok(over) => over,
             Err(faults) => return Ok(Err(replies::faults(Asked::Set, &faults))),

@@ -2,9 +2,9 @@
 //!
 //! The message waits in the delivery that asks. The first choice makes it the chosen agent's turn,
 //! and that very delivery the turn's, in one transaction; so the buttons turn into the answer. It
-//! stays in the name of whoever said it.
+//! stays in the name of whoever said it, and whoever presses has to reach the agent as it stands then.
 
-use super::{Answer, Commands, Effect, Incoming};
+use super::{Answer, Commands, Effect, Incoming, find::has_agent};
 use crate::{
     access::Reach,
     ambient::between,
@@ -42,6 +42,10 @@ impl Commands {
         let Some(agent) = self.get_agent(name).await? else {
             return Ok(Effect::private(replies::nobody_named(Some(Kind::Agent), name, None)));
         };
+        // It may listen elsewhere by now; whoever asked first reached it then.
+        if !has_agent(reach, &agent) {
+            return Ok(Effect::private(replies::no_such_choice()));
+        }
         let said = Incoming {
             author: author.clone(),
             user: user.clone(),

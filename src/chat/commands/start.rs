@@ -95,6 +95,9 @@ impl Commands {
             // Going on is a matter of power; the rest belongs to the file.
             left = (!differs.is_empty()).then(|| replies::left_to_file(&row.source, &row.file));
             wanted = AgentSpec { suspend: false, ..agent.spec.clone() };
+        } else if let Some(fleet) = self.fleet_of(&agent.clone().into()).await? {
+            left = (!differs.is_empty()).then(|| replies::left_to_fleet(&fleet));
+            wanted = AgentSpec { suspend: false, ..agent.spec.clone() };
         }
         let differs = if left.is_some() { Vec::new() } else { differs };
         let mut resumed = agent.clone();

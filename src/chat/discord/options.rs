@@ -27,6 +27,8 @@ pub(super) struct Opt {
 pub(super) enum Place {
     /// A word in front: the name of an agent or a job.
     Name,
+    /// A word in front that is no name of an agent or a job.
+    Word,
     /// A path in front.
     Path,
     /// A flag with a value.
@@ -111,6 +113,10 @@ pub(super) fn of(verb: Verb) -> Vec<Opt> {
             ]
         }
         Verb::Set => vec![WHO, opt("changes", "Such as model=opus timeout=1h", Place::Rest, true)],
+        Verb::Scale => vec![
+            opt("fleet", "The fleet", Place::Word, true),
+            opt("members", "How many members it is to have", Place::Rest, true),
+        ],
         Verb::Apply => vec![
             opt("yaml", "What is to be, as YAML", Place::Rest, false),
             opt("file", "The same as a file", Place::File, false),
@@ -119,7 +125,7 @@ pub(super) fn of(verb: Verb) -> Vec<Opt> {
             opt("what", "An agent or a job, or YAML", Place::Rest, false),
             opt("file", "YAML as a file", Place::File, false),
         ],
-        Verb::Export => vec![opt("names", "The agents and jobs; all without", Place::Rest, false)],
+        Verb::Export => vec![opt("names", "What to show; all without", Place::Rest, false)],
         Verb::Help => vec![opt("command", "The command to explain", Place::Command, false)],
     }
 }
@@ -170,11 +176,12 @@ fn about(verb: Verb) -> &'static str {
         Verb::Cancel => "End what an agent or a job is at",
         Verb::Retry => "Do what failed again",
         Verb::Approve => "Answer what an agent asks for",
-        Verb::Set => "Change fields of an agent or a job",
+        Verb::Set => "Change fields of an agent, a job, a fleet or a schedule",
+        Verb::Scale => "Say how many members a fleet has",
         Verb::Delete => "Delete an agent or a job",
         Verb::Apply => "Make agents and jobs as YAML says, once you have seen what would change",
         Verb::Diff => "Show what YAML would change, or what differs from its file",
-        Verb::Export => "Show agents and jobs as YAML",
+        Verb::Export => "Show agents, jobs, fleets and schedules as YAML",
         Verb::Help => "Help, on one command or all",
         Verb::Whoami => "Say who the server takes you for",
     }
@@ -237,7 +244,7 @@ pub(super) fn line(verb: Verb, filled: &[(String, Filled)]) -> Result<String, Un
     for option in of(verb) {
         let value = filled.iter().find(|(name, _)| name == option.name).map(|(_, value)| value);
         match (option.place, value) {
-            (Place::Name, Some(Filled::Text(text))) => {
+            (Place::Name | Place::Word, Some(Filled::Text(text))) => {
                 named = true;
                 line.push(' ');
                 line.push_str(text.trim());

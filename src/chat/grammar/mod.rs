@@ -127,6 +127,13 @@ pub enum Command {
         /// The changes, in order.
         changes: Vec<Assignment>,
     },
+    /// Say how many members a fleet is to have.
+    Scale {
+        /// The fleet.
+        target: Target,
+        /// How many.
+        replicas: u32,
+    },
     /// Delete an agent or a job.
     Delete(Target),
     /// Help, on one command or all.
@@ -180,6 +187,7 @@ impl Command {
             Self::Apply { .. } => Verb::Apply,
             Self::Diff(_) => Verb::Diff,
             Self::Export(_) => Verb::Export,
+            Self::Scale { .. } => Verb::Scale,
             Self::Delete(_) => Verb::Delete,
             Self::Help(_) => Verb::Help,
             Self::Whoami => Verb::Whoami,
@@ -187,7 +195,7 @@ impl Command {
     }
 }
 
-/// What a command is about: `NAME`, `agent/NAME` or `job/NAME`.
+/// What a command is about: `NAME`, `agent/NAME`, `job/NAME`, `fleet/NAME` or `schedule/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The kind, where it was said; else an agent of that name goes before a job.
@@ -264,6 +272,7 @@ fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
             let (target, rest) = target_and_rest(verb, rest)?;
             Ok(Command::Set { target, changes: assign::assignments(rest)? })
         }
+        Verb::Scale => scale(rest),
         Verb::Apply => Ok(Command::Apply { text: rest.trim().to_owned() }),
         Verb::Diff => Ok(Command::Diff(diff(rest))),
         Verb::Export => {
@@ -271,6 +280,16 @@ fn arguments(verb: Verb, rest: &str) -> Result<Command, Refusal> {
             Ok(Command::Export(names.collect()))
         }
         Verb::Help => help(rest),
+    }
+}
+
+fn scale(rest: &str) -> Result<Command, Refusal> {
+    let words = words::<2>(Verb::Scale, rest)?;
+    let Some(name) = words.first() else { return Err(Refusal::NoName(Verb::Scale)) };
+    let number = words.get(1).copied().unwrap_or_default();
+    match number.parse() {
+        Ok(replicas) => Ok(Command::Scale { target: Target::read(name), replicas }),
+        Err(_) => Err(Refusal::Replicas(number.to_owned())),
     }
 }
 

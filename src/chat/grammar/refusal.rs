@@ -80,6 +80,9 @@ pub enum Refusal {
     /// An assignment that is none.
     #[error("`{0}` is no change; write field=value, as in /od-set api-bot budget.usd=5")]
     NoAssignment(String),
+    /// A number of members that is none.
+    #[error("`{0}` is no number of members; write one, as in /od-scale crew 3")]
+    Replicas(String),
     /// A field that is set twice.
     #[error("{0} is set twice; keep one of them")]
     SetTwice(String),
@@ -145,6 +148,7 @@ fn needs(verb: Verb) -> &'static str {
         Verb::Send => "the name of an agent and a message; /od-list lists the agents",
         Verb::Stop => "the name of an agent, or --all; /od-list lists the agents",
         Verb::Schedule => "the name of a schedule; /od-schedule list lists them",
+        Verb::Scale => "the name of a fleet, and how many members it is to have",
         _ => "the name of an agent or a job; /od-list and /od-jobs list them",
     }
 }
@@ -156,6 +160,7 @@ fn takes(verb: Verb) -> &'static str {
         Verb::Schedule => "one name behind run, suspend, resume and delete, and none behind list",
         Verb::Start => "a name and a path, which needs quotes if it has spaces",
         Verb::Retry => "one name, and --force",
+        Verb::Scale => "the name of a fleet and one number",
         Verb::Stop => "one name, or --all",
         _ => "one name",
     }

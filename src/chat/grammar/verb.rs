@@ -29,6 +29,8 @@ pub enum Verb {
     Approve,
     /// `/od-set`
     Set,
+    /// `/od-scale`
+    Scale,
     /// `/od-delete`
     Delete,
     /// `/od-apply`
@@ -45,7 +47,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them, in the order in which help shows them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Start,
         Self::Send,
         Self::Stop,
@@ -59,6 +61,7 @@ impl Verb {
         Self::Retry,
         Self::Approve,
         Self::Set,
+        Self::Scale,
         Self::Delete,
         Self::Apply,
         Self::Diff,
@@ -84,6 +87,7 @@ impl Verb {
             Self::Retry => "od-retry",
             Self::Approve => "od-approve",
             Self::Set => "od-set",
+            Self::Scale => "od-scale",
             Self::Delete => "od-delete",
             Self::Apply => "od-apply",
             Self::Diff => "od-diff",

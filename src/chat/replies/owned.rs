@@ -38,6 +38,49 @@ pub(in crate::chat) fn left_to_file(source: &str, file: &str) -> String {
     )
 }
 
+/// A change of what a fleet keeps as its template says.
+pub(in crate::chat) fn of_fleet(name: &str, fleet: &str) -> String {
+    format!(
+        "{name} is a member of fleet/{fleet}, which would put it back, so nothing was changed. Change \
+         its template: /od-set fleet/{fleet} template.spec.FIELD=VALUE, or suspend the fleet: /od-set \
+         fleet/{fleet} suspend=true"
+    )
+}
+
+/// A deletion of what a fleet would make again.
+pub(in crate::chat) fn made_again(name: &str, fleet: &str) -> String {
+    format!(
+        "{name} is a member of fleet/{fleet}, which would make it again, so nothing was deleted. Change \
+         what the fleet generates, or suspend it: /od-set fleet/{fleet} suspend=true. /od-stop stops an \
+         agent without that"
+    )
+}
+
+/// What was asked for of a member beside going on, and is not done.
+pub(in crate::chat) fn left_to_fleet(fleet: &str) -> String {
+    format!(
+        "All else stays as the template of fleet/{fleet} says; /od-set fleet/{fleet} changes that"
+    )
+}
+
+/// What follows from a change of a fleet.
+pub(in crate::chat) fn members_follow() -> &'static str {
+    "\nIts members follow, as many at a time as its strategy says"
+}
+
+/// A fleet that has no number of members.
+pub(in crate::chat) fn not_scaled(name: &str) -> String {
+    format!(
+        "{name} is not made for a number of replicas, so it cannot be scaled; change what it is \
+         generated for: /od-apply takes its YAML"
+    )
+}
+
+/// Something that is no fleet.
+pub(in crate::chat) fn no_fleet(name: &str) -> String {
+    format!("{name} is no fleet; only fleets are scaled")
+}
+
 /// An offer that nobody took.
 pub(in crate::chat) fn offer_over(text: &str) -> String {
     format!("{text}\nNobody said how, so nothing was done; say it again")

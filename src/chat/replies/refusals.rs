@@ -92,6 +92,8 @@ pub(in crate::chat) fn nobody_named(
         Some(Kind::Agent) => {
             ("agent", format!("/od-start {name} starts one, /od-list lists those that there are"))
         }
+        Some(Kind::Schedule) => ("schedule", "/od-schedule lists them".to_owned()),
+        Some(Kind::Fleet) => ("fleet", "/od-export shows those that there are".to_owned()),
         Some(_) => ("job", "/od-jobs lists the last ones".to_owned()),
         None => ("agent and no job", "/od-list and /od-jobs list them".to_owned()),
     };

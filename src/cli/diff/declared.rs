@@ -39,13 +39,13 @@ pub(super) async fn outcome(
 ) -> Result<Option<(Outcome, String)>, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
-    let Some(live) = watch::object(client, kind, name).await? else { return Ok(None) };
     let row = match client.get(&place(kind, name), &[], AS_JSON).await {
         Ok(row) => row,
         Err(Error::Api { code: 404 | 409, .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut wanted = wanted(&document.object);
+    let live = watch::object(client, kind, name).await?;
+    let mut wanted = wanted(&document.json);
     if let Some(pointer) = workers(kind)
         && declares_repos(client, &row).await?
     {
@@ -58,9 +58,20 @@ pub(super) async fn outcome(
         metadata.remove("name");
     }
     let dry = DryRun::Server.query();
-    let made = client.write(Method::POST, &collection(kind), dry, &wanted).await?;
-    let after = laid(kind, &live, &row, &made);
-    Ok(Some((Outcome { before: Some(live), after }, note(kind, name, &row))))
+    let mut made = client.write(Method::POST, &collection(kind), dry, &wanted).await?;
+    if let Value::Object(metadata) = &mut made["metadata"] {
+        metadata.remove("generateName");
+        metadata.insert("name".to_owned(), name.as_str().into());
+    }
+    let outcome = match live {
+        Some(live) => Outcome { after: laid(kind, &live, &row, &made), before: Some(live) },
+        // A Job that has run and is gone does not run again while its file says the same.
+        None if kind == Kind::Job && row["base"]["spec"] == made["spec"] => {
+            Outcome { before: Some(made.clone()), after: made }
+        }
+        None => Outcome { before: None, after: made },
+    };
+    Ok(Some((outcome, note(kind, name, &row))))
 }
 
 /// Where a document holds the spec of whoever works.

@@ -15,12 +15,12 @@ use std::{io::IsTerminal as _, path::Path, process::Command};
 use serde_json::Value;
 
 use super::{
-    apply::{Outcome, all_of, judge_one, set_name},
+    apply::{Outcome, all_of, documents, judge_one, set_name},
     applyset::left_over,
     args::{DiffArgs, FileArgs},
     client::Client,
     error::{Error, PIPE_CLOSED},
-    files::{self, Document, Names},
+    files::Document,
     object::{desired, to_yaml},
     out, watch,
 };
@@ -55,7 +55,7 @@ pub async fn diff(args: DiffArgs) -> Result<u8, Error> {
     }
     let set = set_name(&args.set)?;
     let files = FileArgs { file: args.file, recursive: args.recursive };
-    let documents = files::read(&files, Names::All).await?;
+    let documents = documents(&files, set).await?;
     let mut pairs = Vec::new();
     for (document, outcome) in documents.iter().zip(judge(&client, &documents, set).await?) {
         let (kind, name) = (document.object.kind(), &document.object.metadata().name);

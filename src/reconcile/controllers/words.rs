@@ -171,3 +171,5 @@ pub const MEMBER_PRUNED: &str = "MemberPruned";
 pub const ALL_READY: &str = "AllReady";
 /// Members are not ready yet.
 pub const NOT_READY: &str = "NotReady";
+/// A Sprite is deleted, because its owner is gone and nobody else would end it.
+pub const LEFT_BEHIND: &str = "LeftBehind";

@@ -1,8 +1,14 @@
 //! What members a Fleet has, and what is said where it can have none.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    params::MOST_VALUE,
+    room::{Full, MOST_BYTES, MOST_FAULTS, MOST_OF_ONE},
+    *,
+};
 
 fn spec(value: Value) -> FleetSpec {
     serde_json::from_value(value).unwrap()
@@ -204,14 +210,14 @@ proptest! {
     #[test]
     fn text_without_placeholders_stays_as_it_is(text in "\\PC{0,30}") {
         prop_assume!(!text.contains("{{") && !text.ends_with(['\\', '{']));
-        let params = Params::new();
-        let mut room = MOST_BYTES;
+        let params = Params::default();
+        let mut room = Room::new();
         let mut filling =
-            Filling { params: &params, faults: Vec::new(), room: &mut room, full: false };
-        prop_assert_eq!(filling.whole(&text, "x"), Value::from(text.clone()));
+            Filling { params: &params, told: Told::default(), room: &mut room, part: "x", path: Vec::new() };
+        prop_assert_eq!(filling.whole(&text), Value::from(text.clone()));
         let escaped = format!("{text}\\{{{{x}}}}{text}");
-        prop_assert_eq!(filling.whole(&escaped, "x"), Value::from(format!("{text}{{{{x}}}}{text}")));
-        prop_assert_eq!(filling.faults, Vec::new());
+        prop_assert_eq!(filling.whole(&escaped), Value::from(format!("{text}{{{{x}}}}{text}")));
+        prop_assert_eq!(filling.told.end(false), Vec::new());
     }
 
     /// Whatever is generated has names that are DNS labels.
@@ -231,28 +237,189 @@ proptest! {
     }
 }
 
+/// What expanding takes, in steps, and what comes of it.
+fn counted(value: Value) -> (usize, Result<Vec<Member>, Faults>) {
+    let mut room = Room::new();
+    let made = within("crew", &spec(value), Err(NoDirectories), &mut none, &mut room);
+    (room.steps, made)
+}
+
+/// Documents that ask for far more than they are; each with a word of what is said of it, and the most
+/// steps that it may take.
 #[test]
 fn what_would_fill_any_memory_is_refused_at_once() {
-    let told = |value: Value| expand(value).unwrap_err().to_string();
     let many: Vec<u32> = (0..1_000).collect();
-    let empty_axis = told(agents(
-        json!({"matrix": {"a": many, "b": many, "c": many, "z": []}}),
-        json!({}),
-        "Be brief.",
-    ));
-    assert!(empty_axis.contains("has no values"), "{empty_axis}");
-    let long = "x".repeat(MOST_VALUE + 1);
-    let value = told(agents(json!({"list": [{"x": long}]}), json!({"name": "a"}), "{{x}}"));
-    assert!(value.contains("is longer than 16 KiB"), "{value}");
+    let (long, fits) = ("x".repeat(MOST_VALUE + 1), "x".repeat(MOST_VALUE));
+    let often = |text: &str, n: usize| text.repeat(n);
+    let one =
+        |x: Value, text: &str| agents(json!({"list": [{"x": x}]}), json!({"name": "a"}), text);
+    let a_hundred: BTreeMap<String, [u8; 1]> = (0..100).map(|n| (format!("p{n}"), [1])).collect();
+    let mut wide: BTreeMap<String, Vec<Value>> =
+        (0..15).map(|n| (format!("p{n}"), vec![json!(fits)])).collect();
+    wide.insert("q".to_owned(), many.iter().map(|n| json!(n)).collect());
+    let zeros = vec![0; MOST_VALUE / 3];
+    let lists = json!({
+        "generate": {"list": [{"x": zeros}]},
+        "template": {"kind": "Agent", "metadata": {}, "spec": {"env": vec!["{{x}}"; 1_000]}},
+    });
+    let too_much = "says more than 1 MiB for one member";
+    for (case, asked, word, most) in [
+        (
+            "an axis without values behind others",
+            agents(json!({"matrix": {"a": many, "b": many, "c": many, "z": []}}), json!({}), "x"),
+            "has no values",
+            0,
+        ),
+        ("a long value", one(json!(long), "{{x}}"), "is longer than 16 KiB", 0),
+        ("a value named often", one(json!(fits), &often("{{x}}", 1_025)), too_much, 200),
+        (
+            "a long template of many members",
+            agents(json!({"replicas": 1_000}), json!({}), &often("x", 64 * 1024)),
+            too_much,
+            2_000,
+        ),
+        (
+            "faults of many members",
+            agents(json!({"replicas": 1_000}), json!({}), &often("{{y}}", 2_000)),
+            "and maybe more",
+            100,
+        ),
+        (
+            "faults in many places",
+            json!({
+                "generate": {"replicas": 1},
+                "template": {"kind": "Agent", "metadata": {}, "spec": {"env": vec!["{{"; 10_000]}},
+            }),
+            "and maybe more",
+            20_000,
+        ),
+        ("many axes", agents(json!({"matrix": a_hundred}), json!({}), "x"), "100 parameters", 0),
+        (
+            "wide axes, all in the name",
+            agents(json!({"matrix": wide}), json!({}), "x"),
+            too_much,
+            500,
+        ),
+        ("a list named often", lists, too_much, 2_000),
+        (
+            "many entries with names that are none",
+            agents(json!({"list": vec![json!({"1x": 1}); 1_000]}), json!({}), "x"),
+            "and maybe more",
+            0,
+        ),
+    ] {
+        let (steps, made) = counted(asked);
+        let faults = made.expect_err(case);
+        let text = faults.to_string();
+        assert!(text.contains(word), "{case}: {text}");
+        assert!(faults.0.len() <= MOST_FAULTS + 1, "{case}: {} faults", faults.0.len());
+        assert!(steps <= most, "{case}: {steps} steps");
+    }
+}
+
+#[test]
+fn a_member_may_fill_its_room_to_the_last_byte_and_loses_nothing_behind_it() {
     let fits = "x".repeat(MOST_VALUE);
-    let often = "{{x}}".repeat(MOST_BYTES / MOST_VALUE + 1);
-    let filled = told(agents(json!({"list": [{"x": fits}]}), json!({"name": "a"}), &often));
-    assert!(filled.contains("says more than 16 MiB"), "{filled}");
-    let template = told(agents(json!({"replicas": 1_000}), json!({}), &"x".repeat(64 * 1024)));
-    assert!(template.contains("says more than 16 MiB"), "{template}");
-    let unknown = told(agents(json!({"replicas": 1_000}), json!({}), &"{{y}}".repeat(2_000)));
-    assert!(unknown.lines().count() < 3 * MOST_FAULTS, "{}", unknown.lines().count());
-    let axes: BTreeMap<String, [u8; 1]> = (0..100).map(|n| (format!("p{n}"), [1])).collect();
-    let axes = told(agents(json!({"matrix": axes}), json!({}), "Be brief."));
-    assert!(axes.contains("names 100 parameters"), "{axes}");
+    let text = format!("{}{{{{y}}}}", "{{x}}".repeat(63));
+    let asked = |y: usize| {
+        let list = json!([{"x": fits, "y": "y".repeat(y)}]);
+        agents(json!({"list": list}), json!({"name": "a"}), &text)
+    };
+    let of = spec(asked(0));
+    let template = cost(&Value::Object(of.template.spec)) + cost(&json!(of.template.metadata));
+    let rest = MOST_OF_ONE - template - 63 * MOST_VALUE;
+    let made = expand(asked(rest)).unwrap();
+    let instructions = made[0].object.to_json()["spec"]["instructions"].clone();
+    assert_eq!(instructions.as_str().map(str::len), Some(63 * MOST_VALUE + rest));
+    let faults = expand(asked(rest + 1)).unwrap_err().to_string();
+    assert!(faults.contains("says more than 1 MiB for one member"), "{faults}");
+}
+
+#[test]
+fn a_room_that_was_too_small_once_has_room_for_nothing_more() {
+    let mut room = Room::new();
+    for _ in 0..MOST_BYTES / MOST_OF_ONE {
+        room.next();
+        assert_eq!(room.take(MOST_OF_ONE), Ok(()));
+    }
+    room.next();
+    assert_eq!(room.take(0), Ok(()), "it is used up, and nothing is lost");
+    assert_eq!(room.take(1), Err(Full));
+    assert_eq!(room.take(0), Err(Full));
+    assert!(room.is_full());
+}
+
+/// A value, small or as large as a parameter may be.
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<u8>().prop_map(Value::from),
+        prop::sample::select(vec![0_usize, 1, 300, MOST_VALUE, MOST_VALUE + 1])
+            .prop_map(|n| Value::from("v".repeat(n))),
+        prop::sample::select(vec![0_usize, 1, 200, MOST_VALUE / 3])
+            .prop_map(|n| Value::from(vec![0; n])),
+    ]
+}
+
+/// A generator that asks for little or for much.
+fn any_generator() -> impl Strategy<Value = Value> {
+    let entry = || prop::collection::btree_map("[a-c]|1x|", any_value(), 0..4);
+    prop_oneof![
+        (entry(), prop::sample::select(vec![0_usize, 1, 30, 1_000, 1_001]))
+            .prop_map(|(entry, n)| json!({"list": vec![entry; n]})),
+        prop::collection::btree_map(
+            "[a-f]",
+            (any_value(), prop::sample::select(vec![0_usize, 1, 10, 1_000]))
+                .prop_map(|(value, n)| vec![value; n]),
+            0..6,
+        )
+        .prop_map(|axes| json!({"matrix": axes})),
+        prop::sample::select(vec![0_u32, 1, 1_000, 1_001, u32::MAX])
+            .prop_map(|n| json!({"replicas": n})),
+    ]
+}
+
+/// What stands in a template: placeholders of all sorts, a few times or often, in a text or in a list.
+fn any_template() -> impl Strategy<Value = Value> {
+    let piece = "(\\{\\{[a-d]\\}\\}|\\{\\{|\\}\\}|\\\\|index|x){1,4}";
+    (piece, prop::sample::select(vec![1_usize, 40, 5_000]), any::<bool>()).prop_map(
+        |(piece, n, in_list)| match in_list {
+            true => json!({"agent": {"claude": {}}, "permissions": {"allow": vec![piece; n]}}),
+            false => json!({"agent": {"claude": {}}, "instructions": piece.repeat(n)}),
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a document asks for: either it is refused with a few faults, or all of it is there and
+    /// within bounds; and either way nobody does more than a bounded number of steps for it.
+    #[test]
+    fn no_document_takes_more_than_its_room(
+        generate in any_generator(), template in any_template(), name in "n-\\{\\{[a-d]\\}\\}|",
+    ) {
+        let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+        let asked = json!({
+            "generate": generate,
+            "template": {"kind": "Agent", "metadata": metadata, "spec": template},
+        });
+        let (steps, made) = counted(asked);
+        // Each step looks at two bytes of a template at least, and those are counted.
+        prop_assert!(steps <= MOST_BYTES / 2, "{} steps", steps);
+        match made {
+            Ok(members) => {
+                prop_assert!(members.len() <= MOST_MEMBERS);
+                let costs: Vec<usize> =
+                    members.iter().map(|it| cost(&it.object.to_json()["spec"])).collect();
+                // What is there by default was not counted.
+                const USUAL: usize = 1024;
+                prop_assert!(costs.iter().all(|cost| *cost <= MOST_OF_ONE + USUAL));
+                let all: usize = costs.iter().sum();
+                prop_assert!(all <= MOST_BYTES + USUAL * members.len(), "{}", all);
+            }
+            Err(faults) => {
+                prop_assert!(!faults.0.is_empty() && faults.0.len() <= MOST_FAULTS + 1);
+            }
+        }
+    }
 }

@@ -1,15 +1,6 @@
 //! Fleets: members that could be made, each of them.
 
-use super::super::{
-    FleetSpec, Kind,
-    expand::{self, NoDirectories},
-    fault::Fault,
-    fleet::Generator,
-    tree::Node,
-};
-
-/// A directory that stands for those which are there once a Source was read.
-const SAMPLE: &str = "services/sample";
+use super::super::{FleetSpec, Kind, expand, fault::Fault, fleet::Generator, tree::Node};
 
 /// Makes the members as the controller will, and says what is wrong with them. A document with other
 /// faults is silent here: its schema has said so.
@@ -25,18 +16,13 @@ pub(super) fn rules(object: &Node, spec: &Node, faults: &mut Vec<Fault>) {
         let message = "is 0, and no change could ever roll out; write 1 or more";
         faults.push(place(object, &Fault::new("spec.strategy.maxUnavailable", message)));
     }
-    let sample = [SAMPLE.to_owned()];
-    let known: Result<&[String], NoDirectories> = match &typed.generate {
-        Generator::GitDirectories(from) => {
-            if let Some(message) = expand::bad_pattern(&from.pattern) {
-                let fault = Fault::new("spec.generate.gitDirectories.pattern", message);
-                faults.push(place(object, &fault));
-            }
-            Ok(&sample)
-        }
-        _ => Err(NoDirectories),
-    };
-    if let Err(bad) = expand::members(name, &typed, known, &mut |spec| {
+    if let Generator::GitDirectories(from) = &typed.generate
+        && let Some(message) = expand::bad_pattern(&from.pattern)
+    {
+        let fault = Fault::new("spec.generate.gitDirectories.pattern", message);
+        faults.push(place(object, &fault));
+    }
+    if let Err(bad) = expand::sample(name, &typed, &mut |spec| {
         // The server names an agent where the template names none; which one does not matter here.
         if spec.get("agent").is_none_or(serde_json::Value::is_null) {
             spec["agent"] = serde_json::json!({"claude": {}});

@@ -7,7 +7,7 @@ use super::{
         fault::Fault,
         tree::{Node, Shape},
     },
-    Rules, bad_key, bad_label_value, members, texted,
+    Rules, bad_key, bad_label_value, members, sizes, texted,
 };
 use crate::resource::check::join;
 
@@ -54,6 +54,9 @@ pub(super) fn rules(spec: &Node, faults: &mut Vec<Fault>) {
 
 /// Labels and annotations of what is made from a template.
 fn of_template(template: &Node, path: &str, faults: &mut Vec<Fault>) {
+    if let Some(metadata) = template.get("metadata") {
+        sizes(metadata, path, faults);
+    }
     for part in ["labels", "annotations"] {
         for member in members(template.at(&["metadata", part])) {
             let path = join(&format!("{path}.{part}"), &member.key);

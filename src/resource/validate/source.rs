@@ -9,8 +9,9 @@ use crate::resource::{
 /// The shortest interval.
 const SHORTEST: Span = Span::from_secs(1);
 /// The words of a policy that stand for themselves, by its members.
-const WORDS: [(&str, &[&str]); 2] = [
+const WORDS: [(&str, &[&str]); 3] = [
     ("runtimes", &["local", "fly"]),
+    ("isolations", &["none", "worktree", "sandbox"]),
     ("permissionModes", &["ask", "acceptEdits", "plan", "bypass"]),
 ];
 

@@ -17,13 +17,13 @@ use super::{
     write::{Edit, TRIES, check_request_id, editable, too_busy},
 };
 use crate::{
-    resource::{ASKED_BY, AnyObject, Faults, Kind, admit, apply},
+    resource::{AnyObject, Faults, Kind, admit, apply, sign},
     server::{State, status::Problem},
     store::{self, Op, Receipt, Transaction},
 };
 
 /// `POST /{plural}`: creates an object. A repeated `requestId` gets what the first one got. An
-/// Agent or a Job that names no agent CLI gets the one that the server resolves; with `console`,
+/// Agent, a Job or a Schedule that names no agent CLI gets the one that the server resolves; with `console`,
 /// which says that a person types on this machine, a shell is the last resort.
 pub(super) async fn create(
     Shared(state): Shared<State>,
@@ -66,10 +66,7 @@ pub(super) async fn make(
     New { caller, receipt_key, dry_run, mut warnings }: New<'_>,
 ) -> Result<(StatusCode, AnyObject), Problem> {
     let kind = wanted.kind();
-    if kind == Kind::Override {
-        let annotations = &mut wanted.metadata_mut().annotations;
-        annotations.insert(ASKED_BY.to_owned(), caller.signature());
-    }
+    sign(&mut wanted, None, &caller.signature());
     editable(state, Edit::Create(&wanted))?;
     let shared = &state.0;
     if let Some(key) = &receipt_key
@@ -137,13 +134,10 @@ pub(super) fn fill(
     document: &mut Value,
     console: bool,
 ) -> Result<(), Problem> {
-    let (Kind::Agent | Kind::Job, Some(defaults)) = (kind, &state.0.extras.defaults) else {
-        return Ok(());
-    };
+    let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
     let name = document::name_in(document).to_owned();
-    let Some(spec) = document.get_mut("spec") else { return Ok(()) };
     defaults
-        .fill(spec, console)
+        .fill_document(kind, document, console)
         .map_err(|fault| Problem::invalid(kind, &name, &Faults(vec![fault])))
 }
 

@@ -1,4 +1,8 @@
 //! Deleting objects: one, or all that are chosen.
+//!
+//! What an object owns goes with it. Of Fleets and Schedules it stays where somebody asks for that
+//! (`propagationPolicy: Orphan`): then the annotation by which their controllers let it go is written
+//! in the transaction that asks for the end, so that no crash can come between.
 
 use axum::{
     Json,
@@ -12,15 +16,17 @@ use serde_json::{Value, json};
 use super::{
     audit::{Caller, called},
     document::{MAX_BODY, content_type},
-    list, owned,
+    list,
+    options::program,
+    owned,
     params::{Params, kind},
     read,
-    write::{Edit, editable},
+    write::{Edit, TRIES, editable, too_busy},
 };
 use crate::{
-    resource::{API_VERSION, AnyObject, GROUP, Kind, yaml},
+    resource::{API_VERSION, AnyObject, GROUP, Kind, ORPHAN, yaml},
     server::{State, body, status::Problem},
-    store::{Error, Op, Transaction},
+    store::{Error, Expect, Op, Part, Transaction},
 };
 
 /// How a deletion is to be done: `DeleteOptions`.
@@ -56,7 +62,8 @@ pub(super) async fn delete(
     let caller = Caller::of(&parts.headers, &parts.extensions);
     let params = Params::of(&parts.uri);
     let options = Options::read(&state, &params, content_type(&parts.headers), body).await?;
-    let old = read::object(&state, kind, &name).await?;
+    options.check_orphans(kind)?;
+    let mut old = read::object(&state, kind, &name).await?;
     let preconditions = options.preconditions.as_ref();
     let condition = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
     let uid = condition(preconditions.and_then(|it| it.uid.as_ref()));
@@ -77,7 +84,23 @@ pub(super) async fn delete(
     if options.is_dry() {
         return Ok(Json(old.to_json()).into_response());
     }
-    Ok(match end(&state, &caller, &old, uid, resource_version).await? {
+    let asks =
+        Asks { caller: &caller, orphans: options.orphans(), manager: program(&parts.headers) };
+    let mut tries = 0..TRIES;
+    let ended = loop {
+        match asks.end(&state, &old, uid.clone(), resource_version.clone()).await {
+            // Written meanwhile, and nobody said which version is meant: the new one is as well.
+            Err(Error::Conflict { .. }) if resource_version.is_none() && asks.orphans => {
+                tries.next().ok_or_else(|| too_busy("the object changes too fast; try again"))?;
+                old = read::object(&state, kind, &name).await?;
+                if differs(&uid, &old.metadata().uid) {
+                    return Err(Error::Conflict { kind, name: name.clone() }.into());
+                }
+            }
+            ended => break ended?,
+        }
+    };
+    Ok(match ended {
         Some(waiting) => Json(waiting.to_json()).into_response(),
         None => Json(json!({
             "kind": "Status",
@@ -108,11 +131,14 @@ pub(super) async fn delete_collection(
         let message = "preconditions name one object, and many are to go; delete it by its name";
         return Err(Problem::bad_request(message));
     }
+    options.check_orphans(kind)?;
     let page = list::page(&state, kind, &params).await?;
     for object in &page.items {
         editable(&state, Edit::Delete(object))?;
         owned::check(&state, Edit::Delete(object), None).await?;
     }
+    let asks =
+        Asks { caller: &caller, orphans: options.orphans(), manager: program(&parts.headers) };
     let mut ended = Vec::new();
     for object in page.items {
         if options.is_dry() {
@@ -121,7 +147,7 @@ pub(super) async fn delete_collection(
         }
         // Only the one that was chosen, and not another of its name.
         let uid = Some(object.metadata().uid.clone());
-        match end(&state, &caller, &object, uid, None).await {
+        match asks.end(&state, &object, uid, None).await {
             Ok(waiting) => ended.push(waiting.unwrap_or(object).to_json()),
             Err(Error::NotFound { .. } | Error::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -140,22 +166,41 @@ pub(super) async fn delete_collection(
     Ok(Json(list).into_response())
 }
 
-/// Asks for an object's end: the object, while its finalizers hold it.
-async fn end(
-    state: &State,
-    caller: &Caller,
-    old: &AnyObject,
-    uid: Option<String>,
-    resource_version: Option<String>,
-) -> Result<Option<AnyObject>, Error> {
-    let (kind, name): (Kind, _) = (old.kind(), old.metadata().name.clone());
-    let note = caller.did(state, format!("delete {}", called(kind, &name)));
-    let op = Op::Delete { kind, name, uid, resource_version };
-    let mut transaction = Transaction::at(state.0.ambient.clock.now()).with(op).with(note);
-    transaction.ops.extend(owned::guard(Edit::Delete(old)));
-    let apply = state.0.store.apply(transaction);
-    let applied = state.0.ambient.step("api.delete", apply).await?;
-    Ok(applied.objects.into_iter().next().flatten())
+/// Who asks for ends, and how.
+struct Asks<'a> {
+    caller: &'a Caller,
+    /// Whether what the objects have made stays.
+    orphans: bool,
+    /// The program that asks, in the account of fields.
+    manager: String,
+}
+
+impl Asks<'_> {
+    /// Asks for an object's end: the object, while its finalizers hold it.
+    async fn end(
+        &self,
+        state: &State,
+        old: &AnyObject,
+        uid: Option<String>,
+        resource_version: Option<String>,
+    ) -> Result<Option<AnyObject>, Error> {
+        let (kind, name): (Kind, _) = (old.kind(), old.metadata().name.clone());
+        let note = self.caller.did(state, format!("delete {}", called(kind, &name)));
+        let mut transaction = Transaction::at(state.0.ambient.clock.now());
+        if self.orphans {
+            let mut object = old.clone();
+            object.metadata_mut().annotations.insert(ORPHAN.to_owned(), "true".to_owned());
+            let (part, expect) = (Part::Desired, Expect::SameVersion);
+            transaction.ops.push(Op::WrittenBy(self.manager.clone()));
+            transaction.ops.push(Op::Write { object, part, expect });
+        }
+        let op = Op::Delete { kind, name, uid, resource_version };
+        let mut transaction = transaction.with(op).with(note);
+        transaction.ops.extend(owned::guard(Edit::Delete(old)));
+        let apply = state.0.store.apply(transaction);
+        let applied = state.0.ambient.step("api.delete", apply).await?;
+        Ok(applied.objects.into_iter().next_back().flatten())
+    }
 }
 
 impl Options {
@@ -194,7 +239,6 @@ impl Options {
         serde_json::from_value(body).map_err(|error| bad(&error))
     }
 
-    /// Sprites never outlive their owner, so whoever wants them to is told before anything goes.
     /// A grace period is taken and has no meaning: a sprite is asked to end, and is given its time.
     fn check(&self) -> Result<(), Problem> {
         if self.grace_period_seconds.is_some_and(|seconds| seconds < 0) {
@@ -202,15 +246,15 @@ impl Options {
         }
         let policy = self.propagation_policy.as_deref();
         match policy {
-            None | Some("" | "Background" | "Foreground") => {}
-            Some("Orphan") => return Err(orphan()),
+            None | Some("" | "Background" | "Foreground" | "Orphan") => {}
             Some(other) => {
-                let message = format!("is `{other}`, and can be Background or Foreground");
+                let message = format!("is `{other}`, and can be Background, Foreground or Orphan");
                 return Err(Problem::bad_option("propagationPolicy", &message));
             }
         }
-        if self.orphan_dependents == Some(true) {
-            return Err(orphan());
+        if self.orphan_dependents.is_some() && !policy.unwrap_or_default().is_empty() {
+            let message = "cannot be said with propagationPolicy; say Orphan there";
+            return Err(Problem::bad_option("orphanDependents", message));
         }
         for run in self.dry_run.iter().flatten() {
             if run != "All" {
@@ -221,16 +265,27 @@ impl Options {
         Ok(())
     }
 
+    /// Whether what the objects have made is to stay.
+    fn orphans(&self) -> bool {
+        self.propagation_policy.as_deref() == Some("Orphan") || self.orphan_dependents == Some(true)
+    }
+
+    /// Sprites never outlive their owner, so whoever wants them to is told before anything goes.
+    fn check_orphans(&self, kind: Kind) -> Result<(), Problem> {
+        if !self.orphans() || matches!(kind, Kind::Fleet | Kind::Schedule) {
+            return Ok(());
+        }
+        let message = format!(
+            "Orphan is for fleets and schedules alone: what {} own goes with them; say Background or \
+             Foreground",
+            kind.plural()
+        );
+        Err(Problem::bad_option("propagationPolicy", &message))
+    }
+
     fn is_dry(&self) -> bool {
         self.dry_run.as_ref().is_some_and(|runs| !runs.is_empty())
     }
-}
-
-fn orphan() -> Problem {
-    Problem::bad_option(
-        "propagationPolicy",
-        "Orphan is not supported: what an object owns goes with it; say Background or Foreground",
-    )
 }
 
 fn bad(error: &dyn std::fmt::Display) -> Problem {

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::options::{Validation, WriteOptions};
 use crate::{
-    resource::{AnyObject, Fault, Faults, Kind, decode, json_doubles, unknown::drop_unknown, yaml},
+    resource::{
+        self, AnyObject, Fault, Faults, Kind, decode, json_doubles, unknown::drop_unknown, yaml,
+    },
     server::{State, body, status::Problem},
 };
 
@@ -40,7 +42,7 @@ pub(super) async fn whole(
             let text = utf8(&bytes)?;
             if options.validation == Validation::Strict {
                 // What is wrong is told with line and column.
-                yaml::read(text, None).map_err(|faults| Problem::invalid(kind, "", &faults))?;
+                strictly(text).map_err(|faults| Problem::invalid(kind, "", &faults))?;
             }
             from_yaml(kind, text)?
         }
@@ -86,6 +88,14 @@ pub(super) fn json(kind: Kind, bytes: &[u8], validation: Validation) -> Result<D
         }
     }
     Ok(Document { value, warnings })
+}
+
+/// Looks for what is wrong with a text, save that it does not say what the server fills in.
+fn strictly(text: &str) -> Result<(), Faults> {
+    for document in resource::Document::read(text, None)? {
+        document.unfilled()?;
+    }
+    Ok(())
 }
 
 fn from_yaml(kind: Kind, text: &str) -> Result<Document, Problem> {

@@ -3,7 +3,9 @@
 //!
 //! Our kinds have no namespace, and the events of such objects are told in `default`, as
 //! Kubernetes does. Events are a ledger here and no objects: they are listed, and neither watched
-//! nor written.
+//! nor written. Those of an object that is gone are told for as long as they are kept. A list is one
+//! query, and its pages go by the number that the ledger gave each event, so that none is told twice
+//! or left out, whatever happens between two pages.
 
 use axum::{
     Json,
@@ -11,6 +13,7 @@ use axum::{
     http::{HeaderMap, Uri},
     response::{IntoResponse as _, Response},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -20,19 +23,19 @@ use super::{
     table,
 };
 use crate::{
-    resource::{API_VERSION, AnyObject, Kind, field_selector::FieldSelector, table::age},
+    resource::{API_VERSION, field_selector::FieldSelector, table::age},
     server::{
         State,
         status::{Problem, unknown_method},
     },
-    store::EventRow,
+    store::Happened,
 };
 
 /// The one namespace that there is.
 const NAMESPACE: &str = "default";
 /// Who tells of what happened.
 const COMPONENT: &str = "open-dispatch";
-/// How many objects are read at once.
+/// How many events are read at once.
 const PAGE: usize = 500;
 
 /// Which of its two forms an Event has.
@@ -96,26 +99,30 @@ async fn list(
     let group = Group::of(uri);
     let choice = FieldSelector::parse(params.text("fieldSelector").unwrap_or_default())
         .map_err(|error| Problem::bad_request(error.to_string()))?;
+    let limit = params.number("limit")?.filter(|limit| *limit > 0);
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let from =
+        params.text("continue").filter(|token| !token.is_empty()).map(going_on).transpose()?;
     let revision = state.0.store.revision().await?;
-    let mut told = Vec::new();
-    if any {
-        for object in about(&state, group, &choice).await? {
-            let rows = state.0.store.events(&object.metadata().uid).await?;
-            told.extend(rows.into_iter().map(|row| (object.clone(), row)));
-        }
+    let shown =
+        |told: &Happened| Some(event(group, told, revision)).filter(|event| choice.matches(event));
+    let (mut events, next) = match any {
+        true => page(&state, from.unwrap_or_default(), limit, shown).await?,
+        false => (Vec::new(), None),
+    };
+    if from.is_none() && next.is_none() {
+        // One that is whole reads as what happened last.
+        events.sort_by_key(|(_, told)| (told.row.last, told.row.first));
     }
-    told.sort_by_key(|(_, row)| (row.last, row.first));
-    let events: Vec<(Value, AnyObject, EventRow)> = told
-        .into_iter()
-        .map(|(object, row)| (event(group, &object, &row, revision), object, row))
-        .filter(|(event, ..)| choice.matches(event))
-        .collect();
-    let metadata = json!({"resourceVersion": revision.to_string()});
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if let Some(after) = next {
+        metadata["continue"] = URL_SAFE_NO_PAD.encode(after.to_string()).into();
+    }
     Ok(match form {
         Form::Table(version) => {
             let now = state.0.ambient.clock.now();
-            let rows = events.iter().map(|(event, object, row)| {
-                let about = format!("{}/{}", object.kind().singular(), object.metadata().name);
+            let rows = events.iter().map(|(event, told)| {
+                let (row, about) = (&told.row, format!("{}/{}", told.kind.singular(), told.name));
                 json!({
                     "cells": [age(row.last, now), row.kind, row.reason, about, row.note],
                     "object": partial(event, version),
@@ -125,7 +132,7 @@ async fn list(
         }
         Form::Partial(version) => {
             let items: Vec<Value> =
-                events.iter().map(|(event, ..)| partial(event, version)).collect();
+                events.iter().map(|(event, _)| partial(event, version)).collect();
             Json(json!({
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": format!("meta.k8s.io/{version}"),
@@ -135,7 +142,7 @@ async fn list(
             .into_response()
         }
         Form::Object => {
-            let items: Vec<Value> = events.into_iter().map(|(event, ..)| event).collect();
+            let items: Vec<Value> = events.into_iter().map(|(event, _)| event).collect();
             Json(json!({
                 "kind": "EventList",
                 "apiVersion": group.api_version(),
@@ -147,39 +154,42 @@ async fn list(
     })
 }
 
-/// The objects that events may be about: all, or the few that a selector names.
-async fn about(
-    state: &State,
-    group: Group,
-    choice: &FieldSelector,
-) -> Result<Vec<AnyObject>, Problem> {
-    let store = &state.0.store;
-    let only = |member: &str| choice.only(&format!("{}.{member}", group.about()));
-    let kinds =
-        Kind::ALL.into_iter().filter(|kind| only("kind").is_none_or(|it| it == kind.name()));
-    let mut found = Vec::new();
-    for kind in kinds {
-        if let Some(name) = only("name").filter(|name| !name.is_empty()) {
-            found.extend(store.get(kind, name).await?);
-            continue;
-        }
-        let mut after: Option<String> = None;
-        loop {
-            let page = store.list(kind, after.as_deref(), PAGE).await?;
-            after = page.items.last().map(|object| object.metadata().name.clone());
-            found.extend(page.items);
-            if !page.more {
-                break;
-            }
-        }
-    }
-    Ok(found)
+/// Where the next page begins.
+fn going_on(token: &str) -> Result<u64, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+    let number = bytes.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
+    number.ok_or_else(|| Problem::bad_request("continue is none that this server gave; list anew"))
 }
 
-fn event(group: Group, object: &AnyObject, row: &EventRow, revision: u64) -> Value {
-    let metadata = object.metadata();
+/// The events behind a number that are to be shown, up to a limit; and where the next page begins, if
+/// there may be one.
+async fn page(
+    state: &State,
+    mut after: u64,
+    limit: usize,
+    shown: impl Fn(&Happened) -> Option<Value>,
+) -> Result<(Vec<(Value, Happened)>, Option<u64>), Problem> {
+    let mut events = Vec::new();
+    loop {
+        let read = state.0.store.all_events(after, PAGE).await?;
+        let is_last = read.len() < PAGE;
+        for told in read {
+            if events.len() == limit {
+                return Ok((events, Some(after)));
+            }
+            after = told.n;
+            events.extend(shown(&told).map(|event| (event, told)));
+        }
+        if is_last {
+            return Ok((events, None));
+        }
+    }
+}
+
+fn event(group: Group, told: &Happened, revision: u64) -> Value {
+    let (kind, name, uid, row) = (told.kind, &told.name, &told.uid, &told.row);
     let mut hash = Sha256::new();
-    for part in [&metadata.uid, &row.reason, &row.note] {
+    for part in [uid, &row.reason, &row.note] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
@@ -188,9 +198,9 @@ fn event(group: Group, object: &AnyObject, row: &EventRow, revision: u64) -> Val
         "kind": "Event",
         "apiVersion": group.api_version(),
         "metadata": {
-            "name": format!("{}.{hash}", metadata.name),
+            "name": format!("{name}.{hash}"),
             "namespace": NAMESPACE,
-            "uid": format!("{}-{hash}", metadata.uid),
+            "uid": format!("{uid}-{hash}"),
             "resourceVersion": revision.to_string(),
             "creationTimestamp": row.first,
         },
@@ -198,9 +208,9 @@ fn event(group: Group, object: &AnyObject, row: &EventRow, revision: u64) -> Val
         "type": row.kind,
         "eventTime": null,
         group.about(): {
-            "kind": object.kind().name(),
-            "name": metadata.name,
-            "uid": metadata.uid,
+            "kind": kind.name(),
+            "name": name,
+            "uid": uid,
             "apiVersion": API_VERSION,
         },
     });

@@ -29,7 +29,7 @@ pub mod openapi;
 mod options;
 mod owned;
 mod params;
-mod protobuf;
+pub(super) mod protobuf;
 mod read;
 mod recent;
 mod review;

@@ -97,7 +97,7 @@ pub(super) async fn no_dry_run(request: Request, next: Next) -> Response {
 }
 
 /// The program that a request comes from.
-fn program(headers: &HeaderMap) -> String {
+pub(super) fn program(headers: &HeaderMap) -> String {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let agent = agent.unwrap_or_default().split('/').next().unwrap_or_default().trim();
     let name: String = agent.chars().filter(|c| !c.is_control()).take(LONGEST_MANAGER).collect();

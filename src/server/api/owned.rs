@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 
 use super::{
     audit::{Caller, called},
-    params::kind,
+    options::WriteOptions,
+    params::{Params, kind},
     read,
     write::{Edit, TRIES, too_busy},
 };
 use crate::{
     resource::{
-        Kind,
+        AnyObject, Kind,
         overlay::{is_ownable, only_power_differs},
     },
     server::{
@@ -62,6 +63,32 @@ pub(super) async fn check(
     }
 }
 
+/// What is to be said of a change that a Fleet undoes, because it keeps its members as its template
+/// says; nothing where it does not.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn put_back(
+    state: &State,
+    old: &AnyObject,
+    new: &AnyObject,
+) -> Result<Option<String>, Problem> {
+    let owner = old.metadata().controller().filter(|owner| owner.kind == Kind::Fleet);
+    let Some(owner) = owner.filter(|_| !only_power_differs(old, new)) else { return Ok(None) };
+    let fleet = state.0.store.get_by_uid(Kind::Fleet, &owner.uid).await?;
+    let fleet = fleet.and_then(AnyObject::into_fleet);
+    let keeps = fleet.is_some_and(|it| !it.spec.suspend && !it.metadata.is_deleting());
+    Ok(keeps.then(|| {
+        format!(
+            "{}/{} is a member of fleet/{}, which puts it back as its template says; change the \
+             template, or suspend the fleet",
+            old.kind().singular(),
+            old.metadata().name,
+            owner.name
+        )
+    }))
+}
+
 /// `GET /{plural}/{name}/source`: what declares an object: the Source, the file, what that says, and
 /// the Overrides laid over it.
 pub(super) async fn get(
@@ -94,11 +121,13 @@ pub(super) async fn release(
 ) -> Result<Response, Problem> {
     let kind = kind(&plural, request.uri()).await?;
     let caller = Caller::of(request.headers(), request.extensions());
+    let manager = WriteOptions::of(&Params::of(request.uri()), request.headers(), false)?.manager;
     for _ in 0..TRIES {
         let object = read::object(&state, kind, &name).await?;
         let row = declared(&state, kind, &name).await?;
         let note = caller.did(&state, format!("release {}", called(kind, &name)));
         let mut transaction = Transaction::at(state.0.ambient.clock.now());
+        transaction.ops.push(Op::WrittenBy(manager.clone()));
         transaction.ops.extend(row.let_go(object));
         transaction.ops.push(note);
         let apply = state.0.store.apply(transaction);
@@ -116,9 +145,10 @@ pub(super) async fn release(
 }
 
 async fn declared(state: &State, kind: Kind, name: &str) -> Result<Owned, Problem> {
-    read::object(state, kind, name).await?;
-    match state.0.store.owned(kind, name).await? {
-        Some(row) => Ok(row),
-        None => Err(Problem::conflict(kind, name, "no source declares it; edit it directly")),
+    // A Job that has run and is gone is declared still.
+    if let Some(row) = state.0.store.owned(kind, name).await? {
+        return Ok(row);
     }
+    read::object(state, kind, name).await?;
+    Err(Problem::conflict(kind, name, "no source declares it; edit it directly"))
 }

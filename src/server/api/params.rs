@@ -12,7 +12,11 @@ use crate::{
         selector::{NotASelector, Selector},
     },
     server::status::{Problem, unknown_path},
+    store::{Change, ChangeKind},
 };
+
+/// The fields of metadata that no object ever changes.
+const LASTING: [&str; 2] = ["metadata.name", "metadata.uid"];
 
 /// The kind that a path names by its plural.
 pub(super) async fn kind(plural: &str, uri: &Uri) -> Result<Kind, Problem> {
@@ -101,6 +105,29 @@ impl Choice {
             _ => self.fields.is_everything() || self.fields.matches(&object.to_json()),
         };
         self.labels.matches(&object.metadata().labels) && fields()
+    }
+
+    /// Whether an object was chosen before a change, as far as the change alone tells. What says so
+    /// wrongly shows a client the end of objects that it never had, and who waits for the end of one
+    /// object would take that for it.
+    pub(super) fn chose_before(&self, change: &Change) -> Option<bool> {
+        match change.kind {
+            ChangeKind::Added => Some(false),
+            // What went is told as it was.
+            ChangeKind::Deleted => Some(self.matches(&change.object)),
+            ChangeKind::Modified => {
+                let lasting = |path: &str| LASTING.contains(&path);
+                let lasts = self.fields.among(lasting);
+                if !lasts.is_everything() && !lasts.matches(&change.object.to_json()) {
+                    return Some(false);
+                }
+                let wished = |path: String| lasting(&path) || path.starts_with("spec.");
+                // Nothing but its status is another, so its labels and its spec tell.
+                let same = !change.desired && self.fields.paths().all(wished);
+                let fixed = self.labels.is_everything() && lasts == self.fields;
+                (same || fixed).then(|| self.matches(&change.object))
+            }
+        }
     }
 
     pub(super) fn is_everything(&self) -> bool {

@@ -5,7 +5,7 @@
 const MAGIC: &[u8] = b"k8s\0";
 
 /// The object in a body, without the envelope that names its kind; nothing where it is no such body.
-pub(super) fn object(body: &[u8]) -> Option<Message<'_>> {
+pub(in crate::server) fn object(body: &[u8]) -> Option<Message<'_>> {
     // The envelope is `Unknown {typeMeta = 1, raw = 2, contentEncoding = 3, contentType = 4}`.
     let envelope = Message::read(body.strip_prefix(MAGIC)?)?;
     match envelope.bytes(2) {
@@ -17,7 +17,7 @@ pub(super) fn object(body: &[u8]) -> Option<Message<'_>> {
 
 /// The members of a message that have a length: texts, bytes and messages, by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message<'a>(Vec<(u64, &'a [u8])>);
+pub(in crate::server) struct Message<'a>(Vec<(u64, &'a [u8])>);
 
 impl<'a> Message<'a> {
     /// Reads a message; nothing where the bytes are none.
@@ -45,12 +45,12 @@ impl<'a> Message<'a> {
     }
 
     /// A member that is a message.
-    pub(super) fn message(&self, number: u64) -> Option<Message<'a>> {
+    pub(in crate::server) fn message(&self, number: u64) -> Option<Message<'a>> {
         Message::read(self.bytes(number)?)
     }
 
     /// A member that is text; empty where there is none.
-    pub(super) fn text(&self, number: u64) -> String {
+    pub(in crate::server) fn text(&self, number: u64) -> String {
         String::from_utf8_lossy(self.bytes(number).unwrap_or_default()).into_owned()
     }
 }

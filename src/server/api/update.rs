@@ -16,6 +16,7 @@ use super::{
     create::{self, New},
     document::{self, Document, MAX_BODY, content_type, typed, warn},
     options::{Validation, WriteOptions},
+    owned,
     params::{Params, kind},
     read,
     write::{Account, TRIES, Write, too_busy, write},
@@ -60,6 +61,10 @@ async fn replace(
     let caller = Caller::of(&parts.headers, &parts.extensions);
     let Document { value, mut warnings } =
         document::whole(&state, kind, &parts, body, &options).await?;
+    let mut value = value;
+    if part == Part::Desired {
+        create::fill(&state, kind, &mut value, false)?;
+    }
     let wanted = typed(kind, value)?;
     for _ in 0..TRIES {
         let old = read::object(&state, kind, &name).await?;
@@ -72,6 +77,7 @@ async fn replace(
             warnings: (!options.refuses).then_some(&mut warnings),
         };
         if let Some(written) = write(&state, &caller, change).await? {
+            warnings.extend(owned::put_back(&state, &old, &written).await?);
             return Ok(warn(Json(written.to_json()).into_response(), &warnings));
         }
     }
@@ -187,6 +193,10 @@ impl Patching {
                     warnings.extend(dropped.iter().map(|it| format!("unknown field \"{it}\"")));
                 }
             }
+            if self.part == Part::Desired {
+                // What a patch takes away is the server's to say again.
+                create::fill(state, self.kind, &mut json, false)?;
+            }
             let wanted = typed(self.kind, json)?;
             let change = Write {
                 old: &old,
@@ -197,6 +207,7 @@ impl Patching {
                 warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
+                warnings.extend(owned::put_back(state, &old, &written).await?);
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
             }
         }
@@ -209,6 +220,7 @@ impl Patching {
             json_patch::Error::NoPatch(_) => Problem::bad_request(message),
             json_patch::Error::TooMany(_)
             | json_patch::Error::TooLarge
+            | json_patch::Error::TooMuch
             | json_patch::Error::TooDeep => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
             }
@@ -257,6 +269,7 @@ impl Patching {
                 warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
+                warnings.extend(owned::put_back(state, &old, &written).await?);
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
             }
         }

@@ -225,15 +225,13 @@ impl Feed {
         }
     }
 
-    /// What is there yet, and the last bookmark.
+    /// The next of what is there yet, and the last bookmark: who comes back goes on there. So an end
+    /// costs no more than any other line, however far behind the stream is.
     async fn last_words(&mut self) -> Option<Vec<u8>> {
         if !self.view.bookmarks {
             return None;
         }
-        let mut lines = Vec::new();
-        while let Ok(Some(more)) = self.read().await {
-            lines.extend(more);
-        }
+        let mut lines = self.read().await.ok().flatten().unwrap_or_default();
         lines.extend(self.view.bookmark(false));
         Some(lines)
     }
@@ -251,8 +249,9 @@ struct View {
     told_columns: bool,
     /// Which of the objects that the choice is of the client has, by uid.
     known: HashSet<String>,
-    /// Of which objects only the client knows whether it has them: those that changed between
-    /// the version that it resumes from and the beginning of this watch.
+    /// Of which objects only the client knows whether it has them: those that came into the
+    /// selection, or left it, or neither, between the version that it resumes from and the
+    /// beginning of this watch.
     unsure: HashSet<String>,
     bookmarks: bool,
     revision: Revision,
@@ -260,8 +259,9 @@ struct View {
 }
 
 impl View {
-    /// Notes which objects a client has that listed at a revision: those that are in the selection
-    /// and were not changed since; of the others, only the client knows.
+    /// Notes which objects a client has that listed at a revision: those that were in the selection
+    /// then. Of most that changed since, their first change tells; of the others, only the client
+    /// knows.
     async fn learn(&mut self, store: &dyn Store, resume: Revision) -> Result<(), store::Error> {
         let all = store.list(self.kind, None, usize::MAX).await?;
         for object in all.items {
@@ -279,9 +279,14 @@ impl View {
             after = last.revision;
             for change in changes.into_iter().filter(|it| it.object.kind() == self.kind) {
                 let uid = &change.object.metadata().uid;
-                if seen.insert(uid.clone()) && change.kind != ChangeKind::Added {
-                    self.unsure.insert(uid.clone());
+                if !seen.insert(uid.clone()) {
+                    continue;
                 }
+                match self.choice.chose_before(&change) {
+                    Some(true) => self.known.insert(uid.clone()),
+                    Some(false) => continue,
+                    None => self.unsure.insert(uid.clone()),
+                };
             }
         }
         Ok(())

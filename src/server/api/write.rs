@@ -9,7 +9,7 @@ use super::{
     owned,
 };
 use crate::{
-    resource::{AnyObject, Fault, Faults, Kind, admit, apply},
+    resource::{AnyObject, Fault, Faults, admit, apply, sign},
     server::{State, status::Problem},
     store::{self, Expect, Op, Part, Transaction},
 };
@@ -44,21 +44,29 @@ impl<'a> Edit<'a> {
 /// Whether an editor may do this: each creation, each change of what is desired and each deletion
 /// asks here, dry runs among them, and so before anything is committed.
 ///
-/// An Agent or a Job works where agents may work. What stays where it was is not asked for again,
-/// whatever the roots are by now.
+/// Agents and Jobs work where agents may work, also those that a Fleet or a Schedule makes. What
+/// stays where it was is not asked for again, whatever the roots are by now. What a Sprite is to do
+/// is up to the controllers alone.
 pub(super) fn editable(state: &State, edit: Edit<'_>) -> Result<(), Problem> {
     let new = edit.about();
     let kind = new.kind();
-    let (Kind::Agent | Kind::Job, Some(defaults)) = (kind, &state.0.extras.defaults) else {
-        return Ok(());
-    };
-    let spec = &new.to_json()["spec"];
+    let name = &new.metadata().name;
+    if let Edit::Change(AnyObject::Sprite(old), AnyObject::Sprite(new)) = edit
+        && old.spec != new.spec
+    {
+        let message = "is written by controllers alone; change the Job or the Agent that the \
+                       Sprite belongs to";
+        return Err(Problem::invalid(kind, name, &Fault::new("spec", message).into()));
+    }
+    let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
     let checked = match edit {
-        Edit::Create(_) => defaults.check_place(spec),
-        Edit::Change(old, _) => defaults.check_move(&old.to_json()["spec"], spec),
+        Edit::Create(_) => defaults.check_new(new),
+        Edit::Change(old, _) => {
+            defaults.check_change(kind, name, &old.to_json()["spec"], &new.to_json()["spec"])
+        }
         Edit::Delete(_) => Ok(()),
     };
-    checked.map_err(|fault| Problem::invalid(kind, &new.metadata().name, &fault.into()))
+    checked.map_err(|faults| Problem::invalid(kind, name, &faults))
 }
 
 pub(super) fn too_busy(message: &str) -> Problem {
@@ -121,6 +129,7 @@ pub(super) async fn write(
             metadata.annotations = std::mem::take(&mut wanted.metadata_mut().annotations);
             metadata.managed_fields = std::mem::take(&mut wanted.metadata_mut().managed_fields);
             take_spec(&mut merged, wanted);
+            sign(&mut merged, Some(old), "");
             if let Account::Record(manager) = account {
                 apply::record(Some(old), &mut merged, manager, state.0.ambient.clock.now());
             }

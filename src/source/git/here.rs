@@ -26,7 +26,7 @@ const PASSED: [&str; 4] = ["PATH", "HOME", "USER", "XDG_CONFIG_HOME"];
 ///
 /// # Errors
 /// Git cannot be run.
-pub async fn work_tree(
+pub(super) async fn work_tree(
     environment: &[(String, String)],
     ambient: &Ambient,
     file: &Path,
@@ -41,7 +41,7 @@ pub async fn work_tree(
 ///
 /// # Errors
 /// The file lies in no work tree, or git does not commit it.
-pub async fn commit_here(
+pub(super) async fn commit_here(
     environment: &[(String, String)],
     ambient: &Ambient,
     file: &Path,

@@ -5,6 +5,7 @@
 //! Source was shown and another was not. A mirror is worth nothing: one that is damaged is made anew.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,13 +19,55 @@ use super::{
     command::{Call, Done, Runner},
     tree::{self, Entry, Picked},
 };
-use crate::resource::Remote;
+use crate::{
+    resource::{Remote, Repo, Way},
+    source::set,
+};
 
 /// The place of a repository's mirror.
 pub(super) fn place(dir: &Path, remote: &Remote) -> PathBuf {
     let digest = Sha256::digest(remote.address.as_bytes());
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     dir.join(format!("{hex}.git"))
+}
+
+/// All mirrors of a directory; none where that is not there.
+pub(super) fn all(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "git") {
+            all.push(path);
+        }
+    }
+    Ok(all)
+}
+
+/// The Sources that have refs in a mirror, by uid, as far as its files can be read.
+pub(super) fn owners(mirror: &Path) -> BTreeSet<String> {
+    let mut owners = BTreeSet::new();
+    for entry in fs::read_dir(mirror.join("refs/sources")).into_iter().flatten().flatten() {
+        let refs = fs::read_dir(entry.path()).into_iter().flatten().count();
+        if refs > 0 {
+            owners.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    let packed = fs::read_to_string(mirror.join("packed-refs")).unwrap_or_default();
+    for line in packed.lines() {
+        let rest = line.split_once(" refs/sources/").and_then(|(_, rest)| rest.split_once('/'));
+        owners.extend(rest.map(|(uid, _)| uid.to_owned()));
+    }
+    owners
+}
+
+/// What a mirror is of that no Source names any more.
+pub(super) fn former() -> Remote {
+    let name = "a former repository".to_owned();
+    Remote { address: String::new(), name, way: Way::File, repo: Repo::default() }
 }
 
 /// A mirror, for one Source, while its lock is held.
@@ -231,13 +274,14 @@ impl Mirror<'_> {
         commit: &str,
         path: &str,
         needed: bool,
+        limits: set::Limits,
     ) -> Result<(Picked, Vec<String>), GitError> {
         let entries = self.list(commit, path, &[]).await?;
         if entries.is_empty() && needed && !path.is_empty() {
             let (name, path) = (self.name().to_owned(), path.to_owned());
             return Err(GitError::NoPath { name, path, commit: short(commit) });
         }
-        let picked = tree::pick(entries, path, self.name())?;
+        let picked = tree::pick(entries, path, self.name(), limits)?;
         if picked.files.is_empty() {
             return Ok((picked, Vec::new()));
         }

@@ -9,15 +9,16 @@
 //! [address](crate::resource::Remote); no settings of its user; the credential in its environment
 //! alone, for the repository's own host alone; bounds of time, of size, of what it prints.
 //!
-//! **Many repositories.** A Source with `repos` reads each by itself. One that cannot be read stands as
-//! it was when it was applied last (the ref `good` in its mirror), and says so; the others go on. One of
-//! which nothing good is known is left out if nobody is there from it, and keeps everything as it is if
-//! somebody is: to leave it out would delete them.
+//! **Many repositories.** A Source with `repos` reads each by itself, within its part of the bounds: of
+//! the time ([`budget`]), and of what there may be together. One that cannot be read has a trouble in
+//! place of files, and the others go on; what becomes of its objects is not decided here
+//! ([`super::many`]).
 //!
 //! **How it is written.** [`write`] makes a commit on top of what was just fetched, in the mirror, and
 //! pushes it if the branch still stands where it stood. One that was overtaken fetches and tries again,
 //! as long as nobody else has changed the same file.
 
+mod budget;
 mod command;
 mod error;
 mod here;
@@ -26,7 +27,7 @@ mod tree;
 mod write;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
@@ -35,16 +36,15 @@ use std::{
 use futures::{StreamExt as _, stream};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use self::{command::Runner, mirror::Mirror};
+use self::{budget::Budget, command::Runner, mirror::Mirror};
 pub use self::{
     error::{GitError, ROOTS_VARIABLE},
-    here::{commit_here, work_tree},
-    tree::{MAX_FILE, MAX_FILES, MAX_TOTAL, is_document},
+    tree::{MAX_FILE, MAX_TOTAL},
     write::{Author, Committed, Edit, FileNow},
 };
-use super::{Snapshot, SourceFile};
+use super::{Snapshot, SourceFile, set};
 use crate::{
     ambient::Ambient,
     resource::{GitSource, MAX_REPOS, Remote, Repo, Way, validate::is_branch},
@@ -53,7 +53,8 @@ use crate::{
 
 /// Where files lie in a repository that declares its own agents.
 pub const DEFAULT_REPOS_PATH: &str = ".open-dispatch";
-/// How many repositories are read at once, of all Sources.
+/// How many repositories of one Source are read at once. Others do not wait for them: as many Sources
+/// are read at once as the controller has workers.
 const AT_ONCE: usize = 4;
 
 /// How long git may take, and how large what it fetches may be.
@@ -65,6 +66,8 @@ pub struct Limits {
     pub ask: Duration,
     /// A transfer over the web ends after so long without a byte.
     pub stalled: Duration,
+    /// For all repositories of one Source together.
+    pub whole: Duration,
     /// The largest pack, in bytes: one commit with all its files.
     pub pack: u64,
 }
@@ -75,6 +78,7 @@ impl Default for Limits {
             fetch: Duration::from_secs(300),
             ask: Duration::from_secs(60),
             stalled: Duration::from_secs(30),
+            whole: Duration::from_secs(720),
             pack: 1024 * 1024 * 1024,
         }
     }
@@ -114,18 +118,35 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The repositories that are not as they say now, with the reason.
+    /// The repositories that cannot be read, with the reason.
     pub fn troubles(&self) -> impl Iterator<Item = (&str, &str)> {
         self.repos.iter().filter_map(|it| Some((it.name.as_str(), it.trouble.as_deref()?)))
     }
 
-    /// Which repository a file belongs to, of several.
+    /// What was passed over, in words, with the repository where there are several.
     #[must_use]
-    pub fn repo_of(&self, file: &str) -> Option<&str> {
-        let behind = |it: &&RepoReading| {
-            file.strip_prefix(it.name.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    pub fn notes(&self) -> Vec<String> {
+        let note = |it: &RepoReading, note: &String| match it.several {
+            true => format!("{}: {note}", it.name),
+            false => note.clone(),
         };
-        self.repos.iter().filter(|it| it.several).find(behind).map(|it| it.name.as_str())
+        self.repos.iter().flat_map(|it| it.notes.iter().map(move |text| note(it, text))).collect()
+    }
+
+    /// The files of one of several repositories.
+    pub fn files_of(&self, repo: &str) -> impl Iterator<Item = &SourceFile> {
+        self.snapshot.files.iter().filter(move |file| {
+            file.path.strip_prefix(repo).is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+
+    /// The revision, where these repositories do not count as they say now.
+    #[must_use]
+    pub fn revision_without(&self, out: &BTreeSet<&str>) -> String {
+        match self.repos.iter().any(|it| it.several) {
+            true => revision(&self.repos, out),
+            false => self.snapshot.revision.clone(),
+        }
     }
 }
 
@@ -136,9 +157,9 @@ pub struct RepoReading {
     pub name: String,
     /// Whether it is one of several.
     pub several: bool,
-    /// The commit that its files are of; nothing where it is left out.
+    /// The commit that its files are of; nothing where it cannot be read.
     pub commit: Option<String>,
-    /// Why its files are not those of its newest commit.
+    /// Why it cannot be read.
     pub trouble: Option<String>,
     /// What was passed over, in words.
     pub notes: Vec<String>,
@@ -155,7 +176,6 @@ struct Shared {
     ambient: Ambient,
     /// Who uses which mirror.
     locks: StdMutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
-    slots: Arc<Semaphore>,
 }
 
 /// One of a Source's repositories.
@@ -163,6 +183,8 @@ struct Target {
     remote: Remote,
     several: bool,
     path: String,
+    /// How much its files may be.
+    limits: set::Limits,
 }
 
 /// Files of one repository, and what else is to say of them.
@@ -174,89 +196,71 @@ impl Git {
     pub fn new(settings: Settings, secrets: Secrets, ambient: Ambient) -> Self {
         let (clock, limits) = (Arc::clone(&ambient.clock), &settings.limits);
         let runner = Runner::new(&settings.environment, clock, limits.pack, limits.stalled);
-        let (locks, slots) = (StdMutex::default(), Arc::new(Semaphore::new(AT_ONCE)));
-        Self(Arc::new(Shared { settings, runner, secrets, ambient, locks, slots }))
+        let locks = StdMutex::default();
+        Self(Arc::new(Shared { settings, runner, secrets, ambient, locks }))
     }
 
-    /// Reads what a Source's repositories say now. `source` is its uid; `owns` says whether it owns
-    /// objects of files whose path begins with a text, which is asked only for a repository that can be
-    /// read neither now nor as it was.
+    /// Reads what a Source's repositories say now. `source` is its uid.
     ///
     /// # Errors
-    /// A repository that cannot be read, if it is the only one, or if leaving it out would delete what
-    /// it declared.
-    pub async fn read(
-        &self,
-        source: &str,
-        spec: &GitSource,
-        owns: &(dyn Fn(&str) -> bool + Send + Sync),
-    ) -> Result<Reading, GitError> {
+    /// What is wrong with the spec, or with its one repository. One of several that cannot be read has
+    /// a trouble in the answer.
+    pub async fn read(&self, source: &str, spec: &GitSource) -> Result<Reading, GitError> {
         let (targets, token) = (targets(spec)?, self.token(spec)?);
-        let token = token.as_ref();
-        let read = |target: Target| async move {
-            let read = self.read_one(source, spec, &target, token).await;
-            (target, read)
-        };
-        // Each is asked, also after a fault: what can be had is had.
-        let answers: Vec<_> = stream::iter(targets).map(read).buffered(AT_ONCE).collect().await;
-        let (mut reading, mut files) = (Vec::new(), Vec::new());
-        for (target, answer) in answers {
+        let answers = self.ask(source, spec, &targets, token.as_ref()).await;
+        let (mut repos, mut files) = (Vec::new(), Vec::new());
+        for (target, answer) in targets.into_iter().zip(answers) {
             let (commit, trouble, got) = match answer {
                 Ok((commit, got)) => (Some(commit), None, got),
                 Err(fault @ GitError::Fault(_)) => return Err(fault),
                 Err(fault) if !target.several => return Err(fault),
-                Err(fault) => match self.as_it_was(source, &target).await? {
-                    Some((commit, got)) => (Some(commit), Some(fault.to_string()), got),
-                    None if owns(&format!("{}/", target.remote.name)) => return Err(fault),
-                    None => (None, Some(fault.to_string()), Files::default()),
-                },
+                Err(fault) => (None, Some(fault.to_string()), Files::default()),
             };
             files.extend(got.0);
             let Target { remote: Remote { name, .. }, several, .. } = target;
-            reading.push(RepoReading { name, several, commit, trouble, notes: got.1 });
+            repos.push(RepoReading { name, several, commit, trouble, notes: got.1 });
         }
-        Ok(gathered(reading, files))
+        Ok(gathered(repos, files))
     }
 
-    /// The same reading, with some repositories as they were when they were applied last: for who has
-    /// found that what they say now cannot be applied. Asks nobody outside. Answers nothing where one
-    /// of them was never applied.
-    ///
-    /// # Errors
-    /// A mirror that cannot be read.
-    pub async fn stand_in(
+    /// Asks each of a Source's repositories, also after a fault: what can be had is had.
+    async fn ask(
         &self,
         source: &str,
         spec: &GitSource,
-        reading: &Reading,
-        troubles: &BTreeMap<String, String>,
-    ) -> Result<Option<Reading>, GitError> {
-        let (mut repos, mut files) = (Vec::new(), Vec::new());
-        for target in targets(spec)? {
-            let name = &target.remote.name;
-            let Some(now) = reading.repos.iter().find(|it| it.name == *name) else { continue };
-            let Some(trouble) = troubles.get(name) else {
-                let own = |file: &&SourceFile| reading.repo_of(&file.path) == Some(name);
-                files.extend(reading.snapshot.files.iter().filter(own).cloned());
-                repos.push(now.clone());
-                continue;
-            };
-            // What is applied already stands in for nothing.
-            let Some((commit, got)) = self.as_it_was(source, &target).await? else {
-                return Ok(None);
-            };
-            if Some(&commit) == now.commit.as_ref() {
-                return Ok(None);
-            }
-            files.extend(got.0);
-            let (commit, trouble) = (Some(commit), Some(trouble.clone()));
-            repos.push(RepoReading { commit, trouble, notes: got.1, ..now.clone() });
+        targets: &[Target],
+        token: Option<&SecretString>,
+    ) -> Vec<Result<(String, Files), GitError>> {
+        if let [target] = targets {
+            // It has all the time that one fetch may take.
+            return vec![self.read_one(source, spec, target, token).await];
         }
-        Ok(Some(gathered(repos, files)))
+        let (clock, limits) = (&*self.0.ambient.clock, &self.0.settings.limits);
+        let budget = Budget::new(clock, limits.whole, limits.fetch);
+        let asked = async |which: &[usize]| {
+            budget.share_among(which.len());
+            let ask = |n: usize| {
+                let target = &targets[n];
+                budget.within(target, self.read_one(source, spec, target, token))
+            };
+            let asked: Vec<_> = which.iter().copied().map(ask).collect();
+            stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await
+        };
+        let all: Vec<usize> = (0..targets.len()).collect();
+        let mut answers = asked(&all).await;
+        // One that was not in time is asked once more, with the time that the others have left.
+        let late = |answer: &Result<_, _>| matches!(answer, Err(GitError::TimedOut { .. }));
+        let late: Vec<usize> = all.into_iter().filter(|n| late(&answers[*n])).collect();
+        if !late.is_empty() && budget.is_left() {
+            let again = asked(&late).await;
+            late.into_iter().zip(again).for_each(|(n, answer)| answers[n] = answer);
+        }
+        answers
     }
 
-    /// Notes that a reading stands applied: from here on its commits stand in where a repository cannot
-    /// be read, and are kept. Does nothing for what is noted already.
+    /// Notes that a commit stands applied: from here on it is kept, and
+    /// [its directories](Self::directories) can be asked for. Does nothing for what is noted already,
+    /// and for several repositories, of which the inventory says all that is asked.
     ///
     /// # Errors
     /// A mirror that cannot be written.
@@ -266,26 +270,36 @@ impl Git {
         spec: &GitSource,
         reading: &Reading,
     ) -> Result<(), GitError> {
-        for target in targets(spec)? {
-            let of_it = reading.repos.iter().find(|it| it.name == target.remote.name);
-            let Some(commit) = of_it.and_then(|it| it.commit.as_deref()) else { continue };
-            let (mirror, _lock) = self.mirror(source, &target.remote, None).await?;
-            let accept = mirror.point("good", commit);
-            self.0.ambient.step("source.accept", accept).await?;
-        }
-        Ok(())
+        let targets = targets(spec)?;
+        let ([target], [repo]) = (&targets[..], &reading.repos[..]) else { return Ok(()) };
+        let Some(commit) = repo.commit.as_deref().filter(|_| !target.several) else {
+            return Ok(());
+        };
+        let (mirror, _lock) = self.mirror(source, &target.remote, None).await?;
+        let accept = mirror.point("good", commit);
+        self.0.ambient.step("source.accept", accept).await
     }
 
-    /// Forgets what was fetched for a Source that is gone, and mirrors that nobody else uses.
+    /// Forgets what was fetched for a Source from repositories that it does not name (any more), or
+    /// from all where it is gone, and mirrors that nobody uses.
     ///
     /// # Errors
     /// A mirror that cannot be written.
-    pub async fn forget(&self, source: &str, spec: &GitSource) -> Result<(), GitError> {
-        for target in targets(spec)? {
-            let (mirror, _lock) = self.mirror(source, &target.remote, None).await?;
-            if !mirror.path.exists() {
+    pub async fn sweep(&self, source: &str, spec: Option<&GitSource>) -> Result<(), GitError> {
+        let dir = &self.0.settings.dir;
+        let named = spec.map(targets).transpose()?.unwrap_or_default();
+        let named: BTreeSet<PathBuf> =
+            named.iter().map(|target| mirror::place(dir, &target.remote)).collect();
+        for path in mirror::all(dir).map_err(GitError::disk("read", dir))? {
+            let of_others = || {
+                let owners = mirror::owners(&path);
+                !owners.is_empty() && !owners.contains(source)
+            };
+            if named.contains(&path) || of_others() {
                 continue;
             }
+            let (remote, _lock) = (mirror::former(), self.lock(&path).await);
+            let mirror = self.mirror_at(path, source, &remote, None)?;
             let leave = async { if mirror.leave().await? { mirror.discard() } else { Ok(()) } };
             self.0.ambient.step("source.forget", leave).await?;
         }
@@ -333,6 +347,29 @@ impl Git {
         found
     }
 
+    /// The root of the work tree that a file of this machine lies in; nothing where it lies in none.
+    ///
+    /// # Errors
+    /// Git cannot be run.
+    pub async fn work_tree(&self, file: &Path) -> Result<Option<PathBuf>, GitError> {
+        here::work_tree(&self.0.settings.environment, &self.0.ambient, file).await
+    }
+
+    /// Commits a file of a work tree of this machine as it stands there, and nothing else. Answers the
+    /// commit; where the file says what its last commit says, that of the branch.
+    ///
+    /// # Errors
+    /// The file lies in no work tree, or git does not commit it.
+    pub async fn commit_here(
+        &self,
+        file: &Path,
+        message: &str,
+        author: &Author,
+    ) -> Result<String, GitError> {
+        let (environment, ambient) = (&self.0.settings.environment, &self.0.ambient);
+        here::commit_here(environment, ambient, file, message, author).await
+    }
+
     async fn read_one(
         &self,
         source: &str,
@@ -341,7 +378,6 @@ impl Git {
         token: Option<&SecretString>,
     ) -> Result<(String, Files), GitError> {
         self.allowed(&target.remote)?;
-        let _slot = self.0.slots.acquire().await;
         let (mirror, _lock) = self.mirror(source, &target.remote, token).await?;
         let mut again = true;
         loop {
@@ -368,28 +404,6 @@ impl Git {
         self.0.ambient.step("source.fetch", fetch).await
     }
 
-    /// A repository as it was when it was applied last.
-    async fn as_it_was(
-        &self,
-        source: &str,
-        target: &Target,
-    ) -> Result<Option<(String, Files)>, GitError> {
-        let (mirror, _lock) = self.mirror(source, &target.remote, None).await?;
-        if !mirror.path.join("HEAD").is_file() {
-            return Ok(None);
-        }
-        let Some(commit) = mirror.commit(&mirror.own("good")).await? else { return Ok(None) };
-        match self.files(&mirror, target, &commit, target.remote.repo.branch.as_deref()).await {
-            Ok(files) => Ok(Some((commit, files))),
-            Err(fault @ GitError::Fault(_)) => Err(fault),
-            // It was good by other rules, or is damaged.
-            Err(error) => {
-                tracing::warn!(repository = target.remote.name, %error, "what was good is not");
-                Ok(None)
-            }
-        }
-    }
-
     async fn files(
         &self,
         mirror: &Mirror<'_>,
@@ -402,7 +416,7 @@ impl Git {
             true => format!("{name}/{path}"),
             false => path.to_owned(),
         };
-        let read = mirror.files(commit, &target.path, !target.several).await;
+        let read = mirror.files(commit, &target.path, !target.several, target.limits).await;
         let (picked, texts) = read.map_err(|error| match error {
             GitError::File { file, why } => GitError::File { file: full(&file), why },
             other => other,
@@ -424,22 +438,37 @@ impl Git {
         remote: &'a Remote,
         token: Option<&'a SecretString>,
     ) -> Result<(Mirror<'a>, OwnedMutexGuard<()>), GitError> {
+        let path = mirror::place(&self.0.settings.dir, remote);
+        let mirror = self.mirror_at(path.clone(), source, remote, token)?;
+        Ok((mirror, self.lock(&path).await))
+    }
+
+    fn mirror_at<'a>(
+        &'a self,
+        path: PathBuf,
+        source: &'a str,
+        remote: &'a Remote,
+        token: Option<&'a SecretString>,
+    ) -> Result<Mirror<'a>, GitError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if source.is_empty() || source.starts_with('-') || !source.bytes().all(plain) {
             let why = format!("is {source:?}, which is no uid");
             return Err(GitError::Spec { place: "metadata.uid".to_owned(), why });
         }
-        let path = mirror::place(&self.0.settings.dir, remote);
+        let (runner, limits, has_token) =
+            (&self.0.runner, &self.0.settings.limits, token.is_some());
+        Ok(Mirror { runner, limits, path, remote, source, token, has_token })
+    }
+
+    /// Waits until nobody else uses a mirror.
+    async fn lock(&self, path: &Path) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.locks.lock().unwrap_or_else(PoisonError::into_inner);
             // Those that nobody holds are made again when they are needed.
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(path.clone()).or_default())
+            Arc::clone(locks.entry(path.to_owned()).or_default())
         };
-        let (runner, limits, has_token) =
-            (&self.0.runner, &self.0.settings.limits, token.is_some());
-        let mirror = Mirror { runner, limits, path, remote, source, token, has_token };
-        Ok((mirror, lock.lock_owned().await))
+        lock.lock_owned().await
     }
 
     fn token(&self, spec: &GitSource) -> Result<Option<SecretString>, GitError> {
@@ -499,6 +528,7 @@ fn targets(spec: &GitSource) -> Result<Vec<Target>, GitError> {
         let why = "is no path below the repository's root; write one such as deploy/agents";
         return Err(bad(&format!("{member}.path"), why));
     }
+    let limits = if several { set::Limits::share(named.len()) } else { set::Limits::WHOLE };
     let mut targets: Vec<Target> = Vec::with_capacity(named.len());
     for (place, text) in named {
         let mut remote =
@@ -513,7 +543,7 @@ fn targets(spec: &GitSource) -> Result<Vec<Target>, GitError> {
             let why = format!("names {} again; leave one of them out", other.remote.name);
             return Err(GitError::Spec { place, why });
         }
-        targets.push(Target { remote, several, path: path.to_owned() });
+        targets.push(Target { remote, several, path: path.to_owned(), limits });
     }
     Ok(targets)
 }
@@ -535,17 +565,21 @@ fn only(spec: &GitSource) -> Result<Target, GitError> {
 fn gathered(repos: Vec<RepoReading>, files: Vec<SourceFile>) -> Reading {
     let revision = match repos.as_slice() {
         [RepoReading { several: false, commit: Some(commit), .. }] => commit.clone(),
-        _ => {
-            let mut lines: Vec<String> = repos
-                .iter()
-                .map(|it| format!("{} {}\n", it.name, it.commit.as_deref().unwrap_or("-")))
-                .collect();
-            lines.sort();
-            let digest = Sha256::digest(lines.concat().as_bytes());
-            digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect()
-        }
+        _ => revision(&repos, &BTreeSet::new()),
     };
     Reading { snapshot: Snapshot { revision, files }, repos }
+}
+
+/// What several repositories come to together, without those that do not count.
+fn revision(repos: &[RepoReading], out: &BTreeSet<&str>) -> String {
+    let line = |it: &RepoReading| {
+        let commit = it.commit.as_deref().filter(|_| !out.contains(it.name.as_str()));
+        format!("{} {}\n", it.name, commit.unwrap_or("-"))
+    };
+    let mut lines: Vec<String> = repos.iter().map(line).collect();
+    lines.sort();
+    let digest = Sha256::digest(lines.concat().as_bytes());
+    digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -588,10 +622,27 @@ mod tests {
     #[test]
     fn a_file_belongs_to_the_repository_that_its_path_begins_with() {
         let repos = vec![repo("acme/api", Some("1")), repo("acme/api-two", Some("1"))];
-        let reading = gathered(repos, Vec::new());
-        assert_eq!(reading.repo_of("acme/api/a.yaml"), Some("acme/api"));
-        assert_eq!(reading.repo_of("acme/api-two/a.yaml"), Some("acme/api-two"));
-        assert_eq!(reading.repo_of("acme/other/a.yaml"), None);
+        let file =
+            |path: &str| SourceFile { path: path.to_owned(), text: String::new(), repo: None };
+        let files = vec![file("acme/api/a.yaml"), file("acme/api-two/a.yaml")];
+        let reading = gathered(repos, files);
+        let of = |repo: &str| -> Vec<String> {
+            reading.files_of(repo).map(|file| file.path.clone()).collect()
+        };
+        assert_eq!(of("acme/api"), ["acme/api/a.yaml"]);
+        assert_eq!(of("acme/api-two"), ["acme/api-two/a.yaml"]);
+        assert_eq!(of("acme"), ["acme/api/a.yaml", "acme/api-two/a.yaml"]);
+    }
+
+    #[test]
+    fn what_does_not_count_is_no_part_of_the_revision() {
+        let of = |api: &str, out: &[&str]| {
+            let repos = vec![repo("acme/api", Some(api)), repo("acme/web", Some("1"))];
+            gathered(repos, Vec::new()).revision_without(&out.iter().copied().collect())
+        };
+        assert_ne!(of("1", &[]), of("2", &[]));
+        assert_eq!(of("1", &["acme/api"]), of("2", &["acme/api"]));
+        assert_ne!(of("1", &["acme/api"]), of("1", &["acme/web"]));
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! What a commit holds: git's listings, read. Pure.
 
 use super::GitError;
+use crate::source::set::{Limits, is_desired};
 
 /// The largest file with desired state, in bytes.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
-/// The most bytes of all files together.
+/// The most bytes of all files of one repository together.
 pub const MAX_TOTAL: u64 = 32 * 1024 * 1024;
-/// The most files of one revision.
-pub const MAX_FILES: usize = 10_000;
 
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,20 +70,17 @@ fn entry(line: &[u8]) -> Option<Entry> {
     Some(Entry { what, id: id.to_owned(), size, path: line[tab + 1..].to_vec() })
 }
 
-/// Whether a path, relative to the directory that is read, is one of a file with desired state: YAML,
-/// nothing hidden, and not below `schema/`, where editors find the schemas.
-#[must_use]
-pub fn is_document(path: &str) -> bool {
-    let named = path.ends_with(".yaml") || path.ends_with(".yml");
-    named && !path.starts_with("schema/") && !path.split('/').any(|part| part.starts_with('.'))
-}
-
 /// Picks the files of a directory.
 ///
 /// # Errors
 /// A file that would be desired state and cannot be: its name is no text, it is too large, or there
 /// are too many.
-pub(super) fn pick(entries: Vec<Entry>, base: &str, name: &str) -> Result<Picked, GitError> {
+pub(super) fn pick(
+    entries: Vec<Entry>,
+    base: &str,
+    name: &str,
+    limits: Limits,
+) -> Result<Picked, GitError> {
     let mut picked = Picked::default();
     let mut total = 0_u64;
     let base = if base.is_empty() { String::new() } else { format!("{base}/") };
@@ -95,7 +91,7 @@ pub(super) fn pick(entries: Vec<Entry>, base: &str, name: &str) -> Result<Picked
             picked.notes.push(format!("{shown} is a submodule, and is not read"));
             continue;
         }
-        if entry.what == What::Directory || !is_document(&String::from_utf8_lossy(below)) {
+        if entry.what == What::Directory || !is_desired(&String::from_utf8_lossy(below)) {
             continue;
         }
         let bad = |why: String| GitError::File { file: shown.clone(), why };
@@ -123,16 +119,18 @@ pub(super) fn pick(entries: Vec<Entry>, base: &str, name: &str) -> Result<Picked
         picked.files.push(Wanted { id: entry.id, path: path.to_owned() });
     }
     let too_much = |what: String| GitError::TooMuch { name: name.to_owned(), what };
-    if picked.files.len() > MAX_FILES {
-        let count = picked.files.len();
+    if picked.files.len() > limits.files {
+        let (count, most) = (picked.files.len(), limits.files);
         return Err(too_much(format!(
-            "has {count} YAML files, and {MAX_FILES} are read; name a directory in `path`"
+            "has {count} files of desired state, and {most} are read of it; name a directory in `path`"
         )));
     }
-    if total > MAX_TOTAL {
-        let most = MAX_TOTAL >> 20;
+    let most = MAX_TOTAL.min(limits.bytes as u64);
+    if total > most {
+        let (total, most) = (total.div_ceil(1024), most >> 10);
         return Err(too_much(format!(
-            "has {total} bytes of YAML, and {most} MiB are read; name a directory in `path`"
+            "has {total} KiB of desired state, and {most} KiB are read of it; name a directory in \
+             `path`"
         )));
     }
     picked.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -220,6 +218,8 @@ mod tests {
 
     use super::*;
 
+    const WHOLE: Limits = Limits::WHOLE;
+
     fn listed(lines: &[(&str, &str, u64, &[u8])]) -> Vec<Entry> {
         let mut listing = Vec::new();
         for (mode, sort, size, path) in lines {
@@ -243,43 +243,48 @@ mod tests {
             ("100644", "blob", 3, b"ops/README.md"),
             ("100644", "blob", 3, b"ops/.hidden.yaml"),
             ("100644", "blob", 3, b"ops/schema/agent.yaml"),
+            ("100644", "blob", 3, b"ops/schema/agent.json"),
+            ("100644", "blob", 3, b"ops/c.json"),
             ("100644", "blob", 3, b"opsx/c.yaml"),
             ("120000", "blob", 9, b"ops/link"),
             ("160000", "commit", 0, b"ops/lib"),
         ]);
-        let picked = pick(entries, "ops", "r").unwrap();
-        assert_eq!(paths(&picked), ["a/a.yaml", "b.yml"]);
+        let picked = pick(entries, "ops", "r", WHOLE).unwrap();
+        assert_eq!(paths(&picked), ["a/a.yaml", "b.yml", "c.json"]);
         insta::assert_snapshot!(picked.notes.join("\n"), @"lib is a submodule, and is not read");
     }
 
     #[test]
     fn a_file_that_cannot_be_read_is_refused_and_not_passed_over() {
         let told = |size, path: &[u8]| {
-            let picked = pick(listed(&[("100644", "blob", size, path)]), "", "r");
+            let picked = pick(listed(&[("100644", "blob", size, path)]), "", "r", WHOLE);
             picked.unwrap_err().to_string()
         };
         insta::assert_snapshot!(told(MAX_FILE + 1, b"a.yaml"), @"a.yaml is 4194305 bytes large, and a file with desired state may have 4 MiB; split it, or move it out of the directory");
         insta::assert_snapshot!(told(1, b"a\nb.yaml"), @r"a\nb.yaml has a name that is no plain text (a line break, or bytes that are no UTF-8); rename the file");
         assert!(told(1, b"\xff.yaml").contains("no plain text"));
         // A file that became a link declares nothing any more, and nobody meant that.
-        let link = |path: &[u8]| pick(listed(&[("120000", "blob", 9, path)]), "", "r");
+        let link = |path: &[u8]| pick(listed(&[("120000", "blob", 9, path)]), "", "r", WHOLE);
         insta::assert_snapshot!(link(b"link.yaml").unwrap_err(), @"link.yaml is a symbolic link, and none is followed; put the file itself there, or remove the link");
         assert!(link(b"link.txt").is_ok());
         // Others may be called as they like.
-        assert!(pick(listed(&[("100644", "blob", 1, b"\xff.png")]), "", "r").is_ok());
+        assert!(pick(listed(&[("100644", "blob", 1, b"\xff.png")]), "", "r", WHOLE).is_ok());
     }
 
     #[test]
     fn too_much_together_is_refused() {
-        let many = |count: usize, size| {
+        let many = |count: usize, size, limits| {
             let names: Vec<String> = (0..count).map(|n| format!("{n}.yaml")).collect();
             let lines: Vec<_> =
                 names.iter().map(|it| ("100644", "blob", size, it.as_bytes())).collect();
-            pick(listed(&lines), "", "r")
+            pick(listed(&lines), "", "acme/api", limits)
         };
-        assert!(many(MAX_FILES, 1).is_ok());
-        assert!(matches!(many(MAX_FILES + 1, 1), Err(GitError::TooMuch { .. })));
-        assert!(matches!(many(9, MAX_FILE), Err(GitError::TooMuch { .. })));
+        assert!(many(WHOLE.files, 1, WHOLE).is_ok());
+        assert!(matches!(many(WHOLE.files + 1, 1, WHOLE), Err(GitError::TooMuch { .. })));
+        assert!(matches!(many(9, MAX_FILE, WHOLE), Err(GitError::TooMuch { .. })));
+        let told = |count, size| many(count, size, Limits::share(200)).unwrap_err().to_string();
+        insta::assert_snapshot!(told(51, 1), @"acme/api has 51 files of desired state, and 50 are read of it; name a directory in `path`");
+        insta::assert_snapshot!(told(2, 200_000), @"acme/api has 391 KiB of desired state, and 327 KiB are read of it; name a directory in `path`");
     }
 
     #[test]
@@ -325,7 +330,7 @@ mod tests {
 
         #[test]
         fn no_listing_is_too_strange_to_be_read(listing: Vec<u8>) {
-            let _ = pick(entries(&listing), "", "r");
+            let _ = pick(entries(&listing), "", "r", WHOLE);
             let _ = texts(&[Wanted { id: "a".to_owned(), path: "a".to_owned() }], &listing);
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     resource::{
-        ADOPT, AnyObject, Defaults, Faults, GROUP, Kind, RELEASED_FROM, admit, decode,
+        ADOPT, AnyObject, Defaults, Faults, GROUP, RELEASED_FROM, admit, decode,
         merge::merge_patch,
         overlay::{self, ACCOUNT_ANNOTATIONS},
     },
@@ -72,9 +72,7 @@ fn taken(
 ) -> Result<AnyObject, Faults> {
     let object = with_spec(standing, before, spec, base)?;
     admit::update(standing, &object)?;
-    if matches!(standing.kind(), Kind::Agent | Kind::Job) {
-        defaults.check_move(bare, spec)?;
-    }
+    defaults.check_change(standing.kind(), &standing.metadata().name, bare, spec)?;
     Ok(object)
 }
 

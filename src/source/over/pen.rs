@@ -4,7 +4,7 @@
 //! called again at any time with the same end: a file that says the change already is left alone.
 
 use std::{
-    io::Write as _,
+    io::Read as _,
     path::{Component, Path, PathBuf},
 };
 
@@ -14,8 +14,11 @@ use serde_json::Value;
 use super::surgery::{self, Refused};
 use crate::{
     ambient::Fault,
-    resource::{GitSource, Kind, Source, SourceFrom},
-    source::git::{self, Author, Git, GitError},
+    resource::{DirectorySource, GitSource, Kind, Source, SourceFrom},
+    source::{
+        beneath::{Root, is_gone},
+        git::{self, Author, Git, GitError},
+    },
 };
 
 /// A change of one document.
@@ -31,7 +34,7 @@ pub struct Edit {
     pub patch: Value,
     /// Why, for people; goes into a commit.
     pub why: Option<String>,
-    /// Who asked for it, for people: whom a commit is by; nothing for the server itself.
+    /// Who asked for it: whom a commit is by. Nobody but the server, where it is not known.
     pub by: Option<String>,
 }
 
@@ -89,7 +92,18 @@ impl Pen for DirectoryPen {
                 source.metadata.name
             )));
         };
-        let (root, edit) = (self.root.join(&directory.path), edit.clone());
+        self.put(directory, edit).await.map(|_| edit.file.clone())
+    }
+}
+
+impl DirectoryPen {
+    fn place(&self, directory: &DirectorySource) -> PathBuf {
+        self.root.join(&directory.path)
+    }
+
+    /// Changes a file, and answers where it lies.
+    async fn put(&self, directory: &DirectorySource, edit: &Edit) -> Result<PathBuf, PenError> {
+        let (root, edit) = (self.place(directory), edit.clone());
         let written = tokio::task::spawn_blocking(move || write(&root, &edit)).await;
         written.unwrap_or_else(|error| Err(PenError::Failed(error.to_string())))
     }
@@ -132,9 +146,41 @@ impl SourcePen {
             };
             self.git.commit(uid, spec, &change).await?.commit
         };
-        let short: String = commit.chars().take(12).collect();
-        Ok(format!("{} at {short}", edit.file))
+        Ok(at(edit, &commit))
     }
+
+    /// Changes a file of a directory, and commits it in the work tree that this lies in. Where it says
+    /// the change already and no commit does, the last call came no further.
+    async fn commit_here(
+        &self,
+        source: &Source,
+        directory: &DirectorySource,
+        edit: &Edit,
+    ) -> Result<String, PenError> {
+        let place = self.directories.place(directory);
+        if self.git.work_tree(&place.join("any")).await?.is_none() {
+            return Err(PenError::Refused(format!(
+                "{} lies in no work tree of git, and source {} says that changes are committed; run \
+                 git init there, or take spec.from.directory.commit away",
+                place.display(),
+                source.metadata.name
+            )));
+        }
+        let file = self.directories.put(directory, edit).await?;
+        let commit = self.git.commit_here(&file, &message(edit), &author(edit)).await?;
+        Ok(at(edit, &commit))
+    }
+}
+
+/// Where a change stands, once a commit has it.
+fn at(edit: &Edit, commit: &str) -> String {
+    let short: String = commit.chars().take(12).collect();
+    format!("{} at {short}", edit.file)
+}
+
+fn author(edit: &Edit) -> Author {
+    let server = Author::server();
+    Author { name: edit.by.clone().unwrap_or(server.name), email: server.email }
 }
 
 #[async_trait]
@@ -142,17 +188,11 @@ impl Pen for SourcePen {
     async fn write(&self, source: &Source, edit: &Edit) -> Result<String, PenError> {
         match &source.spec.from {
             SourceFrom::Git(spec) => self.commit(source, spec, edit).await,
+            SourceFrom::Directory(directory) if directory.commit => {
+                self.commit_here(source, directory, edit).await
+            }
             SourceFrom::Directory(_) => self.directories.write(source, edit).await,
         }
-    }
-}
-
-/// Who a commit is by: whoever asked for it, by the name that they go by here.
-fn author(edit: &Edit) -> Author {
-    let server = Author::server();
-    match &edit.by {
-        Some(name) => Author { name: name.clone(), ..server },
-        None => server,
     }
 }
 
@@ -177,41 +217,34 @@ impl From<GitError> for PenError {
     }
 }
 
-/// Changes a document of a file below a directory.
-pub(super) fn write(root: &Path, edit: &Edit) -> Result<String, PenError> {
+/// Changes a document of a file below a directory, and answers where that lies.
+fn write(root: &Path, edit: &Edit) -> Result<PathBuf, PenError> {
     let relative = Path::new(&edit.file);
     if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(PenError::Refused(format!("{} does not lie in the source", edit.file)));
     }
-    let failed = |what: &Path, error: &std::io::Error| {
-        PenError::Failed(format!("{}: {error}", what.display()))
+    let failed = |what: &Path, error: &std::io::Error| match is_gone(error) {
+        true => PenError::Failed(format!("{} is not there", what.display())),
+        false => PenError::Failed(format!("{}: {error}", what.display())),
     };
     let shown = root.join(relative);
+    let root = Root::open(root).map_err(|error| failed(root, &error))?;
     // A link is followed and stays one, and leads nowhere else.
-    let root = root.canonicalize().map_err(|error| failed(root, &error))?;
-    let file = shown.canonicalize().map_err(|error| failed(&shown, &error))?;
-    if !file.starts_with(&root) {
+    let Some(real) = root.leads_to(&shown).map_err(|error| failed(&shown, &error))? else {
         return Err(PenError::Refused(format!("{} leads out of the source", edit.file)));
-    }
-    let text = std::fs::read_to_string(&file).map_err(|error| failed(&file, &error))?;
+    };
+    let read = || {
+        let (mut file, mut text) = (root.file(&real)?, String::new());
+        if !file.metadata()?.is_file() {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error| failed(&shown, &error))?;
     let changed = surgery::patch(&text, edit.kind, &edit.name, &edit.patch)?;
     if changed != text {
-        replace(&file, &changed).map_err(|error| failed(&file, &error))?;
+        root.replace(&real, &changed).map_err(|error| failed(&shown, &error))?;
     }
-    Ok(edit.file.clone())
-}
-
-/// Puts a file with this text in place of another one, with its mode. Whoever reads sees the one or
-/// the other, and after a crash as well.
-fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("/"));
-    let mode = file.metadata()?.permissions();
-    // Hidden, and without the ending of a document: no reader takes it for one.
-    let mut fresh =
-        tempfile::Builder::new().prefix(".open-dispatch-").suffix(".tmp").tempfile_in(directory)?;
-    fresh.write_all(text.as_bytes())?;
-    fresh.as_file().set_permissions(mode)?;
-    fresh.as_file().sync_all()?;
-    fresh.persist(file).map_err(|error| error.error)?;
-    std::fs::File::open(directory)?.sync_all()
+    Ok(root.path().join(real))
 }

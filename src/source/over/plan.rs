@@ -60,8 +60,6 @@ pub(super) struct Patience {
 pub(super) struct Plan {
     /// What commits together; nothing where all is as it should be.
     pub ops: Vec<Op>,
-    /// The Overrides whose change is to be written into the file, once the rest stands.
-    pub write: Vec<Override>,
     /// When to look again.
     pub again: Option<Timestamp>,
 }
@@ -104,9 +102,10 @@ pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
             plan.ops.extend(seen.target.as_ref().and_then(|target| drifted(target, 0, &[], now)));
         }
         Ok((target, row)) => {
-            let live = lay_all(target, row, &overrides, &mut verdicts, defaults, now);
-            if let Some(laid) = live {
-                plan.ops.extend(written(target, row, laid, now));
+            match lay_all(target, row, &overrides, &mut verdicts, defaults, now) {
+                Some(laid) => plan.ops.extend(written(target, row, laid, now)),
+                // The object cannot be written; but what has ended is nothing to lay again.
+                None => plan.ops.extend(forgotten(row, &overrides, &verdicts)),
             }
         }
     }
@@ -122,10 +121,6 @@ pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
             Verdict::Over => Some(later(ended_at(over), KEEP_ENDED)),
         };
         plan.again = [plan.again, next].into_iter().flatten().min();
-        let is_open = !over.status.conditions.is_true(WRITTEN);
-        if *verdict == Verdict::Applied && over.spec.write_to_file && is_open {
-            plan.write.push((*over).clone());
-        }
     }
     plan
 }
@@ -214,8 +209,10 @@ fn lay_all(
             expires: expires(over),
         };
         let alone = || lay(target, &row.base, std::slice::from_ref(&one), defaults, now).ok();
-        // The file has come to say it: there is nothing left to lay over that.
+        // The file has come to say it: there is nothing left to lay over that. Not before the pen has
+        // said that it is done: what it has written may still have to be committed.
         if over.spec.write_to_file
+            && is_pen_done(over)
             && alone().is_some_and(|laid| {
                 laid.refused.is_empty() && Some(&laid.object) == bare.as_ref().map(|it| &it.object)
             })
@@ -243,6 +240,22 @@ fn lay_all(
         }
     }
     Some(laid)
+}
+
+/// The row without those Overrides that have ended, where it has some.
+fn forgotten(row: &Owned, overrides: &[&Override], verdicts: &[Verdict]) -> Option<Op> {
+    let mut kept = row.overrides.clone();
+    kept.retain(|laid| {
+        let at = overrides.iter().position(|over| over.metadata.uid == laid.uid);
+        at.is_some_and(|at| matches!(verdicts[at], Verdict::Applied | Verdict::Refused(..)))
+    });
+    (kept != row.overrides).then(|| Op::Own(Owned { overrides: kept, ..row.clone() }))
+}
+
+/// Whether the pen has nothing left to do for an Override.
+fn is_pen_done(over: &Override) -> bool {
+    let written = over.status.conditions.get(WRITTEN);
+    written.is_some_and(|it| it.status == ConditionStatus::True || it.reason == "Refused")
 }
 
 /// Writes the object and its row, where they differ.

@@ -67,6 +67,8 @@ enum Left {
 struct Draft<'a, 't> {
     tables: &'a mut Tables,
     now: jiff::Timestamp,
+    /// Whose the writes are; nobody's, unless somebody said so.
+    manager: Option<&'t str>,
     /// The objects touched, in the order of the first touch.
     touched: Vec<ObjectKey>,
     left: Vec<Left>,
@@ -79,6 +81,7 @@ impl<'a, 't> Draft<'a, 't> {
         Self {
             tables,
             now: transaction.now,
+            manager: None,
             touched: Vec::new(),
             left: Vec::new(),
             output: Vec::new(),
@@ -95,6 +98,10 @@ impl<'a, 't> Draft<'a, 't> {
             }
             Op::Delete { kind, name, uid, resource_version } => {
                 self.delete(*kind, name, uid.as_deref(), resource_version.as_deref())
+            }
+            Op::WrittenBy(manager) => {
+                self.manager = Some(manager);
+                Ok(())
             }
             Op::Receipt(receipt) => self.receipt(receipt),
             Op::Output { sprite_uid, run, events } => self.append(sprite_uid, *run, events),

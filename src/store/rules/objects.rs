@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Draft, Left};
 use crate::{
-    resource::{AnyObject, Kind, Metadata, Object, merge::merge_patch},
+    resource::{AnyObject, Kind, Metadata, Object, apply, merge::merge_patch},
     store::{Change, ChangeKind, Error, Expect, Part, tables::ObjectKey},
 };
 
@@ -27,6 +27,11 @@ impl Draft<'_, '_> {
         metadata.creation_timestamp = Some(now);
         metadata.deletion_timestamp = None;
         metadata.resource_version.clear();
+        if let Some(manager) = self.manager
+            && metadata.managed_fields.is_empty()
+        {
+            apply::record(None, &mut object, manager, now);
+        }
         self.put(&key, Some(object));
         self.left.push(Left::Object(key));
         Ok(())
@@ -46,9 +51,24 @@ impl Draft<'_, '_> {
             self.check_version(&key, &given.metadata().resource_version)?;
         }
         write_part(&mut object, given, part);
+        if part == Part::Desired {
+            self.account(&key, &mut object)?;
+        }
         let metadata = object.metadata();
         let goes = metadata.is_deleting() && metadata.finalizers.is_empty();
         self.finish(key, if goes { None } else { Some(object) });
+        Ok(())
+    }
+
+    /// Notes for the manager of this transaction what it changes of an object, where whoever wrote it
+    /// left the account as it was.
+    fn account(&self, key: &ObjectKey, object: &mut AnyObject) -> Result<(), Error> {
+        let Some(manager) = self.manager else { return Ok(()) };
+        let stands = self.object(key)?;
+        if stands != object && stands.metadata().managed_fields == object.metadata().managed_fields
+        {
+            apply::record(Some(stands), object, manager, self.now);
+        }
         Ok(())
     }
 

@@ -71,6 +71,7 @@ impl Missing {
                 let key = (object.kind(), object.metadata().name.clone());
                 need(&mut self.objects, &tables.objects, key);
             }
+            Op::WrittenBy(_) => {}
             Op::PatchStatus { kind, uid, .. } => self.add_uid((*kind, uid.clone()), tables),
             Op::Delete { kind, name, .. } => {
                 need(&mut self.objects, &tables.objects, (*kind, name.clone()));

@@ -45,8 +45,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     Access, Applied, Approval, AuditRow, BackoffRow, Bell, Change, Cursor, Delivery, Error,
-    EventRow, Grant, Held, Listing, OutputRow, Owned, Pairing, Place, Receipt, Revision, Store,
-    Transaction, Turn, TurnSums,
+    EventRow, Grant, Happened, Held, Listing, OutputRow, Owned, Pairing, Place, Receipt, Revision,
+    Store, Transaction, Turn, TurnSums,
 };
 use crate::{
     ambient::Ambient,
@@ -322,6 +322,10 @@ impl Store for SqliteStore {
 
     async fn events(&self, regarding_uid: &str) -> Result<Vec<EventRow>, Error> {
         read::events(&self.readers, regarding_uid).await
+    }
+
+    async fn all_events(&self, after: u64, limit: usize) -> Result<Vec<Happened>, Error> {
+        read::all_events(&self.readers, after, limit).await
     }
 
     async fn backoffs(&self) -> Result<Vec<BackoffRow>, Error> {

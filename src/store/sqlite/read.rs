@@ -12,8 +12,8 @@ use crate::{
     resource::{AnyObject, Kind},
     store::{
         Access, Approval, AuditRow, BackoffRow, Change, Cursor, Delivery, Error, EventRow, Grant,
-        Held, Listing, OutputRow, Owned, Pairing, Place, Receipt, Revision, Turn, TurnSums,
-        size_of_event,
+        Happened, Held, Listing, OutputRow, Owned, Pairing, Place, Receipt, Revision, Turn,
+        TurnSums, size_of_event,
     },
 };
 
@@ -404,6 +404,28 @@ pub(super) async fn events(
 ) -> Result<Vec<EventRow>, Error> {
     let rows = sqlx::query("SELECT body FROM events WHERE uid = ?1 ORDER BY made");
     bodies(rows.bind(regarding_uid).fetch_all(readers).await)
+}
+
+pub(super) async fn all_events(
+    readers: &SqlitePool,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Happened>, Error> {
+    let rows = sqlx::query(
+        "SELECT made, kind, name, uid, body FROM events WHERE made > ?1 ORDER BY made LIMIT ?2",
+    );
+    let rows =
+        rows.bind(integer(after)).bind(up_to(limit)).fetch_all(readers).await.map_err(failed)?;
+    let told = |row: &SqliteRow| {
+        Ok(Happened {
+            n: natural(row.get(0)),
+            kind: decode_kind(row.get(1))?,
+            name: row.get(2),
+            uid: row.get(3),
+            row: decode(row.get(4))?,
+        })
+    };
+    rows.iter().map(told).collect()
 }
 
 pub(super) async fn backoffs(readers: &SqlitePool) -> Result<Vec<BackoffRow>, Error> {

@@ -6,8 +6,9 @@
 //!
 //! A Sprite's spec never changes, save that it sleeps and wakes. So when the Agent's has changed in
 //! what a Sprite is made of, the live one is told to end once no turn is open, and the next is made
-//! once nothing of it is left; it resumes the session. Channels, budget and the times of turns are
-//! not part of a Sprite and apply at once.
+//! once nothing of it is left; it resumes the session. Until then the Agent works and says
+//! `Reconciling`, so that nobody takes it for what its spec says. Channels, budget and the times of
+//! turns are not part of a Sprite and apply at once.
 //!
 //! Without a turn for long enough the Sprite is told to sleep; the next turn that may begin wakes it.
 //! A Sprite that ends by itself is replaced after a pause that doubles while it keeps happening; one
@@ -144,7 +145,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         Some(sprite) if is_asleep(sprite) && comes => Stand::Waking,
         Some(sprite) if is_asleep(sprite) => Stand::Asleep,
         Some(sprite) if !sprite.spec.running => Stand::FallingAsleep,
-        Some(sprite) => Stand::Live { sprite, busy: queue.is_busy() },
+        Some(sprite) => Stand::Live { sprite, busy: queue.is_busy(), outdated: !current(sprite) },
         None if agent.spec.suspend => Stand::Suspended,
         None => match pause_until(sprites, current, now) {
             Some((until, why)) if until > now => {
@@ -200,11 +201,11 @@ impl Life<'_, '_> {
                     last = Some(Action::WakeSprite(Box::new(sprite)));
                 }
             }
-            Stand::Live { sprite, .. } => {
+            Stand::Live { sprite, outdated, .. } => {
                 if let Some(ops) = self.queue.send(sprite, self.purse) {
                     status.turns.queued = status.turns.queued.saturating_sub(1);
                     status.turns.running += 1;
-                    stand = Stand::Live { sprite, busy: true };
+                    stand = Stand::Live { sprite, busy: true, outdated };
                     dress(&mut status, &stand, self.purse, agent, now);
                     plan.actions.push(Action::SendTurn(ops, Box::new(status)));
                     return;

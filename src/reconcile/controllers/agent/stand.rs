@@ -9,6 +9,9 @@ use crate::resource::{
     Sprite,
 };
 
+/// What there is to say of a Sprite that works and is made of an earlier spec.
+const AFTER_ITS_TURN: &str = "its sprite is of an earlier spec, and is replaced after its turn";
+
 /// Where an Agent stands; its conditions and its phase follow.
 #[derive(Debug)]
 pub(super) enum Stand<'a> {
@@ -23,6 +26,8 @@ pub(super) enum Stand<'a> {
         sprite: &'a Sprite,
         /// A turn was handed out, also the one that is handed out now.
         busy: bool,
+        /// It is made of an earlier spec, and another takes its place once no turn is open.
+        outdated: bool,
     },
     /// Its Sprite was told to sleep.
     FallingAsleep,
@@ -56,9 +61,13 @@ fn reading(stand: &Stand<'_>) -> Reading {
         Stand::Asleep => (Ok(words::ASLEEP), None, "Asleep"),
         Stand::Resting => (Ok(words::ABANDONED), None, "Asleep"),
         Stand::Waking => (Err(words::WAKING), Some(words::WAKING), "Starting"),
-        Stand::Live { sprite, busy } => {
+        Stand::Live { sprite, busy, outdated } => {
             let shown = &sprite.status.conditions;
             match (shown.is_true(words::READY), shown.is_true(words::ADMITTED)) {
+                // It works, and what it was told since is still to come: whoever waits for that, a
+                // Fleet for one, must not take it for done.
+                (true, _) if *outdated => (Ok(words::WORKING), Some(words::REPLACING), "Busy"),
+                (false, _) if *outdated => (Err(words::STARTING), Some(words::REPLACING), "Busy"),
                 (true, _) if *busy => (Ok(words::WORKING), None, "Busy"),
                 (true, _) => (Ok(words::AGENT_READY), None, "Idle"),
                 (false, _) if *busy => (Err(words::STARTING), Some(words::STARTING), "Busy"),
@@ -86,7 +95,13 @@ pub(super) fn dress(
         Err(reason) => conditions.set(words::READY, False, reason, "", generation, now),
     }
     match progress {
-        Some(reason) => conditions.set(words::RECONCILING, True, reason, "", generation, now),
+        Some(reason) => {
+            let message = match stand {
+                Stand::Live { outdated: true, .. } => AFTER_ITS_TURN,
+                _ => "",
+            };
+            conditions.set(words::RECONCILING, True, reason, message, generation, now);
+        }
         None => {
             conditions.set(words::RECONCILING, False, words::SETTLED, "", generation, now);
         }

@@ -13,7 +13,9 @@ use super::super::{
     made::{ended, own},
     words,
 };
-use crate::resource::{Agent, AnyObject, FLEET_TEMPLATE, Fleet, Kind, Metadata, expand::Member};
+use crate::resource::{
+    Agent, AnyObject, ConditionStatus::True, FLEET_TEMPLATE, Fleet, Kind, Metadata, expand::Member,
+};
 
 /// The template that a member was made from.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -144,9 +146,27 @@ fn of_agent(agent: &Agent) -> Health {
         Some(stalled) if conditions.is_true(words::STALLED) => {
             Health::Failing(format!("{} {}", stalled.reason, stalled.message).trim_end().to_owned())
         }
+        // It works as it was; what it was told since comes after its turn, and may not come up.
+        _ if is_to_be_replaced(agent) => Health::Coming,
         _ if conditions.is_true(words::READY) => Health::Well,
         _ => Health::Coming,
     }
+}
+
+/// Whether an Agent works at a turn with a Sprite of an earlier spec, which is replaced once that ends.
+pub(super) fn finishes_a_turn(object: &AnyObject) -> bool {
+    match object {
+        AnyObject::Agent(agent) => {
+            is_to_be_replaced(agent) && agent.status.conditions.is_true(words::READY)
+        }
+        _ => false,
+    }
+}
+
+/// Whether its Sprite is of an earlier spec.
+fn is_to_be_replaced(agent: &Agent) -> bool {
+    let reconciling = agent.status.conditions.get(words::RECONCILING);
+    reconciling.is_some_and(|it| it.status == True && it.reason == words::REPLACING)
 }
 
 /// Whether a member that is not wanted any more may go now: nobody waits for an answer of it, and

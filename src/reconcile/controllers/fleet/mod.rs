@@ -31,7 +31,7 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, Defaults, Fleet, FleetStatus, Kind,
+        AnyObject, Defaults, Fleet, FleetStatus, Kind, OwnerReference,
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
@@ -126,6 +126,42 @@ impl FleetController {
         Ok(taken)
     }
 
+    /// Takes over the members of a Fleet of this name that is gone without having let go of them, which
+    /// is so only where somebody took it out of the store by hand. They stay who they are.
+    async fn inherit(&self, fleet: &Fleet, taken: &BTreeSet<String>) -> Result<bool, Error> {
+        let (store, kind) = (&self.hands.store, fleet.spec.template.kind);
+        let mut ops = Vec::new();
+        let mut asked = BTreeSet::new();
+        for name in taken {
+            let Some(object) = store.get(kind, name).await? else { continue };
+            let owner = object.metadata().controller().cloned();
+            let like = |owner: &OwnerReference| {
+                owner.kind == Kind::Fleet && owner.name == fleet.metadata.name
+            };
+            let Some(owner) = owner.filter(like) else { continue };
+            if !asked.insert(owner.uid.clone())
+                || store.get_by_uid(Kind::Fleet, &owner.uid).await?.is_some()
+            {
+                continue;
+            }
+            for mut member in store.list_owned(kind, &owner.uid).await? {
+                for held in &mut member.metadata_mut().owner_references {
+                    if held.uid == owner.uid {
+                        held.uid.clone_from(&fleet.metadata.uid);
+                    }
+                }
+                ops.push(write(member, Part::Finalizers));
+            }
+        }
+        if ops.is_empty() {
+            return Ok(false);
+        }
+        // Writes nothing, and fails where the Fleet has changed since.
+        ops.push(write(fleet.clone(), Part::Status));
+        self.hands.commit("fleet.inherit-members", ops).await?;
+        Ok(true)
+    }
+
     async fn act(&self, fleet: &Fleet, action: Action) -> Result<(), Error> {
         let hands = &self.hands;
         // Writes nothing, and fails where the Fleet has changed since.
@@ -138,6 +174,7 @@ impl FleetController {
             }
             Action::Create { members, status, notes } => {
                 let mut ops = with_status(fleet, *status, &notes);
+                ops.push(Op::WrittenBy(manager(fleet)));
                 ops.extend(members.into_iter().map(|mut member| {
                     member.metadata_mut().uid = hands.ambient.ids.uid();
                     Op::Create(member)
@@ -146,7 +183,8 @@ impl FleetController {
             }
             Action::Update { member, note } => {
                 let note = note.op(Kind::Fleet, &fleet.metadata);
-                let ops = vec![unchanged(), write(*member, Part::Desired), note];
+                let by = Op::WrittenBy(manager(fleet));
+                let ops = vec![unchanged(), by, write(*member, Part::Desired), note];
                 hands.commit("fleet.update-member", ops).await
             }
             Action::Prune { members, notes } => {
@@ -177,6 +215,11 @@ impl FleetController {
             }
         }
     }
+}
+
+/// What a Fleet is called in the account of its members' fields.
+fn manager(fleet: &Fleet) -> String {
+    format!("fleet/{}", fleet.metadata.name)
 }
 
 /// The status, with what came to hold, and what there is to tell.
@@ -231,6 +274,9 @@ impl Controller for FleetController {
             Ok(wanted) => self.taken(wanted, &owned).await?,
             Err(_) => BTreeSet::new(),
         };
+        if !taken.is_empty() && self.inherit(&fleet, &taken).await? {
+            return Ok(Next::After(Duration::ZERO));
+        }
         let now = self.hands.now();
         let wanted = wanted.as_deref().map_err(Clone::clone);
         let actions = plan(&View { fleet: &fleet, wanted, owned: &owned, taken: &taken, now });

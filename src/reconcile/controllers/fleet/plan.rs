@@ -5,7 +5,8 @@
 //!
 //! **Changed** is one member after another: as many may be out of service at once as the strategy says,
 //! and who is out of service anyway, or stopped, is changed first. A member that does not work after its
-//! change stops the rollout before it takes the next. What somebody changed by hand is put right at
+//! change stops the rollout before it takes the next; and one that is in a turn is out of service until
+//! that has ended and it has come up anew, because only then anybody knows. What somebody changed by hand is put right at
 //! once: the harm to its service is done.
 //!
 //! **Removed** is who is not generated any more, the highest first: an Agent once it owes nobody an
@@ -23,7 +24,7 @@ use super::{
         made::{Note, ended, is_held, leaves_orphans},
         words,
     },
-    member::{Health, Why, called, health, is_updated, may_go, new, updated},
+    member::{Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, updated},
     stand::{Stand, dress},
 };
 use crate::resource::{
@@ -179,6 +180,8 @@ pub(super) struct Known {
     pub(super) stopping: Vec<(String, String)>,
     /// Who waits to be changed.
     pub(super) waiting: usize,
+    /// Who was changed and still works at a turn as it was.
+    pub(super) finishing: Vec<String>,
     /// Who is to go, and is not gone.
     pub(super) leaving: Vec<String>,
     /// Names that others hold.
@@ -347,6 +350,9 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             let standing = match live {
                 Some(live) => {
                     known.updated += usize::from(is_updated(live, member));
+                    if finishes_a_turn(live) {
+                        known.finishing.push(called(live));
+                    }
                     health(live)
                 }
                 // A Job that is gone ended as was noted.

@@ -144,10 +144,17 @@ fn of_members(known: &Known) -> Reading {
             phase: "Failed",
         };
     }
-    let message = match known.leaving.as_slice() {
-        [] => counts.clone(),
-        leaving => format!("{counts}; {} to go", few(leaving.iter().map(String::as_str))),
-    };
+    let mut message = counts.clone();
+    if !known.finishing.is_empty() {
+        let who = few(known.finishing.iter().map(String::as_str));
+        message.push_str(&match known.finishing.len() {
+            1 => format!("; {who} is changed after its turn"),
+            _ => format!("; {who} are changed after their turns"),
+        });
+    }
+    if !known.leaving.is_empty() {
+        message.push_str(&format!("; {} to go", few(known.leaving.iter().map(String::as_str))));
+    }
     Reading {
         ready: Err((words::NOT_READY, counts)),
         progressing: Ok((words::ROLLING_OUT, message)),

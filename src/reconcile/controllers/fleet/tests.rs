@@ -173,7 +173,9 @@ impl World {
     fn come(&mut self, name: &str, well: bool) {
         if let AnyObject::Agent(agent) = self.get(name) {
             agent.status.observed_generation = agent.metadata.generation;
+            agent.status.turns.running = 0;
             let conditions = &mut agent.status.conditions;
+            conditions.set(words::RECONCILING, False, words::SETTLED, "", 1, NOW);
             if well {
                 conditions.set(words::READY, True, "Test", "", 1, NOW);
                 conditions.remove(words::STALLED);
@@ -181,6 +183,21 @@ impl World {
                 conditions.set(words::READY, False, "Test", "", 1, NOW);
                 conditions.set(words::STALLED, True, "BackingOff", "no such model", 1, NOW);
             }
+        }
+        self.settle();
+    }
+
+    /// An Agent in a turn looks at its spec: its Sprite is of an earlier one until the turn ends.
+    fn works_on(&mut self, name: &str) {
+        if let AnyObject::Agent(agent) = self.get(name) {
+            let generation = agent.metadata.generation;
+            let behind = generation > 1;
+            agent.status.observed_generation = generation;
+            agent.status.turns.running = 1;
+            let conditions = &mut agent.status.conditions;
+            conditions.set(words::READY, True, words::WORKING, "", generation, NOW);
+            let (is, why) = if behind { (True, words::REPLACING) } else { (False, words::SETTLED) };
+            conditions.set(words::RECONCILING, is, why, "", generation, NOW);
         }
         self.settle();
     }
@@ -261,6 +278,35 @@ fn a_change_rolls_out_as_many_at_once_as_may_be_out_of_service() {
         assert_eq!(world.fleet().status.phase, "Ready");
         assert!(world.most_out <= most.unwrap_or(1));
     }
+}
+
+#[test]
+fn members_in_a_turn_are_changed_one_after_another_as_all_others() {
+    let mut world = World::new(agents(&["a", "b", "c"], "old"));
+    for name in ["a", "b", "c"] {
+        world.works_on(name);
+    }
+    world.change(agents(&["a", "b", "c"], "new"));
+    for _ in 0..3 {
+        world.works_on("a");
+        assert_eq!(world.instructed("new"), ["a"], "a works on as it was, and nobody knows more");
+    }
+    assert_eq!(
+        world.condition("Progressing"),
+        "True RollingOut: 2 of 3 ready, 1 of 3 as the template says; agent/a is changed after its turn"
+    );
+    assert_eq!(
+        world.condition("Ready"),
+        "False NotReady: 2 of 3 ready, 1 of 3 as the template says"
+    );
+    // What it comes up as is no good, and the others work on.
+    world.come("a", false);
+    assert_eq!(world.instructed("new"), ["a"]);
+    assert!(world.condition("Stalled").starts_with("True MemberFailed: agent/a"));
+    // Back to what it was.
+    world.change(agents(&["a", "b", "c"], "old"));
+    world.come("a", true);
+    assert_eq!(world.condition("Ready"), "True AllReady: 3 of 3 ready");
 }
 
 #[test]

@@ -161,16 +161,25 @@ fn plan_deletion(job: &Job, sprites: &[Sprite]) -> Plan {
     Plan { actions, again: None }
 }
 
-/// After its end a Job is left alone until its time to live is over.
+/// After its end a Job is left alone until its time to live is over. What may be changed of it then
+/// changes nothing of how it ended, and whoever waits for that must not wait for ever: clients take a
+/// condition for old that speaks of an older generation.
 fn plan_rest(job: &Job, now: Timestamp) -> Plan {
+    let mut actions = Vec::new();
+    if job.status.observed_generation != job.metadata.generation {
+        let mut status = job.status.clone();
+        status.observed_generation = job.metadata.generation;
+        status.conditions.hold_for(job.metadata.generation);
+        actions.push(Action::WriteStatus(Box::new(status)));
+    }
     let ttl = job.spec.ttl_after_finished.unwrap_or(DEFAULT_JOB_TTL).as_duration();
     let Some(end) = job.status.completion_time.map(|end| later(end, ttl)) else {
-        return Plan::default();
+        return Plan { actions, again: None };
     };
     if now >= end {
         Plan { actions: vec![Action::Delete], again: None }
     } else {
-        Plan { actions: Vec::new(), again: Some(end) }
+        Plan { actions, again: Some(end) }
     }
 }
 

@@ -154,6 +154,25 @@ impl World {
 }
 
 #[test]
+fn how_a_job_ended_holds_for_what_is_changed_of_it_later() {
+    let mut ended = job(|_| {});
+    ended.status.observed_generation = 1;
+    ended.status.completion_time = Some(at(900));
+    let conditions = &mut ended.status.conditions;
+    conditions.set(words::COMPLETE, ConditionStatus::True, words::COMPLETED, "", 1, at(900));
+    let mut world = World::new(ended);
+    assert!(world.plan().actions.is_empty(), "it is left alone");
+    let changed = world.job.as_mut().unwrap();
+    changed.metadata.generation = 2;
+    changed.spec.ttl_after_finished = Some(Span::from_secs(7200));
+    world.settle();
+    let status = &world.job.as_ref().unwrap().status;
+    let complete = status.conditions.get(words::COMPLETE).unwrap();
+    assert_eq!((status.observed_generation, complete.observed_generation), (2, 2));
+    assert_eq!((complete.last_transition_time, status.completion_time), (at(900), Some(at(900))));
+}
+
+#[test]
 fn a_job_walks_from_pending_to_its_end() {
     let mut world = World::new(job(|_| {}));
     let mut phases = Vec::new();

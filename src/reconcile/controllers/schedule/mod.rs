@@ -51,7 +51,8 @@ impl ScheduleController {
             }
             Action::CreateJob { mut job, status, notes } => {
                 job.metadata.uid = hands.ambient.ids.uid();
-                let mut ops = vec![Op::Create(AnyObject::Job(job))];
+                let by = Op::WrittenBy(format!("schedule/{}", schedule.metadata.name));
+                let mut ops = vec![by, Op::Create(AnyObject::Job(job))];
                 ops.extend(with_status(schedule, *status, &notes));
                 hands.commit("schedule.create-job", ops).await
             }
@@ -60,7 +61,9 @@ impl ScheduleController {
             }
             Action::CancelJob(mut job) => {
                 job.spec.cancel = true;
-                hands.commit("schedule.cancel-job", vec![write(*job, Part::Desired)]).await
+                let by = Op::WrittenBy(format!("schedule/{}", schedule.metadata.name));
+                let ops = vec![by, write(*job, Part::Desired)];
+                hands.commit("schedule.cancel-job", ops).await
             }
             Action::DeleteJob(job) => {
                 let op = delete(Kind::Job, &job.metadata);

@@ -63,6 +63,32 @@ impl SpriteController {
         sprite.spec.runtime.name() == self.runtime.name()
     }
 
+    /// Whether nobody is there any more who would end this Sprite. Owners hold on until their Sprites
+    /// are gone, so this is so only where somebody has taken an owner out of the store by hand; it does
+    /// not come again under its uid.
+    async fn is_left_behind(&self, sprite: &Sprite) -> Result<bool, Error> {
+        let metadata = &sprite.metadata;
+        match metadata.controller().filter(|_| !metadata.is_deleting()) {
+            Some(owner) => Ok(self.hands.store.get_by_uid(owner.kind, &owner.uid).await?.is_none()),
+            None => Ok(false),
+        }
+    }
+
+    /// Deletes a Sprite that was left behind: it ends as any other that is deleted.
+    async fn end(&self, sprite: &Sprite) -> Result<(), Error> {
+        let metadata = &sprite.metadata;
+        let why = "its owner is gone, and nobody else would end it";
+        tracing::warn!(sprite = metadata.name, "deleted, because {why}");
+        let told = history::event(Kind::Sprite, metadata, true, words::LEFT_BEHIND, why);
+        let delete = Op::Delete {
+            kind: Kind::Sprite,
+            name: metadata.name.clone(),
+            uid: Some(metadata.uid.clone()),
+            resource_version: None,
+        };
+        self.hands.commit("sprite.end-left-behind", vec![told, delete]).await
+    }
+
     /// What the first hello said of the agent's containment; read once, then the condition has it.
     async fn containment(&self, sprite: &Sprite) -> Result<Option<Containment>, Error> {
         let known = sprite.status.conditions.get(words::ISOLATED).is_some();
@@ -301,6 +327,10 @@ impl Controller for SpriteController {
         let Some(sprite) = sprite.and_then(AnyObject::into_sprite) else { return Ok(Next::Done) };
         if !self.is_ours(&sprite) || !is_held(&sprite) {
             return Ok(Next::Done);
+        }
+        if self.is_left_behind(&sprite).await? {
+            self.end(&sprite).await?;
+            return Ok(Next::After(Duration::ZERO));
         }
         let observed: Observed = self.runtime.observe(&sprite).await?;
         let containment = self.containment(&sprite).await?;

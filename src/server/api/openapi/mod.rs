@@ -3,6 +3,7 @@
 //! They are checked in under `specs/schema/`, and served: version 3 for kubectl's `explain` and
 //! `--validate`, for generators and for testers; version 2 for kubectl from before that.
 
+mod beside;
 mod paths;
 mod proto;
 mod schemas;

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{full_name, gvk};
+use super::{
+    beside,
+    schemas::{full_name, gvk},
+};
 use crate::resource::{API_VERSION, Kind, merge::merge_patch};
 
 /// The types of documents that are taken.
@@ -10,8 +13,8 @@ const DOCUMENTS: [&str; 2] = ["application/json", "application/yaml"];
 /// The types of patches of an object that are taken.
 const PATCHES: [&str; 3] =
     ["application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"];
-/// The types of answers.
-pub(super) const ANSWERS: [&str; 2] = ["application/json", "application/yaml"];
+/// The types of answers that are objects, or lists of such.
+pub(super) const ANSWERS: &[&str] = &["application/json", "application/yaml"];
 
 /// A parameter of an address.
 #[derive(Clone)]
@@ -37,51 +40,68 @@ pub(super) struct Operation {
     pub(super) method: &'static str,
     pub(super) id: String,
     pub(super) about: String,
-    /// In the words of Kubernetes.
-    pub(super) action: &'static str,
-    pub(super) kind: Kind,
+    /// What Kubernetes' clients look for: what is done, and to what; nothing where they know no such.
+    pub(super) of: Option<Map<String, Value>>,
     pub(super) params: Vec<Param>,
     pub(super) body: Option<Body>,
-    /// Statuses and the full names of their schemas, of which a status may have several. What else
-    /// there is, is a `Status`.
+    /// The types of the answers.
+    pub(super) sorts: &'static [&'static str],
+    /// Statuses and the full names of their schemas, of which a status may have several; `string` is
+    /// a text, and a name in brackets a list. What else there is, is a `Status`.
     pub(super) answers: Vec<(&'static str, String)>,
 }
 
 /// A path and what can be done there.
 pub(super) struct Path {
     pub(super) path: String,
-    /// Whether it has the name of an object in it.
-    pub(super) named: bool,
+    /// What stands in it in braces, and what that is.
+    pub(super) names: Vec<(&'static str, &'static str)>,
     pub(super) operations: Vec<Operation>,
 }
 
-impl Operation {
-    /// What Kubernetes' clients look for.
-    pub(super) fn extensions(&self) -> Map<String, Value> {
-        let mut map = Map::new();
-        map.insert("x-kubernetes-action".to_owned(), self.action.into());
-        map.insert("x-kubernetes-group-version-kind".to_owned(), gvk(self.kind.name()));
-        map
+/// What Kubernetes' clients look for at an operation.
+pub(super) fn extensions(action: &str, of: Value) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.insert("x-kubernetes-action".to_owned(), action.into());
+    map.insert("x-kubernetes-group-version-kind".to_owned(), of);
+    map
+}
+
+/// The schema of an answer, by how a version refers to a schema.
+pub(super) fn answered(schema: &str, reference: fn(&str) -> Value) -> Value {
+    match schema.strip_prefix('[').and_then(|schema| schema.strip_suffix(']')) {
+        Some(inner) => json!({"type": "array", "items": reference(inner)}),
+        None if schema == "string" => json!({"type": "string"}),
+        None => reference(schema),
     }
 }
 
-const fn text(name: &'static str, about: &'static str) -> Param {
+/// The address of something of a kind.
+pub(super) fn at(kind: Kind, rest: &str) -> String {
+    format!("/apis/{API_VERSION}/{}{rest}", kind.plural())
+}
+
+pub(super) const fn text(name: &'static str, about: &'static str) -> Param {
     Param { name, sort: "string", about, only: &[] }
 }
 
-const fn word(name: &'static str, about: &'static str, only: &'static [&'static str]) -> Param {
+pub(super) const fn word(
+    name: &'static str,
+    about: &'static str,
+    only: &'static [&'static str],
+) -> Param {
     Param { name, sort: "string", about, only }
 }
 
-const fn number(name: &'static str, about: &'static str) -> Param {
+pub(super) const fn number(name: &'static str, about: &'static str) -> Param {
     Param { name, sort: "integer", about, only: &[] }
 }
 
-const fn flag(name: &'static str, about: &'static str) -> Param {
+pub(super) const fn flag(name: &'static str, about: &'static str) -> Param {
     Param { name, sort: "boolean", about, only: &[] }
 }
 
-const PRETTY: Param = flag("pretty", "Lines and indents.");
+pub(super) const PRETTY: Param = flag("pretty", "Lines and indents.");
 const DRY_RUN: Param =
     word("dryRun", "All: everything is checked and nothing is written.", &["All"]);
 const SELECT: [Param; 4] = [
@@ -98,7 +118,7 @@ const LIST: [Param; 6] = [
     flag("sendInitialEvents", "Whether a watch begins with what is there."),
     number("timeoutSeconds", "How long a watch lives."),
 ];
-const WRITE: [Param; 4] = [
+pub(super) const WRITE: [Param; 4] = [
     DRY_RUN,
     word(
         "ifDeclared",
@@ -125,13 +145,14 @@ const DELETE: [Param; 4] = [
 pub(super) fn items(text: &Value, described: impl Fn(&Operation) -> Value) -> Map<String, Value> {
     let item = |path: &Path| {
         let mut item = Map::new();
-        if path.named {
-            let mut name = json!({
-                "name": "name", "in": "path", "required": true,
-                "description": "The object's name.",
-            });
-            merge_patch(&mut name, text);
-            item.insert("parameters".to_owned(), json!([name]));
+        let parameter = |(name, about): &(&str, &str)| {
+            let mut parameter =
+                json!({"name": name, "in": "path", "required": true, "description": about});
+            merge_patch(&mut parameter, text);
+            parameter
+        };
+        if !path.names.is_empty() {
+            item.insert("parameters".to_owned(), path.names.iter().map(parameter).collect());
         }
         for operation in &path.operations {
             item.insert(operation.method.to_owned(), described(operation));
@@ -143,11 +164,15 @@ pub(super) fn items(text: &Value, described: impl Fn(&Operation) -> Value) -> Ma
 
 /// All paths.
 pub(super) fn all() -> Vec<Path> {
+    let of_kind = |kind| of_kind(kind).into_iter().chain(beside::paths(kind));
     Kind::ALL.into_iter().flat_map(of_kind).collect()
 }
 
+/// What stands in the address of an object.
+pub(super) const NAME: (&str, &str) = ("name", "The object's name.");
+
 fn of_kind(kind: Kind) -> [Path; 3] {
-    let at = |rest: &str| format!("/apis/{API_VERSION}/{}{rest}", kind.plural());
+    let at = |rest: &str| at(kind, rest);
     let schema = |name: &str| full_name(name);
     let object = schema(kind.name());
     let list = schema(&format!("{kind}List"));
@@ -155,10 +180,10 @@ fn of_kind(kind: Kind) -> [Path; 3] {
         method,
         id: format!("{verb}{kind}"),
         about,
-        action,
-        kind,
+        of: Some(extensions(action, gvk(kind.name()))),
         params: vec![PRETTY],
         body: None,
+        sorts: ANSWERS,
         answers: vec![("200", object.clone())],
     };
     let with = |operation: Operation, params: &[Param]| {
@@ -219,10 +244,10 @@ fn of_kind(kind: Kind) -> [Path; 3] {
     let read = |verb: &str| operation("get", verb, format!("Reads one of the {plural}."), "get");
     let desired = "spec, labels and annotations";
     [
-        Path { path: at(""), named: false, operations: of_all },
+        Path { path: at(""), names: Vec::new(), operations: of_all },
         Path {
             path: at("/{name}"),
-            named: true,
+            names: vec![NAME],
             operations: vec![
                 read("read"),
                 replace("replace", desired),
@@ -232,7 +257,7 @@ fn of_kind(kind: Kind) -> [Path; 3] {
         },
         Path {
             path: at("/{name}/status"),
-            named: true,
+            names: vec![NAME],
             operations: vec![
                 Operation { id: format!("read{kind}Status"), ..read("read") },
                 Operation {

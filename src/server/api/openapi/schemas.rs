@@ -53,6 +53,7 @@ pub(super) fn all() -> Map<String, Value> {
         found.insert(full_name(&format!("{kind}List")), list(kind));
     }
     found.extend(meta());
+    found.extend(super::beside::schemas());
     let mut sorted: Vec<(String, Value)> = found.into_iter().collect();
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     sorted.into_iter().collect()

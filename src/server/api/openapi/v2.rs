@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    paths::{self, ANSWERS, Operation, schema_of},
+    paths::{self, Operation, answered, schema_of},
     schemas,
 };
 
@@ -48,7 +48,7 @@ fn described(operation: &Operation) -> Value {
     }
     let mut answers = Map::new();
     for (code, schema) in &operation.answers {
-        let answer = json!({"description": "Done.", "schema": reference(schema)});
+        let answer = json!({"description": "Done.", "schema": answered(schema, reference)});
         answers.entry(*code).or_insert(answer);
     }
     let refused = reference(&schemas::full_name("Status"));
@@ -61,12 +61,12 @@ fn described(operation: &Operation) -> Value {
         "operationId": operation.id,
         "description": operation.about,
         "consumes": consumes,
-        "produces": ANSWERS,
+        "produces": operation.sorts,
         "parameters": params,
         "responses": answers,
     });
-    for (name, value) in operation.extensions() {
-        described[name] = value;
+    for (name, value) in operation.of.iter().flatten() {
+        described[name] = value.clone();
     }
     described
 }
@@ -79,7 +79,7 @@ fn older(schema: &Value) -> Value {
             let mut into = Map::new();
             for (word, value) in map {
                 match word.as_str() {
-                    "oneOf" => {}
+                    "oneOf" | "nullable" => {}
                     "additionalProperties" if value.is_boolean() => {}
                     "allOf" => {
                         if let Some(target) = value[0]["$ref"].as_str() {

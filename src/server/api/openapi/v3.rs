@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    paths::{self, ANSWERS, Operation, schema_of},
+    paths::{self, Operation, answered, schema_of},
     schemas,
 };
 
@@ -37,23 +37,27 @@ fn described(operation: &Operation) -> Value {
             })
         })
         .collect();
-    let answer = |about: &str, schemas: &[&str]| {
+    let answer = |about: &str, sorts: &[&str], schemas: &[&str]| {
+        let schema = |it: &&str| answered(it, reference);
         let schema = match schemas {
-            [one] => reference(one),
-            several => json!({"anyOf": several.iter().map(|it| reference(it)).collect::<Vec<_>>()}),
+            [one] => schema(one),
+            several => json!({"anyOf": several.iter().map(schema).collect::<Vec<_>>()}),
         };
         let content: Map<String, Value> =
-            ANSWERS.iter().map(|sort| ((*sort).to_owned(), json!({"schema": schema}))).collect();
+            sorts.iter().map(|sort| ((*sort).to_owned(), json!({"schema": schema}))).collect();
         json!({"description": about, "content": content})
     };
     let mut answers = Map::new();
     for (code, _) in &operation.answers {
         let same = operation.answers.iter().filter(|(other, _)| other == code);
         let schemas: Vec<&str> = same.map(|(_, schema)| schema.as_str()).collect();
-        answers.insert((*code).to_owned(), answer("Done.", &schemas));
+        answers.insert((*code).to_owned(), answer("Done.", operation.sorts, &schemas));
     }
     let refused = schemas::full_name("Status");
-    answers.insert("default".to_owned(), answer("Refused, and why.", &[&refused]));
+    // A refusal is a document, whatever else is sent.
+    let is_text = operation.answers.iter().any(|(_, schema)| schema == "string");
+    let sorts = if is_text { &["application/json"] } else { operation.sorts };
+    answers.insert("default".to_owned(), answer("Refused, and why.", sorts, &[&refused]));
     let mut described = json!({
         "operationId": operation.id,
         "description": operation.about,
@@ -68,8 +72,8 @@ fn described(operation: &Operation) -> Value {
             .collect();
         described["requestBody"] = json!({"required": body.required, "content": content});
     }
-    for (name, value) in operation.extensions() {
-        described[name] = value;
+    for (name, value) in operation.of.iter().flatten() {
+        described[name] = value.clone();
     }
     described
 }

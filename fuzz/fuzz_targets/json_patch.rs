@@ -1,0 +1,10 @@
+//! No JSON patch panics, on whatever document.
+#![no_main]
+
+#[expect(dead_code, reason = "each target uses one of the bodies")]
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (&str, &str)| bodies::patch(input.0, input.1));

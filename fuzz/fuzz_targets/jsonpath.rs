@@ -1,0 +1,10 @@
+//! No template of JSONPath and no path makes the reader or the walk panic.
+#![no_main]
+
+#[expect(dead_code, reason = "each target uses one of the bodies")]
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (&str, &str)| bodies::jsonpath(input.0, input.1));

@@ -1,0 +1,10 @@
+//! No selector of labels or fields makes the reader panic.
+#![no_main]
+
+#[expect(dead_code, reason = "each target uses one of the bodies")]
+#[path = "../bodies/mod.rs"]
+mod bodies;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (&str, (&str, &str))| bodies::selectors(input.0, input.1));

@@ -1,0 +1,83 @@
+//! What Overrides that a Source declares may do: only to what it declares itself, and only what it
+//! might have written there.
+//!
+//! There is one of an object at most. Two would have to be judged together, in an order that is known
+//! only when they stand.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    super::set::{Declared, Key, Rules, Set, called},
+    Judge,
+};
+use crate::resource::{API_VERSION, AnyObject, Fault, Override, decode, merge::merge_patch};
+
+/// What of a Source's Overrides its policy does not allow, each with its file and line.
+#[must_use]
+pub fn overrides(set: &Set, rules: Rules<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut first: BTreeMap<Key, &Declared> = BTreeMap::new();
+    for declared in set.objects.values() {
+        let AnyObject::Override(over) = &declared.object else { continue };
+        let target = (over.spec.target.kind, over.spec.target.name.clone());
+        let mut say = |fault: Fault| faults.push(placed(fault, declared));
+        if let Some(first) = first.get(&target) {
+            let message = format!(
+                "{} has an override in {}:{} already; make one patch of the two",
+                called(&target),
+                first.file,
+                first.line
+            );
+            say(Fault::new("spec.target", message));
+            continue;
+        }
+        match set.objects.get(&target) {
+            None => {
+                let message = format!(
+                    "{} is not declared by this source, and it may override nothing else",
+                    called(&target)
+                );
+                say(Fault::new("spec.target", message));
+            }
+            Some(of) => judged(over, of, rules).into_iter().for_each(say),
+        }
+        first.insert(target, declared);
+    }
+    faults
+}
+
+/// What a patch adds to what the policy has to say of its object.
+fn judged(over: &Override, of: &Declared, rules: Rules<'_>) -> Vec<Fault> {
+    let object = &of.object;
+    let mut spec = of.base.spec.clone();
+    merge_patch(&mut spec, &Value::Object(over.spec.patch.clone()));
+    let laid = decode(json!({
+        "apiVersion": API_VERSION,
+        "kind": object.kind().name(),
+        "metadata": {"name": object.metadata().name},
+        "spec": spec,
+    }));
+    let laid = match laid {
+        Ok(laid) => laid,
+        Err(faults) => return faults.0.into_iter().map(below).collect(),
+    };
+    let of_object = |object: &AnyObject| {
+        let mut judge = Judge::new(rules);
+        judge.object(object);
+        judge.faults
+    };
+    let before = of_object(object);
+    of_object(&laid).into_iter().filter(|fault| !before.contains(fault)).map(below).collect()
+}
+
+/// A fault of what is laid, as one of the patch.
+fn below(fault: Fault) -> Fault {
+    let rest = fault.path.strip_prefix("spec").unwrap_or(&fault.path);
+    Fault { path: format!("spec.patch{rest}"), line: None, column: None, file: None, ..fault }
+}
+
+fn placed(fault: Fault, declared: &Declared) -> Fault {
+    Fault { file: Some(declared.file.clone()), line: Some(declared.line), column: Some(1), ..fault }
+}
