@@ -199,7 +199,7 @@ async fn a_dry_run_of_the_api_shows_what_would_be_refused_and_does_nothing() {
     assert!(
         warning.starts_with(
             "299 - \"agents \\\"a1\\\" is declared by source specs (team.yaml:2), so this would be \
-             refused: for a time: open-dispatch override agent/a1"
+             refused: override it for a time: open-dispatch override agent/a1"
         ),
         "{warning}"
     );

@@ -187,8 +187,8 @@ fn whose(kind: Kind, name: &str, source: &str, place: &str) -> String {
 fn ways_to_change(kind: Kind, name: &str) -> [String; 3] {
     let object = format!("{}/{name}", kind.singular());
     [
-        format!("for a time: open-dispatch override {object} FIELD=VALUE --for 1h"),
-        format!("in its file as well: open-dispatch override {object} FIELD=VALUE --write"),
+        format!("override it for a time: open-dispatch override {object} FIELD=VALUE --for 1h"),
+        format!("change the file with it: open-dispatch override {object} FIELD=VALUE --write"),
         format!("let it go, and change it then: open-dispatch release {object}"),
     ]
 }
