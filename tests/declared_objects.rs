@@ -1,5 +1,6 @@
 //! What a Source declares, as people meet it on the command line: changed for a time, written to its
 //! file, compared with it, applied, and refused with the commands to type.
+#![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 #[path = "support/server.rs"]
