@@ -186,6 +186,64 @@ async fn an_override_that_is_written_to_the_file_ends_when_the_file_says_it() {
 }
 
 #[tokio::test]
+async fn a_revision_that_says_what_holds_already_wakes_the_override_that_waits_for_it() {
+    let mut world = declared().await;
+    world.over("more", json!({"patch": {"budget": {"usd": 9}}, "writeToFile": true})).await;
+    let read = async |world: &Declared| {
+        let object = world.store.get(Kind::Source, "ours").await.unwrap().unwrap();
+        // The object is not written, for it says that already: only the Source's status changes.
+        Change { revision: 1, kind: ChangeKind::Modified, object, desired: false }
+    };
+    assert_eq!(world.controller.concerns(&read(&world).await), [], "it is not written yet");
+    world.settle().await;
+    let key = "agent/bot".to_owned();
+    assert_eq!(world.controller.concerns(&read(&world).await), [(key, Wake::Observation)]);
+    world.read_file().await;
+    world.settle().await;
+    assert_eq!(world.phase("more").await.0, "Written");
+    assert_eq!(world.controller.concerns(&read(&world).await), [], "nobody waits any more");
+}
+
+#[tokio::test]
+async fn what_a_file_says_holds_where_it_was_changed_after_an_override_was_written_to_it() {
+    let mut world = declared().await;
+    let patch = json!({"budget": {"usd": 9}});
+    world.over("more", json!({"patch": patch, "writeToFile": true, "expiresAfter": "24h"})).await;
+    world.settle().await;
+    // Somebody changes it once more before the Source looks.
+    let path = world.dir.join("bot.yaml");
+    std::fs::write(&path, FILE.replace("usd: 5", "usd: 3")).unwrap();
+    world.read_file().await;
+    world.settle().await;
+    assert_eq!(world.phase("more").await.0, "Applied", "the file may not have been read yet");
+    // A Source that is not well reads nothing, however long that takes.
+    world.advance(1).await;
+    assert_eq!(world.spec().await["budget"]["usd"], 9);
+    world.source_is_well().await;
+    let next = world.settle().await;
+    assert_eq!(world.phase("more").await.0, "Written", "{next:?}");
+    let (_, why) = world.phase("more").await;
+    assert_eq!(
+        why,
+        "FileChanged: it was written to the file, which was changed since; what the file says holds"
+    );
+    assert_eq!(world.spec().await["budget"]["usd"], 3);
+    assert!(world.bot().await.status.conditions.get("Drifted").is_none());
+    world.advance(25).await;
+    assert_eq!(world.phase("more").await.0, "gone");
+}
+
+#[tokio::test]
+async fn a_source_is_given_its_time_to_read_what_was_written() {
+    let mut world = declared().await;
+    world.source_is_well().await;
+    world.over("more", json!({"patch": {"budget": {"usd": 9}}, "writeToFile": true})).await;
+    // Two of its intervals of a minute, and one more.
+    assert_eq!(world.settle().await, Next::After(Duration::from_secs(180)));
+    assert_eq!(world.phase("more").await.0, "Applied");
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_written_is_told_and_the_override_holds_meanwhile() {
     let mut world = declared().await;
     let elsewhere = tempfile::tempdir().unwrap();

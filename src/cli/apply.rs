@@ -21,10 +21,7 @@ use super::{
     target::full_name,
     watch,
 };
-use crate::resource::{AnyObject, DEFAULT_MAX_DELETIONS, Kind};
-
-/// Where an object keeps what a file said last.
-pub const LAST_APPLIED: &str = "opendispatch.dev/last-applied-configuration";
+use crate::resource::{AnyObject, DEFAULT_MAX_DELETIONS, Kind, LAST_APPLIED};
 
 /// So many objects are pruned at most where nobody says how many, as of a Source.
 const MOST_DELETIONS: u32 = DEFAULT_MAX_DELETIONS;
@@ -177,15 +174,23 @@ impl Outcome {
         let Some(before) = &self.before else { return "created" };
         let same = |part: &str| before[part] == self.after[part];
         let same_meta = |part: &str| before["metadata"][part] == self.after["metadata"][part];
-        let unchanged = same("spec") && same_meta("labels") && same_meta("annotations");
+        let unchanged = same("spec") && same_meta("labels") && said(before) == said(&self.after);
         if unchanged { "unchanged" } else { "configured" }
     }
 }
 
-/// Applies one document.
+/// An object's annotations, save for the account of what was applied, which is nobody's wish.
+fn said(object: &Value) -> Map<String, Value> {
+    let annotations = object["metadata"]["annotations"].as_object();
+    let mut annotations = annotations.cloned().unwrap_or_default();
+    annotations.remove(LAST_APPLIED);
+    annotations
+}
+
 /// The reason of a refusal that is of one object, and not of who asks.
 const OWNED: &str = "Owned";
 
+/// Applies one document.
 async fn apply_one(
     client: &Client,
     document: &Document,

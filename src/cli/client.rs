@@ -261,7 +261,11 @@ impl Client {
                 .body(body.to_string())
                 .timeout(ANSWER_TIMEOUT)
         };
-        json(self.send(method, path, build).await?).await
+        let response = self.send(method, path, build).await?;
+        for warning in warnings(response.headers()) {
+            out::note(format!("Warning: {warning}"));
+        }
+        json(response).await
     }
 
     /// Sends a body that can be sent any number of times, as one with a request id can, and gets
@@ -475,6 +479,17 @@ async fn json(response: Response) -> Result<Value, Error> {
         .map_err(|error| Error::Broken(format!("its answer is no JSON: {error}")))
 }
 
+/// What a server warns of, in the form that Kubernetes gives it: `299 - "text"`.
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let all = headers.get_all(reqwest::header::WARNING).into_iter();
+    let text = |value: &HeaderValue| {
+        let text = value.to_str().ok()?.strip_prefix("299 ")?.split_once('"')?.1;
+        let text = text.strip_suffix('"')?;
+        Some(text.replace("\\\"", "\"").replace("\\\\", "\\"))
+    };
+    all.filter_map(text).map(|text| out::harmless(&text)).collect()
+}
+
 /// Reads a refusal: a Kubernetes `Status`, or whatever else stood in the way.
 fn refusal(code: u16, body: &str) -> Error {
     let status: Value = serde_json::from_str(body).unwrap_or_default();
@@ -491,7 +506,10 @@ fn refusal(code: u16, body: &str) -> Error {
     }
     for cause in causes.iter().filter(|_| causes.len() > 1) {
         let text = |member: &str| cause[member].as_str().unwrap_or_default();
-        message.push_str(&format!("\n* {}: {}", text("field"), text("message")));
+        // Those without a field are ways out.
+        let field = Some(text("field")).filter(|field| !field.is_empty());
+        let field = field.map(|field| format!("{field}: ")).unwrap_or_default();
+        message.push_str(&format!("\n* {field}{}", text("message")));
     }
     let reason = status["reason"].as_str().unwrap_or("Unknown").to_owned();
     Error::Api { code, reason, message }
@@ -631,6 +649,15 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_reads_as_it_was_meant() {
+        let mut headers = HeaderMap::new();
+        for text in ["299 - \"agents \\\"a\\\" is a\\\\b\"", "199 - \"old\"", "299 - nothing"] {
+            headers.append(reqwest::header::WARNING, HeaderValue::from_str(text).unwrap());
+        }
+        assert_eq!(warnings(&headers), ["agents \"a\" is a\\b"]);
+    }
+
+    #[test]
     fn a_refusal_shows_every_cause_on_a_line_of_its_own() {
         let one = serde_json::json!({
             "kind": "Status", "reason": "Invalid", "message": "Job is invalid: spec.task: empty",
@@ -643,10 +670,19 @@ mod tests {
                 {"field": "spec.timeout", "message": "no duration"},
             ]},
         });
+        let ways = serde_json::json!({
+            "kind": "Status", "reason": "Conflict",
+            "message": "agents \"a\" is declared by source s (a.yaml:1): for a time: one; or: two",
+            "details": {"causes": [
+                {"reason": "DeclaredBySource", "message": "for a time: one"},
+                {"reason": "DeclaredBySource", "message": "or: two"},
+            ]},
+        });
         insta::assert_snapshot!(
             [
                 refusal(422, &one.to_string()).to_string(),
                 refusal(422, &two.to_string()).to_string(),
+                refusal(409, &ways.to_string()).to_string(),
                 refusal(404, "<html>\nnot here").to_string(),
                 refusal(500, "").to_string(),
             ]

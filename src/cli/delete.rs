@@ -129,9 +129,15 @@ fn leaves(kind: Kind, answer: &Value, place: &Place) -> Option<String> {
     let uid = answer["metadata"]["uid"].as_str()?;
     let (whole, remove) = match place {
         Place::Data(data) => {
-            let path = data.join("work").join(uid).display().to_string();
+            let path = data.join("work").join(uid);
+            // One that never worked has left nothing.
+            if !path.exists() {
+                return None;
+            }
+            let path = path.display().to_string();
             (format!("work in {path}"), format!(", or say rm -rf '{path}'"))
         }
+        Place::Server(..) if !answer["status"]["sprite"].is_string() => return None,
         Place::Server(..) => ("its work".to_owned(), String::new()),
     };
     Some(format!(
@@ -261,11 +267,17 @@ mod tests {
 
     #[test]
     fn whoever_deletes_an_agent_with_a_worktree_hears_where_its_work_may_stay() {
-        let here = Place::Data("/data".into());
+        let data = tempfile::tempdir().unwrap();
+        let here = Place::Data(data.path().into());
+        let work = data.path().join("work/u-1");
         let agent = |repo: Value| json!({"metadata": {"uid": "u-1"}, "spec": {"repo": repo}});
-        let line = leaves(Kind::Agent, &agent(json!({"url": "/r"})), &here).unwrap_or_default();
-        assert!(line.starts_with("work in /data/work/u-1 goes too, unless"), "{line}");
-        assert!(line.ends_with("rm -rf '/data/work/u-1'"), "{line}");
+        let with_repo = agent(json!({"url": "/r"}));
+        assert_eq!(leaves(Kind::Agent, &with_repo, &here), None, "it never worked");
+        std::fs::create_dir_all(&work).unwrap();
+        let line = leaves(Kind::Agent, &with_repo, &here).unwrap_or_default();
+        let work = work.display();
+        assert!(line.starts_with(&format!("work in {work} goes too, unless")), "{line}");
+        assert!(line.ends_with(&format!("rm -rf '{work}'")), "{line}");
         assert_eq!(leaves(Kind::Agent, &agent(Value::Null), &here), None);
         assert_eq!(leaves(Kind::Agent, &json!({"kind": "Status"}), &here), None);
     }

@@ -109,8 +109,6 @@ async fn look(
     let mut query = Vec::new();
     let selector;
     if let Some((kind, name)) = object {
-        // That it has no events is one thing, and that it is not there another.
-        client.get(&member(*kind, name), &[], AS_JSON).await?;
         selector = format!("involvedObject.kind={kind},involvedObject.name={name}");
         query.push(("fieldSelector", selector.as_str()));
     }
@@ -119,6 +117,11 @@ async fn look(
     let is_meant = |event: &Event| {
         types.is_empty() || types.iter().any(|wanted| is(*wanted, event.text("type")))
     };
+    if let Some((kind, name)) = object.filter(|_| items.is_empty()) {
+        // That it has no events is one thing, and that it is not there, and was not in the last hour,
+        // is another.
+        client.get(&member(*kind, name), &[], AS_JSON).await?;
+    }
     Ok(items.into_iter().map(Event).filter(is_meant).collect())
 }
 

@@ -42,6 +42,7 @@ mod export;
 mod files;
 pub mod fly;
 pub mod get;
+mod help;
 pub mod jsonpath;
 pub mod kubeconfig;
 pub mod log_window;
@@ -82,7 +83,7 @@ pub mod write_args;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::FromArgMatches as _;
 
 use args::{Cli, Command};
 use error::Error;
@@ -94,7 +95,10 @@ pub fn main() -> ExitCode {
     let words: Vec<String> = words.collect();
     let done = match words.split_first() {
         Some((first, line)) if first == complete::WORD => block_on(complete::complete(line)),
-        _ => dispatch(Cli::parse()),
+        _ => {
+            let words = help::command().get_matches();
+            dispatch(Cli::from_arg_matches(&words).unwrap_or_else(|error| error.exit()))
+        }
     };
     let code = match done {
         Ok(code) => code,
@@ -110,7 +114,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<u8, Error> {
     let Some(command) = cli.command else {
-        return out::data(Cli::command().render_help().to_string()).map(|()| 0);
+        return out::data(help::command().render_help().to_string()).map(|()| 0);
     };
     match command {
         Command::Serve(args) => serve::serve(args),
@@ -186,16 +190,14 @@ fn block_on(command: impl Future<Output = Result<u8, Error>>) -> Result<u8, Erro
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
-    use super::args::Cli;
+    use super::help::command as cli;
 
     /// The manual, made from the help of every command.
     fn manual() -> String {
         let mut text = "# Command line\n\nThis page is made from the program's own help; a test \
                         holds the two equal.\n"
             .to_owned();
-        let mut cli = Cli::command().term_width(92);
+        let mut cli = cli().term_width(92);
         cli.build();
         let mut section = |title: &str, help: String| {
             let help: Vec<&str> = help.lines().map(str::trim_end).collect();
@@ -228,11 +230,11 @@ mod tests {
 
     #[test]
     fn no_line_that_is_broken_by_hand_is_broken_again() {
-        let mut cli = Cli::command();
+        let mut cli = cli();
         for command in cli.get_subcommands_mut() {
             let by_hand = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let shown = command.render_help().to_string();
-            for line in by_hand.lines().filter(|line| !line.trim().is_empty()) {
+            for line in by_hand.lines().filter(|line| line.starts_with(' ')) {
                 let is_whole = shown.lines().any(|it| it.trim_end() == line.trim_end());
                 assert!(is_whole, "{}: this is too wide: {line}", command.get_name());
             }
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example() {
-        for command in Cli::command().get_subcommands() {
+        for command in cli().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("  open-dispatch {}", command.get_name());
             assert!(help.contains(&example), "{} has no example", command.get_name());
@@ -250,6 +252,6 @@ mod tests {
 
     #[test]
     fn the_words_are_well_formed() {
-        Cli::command().debug_assert();
+        cli().debug_assert();
     }
 }

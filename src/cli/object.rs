@@ -71,7 +71,7 @@ pub fn desired(object: &Value) -> Value {
         }
     }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove(super::apply::LAST_APPLIED);
+        annotations.remove(crate::resource::LAST_APPLIED);
     }
     json!({
         "apiVersion": object["apiVersion"],

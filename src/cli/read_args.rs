@@ -315,17 +315,26 @@ pub struct ExportArgs {
 #[command(after_help = "Examples:
   open-dispatch diff -f specs/ -R
   open-dispatch diff -f agents.yaml --prune --applyset main
+  open-dispatch diff agent/api-bot           against the file that declares it
+  open-dispatch diff                         all that is overridden, against its files
   OPEN_DISPATCH_EXTERNAL_DIFF='colordiff -N -u' open-dispatch diff -f agents.yaml
 
-It asks the server what apply would make of each object. Values of variables whose names say
-that they are secret are shown as ***. It exits with
-  0   apply would change nothing
-  1   it would
+With files it asks the server what apply would make of each object; of what a source declares, what
+the source would change if its file said this. Without files it compares objects with the files that
+declare them. Values of variables whose names say that they are secret are shown as ***. It exits with
+  0   nothing differs
+  1   something does
   2   that could not be found out (or what the external program said above 1)")]
 pub struct DiffArgs {
-    /// Which files.
-    #[command(flatten)]
-    pub files: super::write_args::FileArgs,
+    /// KIND/NAME of what a source declares; without names and files all that is overridden
+    #[arg(value_name = "KIND/NAME", conflicts_with_all = ["file", "prune"])]
+    pub what: Vec<String>,
+    /// A file, a directory, an http(s) address, or - for standard input; may be given more than once
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// Directories with all that are in them
+    #[arg(short = 'R', long, requires = "file")]
+    pub recursive: bool,
     /// Which set they are.
     #[command(flatten)]
     pub set: super::write_args::SetOfObjects,

@@ -33,11 +33,33 @@ pub async fn set(args: SetArgs) -> Result<u8, Error> {
         return make(&client, kind, &object, wish).await;
     }
     let patch = json!({"spec": spec});
-    let written = client.write(Method::PATCH, &member(kind, name), &[], &patch).await?;
+    let written = client.write(Method::PATCH, &member(kind, name), &[], &patch).await;
+    let written = written.map_err(|error| in_own_words(error, &args.fields))?;
     let same = written["metadata"]["resourceVersion"] == object["metadata"]["resourceVersion"];
     let word = if same { "unchanged" } else { "changed" };
     out::line(format!("{} {word}", full_name(kind, name)))?;
     Ok(0)
+}
+
+/// A refusal whose commands name the fields that were typed.
+fn in_own_words(error: Error, fields: &[String]) -> Error {
+    let words: Vec<String> = fields.iter().map(|field| shell_word(field)).collect();
+    match error {
+        Error::Api { code, reason, message } => {
+            let message = message.replace("FIELD=VALUE", &words.join(" "));
+            Error::Api { code, reason, message }
+        }
+        error => error,
+    }
+}
+
+/// A word as a shell takes it for one.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Puts one `FIELD=VALUE` into a patch of the spec.
@@ -73,6 +95,21 @@ fn read(value: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_names_the_command_with_the_fields_that_were_typed() {
+        let refused = Error::Api {
+            code: 403,
+            reason: "Owned".to_owned(),
+            message: "say override agent/a FIELD=VALUE --write".to_owned(),
+        };
+        let fields = ["model=m".to_owned(), "instructions=it's so".to_owned()];
+        assert_eq!(
+            in_own_words(refused, &fields).to_string(),
+            "Error from server (Owned): say override agent/a model=m 'instructions=it'\\''s so' \
+             --write"
+        );
+    }
 
     #[test]
     fn fields_go_by_their_place_and_values_by_their_look() {

@@ -56,7 +56,8 @@ impl DryRun {
     /// The parameters of a request.
     #[must_use]
     pub fn query(self) -> &'static [(&'static str, &'static str)] {
-        if self == Self::Server { &[("dryRun", "All")] } else { &[] }
+        // Who asks whether something would be done wants to be refused as the write would be.
+        if self == Self::Server { &[("dryRun", "All"), ("ifDeclared", "Refuse")] } else { &[] }
     }
 }
 

@@ -39,7 +39,7 @@ use super::{
 };
 use filling::{Filling, Step};
 use params::{Params, parameters};
-use room::{Room, Told, cost};
+use room::{MOST_FAULTS, Room, Told, cost};
 
 /// The most members that a Fleet may have.
 pub const MOST_MEMBERS: usize = 1000;
@@ -104,6 +104,7 @@ fn within(
 ) -> Result<Vec<Member>, Faults> {
     let sets = parameters(&spec.generate, directories)?;
     let mut told = Told::default();
+    let mut of_members: Vec<OfMembers> = Vec::new();
     for key in spec.template.metadata.labels.keys().chain(spec.template.metadata.annotations.keys())
     {
         if key.starts_with("opendispatch.dev/") {
@@ -136,10 +137,16 @@ fn within(
             fill,
         );
         let Some(member) = made else {
-            told.extend(member_told.end(false).into_iter().map(|fault| Fault {
-                message: format!("{} (member {})", fault.message, params.said()),
-                ..fault
-            }));
+            for fault in member_told.end(false) {
+                match of_members.iter_mut().find(|it| it.fault == fault) {
+                    Some(known) => known.others += 1,
+                    None => of_members.push(OfMembers { fault, who: params.said(), others: 0 }),
+                }
+            }
+            if of_members.len() >= MOST_FAULTS {
+                more = n + 1 < sets.len();
+                break;
+            }
             if room.is_full() {
                 break;
             }
@@ -159,7 +166,25 @@ fn within(
         }
         members.push(member);
     }
+    told.extend(of_members.into_iter().map(OfMembers::told));
     if told.is_empty() { Ok(members) } else { Err(Faults(told.end(more))) }
+}
+
+/// A fault that members have in common, as they have each line of the template.
+struct OfMembers {
+    fault: Fault,
+    /// The first of them.
+    who: String,
+    /// How many others.
+    others: usize,
+}
+
+impl OfMembers {
+    fn told(self) -> Fault {
+        let Self { fault, who, others } = self;
+        let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+        Fault { message: format!("{} (member {who}{others})", fault.message), ..fault }
+    }
 }
 
 /// Why a text is no pattern of directories, if it is none.

@@ -21,6 +21,10 @@ pub const FINALIZER_SPRITES: &str = "opendispatch.dev/sprites";
 /// Held by a Fleet, a Schedule, a Source or an Override while something that it made or changed may
 /// stand.
 pub const FINALIZER_OWNED: &str = "opendispatch.dev/owned";
+/// An annotation in which the command line keeps what a file said of an object last.
+pub const LAST_APPLIED: &str = "opendispatch.dev/last-applied-configuration";
+/// The same of kubectl, which keeps an account of its own.
+pub const KUBECTL_LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// An annotation of Sources: a value that was not there before asks for a look now.
 pub const RECONCILE_REQUESTED: &str = "opendispatch.dev/reconcile-requested-at";
 /// An annotation of Schedules: a value that was not there before asks for a run now.

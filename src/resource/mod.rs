@@ -66,8 +66,8 @@ pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
     ADOPT, API_VERSION, ASKED_BY, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME,
-    FINALIZER_SPRITES, GROUP, ManagedFields, Metadata, ORPHAN, Operation, OwnerReference,
-    RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
+    FINALIZER_SPRITES, GROUP, KUBECTL_LAST_APPLIED, LAST_APPLIED, ManagedFields, Metadata, ORPHAN,
+    Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
 pub use object::{AnyObject, Kind, Object, WrongKind};
 pub use over::{

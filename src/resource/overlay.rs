@@ -8,8 +8,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    AnyObject, CONFIRM_DELETIONS, FLEET_RESTART, FRESH_SESSION_AFTER, Kind, RECONCILE_REQUESTED,
-    RESTARTED_UP_TO, RUN_REQUESTED, merge::merge_patch,
+    AnyObject, CONFIRM_DELETIONS, FLEET_RESTART, FRESH_SESSION_AFTER, KUBECTL_LAST_APPLIED, Kind,
+    LAST_APPLIED, RECONCILE_REQUESTED, RESTARTED_UP_TO, RUN_REQUESTED, merge::merge_patch,
 };
 
 /// The fields of a kind's spec that turn it off and on. All are switches that are off where they do
@@ -32,6 +32,10 @@ pub const POWER_ANNOTATIONS: [&str; 6] = [
     RESTARTED_UP_TO,
     CONFIRM_DELETIONS,
 ];
+
+/// Annotations in which programs that apply files keep account of what they applied. Whoever applies
+/// what holds already changes nothing else.
+pub const ACCOUNT_ANNOTATIONS: [&str; 2] = [LAST_APPLIED, KUBECTL_LAST_APPLIED];
 
 /// Whether a Source may own objects of this kind, so that editors ask before they change one.
 #[must_use]
@@ -67,8 +71,8 @@ pub fn with_power_of(kind: Kind, mut spec: Value, of: &Value) -> Value {
     spec
 }
 
-/// Whether nothing but power fields and requests differs between two states of an object: what
-/// anybody who may command may change, whoever owns it.
+/// Whether nothing but power fields, requests and accounts differs between two states of an object:
+/// what anybody who may command may change, whoever owns it.
 #[must_use]
 pub fn only_power_differs(old: &AnyObject, new: &AnyObject) -> bool {
     let kind = old.kind();
@@ -77,7 +81,10 @@ pub fn only_power_differs(old: &AnyObject, new: &AnyObject) -> bool {
     };
     let annotations = |object: &AnyObject| {
         let mut annotations = object.metadata().annotations.clone();
-        annotations.retain(|key, _| !POWER_ANNOTATIONS.contains(&key.as_str()));
+        annotations.retain(|key, _| {
+            let key = key.as_str();
+            !POWER_ANNOTATIONS.contains(&key) && !ACCOUNT_ANNOTATIONS.contains(&key)
+        });
         annotations
     };
     kind == new.kind()
@@ -200,6 +207,9 @@ mod tests {
         let annotations = &mut asked.metadata_mut().annotations;
         annotations.insert(RUN_REQUESTED.to_owned(), "now".to_owned());
         assert!(only_power_differs(&old, &asked));
+        let annotations = &mut asked.metadata_mut().annotations;
+        annotations.insert(KUBECTL_LAST_APPLIED.to_owned(), "{}".to_owned());
+        assert!(only_power_differs(&old, &asked), "who applied the same has changed nothing");
         asked.metadata_mut().annotations.insert("team".to_owned(), "a".to_owned());
         assert!(!only_power_differs(&old, &asked));
         let mut labelled = old.clone();

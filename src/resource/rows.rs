@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Fleet, Override, Schedule, Source, SourceFrom,
-    table::{age, age_of, one_line, or_none},
+    table::{age, age_of, line, or_none},
 };
 
 /// The characters of a commit that people are shown.
@@ -54,7 +54,7 @@ pub(super) fn source(source: &Source, now: Timestamp) -> Vec<String> {
     };
     let revision = status.last_applied_revision.as_deref();
     let revision: Option<String> = revision.map(|full| full.chars().take(SHORT_REVISION).collect());
-    let message = status.conditions.get("Ready").map(|ready| one_line(&ready.message));
+    let message = status.conditions.get("Ready").map(|ready| line(&ready.message));
     vec![
         source.metadata.name.clone(),
         phase(&status.phase),

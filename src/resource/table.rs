@@ -149,7 +149,7 @@ pub fn columns(kind: Kind) -> Vec<Column> {
 /// An object's cells, one for each column.
 #[must_use]
 pub fn row(object: &AnyObject, now: Timestamp, context: &Context) -> Vec<String> {
-    match object {
+    let mut cells = match object {
         AnyObject::Agent(agent) => agent_row(agent, now, context),
         AnyObject::Job(job) => job_row(job, now, context),
         AnyObject::Sprite(sprite) => sprite_row(sprite, now, context),
@@ -157,7 +157,24 @@ pub fn row(object: &AnyObject, now: Timestamp, context: &Context) -> Vec<String>
         AnyObject::Schedule(schedule) => rows::schedule(schedule, now),
         AnyObject::Source(source) => rows::source(source, now),
         AnyObject::Override(over) => rows::over(over, now),
+    };
+    let phase = columns(object.kind()).iter().position(|column| column.name == "PHASE");
+    if let Some(phase) = phase.and_then(|at| cells.get_mut(at)).filter(|_| is_drifted(object)) {
+        phase.push_str(" (drifted)");
     }
+    cells
+}
+
+/// Whether an object says something else than its file, because it is overridden.
+fn is_drifted(object: &AnyObject) -> bool {
+    let conditions = match object {
+        AnyObject::Agent(object) => &object.status.conditions,
+        AnyObject::Job(object) => &object.status.conditions,
+        AnyObject::Fleet(object) => &object.status.conditions,
+        AnyObject::Schedule(object) => &object.status.conditions,
+        AnyObject::Source(_) | AnyObject::Override(_) | AnyObject::Sprite(_) => return false,
+    };
+    conditions.is_true("Drifted")
 }
 
 fn agent_row(agent: &Agent, now: Timestamp, context: &Context) -> Vec<String> {
@@ -306,6 +323,12 @@ pub(super) fn one_line(text: &str) -> String {
     }
 }
 
+/// A text in one line, whole: what is told here is told nowhere else in the table.
+pub(super) fn line(text: &str) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.collect::<String>().trim().to_owned()
+}
+
 pub(super) fn age_of(created: Option<Timestamp>, now: Timestamp) -> String {
     created.map_or_else(|| "<unknown>".to_owned(), |created| age(created, now))
 }
@@ -402,6 +425,31 @@ mod tests {
         ];
         let context = Context { waiting: [("waits-abc123-1".to_owned(), 2)].into() };
         insta::assert_snapshot!(table(Kind::Job, &jobs, &context));
+    }
+
+    #[test]
+    fn what_is_overridden_says_so_behind_its_phase() {
+        let drifted = json!([{
+            "type": "Drifted", "status": "True", "reason": "OverriddenBy", "message": "m",
+            "lastTransitionTime": "2026-11-21T08:00:00Z",
+        }]);
+        let agent = json!({"agent": {"claude": {}}});
+        let job = json!({"agent": {"claude": {}}, "task": "t"});
+        let schedule = json!({"schedule": "0 9 * * *", "jobTemplate": {"spec": job}});
+        for (kind, spec) in
+            [(Kind::Agent, agent), (Kind::Job, job.clone()), (Kind::Schedule, schedule)]
+        {
+            let at = columns(kind).iter().position(|column| column.name == "PHASE").unwrap();
+            let phase = |conditions: &serde_json::Value| {
+                let status = json!({"phase": "Ready", "conditions": conditions});
+                let rest = json!({"metadata": {"name": "a"}, "spec": spec, "status": status});
+                row(&object(kind, rest), now(), &Context::default())[at].clone()
+            };
+            assert_eq!(
+                (phase(&drifted), phase(&json!([]))),
+                ("Ready (drifted)".into(), "Ready".into())
+            );
+        }
     }
 
     #[test]

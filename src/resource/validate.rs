@@ -477,7 +477,7 @@ impl<'a> Rules<'a> {
             self.say(
                 node,
                 "spec.instructions",
-                "mean nothing to the command agent; put them into the task",
+                "mean nothing to the command agent; leave them out, or put them into a job's task",
             );
         }
         if let Some((node, mode)) = self.text(&["permissions", "mode"])

@@ -74,6 +74,27 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
+    /// A change of what a Source declares: the three ways that there are.
+    pub(super) fn declared(kind: Kind, name: &str, source: &str, place: &str) -> Self {
+        let whose = whose(kind, name, source, place);
+        Self::with_ways(kind, name, &whose, &ways_to_change(kind, name))
+    }
+
+    /// The deletion of what a Source declares: an Override does not help there.
+    pub(super) fn kept(kind: Kind, name: &str, source: &str, place: &str) -> Self {
+        let whose = format!("{}, which would make it again", whose(kind, name, source, place));
+        Self::with_ways(kind, name, &whose, &ways_to_delete(kind, name, place))
+    }
+
+    fn with_ways(kind: Kind, name: &str, whose: &str, ways: &[String]) -> Self {
+        // kubectl shows the message alone, our command line each cause on a line of its own.
+        let message = format!("{whose}: {}", ways.join("; "));
+        let causes =
+            ways.iter().map(|way| json!({"reason": "DeclaredBySource", "message": way})).collect();
+        // No conflict: clients try those again, and this one lasts.
+        Self { causes, ..Self::new(StatusCode::FORBIDDEN, "Owned", message) }.about(kind, name)
+    }
+
     pub(super) fn about(self, kind: Kind, name: &str) -> Self {
         Self { about: Some((kind, name.to_owned())), ..self }
     }
@@ -157,6 +178,44 @@ impl Problem {
     }
 }
 
+/// Who declares an object, and where.
+fn whose(kind: Kind, name: &str, source: &str, place: &str) -> String {
+    format!("{} \"{name}\" is declared by source {source} ({place})", kind.plural())
+}
+
+/// How what a Source declares can be changed.
+fn ways_to_change(kind: Kind, name: &str) -> [String; 3] {
+    let object = format!("{}/{name}", kind.singular());
+    [
+        format!("override it for a time: open-dispatch override {object} FIELD=VALUE --for 1h"),
+        format!("change the file with it: open-dispatch override {object} FIELD=VALUE --write"),
+        format!("let it go, and change it then: open-dispatch release {object}"),
+    ]
+}
+
+/// How what a Source declares can be made to end.
+fn ways_to_delete(kind: Kind, name: &str, place: &str) -> Vec<String> {
+    let object = format!("{}/{name}", kind.singular());
+    let mut ways = vec![
+        format!("take it out of {place}, and the source deletes it"),
+        format!("let it go, and delete it then: open-dispatch release {object}"),
+    ];
+    match kind {
+        Kind::Job => ways.push(format!("end it and leave it: open-dispatch cancel {object}")),
+        Kind::Agent | Kind::Fleet | Kind::Schedule => {
+            ways.push(format!("stop it and leave it: open-dispatch suspend {object}"));
+        }
+        Kind::Source | Kind::Override | Kind::Sprite => {}
+    }
+    ways
+}
+
+/// What whoever tries a change without making it is told of what a Source declares.
+pub(super) fn would_be_declared(kind: Kind, name: &str, source: &str, place: &str) -> String {
+    let whose = whose(kind, name, source, place);
+    format!("{whose}, so this would be refused: {}", ways_to_change(kind, name).join("; "))
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.code, Json(self.to_json())).into_response();
@@ -183,9 +242,8 @@ impl From<store::Error> for Problem {
                 "it has changed since it was read; read it again, and make the change to what is \
                  there now",
             ),
-            // No conflict: clients try those again, and this one lasts.
-            store::Error::Owned { kind, ref name, .. } => {
-                Self::new(StatusCode::FORBIDDEN, "Owned", message.clone()).about(kind, name)
+            store::Error::Owned { kind, name, source_name, file } => {
+                Self::declared(kind, &name, &source_name, &file)
             }
             store::Error::Stale { .. } | store::Error::Duplicate { .. } => {
                 Self::new(StatusCode::CONFLICT, "Conflict", message)

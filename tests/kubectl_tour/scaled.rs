@@ -81,7 +81,12 @@ fn what_has_no_replicas_or_is_not_ones_own_is_not_scaled_and_says_what_to_do() {
     ] {
         let refused = rig.run(attempt);
         assert_eq!(refused.code, 1, "{refused:?}");
-        for way in ["source team (fleet.yaml:1)", "override it", "change the file", "let it go"] {
+        // What is deleted cannot be overridden.
+        let ways = match attempt[0] {
+            "delete" => ["source team (fleet.yaml:1)", "take it out of fleet.yaml:1", "let it go"],
+            _ => ["override it for a time", "change the file", "let it go"],
+        };
+        for way in ways {
             assert!(refused.err.contains(way), "{way}: {refused:?}");
         }
     }

@@ -8,8 +8,8 @@ use open_dispatch::{
     ambient::{Ambient, Clock as _, Fault, ManualClock, SeededIds, Steps},
     reconcile::{self, Controller as _, Next},
     resource::{
-        API_VERSION, Agent, AnyObject, Defaults, Kind, Override, SourceSpec, admit, decode,
-        merge::merge_patch, overlay,
+        API_VERSION, Agent, AnyObject, ConditionStatus, Defaults, Kind, Override, SourceSpec,
+        admit, decode, merge::merge_patch, overlay,
     },
     source::over::{
         FileController, OverrideController, lay,
@@ -123,6 +123,16 @@ impl Declared {
         let text = std::fs::read_to_string(self.dir.join("bot.yaml")).unwrap();
         let objects = open_dispatch::resource::yaml::read(&text, None).unwrap();
         self.commit(objects[0].to_json()["spec"].clone()).await;
+    }
+
+    /// The Source says that all stands as its files say.
+    pub async fn source_is_well(&self) {
+        let source = self.store.get(Kind::Source, "ours").await.unwrap();
+        let mut source = source.and_then(AnyObject::into_source).unwrap();
+        let (ready, holds) = ("Ready", ConditionStatus::True);
+        source.status.conditions.set(ready, holds, "Applied", "", 1, self.now());
+        let (object, part) = (source.into(), Part::Status);
+        self.apply(vec![Op::Write { object, part, expect: Expect::SameVersion }]).await;
     }
 
     /// Somebody overrides the agent.

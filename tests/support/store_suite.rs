@@ -731,9 +731,17 @@ pub async fn receipts_and_events_and_deliveries_go_with_time(store: Subject) {
         Op::Delivery(delivery("open")),
     ];
     store.apply(tx(0, ops)).await.unwrap();
+    // What happened to an object is told for its hour, also where the object is gone.
+    let brief = job("brief");
+    let uid = brief.metadata().uid.clone();
+    let told = event_op(&uid, "Told", "of what is gone");
+    store.apply(tx(0, [Op::Create(brief.clone()), told, delete(&brief)])).await.unwrap();
     store.apply(tx(3000, [receipt("new"), event_op("u", "Again", "again")])).await.unwrap();
+    store.compact(at(3000)).await.unwrap();
+    assert_eq!(store.events(&uid).await.unwrap().len(), 1);
 
     store.compact(at(3601)).await.unwrap();
+    assert_eq!(store.events(&uid).await.unwrap(), vec![]);
     let events = store.events("u").await.unwrap();
     assert_eq!(events.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>(), ["Again"]);
     assert!(store.receipt("old").await.unwrap().is_some());

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{ago, aligned, fenced, usd};
+use super::{ago, aligned, drifted, fenced, laid_over, usd};
 use crate::{
     chat::{changes::Change, transcript::one_line},
     resource::{
@@ -235,13 +235,14 @@ pub(in crate::chat) fn which_machine(machine: &FlyMachine) -> String {
 
 fn phase(known: &Known) -> String {
     let status = &known.agent.status;
-    match (known.waiting, status.phase.as_str()) {
+    let phase = match (known.waiting, status.phase.as_str()) {
         (Some(place), _) => format!("Waiting ({place})"),
         (None, _) if known.agent.metadata.is_deleting() => "Deleting".to_owned(),
         (None, "") => "Pending".to_owned(),
         (None, phase) if asks(&known.agent).is_some() => format!("{phase} (asks)"),
         (None, phase) => phase.to_owned(),
-    }
+    };
+    drifted(phase, &status.conditions)
 }
 
 fn asks(agent: &Agent) -> Option<&str> {
@@ -320,6 +321,9 @@ pub(in crate::chat) fn agent_status(
             None => phase(known),
         },
     ));
+    if let Some(drift) = laid_over(&status.conditions) {
+        rows.push(("drifted", drift.to_owned()));
+    }
     rows.push(("runs", set_up(agent)));
     if let Some(machine) = &known.machine {
         rows.push(("machine", which_machine(machine)));
@@ -419,6 +423,8 @@ mod tests {
         set("WaitingForApproval", ConditionStatus::True, "Asked", "asks to use Bash: ls");
         set("Ready", ConditionStatus::False, "BudgetSpent", "the budget of $5 is spent");
         set("Stalled", ConditionStatus::True, "BackingOff", "claude: not found");
+        let drift = "override api-bot-1 of budget until 2026-01-01T02:00:00Z";
+        set("Drifted", ConditionStatus::True, "OverriddenBy", drift);
         agent
     }
 

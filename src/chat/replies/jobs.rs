@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     age,
     agents::{machine_of, which_machine},
-    aligned, fenced, usd,
+    aligned, drifted, fenced, usd,
 };
 use crate::{
     ambient::between,
@@ -29,12 +29,13 @@ fn ended(job: &Job) -> bool {
 
 /// A job's phase in one word; one that waits says where in the line.
 fn phase(seen: &Seen) -> String {
-    match (seen.waiting, seen.job.status.phase.as_str()) {
+    let phase = match (seen.waiting, seen.job.status.phase.as_str()) {
         (Some(place), _) => format!("Waiting ({place})"),
         (None, "") => "Pending".to_owned(),
         (None, phase) if asks(&seen.job).is_some() => format!("{phase} (asks)"),
         (None, phase) => phase.to_owned(),
-    }
+    };
+    drifted(phase, &seen.job.status.conditions)
 }
 
 /// What the job's agent waits for, if it waits for an answer.

@@ -26,6 +26,8 @@ pub(in crate::chat) use refusals::*;
 pub(in crate::chat) use schedules::*;
 pub(in crate::chat) use talk::*;
 
+use crate::resource::{ConditionStatus, Conditions};
+
 const FENCE: &str = "```";
 
 /// Puts text between fences; fences inside of it get a break that nobody sees.
@@ -59,6 +61,17 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A phase, which of what is overridden says so.
+fn drifted(phase: String, conditions: &Conditions) -> String {
+    if laid_over(conditions).is_some() { format!("{phase} (drifted)") } else { phase }
+}
+
+/// What is laid over what a source declares, where anything is.
+fn laid_over(conditions: &Conditions) -> Option<&str> {
+    let drifted = conditions.get("Drifted")?;
+    (drifted.status == ConditionStatus::True).then_some(drifted.message.as_str())
 }
 
 /// Millionths of a US dollar, for people.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{age, aligned, fenced};
+use super::{age, aligned, drifted, fenced};
 use crate::{
     ambient::between,
     chat::{grammar::Added, transcript::one_line},
@@ -25,7 +25,7 @@ pub(in crate::chat) fn schedules(all: &[Schedule], now: Timestamp) -> String {
             schedule.metadata.name.clone(),
             spec.schedule.clone(),
             spec.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
-            phase.to_owned(),
+            drifted(phase.to_owned(), &status.conditions),
             next.map_or_else(|| "-".to_owned(), |next| format!("in {}", age(between(now, next)))),
             one_line(&spec.job_template.spec.task).chars().take(48).collect(),
         ]);

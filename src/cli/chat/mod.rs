@@ -434,8 +434,16 @@ async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
         // A lost acknowledgement costs a repetition, which prints nothing.
         let _ = options.server.acknowledge(&options.channel, &shared.client, frame.n).await;
     }
-    // Only now: whoever waits for this end may end the process.
-    if let FrameOp::Edit { id, last: true, .. } = &frame.op {
+    // Only now: whoever waits for this end may end the process. What waits for a choice has said all
+    // that it says: who chooses says a line more, which has an end of its own.
+    let ends = match &frame.op {
+        FrameOp::Edit { id, last: true, .. } => Some(id),
+        FrameOp::Post { id, text } | FrameOp::Edit { id, text, .. } => {
+            Some(id).filter(|id| text.contains(&format!("/od-choose {} ", paper::delivery_of(id))))
+        }
+        FrameOp::Heartbeat => None,
+    };
+    if let Some(id) = ends {
         shared.ended.send_modify(|ended| {
             ended.insert(paper::delivery_of(id).to_owned());
         });

@@ -147,7 +147,7 @@ fn page(kind: Kind, object: &Value, beside: &Beside, now: Timestamp) -> String {
 fn without_ours(annotations: &Value) -> Value {
     let mut annotations = annotations.clone();
     if let Some(map) = annotations.as_object_mut() {
-        map.remove(super::apply::LAST_APPLIED);
+        map.remove(crate::resource::LAST_APPLIED);
     }
     annotations
 }

@@ -9,11 +9,12 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::drift::{note, place};
 use crate::{
     cli::{
         apply::{Outcome, wanted},
         args::DryRun,
-        client::{AS_JSON, Client, api, collection, member},
+        client::{AS_JSON, Client, collection, member},
         error::Error,
         files::Document,
         watch,
@@ -27,18 +28,18 @@ use crate::{
 /// Under which name the server is asked what it fills in; it draws the rest.
 const ASKED_AS: &str = "diff-";
 
-/// What the Source that declares an object would make of it; nothing where no Source does.
+/// What the Source that declares an object would make of it, and who that is; nothing where no Source
+/// does.
 ///
 /// # Errors
 /// The server's refusal of what the document says, or why it cannot be asked.
 pub(super) async fn outcome(
     client: &Client,
     document: &Document,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<(Outcome, String)>, Error> {
     let kind = document.object.kind();
     let name = &document.object.metadata().name;
-    let place = api(&format!("{}/{name}/source", kind.plural()));
-    let row = match client.get(&place, &[], AS_JSON).await {
+    let row = match client.get(&place(kind, name), &[], AS_JSON).await {
         Ok(row) => row,
         Err(Error::Api { code: 404 | 409, .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -62,14 +63,15 @@ pub(super) async fn outcome(
         metadata.remove("generateName");
         metadata.insert("name".to_owned(), name.as_str().into());
     }
-    Ok(Some(match live {
+    let outcome = match live {
         Some(live) => Outcome { after: laid(kind, &live, &row, &made), before: Some(live) },
         // A Job that has run and is gone does not run again while its file says the same.
         None if kind == Kind::Job && row["base"]["spec"] == made["spec"] => {
             Outcome { before: Some(made.clone()), after: made }
         }
         None => Outcome { before: None, after: made },
-    }))
+    };
+    Ok(Some((outcome, note(kind, name, &row))))
 }
 
 /// Where a document holds the spec of whoever works.
@@ -108,7 +110,7 @@ fn lies_in(wanted: &mut Value, row: &Value, pointer: &str) {
 
 /// The object as it would be: the document as the server would take it, with the Overrides that live
 /// on it.
-fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value {
+pub(super) fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value {
     let overrides = row["overrides"].as_array().into_iter().flatten().map(|over| &over["patch"]);
     let spec = overlay(kind, &made["spec"], overrides);
     let power = powered(kind, &live["spec"], &row["base"]["spec"], &made["spec"]);

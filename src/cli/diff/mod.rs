@@ -1,10 +1,12 @@
 //! `diff`: what `apply` would change, by the server's judgement, so that defaults and its checks are
 //! in it; of what a Source declares, what the Source would change if its file said this ([`declared`]).
+//! Without files: what stands there against what the Source has read ([`drift`]).
 //!
 //! Both sides are YAML of what is wanted; [`unified`] compares them, or a program of the person's
 //! own. Nothing secret is shown by either: [`mask`] comes first.
 
 mod declared;
+mod drift;
 mod mask;
 mod unified;
 
@@ -15,7 +17,7 @@ use serde_json::Value;
 use super::{
     apply::{Outcome, all_of, documents, judge_one, set_name},
     applyset::left_over,
-    args::DiffArgs,
+    args::{DiffArgs, FileArgs},
     client::Client,
     error::{Error, PIPE_CLOSED},
     files::Document,
@@ -45,8 +47,15 @@ struct Pair {
 /// Every fault of every document, or why the server cannot be asked.
 pub async fn diff(args: DiffArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
+    if args.file.is_empty() && args.set.prune {
+        return Err(Error::Usage("--prune needs files: -f FILE".to_owned()));
+    }
+    if args.file.is_empty() {
+        return drifted(&client, &args.what).await;
+    }
     let set = set_name(&args.set)?;
-    let documents = documents(&args.files, set).await?;
+    let files = FileArgs { file: args.file, recursive: args.recursive };
+    let documents = documents(&files, set).await?;
     let mut pairs = Vec::new();
     for (document, outcome) in documents.iter().zip(judge(&client, &documents, set).await?) {
         let (kind, name) = (document.object.kind(), &document.object.metadata().name);
@@ -59,6 +68,24 @@ pub async fn diff(args: DiffArgs) -> Result<u8, Error> {
             pairs.push(pair(gone.kind, &gone.name, live, None)?);
         }
     }
+    show(pairs)
+}
+
+/// Shows what stands against what files say, of the objects that are named or of all.
+async fn drifted(client: &Client, words: &[String]) -> Result<u8, Error> {
+    let mut pairs = Vec::new();
+    for drift in drift::drift(client, words).await? {
+        let pair = pair(drift.kind, &drift.name, Some(drift.live), Some(drift.file))?;
+        if pair.live != pair.merged {
+            out::note(drift.note);
+        }
+        pairs.push(pair);
+    }
+    show(pairs)
+}
+
+/// Shows what differs, and says by the exit code whether anything does.
+fn show(mut pairs: Vec<Pair>) -> Result<u8, Error> {
     pairs.retain(|pair| pair.live != pair.merged);
     match std::env::var(EXTERNAL).ok().filter(|program| !program.trim().is_empty()) {
         Some(program) => external(&program, &pairs),
@@ -81,7 +108,12 @@ async fn judge(
     let mut judged = Vec::new();
     for document in documents {
         let outcome = match declared::outcome(client, document).await {
-            Ok(Some(outcome)) => Ok(outcome),
+            Ok(Some((outcome, note))) => {
+                if outcome.verdict() != "unchanged" {
+                    out::note(note);
+                }
+                Ok(outcome)
+            }
             Ok(None) => judge_one(client, document, set).await,
             Err(error) => Err(error),
         };

@@ -43,7 +43,8 @@ pub(super) async fn create(
     wanted.metadata_mut().managed_fields.clear();
     let now = state.0.ambient.clock.now();
     apply::record(None, &mut wanted, &options.manager, now);
-    let new = New { caller: &caller, receipt_key, dry_run: options.dry_run };
+    let warnings = (!options.refuses).then_some(&mut document.warnings);
+    let new = New { caller: &caller, receipt_key, dry_run: options.dry_run, warnings };
     let (code, made) = make(&state, wanted, new).await?;
     Ok(document::warn((code, Json(made.to_json())).into_response(), &document.warnings))
 }
@@ -54,15 +55,17 @@ pub(super) struct New<'a> {
     /// Under which key its effect is kept.
     pub(super) receipt_key: Option<String>,
     pub(super) dry_run: bool,
+    /// As of a [`super::write::Write`].
+    pub(super) warnings: Option<&'a mut Vec<String>>,
 }
 
 /// Makes an object.
 pub(super) async fn make(
     state: &State,
-    wanted: AnyObject,
-    New { caller, receipt_key, dry_run }: New<'_>,
+    mut wanted: AnyObject,
+    New { caller, receipt_key, dry_run, mut warnings }: New<'_>,
 ) -> Result<(StatusCode, AnyObject), Problem> {
-    let (kind, mut wanted) = (wanted.kind(), wanted);
+    let kind = wanted.kind();
     sign(&mut wanted, None, &caller.signature());
     editable(state, Edit::Create(&wanted))?;
     let shared = &state.0;
@@ -77,9 +80,8 @@ pub(super) async fn make(
         let object = admit::create(wanted.clone(), shared.ambient.ids.uid(), &suffix)
             .map_err(|faults| Problem::invalid(kind, &wanted.metadata().name, &faults))?;
         let name = object.metadata().name.clone();
-        let guard = owned::guard(Edit::Create(&object));
         if dry_run {
-            owned::check(state, guard.as_ref()).await?;
+            owned::check(state, Edit::Create(&object), warnings.as_deref_mut()).await?;
             let mut object = object;
             object.metadata_mut().creation_timestamp = Some(shared.ambient.clock.now());
             object.metadata_mut().generation = 1;
@@ -89,6 +91,7 @@ pub(super) async fn make(
                 None => return Ok((StatusCode::CREATED, object)),
             }
         }
+        let guard = owned::guard(Edit::Create(&object));
         let note = caller.did(state, format!("create {}", called(kind, &name)));
         let mut transaction =
             Transaction::at(shared.ambient.clock.now()).with(Op::Create(object)).with(note);

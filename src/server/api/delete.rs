@@ -80,8 +80,8 @@ pub(super) async fn delete(
         ));
     }
     editable(&state, Edit::Delete(&old))?;
+    owned::check(&state, Edit::Delete(&old), None).await?;
     if options.is_dry() {
-        owned::check(&state, owned::guard(Edit::Delete(&old)).as_ref()).await?;
         return Ok(Json(old.to_json()).into_response());
     }
     let asks =
@@ -135,7 +135,7 @@ pub(super) async fn delete_collection(
     let page = list::page(&state, kind, &params).await?;
     for object in &page.items {
         editable(&state, Edit::Delete(object))?;
-        owned::check(&state, owned::guard(Edit::Delete(object)).as_ref()).await?;
+        owned::check(&state, Edit::Delete(object), None).await?;
     }
     let asks =
         Asks { caller: &caller, orphans: options.orphans(), manager: program(&parts.headers) };

@@ -1,6 +1,11 @@
 //! How a write is to be done: the parameters that all writes share.
 
-use axum::http::{HeaderMap, header};
+use axum::{
+    extract::Request,
+    http::{HeaderMap, Method, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
 
 use super::params::Params;
 use crate::server::status::Problem;
@@ -24,6 +29,9 @@ pub(super) enum Validation {
 pub(super) struct WriteOptions {
     /// Whether nothing shall be written.
     pub(super) dry_run: bool,
+    /// Whether a dry run is refused where a Source's ownership forbids the write, in place of showing
+    /// what the write would come to, with a warning.
+    pub(super) refuses: bool,
     /// Who writes, as far as fields are concerned.
     pub(super) manager: String,
     /// Whether fields of others are taken.
@@ -59,13 +67,33 @@ impl WriteOptions {
                 return Err(Problem::bad_option("fieldValidation", &message));
             }
         };
+        let refuses = match params.text("ifDeclared") {
+            None | Some("Warn") => false,
+            Some("Refuse") => true,
+            Some(other) => {
+                let message = format!("is `{other}`, and can be Warn or Refuse");
+                return Err(Problem::bad_option("ifDeclared", &message));
+            }
+        };
         Ok(Self {
             dry_run: params.dry_run()?,
+            refuses,
             manager: manager.map_or_else(|| program(headers), str::to_owned),
             force,
             validation,
         })
     }
+}
+
+/// Refuses a dry run where there is none: who wants to see what would be done must not have it done.
+pub(super) async fn no_dry_run(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let asked = Params::of(request.uri()).text("dryRun").is_some();
+    if reads || !asked {
+        return next.run(request).await;
+    }
+    let message = "there is no dry run of this, and nothing was done; leave it out to do it";
+    Problem::bad_option("dryRun", message).into_response()
 }
 
 /// The program that a request comes from.

@@ -21,7 +21,10 @@ use crate::{
         AnyObject, Kind,
         overlay::{is_ownable, only_power_differs},
     },
-    server::{State, status::Problem},
+    server::{
+        State,
+        status::{self, Problem},
+    },
     store::{self, Op, Owned, Transaction},
 };
 
@@ -37,21 +40,26 @@ pub(super) fn guard(edit: Edit<'_>) -> Option<Op> {
     is_ownable(kind).then_some(Op::StillFree { kind, name })
 }
 
-/// Refuses now what the guard would refuse at the commit: for dry runs.
+/// Says now what the guard would say at the commit: refuses, or, where somebody wants to see what a
+/// dry run would come to, warns.
 ///
 /// # Errors
-/// That a Source declares the object, and the three ways.
-pub(super) async fn check(state: &State, guard: Option<&Op>) -> Result<(), Problem> {
-    let Some(Op::StillFree { kind, name }) = guard else { return Ok(()) };
-    match state.0.store.owned(*kind, name).await? {
-        None => Ok(()),
-        Some(row) => Err(store::Error::Owned {
-            kind: *kind,
-            name: name.clone(),
-            source_name: row.source,
-            file: format!("{}:{}", row.file, row.line),
+/// That a Source declares the object, and what can be done.
+pub(super) async fn check(
+    state: &State,
+    edit: Edit<'_>,
+    warnings: Option<&mut Vec<String>>,
+) -> Result<(), Problem> {
+    let Some(Op::StillFree { kind, name }) = guard(edit) else { return Ok(()) };
+    let Some(row) = state.0.store.owned(kind, &name).await? else { return Ok(()) };
+    let place = format!("{}:{}", row.file, row.line);
+    match (edit, warnings) {
+        (Edit::Delete(_), _) => Err(Problem::kept(kind, &name, &row.source, &place)),
+        (_, Some(warnings)) => {
+            warnings.push(status::would_be_declared(kind, &name, &row.source, &place));
+            Ok(())
         }
-        .into()),
+        (_, None) => Err(Problem::declared(kind, &name, &row.source, &place)),
     }
 }
 

@@ -88,6 +88,7 @@ pub(super) async fn put(
             part: Part::Desired,
             account: Account::Record(&options.manager),
             dry_run: options.dry_run,
+            warnings: None,
         };
         if let Some(written) = write(&state, &caller, change).await? {
             return Ok(Json(scale(&AnyObject::to_json(&written), &wanted)).into_response());

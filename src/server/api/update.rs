@@ -71,6 +71,7 @@ async fn replace(
             part,
             account: Account::Record(&job.options.manager),
             dry_run: job.options.dry_run,
+            warnings: (!job.options.refuses).then_some(&mut warnings),
         };
         if let Some(written) = write(&state, &job.caller, change).await? {
             warnings.extend(owned::put_back(&state, &old, &written).await?);
@@ -206,6 +207,7 @@ impl Changing {
                 part: self.part,
                 account: Account::Record(&self.options.manager),
                 dry_run: self.options.dry_run,
+                warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
                 warnings.extend(owned::put_back(state, &old, &written).await?);
@@ -244,7 +246,7 @@ impl Changing {
                     return Err(Problem::conflict(self.kind, &self.name, &why));
                 }
                 config["metadata"]["name"] = self.name.clone().into();
-                let made = self.first(state, &config).await;
+                let made = self.first(state, &config, &mut warnings).await;
                 match made {
                     // Somebody else made it first, so it is there to be applied to.
                     Err(problem) if problem.is_already_exists() => continue,
@@ -267,6 +269,7 @@ impl Changing {
                 part: Part::Desired,
                 account: Account::Kept,
                 dry_run: self.options.dry_run,
+                warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
                 warnings.extend(owned::put_back(state, &old, &written).await?);
@@ -277,7 +280,12 @@ impl Changing {
     }
 
     /// Makes the object that a configuration describes.
-    async fn first(&self, state: &State, config: &Value) -> Result<Response, Problem> {
+    async fn first(
+        &self,
+        state: &State,
+        config: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Response, Problem> {
         let now = state.0.ambient.clock.now();
         let mut filled = config.clone();
         create::fill(state, self.kind, &mut filled, false)?;
@@ -285,7 +293,12 @@ impl Changing {
         // What was filled in is nobody's wish.
         wanted.metadata_mut().managed_fields =
             apply::first(self.kind, config, &self.options.manager, now);
-        let new = New { caller: &self.caller, receipt_key: None, dry_run: self.options.dry_run };
+        let new = New {
+            caller: &self.caller,
+            receipt_key: None,
+            dry_run: self.options.dry_run,
+            warnings: (!self.options.refuses).then_some(warnings),
+        };
         let (code, made) = create::make(state, wanted, new).await?;
         Ok((code, Json(made.to_json())).into_response())
     }

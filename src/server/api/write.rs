@@ -98,6 +98,9 @@ pub(super) struct Write<'a> {
     pub(super) part: Part,
     pub(super) account: Account<'a>,
     pub(super) dry_run: bool,
+    /// Where a dry run says what would be refused, because a Source declares the object; else it is
+    /// refused as the write is.
+    pub(super) warnings: Option<&'a mut Vec<String>>,
 }
 
 /// Writes. Nothing, if somebody else wrote meanwhile and the client did not say on top of which
@@ -107,7 +110,7 @@ pub(super) async fn write(
     caller: &Caller,
     write: Write<'_>,
 ) -> Result<Option<AnyObject>, Problem> {
-    let Write { old, mut wanted, part, account, dry_run } = write;
+    let Write { old, mut wanted, part, account, dry_run, warnings } = write;
     let (kind, name) = (old.kind(), old.metadata().name.clone());
     let pinned = !wanted.metadata().resource_version.is_empty();
     if pinned && wanted.metadata().resource_version != old.metadata().resource_version {
@@ -134,14 +137,16 @@ pub(super) async fn write(
         }
         Part::Status | Part::Finalizers => take_status(&mut merged, wanted),
     }
+    if dry_run && part == Part::Desired {
+        owned::check(state, Edit::Change(old, &merged), warnings).await?;
+    }
+    if merged == *old || dry_run {
+        return Ok(Some(merged));
+    }
     let guard = match part {
         Part::Desired => owned::guard(Edit::Change(old, &merged)),
         Part::Status | Part::Finalizers => None,
     };
-    if merged == *old || dry_run {
-        owned::check(state, guard.as_ref()).await?;
-        return Ok(Some(merged));
-    }
     // A status is what was seen, and no wish.
     let note = match part {
         Part::Desired => Some(caller.did(state, audit::change(old, &merged))),

@@ -4,20 +4,29 @@
 //! decided together, and one transaction leaves object, row and Overrides as the plan says. Nothing
 //! here touches a file ([`super::file`] does), so an edit never waits for a disk or a network.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::{
-    plan::{Seen, WRITTEN, plan},
+    plan::{EXPIRED, Patience, Seen, WRITTEN, plan},
     targets::{Targets, key, of, overrides, target},
 };
 use crate::{
     ambient::{Ambient, between},
     reconcile::{Controller, Error, Next, Wake},
-    resource::{AnyObject, Defaults, Kind},
-    store::{Change, Op, Store, Transaction},
+    resource::{AnyObject, DEFAULT_SOURCE_INTERVAL, Defaults, Kind, Override},
+    source::stand::READY,
+    store::{Change, Op, Owned, Store, Transaction},
 };
+
+/// What a Source may take beyond two of its intervals to read what was written into its files.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// Whose what it lays over an object is, in the account of fields.
 const MANAGER: &str = "override";
@@ -28,13 +37,47 @@ pub struct OverrideController {
     ambient: Ambient,
     defaults: Defaults,
     targets: Targets,
+    /// The objects with an Override that ends once a Source has read its files, each with the Source's
+    /// name.
+    waiting: Mutex<HashMap<String, String>>,
+    /// Since when Sources are known to look.
+    since: Timestamp,
 }
 
 impl OverrideController {
     /// A controller over a store; `defaults` say where agents may work.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, defaults: Defaults) -> Self {
-        Self { store, ambient, defaults, targets: Targets::default() }
+        let (targets, waiting, since) = (Targets::default(), Mutex::default(), ambient.clock.now());
+        Self { store, ambient, defaults, targets, waiting, since }
+    }
+
+    /// Notes which Source has to read a file before Overrides of an object end.
+    fn waits(&self, key: &str, source: Option<&str>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match source {
+            Some(source) => drop(waiting.insert(key.to_owned(), source.to_owned())),
+            None => drop(waiting.remove(key)),
+        }
+    }
+
+    /// The objects with Overrides that end once this Source has read its files.
+    fn waiting_for(&self, source: &str) -> Vec<(String, Wake)> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = waiting.iter().filter(|(_, awaited)| *awaited == source);
+        keys.map(|(key, _)| (key.clone(), Wake::Observation)).collect()
+    }
+
+    /// How long the Source of an object takes to read what is written into its files; nothing while
+    /// it does not read, because it is suspended or what it read cannot be applied.
+    async fn patience(&self, row: &Owned) -> Result<Option<Patience>, Error> {
+        let source = self.store.get_by_uid(Kind::Source, &row.source_uid).await?;
+        let source = source.and_then(AnyObject::into_source);
+        let well = source.filter(|source| source.status.conditions.is_true(READY));
+        Ok(well.map(|source| {
+            let interval = source.spec.interval.unwrap_or(DEFAULT_SOURCE_INTERVAL).as_duration();
+            Patience { since: self.since, span: interval * 2 + SLACK }
+        }))
     }
 
     /// The objects over which something is laid. What an Override laid there that somebody took out of
@@ -61,6 +104,11 @@ impl OverrideController {
     }
 }
 
+/// Whether an Override ends once its file says it.
+fn awaits_its_file(over: &Override) -> bool {
+    over.spec.write_to_file && !over.status.conditions.is_true(EXPIRED)
+}
+
 #[async_trait]
 impl Controller for OverrideController {
     fn name(&self) -> &'static str {
@@ -77,11 +125,8 @@ impl Controller for OverrideController {
                 self.targets.remember(&key);
                 vec![(key, Wake::User)]
             }
-            // A file that has come to say what an Override says changes nothing of the object; that
-            // another revision stands is said by its Source alone.
-            AnyObject::Source(_) if !change.desired => {
-                self.targets.all().into_iter().map(|key| (key, Wake::Observation)).collect()
-            }
+            // A revision that says what the object says already changes the Source alone.
+            AnyObject::Source(source) => self.waiting_for(&source.metadata.name),
             _ => self.targets.concerns(change),
         }
     }
@@ -99,10 +144,19 @@ impl Controller for OverrideController {
         let Some((kind, name)) = target(key) else { return Ok(Next::Done) };
         let mut overrides = overrides(&self.store).await?;
         overrides.retain(|over| of(over) == key);
+        // Noted before the row is read that counts, so that a revision that comes behind it wakes.
+        let row = self.store.owned(kind, name).await?;
+        let awaited = row.as_ref().filter(|_| overrides.iter().any(awaits_its_file));
+        self.waits(key, awaited.map(|row| row.source.as_str()));
+        let patience = match awaited {
+            Some(row) => self.patience(row).await?,
+            None => None,
+        };
         let seen = Seen {
             target: self.store.get(kind, name).await?,
             row: self.store.owned(kind, name).await?,
             overrides,
+            patience,
         };
         let now = self.ambient.clock.now();
         let plan = plan(&seen, &self.defaults, now);

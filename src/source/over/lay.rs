@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     resource::{
         ADOPT, AnyObject, Defaults, Faults, GROUP, RELEASED_FROM, admit, decode,
-        merge::merge_patch, overlay,
+        merge::merge_patch,
+        overlay::{self, ACCOUNT_ANNOTATIONS},
     },
     store::{Base, LiveOverride},
 };
@@ -91,13 +92,14 @@ fn with_spec(
     Ok(object)
 }
 
-/// The annotations of an object: those of its file, and what this server and its people have noted
-/// at the object itself, such as requests. Who may take it is nothing to keep once it is taken.
+/// The annotations of an object: those of its file, what this server and its people have noted at the
+/// object itself, such as requests, and the accounts of programs that apply files. Who may take it is
+/// nothing to keep once it is taken.
 #[must_use]
 pub fn annotations(base: &Base, standing: &AnyObject) -> BTreeMap<String, String> {
     let is_note = |key: &str| {
         let ours = key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
-        ours && key != ADOPT && key != RELEASED_FROM
+        (ours && key != ADOPT && key != RELEASED_FROM) || ACCOUNT_ANNOTATIONS.contains(&key)
     };
     let standing = &standing.metadata().annotations;
     let mut all: BTreeMap<String, String> = standing.clone();

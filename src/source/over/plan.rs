@@ -26,6 +26,10 @@ pub const DRIFTED: &str = "Drifted";
 /// The reason of that.
 pub const OVERRIDDEN_BY: &str = "OverriddenBy";
 
+/// What is said of an Override that was written into a file that says something else by now.
+const OVERTAKEN: &str =
+    "it was written to the file, which was changed since; what the file says holds";
+
 /// How long an Override stays to be looked at once it has ended.
 pub const KEEP_ENDED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -38,6 +42,17 @@ pub(super) struct Seen {
     pub row: Option<Owned>,
     /// All Overrides of that name.
     pub overrides: Vec<Override>,
+    /// Until when its Source has read what is written; nothing where the Source is not well.
+    pub patience: Option<Patience>,
+}
+
+/// How long a Source takes at most to read what was written into its files, while it is well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// From when on it is known to look: the start of this process.
+    pub since: Timestamp,
+    /// How long it may take.
+    pub span: Duration,
 }
 
 /// What is to be done.
@@ -60,6 +75,8 @@ enum Verdict {
     Expired,
     /// The file says what it says.
     InFile,
+    /// It was written, and the file says something else by now: that is newer.
+    Overtaken,
     /// It is laid over the object.
     Applied,
     /// It is not, for a reason in one word and in a line.
@@ -74,7 +91,7 @@ pub(super) fn expires(over: &Override) -> Timestamp {
 
 pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
     let overrides = in_order(seen);
-    let mut verdicts: Vec<Verdict> = overrides.iter().map(|over| alone(over, now)).collect();
+    let mut verdicts: Vec<Verdict> = overrides.iter().map(|over| alone(over, seen, now)).collect();
     let mut plan = Plan::default();
     match standing(seen) {
         Err((reason, message)) => {
@@ -96,8 +113,11 @@ pub(super) fn plan(seen: &Seen, defaults: &Defaults, now: Timestamp) -> Plan {
         plan.ops.extend(noted(over, verdict, seen, now));
         let next = match verdict {
             Verdict::Leaves => None,
-            Verdict::Applied | Verdict::Refused(..) => Some(expires(over)),
-            Verdict::Expired | Verdict::InFile => Some(later(now, KEEP_ENDED)),
+            Verdict::Applied | Verdict::Refused(..) => {
+                let read = read_by(over, seen).filter(|at| *at > now);
+                Some(read.map_or_else(|| expires(over), |at| at.min(expires(over))))
+            }
+            Verdict::Expired | Verdict::InFile | Verdict::Overtaken => Some(later(now, KEEP_ENDED)),
             Verdict::Over => Some(later(ended_at(over), KEEP_ENDED)),
         };
         plan.again = [plan.again, next].into_iter().flatten().min();
@@ -120,16 +140,28 @@ fn in_order(seen: &Seen) -> Vec<&Override> {
 }
 
 /// What an Override comes to as far as that follows from itself.
-fn alone(over: &Override, now: Timestamp) -> Verdict {
+fn alone(over: &Override, seen: &Seen, now: Timestamp) -> Verdict {
     if over.metadata.is_deleting() {
         Verdict::Leaves
     } else if over.status.conditions.is_true(EXPIRED) {
         Verdict::Over
     } else if expires(over) <= now {
         Verdict::Expired
+    } else if read_by(over, seen).is_some_and(|at| at <= now) {
+        // Should the file say it by now, that is seen first.
+        Verdict::Overtaken
     } else {
         Verdict::Applied
     }
+}
+
+/// When the Source has read the file into which an Override was written. What holds from then on is
+/// the file: where it does not say what was written, somebody has changed it since.
+fn read_by(over: &Override, seen: &Seen) -> Option<Timestamp> {
+    let written = over.status.conditions.get(WRITTEN).filter(|_| over.spec.write_to_file);
+    let written = written.filter(|written| written.status == ConditionStatus::True)?;
+    let patience = seen.patience?;
+    Some(later(written.last_transition_time.max(patience.since), patience.span))
 }
 
 /// The object and what declares it, or why nothing can be laid over it.
@@ -167,7 +199,7 @@ fn lay_all(
     let bare = lay(target, &row.base, &[], defaults, now).ok();
     let mut live = Vec::new();
     for (over, verdict) in overrides.iter().zip(verdicts.iter_mut()) {
-        if *verdict != Verdict::Applied {
+        if !matches!(verdict, Verdict::Applied | Verdict::Overtaken) {
             continue;
         }
         let one = LiveOverride {
@@ -186,7 +218,7 @@ fn lay_all(
             })
         {
             *verdict = Verdict::InFile;
-        } else {
+        } else if *verdict == Verdict::Applied {
             live.push(one);
         }
     }
@@ -343,6 +375,7 @@ fn noted(over: &Override, verdict: &Verdict, seen: &Seen, now: Timestamp) -> Vec
             Verdict::Refused(_, message) => ("Refused", message.clone()),
             Verdict::Applied => ("Applied", format!("until {}", whole_seconds(expires(over)))),
             Verdict::InFile => ("Written", "the file says it now".to_owned()),
+            Verdict::Overtaken => ("Written", OVERTAKEN.to_owned()),
             _ => ("Expired", "its time is over".to_owned()),
         };
         let warning = matches!(verdict, Verdict::Refused(..));
@@ -369,9 +402,10 @@ fn status(over: &Override, verdict: &Verdict, seen: &Seen, now: Timestamp) -> Ov
             conditions.set(WRITTEN, True, "InFile", message.unwrap_or_default(), generation, now);
             ("Written", False, "InFile", "the file says it".to_owned())
         }
+        Verdict::Overtaken => ("Written", False, "FileChanged", OVERTAKEN.to_owned()),
         _ => ("Expired", False, "Expired", "its time is over".to_owned()),
     };
-    let ended = matches!(verdict, Verdict::InFile | Verdict::Expired);
+    let ended = matches!(verdict, Verdict::InFile | Verdict::Overtaken | Verdict::Expired);
     conditions.set(APPLIED, applied, reason, message, generation, now);
     let (is_over, why) = if ended { (True, reason) } else { (False, "Lives") };
     conditions.set(EXPIRED, is_over, why, "", generation, now);

@@ -118,8 +118,14 @@ const LIST: [Param; 6] = [
     flag("sendInitialEvents", "Whether a watch begins with what is there."),
     number("timeoutSeconds", "How long a watch lives."),
 ];
-pub(super) const WRITE: [Param; 3] = [
+pub(super) const WRITE: [Param; 4] = [
     DRY_RUN,
+    word(
+        "ifDeclared",
+        "What a dry run does where a Source declares the object, so that the write would be refused; \
+         Warn where nothing is said.",
+        &["Warn", "Refuse"],
+    ),
     text("fieldManager", "Who holds the fields that are written."),
     word(
         "fieldValidation",
