@@ -146,14 +146,8 @@ async fn settled(client: &Client, name: &str, write: bool) -> Result<Value, Erro
 /// A patch as YAML or JSON: of the spec, or of the object with `spec` in it.
 fn read(text: &str) -> Result<Value, Error> {
     let bad = |why: String| Error::Usage(format!("the patch cannot be taken: {why}"));
-    // JSON keeps the nulls that take fields away.
-    let value = match serde_json::from_str::<Value>(text) {
-        Ok(value) => value,
-        Err(_) => {
-            let mut all = yaml::values(text).map_err(|fault| bad(fault.to_string()))?;
-            if all.len() == 1 { all.remove(0) } else { Value::Null }
-        }
-    };
+    // With its nulls, which take fields away.
+    let value = yaml::any(text).map_err(|faults| bad(faults.to_string()))?;
     let Value::Object(mut members) = value else { return Err(bad("it is no object".to_owned())) };
     Ok(match members.remove("spec") {
         Some(spec) if members.is_empty() => spec,
@@ -191,7 +185,16 @@ mod tests {
         for text in ["budget: {usd: 9}", "{\"spec\": {\"budget\": {\"usd\": 9}}}"] {
             assert_eq!(read(text).unwrap(), patch);
         }
-        assert_eq!(read("{\"budget\": null}").unwrap(), json!({"budget": null}));
+        for (text, patch) in [
+            ("{\"budget\": null}", json!({"budget": null})),
+            ("budget: null", json!({"budget": null})),
+            (
+                "spec: {budget: ~, env: {A: null, B: b}}",
+                json!({"budget": null, "env": {"A": null, "B": "b"}}),
+            ),
+        ] {
+            assert_eq!(read(text).unwrap(), patch, "null takes a field away: {text}");
+        }
         for bad in ["a", "[1]", "{\"spec\": {}, \"metadata\": {}}", "a: 1\n---\nb: 2"] {
             assert_eq!(read(bad).unwrap_err().code(), 2, "{bad}");
         }
