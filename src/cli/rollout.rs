@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock as _, SystemClock},
-    resource::{Kind, RESTARTED_UP_TO, table::age},
+    resource::{GROUP, Kind, RESTARTED_UP_TO, table::age},
 };
 
 /// Runs `rollout`.
@@ -75,6 +75,8 @@ enum Stand {
     Done,
     Waiting(String),
     Stuck(String),
+    /// There is no such object.
+    Gone,
 }
 
 /// Judges how far it is.
@@ -151,6 +153,13 @@ async fn status(args: RolloutStatusArgs) -> Result<u8, Error> {
                 failed = true;
                 out::note(format!("error: {called} is stuck: {why}"));
             }
+            Stand::Gone => {
+                return Err(Error::Api {
+                    code: 404,
+                    reason: "NotFound".to_owned(),
+                    message: format!("{}.{GROUP} \"{name}\" not found", kind.plural()),
+                });
+            }
         }
     }
     if failed { Err(Error::Told) } else { Ok(0) }
@@ -168,7 +177,7 @@ async fn follow(
     let mut patience = Patience::new();
     let following = watch::until(client, kind, name, &mut patience, |object| {
         let Some(object) = object else {
-            return Some(Stand::Stuck("it is not there".to_owned()));
+            return Some(Stand::Gone);
         };
         match judge(sort, object) {
             Stand::Waiting(why) => {

@@ -64,9 +64,9 @@ impl Stage {
     /// stand as they were.
     async fn take(&self, repos: &[Repo<'_>]) -> Vec<String> {
         let decision = self.decide(repos).await;
-        self.commit(decision.plan.unwrap().ops).await;
+        self.commit(decision.plan.clone().unwrap().ops).await;
         let again = self.decide(repos).await;
-        assert_eq!(again.plan.unwrap().ops, [], "the plan after the plan is not empty");
+        assert_eq!(again.plan.clone().unwrap().ops, [], "the plan after the plan is not empty");
         let out = |it: &Decision| it.troubles.keys().cloned().collect::<Vec<_>>();
         assert_eq!(out(&again), out(&decision));
         decision.troubles.into_keys().collect()
