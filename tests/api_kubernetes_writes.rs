@@ -13,8 +13,8 @@ use axum::{
 };
 use house::{API, Answer, House, read};
 use open_dispatch::{
-    resource::{Kind, yaml},
-    store::{Expect, Op, Part},
+    resource::{Kind, OwnerReference, yaml},
+    store::{Expect, Op, Part, Transaction},
 };
 use serde_json::{Value, json};
 
@@ -381,4 +381,52 @@ async fn an_answer_to_what_is_not_there_is_a_status_too() {
     let form = "application/x-www-form-urlencoded";
     let answer = respond(&house, Method::POST, "agents", form, "a=b".into()).await;
     assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn a_change_that_a_fleet_puts_back_is_taken_with_a_warning() {
+    let house = House::new();
+    let fleet = json!({
+        "apiVersion": "opendispatch.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "crew"},
+        "spec": {
+            "generate": {"replicas": 1},
+            "template": {"kind": "Agent", "metadata": {}, "spec": {"agent": {"command": {}}}},
+        },
+    });
+    let answer = house.call(Method::POST, "fleets", Some(&fleet)).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text());
+    let fleet_uid = answer.json()["metadata"]["uid"].as_str().unwrap().to_owned();
+    create(&house, &agent("crew-1", json!({}))).await;
+    let mut member = house.store.get(Kind::Agent, "crew-1").await.unwrap().unwrap();
+    member.metadata_mut().owner_references.push(OwnerReference {
+        api_version: "opendispatch.dev/v1alpha1".to_owned(),
+        kind: Kind::Fleet,
+        name: "crew".to_owned(),
+        uid: fleet_uid,
+        controller: true,
+    });
+    let write = |object| Op::Write { object, part: Part::Finalizers, expect: Expect::Any };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    house.store.apply(Transaction { ops: vec![write(member)], now }).await.unwrap();
+    let warned = async |path: &str, sort: &'static str, body: Value| {
+        let response = respond(&house, Method::PATCH, path, sort, body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        warnings(response.headers())
+    };
+    let changed = json!({"spec": {"idleTimeout": "1h"}});
+    let told = "299 - \"agent/crew-1 is a member of fleet/crew, which puts it back as its template \
+                says; change the template, or suspend the fleet\"";
+    assert_eq!(warned("agents/crew-1", MERGE, changed.clone()).await, [told]);
+    let applied = agent("crew-1", json!({"spec": {"idleTimeout": "2h"}}));
+    let path = "agents/crew-1?fieldManager=me&force=true";
+    assert_eq!(warned(path, APPLY, applied).await, [told]);
+    let mut whole = house.call(Method::GET, "agents/crew-1", None).await.json();
+    whole["spec"]["idleTimeout"] = "3h".into();
+    let put = respond(&house, Method::PUT, "agents/crew-1", "application/json", whole.to_string());
+    assert_eq!(warnings(put.await.headers()), [told]);
+    // What is a matter of power stays, and a fleet that rests puts nothing back.
+    let power = json!({"spec": {"suspend": true}});
+    assert_eq!(warned("agents/crew-1", MERGE, power.clone()).await, Vec::<String>::new());
+    assert_eq!(warned("fleets/crew", MERGE, power).await, Vec::<String>::new());
+    assert_eq!(warned("agents/crew-1", MERGE, changed).await, Vec::<String>::new());
 }

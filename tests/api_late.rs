@@ -83,7 +83,7 @@ fn table() -> Vec<Row> {
     let whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
     vec![
         row("POST", "~/{plural}", "~/jobs", Writes, job("new")),
-        row("DELETE", "~/{plural}", "~/jobs", Writes, json!({})),
+        row("DELETE", "~/{plural}", "~/jobs?fieldSelector=metadata.name%3Dold", Writes, json!({})),
         row("PUT", "~/{plural}/{name}", "~/jobs/old", Writes, old),
         row("PATCH", "~/{plural}/{name}", "~/jobs/old", Writes, label),
         row("DELETE", "~/{plural}/{name}", "~/jobs/old", Writes, json!({})),
@@ -113,7 +113,7 @@ fn table() -> Vec<Row> {
         row(
             "POST",
             "~/access/pairings/{code}/approve",
-            "~/access/pairings/ABCD-EFGH/approve",
+            "~/access/pairings/BCDFGHJK/approve",
             Writes,
             json!({"role": "admin"}),
         ),
@@ -124,7 +124,7 @@ fn table() -> Vec<Row> {
             Writes,
             json!({"role": "admin"}),
         ),
-        row("DELETE", "~/access/grants/{principal}", "~/access/grants/slack:U1", AtOnce, json!({})),
+        row("DELETE", "~/access/grants/{principal}", "~/access/grants/slack:U1", Writes, json!({})),
         row("POST", "~/tokens", "~/tokens", Writes, json!({"name": "other", "role": "admin"})),
         row("DELETE", "~/tokens/{name}", "~/tokens/there", AtOnce, json!({})),
         row("PUT", "~/secrets/{name}", "~/secrets/hush", Writes, json!("hush")),
@@ -279,7 +279,7 @@ fn grant(agent_uid: &str, created: jiff::Timestamp) -> Grant {
 
 fn pairing(created: jiff::Timestamp) -> Pairing {
     Pairing {
-        code: "ABCD-EFGH".to_owned(),
+        code: "BCDFGHJK".to_owned(),
         principal: Principal::user("slack", "U2"),
         name: "bob".to_owned(),
         conversation: Conversation {

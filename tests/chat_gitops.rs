@@ -541,15 +541,16 @@ async fn a_long_export_comes_as_a_file_that_can_be_applied_again() {
     bot.spec.instructions = Some("Be brief. ".repeat(300));
     let (part, expect) = (Part::Desired, Expect::SameVersion);
     world.apply(vec![Op::Write { object: bot.clone().into(), part, expect }]).await;
-    let delivery = world.heard("main", "export", "ada", "/od-export bot", Via::Addressed).await;
-    world.settle().await;
-    let delivery = world.store.delivery(&delivery).await.unwrap().unwrap();
-    let Subject::File { id, name } = &delivery.subject else { panic!("{delivery:?}") };
-    assert_eq!((name.as_str(), id.len()), ("bot.yaml", 64));
+    let told = say(&mut world, "/od-export bot").await;
+    assert_eq!(told, "1 object, as it can be applied again: bot.yaml");
     let messages = std::mem::take(&mut world.platform.state.lock().unwrap().messages);
-    let uploads: Vec<_> = messages.into_iter().filter_map(|message| message.file).collect();
-    assert_eq!(uploads.len(), 1);
-    let text = String::from_utf8(uploads[0].bytes.to_vec()).unwrap();
+    // Behind the words, and once.
+    let at = messages.iter().position(|message| message.file.is_some()).unwrap();
+    assert_eq!(at, messages.len() - 1);
+    assert_eq!(messages[at - 1].text, told);
+    let file = messages[at].file.as_ref().unwrap();
+    assert_eq!(file.name, "bot.yaml");
+    let text = String::from_utf8(file.bytes.to_vec()).unwrap();
     let read = open_dispatch::resource::yaml::read(&text, None).unwrap().remove(0);
     assert_eq!(read.to_json()["spec"], AnyObject::from(bot).to_json()["spec"]);
 }

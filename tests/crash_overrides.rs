@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(dead_code, reason = "the support serves more than this binary")]
 #[path = "support/declared.rs"]
 mod declared;
 

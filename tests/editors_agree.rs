@@ -115,7 +115,7 @@ impl Desk {
         let read = set::Set::read(&snapshot, rules).map_err(|bad| bad.faults.to_string())?;
         let declared = read.objects.into_values().next().unwrap();
         assert_eq!(declared.object.to_json()["spec"], declared.base.spec);
-        Ok(declared.base.spec)
+        Ok(declared.base.spec.clone())
     }
 }
 

@@ -7,7 +7,7 @@
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use axum::{
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use house::{Answer, House, read};
 use open_dispatch::{
-    ambient::{FreeSteps, Mode, ScriptedSteps, Steps},
+    ambient::{Clock as _, FreeSteps, Mode, ScriptedSteps, Steps},
     metrics::{Format, Metrics},
     resource::{GitSource, Kind, Metadata, RECONCILE_REQUESTED, Source, SourceFrom, SourceSpec},
     secrets::Secrets,
@@ -182,14 +182,17 @@ async fn without_the_right_signature_nothing_is_done_and_it_is_counted() {
 #[tokio::test]
 async fn a_source_without_a_secret_takes_no_push_and_looks_as_if_it_were_not_there() {
     let world = World::new().await;
-    let nobody = world.push("nobody", &main("1")).await;
-    let deaf = world.push("deaf", &main("1")).await;
-    assert_eq!(nobody.code, StatusCode::NOT_FOUND);
-    assert_eq!((deaf.code, deaf.text()), (nobody.code, nobody.text()));
-    // The secret is named and missing: somebody must mend that, and the sender may try again.
-    let lost = world.push("lost", &main("1")).await;
-    assert_eq!(lost.code, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(!lost.text().contains("nowhere"), "{}", lost.text());
+    let wrong = signed("another secret", &main("1").to_string());
+    let wrong = world.call("ops", "push", Some(&wrong), &main("1").to_string()).await;
+    assert_eq!(wrong.code, StatusCode::UNAUTHORIZED);
+    // Of `lost` the secret is named and missing: the log says so, and no stranger.
+    for name in ["nobody", "deaf", "lost"] {
+        let answer = world.push(name, &main("1")).await;
+        assert_eq!((answer.code, answer.text()), (wrong.code, wrong.text()), "{name}");
+        // Nor does it show whether the body is read.
+        let bare = world.call(name, "push", None, "{}").await;
+        assert_eq!((bare.code, bare.text()), (wrong.code, wrong.text()), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -254,5 +257,51 @@ async fn a_crash_around_the_commit_loses_no_push_that_is_brought_again() {
         let after = World::over(store, Arc::new(FreeSteps));
         assert_eq!(after.push("ops", &main("1")).await.code, StatusCode::ACCEPTED);
         assert!(after.asked("ops").await.is_some(), "{mode:?}");
+    }
+}
+
+/// A push with a signature that fits nothing, and a body that never comes.
+fn stalled(name: &str) -> Request<Body> {
+    Request::post(format!("/webhooks/git/{name}"))
+        .header("content-type", "application/json")
+        .header("x-hub-signature-256", format!("sha256={}", "a".repeat(64)))
+        .body(Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn bodies_that_never_come_keep_no_other_source_out_and_end_soon() {
+    let world = World::new().await;
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut answer = Box::pin(world.house.router.clone().oneshot(stalled("flooded")));
+        // It is heard, and waits for its body; or there is no slot for it.
+        match futures::poll!(answer.as_mut()) {
+            std::task::Poll::Ready(answer) => {
+                assert_eq!(answer.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+                refused += 1;
+            }
+            std::task::Poll::Pending => held.push(answer),
+        }
+    }
+    assert_eq!((held.len(), refused), (16, 4));
+    assert_eq!(world.push("ops", &main("1")).await.code, StatusCode::ACCEPTED);
+    let ends = futures::future::join_all(held);
+    let pass = async {
+        loop {
+            world.house.clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+            if world.house.clock.elapsed() > Duration::from_secs(30) {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let ends = tokio::select! {
+        ends = ends => ends,
+        () = pass => unreachable!("it waits for ever"),
+    };
+    for end in ends {
+        assert_eq!(end.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -32,7 +32,10 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
         ],
     ),
     ("chat", &["access", "reconcile", "resource", "store"]),
-    ("cli", &["app", "chat", "config", "dev_fly", "resource", "runtime", "token"]),
+    (
+        "cli",
+        &["app", "chat", "config", "dev_fly", "resource", "runtime", "secrets", "source", "token"],
+    ),
     ("config", &["resource"]),
     ("dev_fly", &[]),
     ("metrics", &[]),
@@ -48,15 +51,23 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
 
 /// Where a room may know less of another than the whole of it: the files that may name it, and
 /// what of it they may name.
-const NARROW: [(&str, &str, &[&str], &[&str]); 8] = [
+const NARROW: [(&str, &str, &[&str], &[&str]); 10] = [
     // The names of the agents, images and regions, which a variable may say.
-    ("config", "resource", &["mod.rs", "fly.rs"], &["resolve", "fly", "images"]),
+    (
+        "config",
+        "resource",
+        &["error.rs", "fly.rs", "mod.rs", "read.rs"],
+        &["resolve", "fly", "images"],
+    ),
     // The engine's doors for a controller, and none of its controllers.
     ("chat", "reconcile", &["outbox/"], &["Controller", "Error", "Next", "Wake"]),
     ("source", "reconcile", &["controller", "over/"], &["Controller", "Error", "Next", "Wake"]),
     // The words that a terminal and the console share; nothing that writes.
     // And what an app of a platform is made from, for who makes one and who checks it.
     ("cli", "chat", &["chat/", "slack.rs", "doctor/"], &["frames", "grammar", "slack"]),
+    // Whether repositories answer, for who asks whether a server can work.
+    ("cli", "source", &["doctor/sources.rs"], &["git"]),
+    ("cli", "secrets", &["doctor/sources.rs"], &["Secrets"]),
     // The client of Fly's API, for who asks whether the token is good.
     ("cli", "runtime", &["doctor/fly.rs"], &["fly"]),
     // The command that plays Fly, for who has no account.

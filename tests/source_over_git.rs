@@ -6,6 +6,7 @@
 #[path = "source_over_git/crashes.rs"]
 mod crashes;
 #[path = "support/git/mod.rs"]
+#[expect(dead_code, reason = "the servers and repositories of all tests of Git; these need a part")]
 mod git;
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};

@@ -125,3 +125,40 @@ fn a_source_rests_while_it_is_suspended_and_confirms_what_it_would_delete() {
     let again = world.od(&["reconcile", "source/specs", "--confirm-deletions"]);
     assert!(again.stderr.contains("source/specs holds no deletions back"), "{}", again.whole());
 }
+
+#[test]
+fn doctor_and_describe_tell_what_a_source_reads_declares_and_lacks() {
+    let mut world = World::empty();
+    let specs = world.work().join("specs");
+    fs::create_dir(&specs).unwrap();
+    fs::write(specs.join("a.yaml"), format!("# Ours.\n{}", agent("one", "x"))).unwrap();
+    world.serve(&[]);
+    ready(&world, "Ready Applied");
+    let page = world.od(&["describe", "source/specs"]).text();
+    assert!(page.contains("agent/one  a.yaml:2"), "{page}");
+    let lost = world.work().join("lost");
+    let nowhere = world.work().join("nowhere.git");
+    let more = format!(
+        "apiVersion: opendispatch.dev/v1alpha1\nkind: Source\nmetadata: {{name: lost}}\n\
+         spec: {{from: {{directory: {{path: {}}}}}}}\n---\n\
+         apiVersion: opendispatch.dev/v1alpha1\nkind: Source\nmetadata: {{name: far}}\n\
+         spec: {{from: {{git: {{url: 'file://{}', webhookSecretFromSecret: hook}}}}}}\n---\n\
+         apiVersion: opendispatch.dev/v1alpha1\nkind: Source\nmetadata: {{name: rests}}\n\
+         spec: {{suspend: true, from: {{directory: {{path: /}}}}}}\n",
+        lost.display(),
+        nowhere.display()
+    );
+    fs::write(world.work().join("more.yaml"), more).unwrap();
+    let applied = world.od(&["apply", "-f", "more.yaml"]);
+    assert_eq!(applied.code, 0, "{}", applied.whole());
+    let said = world.od(&["doctor"]).text();
+    let line = |words: &str| {
+        let found = said.lines().find(|line| line.contains(words));
+        found.unwrap_or_else(|| panic!("no {words} in\n{said}")).to_owned()
+    };
+    assert!(line(&format!("specs reads {}", specs.display())).starts_with("ok"), "{said}");
+    assert!(line("lost: ").starts_with("FAILS"), "{said}");
+    assert!(line("rests is suspended").starts_with("note"), "{said}");
+    assert!(line("nowhere.git").starts_with("FAILS"), "{said}");
+    assert!(line("pushes cannot be told by webhook").contains("hook"), "{said}");
+}

@@ -96,6 +96,7 @@ conformance! {
     an_agents_turns_are_summed_up
     a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come
     turns_that_have_not_ended_are_found_and_the_last_come_first
+    who_needs_an_empty_queue_yields_to_whoever_spoke
     old_turns_of_a_living_agent_go_and_their_sums_stay
     of_a_long_life_the_newest_output_stays_and_a_gap_tells_the_rest
     a_run_that_was_trimmed_has_still_ended_where_it_did
@@ -114,6 +115,7 @@ conformance! {
     a_delivery_is_written_by_one_at_a_time
     a_delivery_waits_for_the_last_bare_one_in_front_of_it_in_its_conversation
     events_count_up_and_come_oldest_first
+    the_events_of_all_come_in_the_order_in_which_they_were_made
     a_backoff_is_kept_until_it_is_forgotten
     text_of_any_kind_survives
     an_empty_transaction_is_answered

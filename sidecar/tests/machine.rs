@@ -739,8 +739,16 @@ async fn a_user_that_the_image_does_not_have_is_told_and_no_agent_runs_as_root()
     let server = Server::start().await;
     let machine = Machine::new(&server)
         .claiming(&server, Some("echo it runs"))
+        .volume()
         .with("SPRITE_USER", "nobody-of-that-name");
+    // What an earlier agent left, links perhaps among it, is not read by root.
+    let remains = machine.path("data/run/run");
+    fs::create_dir_all(&remains).unwrap();
+    let link = remains.join("state.json");
+    std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
     let ended = machine.live().await;
+    assert!(link.symlink_metadata().is_ok(), "it was left alone");
+    assert!(!ended.stderr.contains("remains of an earlier run"), "{}", ended.stderr);
     let exit = server.exit().expect("the server knows");
     assert_eq!(exit.reason, ExitReason::StartFailed);
     assert!(exit.message.contains("nobody-of-that-name"), "{exit:?}");

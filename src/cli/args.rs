@@ -20,8 +20,8 @@ pub use super::{
     fly::FlyCommand,
     read_args::{
         ApiResourcesArgs, AuthCommand, CanIArgs, CompletionArgs, DescribeArgs, DiffArgs, EventType,
-        EventsArgs, ExplainArgs, ExportArgs, GetArgs, JobsArgs, JsonOnly, ListArgs, ObjectFormat,
-        ResourcesFormat, SchemaArgs, WaitArgs, WhoAmIArgs,
+        EventsArgs, ExplainArgs, ExportArgs, GetArgs, JobsArgs, JsonOnly, ListArgs, NoNamespaces,
+        ObjectFormat, ResourcesFormat, SchemaArgs, WaitArgs, WhoAmIArgs,
     },
     write_args::{
         AnnotateArgs, ApplyArgs, Cascade, CreateArgs, DeleteArgs, DryRun, DryRunArgs, EditArgs,
@@ -788,6 +788,9 @@ pub struct LogsArgs {
     /// Each line with the time at which it was printed
     #[arg(long)]
     pub timestamps: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,

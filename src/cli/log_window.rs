@@ -105,8 +105,9 @@ fn last_lines(mut events: Vec<Value>, count: usize) -> Vec<Value> {
     if count == 0 {
         return Vec::new();
     }
-    // Each end but the very last one divides two lines.
-    let last = events.iter().rev().find(|event| is_text(event)).map(bytes).unwrap_or_default();
+    // Each end but the very last one divides two lines. An event may print nothing at all.
+    let texts = events.iter().rev().filter(|event| is_text(event)).map(bytes);
+    let last = texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
     let mut left = if last.last() == Some(&b'\n') { count + 1 } else { count };
     for at in (0..events.len()).rev() {
         if !is_text(&events[at]) {

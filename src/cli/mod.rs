@@ -25,6 +25,7 @@ mod auth;
 pub mod backup;
 pub mod chat;
 pub mod client;
+mod complete;
 pub mod config;
 mod create;
 pub mod delete;
@@ -89,7 +90,13 @@ use error::Error;
 /// Reads the words, does what they say, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let code = match dispatch(Cli::parse()) {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
+    let done = match words.split_first() {
+        Some((first, line)) if first == complete::WORD => block_on(complete::complete(line)),
+        _ => dispatch(Cli::parse()),
+    };
+    let code = match done {
         Ok(code) => code,
         Err(error) => {
             if let Some(line) = error.line() {
@@ -161,11 +168,7 @@ fn dispatch(cli: Cli) -> Result<u8, Error> {
         Command::DevFly(args) => dev_fly::run(args),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => backup::restore(args),
-        Command::Completion(args) => {
-            let mut script = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "open-dispatch", &mut script);
-            out::data(script).map(|()| 0)
-        }
+        Command::Completion(args) => out::data(complete::completion(args.shell)).map(|()| 0),
         Command::Version => {
             out::line(concat!("open-dispatch ", env!("CARGO_PKG_VERSION"))).map(|()| 0)
         }

@@ -11,6 +11,18 @@ use super::{
     output::Output,
 };
 
+/// What is taken from whoever is used to kubectl, and means nothing: there are no namespaces here, as
+/// there are none for kubectl's own kinds without one.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NoNamespaces {
+    /// Taken and of no effect: there are no namespaces
+    #[arg(short = 'A', long, hide = true)]
+    pub all_namespaces: bool,
+    /// Taken and of no effect: there are no namespaces
+    #[arg(short = 'n', long, value_name = "NAME", hide = true)]
+    pub namespace: Option<String>,
+}
+
 /// How one object is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ObjectFormat {
@@ -53,9 +65,9 @@ pub struct ListArgs {
     /// Show in JSON and YAML who wrote which field
     #[arg(long)]
     pub show_managed_fields: bool,
-    /// Taken and of no effect: there are no namespaces
-    #[arg(short = 'A', long, hide = true)]
-    pub all_namespaces: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -113,6 +125,9 @@ pub struct DescribeArgs {
     /// Only objects with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -162,6 +177,9 @@ pub struct WaitArgs {
     /// All objects of the kind
     #[arg(long, conflicts_with = "selector")]
     pub all: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -190,6 +208,9 @@ pub struct EventsArgs {
     /// Print in this format instead of a table
     #[arg(short, long, value_name = "FORMAT", conflicts_with = "watch")]
     pub output: Option<JsonOnly>,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -281,6 +302,9 @@ pub struct ExportArgs {
     /// Write over files that are there
     #[arg(long, requires = "out")]
     pub force: bool,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -305,6 +329,9 @@ pub struct DiffArgs {
     /// Which set they are.
     #[command(flatten)]
     pub set: super::write_args::SetOfObjects,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -357,7 +384,10 @@ pub struct WhoAmIArgs {
 #[command(after_help = "Examples:
   open-dispatch completion bash > ~/.local/share/bash-completion/completions/open-dispatch
   open-dispatch completion zsh > ~/.zfunc/_open-dispatch
-  open-dispatch completion fish > ~/.config/fish/completions/open-dispatch.fish")]
+  open-dispatch completion fish > ~/.config/fish/completions/open-dispatch.fish
+
+Where an object may stand, the scripts of these three ask the server which there are, for two
+seconds at most; where no server answers, nothing is offered.")]
 pub struct CompletionArgs {
     /// The shell
     #[arg(value_name = "SHELL")]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock as _, SystemClock},
-    resource::{GROUP, Kind, RESTARTED_UP_TO, table::age},
+    resource::{FLEET_RESTART, GROUP, Kind, RESTARTED_UP_TO, table::age},
 };
 
 /// Runs `rollout`.
@@ -41,6 +41,8 @@ pub async fn rollout(command: RolloutCommand) -> Result<u8, Error> {
 enum Sort {
     /// Sprites of an agent.
     Sprites,
+    /// Members, one after another.
+    Members,
     /// What its conditions say.
     Conditions,
     /// It has none, and why.
@@ -50,18 +52,19 @@ enum Sort {
 fn sort(kind: Kind) -> Sort {
     match kind.name() {
         "Agent" => Sort::Sprites,
+        "Fleet" => Sort::Members,
         "Job" => Sort::None("a job runs once, and open-dispatch retry runs it again"),
         "Sprite" => Sort::None("a sprite is made by the loop, and its agent is restarted instead"),
         _ => Sort::Conditions,
     }
 }
 
-/// Refuses a kind whose rollout is not one of sprites: it has none, or not this part of one.
-fn of_sprites(kind: Kind, part: &str, instead: &str) -> Result<(), Error> {
+/// Refuses a part of a rollout that a kind has not, and a rollout where it has none at all.
+fn must(can: bool, kind: Kind, part: &str, instead: &str) -> Result<(), Error> {
     match sort(kind) {
-        Sort::Sprites => Ok(()),
-        Sort::Conditions => Err(without(kind, part, instead)),
         Sort::None(why) => Err(without(kind, "rollout", why)),
+        _ if can => Ok(()),
+        _ => Err(without(kind, part, instead)),
     }
 }
 
@@ -84,7 +87,7 @@ fn judge(sort: Sort, object: &Value) -> Stand {
     let (metadata, status) = (&object["metadata"], &object["status"]);
     let newest = metadata["generation"].as_u64().unwrap_or_default();
     let seen = status["observedGeneration"].as_u64();
-    if seen.is_some_and(|seen| seen < newest) || (seen.is_none() && sort == Sort::Sprites) {
+    if seen.is_some_and(|seen| seen < newest) || (seen.is_none() && sort != Sort::Conditions) {
         return Stand::Waiting("what is wanted has not been looked at yet".to_owned());
     }
     let condition = |name: &str| {
@@ -103,6 +106,18 @@ fn judge(sort: Sort, object: &Value) -> Stand {
     if is("Stalled", "True") {
         return Stand::Stuck(why("Stalled"));
     }
+    if sort == Sort::Members {
+        if object["spec"]["suspend"] == true {
+            return Stand::Stuck("it is suspended, so no change rolls out; resume it".to_owned());
+        }
+        let asked = &metadata["annotations"][FLEET_RESTART];
+        if !asked.is_null() && status["lastHandledRestart"] != *asked {
+            return Stand::Waiting("what was asked for has not been looked at yet".to_owned());
+        }
+        if is("Progressing", "True") {
+            return Stand::Waiting(why("Progressing"));
+        }
+    }
     if sort == Sort::Sprites {
         if object["spec"]["suspend"] == true {
             return Stand::Done;
@@ -117,7 +132,7 @@ fn judge(sort: Sort, object: &Value) -> Stand {
         return Stand::Waiting(why("Reconciling"));
     }
     // An agent that sleeps is as it is wanted, and not ready.
-    if sort == Sort::Conditions && is("Ready", "False") {
+    if sort != Sort::Sprites && is("Ready", "False") {
         return Stand::Waiting(why("Ready"));
     }
     Stand::Done
@@ -202,7 +217,8 @@ async fn restart(args: RolloutArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut told = Told::default();
     for (kind, name) in select(&client, &args.what, None, false).await? {
-        of_sprites(kind, "sprites of their own", "restart the agents that it made")?;
+        let can = matches!(sort(kind), Sort::Sprites | Sort::Members);
+        must(can, kind, "sprites of their own", "restart the agents that it made")?;
         if told.or(restart_one(&client, kind, &name).await)?.is_some() {
             out::line(format!("{} restarted", full_name(kind, &name)))?;
         }
@@ -210,13 +226,28 @@ async fn restart(args: RolloutArgs) -> Result<u8, Error> {
     told.end()
 }
 
-/// Asks that every sprite up to the newest is made anew. The same request once more asks for the
-/// same, until there is a newer one.
+/// Asks that every sprite up to the newest is made anew; of a Fleet, those of all its members. The same
+/// request once more asks for the same, until there is a newer one.
 async fn restart_one(client: &Client, kind: Kind, name: &str) -> Result<(), Error> {
     let path = member(kind, name);
     let object = client.get(&path, &[], AS_JSON).await?;
-    let newest = object["status"]["incarnation"].as_u64().unwrap_or_default().to_string();
-    let patch = json!({"metadata": {"annotations": {RESTARTED_UP_TO: newest}}});
+    let (key, value) = match sort(kind) {
+        Sort::Members if object["spec"]["template"]["kind"] == "Job" => {
+            let why = "its members are jobs, which run once; change its template to run others";
+            return Err(Error::Api {
+                code: 422,
+                reason: "Invalid".to_owned(),
+                message: format!("{} has no sprites to make anew: {why}", full_name(kind, name)),
+            });
+        }
+        // Its controller makes one member after another anew.
+        Sort::Members => (FLEET_RESTART, SystemClock.now().to_string()),
+        _ => {
+            let newest = object["status"]["incarnation"].as_u64().unwrap_or_default();
+            (RESTARTED_UP_TO, newest.to_string())
+        }
+    };
+    let patch = json!({"metadata": {"annotations": {key: value}}});
     client.write(Method::PATCH, &path, &[], &patch).await.map(drop)
 }
 
@@ -224,7 +255,8 @@ async fn history(args: RolloutArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let mut told = Told::default();
     for (kind, name) in select(&client, &args.what, None, false).await? {
-        of_sprites(kind, "history", "what they were stands in the history of their files")?;
+        let can = matches!(sort(kind), Sort::Sprites);
+        must(can, kind, "history", "what they were stands in the history of their files")?;
         let Some(agent) = told.or(client.get(&member(kind, &name), &[], AS_JSON).await)? else {
             continue;
         };
@@ -307,6 +339,31 @@ mod tests {
         let mut suspended = agent("9", 4, json!([]));
         suspended["spec"]["suspend"] = true.into();
         assert_eq!(judged(&suspended), Stand::Done);
+    }
+
+    #[test]
+    fn a_fleet_is_rolled_out_once_every_member_is_and_says_whom_it_waits_for() {
+        let fleet = |asked: Value, suspend: bool, progressing: &str, ready: &str| {
+            json!({
+                "metadata": {"generation": 2, "annotations": {FLEET_RESTART: asked}},
+                "spec": {"suspend": suspend},
+                "status": {
+                    "observedGeneration": 2, "lastHandledRestart": "monday", "conditions": [
+                        {"type": "Ready", "status": ready, "reason": "NotReady"},
+                        {"type": "Progressing", "status": progressing, "reason": "RollingOut",
+                         "message": "2 of 3 ready; agent/a is changed after its turn"},
+                    ],
+                },
+            })
+        };
+        let judged = |fleet: &Value| judge(Sort::Members, fleet);
+        let said = judged(&fleet(json!("monday"), false, "True", "False"));
+        insta::assert_snapshot!(format!("{said:?}"));
+        assert_eq!(judged(&fleet(Value::Null, false, "False", "True")), Stand::Done);
+        assert!(matches!(judged(&fleet(json!("now"), false, "False", "True")), Stand::Waiting(_)));
+        assert!(matches!(judged(&fleet(Value::Null, true, "False", "False")), Stand::Stuck(_)));
+        let new = json!({"metadata": {"generation": 1}, "spec": {}});
+        assert!(matches!(judged(&new), Stand::Waiting(_)), "nobody has looked at it yet");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
     args::{ServerArgs, Within},
-    read_args::ObjectFormat,
+    read_args::{NoNamespaces, ObjectFormat},
 };
 
 /// Which files a command means.
@@ -117,6 +117,9 @@ pub struct ApplyArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -139,6 +142,9 @@ pub struct CreateArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -159,6 +165,9 @@ pub struct ReplaceArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -177,6 +186,9 @@ pub struct EditArgs {
     /// KIND/NAME... or KIND NAME...
     #[arg(value_name = "KIND/NAME", required = true)]
     pub what: Vec<String>,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -212,6 +224,9 @@ pub struct PatchArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -254,6 +269,9 @@ pub struct MarkArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -302,6 +320,9 @@ pub struct ScaleArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -311,6 +332,7 @@ pub struct ScaleArgs {
 #[derive(Debug, Clone, Subcommand)]
 #[command(after_help = "Examples:
   open-dispatch rollout restart agent/api-bot    a new sprite once no turn is open
+  open-dispatch rollout restart fleet/reviewers  of every member, one after another
   open-dispatch rollout status agent/api-bot --timeout 5m
   open-dispatch rollout status fleet/reviewers
   open-dispatch rollout history agent/api-bot
@@ -333,6 +355,9 @@ pub struct RolloutArgs {
     /// KIND/NAME... or KIND NAME...
     #[arg(value_name = "KIND/NAME", required = true)]
     pub what: Vec<String>,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -350,6 +375,9 @@ pub struct RolloutStatusArgs {
     /// How long to wait, for all of them together
     #[arg(long, value_name = "DURATION", default_value = "10m")]
     pub timeout: Within,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -405,6 +433,9 @@ pub struct DeleteArgs {
     /// Whether it happens.
     #[command(flatten)]
     pub dry: DryRunArgs,
+    /// What kubectl's users type.
+    #[command(flatten)]
+    pub nowhere: NoNamespaces,
     /// Where the server is.
     #[command(flatten)]
     pub server: ServerArgs,

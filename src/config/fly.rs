@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Error, Layers, Setting, Source, settle};
+use super::{
+    Error, Layers, Setting, Source,
+    read::{names, settle},
+};
 use crate::resource::{fly, images};
 
 /// The most machines at once where nothing else is said: what Fly lets a new organisation have.
@@ -138,7 +141,7 @@ pub(super) fn read(layers: &Layers, port: u16) -> Result<Option<Fly>, Error> {
         images,
         allowed_images: settle(
             layers.said("OPEN_DISPATCH_ALLOWED_IMAGES"),
-            |text, _| Ok(super::names(text)),
+            |text, _| Ok(names(text)),
             Vec::new(),
         )?,
         server: match layers.said("OPEN_DISPATCH_URL") {

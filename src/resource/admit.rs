@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     AnyObject, FINALIZER_OWNED, FINALIZER_SPRITES, Fault, Faults, Kind, Metadata,
     check::join,
-    validate::{MAX_NAME, validate},
+    validate::{MAX_NAME, validate, work_is_kept},
 };
 
 /// The fields of a Job's spec that its attempts are made from.
@@ -63,6 +63,9 @@ pub fn create(mut object: AnyObject, uid: String, suffix: &str) -> Result<AnyObj
         }
     }
     validate(&object)?;
+    if let AnyObject::Agent(agent) = &object {
+        work_is_kept(agent)?;
+    }
     Ok(object)
 }
 
@@ -116,6 +119,12 @@ pub fn update(old: &AnyObject, new: &AnyObject) -> Result<(), Faults> {
             if was.spec.cancel && !is.spec.cancel {
                 let message = "is true and cannot become false; make a new Job, or retry this one";
                 faults.push(Fault::new("spec.cancel", message));
+            }
+        }
+        (AnyObject::Agent(was), AnyObject::Agent(is)) => {
+            let is_same = was.spec.env == is.spec.env && was.spec.runtime == is.spec.runtime;
+            if !is_same && let Err(lost) = work_is_kept(is) {
+                faults.extend(lost.0);
             }
         }
         (AnyObject::Sprite(was), AnyObject::Sprite(is)) => {
@@ -178,6 +187,30 @@ mod tests {
         });
         merge_patch(&mut json, &change);
         decode(json).unwrap()
+    }
+
+    #[test]
+    fn an_agent_whose_work_is_lost_is_refused_and_one_of_before_that_rule_can_be_stopped() {
+        let agent = |change: Value| {
+            let mut json = json!({
+                "apiVersion": API_VERSION, "kind": "Agent", "metadata": {"name": "a"},
+                "spec": {
+                    "agent": {"claude": {}}, "runtime": {"fly": {}},
+                    "env": [{"name": "WORKDIR", "value": "/data/../workspace"}],
+                },
+            });
+            merge_patch(&mut json, &change);
+            decode(json).unwrap()
+        };
+        let old = agent(json!({}));
+        let faults = create(old.clone(), "u".to_owned(), "").unwrap_err();
+        assert_eq!(faults.0[0].path, "spec.env[0].value");
+        assert_eq!(update(&old, &agent(json!({"spec": {"suspend": true}}))), Ok(()));
+        let more = agent(json!({"spec": {"runtime": {"fly": {"region": "iad"}}}}));
+        assert!(update(&old, &more).is_err(), "its machine is made anew");
+        let fleeting = agent(json!({"spec": {"runtime": {"fly": {"persistent": false}}}}));
+        assert_eq!(update(&old, &fleeting), Ok(()));
+        assert!(create(fleeting, "u".to_owned(), "").is_ok());
     }
 
     fn sprite(change: Value) -> AnyObject {

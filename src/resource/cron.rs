@@ -1,5 +1,6 @@
-//! When a Schedule is due: a cron line read in a time zone. Pure; the zones come from the system's
-//! database.
+//! When a Schedule is due: a cron line read in a time zone. Pure, save that a zone's rules are read from
+//! the machine's own database: so a document can be good on one machine and name a zone that another does
+//! not know, and it is the server's that counts. The machine's own zone is never asked for.
 //!
 //! A line that names its hours and minutes means a time of day, and one that says `*` an interval, as
 //! cron has it. Where clocks go forward, a time of day that does not exist is due at the first minute

@@ -7,14 +7,15 @@
 use serde_json::Value;
 
 use super::{
-    AnyObject, FRESH_SESSION_AFTER, RESTARTED_UP_TO, TOLD_STOPPED, schema,
+    AnyObject, FLEET_RESTART, FRESH_SESSION_AFTER, RESTARTED_UP_TO, TOLD_STOPPED, schema,
     tree::{Node, Shape},
 };
 
 /// What a file says of metadata.
 const METADATA: [&str; 4] = ["name", "generateName", "labels", "annotations"];
 /// Annotations by which programs remember something.
-const REMEMBERED: [&str; 5] = [
+const REMEMBERED: [&str; 6] = [
+    FLEET_RESTART,
     FRESH_SESSION_AFTER,
     RESTARTED_UP_TO,
     TOLD_STOPPED,

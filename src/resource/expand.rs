@@ -29,8 +29,13 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    API_VERSION, AnyObject, FLEET_LABEL, Fault, Faults, FleetSpec, Kind, admit::JOB_FIXED,
-    check::join, decode, fault::quoted, fleet::Generator, validate::MAX_NAME,
+    API_VERSION, AnyObject, FLEET_LABEL, Fault, Faults, FleetSpec, Kind,
+    admit::JOB_FIXED,
+    check::join,
+    decode,
+    fault::quoted,
+    fleet::Generator,
+    validate::{MAX_NAME, work_is_kept},
 };
 use filling::{Filling, Step};
 use params::{Params, parameters};
@@ -285,6 +290,9 @@ fn read(kind: Kind, base: &str, made: Made) -> Result<Member, Faults> {
         let fixed: Map<String, Value> =
             JOB_FIXED.iter().map(|name| ((*name).to_owned(), all["spec"][name].clone())).collect();
         object = decode(document(&format!("{base}-{}", hash(&Value::Object(fixed), TAIL - 1))))?;
+    }
+    if let AnyObject::Agent(agent) = &object {
+        work_is_kept(agent)?;
     }
     let all = object.to_json();
     let hash = hash(&json!([kind.name(), all["metadata"], all["spec"]]), 16);

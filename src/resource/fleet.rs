@@ -14,6 +14,10 @@ pub const FLEET_LABEL: &str = "opendispatch.dev/fleet";
 /// parameters filled in, and which labels and annotations came from there.
 pub const FLEET_TEMPLATE: &str = "opendispatch.dev/fleet-template";
 
+/// The annotation by which a person lets the sprites of all members be made anew, as a change of the
+/// template would: each value once.
+pub const FLEET_RESTART: &str = "opendispatch.dev/restart-requested";
+
 /// A template and what it is made for: Agents or Jobs, created, updated and pruned.
 pub type Fleet = Object<FleetSpec, FleetStatus>;
 
@@ -123,6 +127,9 @@ pub struct FleetStatus {
     pub ready: u32,
     /// How many of them fail; of Jobs, how many have failed.
     pub failed: u32,
+    /// The last request to make all members anew that was taken up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_restart: Option<String>,
     /// Each Job that was made, by name, and how it ended: so that one which is gone, because its time
     /// to live is over or because somebody deleted it, is not run again.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

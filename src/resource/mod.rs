@@ -59,7 +59,9 @@ pub use condition::{Condition, ConditionStatus, Conditions};
 pub use decode::{decode, json_doubles};
 pub use document::Document;
 pub use fault::{Fault, Faults};
-pub use fleet::{FLEET_LABEL, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunOutcome};
+pub use fleet::{
+    FLEET_LABEL, FLEET_RESTART, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunOutcome,
+};
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{

@@ -8,8 +8,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    AnyObject, FRESH_SESSION_AFTER, Kind, RECONCILE_REQUESTED, RESTARTED_UP_TO, RUN_REQUESTED,
-    merge::merge_patch,
+    AnyObject, CONFIRM_DELETIONS, FLEET_RESTART, FRESH_SESSION_AFTER, Kind, RECONCILE_REQUESTED,
+    RESTARTED_UP_TO, RUN_REQUESTED, merge::merge_patch,
 };
 
 /// The fields of a kind's spec that turn it off and on. All are switches that are off where they do
@@ -24,8 +24,14 @@ pub const fn power_fields(kind: Kind) -> &'static [&'static str] {
 }
 
 /// Annotations by which somebody asks for something now. They are no part of what a file says.
-pub const POWER_ANNOTATIONS: [&str; 4] =
-    [RECONCILE_REQUESTED, RUN_REQUESTED, FRESH_SESSION_AFTER, RESTARTED_UP_TO];
+pub const POWER_ANNOTATIONS: [&str; 6] = [
+    FLEET_RESTART,
+    RECONCILE_REQUESTED,
+    RUN_REQUESTED,
+    FRESH_SESSION_AFTER,
+    RESTARTED_UP_TO,
+    CONFIRM_DELETIONS,
+];
 
 /// Whether a Source may own objects of this kind, so that editors ask before they change one.
 #[must_use]

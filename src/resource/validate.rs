@@ -7,9 +7,12 @@
 
 mod fleet;
 mod git;
+mod kept;
 mod over;
 mod schedule;
 mod source;
+
+pub(super) use kept::work_is_kept;
 
 use std::collections::BTreeSet;
 
@@ -115,7 +118,7 @@ fn sizes(metadata: &Node, path: &str, faults: &mut Vec<Fault>) {
         let size: usize = members(Some(node)).iter().map(of).sum();
         if size > most {
             let message = format!("take {size} bytes together; the most is {most}");
-            faults.push(node.fault(&format!("{path}.{part}"), message));
+            faults.push(node.fault(format!("{path}.{part}"), message));
         }
     }
 }
@@ -203,10 +206,8 @@ impl<'a> Rules<'a> {
         if kind != Kind::Sprite {
             self.command_has_no_prompt();
         }
-        match kind {
-            Kind::Job => self.nothing_of_a_job_is_kept(),
-            Kind::Agent => self.work_lies_where_it_is_kept(),
-            _ => {}
+        if kind == Kind::Job {
+            self.nothing_of_a_job_is_kept();
         }
         self.budget();
         self.nul(self.spec, "spec");
@@ -339,28 +340,6 @@ impl<'a> Rules<'a> {
             let message = "means nothing to a Job, whose machine goes with it; leave it out, or \
                            make it an Agent";
             self.say(node, "spec.runtime.fly.persistent", message);
-        }
-    }
-
-    /// Of an Agent's machine its volume alone is kept, and with it what lies there.
-    fn work_lies_where_it_is_kept(&mut self) {
-        let Some(fly) = self.spec.at(&["runtime", "fly"]) else { return };
-        if fly.get("persistent").is_some_and(|node| node.shape == Shape::Bool(false)) {
-            return;
-        }
-        let env = self.spec.get("env").map(Node::items).unwrap_or_default();
-        for (n, entry) in env.iter().enumerate() {
-            if let (Some((_, "WORKDIR")), Some((node, path))) =
-                (texted(entry.get("name")), texted(entry.get("value")))
-                && !path.starts_with("/data/")
-            {
-                let message = format!(
-                    "{} is not on the agent's volume, and would be lost with each sleep; name a \
-                     directory below /data/, or write `persistent: false` below runtime.fly",
-                    quoted(path)
-                );
-                self.say(node, &format!("spec.env[{n}].value"), message);
-            }
         }
     }
 

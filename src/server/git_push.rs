@@ -276,8 +276,6 @@ mod tests {
             let body = json!({"ref": branch, "repository": {"default_branch": "main"}});
             body.to_string().into_bytes()
         };
-        let any = GitSource::default();
-        let named = GitSource { branch: Some("live".to_owned()), ..GitSource::default() };
         assert_eq!(asked("push", &push("refs/heads/main"), None), Asked::Look);
         assert_eq!(asked("push", &push("refs/heads/live"), Some("live")), Asked::Look);
         for (body, spec) in [("refs/heads/live", None), ("refs/tags/main", None)] {

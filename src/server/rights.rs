@@ -51,6 +51,7 @@ const TABLE: &[(&str, &str, Right)] = &[
     ("GET", "~/{plural}/{name}", Read),
     ("GET", "~/{plural}/{name}/status", Read),
     ("GET", "~/{plural}/{name}/source", Read),
+    ("GET", "~/sources/{name}/inventory", Read),
     ("GET", "~/{plural}/{name}/log", Read),
     ("GET", "~/{plural}/{name}/events", Read),
     ("GET", "~/{plural}/{name}/approvals", Read),

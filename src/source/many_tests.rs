@@ -35,7 +35,8 @@ fn part((name, text): &Repo<'_>) -> Part {
         let snapshot = Snapshot { revision: String::new(), files };
         let (defaults, policy) = (Defaults::default(), policy());
         let limits = Limits::share(10);
-        Set::read(&snapshot, Rules { defaults: &defaults, policy: Some(&policy), limits })
+        let (defaults, policy) = (&defaults, Some(&policy));
+        Set::read(&snapshot, Rules { defaults, policy, source: "ours", limits })
     };
     let unread = || {
         let faults: Faults = crate::resource::Fault::new("", "is not there").into();

@@ -237,6 +237,12 @@ pub enum Op {
         /// The object's name.
         name: String,
     },
+    /// Lets the transaction pass only while no turn of an Agent waits or runs, else
+    /// [`super::Error::Stale`]: whoever speaks to it makes no revision of it.
+    NoOpenTurns {
+        /// The Agent's uid.
+        agent_uid: String,
+    },
     /// Writes what an object's events show: one row per (object, reason, note), counted up.
     Event {
         /// The object's kind.

@@ -94,15 +94,19 @@ fn what_left_the_files_of_a_set_is_pruned_and_nothing_else() {
 #[test]
 fn a_set_that_is_empty_or_broken_prunes_nothing() {
     let world = World::new();
-    world.write("specs/a.yaml", agent("a", ""));
-    let set = ["apply", "-f", "specs", "--prune", "--applyset", "main"];
+    world.write("set/a.yaml", agent("a", ""));
+    let set = ["apply", "-f", "set", "--prune", "--applyset", "main"];
     assert_eq!(world.od(&set).code, 0);
-    world.write("specs/a.yaml", "");
+    world.write("set/a.yaml", "");
     let empty = world.od(&set);
-    assert_eq!(empty.whole(), "--- stderr\nspecs: no object stands there\n--- exit code 1\n");
-    world.write("specs/a.yaml", "kind: [");
+    insta::assert_snapshot!(empty.whole(), @"
+    --- stderr
+    set: no object stands there, and --prune would delete all that did; leave it out
+    --- exit code 1
+    ");
+    world.write("set/a.yaml", "kind: [");
     assert_eq!(world.od(&set).code, 1);
-    world.write("specs/a.yaml", agent("b", "  idleTimeout: soon\n"));
+    world.write("set/a.yaml", agent("b", "  idleTimeout: soon\n"));
     assert_eq!(world.od(&set).code, 1);
     assert_eq!(world.od(&["get", "agents", "-o", "name"]).text(), "agent.opendispatch.dev/a\n");
 }
@@ -264,4 +268,46 @@ fn a_file_that_names_no_agent_is_taken_and_nothing_is_said_that_it_does_not_say(
         Some(false),
         "{last}"
     );
+}
+
+#[test]
+fn an_empty_place_prunes_nothing_and_neither_does_more_than_is_allowed() {
+    let world = World::new();
+    let set = ["--prune", "--applyset", "main"];
+    for n in 0..12 {
+        world.write(&format!("b/{n}.yaml"), agent(&format!("b-{n}"), ""));
+    }
+    world.write("a/a.yaml", agent("a", ""));
+    let prune = |more: &[&str]| {
+        let words = [&["apply", "-f", "a"][..], &set, more].concat();
+        world.od(&words)
+    };
+    let first = prune(&["-f", "b"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let there = world.od(&["get", "agents"]).text();
+    // The mount is not there: all of b would go.
+    std::fs::rename(world.work().join("b"), world.work().join("away")).unwrap();
+    std::fs::create_dir(world.work().join("b")).unwrap();
+    for verb in ["apply", "diff"] {
+        let words = [&[verb, "-f", "a", "-f", "b"][..], &set].concat();
+        let refused = world.od(&words);
+        assert_eq!(refused.code, if verb == "apply" { 1 } else { 2 }, "{}", refused.whole());
+        assert!(
+            refused.stderr.contains("b: no object stands there, and --prune"),
+            "{}",
+            refused.stderr
+        );
+    }
+    // Without the place they are meant to go, and are too many; nothing is applied either.
+    world.write("a/new.yaml", agent("new", ""));
+    for more in [&[][..], &["--dry-run=server"], &["--max-deletions", "11"]] {
+        let refused = prune(more);
+        assert_eq!(refused.code, 1);
+        assert!(refused.stderr.contains("would delete 12 objects"), "{}", refused.stderr);
+    }
+    assert_eq!(world.od(&["get", "agents"]).text().lines().count(), there.lines().count());
+    let dry = prune(&["--max-deletions", "12", "--dry-run=server"]);
+    assert_eq!((dry.code, dry.text().matches("pruned (server dry run)").count()), (0, 12));
+    let done = prune(&["--max-deletions", "12"]);
+    assert_eq!((done.code, done.text().matches(" pruned\n").count()), (0, 12), "{}", done.stderr);
 }

@@ -112,3 +112,63 @@ fn a_restarted_agent_gets_a_new_sprite_and_the_rollout_waits_for_it() {
         ]
     ));
 }
+
+/// A Fleet that makes nothing.
+fn fleet(name: &str, generate: &str) -> String {
+    format!(
+        "apiVersion: opendispatch.dev/v1alpha1
+kind: Fleet
+metadata: {{name: {name}}}
+spec:
+  suspend: true
+  generate: {generate}
+  template: {{kind: Agent, metadata: {{}}, spec: {{agent: {{command: {{}}}}}}}}
+"
+    )
+}
+
+#[test]
+fn a_fleet_is_scaled_and_one_that_cannot_be_says_so() {
+    let world = World::new();
+    applied(&world, &fleet("crew", "{replicas: 2}"));
+    applied(&world, &fleet("named", "{list: [{name: a}]}"));
+    let replicas = || object(&world, "fleet/crew")["spec"]["generate"]["replicas"].as_u64();
+    let scale = |more: &[&str]| world.od(&[&["scale", "fleet/crew"], more].concat());
+    let dry = scale(&["--replicas", "3", "--dry-run=server"]);
+    assert_eq!((dry.code, replicas()), (0, Some(2)), "{}", dry.stderr);
+    let done = scale(&["--replicas", "3"]);
+    assert_eq!((done.code, replicas()), (0, Some(3)), "{}", done.stderr);
+    let other = scale(&["--replicas", "5", "--current-replicas", "2"]);
+    assert_eq!((other.code, replicas()), (1, Some(3)), "{}", other.stderr);
+    let same = scale(&["--replicas", "5", "--current-replicas", "3"]);
+    assert_eq!((same.code, replicas()), (0, Some(5)), "{}", same.stderr);
+    let named = world.od(&["scale", "fleet/named", "--replicas", "3"]);
+    assert!(named.code != 0 && named.stderr.contains("replicas"), "{}", named.stderr);
+}
+
+#[test]
+fn an_agent_that_a_source_declares_begins_anew_and_is_restarted_all_the_same() {
+    let mut world = World::empty();
+    world.write("specs/bot.yaml", agent("bot", ""));
+    world.serve(&[]);
+    let there = world.od(&["wait", "agent/bot", "--for=create", "--timeout", "60s"]);
+    assert_eq!(there.code, 0, "{}", there.stderr);
+    let owned = world.od(&["label", "agent/bot", "a=b"]);
+    assert_eq!(owned.code, 1);
+    assert!(owned.stderr.contains("declared by source specs"), "{}", owned.stderr);
+    let forced = world.od(&["retry", "--force", "agent/bot"]);
+    assert_eq!(
+        forced.text(),
+        "agent.opendispatch.dev/bot begins a new session\n",
+        "{}",
+        forced.stderr
+    );
+    let restarted = world.od(&["rollout", "restart", "agent/bot"]);
+    assert_eq!(restarted.text(), "agent.opendispatch.dev/bot restarted\n", "{}", restarted.stderr);
+    let object = object(&world, "agent/bot");
+    let annotations = object["metadata"]["annotations"].as_object().unwrap();
+    assert!(annotations.keys().any(|key| key.contains("fresh-session")), "{annotations:?}");
+    // The file is read again, and leaves both.
+    let read = world.od(&["reconcile", "source/specs"]);
+    assert_eq!(read.code, 0, "{}", read.stderr);
+}

@@ -68,16 +68,16 @@ fn what_is_exported_is_what_a_file_would_say_and_applies_unchanged() {
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert_eq!(object(&world, "agent/a")["spec"], before);
 
-    let files = world.od(&["export", "agents", "--out", "specs/made"]);
-    assert_eq!(files.text(), "specs/made/agent-a.yaml\nspecs/made/agent-b.yaml\n");
-    assert_eq!(world.od(&["export", "agents", "--out", "specs/made"]).code, 0, "nothing differs");
-    world.write("specs/made/agent-b.yaml", "# mine\n");
-    let refused = world.od(&["export", "agents", "--out", "specs/made"]);
+    let files = world.od(&["export", "agents", "--out", "files/made"]);
+    assert_eq!(files.text(), "files/made/agent-a.yaml\nfiles/made/agent-b.yaml\n");
+    assert_eq!(world.od(&["export", "agents", "--out", "files/made"]).code, 0, "nothing differs");
+    world.write("files/made/agent-b.yaml", "# mine\n");
+    let refused = world.od(&["export", "agents", "--out", "files/made"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("agent-b.yaml: is there"), "{}", refused.stderr);
-    let forced = world.od(&["export", "agents", "--out", "specs/made", "--force"]);
+    let forced = world.od(&["export", "agents", "--out", "files/made", "--force"]);
     assert_eq!(forced.code, 0, "{}", forced.stderr);
-    let same = world.od(&["apply", "-f", "specs/made"]).text();
+    let same = world.od(&["apply", "-f", "files/made"]).text();
     assert_eq!(same, "agent.opendispatch.dev/a unchanged\nagent.opendispatch.dev/b unchanged\n");
     assert!(world.od(&["export", "job/once"]).text().contains("task: \"true\"\n"));
     assert_eq!(world.od(&["export", "agent/missing"]).code, 1);
@@ -127,4 +127,65 @@ fn a_word_that_is_no_kind_is_refused_by_each_verb() {
             &["auth", "can-i", "get", "pods"],
         ]
     ));
+}
+
+/// What bash offers for a line, by the script that we print.
+fn offered(world: &World, line: &[&str]) -> Vec<String> {
+    world.write("completion.bash", world.od(&["completion", "bash"]).stdout);
+    let program = env!("CARGO_BIN_EXE_open-dispatch");
+    let words: Vec<String> = std::iter::once(program)
+        .chain(line.iter().copied())
+        .map(|word| format!("'{word}'"))
+        .collect();
+    let at = words.len() - 1;
+    let script = format!(
+        "source ./completion.bash; COMP_WORDS=({}); COMP_CWORD={at}; \
+         _open_dispatch_objects '{program}' \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words.join(" "),
+        at - 1
+    );
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["--norc", "-c", &script]).env_clear().current_dir(world.work());
+    for (name, value) in world.command(&[]).get_envs() {
+        bash.env(name, value.unwrap_or_default());
+    }
+    let output = bash.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_offers_the_objects_that_the_server_has_and_else_words_and_flags() {
+    let mut world = World::new();
+    for name in ["bot-one", "bot-two", "other"] {
+        applied(&world, &agent(name, ""));
+    }
+    assert_eq!(offered(&world, &["get", "agents", "bot-"]), ["bot-one", "bot-two"]);
+    assert_eq!(offered(&world, &["describe", "agent/o"]), ["agent/other"]);
+    assert_eq!(offered(&world, &["send", "-f", "o"]), ["other"]);
+    assert_eq!(offered(&world, &["get", "sour"]), ["source", "sources"]);
+    assert_eq!(offered(&world, &["get", "--ignore"]), ["--ignore-not-found"]);
+    assert_eq!(offered(&world, &["expl"]), ["explain"]);
+    // Where nobody answers, nothing is offered, and nothing is said.
+    world.kill_server();
+    assert_eq!(offered(&world, &["get", "agents", "bot-"]), Vec::<String>::new());
+    let silent = world.od(&["__complete", "--", "get", "agents", "bot-"]);
+    assert_eq!((silent.code, silent.whole()), (0, "--- stderr\n--- exit code 0\n".to_owned()));
+}
+
+#[test]
+fn namespaces_are_taken_and_mean_nothing() {
+    let world = World::new();
+    applied(&world, &agent("a", ""));
+    let plain = world.od(&["get", "agents", "-o", "name"]).whole();
+    for words in [
+        &["get", "agents", "-o", "name", "-A"][..],
+        &["get", "agents", "-o", "name", "-n", "default"],
+        &["get", "agents", "-o", "name", "--namespace", "team"],
+    ] {
+        assert_eq!(world.od(words).whole(), plain, "{words:?}");
+    }
+    let gone = world.od(&["delete", "agent/a", "-n", "default"]);
+    assert_eq!(gone.code, 0, "{}", gone.stderr);
 }

@@ -5,10 +5,10 @@ the tours watch and follow. What is made up must not run, and must not reach out
 Schedule and a Source are made to rest, a Job does nothing, and a Source reads a directory that is not
 there.
 
-Of each operation, the first request and every second one is about something that is there, as the
-variable THERE says, by kind (`agents`), by what is asked of it (`agents/source`), or for another part
-of the address (`agents/turns:id`). Only what is there to go is deleted: `agents:delete`, or what bears
-the label `doomed`; and nothing that is `kept`.
+Of each operation, three of four requests are about something that is there, as the variable THERE says,
+by kind (`agents`), by what is asked of it (`agents/source`), or for another part of the address
+(`agents/turns:id`). Only what is there to go is deleted: `agents:delete`, or what bears the label
+`doomed`; and nothing that is `kept`.
 """
 
 import collections
@@ -59,7 +59,7 @@ def before_call(context, case, kwargs):
     # Never in place: what is made up may be shared between calls.
     plural, method = case.path.split("/")[4], case.method.upper()
     operation = f"{method} {case.path}"
-    about_there = turns[operation] % 2 == 0
+    about_there = turns[operation] % 4 != 3
     turns[operation] += 1
     if case.query:
         case.query = {name: value for name, value in case.query.items() if name not in ENDLESS}
@@ -75,6 +75,9 @@ def before_call(context, case, kwargs):
     if method == "DELETE" and case.path.endswith(f"/{plural}"):
         query = {name: value for name, value in (case.query or {}).items() if name not in CHOOSE}
         case.query = {**query, "labelSelector": "doomed=yes"}
+        # They name one object, and many are meant.
+        if about_there and isinstance(case.body, dict):
+            case.body = {name: it for name, it in case.body.items() if name != "preconditions"}
     elif method == "DELETE" and case.path_parameters:
         if case.path_parameters.get("name") in KEPT and "id" not in case.path_parameters:
             case.path_parameters = {**case.path_parameters, "name": "nobody"}

@@ -15,6 +15,11 @@ use super::{
 /// What a refusal names: override, file, let go.
 const WAYS: [&str; 3] = ["override it for a time", "change the file", "let it go"];
 
+/// Whether a status says that this is not to be written, by whoever asks.
+fn is_refused(code: u64) -> bool {
+    matches!(code, 403 | 409)
+}
+
 fn kill_nine(pid: u32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
@@ -117,16 +122,11 @@ async fn agents_and_sprites_are_put_right(stage: &Stage) {
     // A sprite that is deleted.
     let (pid, _) = reporter(stage, "web-tester").await;
     let sprite = stage.live.get("agents/web-tester").await["status"]["sprite"].clone();
-    let code = stage.live.delete(&format!("sprites/{}", sprite.as_str().unwrap())).await;
-    assert!([200, 403, 405, 409, 422].contains(&code), "{code}");
-    if code == 200 {
-        stage
-            .see("agents/web-tester", "another sprite", |it| {
-                it["status"]["sprite"] != sprite && is_ready(it)
-            })
-            .await;
-        assert_ne!(reporter(stage, "web-tester").await.0, pid);
-    }
+    let path = format!("sprites/{}", sprite.as_str().unwrap());
+    assert_eq!(stage.live.delete(&path).await, 200);
+    let other = |it: &Value| it["status"]["sprite"] != sprite && is_ready(it);
+    stage.see("agents/web-tester", "another sprite", other).await;
+    assert_ne!(reporter(stage, "web-tester").await.0, pid);
 
     // A clone that is removed is there again for the next sprite.
     let reviewer = stage.live.get("agents/api-reviewer").await;
@@ -152,10 +152,10 @@ async fn what_files_declare_is_refused(stage: &Stage) {
     for (path, spec) in edits {
         let before = stage.live.get(path).await;
         let refused = stage.live.patch(path, json!({"spec": spec})).await;
-        assert_eq!(refused["code"], 409, "{refused}");
+        assert!(is_refused(refused["code"].as_u64().unwrap_or_default()), "{refused}");
         let said = refused["message"].as_str().unwrap();
         assert!(WAYS.iter().all(|way| said.contains(way)), "{said}");
-        assert_eq!(stage.live.delete(path).await, 409, "{path}");
+        assert!(is_refused(stage.live.delete(path).await.into()), "{path}");
         let after = stage.live.get(path).await;
         assert_eq!(after["spec"], before["spec"]);
         assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
@@ -247,7 +247,8 @@ async fn a_source_comes_back_and_nothing_goes_with_it(stage: &Stage) {
     assert_eq!(uids().await, before, "what was there was taken again");
     assert_ne!(uid(&stage.live.get("sources/fleet").await), was);
     let refused = stage.live.patch("agents/lead", json!({"spec": telling("x")})).await;
-    assert_eq!(refused["code"], 409, "it owns it again: {refused}");
+    let code = refused["code"].as_u64().unwrap_or_default();
+    assert!(is_refused(code), "it owns it again: {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

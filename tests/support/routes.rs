@@ -48,7 +48,9 @@ pub fn routes(router: &axum::Router) -> BTreeSet<(String, String)> {
 
 /// The router of a whole server, with what terminals use; people at them are admins.
 pub fn whole(house: &House, files: Option<Arc<Files>>) -> axum::Router {
-    let (store, ambient) = (house.store.clone(), open_dispatch::ambient::Ambient::real());
+    let real = open_dispatch::ambient::Ambient::real();
+    let ambient = open_dispatch::ambient::Ambient { clock: house.clock.clone(), ..real };
+    let store = house.store.clone();
     let hub = ConsoleHub::new(store.clone(), ambient.clock.clone());
     let admins = vec![Principal::user("console", "nameless"), Principal::user("console", "ada")];
     let settings = Settings { defaults: Defaults::default(), admins };

@@ -1027,6 +1027,29 @@ pub async fn a_clock_that_was_set_back_leaves_no_turn_in_the_time_to_come(store:
     assert_eq!(store.turn_sums("x").await.unwrap().last, Some(at(50)));
 }
 
+pub async fn who_needs_an_empty_queue_yields_to_whoever_spoke(store: Subject) {
+    let alone = || {
+        let delivery = Op::NoOpenTurns { agent_uid: "x".to_owned() };
+        [delivery, Op::Receipt(Receipt { key: "k".to_owned(), effect: String::new() })]
+    };
+    let queue = Err(Error::Stale { what: "the queue of agent x".to_owned() });
+    apply(&store, [Op::AddTurn(turn("a", "x")), Op::AddTurn(turn("b", "y"))]).await.unwrap();
+    assert_eq!(apply(&store, alone()).await, queue, "one waits");
+    let to = |state, from| {
+        let turn = Turn { state, ..turn("a", "x") };
+        Op::MoveTurn { turn, from: vec![from] }
+    };
+    apply(&store, [to(TurnState::Running, TurnState::Queued)]).await.unwrap();
+    assert_eq!(apply(&store, alone()).await, queue, "one runs");
+    assert_eq!(store.receipt("k").await.unwrap(), None);
+    apply(&store, [to(TurnState::Succeeded, TurnState::Running)]).await.unwrap();
+    apply(&store, alone()).await.unwrap();
+    assert!(store.receipt("k").await.unwrap().is_some());
+    // Also of a turn that comes in the same transaction.
+    let both = [Op::AddTurn(turn("c", "x")), Op::NoOpenTurns { agent_uid: "x".to_owned() }];
+    assert_eq!(apply(&store, both).await, queue);
+}
+
 pub async fn turns_that_have_not_ended_are_found_and_the_last_come_first(store: Subject) {
     let rows = ["a", "b", "c", "d"].map(|id| Op::AddTurn(turn(id, "x")));
     apply(&store, rows).await.unwrap();
@@ -1580,6 +1603,25 @@ pub async fn events_count_up_and_come_oldest_first(store: Subject) {
     assert_eq!(shown, expected);
     assert_eq!(rows[0].kind, "Normal");
     assert_eq!(store.events("other").await.unwrap(), vec![]);
+}
+
+pub async fn the_events_of_all_come_in_the_order_in_which_they_were_made(store: Subject) {
+    for (second, uid, note) in [(3, "b", "1"), (1, "a", "2"), (1, "b", "3"), (2, "a", "4")] {
+        store.apply(tx(second, [event_op(uid, "Told", note)])).await.unwrap();
+    }
+    // One that happens again keeps its place.
+    store.apply(tx(9, [event_op("b", "Told", "1")])).await.unwrap();
+    let told = async |after: u64, limit: usize| {
+        let rows = store.all_events(after, limit).await.unwrap();
+        rows.into_iter().map(|it| (it.n, it.uid + &it.row.note)).collect::<Vec<(u64, String)>>()
+    };
+    let all = told(0, usize::MAX).await;
+    let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["b1", "a2", "b3", "a4"]);
+    assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0), "{all:?}");
+    assert_eq!(told(all[1].0, 1).await, all[2..3]);
+    assert_eq!(told(all[3].0, 9).await, []);
+    assert_eq!(store.all_events(0, 1).await.unwrap()[0].row.count, 2);
 }
 
 pub async fn a_backoff_is_kept_until_it_is_forgotten(store: Subject) {

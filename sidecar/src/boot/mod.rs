@@ -36,7 +36,7 @@
 //!
 //! On a volume a run directory outlives its machine. If the machine died in the middle of a run, the
 //! next boot finds what was not told yet, tells it (the server takes it, or says 410), and clears
-//! it away. Nothing waits for that longer than [`REMAINS`].
+//! it away. A boot that cannot become the user that it shall be leaves all of that alone. Nothing waits for that longer than [`REMAINS`].
 
 pub mod claim;
 pub mod heritage;
@@ -196,8 +196,10 @@ impl Machine {
     async fn live_claimed(&self, address: Address, mut ends: Ends) -> Result<u8, String> {
         let claim = Claim::of(&self.job_id, self.heritage.value("FLY_MACHINE_ID"));
         let outcome = claim.ask(&address, &mut ends, complain).await;
-        if matches!(outcome, Outcome::Given(_) | Outcome::Refused(_)) {
-            // The server is there.
+        // With no user to become we are root, and what lies on the volume is an agent's, links among it:
+        // nobody reads that as root. It is told by the next boot that fits.
+        let is_there = matches!(outcome, Outcome::Given(_) | Outcome::Refused(_));
+        if is_there && self.is_fit().is_ok() {
             let told = tokio::select! {
                 told = self.tell_remains() => told,
                 signal = ends.asked() => return Ok(signalled(signal)),

@@ -109,22 +109,27 @@ fn give_roots(volume: &Path, user: &User) -> io::Result<()> {
     for entry in fs::read_dir(volume)? {
         let entry = entry?;
         if entry.metadata()?.uid() == 0 && entry.file_name() != LOST_AND_FOUND {
-            give_all(&entry.path(), user)?;
+            let one = |path: &Path| lchown(path, Some(user.id), Some(user.group));
+            give_all(&entry.path(), &mut { one })?;
         }
     }
     Ok(())
 }
 
-/// Gives something, and what is in it, where it is a directory; a link is given and not followed.
-fn give_all(path: &Path, user: &User) -> io::Result<()> {
-    let mut left = vec![path.to_owned()];
-    while let Some(path) = left.pop() {
-        lchown(&path, Some(user.id), Some(user.group))?;
-        if path.symlink_metadata()?.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                left.push(entry?.path());
-            }
+/// Gives something, and what is in it, where it is a directory; a link is given and not followed. What
+/// is in a directory comes before it, and so the top comes last: a machine that ends in the middle leaves
+/// a top that is still root's, and the next boot begins with it again.
+fn give_all(path: &Path, one: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    // Each with whether what is in it was looked at.
+    let mut left = vec![(path.to_owned(), false)];
+    while let Some((path, is_open)) = left.pop() {
+        if is_open || !path.symlink_metadata()?.is_dir() {
+            one(&path)?;
+            continue;
         }
+        let entries: Vec<_> = fs::read_dir(&path)?.collect::<io::Result<_>>()?;
+        left.push((path, true));
+        left.extend(entries.into_iter().map(|entry| (entry.path(), false)));
     }
     Ok(())
 }
@@ -174,6 +179,40 @@ mod tests {
         fs::write(at("home/roots"), "").unwrap();
         give_roots(volume.path(), &user).unwrap();
         assert_eq!(owner(&at("home/roots")), 0);
+    }
+
+    #[test]
+    fn what_was_given_only_in_part_is_given_whole_at_the_next_boot() {
+        let volume = tempfile::tempdir().unwrap();
+        let top = volume.path().join("home");
+        fs::create_dir_all(top.join(".cache/deep")).unwrap();
+        for file in ["a", ".cache/b", ".cache/deep/c"] {
+            fs::write(top.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink("/", top.join("out")).unwrap();
+        let given = |most: usize| {
+            let mut given = Vec::new();
+            let ended = give_all(&top, &mut |path: &Path| {
+                if given.len() == most {
+                    return Err(io::Error::other("the machine ends"));
+                }
+                given.push(path.to_owned());
+                Ok(())
+            });
+            (ended.is_ok(), given)
+        };
+        let (whole, all) = given(usize::MAX);
+        assert!(whole);
+        assert_eq!(all.len(), 7, "everything, and nothing behind the link: {all:?}");
+        for most in 0..all.len() {
+            let (whole, some) = given(most);
+            assert!(!whole && !some.contains(&top), "the top comes last, so it is looked at again");
+            // Nobody owns a directory below which something is still root's.
+            for path in &some {
+                let below = all.iter().filter(|it| it.starts_with(path));
+                assert!(below.clone().all(|it| some.contains(it)), "{path:?} came too early");
+            }
+        }
     }
 
     #[test]

@@ -191,14 +191,19 @@ impl Commands {
         }
         let documents: Vec<String> = objects.iter().map(exported).collect();
         let yaml = documents.join("---\n");
-        if yaml.chars().count() > LONGEST_SHOWN && !line.is_console() {
+        if yaml.chars().count() > LONGEST_SHOWN
+            && line.takes_files()
+            && let Some(id) = self.kept(&yaml).await
+        {
             let name = match objects.as_slice() {
                 [one] => format!("{}.yaml", one.metadata().name),
                 _ => "export.yaml".to_owned(),
             };
-            if let Some(id) = self.kept(&yaml).await {
-                return Ok(Effect { ops: Vec::new(), answer: Answer::File { id, name } });
-            }
+            let text = replies::exported(objects.len(), &name);
+            let (now, place) = (self.ambient.clock.now(), line.conversation.clone());
+            let file = Subject::File { id, name };
+            let file = Delivery::open(self.ambient.ids.uid(), place, file, now);
+            return Ok(Effect::told(vec![Op::Delivery(file)], text));
         }
         Ok(Effect::text(replies::fenced(&yaml)))
     }

@@ -64,6 +64,9 @@ impl Commands {
                 return Ok(Ok(Found::Job(job)));
             }
         }
+        if let Some(kind) = target.kind.filter(|kind| !matches!(kind, Kind::Agent | Kind::Job)) {
+            return Ok(Err(Effect::private(replies::takes_agents_and_jobs(kind, &target.name))));
+        }
         Ok(Err(self.nobody(target.kind, &target.name, reach).await?))
     }
 

@@ -55,6 +55,8 @@ use crate::{
 const TRIES: u32 = 8;
 /// The platform on which a shell is a fit default: whoever types there could type into one.
 pub(super) const CONSOLE: &str = "console";
+/// The platform that takes no files in channels.
+const TEAMS: &str = "teams";
 
 /// A line that came in, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +137,11 @@ impl Incoming {
         std::iter::once(self.key.as_str()).chain(self.alias.as_deref())
     }
 
+    /// Whether a file can stand where it was said.
+    fn takes_files(&self) -> bool {
+        !matches!(self.conversation.platform.as_str(), CONSOLE | TEAMS)
+    }
+
     fn is_console(&self) -> bool {
         self.conversation.platform == CONSOLE
     }
@@ -184,8 +191,6 @@ enum Answer {
     Offer { text: String, labels: Vec<String>, pending: offer::Pending },
     /// Asks for which of these agents it is.
     Choice { text: String, context: String, names: Vec<String> },
-    /// A file that is kept here.
-    File { id: String, name: String },
     /// A delivery that is there, as it is from now on.
     Standing(Box<Delivery>),
     /// The transcript of a Job, which is made with it.
@@ -263,13 +268,17 @@ impl Commands {
                 let receipt = Receipt { key: key.to_owned(), effect: format!("deliveries/{id}") };
                 transaction = transaction.with(Op::Receipt(receipt));
             }
+            // A file stands below the words that answer.
+            let comes_behind = |op: &Op| matches!(op, Op::Delivery(it) if matches!(it.subject, Subject::File { .. }));
+            let (behind, ops): (Vec<Op>, Vec<Op>) = effect.ops.into_iter().partition(comes_behind);
             let manager = format!("chat:{}", line.conversation.platform);
             transaction.ops.push(Op::WrittenBy(manager));
             transaction
                 .ops
                 .extend(token.map(|token| Op::ByToken { token: token.clone(), note: None }));
-            transaction.ops.extend(effect.ops);
-            let transaction = transaction.with(Op::Delivery(delivery));
+            transaction.ops.extend(ops);
+            transaction.ops.push(Op::Delivery(delivery));
+            transaction.ops.extend(behind);
             match self.ambient.step("chat.take", self.store.apply(transaction)).await {
                 Ok(_) => return Ok(Taken { delivery: id, again: false }),
                 Err(Error::Duplicate { key, effect }) if line.keys().any(|it| it == key) => {
@@ -336,10 +345,6 @@ impl Commands {
             Answer::Standing(delivery) => return Some((**delivery).clone()),
             Answer::Text(text) | Answer::Private(text) | Answer::Refused(text) => {
                 (self.ambient.ids.uid(), Subject::Notice { text: text.clone() })
-            }
-            Answer::File { id, name } => {
-                let subject = Subject::File { id: id.clone(), name: name.clone() };
-                (self.ambient.ids.uid(), subject)
             }
             Answer::Offer { text, labels, pending } => {
                 let subject = Subject::Offer {

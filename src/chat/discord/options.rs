@@ -350,7 +350,8 @@ mod tests {
         let all = Verb::ALL.map(|verb| {
             let fill = |option: Opt| {
                 let value = match option.place {
-                    Place::Name => Filled::Text("api".into()),
+                    Place::Name | Place::Word => Filled::Text("api".into()),
+                    Place::Rest if verb == Verb::Scale => Filled::Text("3".into()),
                     Place::Path => Filled::Text("my dir".into()),
                     Place::Flag("--permissions") => Filled::Text("plan".into()),
                     Place::Flag("--isolation") => Filled::Text("none".into()),

@@ -81,7 +81,7 @@ pub enum Refusal {
     #[error("`{0}` is no change; write field=value, as in /od-set api-bot budget.usd=5")]
     NoAssignment(String),
     /// A number of members that is none.
-    #[error("`{0}` is no number of members; write one, as in /od-scale crew 3")]
+    #[error("{} as in /od-scale crew 3", replicas(.0))]
     Replicas(String),
     /// A field that is set twice.
     #[error("{0} is set twice; keep one of them")]
@@ -108,6 +108,13 @@ pub enum Refusal {
         /// What is too much.
         extra: String,
     },
+}
+
+fn replicas(said: &str) -> String {
+    match said {
+        "" => "say how many members it is to have,".to_owned(),
+        said => format!("`{said}` is no number of members; write one,"),
+    }
 }
 
 fn suggest(prefix: &str, nearest: &Option<&'static str>) -> String {

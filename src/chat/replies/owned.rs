@@ -63,6 +63,14 @@ pub(in crate::chat) fn left_to_fleet(fleet: &str) -> String {
     )
 }
 
+/// What an export is, in front of its file.
+pub(in crate::chat) fn exported(objects: usize, file: &str) -> String {
+    match objects {
+        1 => format!("1 object, as it can be applied again: {file}"),
+        n => format!("{n} objects, as they can be applied again: {file}"),
+    }
+}
+
 /// What follows from a change of a fleet.
 pub(in crate::chat) fn members_follow() -> &'static str {
     "\nIts members follow, as many at a time as its strategy says"

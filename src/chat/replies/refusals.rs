@@ -103,6 +103,15 @@ pub(in crate::chat) fn nobody_named(
     }
 }
 
+/// A command for agents and jobs was given something else.
+pub(in crate::chat) fn takes_agents_and_jobs(kind: Kind, name: &str) -> String {
+    format!(
+        "{}/{name}: that command takes agents and jobs. /od-set, /od-diff and /od-export take fleets and \
+         schedules too, /od-scale fleets, and /od-schedule schedules",
+        kind.singular()
+    )
+}
+
 /// A command for agents alone was given a job.
 pub(in crate::chat) fn not_an_agent(name: &str, mend: &str) -> String {
     format!("{name} is a job and no agent; {mend}")

@@ -54,10 +54,26 @@ pub async fn describe(args: DescribeArgs) -> Result<u8, Error> {
             Kind::Agent => Some(talk(&client, &name).await?),
             _ => None,
         };
-        let text = page(kind, &object, talk.as_ref(), &events, now);
+        let inventory = match kind {
+            Kind::Source => {
+                client.get(&format!("{path}/inventory"), &[], "application/json").await?
+            }
+            _ => Value::Null,
+        };
+        let beside = Beside { talk, inventory, events };
+        let text = page(kind, &object, &beside, now);
         out::data(format!("{separator}{text}"))?;
     }
     if failed { Err(Error::Told) } else { Ok(0) }
+}
+
+/// What stands on a page beside the object itself.
+struct Beside {
+    /// Of an agent.
+    talk: Option<Talk>,
+    /// Of a source: what it owns.
+    inventory: Value,
+    events: Value,
 }
 
 /// What an agent was told, asks for, and may do.
@@ -83,7 +99,7 @@ async fn talk(client: &Client, name: &str) -> Result<Talk, Error> {
 }
 
 /// The page.
-fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Timestamp) -> String {
+fn page(kind: Kind, object: &Value, beside: &Beside, now: Timestamp) -> String {
     let mut page = Page::new(now);
     let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
     page.text("Name", &meta["name"]);
@@ -119,10 +135,11 @@ fn page(kind: Kind, object: &Value, talk: Option<&Talk>, events: &Value, now: Ti
     page.cost(&status["cost"]);
     page.artifacts(&status["artifacts"]);
     page.conditions(&status["conditions"]);
-    if let Some(talk) = talk {
+    if let Some(talk) = &beside.talk {
         page.talk(talk);
     }
-    page.events(events);
+    page.inventory(&beside.inventory);
+    page.events(&beside.events);
     page.finish()
 }
 
@@ -151,6 +168,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn beside(events: Value) -> Beside {
+        Beside { talk: None, inventory: Value::Null, events }
+    }
+
+    #[test]
+    fn a_source_shows_what_it_declares_with_file_and_line() {
+        let source = json!({
+            "kind": "Source",
+            "metadata": {"name": "team", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"from": {"directory": {"path": "/srv/team"}}},
+            "status": {"phase": "Ready", "lastAppliedRevision": "abc", "objects": 3},
+        });
+        let row = |kind: &str, name: &str, line: u32, leaving: bool, overrides: Value| {
+            json!({
+                "kind": kind, "name": name, "file": "a\u{1b}.yaml", "line": line,
+                "leaving": leaving, "overrides": overrides,
+            })
+        };
+        let items = json!([
+            row("Agent", "bot", 1, false, json!(["bot-x2b4c", "more"])),
+            row("Schedule", "nightly", 9, false, json!([])),
+            row("Job", "once", 20, true, json!([])),
+        ]);
+        let inventory = json!({"items": items});
+        let beside = Beside { inventory, ..beside(json!({"items": []})) };
+        let now = "2026-01-01T00:10:00Z".parse().unwrap();
+        insta::assert_snapshot!(page(Kind::Source, &source, &beside, now));
+    }
 
     #[test]
     fn a_job_reads_as_kubectl_would_show_it() {
@@ -187,7 +233,7 @@ mod tests {
              "first": "2026-01-01T00:00:01Z", "last": "2026-01-01T00:05:00Z"},
         ]);
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(Kind::Job, &job, None, &events, now));
+        insta::assert_snapshot!(page(Kind::Job, &job, &beside(events), now));
     }
 
     #[test]
@@ -208,7 +254,7 @@ mod tests {
             },
         });
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(Kind::Sprite, &sprite, None, &json!({"items": []}), now));
+        insta::assert_snapshot!(page(Kind::Sprite, &sprite, &beside(json!({"items": []})), now));
     }
 
     #[test]
@@ -241,7 +287,7 @@ mod tests {
                 }},
             });
             let now = "2026-01-01T00:10:00Z".parse().unwrap();
-            page(Kind::Sprite, &sprite, None, &json!({"items": []}), now)
+            page(Kind::Sprite, &sprite, &beside(json!({"items": []})), now)
         };
         let there = sprite(json!([]));
         assert!(there.contains("guest=2 shared CPUs with 2048 MB"), "{there}");

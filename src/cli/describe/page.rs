@@ -277,6 +277,36 @@ impl Page {
         self.text("Artifacts", &lines.join("\n").into());
     }
 
+    /// What a source owns: each object with its file and line, and what is laid over it.
+    pub(super) fn inventory(&mut self, inventory: &Value) {
+        const MOST: usize = 100;
+        let Some(items) = inventory["items"].as_array() else { return };
+        let one = |row: &Value| {
+            let text = |member: &str| row[member].as_str().unwrap_or_default();
+            let over: Vec<&str> = row["overrides"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let over = match over.as_slice() {
+                [] => String::new(),
+                names => format!(", under override/{}", names.join(", override/")),
+            };
+            let leaving = if row["leaving"] == true { ", on its way out" } else { "" };
+            let (kind, name) = (text("kind").to_lowercase(), text("name"));
+            format!("{kind}/{name}  {}:{}{over}{leaving}", text("file"), row["line"])
+        };
+        let mut lines: Vec<String> = items.iter().take(MOST).map(one).collect();
+        if items.len() > MOST {
+            lines.push(format!("and {} more", items.len() - MOST));
+        }
+        if lines.is_empty() {
+            lines.push("<none>".to_owned());
+        }
+        self.text("Declares", &lines.join("\n").into());
+    }
+
     pub(super) fn conditions(&mut self, conditions: &Value) {
         let now = self.now;
         let rows: Vec<[String; 5]> = conditions

@@ -1,13 +1,14 @@
 //! `doctor`: what stands between this machine and a working server, one line a check.
 //!
 //! It needs no server. It reads the settings that `serve` would read, looks at this machine
-//! ([`here`]), and asks each chat platform that is named, and Fly, one thing that changes nothing
-//! ([`platforms`], [`fly`]). What is wrong comes with its mend. A token is shown to the address that the
+//! ([`here`]), and asks each chat platform that is named, Fly, and the repositories of Sources one thing
+//! that changes nothing ([`platforms`], [`fly`], [`sources`]). What is wrong comes with its mend. A token is shown to the address that the
 //! settings name and to nobody else: not in a line, not in an error.
 
 mod fly;
 mod here;
 mod platforms;
+mod sources;
 
 use serde::Serialize;
 
@@ -100,9 +101,11 @@ async fn all(config: &Config) -> Vec<Check> {
     checks.extend(here::checks(config).await);
     checks.extend(admins(config));
     // Whoever does not answer takes its time alone.
-    let (platforms, fly) = tokio::join!(platforms::checks(config), fly::checks(config));
+    let (platforms, fly, sources) =
+        tokio::join!(platforms::checks(config), fly::checks(config), sources::checks(config));
     checks.extend(platforms);
     checks.extend(fly);
+    checks.extend(sources);
     checks
 }
 

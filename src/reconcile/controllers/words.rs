@@ -155,6 +155,8 @@ pub const CLOCK_BEHIND: &str = "ClockBehind";
 pub const BAD_TEMPLATE: &str = "BadTemplate";
 /// The directories that members are made for are not known.
 pub const NO_DIRECTORIES: &str = "NoDirectories";
+/// More members would be deleted at once than may be, and somebody has to confirm.
+pub const DELETIONS_HELD: &str = "DeletionsHeld";
 /// A member does not work after it was changed, and no other is changed.
 pub const MEMBER_FAILED: &str = "MemberFailed";
 /// Members are made, changed or removed.

@@ -390,7 +390,7 @@ fn any_template() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// Whatever a document asks for: either it is refused with a few faults, or all of it is there and
     /// within bounds; and either way nobody does more than a bounded number of steps for it.

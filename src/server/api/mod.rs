@@ -77,6 +77,7 @@ pub(super) fn router() -> Router<State> {
         .route(&at("/fly/leaks"), routing::get(leaks::get))
         .route(&at("/fly/leaks/confirm"), routing::post(leaks::confirm))
         .route(&at("/{plural}/{name}/source"), routing::get(owned::get))
+        .route(&at("/sources/{name}/inventory"), routing::get(owned::inventory))
         .route(&at("/{plural}/{name}/release"), routing::post(owned::release))
         .route(&at("/{plural}/{name}/log"), routing::get(log::log))
         .route(&at("/{plural}/{name}/approvals"), routing::get(approvals::list))

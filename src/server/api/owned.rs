@@ -81,6 +81,25 @@ pub(super) async fn put_back(
     }))
 }
 
+/// `GET /sources/{name}/inventory`: what a Source owns, in the order of files and lines, each with its
+/// file, its line, the Overrides on top, and whether it is on its way out.
+pub(super) async fn inventory(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let source = read::object(&state, Kind::Source, &name).await?;
+    let mut rows = state.0.store.inventory(&source.metadata().uid).await?;
+    rows.sort_by(|a, b| (&a.file, a.line, &a.name).cmp(&(&b.file, b.line, &b.name)));
+    let one = |row: &Owned| {
+        let overrides: Vec<&str> = row.overrides.iter().map(|over| over.name.as_str()).collect();
+        json!({
+            "kind": row.kind, "name": row.name, "file": row.file, "line": row.line,
+            "leaving": row.leaving, "overrides": overrides,
+        })
+    };
+    Ok(Json(json!({"items": rows.iter().map(one).collect::<Vec<Value>>()})).into_response())
+}
+
 /// `GET /{plural}/{name}/source`: what declares an object: the Source, the file, what that says, and
 /// the Overrides laid over it.
 pub(super) async fn get(

@@ -6,7 +6,7 @@
 use axum::{
     Json,
     extract::{Path, Request, State as Shared},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, request},
     response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
@@ -51,31 +51,28 @@ pub(super) async fn put_status(
 
 async fn replace(
     Shared(state): Shared<State>,
-    Path((plural, name)): Path<(String, String)>,
+    Path(which): Path<(String, String)>,
     request: Request,
     part: Part,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let kind = kind(&plural, &parts.uri).await?;
-    let options = WriteOptions::of(&Params::of(&parts.uri), &parts.headers, false)?;
-    let caller = Caller::of(&parts.headers, &parts.extensions);
-    let Document { value, mut warnings } =
-        document::whole(&state, kind, &parts, body, &options).await?;
-    let mut value = value;
+    let job = Changing::of(&parts, which, part, false).await?;
+    let Document { mut value, mut warnings } =
+        document::whole(&state, job.kind, &parts, body, &job.options).await?;
     if part == Part::Desired {
-        create::fill(&state, kind, &mut value, false)?;
+        create::fill(&state, job.kind, &mut value, false)?;
     }
-    let wanted = typed(kind, value)?;
+    let wanted = typed(job.kind, value)?;
     for _ in 0..TRIES {
-        let old = read::object(&state, kind, &name).await?;
+        let old = read::object(&state, job.kind, &job.name).await?;
         let change = Write {
             old: &old,
             wanted: wanted.clone(),
             part,
-            account: Account::Record(&options.manager),
-            dry_run: options.dry_run,
+            account: Account::Record(&job.options.manager),
+            dry_run: job.options.dry_run,
         };
-        if let Some(written) = write(&state, &caller, change).await? {
+        if let Some(written) = write(&state, &job.caller, change).await? {
             warnings.extend(owned::put_back(&state, &old, &written).await?);
             return Ok(warn(Json(written.to_json()).into_response(), &warnings));
         }
@@ -103,30 +100,23 @@ pub(super) async fn patch_status(
 
 async fn patched(
     Shared(state): Shared<State>,
-    Path((plural, name)): Path<(String, String)>,
+    Path(which): Path<(String, String)>,
     request: Request,
     part: Part,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let kind = kind(&plural, &parts.uri).await?;
-    let sort = Sort::of(&parts.headers, part)?;
-    let params = Params::of(&parts.uri);
-    let options = WriteOptions::of(&params, &parts.headers, sort == Sort::Apply)?;
+    let sort = Sort::of(&parts.headers, part);
+    // Which kind it is comes first: of one that there is not, no sort is right.
+    let job = Changing::of(&parts, which, part, matches!(sort, Ok(Sort::Apply))).await?;
+    let sort = sort?;
     let bytes = body::read(body, MAX_BODY, &*state.0.ambient.clock).await?;
     let patch = match sort {
-        Sort::Apply => document::part(kind, &bytes, options.validation)?,
-        Sort::Merge | Sort::Json => document::json(kind, &bytes, options.validation)?,
+        Sort::Apply => document::part(job.kind, &bytes, job.options.validation)?,
+        Sort::Merge | Sort::Json => document::json(job.kind, &bytes, job.options.validation)?,
     };
     if sort == Sort::Merge && !patch.value.is_object() {
         return Err(Problem::bad_request("a merge patch is a JSON object"));
     }
-    let job = Patching {
-        kind,
-        name,
-        part,
-        caller: Caller::of(&parts.headers, &parts.extensions),
-        options,
-    };
     match sort {
         Sort::Apply => job.apply(&state, patch).await,
         Sort::Merge | Sort::Json => job.patch(&state, sort, patch).await,
@@ -160,8 +150,8 @@ impl Sort {
     }
 }
 
-/// A patch that is under way.
-struct Patching {
+/// A change that is under way: of which object, of what part of it, whose, and how.
+struct Changing {
     kind: Kind,
     name: String,
     part: Part,
@@ -169,7 +159,20 @@ struct Patching {
     options: WriteOptions,
 }
 
-impl Patching {
+impl Changing {
+    /// What the head of a request says.
+    async fn of(
+        parts: &request::Parts,
+        (plural, name): (String, String),
+        part: Part,
+        apply: bool,
+    ) -> Result<Self, Problem> {
+        let kind = kind(&plural, &parts.uri).await?;
+        let options = WriteOptions::of(&Params::of(&parts.uri), &parts.headers, apply)?;
+        let caller = Caller::of(&parts.headers, &parts.extensions);
+        Ok(Self { kind, name, part, caller, options })
+    }
+
     async fn patch(self, state: &State, sort: Sort, patch: Document) -> Result<Response, Problem> {
         let pinned = pins(sort, &patch.value);
         let mut warnings = patch.warnings;

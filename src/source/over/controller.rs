@@ -77,6 +77,11 @@ impl Controller for OverrideController {
                 self.targets.remember(&key);
                 vec![(key, Wake::User)]
             }
+            // A file that has come to say what an Override says changes nothing of the object; that
+            // another revision stands is said by its Source alone.
+            AnyObject::Source(_) if !change.desired => {
+                self.targets.all().into_iter().map(|key| (key, Wake::Observation)).collect()
+            }
             _ => self.targets.concerns(change),
         }
     }

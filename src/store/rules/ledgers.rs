@@ -105,6 +105,14 @@ impl<'t> Draft<'_, 't> {
         Ok(())
     }
 
+    pub(super) fn no_open_turns(&self, agent_uid: &str) -> Result<(), Error> {
+        let sums = self.tables.sums.get(&agent_uid.to_owned()).copied().unwrap_or_default();
+        if sums.queued + sums.running == 0 {
+            return Ok(());
+        }
+        Err(Error::Stale { what: format!("the queue of agent {agent_uid}") })
+    }
+
     /// Changes an agent's sums. Something happened to a turn of it at `last`, or before: never
     /// later than now, wherever the clock stood before.
     fn sum_up(

@@ -152,6 +152,7 @@ impl<'a, 't> Draft<'a, 't> {
             Op::Own(row) => self.own(row),
             Op::Disown { kind, name, version } => self.disown(*kind, name, *version),
             Op::StillFree { kind, name } => self.still_free(*kind, name),
+            Op::NoOpenTurns { agent_uid } => self.no_open_turns(agent_uid),
             Op::Event { kind, name, uid, warning, reason, note } => {
                 self.event((uid.clone(), reason.clone(), note.clone()), *kind, name, *warning);
                 Ok(())

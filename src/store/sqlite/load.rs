@@ -101,6 +101,9 @@ impl Missing {
                     need(&mut self.sums, &tables.sums, held.agent_uid.clone());
                 }
             }
+            Op::NoOpenTurns { agent_uid } => {
+                need(&mut self.sums, &tables.sums, agent_uid.clone());
+            }
             Op::AddGrant(grant) => {
                 let key = (grant.agent_uid.clone(), grant.id.clone());
                 need(&mut self.grants, &tables.grants, key);

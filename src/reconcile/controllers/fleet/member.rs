@@ -14,7 +14,8 @@ use super::super::{
     words,
 };
 use crate::resource::{
-    Agent, AnyObject, ConditionStatus::True, FLEET_TEMPLATE, Fleet, Kind, Metadata, expand::Member,
+    Agent, AnyObject, ConditionStatus::True, FLEET_RESTART, FLEET_TEMPLATE, Fleet, Kind, Metadata,
+    RESTARTED_UP_TO, expand::Member,
 };
 
 /// The template that a member was made from.
@@ -25,16 +26,20 @@ struct Record {
     labels: Vec<String>,
     annotations: Vec<String>,
     suspend: bool,
+    /// The request by which its sprite was made anew last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart: Option<String>,
 }
 
 impl Record {
-    fn of(member: &Member) -> Self {
+    fn of(member: &Member, fleet: &Fleet) -> Self {
         let metadata = member.object.metadata();
         Self {
             hash: member.hash.clone(),
             labels: metadata.labels.keys().cloned().collect(),
             annotations: metadata.annotations.keys().cloned().collect(),
             suspend: suspend(&member.object),
+            restart: restart(member, fleet),
         }
     }
 
@@ -50,6 +55,12 @@ impl Record {
     }
 }
 
+/// The request to make a member anew. A Job runs once, and nobody asks for that.
+fn restart(member: &Member, fleet: &Fleet) -> Option<String> {
+    let is_agent = member.object.kind() == Kind::Agent;
+    fleet.metadata.annotations.get(FLEET_RESTART).filter(|_| is_agent).cloned()
+}
+
 fn suspend(object: &AnyObject) -> bool {
     matches!(object, AnyObject::Agent(agent) if agent.spec.suspend)
 }
@@ -59,6 +70,8 @@ fn suspend(object: &AnyObject) -> bool {
 pub(super) enum Why {
     /// The template says something else by now.
     Template,
+    /// Somebody asked that all members be made anew.
+    Restart,
     /// Somebody has changed it by hand.
     Drift,
 }
@@ -67,19 +80,25 @@ pub(super) enum Why {
 pub(super) fn new(fleet: &Fleet, member: &Member) -> AnyObject {
     let mut object = member.object.clone();
     own(object.metadata_mut(), Kind::Fleet, &fleet.metadata);
-    Record::of(member).put(object.metadata_mut());
+    Record::of(member, fleet).put(object.metadata_mut());
     object
 }
 
 /// Whether a member was made from what the template says now.
-pub(super) fn is_updated(live: &AnyObject, member: &Member) -> bool {
-    Record::read(live.metadata()).hash == member.hash
+pub(super) fn is_updated(live: &AnyObject, member: &Member, fleet: &Fleet) -> bool {
+    let record = Record::read(live.metadata());
+    record.hash == member.hash && record.restart == restart(member, fleet)
 }
 
 /// A member as it shall be, where it is not.
-pub(super) fn updated(live: &AnyObject, member: &Member) -> Option<(AnyObject, Why)> {
+pub(super) fn updated(
+    live: &AnyObject,
+    member: &Member,
+    fleet: &Fleet,
+) -> Option<(AnyObject, Why)> {
     let before = Record::read(live.metadata());
-    let record = Record::of(member);
+    let record = Record::of(member, fleet);
+    let is_restart = record.restart.is_some() && before.restart != record.restart;
     let mut object = live.clone();
     let wanted = member.object.metadata();
     let metadata = object.metadata_mut();
@@ -95,6 +114,10 @@ pub(super) fn updated(live: &AnyObject, member: &Member) -> Option<(AnyObject, W
             if before.suspend == record.suspend {
                 agent.spec.suspend = theirs;
             }
+            if is_restart {
+                let newest = restarted_up_to(agent).max(agent.status.incarnation).to_string();
+                agent.metadata.annotations.insert(RESTARTED_UP_TO.to_owned(), newest);
+            }
         }
         (AnyObject::Job(job), AnyObject::Job(wanted)) => {
             let theirs = job.spec.cancel;
@@ -103,7 +126,11 @@ pub(super) fn updated(live: &AnyObject, member: &Member) -> Option<(AnyObject, W
         }
         _ => {}
     }
-    let why = if before.hash == record.hash { Why::Drift } else { Why::Template };
+    let why = match before.hash == record.hash {
+        false => Why::Template,
+        true if is_restart => Why::Restart,
+        true => Why::Drift,
+    };
     (object != *live).then_some((object, why))
 }
 
@@ -163,8 +190,19 @@ pub(super) fn finishes_a_turn(object: &AnyObject) -> bool {
     }
 }
 
-/// Whether its Sprite is of an earlier spec.
+/// Up to which number an Agent's Sprites are to be replaced.
+fn restarted_up_to(agent: &Agent) -> u32 {
+    let number = agent.metadata.annotations.get(RESTARTED_UP_TO);
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Whether its Sprite is of an earlier spec, or is to be made anew: nobody writes a new generation for
+/// that, so the numbers tell it before the Agent does.
 fn is_to_be_replaced(agent: &Agent) -> bool {
+    let up_to = restarted_up_to(agent);
+    if up_to > 0 && up_to >= agent.status.incarnation {
+        return true;
+    }
     let reconciling = agent.status.conditions.get(words::RECONCILING);
     reconciling.is_some_and(|it| it.status == True && it.reason == words::REPLACING)
 }

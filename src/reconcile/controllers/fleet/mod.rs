@@ -4,6 +4,7 @@
 //! [`member`] compares one with what there is; [`plan`] decides what is done now, [`stand`] how that
 //! reads. What is done is a commit that fails if the Fleet has changed since it was read.
 
+mod cap;
 mod member;
 mod plan;
 mod stand;
@@ -31,7 +32,7 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, Defaults, Fleet, FleetStatus, Kind, OwnerReference,
+        AnyObject, CONFIRM_DELETIONS, Defaults, Fleet, FleetStatus, Kind, OwnerReference,
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
@@ -162,6 +163,27 @@ impl FleetController {
         Ok(true)
     }
 
+    /// Which Agents that are not wanted owe somebody an answer. Their status says so, too, but later.
+    async fn owing(
+        &self,
+        wanted: &[Member],
+        owned: &[AnyObject],
+    ) -> Result<BTreeSet<String>, Error> {
+        let names: BTreeSet<&str> = wanted.iter().map(|member| member.name.as_str()).collect();
+        let mut owing = BTreeSet::new();
+        for object in owned.iter().filter(|object| object.kind() == Kind::Agent) {
+            let metadata = object.metadata();
+            if names.contains(metadata.name.as_str()) || metadata.is_deleting() {
+                continue;
+            }
+            let sums = self.hands.store.turn_sums(&metadata.uid).await?;
+            if sums.queued + sums.running > 0 {
+                owing.insert(metadata.uid.clone());
+            }
+        }
+        Ok(owing)
+    }
+
     async fn act(&self, fleet: &Fleet, action: Action) -> Result<(), Error> {
         let hands = &self.hands;
         // Writes nothing, and fails where the Fleet has changed since.
@@ -191,8 +213,12 @@ impl FleetController {
                 let mut ops = vec![unchanged()];
                 ops.extend(notes.iter().map(|note| note.op(Kind::Fleet, &fleet.metadata)));
                 for member in members {
-                    // One that has changed since is looked at again: somebody may speak to it.
+                    // One that has changed since is looked at again; and one that somebody speaks to
+                    // at this moment, which changes nothing of it but its queue.
                     ops.push(write(member.clone(), Part::Status));
+                    if member.kind() == Kind::Agent {
+                        ops.push(Op::NoOpenTurns { agent_uid: member.metadata().uid.clone() });
+                    }
                     ops.push(delete(member.kind(), member.metadata()));
                 }
                 hands.commit("fleet.prune-members", ops).await
@@ -204,6 +230,11 @@ impl FleetController {
             Action::Release(member) => {
                 let op = release(*member, &fleet.metadata.uid);
                 hands.commit("fleet.release-member", vec![op]).await
+            }
+            Action::DropConfirmation => {
+                let mut used = fleet.clone();
+                used.metadata.annotations.remove(CONFIRM_DELETIONS);
+                hands.commit("fleet.drop-confirmation", vec![write(used, Part::Desired)]).await
             }
             Action::WriteStatus(status) => {
                 hands.commit("fleet.write-status", with_status(fleet, *status, &[])).await
@@ -277,9 +308,14 @@ impl Controller for FleetController {
         if !taken.is_empty() && self.inherit(&fleet, &taken).await? {
             return Ok(Next::After(Duration::ZERO));
         }
+        let owing = match &wanted {
+            Ok(wanted) => self.owing(wanted, &owned).await?,
+            Err(_) => BTreeSet::new(),
+        };
         let now = self.hands.now();
         let wanted = wanted.as_deref().map_err(Clone::clone);
-        let actions = plan(&View { fleet: &fleet, wanted, owned: &owned, taken: &taken, now });
+        let (taken, owing) = (&taken, &owing);
+        let actions = plan(&View { fleet: &fleet, wanted, owned: &owned, taken, owing, now });
         let acted = !actions.is_empty();
         for action in actions {
             self.act(&fleet, action).await?;

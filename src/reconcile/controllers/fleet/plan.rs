@@ -13,7 +13,8 @@
 //! answer, a Job once it has ended. What an Agent leaves behind (unmerged work, a volume) is kept as with
 //! any Agent that is deleted.
 //!
-//! **Where the members cannot be told**, or the Fleet is suspended, nothing is made, changed or removed.
+//! **Where the members cannot be told**, the Fleet is suspended, or more of them would go with their
+//! directories than may go unasked ([`super::cap`]), nothing is made, changed or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,11 +25,13 @@ use super::{
         made::{Note, ended, is_held, leaves_orphans},
         words,
     },
+    cap::{self, is_of_directories},
     member::{Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, updated},
     stand::{Stand, dress},
 };
 use crate::resource::{
-    AnyObject, Fleet, FleetStatus, Kind, RunOutcome, expand::Member, fleet::Generator,
+    Agent, AnyObject, FLEET_RESTART, Fleet, FleetStatus, Kind, RESTARTED_UP_TO, RunOutcome,
+    expand::Member,
 };
 
 /// How many members may be out of service at once where the strategy does not say.
@@ -52,6 +55,8 @@ pub(super) struct View<'a> {
     pub(super) owned: &'a [AnyObject],
     /// Wanted names that others hold.
     pub(super) taken: &'a BTreeSet<String>,
+    /// The uids of Agents that are not wanted and of which turns wait or run, by the turns' ledger.
+    pub(super) owing: &'a BTreeSet<String>,
     /// Now.
     pub(super) now: Timestamp,
 }
@@ -71,6 +76,8 @@ pub(super) enum Action {
     Delete(Box<AnyObject>),
     /// Let a member go from the Fleet.
     Release(Box<AnyObject>),
+    /// Take away a confirmation of deletions that was used.
+    DropConfirmation,
     /// Write the status.
     WriteStatus(Box<FleetStatus>),
     /// Let the Fleet go.
@@ -98,7 +105,10 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
                       until the fleet is deleted"
                     .to_owned(),
         })),
-        Ok(wanted) => Ok(*wanted),
+        Ok(wanted) => match cap::held(fleet, wanted, owned) {
+            Some(trouble) => Err(Stand::Unknown(trouble)),
+            None => Ok(*wanted),
+        },
     };
     let actions = match wanted {
         Err(stand) => {
@@ -106,6 +116,7 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
             dress(&mut status, fleet, &stand, now);
             Vec::new()
         }
+        Ok(wanted) if cap::is_spent(fleet, wanted, owned) => return vec![Action::DropConfirmation],
         Ok(wanted) => {
             let mut rollout = Rollout::new(view, wanted, &mut status);
             if let Some(create) = rollout.create() {
@@ -114,16 +125,13 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
             let mut actions = rollout.update();
             actions.extend(rollout.prune());
             let stand = rollout.stand();
+            status.last_handled_restart = fleet.metadata.annotations.get(FLEET_RESTART).cloned();
             dress(&mut status, fleet, &Stand::Known(stand), now);
             actions
         }
     };
     let news = (status != fleet.status).then(|| Action::WriteStatus(Box::new(status)));
     actions.into_iter().chain(news).collect()
-}
-
-fn is_of_directories(fleet: &Fleet) -> bool {
-    matches!(fleet.spec.generate, Generator::GitDirectories(_))
 }
 
 /// Deletion: delete the members, or let them go; wait until none is left; let go.
@@ -276,9 +284,9 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         let mut actions = Vec::new();
         for member in self.wanted {
             let Some(live) = self.kept.get(member.name.as_str()) else { continue };
-            let Some((object, why)) = updated(live, member) else { continue };
+            let Some((object, why)) = updated(live, member, self.view.fleet) else { continue };
             let costs = live.kind() == Kind::Agent
-                && why == Why::Template
+                && why != Why::Drift
                 && health(live) == Health::Well
                 && is_remade(live, &object);
             if costs && (stopped || out >= most) {
@@ -291,6 +299,10 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
                 Why::Template => Note::plain(
                     words::MEMBER_UPDATED,
                     format!("{name} is as the template says now"),
+                ),
+                Why::Restart => Note::plain(
+                    words::MEMBER_UPDATED,
+                    format!("{name} is made anew, because somebody asked for it"),
                 ),
                 Why::Drift => {
                     let text =
@@ -308,7 +320,11 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         let members: Vec<AnyObject> = self
             .surplus
             .iter()
-            .filter(|object| !object.metadata().is_deleting() && may_go(object))
+            .filter(|object| {
+                let metadata = object.metadata();
+                let owes = self.view.owing.contains(&metadata.uid);
+                !metadata.is_deleting() && !owes && may_go(object)
+            })
             .map(|object| (*object).clone())
             .collect();
         if members.is_empty() {
@@ -318,12 +334,35 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         Some(Action::Prune { members, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
     }
 
+    /// Who is to go, and what it is waited for.
+    fn leaving(&self, object: &AnyObject) -> String {
+        let name = called(object);
+        let metadata = object.metadata();
+        if metadata.is_deleting() {
+            return name;
+        }
+        match object {
+            AnyObject::Job(_) => format!("{name} (when it has ended)"),
+            AnyObject::Agent(agent) if agent.status.conditions.is_true(words::BUDGET_SPENT) => {
+                format!(
+                    "{name} (a message waits and its budget is spent: cancel the one or raise the other)"
+                )
+            }
+            _ if self.view.owing.contains(&metadata.uid) || !may_go(object) => {
+                format!("{name} (when its turns have ended)")
+            }
+            _ => name,
+        }
+    }
+
     /// Agents that do not work although they are as the template says now.
     fn stopping(&self) -> Vec<(String, String)> {
         let failing = self.wanted.iter().filter_map(|member| {
             let live = self.kept.get(member.name.as_str())?;
             match health(live) {
-                Health::Failing(why) if live.kind() == Kind::Agent && is_updated(live, member) => {
+                Health::Failing(why)
+                    if live.kind() == Kind::Agent && is_updated(live, member, self.view.fleet) =>
+                {
                     Some((called(live), why))
                 }
                 _ => None,
@@ -338,7 +377,7 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             wanted: self.wanted.len(),
             waiting: self.waiting,
             stopping: self.stopping(),
-            leaving: self.surplus.iter().map(|object| called(object)).collect(),
+            leaving: self.surplus.iter().map(|object| self.leaving(object)).collect(),
             jobs: self.view.fleet.spec.template.kind == Kind::Job,
             ..Known::default()
         };
@@ -349,7 +388,7 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             }
             let standing = match live {
                 Some(live) => {
-                    known.updated += usize::from(is_updated(live, member));
+                    known.updated += usize::from(is_updated(live, member, self.view.fleet));
                     if finishes_a_turn(live) {
                         known.finishing.push(called(live));
                     }
@@ -380,10 +419,15 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
     }
 }
 
-/// Whether a change of an Agent is one of its spec, which may take it out of service.
+/// Whether a change of an Agent is one of its spec, or a request to make it anew: either may take it out
+/// of service.
 fn is_remade(live: &AnyObject, object: &AnyObject) -> bool {
     match (live, object) {
-        (AnyObject::Agent(live), AnyObject::Agent(object)) => live.spec != object.spec,
+        (AnyObject::Agent(live), AnyObject::Agent(object)) => {
+            let restarted =
+                |agent: &Agent| agent.metadata.annotations.get(RESTARTED_UP_TO).cloned();
+            live.spec != object.spec || restarted(live) != restarted(object)
+        }
         _ => false,
     }
 }

@@ -13,9 +13,9 @@ use super::{
 use crate::{
     reconcile::controllers::{made::ended, words},
     resource::{
-        AnyObject,
+        AnyObject, CONFIRM_DELETIONS,
         ConditionStatus::{False, True},
-        FINALIZER_OWNED, FLEET_LABEL, Fleet, FleetSpec, ORPHAN,
+        FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, ORPHAN, RESTARTED_UP_TO,
         expand::{Member, NoDirectories, members},
     },
 };
@@ -52,6 +52,8 @@ struct World {
     fleet: Option<Fleet>,
     objects: Vec<AnyObject>,
     taken: BTreeSet<String>,
+    /// Of whom turns wait, before their status says so.
+    owing: BTreeSet<String>,
     trouble: Option<Trouble>,
     /// How many Agents that were well each settling took out of service at once.
     most_out: usize,
@@ -67,6 +69,7 @@ impl World {
             fleet: Some(fleet),
             objects: Vec::new(),
             taken: BTreeSet::new(),
+            owing: BTreeSet::new(),
             trouble: None,
             most_out: 0,
         };
@@ -95,7 +98,8 @@ impl World {
             }
         };
         let wanted = made.as_deref().map_err(Clone::clone);
-        plan(&View { fleet, wanted, owned: &self.objects, taken: &self.taken, now: NOW })
+        let (taken, owing) = (&self.taken, &self.owing);
+        plan(&View { fleet, wanted, owned: &self.objects, taken, owing, now: NOW })
     }
 
     fn settle(&mut self) {
@@ -139,6 +143,9 @@ impl World {
             }
             Action::Delete(member) | Action::Release(member) => {
                 self.remove(&member.metadata().name);
+            }
+            Action::DropConfirmation => {
+                self.fleet().metadata.annotations.remove(CONFIRM_DELETIONS);
             }
             Action::WriteStatus(status) => self.fleet().status = *status,
             Action::DropFinalizer => {
@@ -310,6 +317,41 @@ fn members_in_a_turn_are_changed_one_after_another_as_all_others() {
 }
 
 #[test]
+fn all_members_are_made_anew_when_somebody_asks_for_it_one_after_another_and_once() {
+    let mut world = World::new(agents(&["a", "b", "c"], "x"));
+    for name in ["a", "b", "c"] {
+        let AnyObject::Agent(agent) = world.get(name) else { unreachable!() };
+        agent.status.incarnation = 4;
+    }
+    world.all_come();
+    let asked = |world: &mut World| {
+        let annotations = &mut world.fleet().metadata.annotations;
+        annotations.insert(FLEET_RESTART.to_owned(), "now".to_owned());
+        world.settle();
+    };
+    asked(&mut world);
+    let restarted = |world: &World| {
+        let is = |object: &&AnyObject| object.metadata().annotations.contains_key(RESTARTED_UP_TO);
+        world.objects.iter().filter(is).map(|it| it.metadata().name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(restarted(&world), ["a"]);
+    assert_eq!(world.fleet().status.last_handled_restart.as_deref(), Some("now"));
+    assert_eq!(world.fleet().status.phase, "Progressing");
+    world.all_come();
+    assert_eq!(restarted(&world), ["a"], "its sprite is the same until there is a newer one");
+    for name in ["a", "b", "c"] {
+        let AnyObject::Agent(agent) = world.get(name) else { unreachable!() };
+        assert_eq!(agent.metadata.annotations[RESTARTED_UP_TO], "4");
+        agent.status.incarnation = 5;
+        world.all_come();
+    }
+    assert_eq!(restarted(&world), ["a", "b", "c"]);
+    assert_eq!(world.fleet().status.phase, "Ready");
+    asked(&mut world);
+    assert_eq!(world.plan(), Vec::new(), "the same request is the same");
+}
+
+#[test]
 fn a_member_that_does_not_work_after_its_change_stops_the_rollout() {
     let mut world = World::new(agents(&["a", "b", "c", "d"], "old"));
     world.all_come();
@@ -403,7 +445,10 @@ fn who_is_not_generated_any_more_goes_the_highest_first_once_nobody_waits_for_th
     assert_eq!(pruned, ["w-12", "w-10"]);
     world.change(replicas(9));
     assert_eq!(world.names().len(), 10);
-    assert_eq!(world.condition("Progressing"), "True RollingOut: 9 of 9 ready; agent/w-11 to go");
+    assert_eq!(
+        world.condition("Progressing"),
+        "True RollingOut: 9 of 9 ready; agent/w-11 (when its turns have ended) to go"
+    );
     let AnyObject::Agent(agent) = world.get("w-11") else { unreachable!() };
     agent.status.turns.running = 0;
     world.settle();
@@ -411,6 +456,27 @@ fn who_is_not_generated_any_more_goes_the_highest_first_once_nobody_waits_for_th
     assert_eq!(world.fleet().status.phase, "Ready");
     world.change(replicas(0));
     assert_eq!(world.names(), Vec::<&str>::new());
+}
+
+#[test]
+fn whoever_speaks_to_a_member_at_the_last_moment_is_heard_and_told_what_it_waits_for() {
+    let mut world = World::new(agents(&["a", "b"], "x"));
+    world.all_come();
+    world.get("a").metadata_mut().uid = "of a".to_owned();
+    world.owing.insert("of a".to_owned());
+    world.change(agents(&["b"], "x"));
+    assert_eq!(world.names(), ["a", "b"], "its status does not say so yet");
+    let AnyObject::Agent(agent) = world.get("a") else { unreachable!() };
+    agent.status.conditions.set(words::BUDGET_SPENT, True, "BudgetSpent", "", 1, NOW);
+    world.settle();
+    assert_eq!(
+        world.condition("Progressing"),
+        "True RollingOut: 1 of 1 ready; agent/a (a message waits and its budget is spent: cancel the one \
+         or raise the other) to go"
+    );
+    world.owing.clear();
+    world.settle();
+    assert_eq!(world.names(), ["b"]);
 }
 
 #[test]
@@ -504,17 +570,74 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
         wanted: Ok(&[]),
         owned: &[],
         taken: &BTreeSet::new(),
+        owing: &BTreeSet::new(),
         now: NOW,
     };
     let fleet = fleet.clone();
     let taken = BTreeSet::new();
-    let view =
-        View { fleet: &fleet, wanted: Ok(&[]), owned: &world.objects, taken: &taken, now: NOW };
+    let (owned, owing) = (&world.objects, &taken);
+    let view = View { fleet: &fleet, wanted: Ok(&[]), owned, taken: &taken, owing, now: NOW };
     for action in plan(&view) {
         world.apply(action);
     }
     assert_eq!(world.names(), ["a"]);
     assert!(world.condition("Stalled").starts_with("True NoDirectories"));
+}
+
+#[test]
+fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_confirmed_it() {
+    let all: Vec<String> = (0..14).map(|n| format!("services/s{n:02}")).collect();
+    let mut world = World::new(agents(&["a"], "x"));
+    let fleet = world.fleet();
+    fleet.spec.generate =
+        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "services/*"}}))
+            .unwrap();
+    fleet.spec.template.metadata.name = Some("{{basename}}".to_owned());
+    let settle = |world: &mut World, directories: &[String]| {
+        for _ in 0..10 {
+            let fleet = world.fleet().clone();
+            let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
+            let (owned, none) = (world.objects.clone(), BTreeSet::new());
+            let (wanted, owned) = (Ok(&*wanted), &*owned);
+            let view = View { fleet: &fleet, wanted, owned, taken: &none, owing: &none, now: NOW };
+            let plan = plan(&view);
+            if plan.is_empty() {
+                return;
+            }
+            plan.into_iter().for_each(|action| world.apply(action));
+        }
+        panic!("it does not come to rest");
+    };
+    let confirm = |world: &mut World, count: &str| {
+        let annotations = &mut world.fleet().metadata.annotations;
+        annotations.insert(CONFIRM_DELETIONS.to_owned(), count.to_owned());
+    };
+    settle(&mut world, &all);
+    assert_eq!(world.objects.len(), 14);
+    // As few as a Source may delete unasked go at once.
+    settle(&mut world, &all[..12]);
+    assert_eq!(world.objects.len(), 12);
+    settle(&mut world, &all);
+    let one = &all[..1];
+    for too_few in ["", "12", "yes"] {
+        confirm(&mut world, too_few);
+        settle(&mut world, one);
+        assert_eq!(world.objects.len(), 14, "{too_few}");
+        let stalled = world.condition("Stalled");
+        assert!(
+            stalled.starts_with("True DeletionsHeld: 13 members would be deleted"),
+            "{stalled}"
+        );
+    }
+    confirm(&mut world, "13");
+    settle(&mut world, one);
+    assert_eq!(world.names(), ["s00"]);
+    assert_eq!(world.condition("Stalled"), "none");
+    // It was good for one time.
+    assert!(!world.fleet().metadata.annotations.contains_key(CONFIRM_DELETIONS));
+    settle(&mut world, &all);
+    settle(&mut world, one);
+    assert_eq!(world.objects.len(), 14);
 }
 
 #[test]

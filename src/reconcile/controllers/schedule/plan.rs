@@ -8,10 +8,11 @@
 //!
 //! **What hinders.** While Jobs still work, `Forbid` skips the minute, `Allow` begins it beside them,
 //! and `Replace` notes that it is pending, cancels them, and begins it once they are gone: a newer
-//! minute takes its place meanwhile. Whatever becomes of a minute, it is noted, and not looked at again.
+//! minute takes its place meanwhile. Only what was there before the minute makes way for it; and where
+//! the policy has changed meanwhile, the new one decides. Whatever becomes of a minute, it is noted, and not looked at again.
 //!
 //! **A run that somebody asks for** is made at once, whatever the policy says, also while the Schedule
-//! is suspended; the request's value is noted with it.
+//! is suspended; the request's value is noted with it. No minute that pends already takes it away.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -124,7 +125,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     draft.status.next_schedule_time = next;
     dress(&mut draft.status, schedule, trouble, now);
     let mut plan = Plan { actions: Vec::new(), again: next };
-    let pending = draft.status.pending_schedule_time.is_some();
+    let pending = draft.status.pending_schedule_time;
     let Draft { status, notes, job, .. } = draft;
     let status = Box::new(status);
     match job {
@@ -134,9 +135,9 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         }
         None => {}
     }
-    if pending {
-        let working = view.jobs.iter().filter(|job| ended(job).is_none() && !job.spec.cancel);
-        plan.actions.extend(working.map(|job| Action::CancelJob(Box::new(job.clone()))));
+    if let Some(minute) = pending {
+        let going = making_way(view, minute).filter(|job| !job.spec.cancel);
+        plan.actions.extend(going.map(|job| Action::CancelJob(Box::new(job.clone()))));
     }
     let history = history(view);
     plan.actions.extend(history.actions);
@@ -159,6 +160,17 @@ fn plan_deletion(view: &View<'_>) -> Plan {
         actions.push(Action::DropFinalizer);
     }
     Plan { actions, again: None }
+}
+
+/// The Jobs that work and make way for a due minute: those that were made for other minutes, and those
+/// that somebody asked for before it. Whoever asks for one later has seen that the minute pends.
+fn making_way<'a>(view: &View<'a>, minute: Timestamp) -> impl Iterator<Item = &'a Job> {
+    view.jobs.iter().filter(move |job| {
+        let metadata = &job.metadata;
+        let was_due = metadata.annotations.contains_key(SCHEDULED_AT);
+        let before = metadata.creation_timestamp.is_none_or(|made| made < minute);
+        ended(job).is_none() && (was_due || before)
+    })
 }
 
 /// What the Jobs show: the part of the status that is plain observation.
@@ -271,28 +283,39 @@ impl Draft<'_, '_> {
             let text = format!("{minute} passed while nobody looked, and was not begun");
             return self.skip(minute, words::MISSED, text);
         }
-        match spec.concurrency_policy {
+        self.decide(minute);
+    }
+
+    /// What becomes of a minute that is to begin, by the policy.
+    fn decide(&mut self, minute: Timestamp) {
+        match self.view.schedule.spec.concurrency_policy {
             _ if self.status.active.is_empty() => self.make(minute),
             ConcurrencyPolicy::Allow => self.make(minute),
             ConcurrencyPolicy::Forbid => {
                 let still = self.status.active.join(", ");
                 let text = format!("{minute} was not begun, because job {still} still works");
+                self.status.pending_schedule_time = None;
                 self.skip(minute, words::STILL_ACTIVE, text);
             }
             ConcurrencyPolicy::Replace => {
-                let still = self.status.active.join(", ");
-                let text = format!("{minute} begins once job {still} is cancelled");
-                self.notes.push(Note::plain(words::REPLACING_JOBS, text));
-                self.status.pending_schedule_time = Some(minute);
+                let going = making_way(self.view, minute).map(|job| job.metadata.name.as_str());
+                let going: Vec<&str> = going.collect();
+                if going.is_empty() {
+                    return self.make(minute);
+                }
+                if self.status.pending_schedule_time != Some(minute) {
+                    let text =
+                        format!("{minute} begins once job {} is cancelled", going.join(", "));
+                    self.notes.push(Note::plain(words::REPLACING_JOBS, text));
+                    self.status.pending_schedule_time = Some(minute);
+                }
             }
         }
     }
 
     fn begin_pending(&mut self) {
-        if self.status.active.is_empty()
-            && let Some(minute) = self.status.pending_schedule_time
-        {
-            self.make(minute);
+        if let Some(minute) = self.status.pending_schedule_time {
+            self.decide(minute);
         }
     }
 

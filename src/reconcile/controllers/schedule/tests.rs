@@ -275,6 +275,45 @@ fn a_job_makes_way_for_the_next_which_begins_when_it_is_gone() {
 }
 
 #[test]
+fn a_run_that_somebody_asks_for_while_a_minute_pends_is_not_cancelled_for_it() {
+    let mut world = World::new(|spec| spec.concurrency_policy = ConcurrencyPolicy::Replace);
+    world.live_until("2026-01-01T12:20:10Z");
+    assert!(world.jobs[0].spec.cancel, "it makes way, and takes its time");
+    let annotations = &mut world.schedule().metadata.annotations;
+    annotations.insert(RUN_REQUESTED.to_owned(), "now".to_owned());
+    world.settle();
+    assert_eq!((world.jobs.len(), world.jobs[1].spec.cancel), (2, false));
+    // The first is gone: the minute begins beside what was asked for.
+    world.jobs.remove(0);
+    world.settle();
+    assert_eq!(world.minutes(), [10, 20]);
+    assert!(world.jobs.iter().all(|job| !job.spec.cancel));
+    // For the next minute all of them make way.
+    world.live_until("2026-01-01T12:30:10Z");
+    assert!(world.jobs.iter().all(|job| job.spec.cancel));
+}
+
+#[test]
+fn where_the_policy_changes_while_a_minute_pends_the_new_one_decides() {
+    for (policy, made, cancelled, told) in [
+        (ConcurrencyPolicy::Allow, vec![10, 20], 1, ""),
+        (ConcurrencyPolicy::Forbid, vec![10], 1, "2026-01-01T12:20:00Z was not begun"),
+    ] {
+        let mut world = World::new(|spec| spec.concurrency_policy = ConcurrencyPolicy::Replace);
+        world.live_until("2026-01-01T12:20:10Z");
+        world.schedule().spec.concurrency_policy = policy;
+        world.settle();
+        assert_eq!(world.minutes(), made, "{policy:?}");
+        assert_eq!(world.schedule().status.pending_schedule_time, None);
+        let going = world.jobs.iter().filter(|job| job.spec.cancel).count();
+        assert_eq!(going, cancelled, "{policy:?}: nobody else is cancelled");
+        let skipped = world.told(words::STILL_ACTIVE);
+        assert!(skipped.first().is_none_or(|text| text.contains(told)), "{skipped:?}");
+        assert_eq!(skipped.is_empty(), told.is_empty());
+    }
+}
+
+#[test]
 fn what_was_due_while_it_was_suspended_is_not_made_up_for() {
     let mut world = World::new(|_| {});
     world.schedule().spec.suspend = true;

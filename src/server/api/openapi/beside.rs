@@ -484,7 +484,7 @@ mod tests {
             user,
             grant: Some(String::new()),
             message: String::new(),
-            resolved: None,
+            resolved: Some(Cursor::default()),
             created: now,
         };
         tells("Approval", &approval);

@@ -130,8 +130,12 @@ pub(super) const WRITE: [Param; 3] = [
 const DELETE: [Param; 4] = [
     DRY_RUN,
     number("gracePeriodSeconds", "Taken, and without meaning."),
-    flag("orphanDependents", "Only false."),
-    word("propagationPolicy", "Either has the same effect.", &["Background", "Foreground"]),
+    flag("orphanDependents", "True as propagationPolicy Orphan; not beside that."),
+    word(
+        "propagationPolicy",
+        "Background and Foreground have the same effect; Orphan is for Fleets and Schedules alone.",
+        &["Background", "Foreground", "Orphan"],
+    ),
 ];
 
 /// All paths as they stand in a document: how a version says that a name is a text, and how it

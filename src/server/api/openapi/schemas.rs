@@ -166,13 +166,15 @@ fn meta() -> Map<String, Value> {
                     "description": "Taken, and without meaning: what ends is given its own time.",
                     "type": "integer", "format": "int64", "minimum": 0,
                 }),
-                "orphanDependents": flag("Only false: what an object owns goes with it."),
+                "orphanDependents": flag("True as propagationPolicy Orphan; not beside that."),
                 "preconditions": {
                     "description": "Which object is meant.", "allOf": [reference("Preconditions")],
                 },
                 "propagationPolicy": json!({
-                    "description": "Either has the same effect: what an object owns goes before it.",
-                    "type": "string", "enum": ["Background", "Foreground"],
+                    "description": "Background and Foreground have the same effect: what an object owns goes \
+                                    before it. Orphan is for Fleets and Schedules alone: what they have \
+                                    made stays.",
+                    "type": "string", "enum": ["Background", "Foreground", "Orphan"],
                 }),
             }),
         ),
