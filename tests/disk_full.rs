@@ -104,6 +104,13 @@ async fn what_is_not_stored_is_not_acknowledged_and_is_taken_once_there_is_room(
     assert_eq!(states(&house, &agent).await, [TurnState::Running]);
     assert_eq!(house.store.turn_sums(&agent).await.unwrap().usage.cost_micro_usd, 0);
 
+    // So does whoever asks whether the server can work; the process lives.
+    let answer = house.get("/ready").await;
+    assert_eq!(answer.code, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text());
+    let store = answer.json()["parts"]["store"].as_str().unwrap().to_owned();
+    assert!(store.starts_with("down: ") && store.contains("disk is full"), "{store}");
+    assert_eq!(house.get("/health").await.code, StatusCode::OK);
+
     // A person hears so, too, and nothing of what they said stays behind.
     let question = "and then? ".repeat(LONG / 10);
     let answer = say(&house, "r-2", &question).await;
@@ -131,6 +138,8 @@ async fn what_is_not_stored_is_not_acknowledged_and_is_taken_once_there_is_room(
     assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text());
     assert_eq!(say(&house, "r-2", &question).await.code, StatusCode::OK, "and that is once");
     assert_eq!(states(&house, &agent).await, [TurnState::Succeeded, TurnState::Queued]);
+    let answer = house.get("/ready").await;
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.text());
     let nothing = Transaction::at(later);
     assert!(!house.store.apply(nothing).await.unwrap().changed);
 }

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, sync::Mutex};
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use super::Error;
+use super::{Error, damp::Damped};
 use crate::config::{Config, LogFormat};
 
 /// A log file that is larger when the server starts is put aside.
@@ -59,8 +59,14 @@ where
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let colours = colours && io::IsTerminal::is_terminal(&io::stderr());
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(colours).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let damped = |format| Damped::new(format, false);
+            builder.with_ansi(colours).map_event_format(damped).try_init()
+        }
+        LogFormat::Json => {
+            let damped = |format| Damped::new(format, true);
+            builder.json().flatten_event(true).map_event_format(damped).try_init()
+        }
     };
 }
 

@@ -13,6 +13,7 @@
 //! print, and the next server takes them over.
 
 pub mod backup;
+mod damp;
 mod directories;
 mod ears;
 mod fly;
@@ -169,7 +170,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file of the data directory.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}{}", path.display(), mend(source))]
     File {
         /// The file.
         path: PathBuf,
@@ -583,6 +584,19 @@ fn url_of(address: SocketAddr) -> Url {
     Url::parse(&text).unwrap_or_else(|_| unreachable!("{text} is a URL"))
 }
 
+/// What is to be done about a file that cannot be written, where that is known.
+fn mend(why: &io::Error) -> &'static str {
+    match why.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space there and start again, or choose another directory with --data"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "; let this user write there, or choose another directory with --data"
+        }
+        _ => "",
+    }
+}
+
 /// Writes the address whole or not at all, since sprites read it at any moment.
 fn write_endpoint(path: &Path, address: SocketAddr) -> Result<(), Error> {
     let failed = |source| Error::File { path: path.to_path_buf(), source };
@@ -603,6 +617,17 @@ mod tests {
         assert_eq!(url("0.0.0.0:8080"), "http://127.0.0.1:8080/");
         assert_eq!(url("[::]:8080"), "http://[::1]:8080/");
         assert_eq!(url("10.0.0.1:8080"), "http://10.0.0.1:8080/");
+    }
+
+    #[test]
+    fn a_start_on_a_full_disk_names_the_mend() {
+        let path = PathBuf::from("/data/endpoint");
+        let told =
+            |kind| Error::File { path: path.clone(), source: io::Error::from(kind) }.to_string();
+        let full = told(io::ErrorKind::StorageFull);
+        assert!(full.starts_with("cannot write /data/endpoint: "), "{full}");
+        assert!(full.contains("free some space there and start again"), "{full}");
+        assert!(told(io::ErrorKind::PermissionDenied).contains("let this user write there"));
     }
 
     #[test]

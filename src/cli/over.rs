@@ -146,10 +146,8 @@ async fn settled(client: &Client, name: &str, write: bool) -> Result<Value, Erro
 /// A patch as YAML or JSON: of the spec, or of the object with `spec` in it.
 fn read(text: &str) -> Result<Value, Error> {
     let bad = |why: String| Error::Usage(format!("the patch cannot be taken: {why}"));
-    let value = match serde_json::from_str::<Value>(text) {
-        Ok(value) => value,
-        Err(_) => yaml::one(text).map_err(|faults| bad(faults.to_string()))?,
-    };
+    // With its nulls, which take fields away.
+    let value = yaml::one(text).map_err(|faults| bad(faults.to_string()))?;
     let Value::Object(mut members) = value else { return Err(bad("it is no object".to_owned())) };
     Ok(match members.remove("spec") {
         Some(spec) if members.is_empty() => spec,
@@ -187,8 +185,15 @@ mod tests {
         for text in ["budget: {usd: 9}", "{\"spec\": {\"budget\": {\"usd\": 9}}}"] {
             assert_eq!(read(text).unwrap(), patch);
         }
-        for text in ["{\"budget\": null}", "budget: null", "{budget: null}", "spec: {budget: ~}"] {
-            assert_eq!(read(text).unwrap(), json!({"budget": null}), "{text}");
+        for (text, patch) in [
+            ("{\"budget\": null}", json!({"budget": null})),
+            ("budget: null", json!({"budget": null})),
+            (
+                "spec: {budget: ~, env: {A: null, B: b}}",
+                json!({"budget": null, "env": {"A": null, "B": "b"}}),
+            ),
+        ] {
+            assert_eq!(read(text).unwrap(), patch, "null takes a field away: {text}");
         }
         for bad in ["a", "[1]", "{\"spec\": {}, \"metadata\": {}}", "a: 1\n---\nb: 2"] {
             assert_eq!(read(bad).unwrap_err().code(), 2, "{bad}");

@@ -82,7 +82,7 @@ fn read(args: &PatchArgs) -> Result<Value, Error> {
         }
         (None, None) => (String::new(), String::new()),
     };
-    let patch = yaml::any(&text).map_err(|faults| {
+    let patch = yaml::one(&text).map_err(|faults| {
         let lines: Vec<String> = faults.0.iter().map(|fault| format!("{place}: {fault}")).collect();
         Error::Faults(lines.join("\n"))
     })?;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock as _, SystemClock},
-    resource::{FLEET_RESTART, Kind, RESTARTED_UP_TO, table::age},
+    resource::{FLEET_RESTART, GROUP, Kind, RESTARTED_UP_TO, table::age},
 };
 
 /// Runs `rollout`.
@@ -78,6 +78,8 @@ enum Stand {
     Done,
     Waiting(String),
     Stuck(String),
+    /// There is no such object.
+    Gone,
 }
 
 /// Judges how far it is.
@@ -166,6 +168,13 @@ async fn status(args: RolloutStatusArgs) -> Result<u8, Error> {
                 failed = true;
                 out::note(format!("error: {called} is stuck: {why}"));
             }
+            Stand::Gone => {
+                return Err(Error::Api {
+                    code: 404,
+                    reason: "NotFound".to_owned(),
+                    message: format!("{}.{GROUP} \"{name}\" not found", kind.plural()),
+                });
+            }
         }
     }
     if failed { Err(Error::Told) } else { Ok(0) }
@@ -183,7 +192,7 @@ async fn follow(
     let mut patience = Patience::new();
     let following = watch::until(client, kind, name, &mut patience, |object| {
         let Some(object) = object else {
-            return Some(Stand::Stuck("it is not there".to_owned()));
+            return Some(Stand::Gone);
         };
         match judge(sort, object) {
             Stand::Waiting(why) => {

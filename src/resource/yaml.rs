@@ -168,25 +168,6 @@ pub fn value(text: &str) -> Result<serde_json::Value, String> {
     }
 }
 
-/// Reads a text that holds one document of any shape, such as a patch: YAML or JSON.
-///
-/// # Errors
-/// What is wrong with it, with its place.
-pub fn any(text: &str) -> Result<serde_json::Value, Faults> {
-    let documents = documents(text).map_err(|fault| Faults(vec![fault]))?;
-    let [node] = documents.as_slice() else {
-        let message = format!("holds {} documents, and is to hold one", documents.len());
-        return Err(Fault::new("", message).into());
-    };
-    let mut faults = Vec::new();
-    super::check::doubles(node, "", &mut faults);
-    if !faults.is_empty() {
-        return Err(Faults(in_order(faults)));
-    }
-    // With its nulls, which say something in a patch.
-    serde_json::to_value(node).map_err(|error| Fault::new("", error.to_string()).into())
-}
-
 fn has_doubles(node: &Node) -> bool {
     let mut faults = Vec::new();
     super::check::doubles(node, "", &mut faults);

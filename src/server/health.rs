@@ -59,11 +59,14 @@ pub(super) async fn health(Shared(state): Shared<State>) -> Response {
     Json(json!({"status": "healthy", "jobs": jobs, "uptime": uptime})).into_response()
 }
 
-/// `GET /ready`: the store answers, and no part has said that it is down.
+/// `GET /ready`: the store answers and can be written to, and no part has said that it is down.
 pub(super) async fn ready(Shared(state): Shared<State>) -> Response {
     let mut parts: BTreeMap<String, Option<String>> =
         state.0.readiness.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let store = state.0.store.revision().await.err().map(|error| error.to_string());
+    let store = match state.0.store.revision().await {
+        Ok(_) => state.0.store.trouble().await,
+        Err(error) => Some(error.to_string()),
+    };
     parts.insert("store".to_owned(), store);
     let ready = parts.values().all(Option::is_none);
     let parts: BTreeMap<String, String> = parts

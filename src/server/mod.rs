@@ -8,7 +8,8 @@
 //! Two kinds of callers are told apart before anything of a request is read. Sprites show the
 //! [token](crate::token) that was derived for them, and can speak only for themselves. Everybody
 //! else shows the access token of the data directory, or a named one that has a role: [`access`] is
-//! the door, and [`rights`] the table of what each call takes. `/health` and `/ready` ask nobody,
+//! the door, [`rights`] the table of what each call takes, and [`manner`] that of how it may be
+//! asked for. `/health` and `/ready` ask nobody,
 //! nor do `/healthz`, `/livez` and `/readyz`, which are other names for the same.
 //!
 //! All of it is served as plain HTTP and, on the same port, by TLS ([`tls`]).
@@ -30,6 +31,7 @@ mod inbox;
 pub mod ingest;
 mod late;
 mod listen;
+mod manner;
 pub mod readers;
 mod rights;
 mod slots;
@@ -195,6 +197,7 @@ pub fn router_with(state: State, others: Router) -> Router {
         .merge(others)
         .fallback(status::unknown_path)
         .method_not_allowed_fallback(status::unknown_method)
+        .layer(middleware::from_fn_with_state(state.clone(), manner::minded))
         .layer(middleware::from_fn_with_state(state.clone(), access::require));
     Router::new()
         .route("/health", routing::get(health::health))

@@ -91,6 +91,12 @@ pub trait Store: Send + Sync + 'static {
     /// The current revision.
     async fn revision(&self) -> Result<Revision, Error>;
 
+    /// Why nothing can be written at present, such as a disk that is full; none where it can. What is
+    /// there can be read all the same. Where the last commit failed, this tries a small write.
+    async fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// What changed after a revision, in order, at most `limit` changes.
     ///
     /// # Errors

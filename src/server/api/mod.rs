@@ -92,7 +92,6 @@ pub(super) fn router() -> Router<State> {
         .route("/openapi/v2", routing::get(openapi::get_v2))
         .route("/openapi/v3", routing::get(openapi::index))
         .route("/openapi/v3/apis/opendispatch.dev/v1alpha1", routing::get(openapi::get_v3))
-        .route_layer(middleware::from_fn(options::no_dry_run))
         .merge(kubernetes())
 }
 

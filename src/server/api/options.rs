@@ -1,11 +1,6 @@
 //! How a write is to be done: the parameters that all writes share.
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, Method, header},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::http::{HeaderMap, header};
 
 use super::params::Params;
 use crate::server::status::Problem;
@@ -83,17 +78,6 @@ impl WriteOptions {
             validation,
         })
     }
-}
-
-/// Refuses a dry run where there is none: who wants to see what would be done must not have it done.
-pub(super) async fn no_dry_run(request: Request, next: Next) -> Response {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let asked = Params::of(request.uri()).text("dryRun").is_some();
-    if reads || !asked {
-        return next.run(request).await;
-    }
-    let message = "there is no dry run of this, and nothing was done; leave it out to do it";
-    Problem::bad_option("dryRun", message).into_response()
 }
 
 /// The program that a request comes from.

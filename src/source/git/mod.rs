@@ -103,7 +103,17 @@ impl Settings {
     pub fn from_environment(dir: PathBuf, environment: &[(String, String)]) -> Self {
         let roots = environment.iter().rev().find(|(name, _)| name == ROOTS_VARIABLE);
         let roots = roots.map(|(_, value)| value.split(':')).into_iter().flatten();
-        let roots = roots.filter(|root| root.starts_with('/')).map(PathBuf::from).collect();
+        let is_whole = |root: &&str| {
+            let whole = root.starts_with('/');
+            if !whole && !root.is_empty() {
+                tracing::warn!(
+                    "{ROOTS_VARIABLE} names `{root}`, which is no absolute path and counts for \
+                     nothing; write the whole path"
+                );
+            }
+            whole
+        };
+        let roots = roots.filter(is_whole).map(PathBuf::from).collect();
         Self { dir, environment: environment.to_vec(), roots, limits: Limits::default() }
     }
 }

@@ -32,9 +32,10 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -84,6 +85,14 @@ struct Shared {
     bell: broadcast::Sender<Bell>,
     writes: AtomicU64,
     revision: AtomicU64,
+    /// Why the last commit failed and when, where none was made since.
+    trouble: Mutex<Option<(Error, Duration)>>,
+}
+
+impl Shared {
+    fn trouble(&self) -> MutexGuard<'_, Option<(Error, Duration)>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl SqliteStore {
@@ -112,6 +121,7 @@ impl SqliteStore {
             bell: broadcast::Sender::new(super::BELL_CAPACITY),
             writes: AtomicU64::new(0),
             revision: AtomicU64::new(opened.revision),
+            trouble: Mutex::default(),
         });
         let counters = (opened.revision, opened.made);
         let requests = writer::start(
@@ -203,6 +213,14 @@ impl Store for SqliteStore {
             return Err(Error::Unavailable(CLOSED.to_owned()));
         }
         Ok(self.shared.revision.load(Ordering::Acquire))
+    }
+
+    async fn trouble(&self) -> Option<String> {
+        if self.shared.trouble().is_none() {
+            return None;
+        }
+        // Who waits for it to pass may be the only one that asks for anything.
+        self.ask(Request::Try).await.err().map(|error| error.to_string())
     }
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, Error> {

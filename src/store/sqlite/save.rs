@@ -440,13 +440,13 @@ impl Insert {
     }
 }
 
-/// Commits a batch; nothing happens for an empty one.
+/// Commits a batch, and says whether anything was written: nothing happens for an empty one.
 pub(super) async fn save(
     connection: &mut SqliteConnection,
     batch: Batch,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     if batch.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     for (sql, keys) in batch.deletes {
@@ -456,7 +456,7 @@ pub(super) async fn save(
         write(connection, insert, cells).await?;
     }
     sqlx::query("COMMIT").execute(&mut *connection).await?;
-    Ok(())
+    Ok(true)
 }
 
 async fn write(

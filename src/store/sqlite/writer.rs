@@ -35,11 +35,16 @@ const SLOW: Duration = Duration::from_millis(2);
 /// How many must have been answered together before the writer waits for them to come again.
 const CROWD: usize = 8;
 
+/// How long a failure counts whatever a smaller write does.
+const RECENT: Duration = Duration::from_secs(15);
+
 /// What the writer can be asked.
 pub(super) enum Request {
     Apply(Transaction, oneshot::Sender<Result<Applied, Error>>),
     /// One piece of a compaction; answered with whether there is more to do.
     Compact(Timestamp, oneshot::Sender<Result<bool, Error>>),
+    /// A write that changes nothing: whether one can be made.
+    Try(oneshot::Sender<Result<(), Error>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -117,7 +122,7 @@ impl Writer {
             self.crowd.gather(&mut requests, &mut waiting).await;
             let mut transactions = Vec::with_capacity(waiting.len());
             let mut answers = Vec::with_capacity(waiting.len());
-            let mut compactions = Vec::new();
+            let (mut compactions, mut tries) = (Vec::new(), Vec::new());
             for request in waiting.drain(..) {
                 match request {
                     Request::Apply(transaction, answer) => {
@@ -125,6 +130,7 @@ impl Writer {
                         answers.push(answer);
                     }
                     Request::Compact(now, answer) => compactions.push((now, answer)),
+                    Request::Try(answer) => tries.push(answer),
                     Request::Close(answer) => closing.push(answer),
                 }
             }
@@ -138,6 +144,12 @@ impl Writer {
             }
             for (now, answer) in compactions {
                 let _ = answer.send(self.compact(now).await);
+            }
+            if !tries.is_empty() {
+                let tried = self.try_to_write().await;
+                for answer in tries {
+                    let _ = answer.send(tried.clone());
+                }
             }
         }
         if let Err(error) = self.connection.close().await {
@@ -175,6 +187,7 @@ impl Writer {
             Ok(results) => Ok(results),
             Err(error) => {
                 tracing::error!(%error, transactions = group.len(), "cannot commit");
+                *self.shared.trouble() = Some((error.clone(), self.clock.elapsed()));
                 self.reset(counters).await;
                 Err(error)
             }
@@ -203,7 +216,9 @@ impl Writer {
             }));
         }
         batch.take_rows(&mut self.tables);
-        save::save(&mut self.connection, batch).await.map_err(failed)?;
+        if save::save(&mut self.connection, batch).await.map_err(failed)? {
+            *self.shared.trouble() = None;
+        }
         for (uid, bytes) in grown {
             self.grown.add(uid, bytes);
         }
@@ -267,6 +282,31 @@ impl Writer {
             Err(_) => self.reset(counters).await,
         }
         result
+    }
+
+    /// Whether commits can be made again after one that failed. Not right behind a failure: where a
+    /// large one does not fit, a small one may. Then it writes what is there already, which takes as
+    /// much of the disk as the smallest commit does.
+    async fn try_to_write(&mut self) -> Result<(), Error> {
+        let failed_at = self.shared.trouble().clone();
+        if let Some((error, at)) = failed_at
+            && self.clock.elapsed().saturating_sub(at) < RECENT
+        {
+            return Err(error);
+        }
+        let write = "UPDATE installation SET id = id";
+        let tried = sqlx::query(write).execute(&mut self.connection).await.map_err(failed);
+        match tried {
+            Ok(_) => {
+                *self.shared.trouble() = None;
+                Ok(())
+            }
+            Err(error) => {
+                let counters = (self.tables.revision, self.tables.made);
+                self.reset(counters).await;
+                Err(error)
+            }
+        }
     }
 
     /// Drops the cache, and keeps the counters.
