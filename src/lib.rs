@@ -20,7 +20,7 @@
 //! | [`source`] | desired state from files: directories, Git, inventory, overrides | `resource`, `store`, `secrets`, the engine's `Controller` |
 //! | [`chat`] | commands in, transcripts out: grammar, rendering, outbox, platforms | `access`, `resource`, `store`, the engine's `Controller` (in `outbox` alone) |
 //! | [`app`] | where the rooms meet: the server as a whole | all but `cli` |
-//! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app`, `dev_fly.rs` alone `dev_fly` |
+//! | [`cli`] | the command line | the HTTP API, `resource`, `config`, and of `chat` the words (`frames`, `grammar`); `serve` alone knows `app`, `dev_fly.rs` alone `dev_fly`; `doctor` alone the clients that it tries: of `runtime` `fly`, of `source` `git` with `secrets`; `token` |
 //!
 //! `ambient` is handed to everybody. `tests/rooms.rs` holds this table against the sources;
 //! `docs/architecture.md` tells the life of a chat line through these rooms.

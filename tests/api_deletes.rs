@@ -153,7 +153,7 @@ async fn nothing_of_many_goes_where_a_source_declares_one_of_them() {
     let writes = house.store.writes();
     for query in ["jobs", "jobs?dryRun=All"] {
         let refused = house.call(Method::DELETE, query, None).await;
-        assert_eq!(refused.code, StatusCode::CONFLICT, "{}", refused.text());
+        assert_eq!(refused.code, StatusCode::FORBIDDEN, "{}", refused.text());
         assert!(refused.text().contains("declared by source ours (jobs.yaml:1)"));
     }
     assert_eq!(house.store.writes(), writes);

@@ -99,10 +99,12 @@ async fn what_cannot_be_scaled_says_what_to_do_instead() {
     declare(&house, Kind::Fleet, &object).await;
     let wish = json!({"spec": {"replicas": 3}});
     let owned = patched(&house, "fleets/f/scale", "application/merge-patch+json", wish).await;
-    assert_eq!(owned.code, StatusCode::CONFLICT, "{}", owned.text());
+    assert_eq!(owned.code, StatusCode::FORBIDDEN, "{}", owned.text());
     let text = owned.text();
     assert!(text.contains("declared by source ours (team.yaml:3)"), "{text}");
-    assert!(text.contains("override it for a time, change the file, or let it go"), "{text}");
+    for way in ["override it for a time: ", "change the file with it: ", "release fleet/f"] {
+        assert!(text.contains(way), "{way}: {text}");
+    }
     assert_eq!(replicas(&house).await, 2);
 }
 
@@ -121,5 +123,5 @@ async fn another_session_and_other_sprites_are_asked_for_whoever_declares_the_ag
         assert_eq!(asked.json()["metadata"]["annotations"][annotation], "1");
     }
     let other = json!({"metadata": {"annotations": {"example.org/a": "1"}}});
-    assert_eq!(patched(&house, "agents/bot", merge, other).await.code, StatusCode::CONFLICT);
+    assert_eq!(patched(&house, "agents/bot", merge, other).await.code, StatusCode::FORBIDDEN);
 }

@@ -26,11 +26,12 @@ use serde_json::{Value, json};
 use stage::{Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
 
 /// Every step that the two controllers take. A new one must be added here, and be reached.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     "fleet.add-finalizer",
     "fleet.create-members",
     "fleet.delete-member",
     "fleet.drop-finalizer",
+    "fleet.note-usual",
     "fleet.prune-members",
     "fleet.release-member",
     "fleet.update-member",
@@ -81,7 +82,8 @@ fn jobs() -> AnyObject {
             "generate": {"replicas": 2},
             "template": {
                 "kind": "Job", "metadata": {"name": "m-{{index}}"},
-                "spec": {"agent": {"command": {}}, "task": "one"},
+                // Which agent, the server says.
+                "spec": {"task": "one"},
             },
         }),
     )
@@ -299,6 +301,8 @@ fn strip(value: &mut Value) {
         Value::Object(members) => {
             members.remove("lastSuccessfulTime");
             members.remove("countedFrom");
+            // When a field was written last.
+            members.remove("managedFields");
             members.values_mut().for_each(strip);
         }
         Value::Array(items) => items.iter_mut().for_each(strip),

@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    applyset::{self, APPLYSET, Member, left_over},
+    applyset::{self, Member, left_over},
     args::{ApplyArgs, DryRun, FileArgs, SetOfObjects},
     client::{Client, collection, member},
     error::Error,
@@ -21,7 +21,9 @@ use super::{
     target::full_name,
     watch,
 };
-use crate::resource::{AnyObject, DEFAULT_MAX_DELETIONS, Kind, LAST_APPLIED};
+use crate::resource::{
+    APPLYSET, AnyObject, DEFAULT_MAX_DELETIONS, Kind, LAST_APPLIED, overlay::is_note,
+};
 
 /// So many objects are pruned at most where nobody says how many, as of a Source.
 const MOST_DELETIONS: u32 = DEFAULT_MAX_DELETIONS;
@@ -183,7 +185,7 @@ impl Outcome {
 fn said(object: &Value) -> Map<String, Value> {
     let annotations = object["metadata"]["annotations"].as_object();
     let mut annotations = annotations.cloned().unwrap_or_default();
-    annotations.remove(LAST_APPLIED);
+    annotations.retain(|key, _| !is_note(key));
     annotations
 }
 

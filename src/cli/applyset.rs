@@ -11,10 +11,7 @@ use super::{
     client::{AS_JSON, Client, collection},
     error::Error,
 };
-use crate::resource::{AnyObject, Kind};
-
-/// The annotation.
-pub const APPLYSET: &str = "opendispatch.dev/applyset";
+use crate::resource::{APPLYSET, AnyObject, Kind};
 
 /// An object that a set holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

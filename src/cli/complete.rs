@@ -212,7 +212,7 @@ complete -F _open_dispatch_objects -o nosort -o bashdefault -o default open-disp
 const ZSH_BEGIN: &str = "_open-dispatch() {\n";
 /// At the beginning of that function.
 const ZSH: &str = r#"    local -a objects
-    objects=(${(f)"$(${words[1]} __complete -- ${words[2,CURRENT]} 2>/dev/null)"})
+    objects=(${(f)"$(${words[1]} __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)"})
     if (( ${#objects} )); then
         compadd -a objects
         return

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{args::ObjectFormat, error::Error, out, target::full_name};
-use crate::resource::{AnyObject, Kind, yaml};
+use crate::resource::{AnyObject, Kind, overlay::is_note, yaml};
 
 /// Prints one object.
 ///
@@ -71,7 +71,7 @@ pub fn desired(object: &Value) -> Value {
         }
     }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove(crate::resource::LAST_APPLIED);
+        annotations.retain(|key, _| !is_note(key));
     }
     json!({
         "apiVersion": object["apiVersion"],

@@ -7,22 +7,14 @@
 use serde_json::Value;
 
 use super::{
-    AnyObject, FLEET_RESTART, FRESH_SESSION_AFTER, RESTARTED_UP_TO, TOLD_STOPPED, schema,
+    AnyObject,
+    overlay::is_note,
+    schema,
     tree::{Node, Shape},
 };
 
 /// What a file says of metadata.
 const METADATA: [&str; 4] = ["name", "generateName", "labels", "annotations"];
-/// Annotations by which programs remember something.
-const REMEMBERED: [&str; 6] = [
-    FLEET_RESTART,
-    FRESH_SESSION_AFTER,
-    RESTARTED_UP_TO,
-    TOLD_STOPPED,
-    "opendispatch.dev/last-applied-configuration",
-    "opendispatch.dev/applyset",
-];
-
 /// Leaves in an object's tree what a file would say.
 pub(super) fn declared(object: &AnyObject, tree: &mut Node) {
     let root = schema::of(object.kind());
@@ -42,7 +34,7 @@ fn metadata(node: &mut Node) {
     let Shape::Map(members) = &mut node.shape else { return };
     for member in members.iter_mut().filter(|member| member.key == "annotations") {
         if let Shape::Map(annotations) = &mut member.node.shape {
-            annotations.retain(|annotation| !REMEMBERED.contains(&annotation.key.as_str()));
+            annotations.retain(|annotation| !is_note(&annotation.key));
         }
     }
     members.retain(|member| {

@@ -330,7 +330,7 @@ fn of_member(fault: Fault) -> Fault {
 }
 
 /// So many hexadecimal digits.
-fn hash(value: &Value, digits: usize) -> String {
+pub(super) fn hash(value: &Value, digits: usize) -> String {
     let bytes = Sha256::digest(value.to_string().as_bytes());
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     text[..digits].to_owned()

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Conditions, Kind, Object};
+use super::{Conditions, Kind, Object, Usual};
 
 /// The label that each member of a Fleet bears, with the Fleet's name.
 pub const FLEET_LABEL: &str = "opendispatch.dev/fleet";
@@ -130,6 +130,9 @@ pub struct FleetStatus {
     /// The last request to make all members anew that was taken up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_restart: Option<String>,
+    /// What members are filled in with where the template is silent, for as long as it says the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
     /// Each Job that was made, by name, and how it ended: so that one which is gone, because its time
     /// to live is over or because somebody deleted it, is not run again.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -25,6 +25,8 @@ pub const FINALIZER_OWNED: &str = "opendispatch.dev/owned";
 pub const LAST_APPLIED: &str = "opendispatch.dev/last-applied-configuration";
 /// The same of kubectl, which keeps an account of its own.
 pub const KUBECTL_LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The annotation of an object that was applied as one of a set: the set's name, and the object's own.
+pub const APPLYSET: &str = "opendispatch.dev/applyset";
 /// An annotation of Sources: a value that was not there before asks for a look now.
 pub const RECONCILE_REQUESTED: &str = "opendispatch.dev/reconcile-requested-at";
 /// An annotation of Schedules: a value that was not there before asks for a run now.

@@ -48,6 +48,7 @@ mod sprite;
 pub mod table;
 mod tree;
 pub mod unknown;
+mod usual;
 pub mod validate;
 mod worker;
 pub mod yaml;
@@ -65,7 +66,7 @@ pub use fleet::{
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};
 pub use meta::{
-    ADOPT, API_VERSION, ASKED_BY, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME,
+    ADOPT, API_VERSION, APPLYSET, ASKED_BY, CONFIRM_DELETIONS, FINALIZER_OWNED, FINALIZER_RUNTIME,
     FINALIZER_SPRITES, GROUP, KUBECTL_LAST_APPLIED, LAST_APPLIED, ManagedFields, Metadata, ORPHAN,
     Operation, OwnerReference, RECONCILE_REQUESTED, RELEASED_FROM, RUN_REQUESTED,
 };
@@ -92,4 +93,5 @@ pub use source::{
 };
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};
+pub use usual::Usual;
 pub use worker::{whole_worker, worker};

@@ -8,8 +8,9 @@
 use serde_json::{Map, Value};
 
 use super::{
-    AnyObject, CONFIRM_DELETIONS, FLEET_RESTART, FRESH_SESSION_AFTER, KUBECTL_LAST_APPLIED, Kind,
-    LAST_APPLIED, RECONCILE_REQUESTED, RESTARTED_UP_TO, RUN_REQUESTED, merge::merge_patch,
+    APPLYSET, AnyObject, CONFIRM_DELETIONS, FLEET_RESTART, FRESH_SESSION_AFTER,
+    KUBECTL_LAST_APPLIED, Kind, LAST_APPLIED, RECONCILE_REQUESTED, RESTARTED_UP_TO, RUN_REQUESTED,
+    TOLD_STOPPED, merge::merge_patch,
 };
 
 /// The fields of a kind's spec that turn it off and on. All are switches that are off where they do
@@ -36,6 +37,15 @@ pub const POWER_ANNOTATIONS: [&str; 6] = [
 /// Annotations in which programs that apply files keep account of what they applied. Whoever applies
 /// what holds already changes nothing else.
 pub const ACCOUNT_ANNOTATIONS: [&str; 2] = [LAST_APPLIED, KUBECTL_LAST_APPLIED];
+
+/// Whether an annotation is a note of ours or of a program that applies files: asked for or remembered at
+/// the object, and no part of what a file says of it.
+#[must_use]
+pub fn is_note(key: &str) -> bool {
+    POWER_ANNOTATIONS.contains(&key)
+        || ACCOUNT_ANNOTATIONS.contains(&key)
+        || [APPLYSET, TOLD_STOPPED].contains(&key)
+}
 
 /// Whether a Source may own objects of this kind, so that editors ask before they change one.
 #[must_use]

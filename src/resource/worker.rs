@@ -24,6 +24,10 @@ pub fn worker(kind: Kind) -> Option<&'static [&'static str]> {
     }
 }
 
+fn at<'a>(document: &'a Value, keys: &[&str]) -> Option<&'a Value> {
+    keys.iter().try_fold(document, |value, key| value.get(*key))
+}
+
 /// As [`worker`], where what stands there is the whole of it: no parameters are still to come.
 #[must_use]
 pub fn whole_worker(kind: Kind) -> Option<&'static [&'static str]> {
@@ -45,6 +49,26 @@ impl Defaults {
         let place = keys.iter().try_fold(document, |value, key| value.get_mut(*key));
         let Some(spec) = place else { return Ok(()) };
         self.fill(spec, console).map_err(|fault| below(fault, keys))
+    }
+
+    /// As [`Defaults::fill_document`], for a document that takes the place of an `old` one: what it says
+    /// as that did stays as that has it, whatever is usual by now.
+    ///
+    /// # Errors
+    /// As [`Defaults::fill_document`].
+    pub fn fill_change(&self, kind: Kind, old: &Value, document: &mut Value) -> Result<(), Fault> {
+        let Some(keys) = whole_worker(kind) else { return Ok(()) };
+        let said = at(document, keys).cloned().unwrap_or_default();
+        self.fill_document(kind, document, false)?;
+        let place = keys.iter().try_fold(document, |value, key| value.get_mut(*key));
+        if let (Some(Value::Object(spec)), Some(old)) = (place, at(old, keys)) {
+            for field in FILLED {
+                if let Some(value) = old.get(field).filter(|value| said.get(field) == Some(value)) {
+                    spec.insert(field.to_owned(), value.clone());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a new object's workers may work where it says.

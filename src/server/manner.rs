@@ -90,7 +90,7 @@ pub(super) async fn minded(Shared(state): Shared<State>, request: Request, next:
     }
     let (parts, sent) = request.into_parts();
     match body::read(sent, NO_BODY, &*state.0.ambient.clock).await {
-        Ok(bytes) if matches!(bytes.trim_ascii(), b"" | b"{}") => {
+        Ok(bytes) if matches!(bytes.trim_ascii(), b"" | b"{}" | b"null") => {
             next.run(Request::from_parts(parts, Body::empty())).await
         }
         Ok(_) => {

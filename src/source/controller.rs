@@ -391,9 +391,11 @@ impl SourceController {
                 return Ok(interval(source));
             }
         };
-        let (troubles, notes) = (many::lines(&troubles), reading.notes());
-        let (revision, troubles, notes) = (&*revision, &*troubles, &*notes);
-        let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles, notes };
+        let (away, troubles): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            troubles.into_iter().partition(|(name, _)| reading.is_away(name));
+        let (troubles, away, notes) = (many::lines(&troubles), many::lines(&away), reading.notes());
+        let (revision, troubles, away, notes) = (&*revision, &*troubles, &*away, &*notes);
+        let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles, away, notes };
         let step = if plan.ops.is_empty() { "source.write-status" } else { "source.apply" };
         self.commit(step, source, plan.ops.clone(), &outcome).await?;
         self.settle(source, &reading).await?;

@@ -237,7 +237,10 @@ impl<'a> Field<'a> {
 
     /// The first repository by name that declares what one before it does.
     fn tie(&self, out: &BTreeMap<&'a str, Faults>) -> Option<(&'a str, Fault)> {
-        let free = self.contested.iter().filter(|contested| contested.holder.is_none());
+        // A holder that counts and still says it has put the others out before; one that gave it up has
+        // no say.
+        let gave_up = |it: &&Contested<'_>| it.holder.is_none_or(|holder| !it.by.contains(&holder));
+        let free = self.contested.iter().filter(gave_up);
         let pairs = free.filter_map(|contested| {
             let mut by = contested.by.iter().filter(|repo| !out.contains_key(**repo));
             Some((*by.next()?, *by.next()?, contested.key))

@@ -139,6 +139,13 @@ async fn of_two_new_ones_the_first_has_it_unless_it_does_not_count() {
     // b loses to a, and so does not stop c.
     let repos = [("r/c", Some(c.as_str())), ("r/b", Some(&b)), ("r/a", Some(&a))];
     assert_eq!(stage.take(&repos).await, ["r/b"]);
+    // What its holder gives up is the first one's by name, too.
+    let stage = Stage::new("specs", json!({}));
+    stage.stands("mine").await;
+    let (h, none) = (text(&["two"]), text(&["other"]));
+    assert!(stage.take(&[("r/h", Some(h.as_str()))]).await.is_empty());
+    let repos = [("r/a", Some(c.as_str())), ("r/b", Some(&c)), ("r/h", Some(&none))];
+    assert_eq!(stage.take(&repos).await, ["r/b"]);
     // a contradicts what stands there: b counts, and c does not.
     let stage = Stage::new("specs", json!({}));
     stage.stands("mine").await;

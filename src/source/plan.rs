@@ -245,7 +245,9 @@ impl<'a> Draft<'a> {
     fn filled(&self, key: &Key, declared: &Arc<Declared>) -> Arc<Declared> {
         let source = self.world.source;
         let same = |row: &&Owned| {
+            // What leaves and comes back is new.
             row.source_uid == source.metadata.uid
+                && !row.leaving
                 && row.base.spec != declared.base.spec
                 && said::is_same(row, declared)
         };

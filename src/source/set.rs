@@ -19,7 +19,7 @@ use super::{Snapshot, SourceFile, policy, said};
 use crate::{
     resource::{
         API_VERSION, AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, admit,
-        decode, whole_worker, worker,
+        decode, overlay::POWER_ANNOTATIONS, whole_worker, worker,
     },
     store::{Base, Owned},
 };
@@ -304,6 +304,14 @@ fn prepare(
         object.metadata_mut().name = said::name(&front, &spec, silent);
         prefix = Some(front);
     }
+    let asks = |key: &&&str| object.metadata().annotations.contains_key(**key);
+    if let Some(key) = POWER_ANNOTATIONS.iter().find(asks) {
+        let message = format!(
+            "has {key}, which asks for something once, and a file says it for ever; take it out, and \
+             say it to the object (open-dispatch annotate)"
+        );
+        return Err(Fault::new("metadata.annotations", message).into());
+    }
     admit::create(object.clone(), String::new(), "")?;
     defaults.check_new(object)?;
     let metadata = object.metadata();
@@ -495,6 +503,16 @@ mod tests {
                 files.swap(a, b);
             }
             prop_assert_eq!(read_files(files, &Defaults::default(), None), before);
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_once_stands_in_no_file() {
+        for key in POWER_ANNOTATIONS {
+            let text =
+                agent("a").replace("name: a", &format!("name: a\n  annotations: {{{key}: \"1\"}}"));
+            let told = read(&[("a.yaml", &text)]).unwrap_err().faults.to_string();
+            assert!(told.contains("metadata.annotations") && told.contains(key), "{text}: {told}");
         }
     }
 }

@@ -90,6 +90,9 @@ pub enum Outcome<'a> {
         plan: &'a Plan,
         /// Repositories that stand as they were before, with the reason.
         troubles: &'a [String],
+        /// Those that do so only until they answer again, with the reason: it goes away by itself, and is
+        /// told to nobody.
+        away: &'a [String],
         /// What was passed over, in words.
         notes: &'a [String],
     },
@@ -133,13 +136,13 @@ pub fn status(source: &Source, outcome: &Outcome<'_>, now: Timestamp) -> SourceS
         source.metadata.annotations.get(RECONCILE_REQUESTED).cloned();
     status.held_deletions = 0;
     match outcome {
-        Outcome::Applied { troubles: [], .. } => status.last_told = None,
+        Outcome::Applied { troubles: [], away: [], .. } => status.last_told = None,
         outcome => status.last_told = fault(outcome).or(status.last_told),
     }
     let (ready, reconciling, stalled) = match outcome {
-        Outcome::Applied { revision, objects, plan, troubles, notes } => {
+        Outcome::Applied { revision, objects, plan, troubles, away, notes } => {
             let (mut ready, more, stalled) =
-                applied(&mut status, revision, *objects, plan, troubles, now);
+                applied(&mut status, revision, *objects, plan, [*troubles, *away], now);
             if !notes.is_empty() {
                 ready.2 = format!("{}; passed over: {}", ready.2, few(notes));
             }
@@ -196,7 +199,7 @@ fn applied(
     revision: &str,
     objects: usize,
     plan: &Plan,
-    troubles: &[String],
+    [troubles, away]: [&[String]; 2],
     now: Timestamp,
 ) -> (Said, Flag, Flag) {
     let cut = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -209,12 +212,15 @@ fn applied(
     status.overridden = plan.overridden;
     let waits = waits(plan);
     let stalled = (false, "Applied", String::new());
-    if !troubles.is_empty() {
+    if !troubles.is_empty() || !away.is_empty() {
         status.phase = "Failing".to_owned();
-        let message = format!("stands as it was: {}", few(troubles));
+        let message = format!("stands as it was: {}", few(&[troubles, away].concat()));
         let ready = (ConditionStatus::False, PARTIAL, message.clone());
-        let more = !waits.is_empty();
-        (ready, (more, PARTIAL, waits), (true, PARTIAL, message))
+        // Whoever only does not answer is asked again, and nobody has to do anything.
+        let more = !waits.is_empty() || !away.is_empty();
+        let waits = if waits.is_empty() { message.clone() } else { waits };
+        let stalled = if troubles.is_empty() { stalled } else { (true, PARTIAL, message) };
+        (ready, (more, PARTIAL, waits), stalled)
     } else if waits.is_empty() {
         status.phase = "Ready".to_owned();
         let things = if objects == 1 { "object" } else { "objects" };
@@ -284,10 +290,10 @@ pub fn events(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> V
         note,
     };
     match outcome {
-        Outcome::Applied { revision, plan, troubles, notes, .. } => {
+        Outcome::Applied { revision, plan, troubles, away, notes, .. } => {
             let mut events = Vec::new();
             if is_news(source, outcome, after) {
-                for line in troubles.iter().take(TOLD) {
+                for line in troubles.iter().chain(*away).take(TOLD) {
                     events.push(event(true, "Partial", format!("stands as it was: {line}")));
                 }
                 for line in notes.iter().take(TOLD) {
@@ -373,7 +379,8 @@ pub fn notice(source: &Source, outcome: &Outcome<'_>, after: &SourceStatus) -> O
                 format!("Source {name}: some of its repositories stand as they were.\n{lines}")
             })
         }
-        // Nobody needs a word that a fault is over of which nobody was told.
+        // Nobody needs a word that a fault is over of which nobody was told, nor before that is sure.
+        Outcome::Applied { away, .. } if !away.is_empty() => None,
         Outcome::Applied { revision, plan, .. } => source.status.last_told.is_some().then(|| {
             let done = done(plan);
             let done = if done.is_empty() { "nothing had to change".to_owned() } else { done };
@@ -410,6 +417,7 @@ mod tests {
         Missing,
         Away,
         Partial(&'static str),
+        Silent(&'static str),
         Suspended,
         Good(&'static str),
     }
@@ -427,6 +435,10 @@ mod tests {
                 Partial(why) => vec![(*why).to_owned()],
                 _ => Vec::new(),
             };
+            let away: Vec<String> = match look {
+                Silent(why) => vec![(*why).to_owned()],
+                _ => Vec::new(),
+            };
             let rejected = |revision, reason, why: &str| Outcome::Rejected {
                 revision,
                 reason,
@@ -438,13 +450,14 @@ mod tests {
                 objects: 1,
                 plan: &plan,
                 troubles: &troubles,
+                away: &away,
                 notes: &[],
             };
             let outcome = match look {
                 Broken(revision, why) => rejected(Some(*revision), Reason::InvalidFiles, why),
                 Missing => rejected(None, Reason::Missing, "it is not there"),
                 Away => rejected(None, Reason::Unreachable, "no route"),
-                Partial(_) => applied("r0"),
+                Partial(_) | Silent(_) => applied("r0"),
                 Suspended => Outcome::Suspended,
                 Good(revision) => applied(revision),
             };
@@ -482,6 +495,12 @@ mod tests {
             heard(&[Partial("a: no"), Away, Partial("a: no"), Partial("b: no"), Good("r1")]),
             [Partial("a: no"), Partial("b: no"), Good("r1")]
         );
+        // Who does not answer is no news, however often and in whatever words.
+        assert_eq!(heard(&[Silent("a: after 7 ms"), Silent("a: no route"), Good("r0")]), []);
+        assert_eq!(
+            heard(&[Partial("a: no"), Silent("a: away"), Partial("a: no"), Good("r1")]),
+            [Partial("a: no"), Good("r1")]
+        );
     }
 
     #[test]
@@ -500,6 +519,7 @@ mod tests {
             Just(Missing),
             Just(Away),
             Just(Partial("x")),
+            Just(Silent("y")),
             Just(Suspended),
             Just(Good("r0")),
         ]
@@ -513,7 +533,7 @@ mod tests {
             let mut standing: Option<Look> = None;
             for (look, (said, _)) in looks.iter().zip(told(&looks)) {
                 let wanted = match look {
-                    Away | Suspended => false,
+                    Away | Silent(_) | Suspended => false,
                     Good(_) => standing.take().is_some(),
                     fault => standing.replace(fault.clone()).as_ref() != Some(fault),
                 };

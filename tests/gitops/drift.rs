@@ -17,7 +17,7 @@ const WAYS: [&str; 3] = ["override it for a time", "change the file", "let it go
 
 /// Whether a status says that this is not to be written, by whoever asks.
 fn is_refused(code: u64) -> bool {
-    matches!(code, 403 | 409)
+    code == 403
 }
 
 fn kill_nine(pid: u32) {

@@ -273,7 +273,9 @@ impl Stage {
         let mut engine = Engine::new(store(), ambient.clone());
         engine.add(Arc::new(JobController::new(store(), ambient.clone())));
         engine.add(Arc::new(AgentController::new(store(), ambient.clone())));
-        let (usual, directories) = (Defaults::default(), Arc::new(NoSources));
+        let shell = Some(AgentCli::Command(CommandCli::default()));
+        let usual = Defaults { agent: shell, ..Defaults::default() };
+        let directories = Arc::new(NoSources);
         let fleets = FleetController::new(store(), ambient.clone(), usual.clone(), directories);
         engine.add(Arc::new(fleets));
         engine.add(Arc::new(ScheduleController::new(store(), ambient.clone(), usual)));

@@ -16,6 +16,7 @@ use crate::{
         merge::merge_patch,
         overlay::only_power_differs,
         short::{leave_no_empty_group, place},
+        worker,
     },
     store::{Error, Expect, Op, Part},
 };
@@ -198,12 +199,8 @@ fn called(object: &AnyObject) -> String {
 }
 
 /// Where the spec of a worker stands in that of an object: what short names are about.
-fn worker(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Fleet => &["template", "spec"],
-        Kind::Schedule => &["jobTemplate", "spec"],
-        _ => &[],
-    }
+fn within(kind: Kind) -> &'static [&'static str] {
+    worker(kind).and_then(|keys| keys.get(1..)).unwrap_or_default()
 }
 
 /// The object with its changes, checked like any that comes through the API.
@@ -213,7 +210,7 @@ fn assigned(
     defaults: &Defaults,
 ) -> Result<AnyObject, Faults> {
     let json = old.to_json();
-    let front = worker(old.kind());
+    let front = within(old.kind());
     let of_worker = |json: &Value| -> Value {
         front.iter().fold(&json["spec"], |inner, key| &inner[*key]).clone()
     };
@@ -249,10 +246,8 @@ fn assigned(
         decode(patched(&is_wrong)).map_err(|_| faults.clone())
     })?;
     admit::update(old, &new)?;
-    // What a parameter of a fleet leads to is checked when its members are made.
-    if old.kind() != Kind::Fleet {
-        defaults.check_move(&inner, &of_worker(&new.to_json()))?;
-    }
+    let (was, is) = (&json["spec"], &new.to_json()["spec"]);
+    defaults.check_change(old.kind(), &old.metadata().name, was, is)?;
     Ok(new)
 }
 

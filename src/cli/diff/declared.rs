@@ -21,7 +21,8 @@ use crate::{
     },
     resource::{
         API_VERSION, GROUP, Kind,
-        overlay::{overlay, power_fields, with_power_of},
+        overlay::{is_note, overlay, power_fields, with_power_of},
+        whole_worker, worker,
     },
 };
 
@@ -46,10 +47,10 @@ pub(super) async fn outcome(
     };
     let live = watch::object(client, kind, name).await?;
     let mut wanted = wanted(&document.json);
-    if let Some(pointer) = workers(kind)
+    if let Some(keys) = worker(kind)
         && declares_repos(client, &row).await?
     {
-        lies_in(&mut wanted, &row, pointer);
+        lies_in(&mut wanted, &row, keys);
     }
     wanted["apiVersion"] = API_VERSION.into();
     wanted["kind"] = kind.name().into();
@@ -63,10 +64,13 @@ pub(super) async fn outcome(
         metadata.remove("generateName");
         metadata.insert("name".to_owned(), name.as_str().into());
     }
+    stays_filled(kind, &wanted, &row, &mut made);
     let outcome = match live {
         Some(live) => Outcome { after: laid(kind, &live, &row, &made), before: Some(live) },
-        // A Job that has run and is gone does not run again while its file says the same.
-        None if kind == Kind::Job && row["base"]["spec"] == made["spec"] => {
+        // What has run or held, and is gone, does not come again while its file says the same.
+        None if matches!(kind, Kind::Job | Kind::Override)
+            && row["base"]["spec"] == made["spec"] =>
+        {
             Outcome { before: Some(made.clone()), after: made }
         }
         None => Outcome { before: None, after: made },
@@ -74,13 +78,18 @@ pub(super) async fn outcome(
     Ok(Some((outcome, note(kind, name, &row))))
 }
 
-/// Where a document holds the spec of whoever works.
-fn workers(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::Agent | Kind::Job => Some("/spec"),
-        Kind::Schedule => Some("/spec/jobTemplate/spec"),
-        Kind::Fleet => Some("/spec/template/spec"),
-        Kind::Source | Kind::Override | Kind::Sprite => None,
+/// What a document leaves to the server stays as it was filled in when the Source read it first.
+fn stays_filled(kind: Kind, wanted: &Value, row: &Value, made: &mut Value) {
+    let Some(keys) = whole_worker(kind) else { return };
+    let at =
+        |value: &'_ Value| keys.iter().try_fold(value.clone(), |it, key| it.get(*key).cloned());
+    let (Some(said), Some(was)) = (at(wanted), at(&row["base"])) else { return };
+    let place = keys.iter().try_fold(made, |value, key| value.get_mut(*key));
+    let Some(Value::Object(spec)) = place else { return };
+    for field in ["agent", "runtime"] {
+        if said[field].is_null() && !was[field].is_null() {
+            spec.insert(field.to_owned(), was[field].clone());
+        }
     }
 }
 
@@ -98,9 +107,10 @@ async fn declares_repos(client: &Client, row: &Value) -> Result<bool, Error> {
 }
 
 /// A document that names no repository means the one that it lies in.
-fn lies_in(wanted: &mut Value, row: &Value, pointer: &str) {
-    let repo = row["base"].pointer(pointer).map(|spec| &spec["repo"]);
-    if let (Some(repo), Some(Value::Object(spec))) = (repo, wanted.pointer_mut(pointer))
+fn lies_in(wanted: &mut Value, row: &Value, keys: &[&str]) {
+    let repo = keys.iter().try_fold(&row["base"], |value, key| value.get(*key));
+    let place = keys.iter().try_fold(wanted, |value, key| value.get_mut(*key));
+    if let (Some(repo), Some(Value::Object(spec))) = (repo.map(|spec| &spec["repo"]), place)
         && !repo.is_null()
         && spec.get("repo").is_none_or(Value::is_null)
     {
@@ -114,7 +124,9 @@ pub(super) fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value
     let overrides = row["overrides"].as_array().into_iter().flatten().map(|over| &over["patch"]);
     let spec = overlay(kind, &made["spec"], overrides);
     let power = powered(kind, &live["spec"], &row["base"]["spec"], &made["spec"]);
-    let noted = |key: &str| key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
+    let noted = |key: &str| {
+        is_note(key) || key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'))
+    };
     let mut annotations = live["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
     annotations.retain(|key, _| noted(key));
     let said = made["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
@@ -193,12 +205,13 @@ mod tests {
     #[test]
     fn a_document_without_a_repository_means_the_one_that_it_lies_in() {
         let row = json!({"base": {"spec": {"jobTemplate": {"spec": {"repo": {"url": "u"}}}}}});
-        let pointer = workers(Kind::Schedule).unwrap();
+        let keys = worker(Kind::Schedule).unwrap();
+        let pointer = "/spec/jobTemplate/spec";
         let mut wanted = json!({"spec": {"jobTemplate": {"spec": {"task": "t"}}}});
-        lies_in(&mut wanted, &row, pointer);
+        lies_in(&mut wanted, &row, keys);
         assert_eq!(wanted.pointer(pointer).unwrap()["repo"], json!({"url": "u"}));
         let mut own = json!({"spec": {"jobTemplate": {"spec": {"repo": {"url": "own"}}}}});
-        lies_in(&mut own, &row, pointer);
+        lies_in(&mut own, &row, keys);
         assert_eq!(own.pointer(pointer).unwrap()["repo"], json!({"url": "own"}));
     }
 }

@@ -141,6 +141,19 @@ pub(super) fn fill(
         .map_err(|fault| Problem::invalid(kind, &name, &Faults(vec![fault])))
 }
 
+/// As [`fill`], for what takes the place of an object that is there.
+pub(super) fn fill_change(
+    state: &State,
+    kind: Kind,
+    old: &AnyObject,
+    document: &mut Value,
+) -> Result<(), Problem> {
+    let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
+    defaults
+        .fill_change(kind, &old.to_json(), document)
+        .map_err(|fault| Problem::invalid(kind, &old.metadata().name, &Faults(vec![fault])))
+}
+
 fn receipt_key(id: &str) -> Result<String, Problem> {
     check_request_id(id)?;
     Ok(format!("api/{id}"))

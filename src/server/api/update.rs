@@ -57,24 +57,24 @@ async fn replace(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let job = Changing::of(&parts, which, part, false).await?;
-    let Document { mut value, mut warnings } =
+    let Document { value, mut warnings } =
         document::whole(&state, job.kind, &parts, body, &job.options).await?;
-    if part == Part::Desired {
-        create::fill(&state, job.kind, &mut value, false)?;
-    }
-    let wanted = typed(job.kind, value)?;
     for _ in 0..TRIES {
         let old = read::object(&state, job.kind, &job.name).await?;
+        let mut value = value.clone();
+        if part == Part::Desired {
+            create::fill_change(&state, job.kind, &old, &mut value)?;
+        }
         let change = Write {
             old: &old,
-            wanted: wanted.clone(),
+            wanted: typed(job.kind, value)?,
             part,
             account: Account::Record(&job.options.manager),
             dry_run: job.options.dry_run,
             warnings: (!job.options.refuses).then_some(&mut warnings),
         };
         if let Some(written) = write(&state, &job.caller, change).await? {
-            warnings.extend(owned::put_back(&state, &old, &written).await?);
+            warnings.extend(owned::put_back(&state, &old, &written).await.unwrap_or_default());
             return Ok(warn(Json(written.to_json()).into_response(), &warnings));
         }
     }
@@ -198,7 +198,7 @@ impl Changing {
             }
             if self.part == Part::Desired {
                 // What a patch takes away is the server's to say again.
-                create::fill(state, self.kind, &mut json, false)?;
+                create::fill_change(state, self.kind, &old, &mut json)?;
             }
             let wanted = typed(self.kind, json)?;
             let change = Write {
@@ -210,7 +210,7 @@ impl Changing {
                 warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
-                warnings.extend(owned::put_back(state, &old, &written).await?);
+                warnings.extend(owned::put_back(state, &old, &written).await.unwrap_or_default());
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
             }
         }
@@ -272,7 +272,7 @@ impl Changing {
                 warnings: (!self.options.refuses).then_some(&mut warnings),
             };
             if let Some(written) = write(state, &self.caller, change).await? {
-                warnings.extend(owned::put_back(state, &old, &written).await?);
+                warnings.extend(owned::put_back(state, &old, &written).await.unwrap_or_default());
                 return Ok(warn(Json(written.to_json()).into_response(), &warnings));
             }
         }

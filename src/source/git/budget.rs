@@ -54,11 +54,7 @@ impl<'a> Budget<'a> {
         let time = part(self.remaining(), left, self.most);
         tokio::select! {
             answer = asked => answer,
-            () = self.clock.sleep(time) => Err(GitError::TimedOut {
-                name: target.remote.name.clone(),
-                verb: "fetch".to_owned(),
-                seconds: time.as_secs(),
-            }),
+            () = self.clock.sleep(time) => Err(GitError::Late { name: target.remote.name.clone() }),
         }
     }
 }

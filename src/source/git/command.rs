@@ -171,7 +171,18 @@ impl Done {
         let fatal = lines().find(|line| line.starts_with("fatal: "));
         let error = lines().find(|line| line.starts_with("error: "));
         let word = fatal.or(error).or_else(|| lines().next_back()).map(bare);
-        word.unwrap_or_else(|| "it said nothing".to_owned())
+        timeless(&word.unwrap_or_else(|| "it said nothing".to_owned()))
+    }
+}
+
+/// A line without how long it took, which is another at each try and makes the same fault a new one:
+/// `Failed to connect to host port 443 after 2033 ms: …`.
+fn timeless(line: &str) -> String {
+    let Some((front, rest)) = line.split_once(" after ") else { return line.to_owned() };
+    let bare = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    match bare.strip_prefix(" ms").filter(|_| bare.len() < rest.len()) {
+        Some(behind) => format!("{front}{behind}"),
+        None => line.to_owned(),
     }
 }
 

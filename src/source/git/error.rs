@@ -106,6 +106,12 @@ pub enum GitError {
         /// How long it had, in seconds.
         seconds: u64,
     },
+    /// Others had to be asked as well.
+    #[error("{name}: gave no answer in its part of the time")]
+    Late {
+        /// The repository.
+        name: String,
+    },
     /// Anything else that git said.
     #[error("{name}: git {verb} failed: {why}")]
     Failed {
@@ -169,6 +175,12 @@ impl GitError {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Spec { .. } | Self::NotAllowed { .. } | Self::ReadOnly { .. })
+    }
+
+    /// Whether it may be otherwise at the next look without anybody having done anything.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Late { .. } | Self::Failed { .. })
     }
 
     pub(super) fn secret(place: &'static str, error: &secrets::Error) -> Self {

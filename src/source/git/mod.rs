@@ -133,6 +133,12 @@ impl Reading {
         self.repos.iter().filter_map(|it| Some((it.name.as_str(), it.trouble.as_deref()?)))
     }
 
+    /// Whether a repository cannot be read for a reason that goes away by itself.
+    #[must_use]
+    pub fn is_away(&self, name: &str) -> bool {
+        self.repos.iter().any(|repo| repo.passing && repo.name == name)
+    }
+
     /// What was passed over, in words, with the repository where there are several.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -171,6 +177,8 @@ pub struct RepoReading {
     pub commit: Option<String>,
     /// Why it cannot be read.
     pub trouble: Option<String>,
+    /// Whether that goes away by itself, as a host that does not answer.
+    pub passing: bool,
     /// What was passed over, in words.
     pub notes: Vec<String>,
 }
@@ -220,6 +228,7 @@ impl Git {
         let answers = self.ask(source, spec, &targets, token.as_ref()).await;
         let (mut repos, mut files) = (Vec::new(), Vec::new());
         for (target, answer) in targets.into_iter().zip(answers) {
+            let passing = answer.as_ref().is_err_and(GitError::is_passing);
             let (commit, trouble, got) = match answer {
                 Ok((commit, got)) => (Some(commit), None, got),
                 Err(fault @ GitError::Fault(_)) => return Err(fault),
@@ -228,7 +237,7 @@ impl Git {
             };
             files.extend(got.0);
             let Target { remote: Remote { name, .. }, several, .. } = target;
-            repos.push(RepoReading { name, several, commit, trouble, notes: got.1 });
+            repos.push(RepoReading { name, several, commit, trouble, passing, notes: got.1 });
         }
         Ok(gathered(repos, files))
     }
@@ -259,7 +268,7 @@ impl Git {
         let all: Vec<usize> = (0..targets.len()).collect();
         let mut answers = asked(&all).await;
         // One that was not in time is asked once more, with the time that the others have left.
-        let late = |answer: &Result<_, _>| matches!(answer, Err(GitError::TimedOut { .. }));
+        let late = |answer: &Result<_, _>| matches!(answer, Err(GitError::Late { .. }));
         let late: Vec<usize> = all.into_iter().filter(|n| late(&answers[*n])).collect();
         if !late.is_empty() && budget.is_left() {
             let again = asked(&late).await;
@@ -602,6 +611,7 @@ mod tests {
             several: true,
             commit: commit.map(str::to_owned),
             trouble: None,
+            passing: false,
             notes: Vec::new(),
         }
     }

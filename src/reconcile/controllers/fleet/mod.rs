@@ -32,7 +32,7 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, CONFIRM_DELETIONS, Defaults, Fleet, FleetStatus, Kind, OwnerReference,
+        AnyObject, CONFIRM_DELETIONS, Defaults, Fleet, FleetStatus, Kind, OwnerReference, Usual,
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
@@ -83,8 +83,9 @@ impl FleetController {
         Self { hands, defaults, directories, readers: Mutex::default() }
     }
 
-    /// The members that there shall be, or why nobody can tell.
-    async fn wanted(&self, fleet: &Fleet) -> Result<Vec<Member>, Trouble> {
+    /// The members that there shall be, or why nobody can tell; and what they are filled in with, where
+    /// that has to be noted first.
+    async fn wanted(&self, fleet: &Fleet) -> Result<(Vec<Member>, Option<Usual>), Trouble> {
         let paths = match &fleet.spec.generate {
             Generator::GitDirectories(from) => {
                 self.watch(&from.source, &fleet.metadata.uid);
@@ -94,11 +95,18 @@ impl FleetController {
             _ => None,
         };
         let known = paths.as_deref().ok_or(NoDirectories);
-        members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
-            self.defaults.fill(spec, false)?;
-            self.defaults.check_place(spec)
-        })
-        .map_err(|faults| Trouble {
+        let noted = fleet.status.usual.clone().filter(|it| it.is_of(&fleet.spec));
+        let is_noted = noted.is_some();
+        let usual = noted.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
+        let (defaults, mut is_silent) = (self.defaults.with_usual(&usual), false);
+        let made = members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
+            let said = spec.clone();
+            defaults.fill(spec, false)?;
+            is_silent |= *spec != said;
+            defaults.check_place(spec)
+        });
+        let made = made.map(|made| (made, (is_silent && !is_noted).then_some(usual)));
+        made.map_err(|faults| Trouble {
             reason: words::BAD_TEMPLATE,
             message: faults.to_string().replace('\n', "; "),
         })
@@ -234,7 +242,8 @@ impl FleetController {
             Action::DropConfirmation => {
                 let mut used = fleet.clone();
                 used.metadata.annotations.remove(CONFIRM_DELETIONS);
-                hands.commit("fleet.drop-confirmation", vec![write(used, Part::Desired)]).await
+                let ops = vec![Op::WrittenBy(manager(fleet)), write(used, Part::Desired)];
+                hands.commit("fleet.drop-confirmation", ops).await
             }
             Action::WriteStatus(status) => {
                 hands.commit("fleet.write-status", with_status(fleet, *status, &[])).await
@@ -299,7 +308,15 @@ impl Controller for FleetController {
         let wanted = if fleet.metadata.is_deleting() || fleet.spec.suspend {
             Ok(Vec::new())
         } else {
-            self.wanted(&fleet).await
+            match self.wanted(&fleet).await {
+                Ok((_, Some(usual))) => {
+                    let status = FleetStatus { usual: Some(usual), ..fleet.status.clone() };
+                    let ops = with_status(&fleet, status, &[]);
+                    self.hands.commit("fleet.note-usual", ops).await?;
+                    return Ok(Next::After(Duration::ZERO));
+                }
+                wanted => wanted.map(|(members, _)| members),
+            }
         };
         let taken = match &wanted {
             Ok(wanted) => self.taken(wanted, &owned).await?,

@@ -322,8 +322,11 @@ proptest! {
             let round = plan(&look, wanted, &leaks, &PATIENCE);
             let whole = step.revision.filter(|_| step.is_whole);
             let is_behind = whole.is_some_and(|store| {
+                let begun = leaks.first.unwrap_or(born);
                 let ahead = |it: &Holding| it.revision.is_some_and(|bears| {
-                    bears > leaks.accepted && bears > store
+                    let was_there = it.created.is_some_and(|at| later(at, SKEW) < begun.at);
+                    bears > leaks.accepted
+                        && (bears > store || bears > begun.revision && was_there)
                 });
                 step.held.iter().any(ahead)
             });

@@ -1,0 +1,83 @@
+//! Other settings of the server change nothing of a Fleet whose template says what it said: no Job of it
+//! runs again under another name, and no Agent comes up anew.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use open_dispatch::{
+    ambient::Ambient,
+    reconcile::{
+        Controller as _, Next,
+        controllers::{FleetController, NoSources},
+    },
+    resource::{API_VERSION, AgentCli, AnyObject, Defaults, FINALIZER_OWNED, Kind, decode},
+    store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
+};
+use serde_json::{Value, json};
+
+const UID: &str = "uid of crew";
+
+fn fleet(kind: &str, spec: &Value) -> AnyObject {
+    let mut object = decode(json!({
+        "apiVersion": API_VERSION, "kind": "Fleet", "metadata": {"name": "crew"},
+        "spec": {"generate": {"replicas": 2}, "template": {"kind": kind, "spec": spec}},
+    }))
+    .unwrap();
+    object.metadata_mut().uid = UID.to_owned();
+    object.metadata_mut().finalizers = vec![FINALIZER_OWNED.to_owned()];
+    object
+}
+
+fn settings(agent: Value, model: Option<&str>) -> Defaults {
+    let agent: AgentCli = serde_json::from_value(agent).unwrap();
+    let opencode_model = model.map(str::to_owned);
+    Defaults { agent: Some(agent), opencode_model, ..Defaults::default() }
+}
+
+async fn commit(store: &Arc<dyn Store>, op: Op) {
+    let now = Ambient::real().clock.now();
+    store.apply(Transaction::at(now).with(op)).await.unwrap();
+}
+
+/// Lets a server with these settings look until it has nothing to do, and answers what each member is.
+async fn look(store: &Arc<dyn Store>, defaults: Defaults) -> BTreeMap<String, Value> {
+    let directories = Arc::new(NoSources);
+    let fleets = FleetController::new(store.clone(), Ambient::real(), defaults, directories);
+    for _ in 0..20 {
+        if fleets.reconcile(UID).await.unwrap() == Next::Done {
+            let mut members = store.list_owned(Kind::Agent, UID).await.unwrap();
+            members.extend(store.list_owned(Kind::Job, UID).await.unwrap());
+            let of = |it: AnyObject| (it.metadata().name.clone(), it.to_json()["spec"].take());
+            return members.into_iter().map(of).collect();
+        }
+    }
+    panic!("it never comes to rest");
+}
+
+#[tokio::test]
+async fn other_settings_make_no_other_members_of_a_template_that_is_silent() {
+    for (kind, spec) in [
+        ("Job", json!({"task": "x"})),
+        ("Job", json!({"task": "x", "agent": {"opencode": {}}})),
+        ("Agent", json!({})),
+    ] {
+        let store: Arc<dyn Store> = MemoryStore::new();
+        commit(&store, Op::Create(fleet(kind, &spec))).await;
+        let first = look(&store, settings(json!({"command": {}}), None)).await;
+        assert_eq!(first.len(), 2, "{first:?}");
+        let others = || settings(json!({"claude": {}}), Some("a/b"));
+        assert_eq!(look(&store, others()).await, first, "{kind} {spec}");
+
+        // What the template says anew is filled in anew.
+        let mut changed = store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+        let AnyObject::Fleet(it) = &mut changed else { panic!("no fleet") };
+        it.spec.template.spec.insert("instructions".to_owned(), json!("y"));
+        it.spec.template.spec.insert("agent".to_owned(), Value::Null);
+        let write = Op::Write { object: changed, part: Part::Desired, expect: Expect::SameVersion };
+        commit(&store, write).await;
+        let then = look(&store, others()).await;
+        let claude = then.values().filter(|spec| spec["agent"].get("claude").is_some()).count();
+        assert!(claude > 0, "{then:?}");
+    }
+}
