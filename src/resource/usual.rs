@@ -35,6 +35,16 @@ pub struct Usual {
 }
 
 impl Usual {
+    /// Whether the spec of an Agent or a Job leaves anything to the server's settings.
+    #[must_use]
+    pub fn is_asked_by(spec: &Value) -> bool {
+        let is_silent = |of: &Value, member: &str| of.get(member).is_none_or(Value::is_null);
+        let opencode = spec.get("agent").and_then(|agent| agent.get("opencode"));
+        is_silent(spec, "agent")
+            || is_silent(spec, "runtime")
+            || opencode.is_some_and(|opencode| is_silent(opencode, "model"))
+    }
+
     /// Whether it was noted for the template that a Fleet has now.
     #[must_use]
     pub fn is_of(&self, fleet: &FleetSpec) -> bool {

@@ -509,8 +509,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_once_stands_in_no_file() {
         for key in POWER_ANNOTATIONS {
-            let text =
-                agent("a").replace("name: a", &format!("name: a\n  annotations: {{{key}: \"1\"}}"));
+            let annotations = format!("name: a, annotations: {{{key}: \"1\"}}");
+            let text = agent("a").replace("name: a", &annotations);
             let told = read(&[("a.yaml", &text)]).unwrap_err().faults.to_string();
             assert!(told.contains("metadata.annotations") && told.contains(key), "{text}: {told}");
         }

@@ -100,9 +100,8 @@ impl FleetController {
         let usual = noted.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
         let (defaults, mut is_silent) = (self.defaults.with_usual(&usual), false);
         let made = members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
-            let said = spec.clone();
+            is_silent |= Usual::is_asked_by(spec);
             defaults.fill(spec, false)?;
-            is_silent |= *spec != said;
             defaults.check_place(spec)
         });
         let made = made.map(|made| (made, (is_silent && !is_noted).then_some(usual)));
