@@ -17,6 +17,9 @@ fn ten_agents_work_over_three_repositories() {
     let mut schedules = 0;
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let name = path.display().to_string();
         for object in yaml::read(&text, Some(&name)).unwrap_or_else(|faults| panic!("{faults}")) {

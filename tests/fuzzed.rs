@@ -21,7 +21,7 @@ fn json() -> impl Strategy<Value = String> {
         select(&["null", "true", "0", "-1", "1e9", "\"\"", "\"a\"", "\"{{a}}\""][..])
             .prop_map(str::to_owned),
     ];
-    let node = leaf.prop_recursive(4, 24, 4, |inner| {
+    leaf.prop_recursive(4, 24, 4, |inner| {
         let key =
             select(&["a", "b", "spec", "env", "metadata", "f:spec", "f:env", ".", "k:{}"][..]);
         prop_oneof![
@@ -32,8 +32,7 @@ fn json() -> impl Strategy<Value = String> {
                 format!("{{{}}}", members.join(","))
             }),
         ]
-    });
-    node
+    })
 }
 
 proptest! {

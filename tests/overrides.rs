@@ -290,7 +290,9 @@ struct SlowPen {
 impl Pen for SlowPen {
     async fn write(&self, _: &Source, edit: &Edit) -> Result<String, PenError> {
         self.begun.add_permits(1);
-        self.let_go.acquire().await.unwrap().forget();
+        if let Ok(permit) = self.let_go.acquire().await {
+            permit.forget();
+        }
         Ok(edit.file.clone())
     }
 }

@@ -22,7 +22,7 @@ use open_dispatch::{
         Engine, EngineHandle,
         controllers::{AdmissionController, JobController, SpriteController, SweepController},
     },
-    resource::{AnyObject, FlyMachine, Job, JobSpec, Kind, Sprite, leaks::Beginning},
+    resource::{Agent, AnyObject, FlyMachine, Job, JobSpec, Kind, Sprite, leaks::Beginning},
     runtime::fly::{FlyRuntime, FlySettings, SecretsBy, leaks::Patience},
     secrets::Secrets,
     server::{self, Claims, Extras, State},
@@ -280,11 +280,17 @@ impl World {
         let mut sprite = Sprite::new(uid, serde_json::from_value(spec).unwrap());
         sprite.metadata.uid = uid.to_owned();
         sprite.metadata.finalizers = vec!["opendispatch.dev/runtime".to_owned()];
-        // Only an Agent's run can sleep.
-        let kind = if task.is_none() { "Agent" } else { "Job" };
-        let owner = json!({"apiVersion": "opendispatch.dev/v1alpha1", "kind": kind,
-            "name": "owner", "uid": format!("owner-of-{uid}"), "controller": true});
-        sprite.metadata.owner_references = vec![serde_json::from_value(owner).unwrap()];
+        // Only an Agent's run can sleep. Without its owner it would be ended.
+        if task.is_none() {
+            let name = format!("owner-of-{uid}");
+            let owner = json!({"apiVersion": "opendispatch.dev/v1alpha1", "kind": "Agent",
+                "name": name, "uid": name, "controller": true});
+            sprite.metadata.owner_references = vec![serde_json::from_value(owner).unwrap()];
+            let spec = json!({"agent": {"command": {}}, "runtime": {"fly": {}}});
+            let mut agent = Agent::new(&name, serde_json::from_value(spec).unwrap());
+            agent.metadata.uid = name;
+            self.apply(Op::Create(agent.into())).await;
+        }
         self.apply(Op::Create(sprite.into())).await;
     }
 

@@ -133,10 +133,10 @@ pub(super) const WRITE: [Param; 4] = [
         &["Strict", "Warn", "Ignore"],
     ),
 ];
-const DELETE: [Param; 4] = [
+// `orphanDependents` is taken, too, but not beside `propagationPolicy`, which a document cannot say.
+const DELETE: [Param; 3] = [
     DRY_RUN,
     number("gracePeriodSeconds", "Taken, and without meaning."),
-    flag("orphanDependents", "True as propagationPolicy Orphan; not beside that."),
     word(
         "propagationPolicy",
         "Background and Foreground have the same effect; Orphan is for Fleets and Schedules alone.",
