@@ -258,6 +258,7 @@ const UNTOLD: &[(&str, &str)] = &[
     ("/deliveries", "what chat must still be told is told to look into faults"),
     ("/fly/leaks", "what open-dispatch doctor reads"),
     ("/fly/leaks/confirm", "as /fly/leaks"),
+    ("/sources/{name}/inventory", "what open-dispatch describe source reads"),
 ];
 
 #[test]
