@@ -434,12 +434,11 @@ async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
         // A lost acknowledgement costs a repetition, which prints nothing.
         let _ = options.server.acknowledge(&options.channel, &shared.client, frame.n).await;
     }
-    // Only now: whoever waits for this end may end the process. What waits for a choice has said all
-    // that it says: who chooses says a line more, which has an end of its own.
+    // Only now: whoever waits for this end may end the process.
     let ends = match &frame.op {
         FrameOp::Edit { id, last: true, .. } => Some(id),
         FrameOp::Post { id, text } | FrameOp::Edit { id, text, .. } => {
-            Some(id).filter(|id| text.contains(&format!("/od-choose {} ", paper::delivery_of(id))))
+            Some(id).filter(|id| paper::waits_for_choice(id, text))
         }
         FrameOp::Heartbeat => None,
     };
