@@ -243,7 +243,7 @@ struct Shared {
     client: String,
     /// Deliveries whose last frame was printed.
     ended: watch::Sender<HashSet<String>>,
-    /// Deliveries that wait for a choice.
+    /// Messages that wait for a choice.
     open: Mutex<HashSet<String>>,
     /// Whether the terminal was ever attached: what is said before that may be answered to others.
     attached: watch::Sender<bool>,
@@ -357,7 +357,8 @@ async fn converse(
         // The sender lives in `shared`, so this ends only when all was printed.
         let _ = ended.wait_for(|ended| asked.iter().all(|id| ended.contains(id))).await;
         let open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match asked.iter().any(|id| open.contains(id)) && !style.whole_lines {
+        let waits = open.iter().any(|it| asked.iter().any(|id| id == paper::delivery_of(it)));
+        match waits && !style.whole_lines {
             true => Err(Error::Unchosen),
             false => Ok(()),
         }
@@ -449,19 +450,18 @@ async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
         // A lost acknowledgement costs a repetition, which prints nothing.
         let _ = options.server.acknowledge(&options.channel, &shared.client, frame.n).await;
     }
-    // Only now: whoever waits for this end may end the process. What waits for a choice has said all
-    // that it says: who chooses says a line more, which has an end of its own.
-    let (id, text, last) = match &frame.op {
-        FrameOp::Edit { id, text, last } => (paper::delivery_of(id), text, *last),
-        FrameOp::Post { id, text } => (paper::delivery_of(id), text, false),
+    // Only now: whoever waits for this end may end the process.
+    let (message, text, last) = match &frame.op {
+        FrameOp::Edit { id, text, last } => (id, text, *last),
+        FrameOp::Post { id, text } => (id, text, false),
         FrameOp::Heartbeat => return Ok(()),
     };
-    let waits = text.contains(&format!("/od-choose {id} "));
+    let (id, waits) = (paper::delivery_of(message), paper::waits_for_choice(message, text));
     let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
     if waits {
-        open.insert(id.to_owned());
+        open.insert(message.clone());
     } else {
-        open.remove(id);
+        open.remove(message);
     }
     drop(open);
     if last || waits {
