@@ -98,3 +98,16 @@ async fn about(store: &dyn Store, subject: &Subject) -> Result<String, Problem> 
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_delivery_is_about_leaves_room_for_the_rest_of_a_line() {
+        let long = cut(&"é".repeat(3 * MOST));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (MOST + 1, true));
+        assert_eq!(cut("job/a"), "job/a");
+        assert_eq!(COLUMNS[3..], ["ABOUT", "NOTE"], "what may be long stands last");
+    }
+}
