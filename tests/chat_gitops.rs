@@ -204,16 +204,7 @@ async fn a_press_by_the_channels_role_reaches_no_further_than_the_channel() {
     for listens_here in [false, true] {
         for (said, label) in labels {
             let mut world = declared().await;
-            let role = Access {
-                principal: Principal::channel(world.platform.name(), "main"),
-                role: Role::Operator,
-                name: String::new(),
-                by: "ada".to_owned(),
-                pairing: None,
-                created: jiff::Timestamp::UNIX_EPOCH,
-                token: None,
-            };
-            world.apply(vec![Op::Admit(role)]).await;
+            admit_main(&world).await;
             say(&mut world, said).await;
             let line = button(&world, label);
             let mut bot = world.agent("bot").await;
