@@ -7,10 +7,11 @@
 //! Suspending an Agent and cancelling a Job are a person's right, and never put right: the template's
 //! own word for `suspend` is written only when it has changed.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    made::{ended, own},
+    made::{ended, kept_until, own},
     words,
 };
 use crate::resource::{
@@ -209,11 +210,19 @@ fn is_to_be_replaced(agent: &Agent) -> bool {
 
 /// Whether a member that is not wanted any more may go now: nobody waits for an answer of it, and
 /// nothing of it works.
-pub(super) fn may_go(object: &AnyObject) -> bool {
+pub(super) fn may_go(object: &AnyObject, now: Timestamp) -> bool {
     match object {
         AnyObject::Agent(agent) => agent.status.turns.queued + agent.status.turns.running == 0,
-        AnyObject::Job(job) => ended(job).is_some(),
+        AnyObject::Job(job) => ended(job).is_some() && stays_until(object, now).is_none(),
         _ => true,
+    }
+}
+
+/// Until when a Job stays that has ended just now, so that whoever reports it has its end.
+pub(super) fn stays_until(object: &AnyObject, now: Timestamp) -> Option<Timestamp> {
+    match object {
+        AnyObject::Job(job) if ended(job).is_some() => kept_until(job).filter(|until| *until > now),
+        _ => None,
     }
 }
 

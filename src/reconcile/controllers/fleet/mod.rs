@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use plan::{Action, Trouble, View, plan};
 
 use super::{
-    hands::{Hands, write},
+    hands::{Hands, next_at, write},
     history::told,
     job::{delete, owners},
     made::{Note, held, release},
@@ -331,12 +331,12 @@ impl Controller for FleetController {
         let now = self.hands.now();
         let wanted = wanted.as_deref().map_err(Clone::clone);
         let (taken, owing) = (&taken, &owing);
-        let actions = plan(&View { fleet: &fleet, wanted, owned: &owned, taken, owing, now });
-        let acted = !actions.is_empty();
-        for action in actions {
+        let plan = plan(&View { fleet: &fleet, wanted, owned: &owned, taken, owing, now });
+        let acted = !plan.actions.is_empty();
+        for action in plan.actions {
             self.act(&fleet, action).await?;
         }
-        Ok(if acted { Next::After(Duration::ZERO) } else { Next::Done })
+        Ok(if acted { Next::After(Duration::ZERO) } else { next_at(plan.again, now) })
     }
 }
 

@@ -10,8 +10,8 @@
 //! once: the harm to its service is done.
 //!
 //! **Removed** is who is not generated any more, the highest first: an Agent once it owes nobody an
-//! answer, a Job once it has ended. What an Agent leaves behind (unmerged work, a volume) is kept as with
-//! any Agent that is deleted.
+//! answer, a Job a while after it has ended, so that whoever reports it has its end; how it ended is noted
+//! first. What an Agent leaves behind (unmerged work, a volume) is kept as with any Agent that is deleted.
 //!
 //! **Where the members cannot be told**, the Fleet is suspended, or more of them would go with their
 //! directories than may go unasked ([`super::cap`]), nothing is made, changed or removed.
@@ -22,11 +22,14 @@ use jiff::Timestamp;
 
 use super::{
     super::{
+        hands::sooner,
         made::{Note, ended, is_held, leaves_orphans},
         words,
     },
     cap::{self, is_of_directories},
-    member::{Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, updated},
+    member::{
+        Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, stays_until, updated,
+    },
     stand::{Stand, dress},
 };
 use crate::resource::{
@@ -84,14 +87,27 @@ pub(super) enum Action {
     DropFinalizer,
 }
 
+/// What to do now, in order, and when to look again.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub(super) actions: Vec<Action>,
+    pub(super) again: Option<Timestamp>,
+}
+
+impl From<Vec<Action>> for Plan {
+    fn from(actions: Vec<Action>) -> Self {
+        Self { actions, again: None }
+    }
+}
+
 /// Decides.
-pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
+pub(super) fn plan(view: &View<'_>) -> Plan {
     let View { fleet, owned, now, .. } = *view;
     if fleet.metadata.is_deleting() {
-        return plan_deletion(fleet, owned);
+        return plan_deletion(fleet, owned).into();
     }
     if !is_held(&fleet.metadata) {
-        return vec![Action::AddFinalizer];
+        return vec![Action::AddFinalizer].into();
     }
     let mut status = fleet.status.clone();
     status.observed_generation = fleet.metadata.generation;
@@ -110,28 +126,35 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
             None => Ok(*wanted),
         },
     };
-    let actions = match wanted {
+    let mut plan = Plan::default();
+    match wanted {
         Err(stand) => {
             keep_runs(&mut status, owned, |_| true);
             dress(&mut status, fleet, &stand, now);
-            Vec::new()
         }
-        Ok(wanted) if cap::is_spent(fleet, wanted, owned) => return vec![Action::DropConfirmation],
+        Ok(wanted) if cap::is_spent(fleet, wanted, owned) => {
+            return vec![Action::DropConfirmation].into();
+        }
         Ok(wanted) => {
             let mut rollout = Rollout::new(view, wanted, &mut status);
             if let Some(create) = rollout.create() {
-                return vec![create];
+                return vec![create].into();
             }
-            let mut actions = rollout.update();
-            actions.extend(rollout.prune());
+            plan.actions = rollout.update();
+            // What became of a Job is noted before the Job goes.
+            if rollout.status.runs == fleet.status.runs {
+                plan.actions.extend(rollout.prune());
+            }
+            plan.again = rollout.next_to_go();
             let stand = rollout.stand();
             status.last_handled_restart = fleet.metadata.annotations.get(FLEET_RESTART).cloned();
             dress(&mut status, fleet, &Stand::Known(stand), now);
-            actions
         }
-    };
-    let news = (status != fleet.status).then(|| Action::WriteStatus(Box::new(status)));
-    actions.into_iter().chain(news).collect()
+    }
+    if status != fleet.status {
+        plan.actions.push(Action::WriteStatus(Box::new(status)));
+    }
+    plan
 }
 
 /// Deletion: delete the members, or let them go; wait until none is left; let go.
@@ -323,7 +346,7 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             .filter(|object| {
                 let metadata = object.metadata();
                 let owes = self.view.owing.contains(&metadata.uid);
-                !metadata.is_deleting() && !owes && may_go(object)
+                !metadata.is_deleting() && !owes && may_go(object, self.view.now)
             })
             .map(|object| (*object).clone())
             .collect();
@@ -334,6 +357,13 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         Some(Action::Prune { members, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
     }
 
+    /// When the next of those may go that wait for nothing but time.
+    fn next_to_go(&self) -> Option<Timestamp> {
+        let times = self.surplus.iter().filter(|object| !object.metadata().is_deleting());
+        let times = times.filter_map(|object| stays_until(object, self.view.now));
+        times.fold(None, |first, time| sooner(first, Some(time)))
+    }
+
     /// Who is to go, and what it is waited for.
     fn leaving(&self, object: &AnyObject) -> String {
         let name = called(object);
@@ -342,13 +372,16 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             return name;
         }
         match object {
+            AnyObject::Job(_) if stays_until(object, self.view.now).is_some() => {
+                format!("{name} (a minute after its end)")
+            }
             AnyObject::Job(_) => format!("{name} (when it has ended)"),
             AnyObject::Agent(agent) if agent.status.conditions.is_true(words::BUDGET_SPENT) => {
                 format!(
                     "{name} (a message waits and its budget is spent: cancel the one or raise the other)"
                 )
             }
-            _ if self.view.owing.contains(&metadata.uid) || !may_go(object) => {
+            _ if self.view.owing.contains(&metadata.uid) || !may_go(object, self.view.now) => {
                 format!("{name} (when its turns have ended)")
             }
             _ => name,
@@ -401,7 +434,10 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
                         match outcome {
                             RunOutcome::Succeeded => Health::Well,
                             RunOutcome::Failed => Health::Failing("it failed".to_owned()),
-                            RunOutcome::Made => Health::Failing("somebody deleted it".to_owned()),
+                            RunOutcome::Made => {
+                                let text = "it is gone, and how it ended is not known";
+                                Health::Failing(text.to_owned())
+                            }
                         }
                     }
                     _ => continue,

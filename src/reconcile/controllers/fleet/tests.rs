@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
     member::{Health, health},
-    plan::{Action, Trouble, View, plan},
+    plan::{Action, Plan, Trouble, View, plan},
 };
 use crate::{
     reconcile::controllers::{made::ended, words},
     resource::{
         AnyObject, CONFIRM_DELETIONS,
         ConditionStatus::{False, True},
-        FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, ORPHAN, RESTARTED_UP_TO,
+        FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, ORPHAN, RESTARTED_UP_TO, RunOutcome,
         expand::{Member, NoDirectories, members},
     },
 };
@@ -52,6 +52,7 @@ struct World {
     fleet: Option<Fleet>,
     objects: Vec<AnyObject>,
     taken: BTreeSet<String>,
+    now: Timestamp,
     /// Of whom turns wait, before their status says so.
     owing: BTreeSet<String>,
     trouble: Option<Trouble>,
@@ -69,6 +70,7 @@ impl World {
             fleet: Some(fleet),
             objects: Vec::new(),
             taken: BTreeSet::new(),
+            now: NOW,
             owing: BTreeSet::new(),
             trouble: None,
             most_out: 0,
@@ -89,7 +91,11 @@ impl World {
     }
 
     fn plan(&self) -> Vec<Action> {
-        let Some(fleet) = &self.fleet else { return Vec::new() };
+        self.plan_and_time().actions
+    }
+
+    fn plan_and_time(&self) -> Plan {
+        let Some(fleet) = &self.fleet else { return Plan::default() };
         let made: Result<Vec<Member>, Trouble> = match &self.trouble {
             Some(trouble) => Err(trouble.clone()),
             None => {
@@ -99,7 +105,7 @@ impl World {
         };
         let wanted = made.as_deref().map_err(Clone::clone);
         let (taken, owing) = (&self.taken, &self.owing);
-        plan(&View { fleet, wanted, owned: &self.objects, taken, owing, now: NOW })
+        plan(&View { fleet, wanted, owned: &self.objects, taken, owing, now: self.now })
     }
 
     fn settle(&mut self) {
@@ -224,6 +230,21 @@ impl World {
             job.status.message = if well { String::new() } else { "exited with code 3".to_owned() };
         }
         self.settle();
+    }
+
+    /// Lets time pass, in seconds.
+    fn pass(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.settle();
+    }
+
+    /// A Job ends now, and its end says when.
+    fn end_now(&mut self, name: &str, well: bool) {
+        let now = self.now;
+        if let AnyObject::Job(job) = self.get(name) {
+            job.status.completion_time = Some(now);
+        }
+        self.end(name, well);
     }
 
     /// Whose instructions are these.
@@ -495,6 +516,47 @@ fn a_job_is_made_anew_when_its_task_changes_and_the_old_one_goes_when_it_has_end
 }
 
 #[test]
+fn a_superseded_job_stays_for_a_minute_after_its_end_so_that_chat_has_it() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let old = world.names()[0].to_owned();
+    world.change(jobs(&["a"], "two"));
+    world.end_now(&old, true);
+    assert!(world.find(&old).is_some(), "whoever reports it has not seen its end");
+    let new = world.names()[1].to_owned();
+    world.end_now(&new, true);
+    let plan = world.plan_and_time();
+    let until = world.now + SignedDuration::from_secs(60);
+    assert_eq!((plan.actions, plan.again), (Vec::new(), Some(until)), "it is looked at again then");
+    assert_eq!(
+        world.condition("Progressing"),
+        format!("True RollingOut: 1 of 1 succeeded; job/{old} (a minute after its end) to go")
+    );
+    world.pass(59);
+    assert!(world.find(&old).is_some());
+    world.pass(1);
+    assert_eq!(world.names(), [new]);
+    assert_eq!(world.plan_and_time().again, None, "one that is generated stays");
+    assert_eq!(world.fleet().status.phase, "Complete");
+}
+
+#[test]
+fn how_a_job_ended_is_noted_before_it_goes() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let old = world.names()[0].to_owned();
+    world.change(jobs(&["a"], "two"));
+    // It ends while nobody looks, and is older than a minute by then.
+    let AnyObject::Job(job) = world.get(&old) else { unreachable!() };
+    job.status.conditions.set(words::COMPLETE, True, "Test", "", 1, NOW);
+    job.status.completion_time = Some(NOW);
+    world.now += SignedDuration::from_secs(600);
+    let first = world.plan();
+    let [Action::WriteStatus(status)] = &first[..] else { panic!("{first:?}") };
+    assert_eq!(status.runs[&old], RunOutcome::Succeeded);
+    world.settle();
+    assert_eq!(world.find(&old), None);
+}
+
+#[test]
 fn a_job_that_is_gone_is_not_run_again() {
     let mut world = World::new(jobs(&["a", "b", "c"], "one"));
     let names: Vec<String> = world.names().into_iter().map(str::to_owned).collect();
@@ -577,7 +639,7 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
     let taken = BTreeSet::new();
     let (owned, owing) = (&world.objects, &taken);
     let view = View { fleet: &fleet, wanted: Ok(&[]), owned, taken: &taken, owing, now: NOW };
-    for action in plan(&view) {
+    for action in plan(&view).actions {
         world.apply(action);
     }
     assert_eq!(world.names(), ["a"]);
@@ -600,7 +662,7 @@ fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_conf
             let (owned, none) = (world.objects.clone(), BTreeSet::new());
             let (wanted, owned) = (Ok(&*wanted), &*owned);
             let view = View { fleet: &fleet, wanted, owned, taken: &none, owing: &none, now: NOW };
-            let plan = plan(&view);
+            let plan = plan(&view).actions;
             if plan.is_empty() {
                 return;
             }
