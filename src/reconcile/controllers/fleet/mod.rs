@@ -32,7 +32,7 @@ use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, CONFIRM_DELETIONS, Defaults, Fleet, FleetStatus, Kind, OwnerReference, Usual,
+        AnyObject, Defaults, Fleet, FleetStatus, Kind, OwnerReference, Usual,
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
@@ -216,8 +216,15 @@ impl FleetController {
                 let ops = vec![unchanged(), by, write(*member, Part::Desired), note];
                 hands.commit("fleet.update-member", ops).await
             }
-            Action::Prune { members, notes } => {
-                let mut ops = vec![unchanged()];
+            Action::Prune { members, left, notes } => {
+                let mut ops = match left {
+                    // It fails like the other where the Fleet has changed since.
+                    Some(left) => {
+                        let used = write(cap::with_left(fleet, left), Part::Desired);
+                        vec![Op::WrittenBy(manager(fleet)), used]
+                    }
+                    None => vec![unchanged()],
+                };
                 ops.extend(notes.iter().map(|note| note.op(Kind::Fleet, &fleet.metadata)));
                 for member in members {
                     // One that has changed since is looked at again; and one that somebody speaks to
@@ -238,10 +245,9 @@ impl FleetController {
                 let op = release(*member, &fleet.metadata.uid);
                 hands.commit("fleet.release-member", vec![op]).await
             }
-            Action::DropConfirmation => {
-                let mut used = fleet.clone();
-                used.metadata.annotations.remove(CONFIRM_DELETIONS);
-                let ops = vec![Op::WrittenBy(manager(fleet)), write(used, Part::Desired)];
+            Action::LowerConfirmation(left) => {
+                let lowered = cap::with_left(fleet, left);
+                let ops = vec![Op::WrittenBy(manager(fleet)), write(lowered, Part::Desired)];
                 hands.commit("fleet.drop-confirmation", ops).await
             }
             Action::WriteStatus(status) => {

@@ -73,14 +73,16 @@ pub(super) enum Action {
     Create { members: Vec<AnyObject>, status: Box<FleetStatus>, notes: Vec<Note> },
     /// Write a member as it shall be.
     Update { member: Box<AnyObject>, note: Note },
-    /// Delete members that are not generated any more, unless they have changed meanwhile.
-    Prune { members: Vec<AnyObject>, notes: Vec<Note> },
+    /// Delete members that are not generated any more, unless they have changed meanwhile; and say how
+    /// many may still go by the confirmation that stands there, where they use it.
+    Prune { members: Vec<AnyObject>, left: Option<usize>, notes: Vec<Note> },
     /// Delete a member of a Fleet that goes.
     Delete(Box<AnyObject>),
     /// Let a member go from the Fleet.
     Release(Box<AnyObject>),
-    /// Take away a confirmation of deletions that was used.
-    DropConfirmation,
+    /// Let a confirmation of deletions stand for so many, because there are no more to go; for none,
+    /// take it away.
+    LowerConfirmation(usize),
     /// Write the status.
     WriteStatus(Box<FleetStatus>),
     /// Let the Fleet go.
@@ -132,10 +134,10 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
             keep_runs(&mut status, owned, |_| true);
             dress(&mut status, fleet, &stand, now);
         }
-        Ok(wanted) if cap::is_spent(fleet, wanted, owned) => {
-            return vec![Action::DropConfirmation].into();
-        }
         Ok(wanted) => {
+            if let Some(left) = cap::left(fleet, wanted, owned, 0) {
+                return vec![Action::LowerConfirmation(left)].into();
+            }
             let mut rollout = Rollout::new(view, wanted, &mut status);
             if let Some(create) = rollout.create() {
                 return vec![create].into();
@@ -151,7 +153,10 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
             dress(&mut status, fleet, &Stand::Known(stand), now);
         }
     }
-    if status != fleet.status {
+    let uses_a_confirmation =
+        |action: &Action| matches!(action, Action::Prune { left: Some(_), .. });
+    // One that is used is a change of the Fleet, and the rest is told of what it is then.
+    if status != fleet.status && !plan.actions.iter().any(uses_a_confirmation) {
         plan.actions.push(Action::WriteStatus(Box::new(status)));
     }
     plan
@@ -354,7 +359,9 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             return None;
         }
         let text = format!("deleted {}, not generated any more", listed(&members));
-        Some(Action::Prune { members, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
+        let View { fleet, owned, .. } = *self.view;
+        let left = cap::left(fleet, self.wanted, owned, members.len());
+        Some(Action::Prune { members, left, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
     }
 
     /// When the next of those may go that wait for nothing but time.

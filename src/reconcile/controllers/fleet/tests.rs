@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
+    cap::with_left,
     member::{Health, health},
     plan::{Action, Plan, Trouble, View, plan},
 };
@@ -144,14 +145,17 @@ impl World {
                 let out = |object: &&AnyObject| health(object) == Health::Coming;
                 self.most_out = self.most_out.max(self.objects.iter().filter(out).count());
             }
-            Action::Prune { members, .. } => {
+            Action::Prune { members, left, .. } => {
+                if let Some(left) = left {
+                    *self.fleet() = with_left(&self.fleet().clone(), left);
+                }
                 members.iter().for_each(|member| self.remove(&member.metadata().name));
             }
             Action::Delete(member) | Action::Release(member) => {
                 self.remove(&member.metadata().name);
             }
-            Action::DropConfirmation => {
-                self.fleet().metadata.annotations.remove(CONFIRM_DELETIONS);
+            Action::LowerConfirmation(left) => {
+                *self.fleet() = with_left(&self.fleet().clone(), left);
             }
             Action::WriteStatus(status) => self.fleet().status = *status,
             Action::DropFinalizer => {
@@ -232,6 +236,22 @@ impl World {
         self.settle();
     }
 
+    /// A Fleet over directories.
+    fn of_directories() -> Self {
+        let mut world = Self::new(agents(&[], "x"));
+        let fleet = world.fleet();
+        let from = json!({"gitDirectories": {"source": "s", "pattern": "services/*"}});
+        fleet.spec.generate = serde_json::from_value(from).unwrap();
+        fleet.spec.template.metadata.name = Some("{{basename}}".to_owned());
+        world
+    }
+
+    /// For how many deletions a confirmation stands there.
+    fn confirmation(&self) -> &str {
+        let fleet = self.fleet.as_ref().expect("the Fleet is there");
+        fleet.metadata.annotations.get(CONFIRM_DELETIONS).map_or("none", String::as_str)
+    }
+
     /// Lets time pass, in seconds.
     fn pass(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
@@ -259,6 +279,34 @@ impl World {
             None => "none".to_owned(),
         }
     }
+}
+
+/// So many directories.
+fn services(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("services/s{n:02}")).collect()
+}
+
+/// Lets a Fleet over directories look until it has nothing to do.
+fn settle_over(world: &mut World, directories: &[String]) {
+    for _ in 0..10 {
+        let fleet = world.fleet().clone();
+        let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
+        let (owned, owing, none) = (world.objects.clone(), world.owing.clone(), BTreeSet::new());
+        let (wanted, owned, owing) = (Ok(&*wanted), &*owned, &owing);
+        let view = View { fleet: &fleet, wanted, owned, taken: &none, owing, now: NOW };
+        let plan = plan(&view).actions;
+        if plan.is_empty() {
+            return;
+        }
+        plan.into_iter().for_each(|action| world.apply(action));
+    }
+    panic!("it does not come to rest");
+}
+
+/// Somebody confirms deletions.
+fn confirm(world: &mut World, count: &str) {
+    let annotations = &mut world.fleet().metadata.annotations;
+    annotations.insert(CONFIRM_DELETIONS.to_owned(), count.to_owned());
 }
 
 fn spec_of(spec: Value) -> FleetSpec {
@@ -648,32 +696,8 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
 
 #[test]
 fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_confirmed_it() {
-    let all: Vec<String> = (0..14).map(|n| format!("services/s{n:02}")).collect();
-    let mut world = World::new(agents(&["a"], "x"));
-    let fleet = world.fleet();
-    fleet.spec.generate =
-        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "services/*"}}))
-            .unwrap();
-    fleet.spec.template.metadata.name = Some("{{basename}}".to_owned());
-    let settle = |world: &mut World, directories: &[String]| {
-        for _ in 0..10 {
-            let fleet = world.fleet().clone();
-            let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
-            let (owned, none) = (world.objects.clone(), BTreeSet::new());
-            let (wanted, owned) = (Ok(&*wanted), &*owned);
-            let view = View { fleet: &fleet, wanted, owned, taken: &none, owing: &none, now: NOW };
-            let plan = plan(&view).actions;
-            if plan.is_empty() {
-                return;
-            }
-            plan.into_iter().for_each(|action| world.apply(action));
-        }
-        panic!("it does not come to rest");
-    };
-    let confirm = |world: &mut World, count: &str| {
-        let annotations = &mut world.fleet().metadata.annotations;
-        annotations.insert(CONFIRM_DELETIONS.to_owned(), count.to_owned());
-    };
+    let (all, settle) = (services(14), settle_over);
+    let mut world = World::of_directories();
     settle(&mut world, &all);
     assert_eq!(world.objects.len(), 14);
     // As few as a Source may delete unasked go at once.
@@ -700,6 +724,53 @@ fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_conf
     settle(&mut world, &all);
     settle(&mut world, one);
     assert_eq!(world.objects.len(), 14);
+}
+
+#[test]
+fn a_confirmation_is_used_up_by_what_it_deletes_also_while_one_has_to_stay() {
+    let all = services(60);
+    let mut world = World::of_directories();
+    settle_over(&mut world, &all);
+    // One of those that go owes an answer.
+    world.get("s59").metadata_mut().uid = "of s59".to_owned();
+    world.owing.insert("of s59".to_owned());
+    settle_over(&mut world, &all[..30]);
+    confirm(&mut world, "30");
+    settle_over(&mut world, &all[..30]);
+    assert_eq!(world.objects.len(), 31);
+    assert_eq!(world.confirmation(), "1");
+    // Another revision takes away as many again, which nobody has confirmed.
+    settle_over(&mut world, &all[..1]);
+    assert_eq!(world.objects.len(), 31);
+    let stalled = world.condition("Stalled");
+    let why = "True DeletionsHeld: 30 members would be deleted, which is more than 10, because nothing \
+               generates them any more";
+    assert!(stalled.starts_with(why), "{stalled}");
+    // The last one of the first thirty goes by what was left.
+    world.owing.clear();
+    settle_over(&mut world, &all[..30]);
+    assert_eq!((world.objects.len(), world.confirmation()), (30, "none"));
+}
+
+#[test]
+fn a_confirmation_is_for_no_more_than_there_are_to_go() {
+    let all = services(60);
+    let mut world = World::of_directories();
+    settle_over(&mut world, &all);
+    for n in 30..60 {
+        let name = format!("s{n}");
+        world.get(&name).metadata_mut().uid.clone_from(&name);
+        world.owing.insert(name);
+    }
+    confirm(&mut world, "30");
+    settle_over(&mut world, &all[..30]);
+    assert_eq!((world.objects.len(), world.confirmation()), (60, "30"));
+    // Twenty of those directories come back, and twenty others go.
+    settle_over(&mut world, &all[..50]);
+    assert_eq!((world.objects.len(), world.confirmation()), (60, "10"));
+    settle_over(&mut world, &all[20..50]);
+    assert_eq!(world.objects.len(), 60);
+    assert!(world.condition("Stalled").starts_with("True DeletionsHeld: 30 members"));
 }
 
 #[test]
