@@ -6,8 +6,9 @@
 //! **Changed** is one member after another: as many may be out of service at once as the strategy says,
 //! and who is out of service anyway, or stopped, is changed first. A member that does not work after its
 //! change stops the rollout before it takes the next; and one that is in a turn is out of service until
-//! that has ended and it has come up anew, because only then anybody knows. What somebody changed by hand is put right at
-//! once: the harm to its service is done.
+//! that has ended and it has come up anew, because only then anybody knows. What somebody changed by hand
+//! is put right in the same way: at once where the change has just begun to take it out of service, and
+//! in its turn where it works as it was changed, because nobody could look, or looked too late.
 //!
 //! **Removed** is who is not generated any more, the highest first: an Agent once it owes nobody an
 //! answer, a Job a while after it has ended, so that whoever reports it has its end; how it ended is noted
@@ -314,7 +315,6 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             let Some(live) = self.kept.get(member.name.as_str()) else { continue };
             let Some((object, why)) = updated(live, member, self.view.fleet) else { continue };
             let costs = live.kind() == Kind::Agent
-                && why != Why::Drift
                 && health(live) == Health::Well
                 && is_remade(live, &object);
             if costs && (stopped || out >= most) {

@@ -468,6 +468,33 @@ fn a_change_by_hand_is_put_right_at_once_and_a_stop_stays() {
 }
 
 #[test]
+fn what_works_as_it_was_changed_by_hand_is_put_right_one_after_another() {
+    let all = ["a", "b", "c", "d"];
+    let mut world = World::new(agents(&all, "x"));
+    world.all_come();
+    let mut suspended = agents(&all, "x");
+    suspended["suspend"] = json!(true);
+    world.change(suspended);
+    for name in all {
+        let AnyObject::Agent(agent) = world.get(name) else { unreachable!() };
+        agent.spec.instructions = Some("mine".to_owned());
+        agent.metadata.generation += 1;
+        world.come(name, true);
+    }
+    assert_eq!(world.instructed("mine"), all, "while it is suspended, everything may be changed");
+    world.change(agents(&all, "x"));
+    assert_eq!(world.instructed("x"), ["a"]);
+    assert!(world.condition("Progressing").starts_with("True RollingOut"));
+    for name in all {
+        world.come(name, true);
+    }
+    assert_eq!(world.instructed("x"), all);
+    assert_eq!(world.most_out, 1);
+    world.all_come();
+    assert_eq!(world.fleet().status.phase, "Ready");
+}
+
+#[test]
 fn what_the_template_drops_goes_and_its_word_on_suspend_counts_when_it_changes() {
     let mut world = World::new(agents(&["a"], "x"));
     world.all_come();
