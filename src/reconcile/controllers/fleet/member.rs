@@ -88,7 +88,9 @@ pub(super) fn new(fleet: &Fleet, member: &Member) -> AnyObject {
 /// Whether a member was made from what the template says now.
 pub(super) fn is_updated(live: &AnyObject, member: &Member, fleet: &Fleet) -> bool {
     let record = Record::read(live.metadata());
-    record.hash == member.hash && record.restart == restart(member, fleet)
+    // Where nobody asks any more, what was asked once is nothing to be made up for.
+    let asked = restart(member, fleet);
+    record.hash == member.hash && (asked.is_none() || record.restart == asked)
 }
 
 /// A member as it shall be, where it is not.
@@ -98,8 +100,10 @@ pub(super) fn updated(
     fleet: &Fleet,
 ) -> Option<(AnyObject, Why)> {
     let before = Record::read(live.metadata());
-    let record = Record::of(member, fleet);
+    let mut record = Record::of(member, fleet);
     let is_restart = record.restart.is_some() && before.restart != record.restart;
+    // Each request counts once, also one that is taken away and made again.
+    record.restart = record.restart.or_else(|| before.restart.clone());
     let mut object = live.clone();
     let wanted = member.object.metadata();
     let metadata = object.metadata_mut();

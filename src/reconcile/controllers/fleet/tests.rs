@@ -418,6 +418,14 @@ fn all_members_are_made_anew_when_somebody_asks_for_it_one_after_another_and_onc
     assert_eq!(world.fleet().status.phase, "Ready");
     asked(&mut world);
     assert_eq!(world.plan(), Vec::new(), "the same request is the same");
+    // Who takes the request away has changed no member by hand.
+    world.fleet().metadata.annotations.remove(FLEET_RESTART);
+    let is_update = |action: &Action| matches!(action, Action::Update { .. });
+    assert_eq!(world.plan().into_iter().find(is_update), None);
+    world.settle();
+    assert_eq!(world.fleet().status.phase, "Ready");
+    asked(&mut world);
+    assert_eq!(world.plan().into_iter().find(is_update), None);
 }
 
 #[test]
