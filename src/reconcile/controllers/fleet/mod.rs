@@ -36,7 +36,7 @@ use crate::{
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
-    store::{Change, Op, Part, Store},
+    store::{Change, ChangeKind, Op, Part, Store},
 };
 
 /// Who knows the directories of what Sources have read.
@@ -67,6 +67,9 @@ pub struct FleetController {
     directories: Arc<dyn Directories>,
     /// Which Fleets are to be looked at when a Source has changed. A hint: after a start all are.
     readers: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Which names each Fleet waits for, by its uid: it is to be looked at once one of them is free. A
+    /// hint as well.
+    waits: Mutex<BTreeMap<String, BTreeSet<(Kind, String)>>>,
 }
 
 impl FleetController {
@@ -80,7 +83,8 @@ impl FleetController {
         directories: Arc<dyn Directories>,
     ) -> Self {
         let hands = Hands { store, ambient };
-        Self { hands, defaults, directories, readers: Mutex::default() }
+        let (readers, waits) = (Mutex::default(), Mutex::default());
+        Self { hands, defaults, directories, readers, waits }
     }
 
     /// The members that there shall be, or why nobody can tell; and what they are filled in with, where
@@ -119,19 +123,44 @@ impl FleetController {
     /// Which of the wanted names others hold.
     async fn taken(
         &self,
+        fleet: &Fleet,
         wanted: &[Member],
         owned: &[AnyObject],
     ) -> Result<BTreeSet<String>, Error> {
         let ours: BTreeSet<(Kind, &str)> =
             owned.iter().map(|object| (object.kind(), object.metadata().name.as_str())).collect();
-        let mut taken = BTreeSet::new();
-        for member in wanted {
-            let (kind, name) = (member.object.kind(), &member.name);
-            if !ours.contains(&(kind, name)) && self.hands.store.get(kind, name).await?.is_some() {
-                taken.insert(name.clone());
+        let names = wanted.iter().map(|member| (member.object.kind(), member.name.clone()));
+        let mut waits: BTreeSet<(Kind, String)> =
+            names.filter(|(kind, name)| !ours.contains(&(*kind, name.as_str()))).collect();
+        // It hears of all of them before it looks: one may become free just then.
+        self.wait_for(fleet, waits.clone());
+        let mut free = Vec::new();
+        for (kind, name) in &waits {
+            if self.hands.store.get(*kind, name).await?.is_none() {
+                free.push((*kind, name.clone()));
             }
         }
-        Ok(taken)
+        waits.retain(|name| !free.contains(name));
+        self.wait_for(fleet, waits.clone());
+        Ok(waits.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// From now on the Fleet is looked at when one of these names becomes free.
+    fn wait_for(&self, fleet: &Fleet, names: BTreeSet<(Kind, String)>) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.is_empty() {
+            waits.remove(&fleet.metadata.uid);
+        } else {
+            waits.insert(fleet.metadata.uid.clone(), names);
+        }
+    }
+
+    /// The Fleets that wait for the name of what is gone.
+    fn waiting_for(&self, gone: &AnyObject) -> Vec<(String, Wake)> {
+        let name = (gone.kind(), gone.metadata().name.clone());
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let fleets = waits.iter().filter(|(_, names)| names.contains(&name));
+        fleets.map(|(uid, _)| (uid.clone(), Wake::Observation)).collect()
     }
 
     /// Takes over the members of a Fleet of this name that is gone without having let go of them, which
@@ -284,7 +313,11 @@ impl Controller for FleetController {
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
         if change.object.kind() != Kind::Source {
-            return owners(Kind::Fleet, change);
+            let mut fleets = owners(Kind::Fleet, change);
+            if change.kind == ChangeKind::Deleted {
+                fleets.extend(self.waiting_for(&change.object));
+            }
+            return fleets;
         }
         let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let uids = readers.get(&change.object.metadata().name).into_iter().flatten();
@@ -307,7 +340,10 @@ impl Controller for FleetController {
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let store = &self.hands.store;
         let fleet = store.get_by_uid(Kind::Fleet, key).await?;
-        let Some(fleet) = fleet.and_then(AnyObject::into_fleet) else { return Ok(Next::Done) };
+        let Some(fleet) = fleet.and_then(AnyObject::into_fleet) else {
+            self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            return Ok(Next::Done);
+        };
         let mut owned = store.list_owned(Kind::Agent, key).await?;
         owned.extend(store.list_owned(Kind::Job, key).await?);
         let wanted = if fleet.metadata.is_deleting() || fleet.spec.suspend {
@@ -324,7 +360,7 @@ impl Controller for FleetController {
             }
         };
         let taken = match &wanted {
-            Ok(wanted) => self.taken(wanted, &owned).await?,
+            Ok(wanted) => self.taken(&fleet, wanted, &owned).await?,
             Err(_) => BTreeSet::new(),
         };
         if !taken.is_empty() && self.inherit(&fleet, &taken).await? {

@@ -1,24 +1,31 @@
 //! What is decided for a Fleet, case by case, and what holds in every case.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
+    FleetController, NoSources,
     cap::with_left,
     member::{Health, health},
     plan::{Action, Plan, Trouble, View, plan},
 };
 use crate::{
-    reconcile::controllers::{made::ended, words},
+    ambient::Ambient,
+    reconcile::{
+        Controller as _, Next, Wake,
+        controllers::{made::ended, words},
+    },
     resource::{
-        AnyObject, CONFIRM_DELETIONS,
+        API_VERSION, AnyObject, CONFIRM_DELETIONS,
         ConditionStatus::{False, True},
-        FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, ORPHAN, RESTARTED_UP_TO, RunOutcome,
+        Defaults, FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, Kind, ORPHAN, RESTARTED_UP_TO, RunOutcome,
+        decode,
         expand::{Member, NoDirectories, members},
     },
+    store::{Change, ChangeKind, Op, Store as _, Transaction, memory::MemoryStore},
 };
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -688,6 +695,56 @@ fn what_others_hold_is_told_and_left_alone() {
     world.taken.clear();
     world.settle();
     assert_eq!(world.names(), ["a", "c", "b"]);
+}
+
+#[tokio::test]
+async fn a_fleet_is_looked_at_as_soon_as_a_name_that_it_waits_for_is_free() {
+    let store = MemoryStore::new();
+    let commit = async |op: Op| {
+        store.apply(Transaction::at(NOW).with(op)).await.unwrap();
+    };
+    let named = |name: &str| {
+        let spec = json!({"agent": {"command": {}}});
+        let metadata = json!({"name": name, "uid": name});
+        decode(json!({"apiVersion": API_VERSION, "kind": "Agent", "metadata": metadata, "spec": spec}))
+            .unwrap()
+    };
+    let mut fleet = Fleet::new("crew", spec_of(agents(&["a", "b"], "x")));
+    fleet.metadata.uid = "uid".to_owned();
+    fleet.metadata.finalizers = vec![FINALIZER_OWNED.to_owned()];
+    for object in [named("b"), named("c"), fleet.into()] {
+        commit(Op::Create(object)).await;
+    }
+    let fleets = FleetController::new(
+        store.clone(),
+        Ambient::real(),
+        Defaults::default(),
+        Arc::new(NoSources),
+    );
+    while fleets.reconcile("uid").await.unwrap() != Next::Done {}
+    let stands = async || {
+        let fleet = store.get(Kind::Fleet, "crew").await.unwrap().and_then(AnyObject::into_fleet);
+        fleet.unwrap().status.conditions.get("Stalled").map(|it| it.reason.clone())
+    };
+    assert_eq!(stands().await.as_deref(), Some(words::NAME_TAKEN));
+    let gone = |name: &str| Change {
+        revision: 99,
+        kind: ChangeKind::Deleted,
+        desired: true,
+        object: named(name),
+    };
+    let delete = Op::Delete {
+        kind: Kind::Agent,
+        name: "b".to_owned(),
+        uid: None,
+        resource_version: None,
+    };
+    commit(delete).await;
+    assert_eq!(fleets.concerns(&gone("c")), Vec::new());
+    assert_eq!(fleets.concerns(&gone("b")), [("uid".to_owned(), Wake::Observation)]);
+    while fleets.reconcile("uid").await.unwrap() != Next::Done {}
+    assert_eq!(stands().await, None);
+    assert_eq!(fleets.concerns(&gone("b")), Vec::new(), "it waits no more");
 }
 
 #[test]
