@@ -130,7 +130,8 @@ pub struct FleetStatus {
     /// The last request to make all members anew that was taken up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_restart: Option<String>,
-    /// What members are filled in with where the template is silent, for as long as it says the same.
+    /// What members are filled in with where the template is silent, for as long as what decides whom it
+    /// makes is the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
     /// Each Job that was made, by name, and how it ended: so that one which is gone, because its time

@@ -99,16 +99,17 @@ impl FleetController {
             _ => None,
         };
         let known = paths.as_deref().ok_or(NoDirectories);
-        let noted = fleet.status.usual.clone().filter(|it| it.is_of(&fleet.spec));
-        let is_noted = noted.is_some();
-        let usual = noted.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
+        let noted = fleet.status.usual.as_ref();
+        let usual = noted.and_then(|it| it.of(&fleet.spec));
+        let usual = usual.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
         let (defaults, mut is_silent) = (self.defaults.with_usual(&usual), false);
         let made = members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
             is_silent |= Usual::is_asked_by(spec);
             defaults.fill(spec, false)?;
             defaults.check_place(spec)
         });
-        let made = made.map(|made| (made, (is_silent && !is_noted).then_some(usual)));
+        let is_news = is_silent && noted != Some(&usual);
+        let made = made.map(|made| (made, is_news.then_some(usual)));
         made.map_err(|faults| Trouble {
             reason: words::BAD_TEMPLATE,
             message: faults.to_string().replace('\n', "; "),
