@@ -7,6 +7,7 @@
 mod cap;
 mod member;
 mod plan;
+mod runs;
 mod stand;
 #[cfg(test)]
 mod tests;

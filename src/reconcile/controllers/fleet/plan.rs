@@ -1,7 +1,8 @@
 //! What to do for a Fleet, decided from what there is: pure, and the same for the same input.
 //!
 //! **Made** is everybody who is missing, at once, in the order of the generator. A Job is made once: one
-//! that is gone, because its time to live is over or because somebody deleted it, is not run again.
+//! that is gone, because its time to live is over or because somebody deleted it, is not run again; nor is
+//! one that is generated again ([`super::runs`]).
 //!
 //! **Changed** is one member after another: as many may be out of service at once as the strategy says,
 //! and who is out of service anyway, or stopped, is changed first. A member that does not work after its
@@ -31,6 +32,7 @@ use super::{
     member::{
         Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, stays_until, updated,
     },
+    runs,
     stand::{Stand, dress},
 };
 use crate::resource::{
@@ -132,7 +134,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
     match wanted {
         Err(stand) => {
-            keep_runs(&mut status, owned, |_| true);
+            runs::note(&mut status, owned);
             dress(&mut status, fleet, &stand, now);
         }
         Ok(wanted) => {
@@ -150,6 +152,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
             }
             plan.again = rollout.next_to_go();
             let stand = rollout.stand();
+            plan.again = sooner(plan.again, runs::next_forgotten(&status));
             status.last_handled_restart = fleet.metadata.annotations.get(FLEET_RESTART).cloned();
             dress(&mut status, fleet, &Stand::Known(stand), now);
         }
@@ -176,26 +179,6 @@ fn plan_deletion(fleet: &Fleet, owned: &[AnyObject]) -> Vec<Action> {
         actions.push(Action::DropFinalizer);
     }
     actions
-}
-
-/// Notes how the Jobs that are there have ended; forgets those that are neither there nor wanted.
-fn keep_runs(status: &mut FleetStatus, owned: &[AnyObject], wanted: impl Fn(&str) -> bool) {
-    let jobs: BTreeMap<&str, _> = owned
-        .iter()
-        .filter_map(|object| match object {
-            AnyObject::Job(job) => Some((job.metadata.name.as_str(), job)),
-            _ => None,
-        })
-        .collect();
-    status.runs.retain(|name, _| jobs.contains_key(name.as_str()) || wanted(name));
-    for (name, job) in jobs {
-        let outcome = status.runs.entry(name.to_owned()).or_insert(RunOutcome::Made);
-        match ended(job) {
-            Some(true) => *outcome = RunOutcome::Succeeded,
-            Some(false) => *outcome = RunOutcome::Failed,
-            None => {}
-        }
-    }
 }
 
 /// What a rollout knows of its members.
@@ -245,7 +228,8 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
     fn new(view: &'a View<'v>, wanted: &'v [Member], status: &'s mut FleetStatus) -> Self {
         let names: BTreeSet<(Kind, &str)> =
             wanted.iter().map(|member| (member.object.kind(), member.name.as_str())).collect();
-        keep_runs(status, view.owned, |name| names.contains(&(Kind::Job, name)));
+        runs::note(status, view.owned);
+        runs::sort(status, view.owned, |name| names.contains(&(Kind::Job, name)), view.now);
         let is_wanted =
             |object: &&AnyObject| names.contains(&(object.kind(), object.metadata().name.as_str()));
         let (stay, mut surplus): (Vec<&AnyObject>, Vec<&AnyObject>) =
@@ -297,7 +281,8 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         }
         let notes = vec![Note::plain(words::MEMBERS_CREATED, format!("made {}", listed(&members)))];
         // How it stands is written once they are there.
-        let status = FleetStatus { runs: self.status.runs.clone(), ..fleet.status.clone() };
+        let FleetStatus { runs, past_runs, .. } = self.status.clone();
+        let status = FleetStatus { runs, past_runs, ..fleet.status.clone() };
         Some(Action::Create { members, status: Box::new(status), notes })
     }
 

@@ -21,9 +21,10 @@ use crate::{
     resource::{
         API_VERSION, AnyObject, CONFIRM_DELETIONS,
         ConditionStatus::{False, True},
-        Defaults, FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, Kind, ORPHAN, RESTARTED_UP_TO, RunOutcome,
+        Defaults, FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, Kind,
+        MAX_OVERRIDE_TIME, ORPHAN, PastRun, RESTARTED_UP_TO, RunOutcome,
         decode,
-        expand::{Member, NoDirectories, members},
+        expand::{MOST_MEMBERS, Member, NoDirectories, members},
     },
     store::{Change, ChangeKind, Op, Store as _, Transaction, memory::MemoryStore},
 };
@@ -627,6 +628,55 @@ fn a_superseded_job_stays_for_a_minute_after_its_end_so_that_chat_has_it() {
     assert_eq!(world.names(), [new]);
     assert_eq!(world.plan_and_time().again, None, "one that is generated stays");
     assert_eq!(world.fleet().status.phase, "Complete");
+}
+
+#[test]
+fn a_job_whose_work_is_wanted_again_is_not_run_again() {
+    let mut world = World::new(jobs(&["a", "b"], "one"));
+    for name in world.names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+        world.end_now(&name, name.starts_with('a'));
+    }
+    let runs = world.fleet().status.runs.clone();
+    // Somebody overrides the task for a time.
+    world.change(jobs(&["a", "b"], "two"));
+    world.pass(60);
+    assert_eq!(world.names().len(), 2, "the other two are pruned");
+    let others: Vec<String> = world.names().into_iter().map(str::to_owned).collect();
+    for name in &others {
+        world.end_now(name, true);
+    }
+    // It ends at the very last moment.
+    let most = i64::try_from(MAX_OVERRIDE_TIME.as_duration().as_secs()).unwrap();
+    world.now += SignedDuration::from_secs(most);
+    world.change(jobs(&["a", "b"], "one"));
+    world.pass(60);
+    assert_eq!(world.names(), Vec::<&str>::new(), "nothing runs again");
+    assert_eq!(world.fleet().status.runs, runs);
+    let status = &world.fleet().status;
+    assert_eq!((status.phase.as_str(), status.ready, status.failed), ("Failed", 1, 1));
+    // What is wanted no more is forgotten in the end.
+    let past = world.fleet().status.past_runs.clone();
+    assert_eq!(past.keys().cloned().collect::<BTreeSet<_>>(), others.into_iter().collect());
+    let until = past.values().map(|run| run.until).min();
+    assert_eq!((world.plan(), world.plan_and_time().again), (Vec::new(), until));
+    world.now = until.unwrap();
+    world.settle();
+    assert!(world.fleet().status.past_runs.is_empty());
+    assert_eq!(world.plan_and_time().again, None);
+}
+
+#[test]
+fn no_more_runs_are_kept_than_a_fleet_may_have_members() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let past = |n: i64| {
+        let until = NOW + SignedDuration::from_secs(100_000 - n);
+        (format!("old-{n}"), PastRun { outcome: RunOutcome::Made, until })
+    };
+    world.fleet().status.past_runs = (0..1100).map(past).collect();
+    world.settle();
+    let kept = &world.fleet().status.past_runs;
+    assert_eq!(kept.len(), MOST_MEMBERS);
+    assert!(kept.contains_key("old-0") && !kept.contains_key("old-1099"), "the last ones stay");
 }
 
 #[test]
