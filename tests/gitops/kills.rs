@@ -11,30 +11,17 @@ use open_dispatch::{
     store::{Change, ChangeKind, Store as _, sqlite::SqliteStore},
 };
 
-use super::stage::{REPOS, ROLES, Stage, is_ready, job, name, names, told};
+use super::{
+    chance::{Chance, seed},
+    stage::{REPOS, ROLES, Stage, is_ready, job, name, names, told},
+};
 
 /// How many commits land.
 const COMMITS: u64 = 10;
 
-/// A small generator, so that a failing run can be repeated from the seed that it printed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_is_killed_while_commits_land_ends_at_the_last_one() {
-    let seed = std::env::var("OPEN_DISPATCH_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 + 1);
-    println!("seed {seed}: run again with OPEN_DISPATCH_TEST_SEED={seed}");
+    let seed = seed();
     let mut chance = Chance(seed);
     let mut stage = Stage::new().await;
     stage.declare().await;

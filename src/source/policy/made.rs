@@ -27,11 +27,11 @@ const MOST_FAULTS: usize = 20;
 /// said is made with that. Jobs that were made are past being judged.
 #[must_use]
 pub fn noted(fleet: &Fleet, standing: &FleetStatus, rules: Rules<'_>) -> Vec<Fault> {
-    let noted = standing.usual.as_ref().filter(|usual| usual.is_of(&fleet.spec));
-    let Some(usual) = noted.filter(|usual| **usual != rules.defaults.usual(&fleet.spec)) else {
+    let noted = standing.usual.as_ref().and_then(|usual| usual.of(&fleet.spec));
+    let Some(usual) = noted.filter(|usual| *usual != rules.defaults.usual(&fleet.spec)) else {
         return Vec::new();
     };
-    let defaults = rules.defaults.with_usual(usual);
+    let defaults = rules.defaults.with_usual(&usual);
     let mut judge = Judge::new(Rules { defaults: &defaults, ..rules });
     judge.fleet(fleet, &|name| standing.runs.contains_key(name));
     let mut faults = judge.faults;
