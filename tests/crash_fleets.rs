@@ -14,17 +14,26 @@ mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use async_trait::async_trait;
 use fake_runtime::Script;
+use jiff::Timestamp;
 use open_dispatch::{
-    ambient::Mode,
-    resource::{
-        API_VERSION, AnyObject, CONFIRM_DELETIONS, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED,
-        Span, decode,
+    ambient::{Ambient, Fault, Mode, Steps},
+    reconcile::{
+        Controller as _, Error, Next,
+        controllers::{FleetController, NoSources},
     },
-    store::{Change, ChangeKind},
+    resource::{
+        API_VERSION, AnyObject, CONFIRM_DELETIONS, Defaults, FINALIZER_OWNED, Kind, ORPHAN,
+        RUN_REQUESTED, Span, decode,
+    },
+    store::{
+        Change, ChangeKind, Expect, Op, Part, Store, Transaction, Turn, TurnState,
+        memory::MemoryStore,
+    },
 };
 use serde_json::{Value, json};
 use stage::{DIRECTORIES, Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
@@ -472,6 +481,80 @@ fn who_is_inherited_stays_who_it_is_and_belongs_to_the_heir() {
             assert!(played.end.to_string().contains("m-c"), "{case}");
             assert!(!played.end.to_string().contains("m-a"), "{case}");
         }
+    }
+}
+
+/// Somebody who speaks to a member in the very moment before it is pruned.
+struct Speaker {
+    store: Arc<dyn Store>,
+    turn: Mutex<Option<Turn>>,
+}
+
+#[async_trait]
+impl Steps for Speaker {
+    async fn before(&self, step: &'static str) -> Result<(), Fault> {
+        if step == "fleet.prune-members" {
+            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(turn) = turn {
+                commit(&self.store, Op::AddTurn(turn)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn after(&self, _: &'static str) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+async fn commit(store: &Arc<dyn Store>, op: Op) {
+    let transaction = Transaction::at(Timestamp::UNIX_EPOCH).with(op);
+    store.apply(transaction).await.expect("a person may write at any time");
+}
+
+/// Lets Fleets alone look until they rest; answers how often somebody was faster.
+async fn look(store: &Arc<dyn Store>, turn: Option<Turn>) -> usize {
+    let steps = Arc::new(Speaker { store: store.clone(), turn: Mutex::new(turn) });
+    let ambient = Ambient { steps, ..Ambient::real() };
+    let directories = Arc::new(NoSources);
+    let fleets = FleetController::new(store.clone(), ambient, Defaults::default(), directories);
+    let mut conflicts = 0;
+    for _ in 0..20 {
+        match fleets.reconcile("uid of x").await {
+            Ok(Next::Done) => return conflicts,
+            Ok(_) => {}
+            Err(Error::Conflict) => conflicts += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it does not come to rest");
+}
+
+/// Nobody but the Fleet looks here: so of what is said to an Agent only the turns' ledger tells.
+#[tokio::test]
+async fn whoever_speaks_to_a_member_before_it_is_pruned_or_at_that_moment_is_heard() {
+    for at_that_moment in [false, true] {
+        let store: Arc<dyn Store> = MemoryStore::new();
+        commit(&store, Op::Create(agents())).await;
+        look(&store, None).await;
+        let member =
+            async || store.get(Kind::Agent, "m-a").await.expect("readable").expect("it is there");
+        let uid = member().await.metadata().uid.clone();
+        let turn = Turn::queued("t", uid, "work", "ada", Timestamp::UNIX_EPOCH);
+        let mut object = store.get(Kind::Fleet, "x").await.expect("readable").expect("it is there");
+        rewrite(&mut object, |spec| spec["generate"] = json!({"list": [{"n": "b"}]}));
+        let smaller = Op::Write { object, part: Part::Desired, expect: Expect::SameVersion };
+        commit(&store, smaller).await;
+        if !at_that_moment {
+            commit(&store, Op::AddTurn(turn.clone())).await;
+        }
+        let conflicts = look(&store, at_that_moment.then(|| turn.clone())).await;
+        assert_eq!(conflicts, usize::from(at_that_moment), "it is not tried in vain");
+        assert!(!member().await.metadata().is_deleting(), "at that moment: {at_that_moment}");
+        let ended = Turn { state: TurnState::Cancelled, ..turn };
+        commit(&store, Op::MoveTurn { from: vec![TurnState::Queued], turn: ended }).await;
+        look(&store, None).await;
+        assert!(member().await.metadata().is_deleting(), "nobody waits for it any more");
     }
 }
 

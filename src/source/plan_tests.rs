@@ -486,14 +486,18 @@ async fn the_rows_of_an_older_server_count_for_what_they_are() {
     assert_eq!(names(&plan.changed), ["agent/bot"]);
 }
 
+/// Settings by which what names no place runs as a machine.
+fn on_fly() -> Defaults {
+    let image = Some("registry.example/a".to_owned());
+    let images = Some(crate::resource::Images { usual: image, ..Default::default() });
+    Defaults { on_fly: true, images, ..usual(json!({"claude": {}}), "a/b") }
+}
+
 #[tokio::test]
 async fn what_a_source_may_not_write_any_more_is_filled_in_anew() {
     let mut stage = Stage::new("specs", json!({}));
     let text = SILENT.split("---").next().unwrap();
-    let usual_image =
-        crate::resource::Images { usual: Some("registry.example/a".into()), ..Default::default() };
-    let (on_fly, images) = (true, Some(usual_image));
-    stage.defaults = Defaults { on_fly, images, ..usual(json!({"claude": {}}), "a/b") };
+    stage.defaults = on_fly();
     stage.apply(&[("a.yaml", text)]).await.unwrap();
     assert!(json!(stage.agent("bot").await.runtime)["fly"].is_object());
     stage.defaults.on_fly = false;
@@ -534,7 +538,7 @@ impl Stage {
 async fn a_fleet_is_judged_by_what_was_noted_for_its_members_and_not_by_the_settings_of_today() {
     for kind in ["Agent", "Job"] {
         let mut stage = Stage::new("specs", json!({}));
-        stage.defaults = Defaults { on_fly: true, ..usual(json!({"claude": {}}), "a/b") };
+        stage.defaults = on_fly();
         let text = crew(kind, "");
         stage.apply(&[("a.yaml", &text)]).await.unwrap();
         stage.note_usual(&[]).await;
@@ -560,7 +564,7 @@ async fn a_fleet_is_judged_by_what_was_noted_for_its_members_and_not_by_the_sett
 #[tokio::test]
 async fn jobs_that_a_fleet_has_made_are_past_being_judged() {
     let mut stage = Stage::new("specs", json!({}));
-    stage.defaults = Defaults { on_fly: true, ..usual(json!({"claude": {}}), "a/b") };
+    stage.defaults = on_fly();
     let text = crew("Job", "");
     stage.apply(&[("a.yaml", &text)]).await.unwrap();
     let runtimes = Some(vec!["local".to_owned()]);
