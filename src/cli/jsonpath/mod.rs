@@ -261,6 +261,19 @@ mod tests {
         }
     }
 
+    /// Each level takes as long as the one around it, times the document; and the stack has an end.
+    #[test]
+    fn what_stands_too_deep_in_itself_is_refused_before_it_is_walked() {
+        let ranges = |n: usize| "{range $.items[*]}".repeat(n) + "x" + &"{end}".repeat(n);
+        let filters = |n: usize| format!("{{.a{}{}}}", "[?(@".repeat(n), ")]".repeat(n));
+        assert_eq!(of(&ranges(8)), "x".repeat(2_usize.pow(8)));
+        assert_eq!(of(&filters(8)), "");
+        for text in [ranges(9), filters(9), ranges(100_000), filters(100_000)] {
+            let why = text.parse::<Template>().unwrap_err().to_string();
+            assert!(why.contains("more than 8 deep"), "{why}");
+        }
+    }
+
     #[test]
     fn what_is_no_template_is_refused_in_one_line() {
         let why = |text: &str| text.parse::<Template>().unwrap_err().to_string();

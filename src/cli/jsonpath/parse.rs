@@ -6,16 +6,17 @@ use super::{Node, Operand, Relation, Step, Steps};
 
 /// The characters that end a field's name.
 const ENDS: &str = ".,[](){}$@ \t\n=!<>'\"";
+/// How deep ranges and filters may stand in one another. Each may walk over the whole document for every
+/// value of the one around it, so the time that a template takes grows by a power with each.
+const DEEPEST: usize = 8;
 
 /// Reads a template.
 pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
-    let mut cursor = Cursor { rest: text };
-    let nodes = nodes(&mut cursor, 0)?;
-    Ok(nodes)
+    nodes(&mut Cursor { rest: text, depth: 0 })
 }
 
 /// Nodes up to the text's end, or to the `{end}` of a range.
-fn nodes(cursor: &mut Cursor<'_>, depth: usize) -> Result<Vec<Node>, String> {
+fn nodes(cursor: &mut Cursor<'_>) -> Result<Vec<Node>, String> {
     let mut nodes = Vec::new();
     loop {
         let plain = cursor.until(|c| c == '{' || c == '}');
@@ -23,7 +24,7 @@ fn nodes(cursor: &mut Cursor<'_>, depth: usize) -> Result<Vec<Node>, String> {
             nodes.push(Node::Text(plain.to_owned()));
         }
         match cursor.next() {
-            None if depth > 0 => return Err("a range has no {end}".to_owned()),
+            None if cursor.depth > 0 => return Err("a range has no {end}".to_owned()),
             None => return Ok(nodes),
             Some('}') => return Err("a } has no { before it".to_owned()),
             Some(_) => {}
@@ -31,13 +32,13 @@ fn nodes(cursor: &mut Cursor<'_>, depth: usize) -> Result<Vec<Node>, String> {
         cursor.skip_space();
         if cursor.take_word("end") {
             cursor.close()?;
-            return if depth > 0 { Ok(nodes) } else { Err("{end} has no range".to_owned()) };
+            return if cursor.depth > 0 { Ok(nodes) } else { Err("{end} has no range".to_owned()) };
         }
         if cursor.take_word("range") {
             cursor.skip_space();
             let steps = path(cursor)?;
             cursor.close()?;
-            nodes.push(Node::Range(steps, self::nodes(cursor, depth + 1)?));
+            nodes.push(Node::Range(steps, cursor.inside(self::nodes)?));
             continue;
         }
         nodes.push(match cursor.peek() {
@@ -96,7 +97,7 @@ fn brackets(cursor: &mut Cursor<'_>) -> Result<Step, String> {
             cursor.next();
             Step::Every
         }
-        Some('?') => filter(cursor)?,
+        Some('?') => cursor.inside(filter)?,
         Some('\'' | '"') => {
             let mut names = Vec::new();
             while let Some(quote @ ('"' | '\'')) = cursor.peek() {
@@ -188,9 +189,24 @@ fn operand(cursor: &mut Cursor<'_>) -> Result<Operand, String> {
 /// The text that is not read yet.
 struct Cursor<'a> {
     rest: &'a str,
+    /// In how many ranges and filters it stands.
+    depth: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// Reads the inside of a range or a filter.
+    fn inside<T>(&mut self, read: fn(&mut Self) -> Result<T, String>) -> Result<T, String> {
+        if self.depth == DEEPEST {
+            return Err(format!(
+                "ranges and filters stand more than {DEEPEST} deep in one another; take one away"
+            ));
+        }
+        self.depth += 1;
+        let found = read(self);
+        self.depth -= 1;
+        found
+    }
+
     fn peek(&self) -> Option<char> {
         self.rest.chars().next()
     }
