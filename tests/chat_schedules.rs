@@ -149,6 +149,44 @@ async fn a_schedule_that_a_source_declares_is_not_deleted_from_chat_and_may_be_s
 }
 
 #[tokio::test]
+async fn of_two_who_ask_for_a_run_at_once_the_second_is_told_that_it_comes_already() {
+    let mut world = World::new().await;
+    world.ask(ADD).await;
+    // Nobody looks at the schedule for a while.
+    world.engine.stop().await;
+    let mut say = async |text: &str| {
+        world.said += 1;
+        let place =
+            Conversation { platform: "console".into(), channel: "main".into(), thread: None };
+        let line = Incoming::typed(format!("console/{}", world.said), place, "bob", text);
+        let taken = world.commands.handle(&line).await.unwrap();
+        match world.store.delivery(&taken.delivery).await.unwrap().unwrap().subject {
+            Subject::Notice { text } => text,
+            other => panic!("{other:?} is no answer"),
+        }
+    };
+    let (first, second) =
+        (say("/od-schedule run tests").await, say("/od-schedule run tests").await);
+    assert!(first.contains("runs now"), "{first}");
+    assert!(second.contains("a run is asked for already"), "{second}");
+    let ambient = Ambient {
+        clock: world.clock.clone(),
+        ids: Arc::new(SeededIds::new(8)),
+        steps: Arc::new(FreeSteps),
+    };
+    let store = Arc::clone(&world.store);
+    let mut engine = Engine::new(store.clone() as _, ambient.clone());
+    engine.add(Arc::new(ScheduleController::new(store as _, ambient, Defaults::default())));
+    world.engine = engine.start().await.unwrap();
+    world.engine.idle().await;
+    assert_eq!(world.jobs().await.len(), 1, "one run, as both were told");
+    let third = world.ask("/od-schedule run tests").await;
+    assert!(third.contains("runs now"), "{third}");
+    assert_eq!(world.jobs().await.len(), 2);
+    world.engine.stop().await;
+}
+
+#[tokio::test]
 async fn a_deleted_schedule_goes_with_its_jobs() {
     let mut world = World::new().await;
     world.ask(ADD).await;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Clock as _, FreeSteps, Ids, ManualClock, SeededIds, later},
+    ambient::{Ambient, Clock, FreeSteps, Ids, ManualClock, SeededIds, later},
     reconcile::{
         Controller, Engine, EngineHandle, Error, Next, Stats, Wake,
         queue::{BACKOFF_BASE, BACKOFF_CAP},
@@ -529,4 +529,71 @@ async fn output_that_concerns_nobody_wakes_nobody() {
     engine.idle().await;
     assert_eq!(probe.ran(), Vec::<String>::new());
     assert_eq!(bench.store.list(Kind::Job, None, 1).await.expect("readable").items, []);
+}
+
+/// A clock over a machine that sleeps: the wall clock goes on, and what is measured stands.
+struct Sleepy {
+    measured: ManualClock,
+    slept: Mutex<Duration>,
+}
+
+#[async_trait]
+impl Clock for Sleepy {
+    fn now(&self) -> Timestamp {
+        later(self.measured.now(), *self.slept.lock().expect("nobody panics with the lock"))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.measured.elapsed()
+    }
+
+    async fn sleep(&self, length: Duration) {
+        self.measured.sleep(length).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_by_the_wall_is_due_although_the_machine_slept() {
+    let one = "2026-01-01T01:00:00Z".parse::<Timestamp>().expect("a time");
+    let nine = later(one, Duration::from_secs(8 * 3600));
+    let measured = ManualClock::at(one);
+    let clock = Arc::new(Sleepy { measured, slept: Mutex::default() });
+    let began = Arc::new(Mutex::new(Vec::new()));
+    let (by, at) = (Arc::clone(&clock), Arc::clone(&began));
+    let mut probe = Probe::new("probe", move |_| {
+        let now = by.now();
+        let left = open_dispatch::ambient::between(now, nine);
+        if left.is_zero() {
+            at.lock().expect("nobody panics with the lock").push(now);
+        }
+        async move { Ok(if left.is_zero() { Next::Done } else { Next::After(left) }) }
+    });
+    probe.keys = vec![("schedule", Wake::Observation)];
+    let ambient = Ambient {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        ids: Arc::new(SeededIds::new(1)),
+        steps: Arc::new(FreeSteps),
+    };
+    let mut engine = Engine::new(MemoryStore::new(), ambient);
+    engine.add(Arc::new(probe));
+    let engine = engine.start().await.expect("the engine starts");
+    engine.idle().await;
+    assert_eq!(engine.next_timer(), Some(Duration::from_secs(8 * 3600)));
+    // It sleeps until two minutes before the time, and is awake for some seconds.
+    *clock.slept.lock().expect("nobody panics with the lock") = Duration::from_secs(8 * 3600 - 120);
+    let awake = Duration::from_secs(5);
+    clock.measured.advance(awake);
+    let two_minutes = Duration::from_secs(120);
+    let heard = async {
+        while engine.next_timer().is_none_or(|next| next > two_minutes) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("the engine hears of it");
+    assert_eq!(engine.next_timer(), Some(two_minutes - awake));
+    clock.measured.advance(two_minutes - awake);
+    let begins = tokio::time::timeout(Duration::from_secs(30), engine.idle());
+    begins.await.expect("the alarm hears of it, too");
+    assert_eq!(*began.lock().expect("nobody panics with the lock"), [nine]);
+    engine.stop().await;
 }

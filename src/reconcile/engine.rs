@@ -12,7 +12,9 @@
 //! order of their revisions, so a lagging bell loses none; after any other missed bell, and
 //! every five minutes, all keys are read again. Each controller has a *pool*: a queue behind a
 //! lock that is never held across an await, a bounded number of workers, and an alarm for the
-//! next timer. Pools share nothing, so one that hangs cannot block another.
+//! next timer. Pools share nothing, so one that hangs cannot block another. The *watch* compares the
+//! wall clock with measured time every few seconds: after a machine slept, or its clock was put
+//! forward, what is due by the wall is due.
 //!
 //! **A reconcile that goes wrong** is its key's failure and nobody else's: an error, a panic
 //! (caught and counted) and a run beyond its deadline alike end in the key's backoff. A panic over
@@ -44,6 +46,7 @@ use tracing::Instrument as _;
 
 use super::{
     Controller, Error, Next, Wake,
+    leaps::{LOOK, Leaps},
     queue::{Outcome, Queue, Run},
 };
 use crate::{
@@ -154,6 +157,7 @@ impl Engine {
         for (pool, heard) in wakes {
             tasks.spawn(listen(Arc::clone(&pool), heard));
         }
+        tasks.spawn(watch_clock(Arc::clone(&world), pools.clone()));
         let (asks, asked) = mpsc::unbounded_channel();
         let feed = Feed { world: Arc::clone(&world), pools: pools.clone(), bell, revision, asked };
         tasks.spawn(feed.run());
@@ -654,6 +658,30 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+/// The watch: hastens the timers where the wall clock leaps.
+async fn watch_clock(world: Arc<World>, pools: Vec<Arc<Pool>>) {
+    let stopped = world.stopped();
+    tokio::pin!(stopped);
+    let clock = &world.ambient.clock;
+    let mut leaps = Leaps::since(clock.now(), clock.elapsed());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            () = clock.sleep(LOOK) => {}
+        }
+        let Some(by) = leaps.look(clock.now(), clock.elapsed()) else { continue };
+        tracing::info!(
+            ?by,
+            "the wall clock leapt: this machine slept, or its clock was put forward"
+        );
+        for pool in &pools {
+            pool.queue().hasten(by);
+            pool.timer.notify_one();
+        }
+    }
 }
 
 /// Hears a controller's own source of wakes, such as a runtime.

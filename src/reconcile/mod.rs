@@ -5,6 +5,7 @@
 
 pub mod controllers;
 mod engine;
+mod leaps;
 pub mod queue;
 
 use std::time::Duration;

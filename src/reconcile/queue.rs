@@ -19,6 +19,9 @@
 //! head with the earliest *time of arrival plus patience of its class* goes first: a user
 //! overtakes, but a timer that has waited for ten seconds overtakes newer users in turn.
 //!
+//! **Two kinds of waits.** A timer stands for a time of the wall, and is due sooner where the wall clock
+//! leaps ([`Queue::hasten`]). A backoff, and a wait that somebody asked for, is a length, and stays.
+//!
 //! **Cost.** Keys live in a slab and are named by a number inside; a hash table of numbers, each
 //! with half of its key's hash, finds the number. So the table grows, and most strangers are told
 //! apart, without a look at the keys, which the processor's cache does not hold when there are
@@ -137,7 +140,8 @@ struct Slot {
     dirty: Option<Wake>,
     failures: u32,
     conflicts: u8,
-    /// Waiting: when it is due. Ready: since when it is.
+    /// Waiting: when it is due. Ready: since when it is. Running: by how much the wall clock leapt
+    /// meanwhile.
     at: Nanos,
 }
 
@@ -277,6 +281,7 @@ impl Queue {
         slot.state = State::Running;
         slot.stamp = slot.stamp.wrapping_add(1);
         slot.dirty = None;
+        slot.at = 0;
         Some(Run {
             ticket: Ticket(entry.id),
             key,
@@ -314,6 +319,7 @@ impl Queue {
             return Verdict { failures: 0, not_before: None };
         }
         let failures = slot.failures;
+        let leapt = Duration::from_nanos(slot.at);
         let again = slot.dirty.take();
         let mut not_before = None;
         match (outcome, again) {
@@ -335,7 +341,9 @@ impl Queue {
             (Outcome::After(Duration::ZERO), None) => self.make_ready(id, Wake::Observation, now),
             (Outcome::After(length), None) => {
                 slot.class = Wake::Timer;
-                self.make_wait(id, now.saturating_add(length.min(FURTHEST)), false);
+                // It may have looked at the wall before the leap.
+                let length = length.min(FURTHEST).saturating_sub(leapt);
+                self.make_wait(id, now.saturating_add(length), false);
             }
             (Outcome::Done, None) => self.remove(id),
         }
@@ -353,6 +361,23 @@ impl Queue {
             moved += 1;
         }
         moved
+    }
+
+    /// The wall clock went further than was measured, by so much: timers are due so much sooner. Whoever
+    /// waits for a length still does.
+    pub fn hasten(&mut self, by: Duration) {
+        for id in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            let slot = &mut self.slots[id as usize];
+            match slot.state {
+                State::Running => slot.at = slot.at.saturating_add(nanos(by)),
+                State::Waiting if !slot.held => {
+                    let due = Duration::from_nanos(slot.at).saturating_sub(by);
+                    self.waiting -= 1;
+                    self.make_wait(id, due, false);
+                }
+                State::Waiting | State::Ready | State::Free => {}
+            }
+        }
     }
 
     /// When the next waiting key is due, if one waits.
@@ -512,6 +537,38 @@ mod tests {
         }
         assert_eq!(drain(&mut queue, s(0)), ["a", "b", "c"]);
         assert!(queue.is_quiet(s(0)));
+    }
+
+    #[test]
+    fn a_timer_is_due_sooner_by_what_the_wall_clock_leapt_and_a_backoff_is_not() {
+        let mut queue = Queue::new();
+        for key in ["timer", "backoff", "told", "runs"] {
+            queue.wake(key, Wake::Observation, s(0));
+        }
+        let outcomes = [Outcome::After(s(1000)), Outcome::Failed, Outcome::Hold(s(900))];
+        for outcome in outcomes {
+            let ticket = queue.take(s(0)).unwrap().ticket;
+            queue.finish(ticket, outcome, s(0), 0.99);
+        }
+        let runs = queue.take(s(0)).unwrap();
+        queue.hasten(s(990));
+        // It said how long to wait by a wall clock of before the leap.
+        queue.finish(runs.ticket, Outcome::After(s(1010)), s(0), 0.5);
+        assert_eq!(queue.waiting(), 4);
+        assert_eq!(drain(&mut queue, s(1)), ["backoff"], "half a second at most");
+        assert_eq!(drain(&mut queue, s(9)), Vec::<String>::new());
+        assert_eq!(drain(&mut queue, s(10)), ["timer"]);
+        assert_eq!(drain(&mut queue, s(20)), ["runs"]);
+        assert_eq!(drain(&mut queue, s(899)), Vec::<String>::new());
+        assert_eq!(drain(&mut queue, s(900)), ["told"]);
+        // A leap is over for who was taken after it, and none reaches behind the beginning.
+        queue.wake("timer", Wake::Observation, s(901));
+        let ticket = queue.take(s(901)).unwrap().ticket;
+        queue.finish(ticket, Outcome::After(s(5)), s(901), 0.5);
+        assert_eq!(queue.next_due(), Some(s(906)));
+        queue.hasten(s(1_000_000));
+        assert_eq!(drain(&mut queue, s(901)), ["timer"]);
+        assert!(queue.is_quiet(s(901)));
     }
 
     #[test]

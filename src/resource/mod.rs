@@ -86,7 +86,8 @@ pub use remote::{MAX_REPOS, Remote, Way};
 pub use resolve::Defaults;
 pub use schedule::{
     ConcurrencyPolicy, DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, JobTemplate,
-    MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleSpec, ScheduleStatus,
+    LEAST_STARTING_DEADLINE, MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleSpec,
+    ScheduleStatus,
 };
 pub use source::{
     DEFAULT_MAX_DELETIONS, DEFAULT_SOURCE_INTERVAL, DeletionPolicy, DirectorySource, GitSource,

@@ -86,6 +86,14 @@ pub(in crate::chat) fn schedule_runs(name: &str) -> String {
     format!("schedule/{name} runs now; its job reports where its jobs report.")
 }
 
+/// A run was asked for before, and is not begun yet.
+pub(in crate::chat) fn schedule_runs_already(name: &str) -> String {
+    format!(
+        "schedule/{name}: a run is asked for already, and begins in a moment. For another one, say it \
+         again then."
+    )
+}
+
 /// It was suspended or resumed, or was so before.
 pub(in crate::chat) fn schedule_suspended(name: &str, suspend: bool, was: bool) -> String {
     match (suspend, was) {

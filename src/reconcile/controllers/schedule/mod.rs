@@ -12,6 +12,7 @@ mod tests;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use plan::{Action, View, plan};
 
@@ -32,13 +33,16 @@ use crate::{
 pub struct ScheduleController {
     hands: Hands,
     defaults: Defaults,
+    /// What waits since before then waited while nobody looked.
+    up_since: Timestamp,
 }
 
 impl ScheduleController {
     /// A controller over a store. `defaults` say where Jobs may work on this server.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, defaults: Defaults) -> Self {
-        Self { hands: Hands { store, ambient }, defaults }
+        let up_since = ambient.clock.now();
+        Self { hands: Hands { store, ambient }, defaults, up_since }
     }
 
     async fn act(&self, schedule: &Schedule, action: Action) -> Result<(), Error> {
@@ -131,9 +135,14 @@ impl Controller for ScheduleController {
         let now = self.hands.now();
         let mut taken = BTreeSet::new();
         let plan = loop {
-            let refused = refused.as_deref();
-            let plan =
-                plan(&View { schedule: &schedule, jobs: &jobs, taken: &taken, refused, now });
+            let plan = plan(&View {
+                schedule: &schedule,
+                jobs: &jobs,
+                taken: &taken,
+                refused: refused.as_deref(),
+                up_since: self.up_since,
+                now,
+            });
             match plan.new_name() {
                 Some(name) if store.get(Kind::Job, name).await?.is_some() => {
                     taken.insert(name.to_owned());

@@ -9,7 +9,9 @@
 //! **What hinders.** While Jobs still work, `Forbid` skips the minute, `Allow` begins it beside them,
 //! and `Replace` notes that it is pending, cancels them, and begins it once they are gone: a newer
 //! minute takes its place meanwhile. Only what was there before the minute makes way for it; and where
-//! the policy has changed meanwhile, the new one decides. Whatever becomes of a minute, it is noted, and not looked at again.
+//! the policy has changed meanwhile, the new one decides. To wait like this is not to be late, save
+//! that a minute that waited when the server went down is as late as it was when the server came back.
+//! Whatever becomes of a minute, it is noted and told, and not looked at again.
 //!
 //! **A run that somebody asks for** is made at once, whatever the policy says, also while the Schedule
 //! is suspended; the request's value is noted with it. No minute that pends already takes it away.
@@ -54,6 +56,8 @@ pub(super) struct View<'a> {
     pub(super) taken: &'a BTreeSet<String>,
     /// Why its Jobs may not be made on this server, if they may not.
     pub(super) refused: Option<&'a str>,
+    /// When this server started.
+    pub(super) up_since: Timestamp,
     /// Now.
     pub(super) now: Timestamp,
 }
@@ -206,21 +210,20 @@ impl Draft<'_, '_> {
                 status.counted_from = schedule.metadata.creation_timestamp.or(Some(now));
             }
             Some(was) if *was != by || resumed => {
+                // It does not go back with the clock: what was not to be begun is noted here alone.
                 status.counted_from = Some(now);
-                self.drop_pending();
+                self.drop_pending("the schedule was changed");
             }
             Some(_) => {}
         }
-        let status = &mut self.status;
-        status.counted_by = Some(by);
-        // The clock was set back since: what was begun is noted elsewhere.
-        status.counted_from = status.counted_from.map(|from| from.min(now));
+        self.status.counted_by = Some(by);
     }
 
     /// What waited is not begun any more.
-    fn drop_pending(&mut self) {
+    fn drop_pending(&mut self, why: &str) {
         if let Some(minute) = self.status.pending_schedule_time.take() {
-            self.note_minute(minute);
+            let text = format!("{minute} waited for other jobs to end, and was not begun: {why}");
+            self.skip(minute, words::MISSED, text);
         }
     }
 
@@ -257,7 +260,7 @@ impl Draft<'_, '_> {
         let View { schedule, now, .. } = *self.view;
         let spec = &schedule.spec;
         if spec.suspend {
-            return self.drop_pending();
+            return self.drop_pending("the schedule is suspended");
         }
         let behind = self.behind();
         let Some(minute) = cron.last(behind, now) else { return self.begin_pending() };
@@ -271,17 +274,27 @@ impl Draft<'_, '_> {
             };
             self.notes.push(Note::warning(words::MISSED, text));
         }
-        let late = between(minute, now);
+        if !self.is_too_late(minute, between(minute, now)) {
+            self.decide(minute);
+        }
+    }
+
+    /// Whether a minute is not begun any more because it is so late; then that is told.
+    fn is_too_late(&mut self, minute: Timestamp, late: Duration) -> bool {
+        let spec = &self.view.schedule.spec;
         let overdue = spec.starting_deadline.filter(|most| late > most.as_duration());
-        if let Some(most) = overdue {
+        let (reason, text) = if let Some(most) = overdue {
             let text = format!("{minute} was due longer than {most} ago, and was not begun");
-            return self.skip(minute, words::TOO_LATE, text);
-        }
-        if late >= ON_TIME && spec.missed_runs == MissedRuns::Skip {
+            (words::TOO_LATE, text)
+        } else if late >= ON_TIME && spec.missed_runs == MissedRuns::Skip {
             let text = format!("{minute} passed while nobody looked, and was not begun");
-            return self.skip(minute, words::MISSED, text);
-        }
-        self.decide(minute);
+            (words::MISSED, text)
+        } else {
+            return false;
+        };
+        self.status.pending_schedule_time = None;
+        self.skip(minute, reason, text);
+        true
     }
 
     /// What becomes of a minute that is to begin, by the policy.
@@ -311,8 +324,13 @@ impl Draft<'_, '_> {
         }
     }
 
+    /// Begins what waits, if it can. To wait for Jobs does not count as late; that the server was down
+    /// does: until it started again nobody looked.
     fn begin_pending(&mut self) {
-        if let Some(minute) = self.status.pending_schedule_time {
+        let View { up_since, now, .. } = *self.view;
+        if let Some(minute) = self.status.pending_schedule_time
+            && !self.is_too_late(minute, between(minute, up_since.min(now)))
+        {
             self.decide(minute);
         }
     }
@@ -375,17 +393,25 @@ impl Draft<'_, '_> {
         if let Some(why) = refused {
             return Some((words::NOT_ALLOWED, why.replacen("spec.", "spec.jobTemplate.spec.", 1)));
         }
-        let last = self.status.last_schedule_time?;
-        let ahead = !schedule.spec.suspend && last > later(now, CLOCK_SLACK);
-        ahead.then(|| {
-            // Of the clock no more than the day, so that it is not written anew with each look.
-            let today = now.strftime("%F");
-            let text = format!(
+        let is_ahead = |time: &Timestamp| *time > later(now, CLOCK_SLACK);
+        let begun = self.status.last_schedule_time.filter(is_ahead);
+        let counted = self.status.counted_from.filter(is_ahead);
+        // Of the clock no more than the day, so that it is not written anew with each look.
+        let today = now.strftime("%F");
+        let text = match (begun, counted) {
+            _ if schedule.spec.suspend => return None,
+            (Some(last), _) => format!(
                 "the clock shows {today}, and {last} was begun already; nothing is due before that: \
                  mend the clock, or make the schedule anew"
-            );
-            (words::CLOCK_BEHIND, text)
-        })
+            ),
+            (None, Some(from)) => format!(
+                "the clock shows {today}, and due minutes count from {from}, when the schedule was \
+                 made, changed or resumed; nothing is due before that: mend the clock, or suspend the \
+                 schedule and resume it"
+            ),
+            (None, None) => return None,
+        };
+        Some((words::CLOCK_BEHIND, text))
     }
 }
 

@@ -26,6 +26,7 @@ struct World {
     jobs: Vec<Job>,
     taken: BTreeSet<String>,
     refused: Option<&'static str>,
+    up_since: Timestamp,
     now: Timestamp,
     /// The name of every Job that was ever made.
     made: Vec<String>,
@@ -59,6 +60,7 @@ impl World {
             jobs: Vec::new(),
             taken: BTreeSet::new(),
             refused: None,
+            up_since: now,
             now,
             made: Vec::new(),
             notes: Vec::new(),
@@ -73,10 +75,11 @@ impl World {
 
     fn plan(&self) -> Plan {
         let Some(schedule) = &self.schedule else { return Plan::default() };
-        let Self { jobs, now, refused, .. } = self;
+        let Self { jobs, refused, up_since, now, .. } = self;
         let mut taken = BTreeSet::new();
         loop {
-            let plan = plan(&View { schedule, jobs, taken: &taken, refused: *refused, now: *now });
+            let (refused, up_since, now) = (*refused, *up_since, *now);
+            let plan = plan(&View { schedule, jobs, taken: &taken, refused, up_since, now });
             match plan.new_name() {
                 Some(name) if self.taken.contains(name) => taken.insert(name.to_owned()),
                 _ => return plan,
@@ -169,6 +172,12 @@ impl World {
     fn jump_to(&mut self, to: &str) {
         self.now = at(to);
         self.settle();
+    }
+
+    /// The server dies, and is back at a time.
+    fn down_until(&mut self, until: &str) {
+        self.up_since = at(until);
+        self.jump_to(until);
     }
 
     /// The minutes past 12 of the Jobs that were made.
@@ -275,6 +284,61 @@ fn a_job_makes_way_for_the_next_which_begins_when_it_is_gone() {
 }
 
 #[test]
+fn a_minute_that_waited_when_the_server_went_down_is_late_by_when_it_is_back() {
+    let skip: fn(&mut ScheduleSpec) = |spec| spec.missed_runs = MissedRuns::Skip;
+    let deadline: fn(&mut ScheduleSpec) = |spec| {
+        spec.starting_deadline = Some(Span::from_secs(300));
+    };
+    let neither: fn(&mut ScheduleSpec) = |_| {};
+    for (change, back, made, reason) in [
+        (skip, "2026-01-01T12:20:40Z", vec![10, 20], ""),
+        (skip, "2026-01-01T12:29:00Z", vec![10], words::MISSED),
+        (deadline, "2026-01-01T12:24:00Z", vec![10, 20], ""),
+        (deadline, "2026-01-01T12:29:00Z", vec![10], words::TOO_LATE),
+        (neither, "2026-01-01T12:29:00Z", vec![10, 20], ""),
+    ] {
+        let mut world = World::new(|spec| {
+            spec.concurrency_policy = ConcurrencyPolicy::Replace;
+            change(spec);
+        });
+        world.live_until("2026-01-01T12:20:10Z");
+        let status = &world.schedule().status;
+        assert_eq!(status.pending_schedule_time, Some(at("2026-01-01T12:20:00Z")));
+        world.down_until(back);
+        world.end(false);
+        assert_eq!(world.minutes(), made, "back at {back}");
+        assert_eq!(world.schedule().status.pending_schedule_time, None);
+        let told = world.notes.iter().filter(|note| note.contains("was not begun")).count();
+        assert_eq!(told, usize::from(!reason.is_empty()));
+        assert!(!world.told(reason).is_empty(), "{reason}: {:?}", world.notes);
+    }
+}
+
+#[test]
+fn a_minute_that_waits_and_is_not_begun_is_told() {
+    type Change = fn(&mut ScheduleSpec);
+    let changes: [(Change, &str); 3] = [
+        (|spec| spec.suspend = true, "the schedule is suspended"),
+        (|spec| spec.schedule = "5 * * * *".to_owned(), "the schedule was changed"),
+        (|spec| spec.time_zone = Some("Asia/Kathmandu".to_owned()), "the schedule was changed"),
+    ];
+    for (change, why) in changes {
+        let mut world = World::new(|spec| spec.concurrency_policy = ConcurrencyPolicy::Replace);
+        world.live_until("2026-01-01T12:20:10Z");
+        assert!(world.jobs[0].spec.cancel, "for the minute that waits");
+        change(&mut world.schedule().spec);
+        world.settle();
+        let told = format!(
+            "MissedDueMinutes: 2026-01-01T12:20:00Z waited for other jobs to end, and was not begun: \
+             {why}"
+        );
+        assert_eq!(world.told(words::MISSED), [told]);
+        world.end(false);
+        assert_eq!(world.minutes(), [10]);
+    }
+}
+
+#[test]
 fn a_run_that_somebody_asks_for_while_a_minute_pends_is_not_cancelled_for_it() {
     let mut world = World::new(|spec| spec.concurrency_policy = ConcurrencyPolicy::Replace);
     world.live_until("2026-01-01T12:20:10Z");
@@ -355,6 +419,38 @@ fn a_clock_that_jumps_a_year_ahead_makes_one_job_and_back_makes_none() {
     assert_eq!(world.made.len(), 2, "nothing is begun that may have been");
     let stalled = world.schedule().status.conditions.get(words::STALLED).cloned().unwrap();
     insta::assert_snapshot!(stalled.message);
+}
+
+#[test]
+fn a_clock_that_goes_back_for_a_moment_brings_nothing_back_that_was_not_to_be_begun() {
+    let daily = |spec: &mut ScheduleSpec| spec.schedule = "0 12 * * *".to_owned();
+    // It was made behind its due minute, or changed behind it, or resumed behind it.
+    let was_made: fn(&mut World) = |_| {};
+    let was_changed: fn(&mut World) = |world| {
+        world.schedule().spec.schedule = "0 18 * * *".to_owned();
+        world.live_until("2026-01-01T12:30:00Z");
+        world.schedule().spec.schedule = "0 12 * * *".to_owned();
+    };
+    let was_resumed: fn(&mut World) = |world| {
+        world.schedule().spec.suspend = true;
+        world.live_until("2026-01-02T14:00:00Z");
+        world.schedule().spec.suspend = false;
+    };
+    for (fate, next) in [(was_made, 24), (was_changed, 24), (was_resumed, 48)] {
+        let mut world = World::new(daily);
+        fate(&mut world);
+        world.settle();
+        let (now, behind) = (world.now, later(world.now, Duration::from_secs(60)));
+        world.jump_to(&now.checked_sub(jiff::SignedDuration::from_hours(3)).unwrap().to_string());
+        let stalled = world.schedule().status.conditions.get(words::STALLED).cloned().unwrap();
+        assert_eq!(stalled.reason, words::CLOCK_BEHIND);
+        assert!(stalled.message.contains(&format!("count from {now}")), "{}", stalled.message);
+        world.jump_to(&behind.to_string());
+        assert_eq!(world.minutes(), Vec::<i64>::new());
+        assert!(!world.schedule().status.conditions.is_true(words::STALLED));
+        world.live_until("2026-01-03T12:01:00Z");
+        assert_eq!(world.minutes().first(), Some(&(next * 60)), "the next is begun as ever");
+    }
 }
 
 #[test]
@@ -493,6 +589,7 @@ proptest! {
                     for action in world.plan().actions.into_iter().take(kept) {
                         world.apply(action);
                     }
+                    world.up_since = world.now;
                 }
                 Fate::End(well) => world.end(well),
                 Fate::Suspend(suspend) => world.schedule().spec.suspend = suspend,
