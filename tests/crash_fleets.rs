@@ -301,6 +301,8 @@ fn strip(value: &mut Value) {
         Value::Object(members) => {
             members.remove("lastSuccessfulTime");
             members.remove("countedFrom");
+            // Of runs that are not generated any more.
+            members.remove("until");
             // When a field was written last.
             members.remove("managedFields");
             members.values_mut().for_each(strip);

@@ -68,7 +68,8 @@ fn digest(fleet: &FleetSpec) -> String {
         Kind::Job => &JOB_FIXED[..],
         _ => &OF_AGENTS[..],
     };
-    let said = decides.iter().filter_map(|name| Some(((*name).to_owned(), template.spec.get(*name)?)));
+    let said =
+        decides.iter().filter_map(|name| Some(((*name).to_owned(), template.spec.get(*name)?)));
     let said: Map<String, Value> = said.map(|(name, value)| (name, value.clone())).collect();
     hash(&plain(&json!([template.kind.name(), said])), DIGEST)
 }

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use super::{
     super::{
         hands::sooner,
-        made::{Note, ended, is_held, leaves_orphans},
+        made::{Note, is_held, leaves_orphans},
         words,
     },
     cap::{self, is_of_directories},

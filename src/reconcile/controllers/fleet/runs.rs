@@ -48,8 +48,7 @@ pub(super) fn sort(
     let stays = |name: &str| is_wanted(name) || there.contains(name);
     let FleetStatus { runs, past_runs, .. } = status;
     past_runs.retain(|_, run| run.until > now);
-    let again: Vec<String> =
-        past_runs.keys().filter(|name| stays(name)).cloned().collect();
+    let again: Vec<String> = past_runs.keys().filter(|name| stays(name)).cloned().collect();
     for name in again {
         if let Some(run) = past_runs.remove(&name) {
             runs.entry(name).or_insert(run.outcome);
