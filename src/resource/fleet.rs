@@ -53,6 +53,20 @@ pub enum Generator {
     GitDirectories(GitDirectories),
 }
 
+/// What of a Fleet's `generate` says how many members there are, and what it makes one of; nothing
+/// where that is `replicas`, or nothing known.
+#[must_use]
+pub fn counted_by(generate: &Value) -> Option<(&'static str, &'static str)> {
+    [
+        ("list", "spec.generate.list", "each entry"),
+        ("matrix", "spec.generate.matrix", "each combination of its values"),
+        ("gitDirectories", "spec.generate.gitDirectories.pattern", "each directory under it"),
+    ]
+    .into_iter()
+    .find(|(name, ..)| generate.get(name).is_some())
+    .map(|(_, field, of)| (field, of))
+}
+
 /// Directories of a repository that a Source reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -62,6 +62,7 @@ pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use fleet::{
     FLEET_LABEL, FLEET_RESTART, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, PastRun, RunOutcome,
+    counted_by,
 };
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};

@@ -26,7 +26,7 @@ use super::{
     hands::{Hands, next_at, write},
     history::told,
     job::{delete, owners},
-    made::{Note, held, release},
+    made::{Note, held, is_held, release},
     words,
 };
 use crate::{
@@ -365,7 +365,8 @@ impl Controller for FleetController {
             Ok(wanted) => self.taken(&fleet, wanted, &owned).await?,
             Err(_) => BTreeSet::new(),
         };
-        if !taken.is_empty() && self.inherit(&fleet, &taken).await? {
+        // Whoever takes over members is held first, or it could go and leave them behind in its turn.
+        if is_held(&fleet.metadata) && !taken.is_empty() && self.inherit(&fleet, &taken).await? {
             return Ok(Next::After(Duration::ZERO));
         }
         let owing = match &wanted {
