@@ -291,7 +291,8 @@ fn scenarios() -> Vec<Scenario> {
                     20,
                     Wish::Change(Kind::Fleet, "x", |object| {
                         let annotations = &mut object.metadata_mut().annotations;
-                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "12".to_owned());
+                        // For more than there are to go: it stands for those, and goes with them.
+                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "20".to_owned());
                     }),
                 ),
                 (30, Wish::Change(Kind::Source, "repos", |source| holds(source, 12))),
