@@ -250,16 +250,7 @@ async fn a_press_by_the_channels_role_reaches_no_further_than_the_channel() {
     for listens_here in [false, true] {
         for (said, label) in labels {
             let mut world = declared().await;
-            let role = Access {
-                principal: Principal::channel(world.platform.name(), "main"),
-                role: Role::Operator,
-                name: String::new(),
-                by: "ada".to_owned(),
-                pairing: None,
-                created: jiff::Timestamp::UNIX_EPOCH,
-                token: None,
-            };
-            world.apply(vec![Op::Admit(role)]).await;
+            admit_main(&world).await;
             say(&mut world, said).await;
             let line = button(&world, label);
             let mut bot = world.agent("bot").await;
@@ -401,6 +392,8 @@ async fn what_is_exported_can_be_applied_again_and_a_drift_is_shown() {
     let drift = "```\nagent/bot (team/bot.yaml:3) instructions: nothing -> Be brief.\n```";
     assert_eq!(say(&mut world, "/od-diff bot").await, drift);
     assert_eq!(say(&mut world, "/od-diff").await, drift);
+    let told = say(&mut world, "/od-export bot").await;
+    assert!(!told.contains("Be brief.") && told.contains("suspend: true"), "{told}");
     say(&mut world, "/od-start free --agent claude").await;
     let told = say(&mut world, "/od-diff free").await;
     assert_eq!(told, "No source declares agent/free, so there is no file to compare it with");

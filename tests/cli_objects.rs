@@ -9,6 +9,8 @@ mod server;
 mod applied;
 #[path = "cli_objects/changed.rs"]
 mod changed;
+#[path = "cli_objects/completed.rs"]
+mod completed;
 #[path = "cli_objects/deleted.rs"]
 mod deleted;
 #[path = "cli_objects/edited.rs"]

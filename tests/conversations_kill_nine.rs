@@ -12,10 +12,13 @@ use std::{
     time::Duration,
 };
 
+#[path = "support/chance.rs"]
+mod chance;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod live;
 
+use chance::{Chance, seed};
 use live::{Live, PATIENCE, lines};
 use serde_json::{Value, json};
 
@@ -27,18 +30,6 @@ const PEOPLE: usize = 3;
 const MESSAGES: usize = 2;
 /// The most often that the server is killed.
 const KILLS: usize = 15;
-
-/// A small generator, so that a failing run can be repeated from the seed that it printed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// Somebody who speaks to a server that may be down: again and again, with the same request, until it
 /// answers, as a chat platform does.
@@ -140,11 +131,7 @@ fn told_ends(log: &str) -> BTreeMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_turn_has_one_outcome_in_order_and_no_session_two_writers() {
-    let seed = std::env::var("OPEN_DISPATCH_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 + 1);
-    println!("seed {seed}: run again with OPEN_DISPATCH_TEST_SEED={seed}");
+    let seed = seed();
     let mut chance = Chance(seed);
     let home = tempfile::tempdir().expect("a temporary directory");
     let (data, notes) = (home.path().join("data"), home.path().join("notes"));

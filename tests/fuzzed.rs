@@ -4,6 +4,8 @@
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::{collection::vec, prelude::*, sample::select};
 
 /// A text of some of these pieces, and now and then of anything.
@@ -33,6 +35,46 @@ fn json() -> impl Strategy<Value = String> {
             }),
         ]
     })
+}
+
+/// The versions of each package that a lock file names.
+fn locked(lock: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let member = |name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("a package has a name and a version").trim_matches('"')
+        };
+        versions.entry(member("name = ")).or_default().insert(member("version = "));
+    }
+    versions
+}
+
+/// The crates that a manifest needs in any case.
+fn needed(manifest: &str) -> impl Iterator<Item = &str> {
+    let behind = manifest.split_once("\n[dependencies]\n").expect("it needs some").1;
+    let lines = behind.lines().take_while(|line| !line.starts_with('['));
+    let lines = lines.filter(|line| !line.starts_with('#') && !line.contains("optional = true"));
+    lines.filter_map(|line| line.split([' ', '.']).next()).filter(|name| !name.is_empty())
+}
+
+/// The fuzz targets are a workspace of their own, so nothing else would tell that its lock file fell
+/// behind, and what is fuzzed would not be what is served.
+#[test]
+fn the_fuzz_targets_stand_on_the_versions_that_the_program_stands_on() {
+    let program = locked(include_str!("../Cargo.lock"));
+    let fuzzed = locked(include_str!("../fuzz/Cargo.lock"));
+    let how = "run `cp Cargo.lock fuzz/Cargo.lock && cargo metadata --format-version 1 --manifest-path \
+               fuzz/Cargo.toml >/dev/null`";
+    for (name, versions) in &fuzzed {
+        let known = program.get(name).unwrap_or(versions);
+        assert!(versions.is_subset(known), "{name} {versions:?} is locked as {known:?}; {how}");
+    }
+    for manifest in [include_str!("../Cargo.toml"), include_str!("../fuzz/Cargo.toml")] {
+        for name in needed(manifest) {
+            assert!(fuzzed.contains_key(name), "fuzz/Cargo.lock lacks {name}; {how}");
+        }
+    }
 }
 
 proptest! {

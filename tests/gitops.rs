@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 #![expect(clippy::disallowed_methods, reason = "a test of the real binary lives in real time")]
 
+#[path = "support/chance.rs"]
+mod chance;
 #[path = "support/git/mod.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod git;

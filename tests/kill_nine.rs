@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+#[path = "support/chance.rs"]
+mod chance;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 mod live;
 
+use chance::{Chance, seed};
 use live::Live;
 use serde_json::{Value, json};
 
@@ -17,18 +20,6 @@ const LINES: usize = 150;
 /// How often the server is killed while they do.
 const KILLS: usize = 12;
 
-/// A small generator, so that a failing run can be repeated from the seed that it printed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 fn is_over(job: &Value) -> bool {
     matches!(
         job["status"]["phase"].as_str(),
@@ -38,11 +29,7 @@ fn is_over(job: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_line_arrives_once_and_in_order_and_every_exit_code_once() {
-    let seed = std::env::var("OPEN_DISPATCH_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 + 1);
-    println!("seed {seed}: run again with OPEN_DISPATCH_TEST_SEED={seed}");
+    let seed = seed();
     let mut chance = Chance(seed);
     let home = tempfile::tempdir().expect("a temporary directory");
     let data = home.path().join("data");

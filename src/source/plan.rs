@@ -305,6 +305,9 @@ impl<'a> Draft<'a> {
     /// What was filled in for a document when it was read first, and whether that still counts.
     fn filled(&self, key: &Key, declared: &Arc<Declared>) -> Filled {
         let (source, today) = (self.world.source, &declared.today);
+        if let Some(faults) = self.noted(key, declared) {
+            return if faults.is_empty() { Filled::Same } else { Filled::Denied(faults) };
+        }
         let is_good = today.missing.is_none() && today.denied.is_empty();
         let same = |row: &&Owned| {
             // What leaves and comes back is new.
@@ -312,12 +315,10 @@ impl<'a> Draft<'a> {
         };
         let Some(row) = self.world.rows.get(key).filter(same) else { return Filled::Today };
         if row.base.spec == declared.base.spec {
-            return match (&declared.object, is_good) {
-                (_, true) => Filled::Same,
-                (AnyObject::Fleet(_), false) if self.is_usual(key, row, declared) => Filled::Same,
-                // What stands in the place of what is missing is what was filled in.
-                (_, false) if today.denied.is_empty() => Filled::Same,
-                _ => Filled::Denied(today.denied.clone()),
+            // What stands in the place of what is missing is what was filled in.
+            return match today.denied.is_empty() {
+                true => Filled::Same,
+                false => Filled::Denied(today.denied.clone()),
             };
         }
         let mut json = declared.object.to_json();
@@ -344,22 +345,35 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a Fleet of ours may be made of what its members were filled in with.
-    fn is_usual(&self, key: &Key, row: &Owned, declared: &Declared) -> bool {
-        let Some(AnyObject::Fleet(live)) = self.object_of(key, row) else { return false };
-        let AnyObject::Fleet(fleet) = &declared.object else { return false };
-        let usual = live.status.usual.as_ref().filter(|usual| usual.is_of(&fleet.spec));
-        usual.is_some_and(|usual| {
-            let defaults = self.world.defaults.with_usual(usual);
-            policy::faults(&declared.object, self.rules(&defaults)).is_empty()
-        })
+    /// What the policy does not allow of what the members of a standing Fleet of ours are filled in with,
+    /// where other settings than today's count for them: only its own status says that. Nothing where those
+    /// of today do.
+    fn noted(&self, key: &Key, declared: &Declared) -> Option<Vec<Fault>> {
+        let uid = &self.world.source.metadata.uid;
+        self.world.rows.get(key).filter(|row| row.source_uid == *uid && !row.leaving)?;
+        let (AnyObject::Fleet(fleet), Some(AnyObject::Fleet(live))) =
+            (&declared.object, self.world.live.get(key))
+        else {
+            return None;
+        };
+        let defaults = self.world.defaults;
+        let usual = live.status.usual.as_ref().and_then(|usual| usual.of(&fleet.spec))?;
+        if usual == defaults.usual(&fleet.spec) {
+            return None;
+        }
+        let found = policy::noted(fleet, &live.status, self.rules(defaults)).into_iter();
+        Some(found.map(|fault| declared.locate(fault)).collect())
     }
 
     /// Holds an object as the inventory says. Where that cannot be done, or is not allowed any more, it
     /// is left alone.
     fn keep(&mut self, key: &Key, row: &Owned, uid: &mut dyn FnMut() -> String) {
-        let declared = Declared::of(row).filter(|it| self.denied(&it.object).is_empty());
-        let Some(declared) = declared else { return self.own(row.clone(), Some(row)) };
+        let is_allowed = |it: &Declared| {
+            self.noted(key, it).unwrap_or_else(|| self.denied(&it.object)).is_empty()
+        };
+        let Some(declared) = Declared::of(row).filter(is_allowed) else {
+            return self.own(row.clone(), Some(row));
+        };
         let told = self.faults.len();
         self.declared(key, &declared, uid);
         self.faults.truncate(told);
