@@ -6,20 +6,27 @@
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/conversation.rs"]
 mod conversation;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/git/mod.rs"]
+mod git;
 
 use std::sync::Arc;
 
 use conversation::{Fake, World};
 use open_dispatch::{
-    ambient::FreeSteps,
+    ambient::{Ambient, FreeSteps},
     chat::{Via, platform::Platform as _},
+    reconcile::Controller as _,
     resource::{
-        API_VERSION, AnyObject, Fleet, Kind, Override, OwnerReference, RELEASED_FROM, Schedule,
-        admit, decode, overlay,
+        API_VERSION, AnyObject, Defaults, DirectorySource, Fleet, Kind, Override, OwnerReference,
+        RELEASED_FROM, Schedule, SourceFrom, admit, decode, overlay,
     },
-    store::{
-        Access, Base, Expect, Op, Owned, Part, Principal, Role, Store as _, Subject, files::Files,
+    secrets::Secrets,
+    source::{
+        git::{Git, Limits, Settings},
+        over::{FileController, OverrideController, pen::SourcePen},
     },
+    store::{Access, Base, Expect, Op, Owned, Part, Principal, Role, Store, Subject, files::Files},
 };
 use serde_json::{Value, json};
 
@@ -141,6 +148,45 @@ async fn a_button_makes_the_change_in_its_way_once() {
         let audit = world.store.audit(None, 10).await.unwrap();
         assert!(audit.iter().any(|row| row.what.starts_with("choose (override/bot-")), "{audit:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_button_writes_to_the_file_is_a_commit_by_whoever_pressed() {
+    let mut world = declared().await;
+    // The file that the row names, in somebody's work tree.
+    let root = tempfile::tempdir().unwrap();
+    let origin = git::Origin::new(root.path(), "ops");
+    let spec = row(&world).await.unwrap().base.spec;
+    let bot = json!({"kind": "Agent", "metadata": {"name": "bot"}, "spec": spec});
+    origin.write("specs/team/bot.yaml", bot.to_string()).push();
+    let source = world.store.get(Kind::Source, "ours").await.unwrap().unwrap();
+    let mut source = source.into_source().unwrap();
+    let path = git::shown(&origin.work.join("specs"));
+    source.spec.from = SourceFrom::Directory(DirectorySource { path, commit: true });
+    let (part, expect) = (Part::Desired, Expect::SameVersion);
+    world.apply(vec![Op::Write { object: source.into(), part, expect }]).await;
+
+    say(&mut world, "/od-set bot budget.usd=9").await;
+    let line = button(&world, "Write to the file");
+    pressed(&mut world, "ben", &line).await;
+    let settings = Settings {
+        dir: root.path().join("mirrors"),
+        environment: git::plain(),
+        roots: Vec::new(),
+        limits: Limits::default(),
+    };
+    let secrets = Secrets::new(root.path().join("secrets"), Vec::new());
+    let pen = SourcePen::new(root.path(), Git::new(settings, secrets, Ambient::real()));
+    let (air, defaults) = (Ambient::real, Defaults::default);
+    let store = || world.store.clone() as Arc<dyn Store>;
+    let lays = OverrideController::new(store(), air(), defaults());
+    let writes = FileController::new(store(), air(), defaults(), Arc::new(pen));
+    lays.reconcile("agent/bot").await.unwrap();
+    writes.reconcile("agent/bot").await.unwrap();
+    assert_eq!(
+        origin.git(&["show", "--name-only", "--format=%an|%B", "HEAD"]),
+        "ben (fake:ben)|Set budget of agent bot\n\nsaid by ben\n\n\n\nspecs/team/bot.yaml"
+    );
 }
 
 #[tokio::test]

@@ -113,6 +113,61 @@ fn an_override_ends_once_its_file_says_it_and_then_the_file_has_the_last_word() 
     });
 }
 
+/// Git in a directory, with nothing of this machine's settings.
+fn git(dir: &std::path::Path, args: &[&str]) -> String {
+    let mut git = std::process::Command::new("git");
+    git.args(["-c", "user.name=Tester", "-c", "user.email=tester@localhost"]).args(args);
+    git.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    let done = git.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn a_change_on_the_command_line_is_a_commit_by_whoever_typed_it() {
+    let mut world = World::empty();
+    world.write("team/team.yaml", team("15m"));
+    let dir = world.work().join("team");
+    git(&dir, &["init", "-q", "-b", "main"]);
+    git(&dir, &["add", "."]);
+    git(&dir, &["commit", "-q", "-m", "first"]);
+    world.serve(&["--specs", "none"]);
+    world.write(
+        "source.yaml",
+        format!(
+            "apiVersion: opendispatch.dev/v1alpha1\nkind: Source\nmetadata: {{name: team}}\n\
+             spec: {{from: {{directory: {{path: {}, commit: true}}}}}}\n",
+            dir.display()
+        ),
+    );
+    let applied = world.od(&["apply", "-f", "source.yaml"]);
+    assert_eq!(applied.code, 0, "{}", applied.whole());
+    until(&world, "the source is applied", |world| {
+        field(world, "source/team", "/status/phase") == "Ready"
+    });
+    let words = ["override", "a1", "idleTimeout=2h", "--write", "--reason", "It thinks long."];
+    let done = world.command(&words).env("USER", "ada").output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let over = format!("override/{}", over(&world));
+    until(&world, "the override ends", |world| field(world, &over, "/status/phase") == "Written");
+    let said = git(&dir, &["show", "-s", "--format=%an|%cn|%B", "HEAD"]);
+    let wanted = "ada|Open Dispatch|Set idleTimeout of agent a1\n\nIt thinks long.";
+    assert_eq!(said.trim_end(), wanted);
+    assert_eq!(git(&dir, &["rev-list", "--count", "HEAD"]), "2\n");
+    assert_eq!(git(&dir, &["show", "HEAD:team.yaml"]), team("15m").replacen("15m", "2h", 1));
+    // Who writes a name into the document is not whom it is by.
+    world.write(
+        "over.yaml",
+        "apiVersion: opendispatch.dev/v1alpha1\nkind: Override\nmetadata:\n  name: mine\n  \
+         annotations: {opendispatch.dev/asked-by: somebody else}\nspec:\n  target: {kind: Agent, \
+         name: a2}\n  patch: {idleTimeout: 3h}\n  writeToFile: true\n",
+    );
+    let done = world.command(&["apply", "-f", "over.yaml"]).env("USER", "ben").output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    until(&world, "it is committed", |_| git(&dir, &["rev-list", "--count", "HEAD"]) == "3\n");
+    assert_eq!(git(&dir, &["show", "-s", "--format=%an", "HEAD"]), "ben\n");
+}
+
 #[test]
 fn what_a_source_declares_is_compared_applied_and_refused_in_words_that_help() {
     let world = world();

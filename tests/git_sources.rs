@@ -16,9 +16,12 @@ use async_trait::async_trait;
 use git::{Fault, GitHttp, Origin, shown};
 use open_dispatch::{
     ambient::{self, Ambient, Mode, ScriptedSteps, Steps},
-    resource::GitSource,
+    resource::{DirectorySource, GitSource, Kind, Source, SourceFrom},
     secrets::Secrets,
-    source::git::{Author, Edit, Git, GitError, Limits, Reading, Settings},
+    source::{
+        git::{Author, Edit, Git, GitError, Limits, Reading, Settings},
+        over::pen::{self, Pen as _, PenError, SourcePen},
+    },
 };
 use secrecy::SecretString;
 
@@ -726,6 +729,99 @@ async fn in_a_work_tree_one_file_is_committed_and_no_hook_runs() {
     let outside = world.dir.path().join("x.yaml");
     let tree = here.work_tree(&outside).await.unwrap();
     assert_eq!(tree, None);
+}
+
+/// A Source of a spec, and a change of `agent/bot` in a file of it.
+fn asked(from: SourceFrom, file: &str) -> (Source, pen::Edit) {
+    let spec = serde_json::json!({"from": {"directory": {"path": "/"}}});
+    let mut source = Source::new("ops", serde_json::from_value(spec).unwrap());
+    source.metadata.uid = UID.to_owned();
+    source.spec.from = from;
+    let edit = pen::Edit {
+        file: file.to_owned(),
+        kind: Kind::Agent,
+        name: "bot".to_owned(),
+        patch: serde_json::json!({"instructions": "two"}),
+        why: Some("Asked for in chat.".to_owned()),
+        by: Some("Ada (slack:U1)".to_owned()),
+    };
+    (source, edit)
+}
+
+fn bot(words: &str) -> String {
+    format!("kind: Agent # ours\nmetadata: {{name: bot}}\nspec: {{instructions: {words}}}\n")
+}
+
+#[tokio::test]
+async fn a_change_in_a_directory_is_committed_by_whoever_asked_for_it_and_once() {
+    let world = World::new();
+    let origin = world.origin("ops");
+    origin.write("specs/team/a.yaml", bot("one")).write("b.txt", "1").push();
+    let from = |commit| {
+        SourceFrom::Directory(DirectorySource { path: "ops-work/specs".to_owned(), commit })
+    };
+    let pen = SourcePen::new(world.repos(), world.git());
+    let (source, edit) = asked(from(true), "team/a.yaml");
+    let place = pen.write(&source, &edit).await.unwrap();
+    let commit = origin.git(&["rev-parse", "HEAD"]);
+    assert_eq!(place, format!("team/a.yaml at {}", &commit[..12]));
+    assert_eq!(
+        origin.git(&["show", "--name-only", "--format=%an|%cn|%B", "HEAD"]),
+        "Ada (slack:U1)|Open Dispatch|Set instructions of agent bot\n\nAsked for in chat.\n\n\n\
+         specs/team/a.yaml"
+    );
+    assert_eq!(fs::read_to_string(origin.work.join("specs/team/a.yaml")).unwrap(), bot("two"));
+    // Once more, as after a crash: the file and its commit say it already.
+    assert_eq!(pen.write(&source, &edit).await.unwrap(), place);
+    assert_eq!(origin.git(&["rev-list", "--count", "HEAD"]), "2");
+    // Where the last call came no further than the file, it is committed now.
+    origin.write("specs/team/a.yaml", bot("three"));
+    let three = pen::Edit { patch: serde_json::json!({"instructions": "three"}), ..edit.clone() };
+    pen.write(&source, &three).await.unwrap();
+    assert_eq!(origin.git(&["rev-list", "--count", "HEAD"]), "3");
+    assert_eq!(origin.git(&["status", "--porcelain"]), "");
+    // Nobody asked for a commit.
+    let (quiet, edit) = asked(from(false), "team/a.yaml");
+    assert_eq!(pen.write(&quiet, &edit).await.unwrap(), "team/a.yaml");
+    assert_eq!(origin.git(&["status", "--porcelain"]), "M specs/team/a.yaml");
+    // And where there is no work tree, there is none to make.
+    let bare = DirectorySource { path: shown(world.dir.path()), commit: true };
+    let (nowhere, edit) = asked(SourceFrom::Directory(bare), "a.yaml");
+    let Err(PenError::Refused(why)) = pen.write(&nowhere, &edit).await else {
+        panic!("it is no work tree");
+    };
+    assert!(why.contains("lies in no work tree of git"), "{why}");
+}
+
+#[tokio::test]
+async fn a_change_of_a_file_that_has_moved_is_tried_again_and_not_given_up() {
+    let world = World::new();
+    let origin = world.origin("ops");
+    origin.write("old.yaml", bot("one")).push();
+    origin.git(&["mv", "old.yaml", "new.yaml"]);
+    origin.push();
+    let pen = SourcePen::new(world.repos(), world.git());
+    let (source, edit) = asked(SourceFrom::Git(pushing(url(&origin))), "old.yaml");
+    let Err(PenError::Failed(why)) = pen.write(&source, &edit).await else {
+        panic!("it is given up");
+    };
+    insta::assert_snapshot!(why, @"");
+    let moved = pen::Edit { file: "new.yaml".to_owned(), ..edit };
+    pen.write(&source, &moved).await.unwrap();
+    assert_eq!(origin.at_origin(&["show", "main:new.yaml"]), bot("two").trim_end());
+    // The document alone may have moved as well, and in a directory it is no other matter.
+    origin.git(&["pull", "-q", "--rebase", "origin", "main"]);
+    origin.write("new.yaml", "# Nothing.\n").push();
+    assert!(matches!(pen.write(&source, &moved).await, Err(PenError::Failed(_))));
+    let path = "ops-work".to_owned();
+    for file in ["old.yaml", "new.yaml"] {
+        let directory = DirectorySource { path: path.clone(), commit: false };
+        let (source, edit) = asked(SourceFrom::Directory(directory), file);
+        let Err(PenError::Failed(why)) = pen.write(&source, &edit).await else {
+            panic!("{file} is given up");
+        };
+        assert!(why.contains("if it was moved"), "{why}");
+    }
 }
 
 #[tokio::test]

@@ -96,4 +96,4 @@ pub use source::{
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};
 pub use usual::Usual;
-pub use worker::{whole_worker, worker};
+pub use worker::{FILLED, whole_worker, worker};

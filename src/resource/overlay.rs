@@ -81,6 +81,25 @@ pub fn with_power_of(kind: Kind, mut spec: Value, of: &Value) -> Value {
     spec
 }
 
+/// A spec with those power fields whose value in its file has changed: `was` that file's spec, and `is` by
+/// now.
+#[must_use]
+pub fn powered(kind: Kind, live: &Value, was: &Value, is: &Value) -> Value {
+    let mut spec = live.clone();
+    for field in power_fields(kind) {
+        let value = |spec: &Value| spec.get(*field).and_then(Value::as_bool).unwrap_or_default();
+        if value(was) != value(is)
+            && let Value::Object(members) = &mut spec
+        {
+            match value(is) {
+                true => members.insert((*field).to_owned(), true.into()),
+                false => members.remove(*field),
+            };
+        }
+    }
+    spec
+}
+
 /// Whether nothing but power fields, requests and accounts differs between two states of an object:
 /// what anybody who may command may change, whoever owns it.
 #[must_use]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{AnyObject, Defaults, Document, Fault, Faults, FleetSpec, Kind, expand};
 
 /// Fields of a worker's spec that the server fills in where a document is silent.
-const FILLED: [&str; 2] = ["agent", "runtime"];
+pub const FILLED: [&str; 2] = ["agent", "runtime"];
 
 /// Where a document of a kind holds the spec of an Agent or a Job; nothing where it holds none.
 #[must_use]

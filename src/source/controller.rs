@@ -12,6 +12,10 @@
 //!
 //! **Seen twice.** A directory's new content is taken once two looks, [`SETTLE`] apart, have found the
 //! same: so a directory in the middle of being written is not taken for what it is to be.
+//!
+//! **Many at once.** What takes the time of others, such as a fetch, many Sources may do at once, if not
+//! all of them of one host ([`super::lanes`]). What takes our memory, from the first file that is read to
+//! the commit, only a few do.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,12 +26,13 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::{
-    Snapshot, directory,
+    Snapshot, SourceFile, directory,
     git::{Git, GitError, Reading},
     heir,
+    lanes::{Bounds, Lane, Lanes},
     many::{self, Decision, Part, Stop},
     plan::{Plan, Refusal, World, release},
     read,
@@ -47,6 +52,14 @@ use crate::{
 
 /// How far apart two looks are that must find the same.
 pub const SETTLE: Duration = Duration::from_millis(100);
+/// How many Sources are looked at at once.
+const WORKERS: usize = 16;
+/// How many of them may ask hosts for repositories; the others are for directories.
+const LANES: Bounds = Bounds { all: 12, host: 3 };
+/// Of how many the files are in memory at once: each may have 64 MiB.
+const IN_HAND: usize = 4;
+/// How soon it is looked again whether a host is free to be asked.
+const NEXT_TURN: Duration = Duration::from_secs(1);
 /// How soon it is looked again for a directory that is not there, or for what waits for others.
 const SOON: Duration = Duration::from_secs(5);
 /// How long one look may take: a fetch of one repository ends after five minutes at the latest.
@@ -68,6 +81,8 @@ pub struct SourceController {
     git: Option<Git>,
     watches: Option<Arc<Watches>>,
     hints: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    lanes: Lanes,
+    hands: Semaphore,
     memory: Mutex<Memory>,
 }
 
@@ -108,6 +123,8 @@ impl SourceController {
             git: None,
             watches: None,
             hints: Mutex::default(),
+            lanes: Lanes::new(LANES),
+            hands: Semaphore::new(IN_HAND),
             memory: Mutex::default(),
         }
     }
@@ -148,9 +165,30 @@ impl SourceController {
         memory.swept.remove(uid);
     }
 
-    async fn read(&self, source: &Source) -> Result<Reading, read::Error> {
+    /// A lane to each host that a Source is read from; none while they are taken.
+    fn lane(&self, source: &Source) -> Option<Lane<'_>> {
+        let hosts = match &source.spec.from {
+            SourceFrom::Directory(_) => Vec::new(),
+            SourceFrom::Git(spec) => Git::hosts(spec),
+        };
+        self.lanes.enter(hosts)
+    }
+
+    /// Waits until there is memory for what files say.
+    async fn hand(&self) -> Result<SemaphorePermit<'_>, read::Error> {
+        let closed = |error| read::Error::Unreachable(format!("reading failed: {error}"));
+        self.hands.acquire().await.map_err(closed)
+    }
+
+    /// Reads a Source. What it says is in memory for as long as the second is there.
+    async fn read(
+        &self,
+        source: &Source,
+        lane: Lane<'_>,
+    ) -> Result<(Reading, SemaphorePermit<'_>), read::Error> {
         match &source.spec.from {
             SourceFrom::Directory(directory) => {
+                let hand = self.hand().await?;
                 let path = self.base.join(&directory.path);
                 let (watches, name) = (self.watches.clone(), source.metadata.name.clone());
                 let reading = tokio::task::spawn_blocking(move || {
@@ -161,15 +199,19 @@ impl SourceController {
                 });
                 let failed = |error| read::Error::Unreachable(format!("reading failed: {error}"));
                 let snapshot = reading.await.map_err(failed)??;
-                Ok(Reading { snapshot, repos: Vec::new() })
+                Ok((Reading { snapshot, repos: Vec::new() }, hand))
             }
-            SourceFrom::Git(spec) => match &self.git {
-                Some(git) => Ok(git.read(&source.metadata.uid, spec).await?),
-                None => {
+            SourceFrom::Git(spec) => {
+                let Some(git) = &self.git else {
                     let message = "this server reads no Git repositories".to_owned();
-                    Err(read::Error::Never(message))
-                }
-            },
+                    return Err(read::Error::Never(message));
+                };
+                let uid = &source.metadata.uid;
+                let fetched = git.fetched(uid, spec).await?;
+                drop(lane);
+                let hand = self.hand().await?;
+                Ok((git.texts(uid, spec, fetched).await?, hand))
+            }
         }
     }
 
@@ -205,15 +247,17 @@ impl SourceController {
         if several {
             let limits = Limits::share(reading.repos.len());
             for repo in &reading.repos {
-                let Some(commit) = repo.commit.clone() else { continue };
-                let files = reading.files_of(&repo.name).cloned().collect();
-                let snapshot = Snapshot { revision: commit, files };
+                let Some(commit) = &repo.commit else { continue };
+                let files = || reading.files_of(&repo.name).cloned().collect();
                 let place = Some(repo.name.clone());
-                meant.insert(place.clone(), self.meaning(source, place, snapshot, limits).await?);
+                let meaning = self.meaning(source, &place, commit, files, limits).await?;
+                meant.insert(place, meaning);
             }
         } else {
-            let snapshot = reading.snapshot.clone();
-            meant.insert(None, self.meaning(source, None, snapshot, Limits::WHOLE).await?);
+            let Snapshot { revision, files } = &reading.snapshot;
+            let files = || files.clone();
+            let meaning = self.meaning(source, &None, revision, files, Limits::WHOLE).await?;
+            meant.insert(None, meaning);
         }
         let unread = |why: &str| Err(Rejected { denied: false, faults: line(why) });
         let mut parts: Vec<Part> = meant
@@ -229,22 +273,24 @@ impl SourceController {
         Ok(parts)
     }
 
-    /// What files mean; known still, where they are the same.
+    /// What files mean; known still, where they are the same. They are asked for where it is not.
     async fn meaning(
         &self,
         source: &Source,
-        repo: Option<String>,
-        snapshot: Snapshot,
+        repo: &Option<String>,
+        revision: &str,
+        files: impl FnOnce() -> Vec<SourceFile>,
         limits: Limits,
     ) -> Result<Meant, Error> {
         let (uid, generation) = (&source.metadata.uid, source.metadata.generation);
-        if let Some(meant) = self.memory().meant.get(uid).and_then(|of_it| of_it.get(&repo))
-            && meant.revision == snapshot.revision
+        if let Some(meant) = self.memory().meant.get(uid).and_then(|of_it| of_it.get(repo))
+            && meant.revision == revision
             && meant.generation == generation
         {
             return Ok(meant.clone());
         }
-        let revision = snapshot.revision.clone();
+        let revision = revision.to_owned();
+        let snapshot = Snapshot { revision: revision.clone(), files: files() };
         let (defaults, policy) = (Arc::clone(&self.defaults), source.spec.policy.clone());
         let name = source.metadata.name.clone();
         // There may be a lot of it.
@@ -358,18 +404,22 @@ impl SourceController {
     }
 
     async fn look(&self, source: &Source) -> Result<Next, Error> {
-        let read = self.ambient.step("source.read", self.read(source)).await;
-        if let Err(read::Error::Fault(fault)) = read {
-            return Err(fault.into());
-        }
+        let Some(lane) = self.lane(source) else { return Ok(Next::After(NEXT_TURN)) };
+        let read = self.ambient.step("source.read", self.read(source, lane)).await;
+        let (read, hand) = match read {
+            Ok((reading, hand)) => (Ok(reading), Some(hand)),
+            Err(read::Error::Fault(fault)) => return Err(fault.into()),
+            Err(error) => (Err(error), None),
+        };
         if !self.is_settled(source, &read) {
             return Ok(Next::After(SETTLE));
         }
-        let reading = match read {
+        let mut reading = match read {
             Ok(reading) => reading,
             Err(error) => return self.unread(source, &error).await,
         };
         let parts = self.parts(source, &reading).await?;
+        reading.snapshot.files = Vec::new();
         let mut found = self.found(source, &parts).await?;
         let left = heir::inherit(&*self.store, source, &found.rows).await?;
         if !left.is_empty() {
@@ -398,6 +448,8 @@ impl SourceController {
         let outcome = Outcome::Applied { revision, objects, plan: &plan, troubles, away, notes };
         let step = if plan.ops.is_empty() { "source.write-status" } else { "source.apply" };
         self.commit(step, source, plan.ops.clone(), &outcome).await?;
+        // A mirror may have to be waited for.
+        drop(hand);
         self.settle(source, &reading).await?;
         let waits = !plan.waiting.is_empty() || plan.leaving > 0;
         Ok(if waits { Next::After(SOON) } else { interval(source) })
@@ -540,8 +592,9 @@ fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
     let name = &source.metadata.name;
     let things = |n: u32| if n == 1 { "1 object".to_owned() } else { format!("{n} objects") };
     match refusal {
-        Refusal::Conflict(faults) => (Reason::Conflict, faults, 0),
+        Refusal::Invalid(faults) => (Reason::InvalidFiles, faults, 0),
         Refusal::Denied(faults) => (Reason::PolicyDenied, faults, 0),
+        Refusal::Conflict(faults) => (Reason::Conflict, faults, 0),
         Refusal::Empty(gone) => {
             let message = format!(
                 "it declares nothing, and {} would be deleted; if that is meant, set \
@@ -580,7 +633,7 @@ impl Controller for SourceController {
     }
 
     fn workers(&self) -> usize {
-        4
+        WORKERS
     }
 
     /// Longer than the first fetch of a large repository may take.

@@ -90,8 +90,8 @@ pub fn decide(
         let out: BTreeSet<&str> = chosen.troubles.keys().copied().collect();
         let revision = revision(&out);
         let planned = plan(World { kept: &chosen.kept, ..world }, &chosen.set, &revision, uid);
-        if let Err(Refusal::Conflict(faults) | Refusal::Denied(faults)) = &planned {
-            let more = field.blame(faults, &blamed);
+        if let Err(Refusal::Invalid(it) | Refusal::Denied(it) | Refusal::Conflict(it)) = &planned {
+            let more = field.blame(it, &blamed);
             if !more.is_empty() {
                 blamed.extend(more);
                 continue;
@@ -117,8 +117,12 @@ struct Field<'a> {
     repos: BTreeMap<&'a str, usize>,
     /// The Source's own rows that are not on their way out, and the repository of each.
     rows: BTreeMap<&'a Key, (&'a Owned, Option<&'a str>)>,
-    /// What several parts declare, or another one than the inventory says.
+    /// What several parts declare, or another one than the inventory says, in the order of keys.
     contested: Vec<Contested<'a>>,
+    /// Which of that each repository has by the inventory.
+    held: BTreeMap<&'a str, Vec<usize>>,
+    /// Which of that each repository declares, where whoever has it by the inventory has given it up.
+    free: BTreeMap<&'a str, Vec<usize>>,
 }
 
 struct Contested<'a> {
@@ -128,6 +132,11 @@ struct Contested<'a> {
     /// Whose it is by the inventory, of the repositories that the Source still has.
     holder: Option<&'a str>,
 }
+
+/// Repositories that stand as they were, with what is wrong.
+type Troubles<'a> = BTreeMap<&'a str, Faults>;
+/// Repositories with a fault each.
+type Held<'a> = Vec<(&'a str, Fault)>;
 
 /// What counts.
 struct Chosen<'a> {
@@ -157,8 +166,22 @@ impl<'a> Field<'a> {
             let is_other = holder.is_some_and(|holder| by.iter().any(|repo| *repo != holder));
             (by.len() > 1 || is_other).then_some(Contested { key, by, holder })
         });
-        let contested = contested.collect();
-        Self { parts, repos, rows, contested }
+        let contested: Vec<Contested<'_>> = contested.collect();
+        let (mut held, mut free) = (BTreeMap::new(), BTreeMap::new());
+        let note = |all: &mut BTreeMap<&'a str, Vec<usize>>, repo, n| {
+            all.entry(repo).or_default().push(n);
+        };
+        for (n, Contested { by, holder, .. }) in contested.iter().enumerate() {
+            if let Some(holder) = holder {
+                note(&mut held, *holder, n);
+            }
+            // A holder that counts and still says it puts the others out before; one that gave it up has
+            // no say.
+            if holder.is_none_or(|holder| !by.contains(&holder)) {
+                by.iter().for_each(|repo| note(&mut free, *repo, n));
+            }
+        }
+        Self { parts, repos, rows, contested, held, free }
     }
 
     fn declared(&self, repo: &str, key: &Key) -> Option<&'a Declared> {
@@ -169,22 +192,17 @@ impl<'a> Field<'a> {
     /// What counts where these repositories do not.
     fn choose(&self, blamed: &BTreeMap<&'a str, Faults>) -> Chosen<'a> {
         let mut fixed = blamed.clone();
-        let troubles = 'again: loop {
-            let (mut troubles, mut ties) = (fixed.clone(), 0);
-            loop {
-                let held = self.against_rows(&troubles);
-                if !held.is_empty() {
-                    add(&mut fixed, held.clone());
-                    if ties > 0 {
-                        // Whoever lost to one of these may count after all.
-                        continue 'again;
-                    }
-                    add(&mut troubles, held);
-                    continue;
+        self.put_out(&mut fixed, (0..self.contested.len()).collect());
+        // Each turn finds one more that stands as it was, or ends.
+        let troubles = loop {
+            match self.ties(&fixed) {
+                Ok(troubles) => break troubles,
+                // Whoever lost to one of these may count after all.
+                Err(held) => {
+                    let of_them = self.held_by(&held);
+                    add(&mut fixed, held);
+                    self.put_out(&mut fixed, of_them);
                 }
-                let Some(lost) = self.tie(&troubles) else { break 'again troubles };
-                add(&mut troubles, vec![lost]);
-                ties += 1;
             }
         };
         let mut set = Set::default();
@@ -202,11 +220,36 @@ impl<'a> Field<'a> {
         Chosen { set, kept, troubles }
     }
 
+    /// What of what is contested these repositories have by the inventory.
+    fn held_by(&self, repos: &[(&'a str, Fault)]) -> Vec<usize> {
+        let repos: BTreeSet<&str> = repos.iter().map(|(repo, _)| *repo).collect();
+        let held = repos.iter().filter_map(|repo| self.held.get(repo)).flatten();
+        let held: BTreeSet<usize> = held.copied().collect();
+        held.into_iter().collect()
+    }
+
+    /// Adds those that declare what is another's by the inventory, and those that do so because of them.
+    /// `asked` says where there may be some.
+    fn put_out(&self, out: &mut BTreeMap<&'a str, Faults>, mut asked: Vec<usize>) {
+        loop {
+            let found = self.against_rows(out, &asked);
+            if found.is_empty() {
+                return;
+            }
+            asked = self.held_by(&found);
+            add(out, found);
+        }
+    }
+
     /// Repositories that declare what is another's by the inventory, which still has it or stands as
     /// it was.
-    fn against_rows(&self, out: &BTreeMap<&'a str, Faults>) -> Vec<(&'a str, Fault)> {
+    fn against_rows(
+        &self,
+        out: &BTreeMap<&'a str, Faults>,
+        asked: &[usize],
+    ) -> Vec<(&'a str, Fault)> {
         let mut found = Vec::new();
-        for contested in &self.contested {
+        for contested in asked.iter().map(|n| &self.contested[*n]) {
             let Some(holder) = contested.holder else { continue };
             let stands = out.contains_key(holder);
             if !stands && !contested.by.contains(&holder) {
@@ -235,19 +278,31 @@ impl<'a> Field<'a> {
         )
     }
 
-    /// The first repository by name that declares what one before it does.
-    fn tie(&self, out: &BTreeMap<&'a str, Faults>) -> Option<(&'a str, Fault)> {
-        // A holder that counts and still says it has put the others out before; one that gave it up has
-        // no say.
-        let gave_up = |it: &&Contested<'_>| it.holder.is_none_or(|holder| !it.by.contains(&holder));
-        let free = self.contested.iter().filter(gave_up);
-        let pairs = free.filter_map(|contested| {
-            let mut by = contested.by.iter().filter(|repo| !out.contains_key(**repo));
-            Some((*by.next()?, *by.next()?, contested.key))
-        });
-        let (first, second, key) = pairs.min_by_key(|(_, second, _)| *second)?;
-        let declared = self.declared(second, key)?;
-        Some((second, fault(declared, twice(key, self.declared(first, key)?))))
+    /// These, and of those that declare the same the ones that are not first by name. Where such a one is
+    /// what others have to stand back behind: those.
+    fn ties(&self, fixed: &BTreeMap<&'a str, Faults>) -> Result<Troubles<'a>, Held<'a>> {
+        let mut out = fixed.clone();
+        let mut taken: Vec<Option<&str>> = vec![None; self.contested.len()];
+        // One that is out takes nothing from those behind it, and those before it have been seen.
+        for (repo, keys) in self.free.iter().filter(|(repo, _)| !fixed.contains_key(*repo)) {
+            let lost = keys.iter().find_map(|n| Some((self.contested[*n].key, taken[*n]?)));
+            let Some((key, first)) = lost else {
+                keys.iter().for_each(|n| taken[*n] = Some(repo));
+                continue;
+            };
+            let (Some(declared), Some(first)) =
+                (self.declared(repo, key), self.declared(first, key))
+            else {
+                continue;
+            };
+            add(&mut out, vec![(*repo, fault(declared, twice(key, first)))]);
+            let of_it = self.held.get(repo).map(Vec::as_slice).unwrap_or_default();
+            let held = self.against_rows(&out, of_it);
+            if !held.is_empty() {
+                return Err(held);
+            }
+        }
+        Ok(out)
     }
 
     /// The repositories that faults of a plan lie in, but for those that do not count anyway.

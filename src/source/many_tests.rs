@@ -313,3 +313,66 @@ async fn what_is_kept_is_written_on_top_of_what_was_read() {
     let plan = stage.decide(&[("r/a", None), ("r/b", Some(""))]).await.plan.unwrap();
     assert!(matches!(&plan.ops[..], [Op::Write { expect: Expect::SameVersion, .. }]), "{plan:?}");
 }
+
+/// The repositories `r/0..` all declare the same, and each has by the inventory what it has given up and
+/// another one declares: so each that loses to the first puts one more out.
+#[tokio::test]
+async fn many_repositories_that_stand_in_each_others_way_are_decided_by_name() {
+    const MANY: usize = 90;
+    const SAME: usize = 50;
+    let stage = Stage::new("specs", json!({}));
+    let text: String = (0..SAME).map(|n| says(&format!("same{n}"), "x")).collect();
+    let text = text + &says("given-up", "x");
+    let all = set_by(&[("x.yaml", &text)], &Defaults::default());
+    let named = |part: &str, n: usize, names: Vec<(String, String)>| {
+        let repo = format!("{part}/{n:02}");
+        let mut set = Set::default();
+        for (name, of) in names {
+            let mut declared = all.objects[&(Kind::Agent, of)].as_ref().clone();
+            declared.object.metadata_mut().name.clone_from(&name);
+            declared.file = format!("{repo}/a.yaml");
+            set.objects.insert((Kind::Agent, name), Arc::new(declared));
+        }
+        Part { repo: Some(repo), meaning: Arc::new(Ok(set)) }
+    };
+    let same = || (0..SAME).map(|n| (format!("same{n}"), format!("same{n}"))).collect();
+    let old = |n: usize| vec![(format!("old{n:02}"), "given-up".to_owned())];
+    let mut parts: Vec<Part> = (0..MANY).map(|n| named("r", n, same())).collect();
+    parts.extend((0..MANY).map(|n| named("s", n, old(n))));
+    let (mut rows, live) = stage.found(&Set::default()).await;
+    for n in 0..MANY {
+        let given_up = named("r", n, old(n));
+        let Ok(set) = given_up.meaning.as_ref() else { unreachable!() };
+        for (key, declared) in &set.objects {
+            let row = crate::store::Owned {
+                kind: key.0,
+                name: key.1.clone(),
+                uid: format!("uid of {}", key.1),
+                source_uid: stage.source.metadata.uid.clone(),
+                source: "specs".to_owned(),
+                base: declared.base.clone(),
+                file: declared.file.clone(),
+                line: 1,
+                overrides: Vec::new(),
+                leaving: false,
+                version: 1,
+            };
+            rows.insert(key.clone(), row);
+        }
+    }
+    let (source, kept, defaults) = (&stage.source, &BTreeSet::new(), &stage.defaults);
+    let world = World { source, rows: &rows, live: &live, kept, defaults, now: NOW };
+    let decision = decide(world, &parts, &|_| String::new(), &mut || stage.ids.uid());
+    // All but the first, and whoever declares what those have; what the first gave up is free.
+    let out: Vec<String> = decision.troubles.keys().cloned().collect();
+    let names = |part: &str| (1..MANY).map(|n| format!("{part}/{n:02}")).collect::<Vec<_>>();
+    assert_eq!(out, [names("r"), names("s")].concat());
+    assert_eq!(decision.objects, SAME + MANY);
+    let told = lines(&decision.troubles);
+    assert_eq!(
+        told[0],
+        "r/01: r/01/a.yaml:1:1: metadata.name: agent/same0 stands in r/00/a.yaml:1 already; keep one \
+         of the two"
+    );
+    assert!(told[MANY].contains("agent/old02 is of r/02/a.yaml:1 already"), "{}", told[MANY]);
+}

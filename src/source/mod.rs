@@ -10,6 +10,7 @@ pub mod controller;
 pub mod directory;
 pub mod git;
 mod heir;
+mod lanes;
 pub mod many;
 pub mod over;
 pub mod plan;
@@ -18,6 +19,7 @@ pub mod read;
 mod said;
 pub mod set;
 pub mod stand;
+pub mod star;
 pub mod watch;
 
 pub use controller::SourceController;
@@ -47,5 +49,7 @@ pub struct SourceFile {
 
 #[cfg(test)]
 mod many_tests;
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod plan_tests;

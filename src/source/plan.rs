@@ -16,10 +16,12 @@
 //!
 //! **Jobs** run once, and Overrides hold once. One that is gone because it ended long ago is not made
 //! anew while its file says the same. What the server filled in for a document stays while that says the same
-//! ([`super::said`]), so that other settings of the server run nothing again.
+//! ([`super::said`]), so that other settings of the server run nothing again. What will be written is what
+//! the policy judges.
 //!
 //! **What is kept.** Objects of a repository that does not count as it says now stay as the inventory
-//! says: they are put right, and neither changed nor deleted. Nothing about them holds up the others.
+//! says: they are put right, and neither changed nor deleted. What the policy does not allow by now is left
+//! alone: the inventory is no way around it. Nothing about them holds up the others.
 
 use std::{
     borrow::Cow,
@@ -39,7 +41,7 @@ use crate::{
     resource::{
         ADOPT, AnyObject, CONFIRM_DELETIONS, DEFAULT_MAX_DELETIONS, Defaults, DeletionPolicy,
         Fault, Faults, Kind, RELEASED_FROM, Source, admit, decode,
-        overlay::{overlay, power_fields, with_power_of},
+        overlay::{overlay, powered, with_power_of},
     },
     store::{Expect, Op, Owned, Part},
 };
@@ -96,10 +98,12 @@ pub struct Plan {
 /// Why a revision cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
+    /// The server does not know what to fill in, and filled in nothing before.
+    Invalid(Faults),
+    /// The policy forbids what would be written.
+    Denied(Faults),
     /// It contradicts what stands there.
     Conflict(Faults),
-    /// The policy forbids what stands there by it.
-    Denied(Faults),
     /// It declares nothing, and so many objects would go.
     Empty(u32),
     /// More objects would go than the cap allows.
@@ -121,18 +125,13 @@ pub fn plan(
     revision: &str,
     uid: &mut dyn FnMut() -> String,
 ) -> Result<Plan, Refusal> {
-    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new(), denied: Vec::new() };
-    let objects = draft.named(set);
+    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new() };
+    let objects = draft.settled(set)?;
     for (key, declared) in objects.iter() {
-        let declared = draft.filled(key, declared);
-        draft.judge(key, &declared);
-        draft.declared(key, &declared, uid);
+        draft.declared(key, declared, uid);
     }
     if !draft.faults.is_empty() {
         return Err(Refusal::Conflict(in_order(draft.faults)));
-    }
-    if !draft.denied.is_empty() {
-        return Err(Refusal::Denied(in_order(draft.denied)));
     }
     let (kept, gone): (Vec<_>, Vec<_>) = draft
         .own_rows()
@@ -162,7 +161,7 @@ pub fn plan(
 /// # Errors
 /// More objects would go than the cap allows, and nobody has confirmed it with `all`.
 pub fn release(world: World<'_>) -> Result<Plan, Refusal> {
-    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new(), denied: Vec::new() };
+    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new() };
     let rows: Vec<(&Key, &Owned)> = draft.own_rows().collect();
     let spec = &world.source.spec;
     let orphan = spec.suspend || spec.prune.policy == DeletionPolicy::Orphan;
@@ -175,11 +174,25 @@ pub fn release(world: World<'_>) -> Result<Plan, Refusal> {
     Ok(draft.plan)
 }
 
+/// What the files declare.
+type Objects = BTreeMap<Key, Arc<Declared>>;
+
+/// What becomes of what the server fills in for a document.
+enum Filled {
+    /// It is filled in as it is today.
+    Today,
+    /// That is what was filled in before, and nobody judges it again.
+    Same,
+    /// It stays as it was filled in before.
+    Before(Arc<Declared>),
+    /// It would stay so, and the policy does not allow that any more.
+    Denied(Vec<Fault>),
+}
+
 struct Draft<'a> {
     world: World<'a>,
     plan: Plan,
     faults: Vec<Fault>,
-    denied: Vec<Fault>,
 }
 
 fn count(n: usize) -> u32 {
@@ -223,89 +236,151 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// What the files declare, by the names that it has: a Job whose name was drawn otherwise once
-    /// keeps that.
-    fn named<'b>(&self, set: &'b Set) -> Cow<'b, BTreeMap<Key, Arc<Declared>>> {
-        let mut objects = Cow::Borrowed(&set.objects);
-        let fresh = |(key, it): &(&Key, &Arc<Declared>)| {
-            it.prefix.is_some() && !self.world.rows.contains_key(*key)
-        };
-        let drawn: Vec<Key> =
-            set.objects.iter().filter(fresh).map(|(key, _)| key.clone()).collect();
-        for key in drawn {
-            let declared = &set.objects[&key];
-            let mut held = self.own_rows().filter(|(held, row)| {
-                let free = !objects.contains_key(*held) && !self.world.kept.contains(*held);
-                free && said::was_drawn(row, declared)
-            });
-            let Some((held, _)) = held.next() else { continue };
-            let mut declared = Declared::clone(declared);
-            declared.object.metadata_mut().name.clone_from(&held.1);
-            let held = held.clone();
-            objects.to_mut().remove(&key);
-            objects.to_mut().insert(held, Arc::new(declared));
+    /// What the files declare, as it would be written: with the names that it has, and with what was
+    /// filled in for it when it was read first. That is what is judged.
+    fn settled<'b>(&self, set: &'b Set) -> Result<Cow<'b, Objects>, Refusal> {
+        let mut objects = self.named(set);
+        let (mut missing, mut denied, mut before) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, declared) in objects.iter() {
+            match self.filled(key, declared) {
+                Filled::Today => {
+                    missing.extend(declared.today.missing.clone());
+                    denied.extend(declared.today.denied.iter().cloned());
+                }
+                Filled::Same => {}
+                Filled::Before(declared) => before.push((key.clone(), declared)),
+                Filled::Denied(faults) => denied.extend(faults),
+            }
         }
-        objects
+        if !missing.is_empty() {
+            return Err(Refusal::Invalid(in_order(missing)));
+        }
+        if !before.is_empty() {
+            objects.to_mut().extend(before);
+        }
+        let is_open = |target: &Declared| target.today.is_asked;
+        denied.extend(policy::overrides(&objects, self.rules(self.world.defaults), is_open));
+        if denied.is_empty() { Ok(objects) } else { Err(Refusal::Denied(in_order(denied))) }
     }
 
-    /// What a document declares, with what was filled in for it when it was read first.
-    fn filled(&self, key: &Key, declared: &Arc<Declared>) -> Arc<Declared> {
-        let source = self.world.source;
-        let same = |row: &&Owned| {
-            // What leaves and comes back is new.
-            row.source_uid == source.metadata.uid
-                && !row.leaving
-                && row.base.spec != declared.base.spec
-                && said::is_same(row, declared)
-        };
-        let Some(row) = self.world.rows.get(key).filter(same) else { return declared.clone() };
-        let mut json = declared.object.to_json();
-        json["spec"] = row.base.spec.clone();
-        let Ok(object) = decode(json) else { return declared.clone() };
-        // What has run or runs is past being judged; anything else that a Source may not write by now
-        // is filled in anew.
-        if key.0 != Kind::Job && !policy::faults(&object, self.rules()).is_empty() {
-            return declared.clone();
-        }
-        let base = crate::store::Base { spec: row.base.spec.clone(), ..declared.base.clone() };
-        Arc::new(Declared { object, base, ..Declared::clone(declared) })
-    }
-
-    fn rules(&self) -> Rules<'a> {
-        let World { source, defaults, .. } = self.world;
+    fn rules<'b>(&self, defaults: &'b Defaults) -> Rules<'b>
+    where
+        'a: 'b,
+    {
+        let source: &'b Source = self.world.source;
         let (policy, source) = (source.spec.policy.as_ref(), source.metadata.name.as_str());
         Rules { defaults, policy, source, limits: Limits::WHOLE }
     }
 
-    /// Judges a standing Fleet of ours by what was filled in for its members. Only its own status says
-    /// that, so the files alone could not be judged by it.
-    fn judge(&mut self, key: &Key, declared: &Declared) {
-        let is_ours =
-            self.world.rows.get(key).is_some_and(|row| {
-                row.source_uid == self.world.source.metadata.uid && !row.leaving
-            });
-        if let (AnyObject::Fleet(fleet), Some(AnyObject::Fleet(live)), true) =
-            (&declared.object, self.world.live.get(key), is_ours)
-        {
-            let place = (Some(declared.file.clone()), Some(declared.line), Some(1));
-            let (file, line, column) = place;
-            let found = policy::noted(fleet, &live.status, self.rules()).into_iter();
-            self.denied.extend(found.map(|it| Fault { file: file.clone(), line, column, ..it }));
+    /// What the policy does not allow of an object.
+    fn denied(&self, object: &AnyObject) -> Vec<Fault> {
+        policy::faults(object, self.rules(self.world.defaults))
+    }
+
+    /// What the files declare, by the names that it has: a Job whose name was drawn otherwise once
+    /// keeps that.
+    fn named<'b>(&self, set: &'b Set) -> Cow<'b, Objects> {
+        let mut objects = Cow::Borrowed(&set.objects);
+        let fresh = |(key, it): &(&Key, &Arc<Declared>)| {
+            it.prefix.is_some() && !self.world.rows.contains_key(*key)
+        };
+        let drawn: Vec<&Key> = set.objects.iter().filter(fresh).map(|(key, _)| key).collect();
+        if drawn.is_empty() {
+            return objects;
+        }
+        let mut held = said::Drawn::of(self.own_rows());
+        for key in drawn {
+            let declared = &set.objects[key];
+            let is_free =
+                |held: &Key| !objects.contains_key(held) && !self.world.kept.contains(held);
+            let Some(held) = held.take(declared, is_free) else { continue };
+            let mut declared = Declared::clone(declared);
+            declared.object.metadata_mut().name.clone_from(&held.1);
+            objects.to_mut().remove(key);
+            objects.to_mut().insert(held.clone(), Arc::new(declared));
+        }
+        objects
+    }
+
+    /// What was filled in for a document when it was read first, and whether that still counts.
+    fn filled(&self, key: &Key, declared: &Arc<Declared>) -> Filled {
+        let (source, today) = (self.world.source, &declared.today);
+        if let Some(faults) = self.noted(key, declared) {
+            return if faults.is_empty() { Filled::Same } else { Filled::Denied(faults) };
+        }
+        let is_good = today.missing.is_none() && today.denied.is_empty();
+        let same = |row: &&Owned| {
+            // What leaves and comes back is new.
+            row.source_uid == source.metadata.uid && !row.leaving && said::is_same(row, declared)
+        };
+        let Some(row) = self.world.rows.get(key).filter(same) else { return Filled::Today };
+        if row.base.spec == declared.base.spec {
+            // What stands in the place of what is missing is what was filled in.
+            return match today.denied.is_empty() {
+                true => Filled::Same,
+                false => Filled::Denied(today.denied.clone()),
+            };
+        }
+        let mut json = declared.object.to_json();
+        json["spec"] = row.base.spec.clone();
+        let Ok(object) = decode(json) else { return Filled::Today };
+        let denied = match (key.0, is_good) {
+            // What has run or runs is past being judged, where it may be written as it is today.
+            (Kind::Job, true) => Vec::new(),
+            _ => self.denied(&object),
+        };
+        let refused = || denied.iter().cloned().map(|fault| declared.locate(fault)).collect();
+        match (denied.is_empty(), key.0) {
+            (true, _) => {
+                let base =
+                    crate::store::Base { spec: row.base.spec.clone(), ..declared.base.clone() };
+                Filled::Before(Arc::new(Declared { object, base, ..Declared::clone(declared) }))
+            }
+            // It does not run again as something else.
+            (false, Kind::Job) => Filled::Denied(refused()),
+            // Nothing else takes its place.
+            (false, _) if today.missing.is_some() => Filled::Denied(refused()),
+            // What a Source may not write by now is filled in anew.
+            (false, _) => Filled::Today,
         }
     }
 
-    /// Holds an object as the inventory says. Where that cannot be done, it is left alone.
+    /// What the policy does not allow of what the members of a standing Fleet of ours are filled in with,
+    /// where other settings than today's count for them: only its own status says that. Nothing where those
+    /// of today do.
+    fn noted(&self, key: &Key, declared: &Declared) -> Option<Vec<Fault>> {
+        let uid = &self.world.source.metadata.uid;
+        self.world.rows.get(key).filter(|row| row.source_uid == *uid && !row.leaving)?;
+        let (AnyObject::Fleet(fleet), Some(AnyObject::Fleet(live))) =
+            (&declared.object, self.world.live.get(key))
+        else {
+            return None;
+        };
+        let defaults = self.world.defaults;
+        let usual = live.status.usual.as_ref().and_then(|usual| usual.of(&fleet.spec))?;
+        if usual == defaults.usual(&fleet.spec) {
+            return None;
+        }
+        let found = policy::noted(fleet, &live.status, self.rules(defaults)).into_iter();
+        Some(found.map(|fault| declared.locate(fault)).collect())
+    }
+
+    /// Holds an object as the inventory says. Where that cannot be done, or is not allowed any more, it
+    /// is left alone.
     fn keep(&mut self, key: &Key, row: &Owned, uid: &mut dyn FnMut() -> String) {
-        let Some(declared) = Declared::of(row) else { return };
+        let is_allowed = |it: &Declared| {
+            self.noted(key, it).unwrap_or_else(|| self.denied(&it.object)).is_empty()
+        };
+        let Some(declared) = Declared::of(row).filter(is_allowed) else {
+            return self.own(row.clone(), Some(row));
+        };
         let told = self.faults.len();
         self.declared(key, &declared, uid);
         self.faults.truncate(told);
     }
 
     fn refuse(&mut self, declared: &Declared, path: &str, message: String) {
-        let place = (Some(declared.file.clone()), Some(declared.line), Some(1));
-        let (file, line, column) = place;
-        self.faults.push(Fault { file, line, column, ..Fault::new(path, message) });
+        self.faults.push(declared.locate(Fault::new(path, message)));
     }
 
     fn declared(&mut self, key: &Key, declared: &Declared, uid: &mut dyn FnMut() -> String) {
@@ -555,23 +630,6 @@ fn is_done(row: &Owned, declared: &Declared) -> bool {
     matches!(row.kind, Kind::Job | Kind::Override)
         && !row.leaving
         && row.base.spec == declared.base.spec
-}
-
-/// A spec with those power fields whose value in the file has changed.
-fn powered(kind: Kind, live: &Value, was: &Value, is: &Value) -> Value {
-    let mut spec = live.clone();
-    for field in power_fields(kind) {
-        let value = |spec: &Value| spec.get(*field).and_then(Value::as_bool).unwrap_or_default();
-        if value(was) != value(is)
-            && let Value::Object(members) = &mut spec
-        {
-            match value(is) {
-                true => members.insert((*field).to_owned(), true.into()),
-                false => members.remove(*field),
-            };
-        }
-    }
-    spec
 }
 
 /// The object with another spec of the same form.

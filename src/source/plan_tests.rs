@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     Snapshot, SourceFile,
     plan::{Plan, Refusal, World, plan, release},
-    set::{Key, Limits, Rules, Set, called},
+    set::{Key, Limits, Rejected, Rules, Set, called},
 };
 use crate::{
     ambient::{Ids as _, SeededIds},
@@ -138,6 +138,14 @@ fn set(files: &[(&str, &str)]) -> Set {
 }
 
 pub(super) fn set_by(files: &[(&str, &str)], defaults: &Defaults) -> Set {
+    read_by(files, defaults, None).unwrap()
+}
+
+fn read_by(
+    files: &[(&str, &str)],
+    defaults: &Defaults,
+    policy: Option<&SourcePolicy>,
+) -> Result<Set, Rejected> {
     let file = |(path, text): &(&str, &str)| SourceFile {
         path: (*path).to_owned(),
         text: (*text).to_owned(),
@@ -145,8 +153,8 @@ pub(super) fn set_by(files: &[(&str, &str)], defaults: &Defaults) -> Set {
     };
     let files = files.iter().map(file).collect();
     let snapshot = Snapshot { revision: String::new(), files };
-    let rules = Rules { defaults, policy: None, source: "ours", limits: Limits::WHOLE };
-    Set::read(&snapshot, rules).unwrap()
+    let rules = Rules { defaults, policy, source: "ours", limits: Limits::WHOLE };
+    Set::read(&snapshot, rules)
 }
 
 pub(super) fn agent(name: &str, more: &str) -> String {
@@ -639,6 +647,196 @@ async fn what_is_kept_is_put_right_and_neither_changed_nor_deleted() {
     assert_eq!(names(&plan.created), ["agent/new"]);
     let after = stage.store.owned(Kind::Agent, "c").await.unwrap().unwrap();
     assert_eq!((after.base, after.leaving), (row.base, false));
+}
+
+/// A Source that may write Agents on this machine alone.
+fn local_only() -> Option<SourcePolicy> {
+    let runtimes = Some(vec!["local".to_owned()]);
+    Some(SourcePolicy { runtimes, ..SourcePolicy::default() })
+}
+
+#[tokio::test]
+async fn what_the_policy_does_not_allow_any_more_is_not_made_again_from_the_inventory() {
+    let mut stage = Stage::new("specs", json!({"prune": {"maxDeletions": 0}}));
+    stage.defaults = on_fly(&stage.defaults);
+    let (fly, here) = (", runtime: {fly: {}}", ", runtime: {local: {}}");
+    let all = agent("gone", fly) + &agent("stands", fly) + &agent("good", here);
+    stage.apply(&[("a.yaml", &all)]).await.unwrap();
+    let keys = ["gone", "stands", "good"].map(|name| (Kind::Agent, name.to_owned()));
+    stage.kept = keys.into_iter().collect();
+    stage.source.spec.policy = local_only();
+    for name in ["gone", "good"] {
+        let (kind, name) = (Kind::Agent, name.to_owned());
+        stage.commit(vec![Op::Delete { kind, name, uid: None, resource_version: None }]).await;
+    }
+    stage.bury().await;
+    stage
+        .change(Kind::Agent, "stands", |object| {
+            object.metadata_mut().labels.insert("by".into(), "hand".into());
+        })
+        .await;
+    let plan = stage.apply(&[]).await.unwrap();
+    assert_eq!(names(&plan.created), ["agent/good"]);
+    assert_eq!((plan.drifted, plan.deleted), (Vec::new(), Vec::new()));
+    // It is still the Source's own: once that may, it comes again.
+    stage.source.spec.policy = None;
+    let plan = stage.apply(&[]).await.unwrap();
+    assert_eq!(names(&plan.created), ["agent/gone"]);
+    assert_eq!(names(&plan.drifted), ["agent/stands"]);
+}
+
+/// Settings under which what names no place runs on Fly.
+fn on_fly(defaults: &Defaults) -> Defaults {
+    let images = crate::resource::Images { usual: Some("node".into()), ..Default::default() };
+    Defaults { on_fly: true, images: Some(images), ..defaults.clone() }
+}
+
+impl Stage {
+    /// Applies files that are judged by the Source's policy.
+    async fn judged(&self, files: &[(&str, &str)]) -> Result<Plan, Refusal> {
+        let policy = self.source.spec.policy.as_ref();
+        let set = read_by(files, &self.defaults, policy).unwrap();
+        let plan = self.plan(&set, "revision-0001").await?;
+        self.commit(plan.ops.clone()).await;
+        Ok(plan)
+    }
+}
+
+#[tokio::test]
+async fn what_stands_is_judged_and_not_what_would_be_filled_in_today() {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.source.spec.policy = local_only();
+    stage.defaults = usual(json!({"claude": {}}), "a/b");
+    stage.judged(&[("a.yaml", SILENT)]).await.unwrap();
+    stage.defaults = on_fly(&stage.defaults);
+    assert_eq!(stage.judged(&[("a.yaml", SILENT)]).await.unwrap(), Plan::default());
+    // Something new is what it is today.
+    let more = format!("{SILENT}---\n{}", agent("new", ""));
+    let Err(Refusal::Denied(faults)) = stage.judged(&[("a.yaml", &more)]).await else {
+        panic!("it is not denied");
+    };
+    insta::assert_snapshot!(faults, @"a.yaml:30:7: spec.runtime.fly: the runtime `fly` is not allowed to this source; its policy allows local");
+    // What is filled in anew is judged as well, and Jobs as what runs.
+    stage.source.spec.policy =
+        Some(SourcePolicy { runtimes: Some(vec!["other".into()]), ..SourcePolicy::default() });
+    let Err(Refusal::Denied(faults)) = stage.judged(&[("a.yaml", SILENT)]).await else {
+        panic!("it is not denied");
+    };
+    insta::assert_snapshot!(faults, @r"
+    a.yaml:5:7: spec.runtime.fly: the runtime `fly` is not allowed to this source; its policy allows other
+    a.yaml:7:1: spec.runtime.local: the runtime `local` is not allowed to this source; its policy allows other
+    a.yaml:12:1: spec.runtime.local: the runtime `local` is not allowed to this source; its policy allows other
+    a.yaml:17:1: spec.runtime.local: the runtime `local` is not allowed to this source; its policy allows other
+    a.yaml:25:48: spec.jobTemplate.spec.runtime.fly: the runtime `fly` is not allowed to this source; its policy allows other
+    ");
+}
+
+#[tokio::test]
+async fn an_override_is_judged_over_what_its_object_says() {
+    let mut stage = Stage::new("specs", json!({}));
+    let policy = |workdir: &str| SourcePolicy {
+        kinds: Some(vec![Kind::Agent, Kind::Override]),
+        runtimes: Some(vec!["local".to_owned()]),
+        workdirs: Some(vec!["~".to_owned(), workdir.to_owned()]),
+        ..SourcePolicy::default()
+    };
+    stage.source.spec.policy = Some(policy("/srv/*"));
+    stage.defaults = usual(json!({"claude": {}}), "a/b");
+    let bot = SILENT.split("---").next().unwrap();
+    let over = "---\napiVersion: opendispatch.dev/v1alpha1\nkind: Override\nmetadata: {name: o}\n\
+                spec: {target: {kind: Agent, name: bot}, patch: {runtime: {local: {workdir: /srv/a}}}}\n";
+    let files = format!("{bot}{over}");
+    stage.judged(&[("a.yaml", &files)]).await.unwrap();
+    // Two runtimes are none.
+    stage.defaults = on_fly(&stage.defaults);
+    assert_eq!(stage.judged(&[("a.yaml", &files)]).await.unwrap(), Plan::default());
+    stage.source.spec.policy = Some(policy("/opt/*"));
+    let Err(Refusal::Denied(faults)) = stage.judged(&[("a.yaml", &files)]).await else {
+        panic!("it is not denied");
+    };
+    assert!(faults.to_string().contains("spec.patch.runtime.local.workdir"), "{faults}");
+}
+
+#[tokio::test]
+async fn a_server_that_finds_no_agent_any_more_changes_nothing_and_makes_nothing_new() {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.defaults = usual(json!({"opencode": {}}), "a/b");
+    stage.apply(&[("a.yaml", SILENT)]).await.unwrap();
+    stage.defaults = Defaults::default();
+    assert_eq!(stage.apply(&[("a.yaml", SILENT)]).await.unwrap(), Plan::default());
+    let more = SILENT.replace("{instructions: x}", "{instructions: y}");
+    let Err(Refusal::Invalid(faults)) = stage.apply(&[("a.yaml", &more)]).await else {
+        panic!("it is taken");
+    };
+    let faults = faults.to_string();
+    assert!(faults.starts_with("a.yaml:5:7: spec.agent: is missing"), "{faults}");
+}
+
+#[tokio::test]
+async fn a_fleet_stands_by_what_its_members_were_filled_in_with_whatever_is_usual_by_now() {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.source.spec.policy = local_only();
+    let fleet = "apiVersion: opendispatch.dev/v1alpha1\nkind: Fleet\nmetadata: {name: crew}\n\
+                 spec:\n  generate: {list: [{n: a}]}\n  template: {kind: Agent, metadata: {name: \
+                 \"f-{{n}}\"}, spec: {agent: {claude: {}}}}\n";
+    stage.judged(&[("a.yaml", fleet)]).await.unwrap();
+    let object = stage.store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+    let AnyObject::Fleet(mut crew) = object else { panic!("no fleet") };
+    let usual = stage.defaults.usual(&crew.spec);
+    stage.defaults = on_fly(&stage.defaults);
+    let Err(Refusal::Denied(_)) = stage.judged(&[("a.yaml", fleet)]).await else {
+        panic!("nobody has noted what its members were filled in with");
+    };
+    crew.status.usual = Some(usual);
+    let (object, part) = (AnyObject::Fleet(crew), Part::Status);
+    stage.commit(vec![Op::Write { object, part, expect: Expect::SameVersion }]).await;
+    assert_eq!(stage.judged(&[("a.yaml", fleet)]).await.unwrap(), Plan::default());
+    // A template that says something else is filled in as it is today.
+    let other = fleet.replace("claude: {}", "codex: {}");
+    assert!(matches!(stage.judged(&[("a.yaml", &other)]).await, Err(Refusal::Denied(_))));
+}
+
+/// Jobs under one prefix, each with a row under a name that an older server drew.
+#[tokio::test]
+async fn ten_thousand_jobs_keep_the_names_that_were_drawn_for_them_once() {
+    const MANY: usize = 10_000;
+    let stage = Stage::new("specs", json!({}));
+    let text = job("x", "t").replace("name: x", "generateName: run-");
+    let one = set(&[("a.yaml", &text)]).objects.into_values().next().unwrap();
+    let (mut rows, mut drawn) = (BTreeMap::new(), Set::default());
+    for n in 0..MANY {
+        let mut declared = one.as_ref().clone();
+        declared.base.said = format!("said {n}");
+        declared.base.spec["task"] = format!("t{n}").into();
+        let name = format!("run-{:08x}", 2 * n + 1);
+        declared.object.metadata_mut().name.clone_from(&name);
+        drawn.objects.insert((Kind::Job, name), Arc::new(declared.clone()));
+        let name = format!("run-{:08x}", 2 * (MANY - n));
+        declared.base.spec["agent"] = json!({"codex": {}});
+        let row = crate::store::Owned {
+            kind: Kind::Job,
+            name: name.clone(),
+            uid: String::new(),
+            source_uid: stage.source.metadata.uid.clone(),
+            source: "specs".to_owned(),
+            base: declared.base,
+            file: "a.yaml".to_owned(),
+            line: 1,
+            overrides: Vec::new(),
+            leaving: false,
+            version: 1,
+        };
+        rows.insert((Kind::Job, name), row);
+    }
+    let (source, kept, defaults) = (&stage.source, &stage.kept, &stage.defaults);
+    let live = BTreeMap::new();
+    let world = World { source, rows: &rows, live: &live, kept, defaults, now: NOW };
+    let plan = plan(world, &drawn, "r", &mut || stage.ids.uid()).unwrap();
+    assert_eq!(
+        (plan.created.len(), plan.ops.len()),
+        (0, 0),
+        "all of them ran under their old names"
+    );
 }
 
 fn any_files() -> impl Strategy<Value = Vec<(u8, u8, bool)>> {

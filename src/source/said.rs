@@ -9,13 +9,15 @@
 //! **Rows of an older server** have no digest. There a document counts as the same if all that it says
 //! is what the row says, and the row has nothing beyond it but what the server fills in.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::set::Declared;
+use super::set::{Declared, Key};
 use crate::{
     resource::{Kind, validate::MAX_NAME, whole_worker},
-    store::Owned,
+    store::{Base, Owned},
 };
 
 /// How many hexadecimal digits stand behind a `generateName`.
@@ -24,7 +26,7 @@ const SUFFIX: usize = 8;
 const DIGEST: usize = 32;
 
 /// On what a document is silent that the server fills in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Silent {
     agent: bool,
     runtime: bool,
@@ -32,6 +34,21 @@ pub(super) struct Silent {
 }
 
 impl Silent {
+    /// Everything on which a document may be silent.
+    fn all() -> impl Iterator<Item = Self> {
+        (0_u8..8).map(|n| Self { agent: n & 1 > 0, runtime: n & 2 > 0, model: n & 4 > 0 })
+    }
+
+    /// Whether there is anything on which it is silent.
+    pub(super) const fn is_any(self) -> bool {
+        self.agent || self.runtime || self.model
+    }
+
+    /// Whether it does not say which agent it means.
+    pub(super) const fn is_without_agent(self) -> bool {
+        self.agent
+    }
+
     /// On what the server has filled in: not where the spec says what silence means anyway.
     fn filled(self, spec: &Value) -> Self {
         let usual = serde_json::json!({"local": {}});
@@ -133,14 +150,75 @@ pub(super) fn is_same(row: &Owned, declared: &Declared) -> bool {
     own(row.kind, &row.base.spec, &silent) == declared.own
 }
 
-/// Whether a row is of a Job whose name was drawn for this document, if under another name than it is
-/// drawn today: by an older server, or from what that one had filled in.
-pub(super) fn was_drawn(row: &Owned, declared: &Declared) -> bool {
-    let prefix = declared.prefix.as_deref();
-    row.kind == Kind::Job
-        && !row.leaving
-        && prefix.is_some_and(|prefix| is_drawn(&row.name, prefix))
-        && is_same(row, declared)
+/// The Jobs of a Source whose names were drawn, by what their documents said: a document that says the
+/// same finds its own, if under another name than it is drawn today, by an older server or from what that
+/// one had filled in. As many may be asked for as there are.
+pub(super) struct Drawn<'a> {
+    /// By the beginning of their names and a digest, in the order of names.
+    rows: HashMap<(String, Said), VecDeque<&'a Key>>,
+}
+
+/// By what a row is found.
+#[derive(PartialEq, Eq, Hash)]
+enum Said {
+    /// What its document said.
+    Own(String),
+    /// What came of that.
+    Whole(String),
+    /// What its document said if it was silent on this: of a row without a digest.
+    Silent(Silent, String),
+}
+
+impl<'a> Drawn<'a> {
+    pub(super) fn of(rows: impl Iterator<Item = (&'a Key, &'a Owned)>) -> Self {
+        let mut all = Self { rows: HashMap::new() };
+        for (key, row) in rows.filter(|(_, row)| row.kind == Kind::Job && !row.leaving) {
+            let Some(at) = row.name.len().checked_sub(SUFFIX) else { continue };
+            let Some(front) = row.name.get(..at).filter(|front| is_drawn(&row.name, front)) else {
+                continue;
+            };
+            let (spec, said) = (&row.base.spec, &row.base.said);
+            let mut note = |said| {
+                all.rows.entry((front.to_owned(), said)).or_default().push_back(key);
+            };
+            note(Said::Whole(digest(spec)));
+            if said.is_empty() {
+                for silent in Silent::all() {
+                    note(Said::Silent(silent, digest(&own(Kind::Job, spec, &silent))));
+                }
+            } else {
+                note(Said::Own(said.clone()));
+            }
+        }
+        all
+    }
+
+    /// The first row of a Job that says what this document says and that is free. What is not free once
+    /// may never be again.
+    pub(super) fn take(
+        &mut self,
+        declared: &Declared,
+        is_free: impl Fn(&Key) -> bool,
+    ) -> Option<&'a Key> {
+        let front = front(declared.prefix.as_deref()?);
+        let Base { spec, said, .. } = &declared.base;
+        let silent = silent(&declared.own);
+        let ways = [
+            Said::Whole(digest(spec)),
+            Said::Own(said.clone()),
+            Said::Silent(silent, digest(&declared.own)),
+        ];
+        let mut first = None;
+        for way in ways {
+            let Some(held) = self.rows.get_mut(&(front.clone(), way)) else { continue };
+            while held.front().is_some_and(|key| !is_free(key)) {
+                held.pop_front();
+            }
+            let next = held.front().copied();
+            first = [first, next].into_iter().flatten().min();
+        }
+        first
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@
 //! of all files are told at once, in the order of files and lines. In which order the files come
 //! does not matter.
 //!
+//! **What is filled in today** may not be what will be written: where a document says what it said, what
+//! was filled in before stays ([`super::plan`]). So what is wrong with it only because of that is noted
+//! with the object ([`Today`]), and counts once it is known that nothing takes its place.
+//!
 //! A Job may stand under a `generateName`: its name is then drawn from what its document says, so that
 //! the same Job has the same name for ever, and a changed one is another Job ([`super::said`]).
 
@@ -18,8 +22,8 @@ use serde_json::{Value, json};
 use super::{Snapshot, SourceFile, policy, said};
 use crate::{
     resource::{
-        API_VERSION, AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, admit,
-        decode, overlay::POWER_ANNOTATIONS, whole_worker, worker,
+        API_VERSION, AnyObject, Defaults, Document, Fault, Faults, Kind, Repo, SourcePolicy, Usual,
+        admit, decode, overlay::POWER_ANNOTATIONS, whole_worker, worker,
     },
     store::{Base, Owned},
 };
@@ -65,9 +69,29 @@ pub struct Declared {
     pub file: String,
     /// The line on which its document begins.
     pub line: u32,
+    /// What is the matter with what the server fills in.
+    pub today: Today,
+}
+
+/// What the server fills in today for a document that is silent, and what would be wrong with that. It
+/// counts where nothing that was filled in before takes its place.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Today {
+    /// Whether the document leaves anything to the server.
+    pub is_asked: bool,
+    /// What the server does not know to fill in; something else stands there meanwhile.
+    pub missing: Option<Fault>,
+    /// What the policy forbids of the whole.
+    pub denied: Vec<Fault>,
 }
 
 impl Declared {
+    /// A fault of it at the line on which its document begins.
+    #[must_use]
+    pub fn locate(&self, fault: Fault) -> Fault {
+        Fault { file: Some(self.file.clone()), line: Some(self.line), column: Some(1), ..fault }
+    }
+
     /// What a row says that was declared, as if a file said it still. Nothing where that cannot be read
     /// by the rules of today.
     #[must_use]
@@ -85,6 +109,7 @@ impl Declared {
             prefix: None,
             file: row.file.clone(),
             line: row.line,
+            today: Today::default(),
         })
     }
 }
@@ -146,7 +171,7 @@ impl Set {
     /// Reads all files of a revision.
     ///
     /// # Errors
-    /// Everything that is wrong with any of them.
+    /// Everything that is wrong with any of them, but for what depends on what is filled in ([`Today`]).
     pub fn read(snapshot: &Snapshot, rules: Rules<'_>) -> Result<Self, Rejected> {
         let mut reading = Reading::default();
         reading.limits(snapshot, rules.limits);
@@ -155,13 +180,34 @@ impl Set {
         if reading.invalid.is_empty() {
             files.iter().for_each(|file| reading.file(file, rules));
         }
-        reading.denied.extend(policy::overrides(&reading.set, rules));
+        let is_settled = |target: &Declared| !target.today.is_asked;
+        reading.denied.extend(policy::overrides(&reading.set.objects, rules, is_settled));
         let Reading { set, invalid, denied } = reading;
         match (invalid.is_empty(), denied.is_empty()) {
             (true, true) => Ok(set),
             (false, _) => Err(Rejected { denied: false, faults: in_order(invalid) }),
             (true, false) => Err(Rejected { denied: true, faults: in_order(denied) }),
         }
+    }
+}
+
+impl Set {
+    /// As it counts where nothing was applied before.
+    ///
+    /// # Errors
+    /// What is wrong with what is filled in today.
+    pub fn alone(self, rules: Rules<'_>) -> Result<Self, Rejected> {
+        let today = || self.objects.values().map(|declared| &declared.today);
+        let missing: Vec<Fault> = today().filter_map(|it| it.missing.clone()).collect();
+        if !missing.is_empty() {
+            return Err(Rejected { denied: false, faults: in_order(missing) });
+        }
+        let mut denied: Vec<Fault> = today().flat_map(|it| it.denied.clone()).collect();
+        denied.extend(policy::overrides(&self.objects, rules, |target| target.today.is_asked));
+        if denied.is_empty() {
+            return Ok(self);
+        }
+        Err(Rejected { denied: true, faults: in_order(denied) })
     }
 }
 
@@ -210,15 +256,12 @@ impl Reading {
     }
 
     fn document(&mut self, mut document: Document, file: &SourceFile, rules: Rules<'_>) {
-        let filled = fill(&mut document, file.repo.as_ref(), rules.defaults);
-        let (mut object, silent) = match (document.object(), filled) {
-            (Ok(object), Ok(silent)) => (object, silent),
-            (Ok(_), Err(fault)) => return self.invalid.push(document.locate(fault)),
-            (Err(Faults(faults)), filled) => {
-                // What could not be filled in is missing, and that is said already.
-                let said = |fault: &Fault| faults.iter().any(|it| it.path == fault.path);
-                let more = filled.err().filter(|fault| !said(fault));
-                self.invalid.extend(more.map(|fault| document.locate(fault)));
+        let (silent, missing) = fill(&mut document, file.repo.as_ref(), rules.defaults);
+        let missing = missing.map(|fault| document.locate(fault));
+        let mut object = match document.object() {
+            Ok(object) => object,
+            Err(Faults(faults)) => {
+                self.invalid.extend(missing);
                 return self.invalid.extend(faults);
             }
         };
@@ -230,8 +273,14 @@ impl Reading {
                     .extend(faults.0.into_iter().map(|fault| document.locate(fault)));
             }
         };
-        let denied = policy::faults(&object, rules);
-        self.denied.extend(denied.into_iter().map(|fault| document.locate(fault)));
+        let denied = policy::faults(&object, rules).into_iter().map(|it| document.locate(it));
+        let is_asked = silent.is_any() || is_silent_fleet(&object);
+        let mut today = Today { is_asked, missing, denied: Vec::new() };
+        if is_asked {
+            today.denied.extend(denied)
+        } else {
+            self.denied.extend(denied)
+        }
         let key = (object.kind(), object.metadata().name.clone());
         let line = document.line();
         if self.set.objects.len() == rules.limits.objects {
@@ -247,7 +296,7 @@ impl Reading {
             Entry::Vacant(place) => {
                 let Prepared { base, own, prefix } = prepared;
                 let file = file.path.clone();
-                place.insert(Arc::new(Declared { object, base, own, prefix, file, line }));
+                place.insert(Arc::new(Declared { object, base, own, prefix, file, line, today }));
             }
         }
     }
@@ -258,13 +307,21 @@ pub(super) fn twice(key: &Key, first: &Declared) -> String {
     format!("{} stands in {}:{} already; keep one of the two", called(key), first.file, first.line)
 }
 
+/// Whether a Fleet's template leaves anything to the server: its members are filled in as they were when
+/// it was read first.
+fn is_silent_fleet(object: &AnyObject) -> bool {
+    let AnyObject::Fleet(fleet) = object else { return false };
+    Usual::is_asked_by(&Value::Object(fleet.spec.template.spec.clone()))
+}
+
 /// Fills in what a document need not say: its repository, and what all editors get filled in. Answers
-/// on what of the latter it was silent.
+/// on what of the latter it was silent, and what is not known to be filled in: then another agent stands
+/// there, so that the rest can be read.
 fn fill(
     document: &mut Document,
     repo: Option<&Repo>,
     defaults: &Defaults,
-) -> Result<said::Silent, Fault> {
+) -> (said::Silent, Option<Fault>) {
     if let (Some(repo), Some(keys)) = (repo, document.kind().and_then(worker))
         && let Some(spec) = document.get(keys).filter(Value::is_object)
         && spec.get("repo").is_none_or(Value::is_null)
@@ -273,7 +330,14 @@ fn fill(
     }
     let whole = document.kind().and_then(whole_worker).and_then(|keys| document.get(keys));
     let silent = whole.map(|spec| said::silent(&spec)).unwrap_or_default();
-    document.fill(defaults, false).map(|()| silent)
+    let missing = document.fill(defaults, false).err();
+    if missing.is_some()
+        && silent.is_without_agent()
+        && let Some(keys) = document.kind().and_then(whole_worker)
+    {
+        document.add(keys, &json!({"agent": {"claude": {}}}));
+    }
+    (silent, missing)
 }
 
 struct Prepared {
@@ -342,7 +406,8 @@ mod tests {
         policy: Option<&SourcePolicy>,
     ) -> Result<Set, Rejected> {
         let snapshot = Snapshot { revision: String::new(), files };
-        Set::read(&snapshot, Rules { defaults, policy, source: "ours", limits: Limits::WHOLE })
+        let rules = Rules { defaults, policy, source: "ours", limits: Limits::WHOLE };
+        Set::read(&snapshot, rules)?.alone(rules)
     }
 
     fn agent(name: &str) -> String {

@@ -7,7 +7,7 @@
 //! where the file says of them what it said before.
 
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::drift::{note, place};
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
         watch,
     },
     resource::{
-        API_VERSION, GROUP, Kind,
-        overlay::{is_note, overlay, power_fields, with_power_of},
+        API_VERSION, FILLED, GROUP, Kind,
+        overlay::{is_note, overlay, powered, with_power_of},
         whole_worker, worker,
     },
 };
@@ -86,7 +86,7 @@ fn stays_filled(kind: Kind, wanted: &Value, row: &Value, made: &mut Value) {
     let (Some(said), Some(was)) = (at(wanted), at(&row["base"])) else { return };
     let place = keys.iter().try_fold(made, |value, key| value.get_mut(*key));
     let Some(Value::Object(spec)) = place else { return };
-    for field in ["agent", "runtime"] {
+    for field in FILLED {
         if said[field].is_null() && !was[field].is_null() {
             spec.insert(field.to_owned(), was[field].clone());
         }
@@ -145,21 +145,10 @@ pub(super) fn laid(kind: Kind, live: &Value, row: &Value, made: &Value) -> Value
     after
 }
 
-/// The power fields: as the document says where the file said otherwise before, else as they stand.
-fn powered(kind: Kind, live: &Value, was: &Value, is: &Value) -> Value {
-    let value = |spec: &Value, field: &str| spec[field].as_bool().unwrap_or_default();
-    let mut power = Map::new();
-    for field in power_fields(kind) {
-        let of = if value(was, field) == value(is, field) { live } else { is };
-        if value(of, field) {
-            power.insert((*field).to_owned(), true.into());
-        }
-    }
-    json!(power)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn agent(spec: Value) -> Value {

@@ -1,8 +1,8 @@
 //! A mirror: a bare repository on this machine, one for each address, which many Sources share.
 //!
 //! Each Source has refs of its own in it: `tip`, what it has fetched last, and `good`, what stands
-//! applied. Whoever uses a mirror holds its lock, fetches and reads; nobody is asked for what one
-//! Source was shown and another was not. A mirror is worth nothing: one that is damaged is made anew.
+//! applied. Whoever writes a mirror holds its lock; what a commit holds never changes, and is read without.
+//! Nobody is asked for what one Source was shown and another was not. A mirror is worth nothing: one that is damaged is made anew.
 
 use std::{
     collections::BTreeSet,

@@ -1,7 +1,10 @@
 //! What a commit holds: git's listings, read. Pure.
 
 use super::GitError;
-use crate::source::set::{Limits, is_desired};
+use crate::source::{
+    set::{Limits, is_desired},
+    star,
+};
 
 /// The largest file with desired state, in bytes.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -189,27 +192,13 @@ fn matches(pattern: &str, path: &str) -> bool {
             (None, None) => return true,
             (Some(pattern), Some(part)) => {
                 let hidden = part.starts_with('.') && !pattern.starts_with('.');
-                if hidden || !fits(pattern, part) {
+                if hidden || !star::matches(pattern, part) {
                     return false;
                 }
             }
             _ => return false,
         }
     }
-}
-
-/// Whether a text fits a pattern in which `*` stands for any text.
-fn fits(pattern: &str, text: &str) -> bool {
-    let mut pieces = pattern.split('*');
-    let first = pieces.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut pieces: Vec<&str> = pieces.collect();
-    let Some(last) = pieces.pop() else { return rest.is_empty() };
-    for piece in pieces {
-        let Some(at) = rest.find(piece) else { return false };
-        rest = &rest[at + piece.len()..];
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -317,17 +306,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_pattern_made_from_a_text_fits_it(text in "[a-c]{0,8}", cuts in prop::collection::vec((0_usize..8, 0_usize..4), 0..3)) {
-            let mut pattern = text.clone();
-            for (at, length) in cuts {
-                let at = at.min(pattern.len());
-                let end = (at + length).min(pattern.len());
-                pattern.replace_range(at..end, "*");
-            }
-            prop_assert!(fits(&pattern, &text), "{} {}", pattern, text);
-        }
-
         #[test]
         fn no_listing_is_too_strange_to_be_read(listing: Vec<u8>) {
             let _ = pick(entries(&listing), "", "r", WHOLE);

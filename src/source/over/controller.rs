@@ -4,18 +4,14 @@
 //! decided together, and one transaction leaves object, row and Overrides as the plan says. Nothing
 //! here touches a file ([`super::file`] does), so an edit never waits for a disk or a network.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
     plan::{EXPIRED, Patience, Seen, WRITTEN, plan},
-    targets::{Targets, key, of, overrides, target},
+    targets::{Awaited, Targets, key, of, overrides, target},
 };
 use crate::{
     ambient::{Ambient, between},
@@ -36,10 +32,8 @@ pub struct OverrideController {
     store: Arc<dyn Store>,
     ambient: Ambient,
     defaults: Defaults,
+    /// A Source is waited for where an Override ends once it has read its files.
     targets: Targets,
-    /// The objects with an Override that ends once a Source has read its files, each with the Source's
-    /// name.
-    waiting: Mutex<HashMap<String, String>>,
     /// Since when Sources are known to look.
     since: Timestamp,
 }
@@ -48,24 +42,8 @@ impl OverrideController {
     /// A controller over a store; `defaults` say where agents may work.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ambient: Ambient, defaults: Defaults) -> Self {
-        let (targets, waiting, since) = (Targets::default(), Mutex::default(), ambient.clock.now());
-        Self { store, ambient, defaults, targets, waiting, since }
-    }
-
-    /// Notes which Source has to read a file before Overrides of an object end.
-    fn waits(&self, key: &str, source: Option<&str>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match source {
-            Some(source) => drop(waiting.insert(key.to_owned(), source.to_owned())),
-            None => drop(waiting.remove(key)),
-        }
-    }
-
-    /// The objects with Overrides that end once this Source has read its files.
-    fn waiting_for(&self, source: &str) -> Vec<(String, Wake)> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = waiting.iter().filter(|(_, awaited)| *awaited == source);
-        keys.map(|(key, _)| (key.clone(), Wake::Observation)).collect()
+        let (targets, since) = (Targets::default(), ambient.clock.now());
+        Self { store, ambient, defaults, targets, since }
     }
 
     /// How long the Source of an object takes to read what is written into its files; nothing while
@@ -126,7 +104,7 @@ impl Controller for OverrideController {
                 vec![(key, Wake::User)]
             }
             // A revision that says what the object says already changes the Source alone.
-            AnyObject::Source(source) => self.waiting_for(&source.metadata.name),
+            AnyObject::Source(source) => self.targets.waiting_for(&source.metadata.name, None),
             _ => self.targets.concerns(change),
         }
     }
@@ -147,7 +125,8 @@ impl Controller for OverrideController {
         // Noted before the row is read that counts, so that a revision that comes behind it wakes.
         let row = self.store.owned(kind, name).await?;
         let awaited = row.as_ref().filter(|_| overrides.iter().any(awaits_its_file));
-        self.waits(key, awaited.map(|row| row.source.as_str()));
+        let source = |row: &Owned| Awaited { source: row.source.clone(), generation: None };
+        self.targets.waits(key, awaited.map(source));
         let patience = match awaited {
             Some(row) => self.patience(row).await?,
             None => None,
@@ -164,6 +143,9 @@ impl Controller for OverrideController {
             self.commit("override.apply", plan.ops).await?;
             // What was written is read again before anything follows from it.
             return Ok(Next::After(Duration::ZERO));
+        }
+        if seen.overrides.is_empty() {
+            self.targets.forget(key);
         }
         let next = plan.again.map(|at| between(now, at).max(Duration::from_millis(1)));
         Ok(next.map_or(Next::Done, Next::After))

@@ -26,14 +26,14 @@ use serde_json::{Value, json};
 use super::{
     pen::{Edit, Pen, PenError},
     plan::{APPLIED, EXPIRED, WRITTEN, event},
-    targets::{Targets, of, overrides, target},
+    targets::{Awaited, Targets, of, overrides, target},
 };
 use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        API_VERSION, ASKED_BY, AnyObject, ConditionStatus, Defaults, Kind, Override, Source,
-        SourceFrom, decode, merge::merge_patch,
+        API_VERSION, ASKED_BY, AnyObject, ConditionStatus, Defaults, FILLED, Kind, Override,
+        Source, SourceFrom, decode, merge::merge_patch, whole_worker, worker,
     },
     source::{
         policy,
@@ -176,12 +176,9 @@ fn filled_in(
     spec: &Value,
     defaults: &Defaults,
 ) -> Option<&'static str> {
-    let (worker, is_whole) = match kind {
-        Kind::Agent | Kind::Job => (spec, true),
-        Kind::Schedule => (&spec["jobTemplate"]["spec"], true),
-        Kind::Fleet => (&spec["template"]["spec"], false),
-        Kind::Source | Kind::Override | Kind::Sprite => return None,
-    };
+    let (_, within) = worker(kind)?.split_first()?;
+    let is_whole = whole_worker(kind).is_some();
+    let worker = within.iter().fold(spec, |value, key| &value[*key]);
     let of_repos = matches!(&source.spec.from, SourceFrom::Git(git) if !git.repos.is_empty());
     if of_repos && worker["repo"].is_null() {
         return Some("repo");
@@ -191,18 +188,21 @@ fn filled_in(
     if !is_whole || defaults.fill(&mut filled, false).is_err() || filled == *worker {
         return None;
     }
-    let fields = ["runtime", "agent"];
-    Some(fields.into_iter().find(|field| worker[*field].is_null()).unwrap_or("the model"))
+    Some(FILLED.into_iter().find(|field| worker[*field].is_null()).unwrap_or("the model"))
+}
+
+/// Whether an Override is to be written, and is not.
+fn is_unwritten(over: &Override) -> bool {
+    let conditions = &over.status.conditions;
+    over.spec.write_to_file
+        && !over.metadata.is_deleting()
+        && !conditions.is_true(EXPIRED)
+        && !conditions.is_true(WRITTEN)
 }
 
 /// Whether an Override is laid and waits for its file.
 fn is_open(over: &Override) -> bool {
-    let conditions = &over.status.conditions;
-    over.spec.write_to_file
-        && !over.metadata.is_deleting()
-        && conditions.is_true(APPLIED)
-        && !conditions.is_true(EXPIRED)
-        && !conditions.is_true(WRITTEN)
+    is_unwritten(over) && over.status.conditions.is_true(APPLIED)
 }
 
 #[async_trait]
@@ -228,9 +228,11 @@ impl Controller for FileController {
                 let is_news = change.desired || over.status.conditions.get(WRITTEN).is_none();
                 is_news.then_some((key, Wake::User)).into_iter().collect()
             }
-            // It may be resumed, or allow more than before.
-            AnyObject::Source(_) if change.desired => {
-                self.targets.all().into_iter().map(|key| (key, Wake::Observation)).collect()
+            // It may be resumed, or allow more than before. That somebody asks it to look is no news.
+            AnyObject::Source(source) if change.desired => {
+                let metadata = &source.metadata;
+                let known = (!metadata.is_deleting()).then_some(metadata.generation);
+                self.targets.waiting_for(&metadata.name, known)
             }
             _ => self.targets.concerns(change),
         }
@@ -249,14 +251,29 @@ impl Controller for FileController {
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let Some((kind, name)) = target(key) else { return Ok(Next::Done) };
         let mut open = overrides(&self.store).await?;
-        open.retain(|over| of(over) == key && is_open(over));
-        let Some(row) = self.store.owned(kind, name).await? else { return Ok(Next::Done) };
+        open.retain(|over| of(over) == key && is_unwritten(over));
+        if open.is_empty() {
+            self.targets.forget(key);
+            return Ok(Next::Done);
+        }
+        let row = self.store.owned(kind, name).await?;
+        // Noted before the Source is read, so that a change that comes behind that wakes.
+        let awaited =
+            row.as_ref().map(|row| Awaited { source: row.source.clone(), generation: None });
+        self.targets.waits(key, awaited.clone());
+        open.retain(is_open);
+        let Some(row) = row else { return Ok(Next::Done) };
         if open.is_empty() || row.leaving {
             return Ok(Next::Done);
         }
         let Some(_turn) = self.turn(&row.source_uid) else { return Ok(Next::After(NEXT_TURN)) };
-        let source = self.store.get_by_uid(Kind::Source, &row.source_uid).await?;
-        let source = source.and_then(AnyObject::into_source);
+        let read = async || {
+            let source = self.store.get_by_uid(Kind::Source, &row.source_uid).await?;
+            Ok::<_, Error>(source.and_then(AnyObject::into_source))
+        };
+        let generation = read().await?.map(|source| source.metadata.generation);
+        self.targets.waits(key, awaited.map(|awaited| Awaited { generation, ..awaited }));
+        let source = read().await?;
         let (mut again, mut spec) = (false, row.base.spec.clone());
         // In the order in which they are laid.
         for laid in &row.overrides {

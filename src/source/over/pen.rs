@@ -52,10 +52,23 @@ pub enum PenError {
     Fault(#[from] Fault),
 }
 
-impl From<Refused> for PenError {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused.to_string())
-    }
+/// The text with a change of one document.
+fn patched(text: &str, edit: &Edit) -> Result<String, PenError> {
+    surgery::patch(text, edit.kind, &edit.name, &edit.patch).map_err(|refused| match refused {
+        Refused::NotThere(_) => moved(edit, &format!("{}: {refused}", edit.file)),
+        refused => PenError::Refused(refused.to_string()),
+    })
+}
+
+/// What a document says that is not where it was read. It may stand in another file by now: the source
+/// reads that, and then its row names it.
+fn moved(edit: &Edit, why: &str) -> PenError {
+    PenError::Failed(format!(
+        "{why}; if it was moved, it is written where the source reads it next, and if not, take {}/{} \
+         back into that file, or delete the override",
+        edit.kind.singular(),
+        edit.name
+    ))
 }
 
 /// Changes files of Sources.
@@ -131,9 +144,9 @@ impl SourcePen {
         let uid = &source.metadata.uid;
         let now = self.git.file(uid, spec, &edit.file).await?;
         let Some(text) = now.text else {
-            return Err(PenError::Refused(format!("{} is not there any more", edit.file)));
+            return Err(moved(edit, &format!("{} is not there any more", edit.file)));
         };
-        let changed = surgery::patch(&text, edit.kind, &edit.name, &edit.patch)?;
+        let changed = patched(&text, edit)?;
         let commit = if changed == text {
             now.commit
         } else {
@@ -224,7 +237,7 @@ fn write(root: &Path, edit: &Edit) -> Result<PathBuf, PenError> {
         return Err(PenError::Refused(format!("{} does not lie in the source", edit.file)));
     }
     let failed = |what: &Path, error: &std::io::Error| match is_gone(error) {
-        true => PenError::Failed(format!("{} is not there", what.display())),
+        true => moved(edit, &format!("{} is not there", what.display())),
         false => PenError::Failed(format!("{}: {error}", what.display())),
     };
     let shown = root.join(relative);
@@ -242,7 +255,7 @@ fn write(root: &Path, edit: &Edit) -> Result<PathBuf, PenError> {
         Ok(text)
     };
     let text = read().map_err(|error| failed(&shown, &error))?;
-    let changed = surgery::patch(&text, edit.kind, &edit.name, &edit.patch)?;
+    let changed = patched(&text, edit)?;
     if changed != text {
         root.replace(&real, &changed).map_err(|error| failed(&shown, &error))?;
     }

@@ -27,6 +27,9 @@ pub enum Refused {
     /// No document declares the object.
     #[error("no document of the file declares {0}")]
     NotThere(String),
+    /// A list declares it among others.
+    #[error("{0} stands in a List, whose items are not changed; make it a document of its own")]
+    InList(String),
     /// Several do.
     #[error("{0} stands in the file more than once; keep one of them")]
     Twice(String),
@@ -55,7 +58,14 @@ pub fn patch(text: &str, kind: Kind, name: &str, patch: &Value) -> Result<String
     let before = values(text)?;
     let whose = format!("{}/{name}", kind.singular());
     let mut declared = before.iter().enumerate().filter(|(_, value)| is(value, kind, name));
-    let (at, value) = declared.next().ok_or_else(|| Refused::NotThere(whose.clone()))?;
+    let in_list = |value: &Value| {
+        let items = value["items"].as_array();
+        items.is_some_and(|items| items.iter().any(|item| is(item, kind, name)))
+    };
+    let Some((at, value)) = declared.next() else {
+        let is_listed = before.iter().any(in_list);
+        return Err(if is_listed { Refused::InList(whose) } else { Refused::NotThere(whose) });
+    };
     if declared.next().is_some() {
         return Err(Refused::Twice(whose));
     }

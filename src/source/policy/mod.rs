@@ -27,11 +27,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::words::{Word, Words, allows};
-pub use self::{
-    made::noted,
-    over::overrides,
-    words::{USUAL_KINDS, matches},
-};
+pub use self::{made::noted, over::overrides, words::USUAL_KINDS};
 use super::set::Rules;
 use crate::resource::{AnyObject, Fault, Kind, resolve::below_home};
 

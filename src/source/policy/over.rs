@@ -4,25 +4,30 @@
 //! There is one of an object at most. Two would have to be judged together, in an order that is known
 //! only when they stand.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
 use super::{
-    super::set::{Declared, Key, Rules, Set, called},
+    super::set::{Declared, Key, Rules, called},
     Judge,
 };
 use crate::resource::{API_VERSION, AnyObject, Fault, Override, decode, merge::merge_patch};
 
-/// What of a Source's Overrides its policy does not allow, each with its file and line.
+/// What of a Source's Overrides its policy does not allow, each with its file and line. What would come
+/// of one is judged where it is settled what its object says.
 #[must_use]
-pub fn overrides(set: &Set, rules: Rules<'_>) -> Vec<Fault> {
+pub fn overrides(
+    objects: &BTreeMap<Key, Arc<Declared>>,
+    rules: Rules<'_>,
+    is_settled: impl Fn(&Declared) -> bool,
+) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut first: BTreeMap<Key, &Declared> = BTreeMap::new();
-    for declared in set.objects.values() {
+    for declared in objects.values() {
         let AnyObject::Override(over) = &declared.object else { continue };
         let target = (over.spec.target.kind, over.spec.target.name.clone());
-        let mut say = |fault: Fault| faults.push(placed(fault, declared));
+        let mut say = |fault: Fault| faults.push(declared.locate(fault));
         if let Some(first) = first.get(&target) {
             let message = format!(
                 "{} has an override in {}:{} already; make one patch of the two",
@@ -33,7 +38,7 @@ pub fn overrides(set: &Set, rules: Rules<'_>) -> Vec<Fault> {
             say(Fault::new("spec.target", message));
             continue;
         }
-        match set.objects.get(&target) {
+        match objects.get(&target) {
             None => {
                 let message = format!(
                     "{} is not declared by this source, and it may override nothing else",
@@ -41,7 +46,8 @@ pub fn overrides(set: &Set, rules: Rules<'_>) -> Vec<Fault> {
                 );
                 say(Fault::new("spec.target", message));
             }
-            Some(of) => judged(over, of, rules).into_iter().for_each(say),
+            Some(of) if is_settled(of) => judged(over, of, rules).into_iter().for_each(say),
+            Some(_) => {}
         }
         first.insert(target, declared);
     }
@@ -76,8 +82,4 @@ fn judged(over: &Override, of: &Declared, rules: Rules<'_>) -> Vec<Fault> {
 fn below(fault: Fault) -> Fault {
     let rest = fault.path.strip_prefix("spec").unwrap_or(&fault.path);
     Fault { path: format!("spec.patch{rest}"), line: None, column: None, file: None, ..fault }
-}
-
-fn placed(fault: Fault, declared: &Declared) -> Fault {
-    Fault { file: Some(declared.file.clone()), line: Some(declared.line), column: Some(1), ..fault }
 }

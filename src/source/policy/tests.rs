@@ -1,4 +1,3 @@
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -28,7 +27,7 @@ pub(super) fn told(object: &AnyObject, policy: Value) -> String {
 fn narrow() -> Value {
     json!({
         "runtimes": ["local"], "images": ["node", "registry/*"], "channels": ["slack:C1*"],
-        "secrets": ["team-*"], "permissionModes": ["ask"],
+        "secrets": ["team-*"], "permissionModes": ["ask"], "env": ["A", "B"],
     })
 }
 
@@ -106,10 +105,11 @@ fn what_does_the_same_as_bypass_needs_to_be_named_where_bypass_is_not_allowed() 
     spec.agent.claude.path: the program `/tmp/evil` is not allowed to this source; its policy allows none (spec.policy.programs)
     spec.permissions.allow[0]: the permission rule `Bash(*)` is not allowed to this source; its policy allows none (spec.policy.permissionRules)
     spec.env[0].name: the variable `PATH` is not allowed to this source; its policy allows none (spec.policy.env)
+    spec.env[1].name: the variable `TOKEN` is not allowed to this source; its policy allows none (spec.policy.env)
     ");
     let listed = json!({
         "permissionModes": ["ask"], "programs": ["/tmp/*"], "permissionRules": ["Bash(*)"],
-        "env": ["PATH"],
+        "env": ["PATH", "TOKEN"],
     });
     assert_eq!(told(&agent, listed), "");
     for free in
@@ -282,10 +282,9 @@ fn read(text: &str, policy: Value) -> Result<Set, Rejected> {
     let file = SourceFile { path: "a.yaml".to_owned(), text: text.to_owned(), repo: None };
     let snapshot = Snapshot { revision: String::new(), files: vec![file] };
     let defaults = Defaults::default();
-    Set::read(
-        &snapshot,
-        Rules { defaults: &defaults, policy: Some(&policy), source: "ours", limits: Limits::WHOLE },
-    )
+    let rules =
+        Rules { defaults: &defaults, policy: Some(&policy), source: "ours", limits: Limits::WHOLE };
+    Set::read(&snapshot, rules)?.alone(rules)
 }
 
 fn over(name: &str, target: &str, patch: &str) -> String {
@@ -301,7 +300,7 @@ fn an_override_of_a_source_may_do_what_the_source_might_have_written_and_to_its_
                spec: {agent: {claude: {}}}\n";
     let policy = json!({
         "kinds": ["Agent", "Override"], "runtimes": ["local"], "secrets": ["team-*"],
-        "permissionModes": ["ask"],
+        "permissionModes": ["ask"], "env": ["A"],
     });
     let good = format!("{bot}{}", over("o", "bot", "{env: [{name: A, fromSecret: team-a}]}"));
     assert_eq!(read(&good, policy.clone()).unwrap().objects.len(), 2);
@@ -319,53 +318,4 @@ fn an_override_of_a_source_may_do_what_the_source_might_have_written_and_to_its_
         told.push(rejected.faults.to_string());
     }
     insta::assert_snapshot!(told.join("\n"));
-}
-
-#[test]
-fn a_star_stands_for_any_text() {
-    for (pattern, text, fits) in [
-        ("*", "", true),
-        ("*", "a", true),
-        ("a", "a", true),
-        ("a", "ab", false),
-        ("a*", "ab", true),
-        ("*b", "ab", true),
-        ("a*c*e", "abcde", true),
-        ("a*c*e", "abde", false),
-        ("ab*ba", "aba", false),
-        ("", "", true),
-        ("", "a", false),
-        ("a**b", "ab", true),
-    ] {
-        assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_pattern_made_of_parts_of_a_text_fits_it(parts in proptest::collection::vec("[ab*]{0,3}", 1..5)) {
-        let text = parts.join("").replace('*', "");
-        let pattern = parts.iter().map(|part| part.replace('*', "")).collect::<Vec<_>>().join("*");
-        prop_assert!(matches(&pattern, &text), "{} {}", pattern, text);
-    }
-
-    #[test]
-    fn a_pattern_that_fits_another_fits_all_that_the_other_fits(
-        ours in "[ab*]{0,5}", wider in proptest::collection::vec("[ab*]{0,2}", 5),
-        texts in proptest::collection::vec("[ab]{0,2}", 20), strange in "[ab]{0,3}",
-    ) {
-        let filled = |pattern: &str, with: &[String]| -> String {
-            let mut with = with.iter();
-            let one = |c: char| if c == '*' { with.next().cloned().unwrap_or_default() } else { c.into() };
-            pattern.chars().map(one).collect()
-        };
-        let theirs = filled(&ours, &wider);
-        prop_assert!(matches(&ours, &theirs), "{} {}", ours, theirs);
-        let text = filled(&theirs, &texts);
-        prop_assert!(matches(&theirs, &text) && matches(&ours, &text), "{} {} {}", ours, theirs, text);
-        // And whatever else it fits.
-        if matches(&theirs, &strange) {
-            prop_assert!(matches(&ours, &strange), "{} {} {}", ours, theirs, strange);
-        }
-    }
 }

@@ -1,6 +1,9 @@
 //! The words of a policy, as they count: with what follows from what is left out.
 
-use crate::resource::{Kind, SourcePolicy};
+use crate::{
+    resource::{Kind, SourcePolicy},
+    source::star,
+};
 
 /// The kinds that a Source may write where its policy names none.
 pub const USUAL_KINDS: [Kind; 4] = [Kind::Agent, Kind::Job, Kind::Fleet, Kind::Schedule];
@@ -132,23 +135,5 @@ impl<'a> Words<'a> {
 
 /// Whether one of these patterns fits a text.
 pub(super) fn allows(patterns: &[String], text: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, text))
-}
-
-/// Whether a text fits a pattern, in which `*` stands for any text. A pattern fits one that is no
-/// wider than itself: what stands where its own stars are may hold stars.
-#[must_use]
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
+    patterns.iter().any(|pattern| star::matches(pattern, text))
 }

@@ -280,3 +280,18 @@ fn leaves(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
         None => found.push(path.clone()),
     }
 }
+
+#[test]
+fn what_stands_in_a_list_says_so_and_what_stands_nowhere_may_have_moved() {
+    let item = "kind: Agent\nmetadata: {name: bot}\nspec: {suspend: true}\n";
+    let list = format!("kind: List\nitems:\n  - {}", item.trim_end().replace('\n', "\n    "));
+    let told = |text: &str, name: &str| {
+        patch(text, Kind::Agent, name, &json!({"suspend": null})).unwrap_err().to_string()
+    };
+    assert_eq!(
+        told(&list, "bot"),
+        "agent/bot stands in a List, whose items are not changed; make it a document of its own"
+    );
+    assert_eq!(told(&list, "other"), "no document of the file declares agent/other");
+    assert_eq!(told(item, "other"), "no document of the file declares agent/other");
+}
