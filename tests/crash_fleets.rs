@@ -300,7 +300,8 @@ fn scenarios() -> Vec<Scenario> {
                     20,
                     Wish::Change(Kind::Fleet, "x", |object| {
                         let annotations = &mut object.metadata_mut().annotations;
-                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "12".to_owned());
+                        // More than there are to go: it is for those alone, and for no others later.
+                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "99".to_owned());
                     }),
                 ),
                 (30, Wish::Change(Kind::Source, "repos", |source| holds(source, 12))),
