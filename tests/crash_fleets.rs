@@ -21,10 +21,10 @@ use async_trait::async_trait;
 use fake_runtime::Script;
 use jiff::Timestamp;
 use open_dispatch::{
-    ambient::{Ambient, Fault, Mode, Steps},
+    ambient::{Ambient, Fault, ManualClock, Mode, Steps},
     reconcile::{
         Controller as _, Error, Next,
-        controllers::{FleetController, NoSources},
+        controllers::{FleetController, NoSources, ScheduleController},
     },
     resource::{
         API_VERSION, AnyObject, CONFIRM_DELETIONS, Defaults, FINALIZER_OWNED, Kind, ORPHAN,
@@ -300,8 +300,8 @@ fn scenarios() -> Vec<Scenario> {
                     20,
                     Wish::Change(Kind::Fleet, "x", |object| {
                         let annotations = &mut object.metadata_mut().annotations;
-                        // For more than there are to go: it stands for those, and goes with them.
-                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "20".to_owned());
+                        // More than there are to go: it is for those alone, and for no others later.
+                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "99".to_owned());
                     }),
                 ),
                 (30, Wish::Change(Kind::Source, "repos", |source| holds(source, 12))),
@@ -602,4 +602,40 @@ fn a_fault_after_any_step_ends_in_the_same_state_over_sqlite_too() {
             });
         }
     });
+}
+
+/// Looks, as soon as a Job was made, whether its Schedule says that its minute was begun.
+struct Witness {
+    store: Arc<dyn Store>,
+    seen: Mutex<Vec<Value>>,
+}
+
+#[async_trait]
+impl Steps for Witness {
+    async fn before(&self, _: &'static str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn after(&self, step: &'static str) -> Result<(), Fault> {
+        if step == "schedule.create-job" {
+            let found = self.store.get(Kind::Schedule, "x").await.expect("readable");
+            let noted = found.expect("it is there").to_json()["status"]["lastScheduleTime"].take();
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+        }
+        Ok(())
+    }
+}
+
+/// Else a server that dies between the two would begin the minute again once its Job is gone.
+#[tokio::test]
+async fn a_job_and_the_note_of_its_minute_are_one_commit() {
+    let store: Arc<dyn Store> = MemoryStore::new();
+    commit(&store, Op::Create(schedule(|_| {}))).await;
+    let witness = Arc::new(Witness { store: store.clone(), seen: Mutex::default() });
+    let clock = Arc::new(ManualClock::at("1970-01-01T00:01:05Z".parse().expect("a time")));
+    let ambient = Ambient { clock, steps: witness.clone(), ..Ambient::real() };
+    let schedules = ScheduleController::new(store.clone(), ambient, Defaults::default());
+    schedules.reconcile("uid of x").await.expect("it looks");
+    let seen = witness.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(seen, ["1970-01-01T00:01:00Z"]);
 }
