@@ -7,11 +7,18 @@
 #[expect(dead_code, reason = "the support serves more than this binary")]
 mod house;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
 use axum::http::{Method, StatusCode};
 use house::House;
 use open_dispatch::{
+    ambient::{Fault, Steps},
     resource::{FINALIZER_OWNED, Kind, ORPHAN},
-    store::{Base, Expect, Op, Owned, Part},
+    store::{Base, Expect, Op, Owned, Part, Store as _, Transaction, memory::MemoryStore},
 };
 use serde_json::{Value, json};
 
@@ -126,6 +133,46 @@ async fn what_others_own_goes_with_them_and_whoever_wants_otherwise_is_told() {
     assert!(house.store.get(Kind::Job, "j").await.unwrap().is_some());
 }
 
+/// The entry of a Job that a Source declares.
+fn declared(name: &str, uid: String) -> Owned {
+    Owned {
+        kind: Kind::Job,
+        name: name.to_owned(),
+        uid,
+        source_uid: "s".to_owned(),
+        source: "ours".to_owned(),
+        base: Base { spec: job(name)["spec"].clone(), ..Base::default() },
+        file: "jobs.yaml".to_owned(),
+        line: 1,
+        overrides: Vec::new(),
+        leaving: false,
+        version: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_declared_job_that_is_gone_is_told_to_be_taken_out_of_its_file() {
+    let house = House::new();
+    house.apply(vec![Op::Own(declared("ran", "u".to_owned()))]).await;
+    let release = house.call(Method::POST, "jobs/ran/release", None).await;
+    let anew = house.call(Method::POST, "jobs", Some(&job("ran"))).await;
+    for refused in [release, anew] {
+        assert_eq!(refused.code, StatusCode::FORBIDDEN, "{}", refused.text());
+        let message = refused.json()["message"].as_str().unwrap().to_owned();
+        assert_eq!(
+            message,
+            "jobs \"ran\" is declared by source ours (jobs.yaml:1), and is not there now: take it \
+             out of jobs.yaml:1, and the source lets go of it; one that has run is run again when \
+             its document changes in jobs.yaml:1"
+        );
+    }
+    let dry =
+        house.call(Method::POST, "jobs?dryRun=All&ifDeclared=Refuse", Some(&job("ran"))).await;
+    assert!(dry.text().contains("take it out of jobs.yaml:1"), "{}", dry.text());
+    let nobodys = house.call(Method::POST, "jobs/none/release", None).await;
+    assert_eq!(nobodys.code, StatusCode::NOT_FOUND, "{}", nobodys.text());
+}
+
 #[tokio::test]
 async fn nothing_of_many_goes_where_a_source_declares_one_of_them() {
     let house = House::new();
@@ -136,20 +183,7 @@ async fn nothing_of_many_goes_where_a_source_declares_one_of_them() {
             uid = made["metadata"]["uid"].as_str().unwrap().to_owned();
         }
     }
-    let row = Owned {
-        kind: Kind::Job,
-        name: "b".to_owned(),
-        uid,
-        source_uid: "s".to_owned(),
-        source: "ours".to_owned(),
-        base: Base { spec: job("b")["spec"].clone(), ..Base::default() },
-        file: "jobs.yaml".to_owned(),
-        line: 1,
-        overrides: Vec::new(),
-        leaving: false,
-        version: 0,
-    };
-    house.apply(vec![Op::Own(row)]).await;
+    house.apply(vec![Op::Own(declared("b", uid))]).await;
     let writes = house.store.writes();
     for query in ["jobs", "jobs?dryRun=All"] {
         let refused = house.call(Method::DELETE, query, None).await;
@@ -162,4 +196,87 @@ async fn nothing_of_many_goes_where_a_source_declares_one_of_them() {
     let left = house.get("jobs").await.json();
     let goes = |job: &&Value| !job["metadata"]["deletionTimestamp"].is_null();
     assert_eq!(left["items"].as_array().unwrap().iter().filter(goes).count(), 2);
+}
+
+/// Writes a Fleet right before each deletion, as long as it has writes left.
+struct Busy {
+    store: Arc<MemoryStore>,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl Steps for Busy {
+    async fn before(&self, step: &'static str) -> Result<(), Fault> {
+        let take = |left: usize| left.checked_sub(1);
+        let order = Ordering::SeqCst;
+        if step != "api.delete" || self.left.fetch_update(order, order, take).is_err() {
+            return Ok(());
+        }
+        let Some(mut object) = self.store.get(Kind::Fleet, "busy").await.unwrap() else {
+            return Ok(());
+        };
+        let left = self.left.load(order).to_string();
+        object.metadata_mut().labels.insert("written".to_owned(), left);
+        let op = Op::Write { object, part: Part::Desired, expect: Expect::Any };
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        self.store.apply(Transaction { ops: vec![op], now }).await.unwrap();
+        Ok(())
+    }
+
+    async fn after(&self, _: &'static str) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_that_is_written_meanwhile_goes_with_the_others_or_is_named() {
+    for (writes, code) in [(3, StatusCode::OK), (1000, StatusCode::CONFLICT)] {
+        let store = MemoryStore::new();
+        let busy = Busy { store: store.clone(), left: AtomicUsize::new(0) };
+        let busy = Arc::new(busy);
+        let house = House::with_steps(store, busy.clone());
+        made(&house, "fleets", &fleet("busy")).await;
+        hold(&house, Kind::Fleet, "busy").await;
+        busy.left.store(writes, Ordering::SeqCst);
+        let path = "fleets?propagationPolicy=Orphan";
+        let gone = house.call(Method::DELETE, path, None).await;
+        assert_eq!(gone.code, code, "{}", gone.text());
+        let stands = house.store.get(Kind::Fleet, "busy").await.unwrap().unwrap();
+        if code == StatusCode::OK {
+            assert!(is_orphaning(&house, Kind::Fleet, "busy").await);
+            assert_eq!(gone.json()["items"][0]["metadata"]["name"], "busy");
+        } else {
+            assert!(!stands.metadata().is_deleting());
+            assert!(gone.json()["message"].as_str().unwrap().contains("\"busy\""));
+            assert_eq!(gone.json()["details"]["name"], "busy");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_events_of_what_was_deleted_say_who_asked() {
+    let house = House::new();
+    made(&house, "jobs", &job("j")).await;
+    hold(&house, Kind::Job, "j").await;
+    made(&house, "fleets", &fleet("f")).await;
+    for path in ["jobs/j", "jobs/j", "fleets?propagationPolicy=Orphan"] {
+        let gone = house.call(Method::DELETE, path, None).await;
+        assert_eq!(gone.code, StatusCode::OK, "{}", gone.text());
+    }
+    let events = house.get("/api/v1/events").await.json();
+    let told: Vec<String> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let name = text(&it["involvedObject"]["name"]);
+            format!("{name} {} {} {}", it["count"], text(&it["reason"]), text(&it["message"]))
+        })
+        .collect();
+    let expected = [
+        "j 1 Deleted api asked for its end",
+        "f 1 Deleted api asked for its end; what it has made stays",
+    ];
+    assert_eq!(told, expected);
 }

@@ -15,16 +15,17 @@ use house::{ACCESS, API, Answer, House, read};
 use routes::{is_guarded, routes, whole};
 use serde_json::{Value, json};
 
+fn agent(name: &str) -> Value {
+    json!({
+        "apiVersion": "opendispatch.dev/v1alpha1",
+        "kind": "Agent",
+        "metadata": {"name": name},
+        "spec": {"agent": {"command": {}}, "runtime": {"local": {"workdir": "/work"}}},
+    })
+}
+
 /// What a real dry run is asked for on, with a body; all other routes that write have none.
 fn objects() -> Vec<(&'static str, &'static str, Value)> {
-    let agent = |name: &str| {
-        json!({
-            "apiVersion": "opendispatch.dev/v1alpha1",
-            "kind": "Agent",
-            "metadata": {"name": name},
-            "spec": {"agent": {"command": {}}, "runtime": {"local": {"workdir": "/work"}}},
-        })
-    };
     let scale = json!({"spec": {"replicas": 3}});
     vec![
         ("POST", "~/{plural}", agent("new")),
@@ -133,11 +134,25 @@ async fn a_dry_run_writes_nothing_on_any_route_that_there_is() {
 async fn what_nobody_reads_is_refused_and_not_passed_over() {
     let house = furnished().await;
     let before = state(&house).await;
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
     for (method, path, query, body, told) in [
         ("POST", "~/fly/leaks/confirm", "?force=zz", json!({}), "knows no parameter `force`"),
         ("POST", "~/agents/{name}/release", "", json!({"x": 1}), "takes no body"),
         ("DELETE", "~/tokens/{name}", "", json!({"dryRun": ["All"]}), "takes no body"),
         ("DELETE", "~/tokens/{name}", "?dryrun=All", json!({}), "knows no parameter `dryrun`"),
+        ("POST", "~/{plural}", "?dryrun=All", agent("new"), "did you mean `dryRun`?"),
+        ("PUT", "~/{plural}/{name}", "?dry_run=All", agent("bot"), "did you mean `dryRun`?"),
+        ("PATCH", "~/{plural}/{name}", "?DryRun=All", label.clone(), "did you mean `dryRun`?"),
+        ("PATCH", "~/{plural}/{name}", "?dryRun=All&dryRun=", label, "is said twice"),
+        ("DELETE", "~/{plural}/{name}", "?dryrun=All", json!({}), "did you mean `dryRun`?"),
+        (
+            "DELETE",
+            "~/{plural}",
+            "?labelselector=a%3Db",
+            json!({}),
+            "did you mean `labelSelector`?",
+        ),
+        ("DELETE", "~/{plural}", "?selector=a%3Db", json!({}), "it takes propagationPolicy"),
         ("POST", "~/tokens", "?name=three", json!({}), "it takes pretty, fieldManager"),
     ] {
         let answer = ask(&house, method, path, query, &body).await;

@@ -94,7 +94,10 @@ async fn what_cannot_be_scaled_says_what_to_do_instead() {
     let wish = json!({"spec": {"replicas": 3}});
     let list = patched(&house, "fleets/list/scale", "application/merge-patch+json", wish).await;
     assert_eq!(list.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", list.text());
-    assert!(list.text().contains("there is nothing to scale; change its spec instead"));
+    assert!(
+        list.text()
+            .contains("nothing to scale; change spec.generate.list, which makes a member of")
+    );
     let object = made(&house, "fleets", &fleet("f", json!({"replicas": 2}))).await;
     declare(&house, Kind::Fleet, &object).await;
     let wish = json!({"spec": {"replicas": 3}});

@@ -77,6 +77,26 @@ async fn what_kubeconfig_writes_opens_the_api_also_after_a_restart() {
     assert_eq!(jobs(&known, &again.server).await.unwrap(), StatusCode::UNAUTHORIZED);
 }
 
+#[test]
+fn a_token_that_a_shell_writes_where_others_can_read_it_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    provider();
+    let world = World::new();
+    for (n, (mode, warned)) in
+        [(0o644, true), (0o640, true), (0o600, false)].into_iter().enumerate()
+    {
+        let path = world.work().join(format!("config-{n}"));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = world.command(&["kubeconfig", "--name", &format!("c{n}")]);
+        let output = command.stdout(file).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        assert_eq!(told.contains(&format!("(mode {mode:04o})")), warned, "{mode:o}: {told}");
+        assert_eq!(told.contains("--file FILE"), warned, "{told}");
+    }
+}
+
 #[tokio::test]
 async fn another_authority_is_not_trusted_and_a_further_name_is() {
     provider();

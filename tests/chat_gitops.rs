@@ -346,6 +346,8 @@ async fn what_is_exported_can_be_applied_again_and_a_drift_is_shown() {
     let drift = "```\nagent/bot (team/bot.yaml:3) instructions: nothing -> Be brief.\n```";
     assert_eq!(say(&mut world, "/od-diff bot").await, drift);
     assert_eq!(say(&mut world, "/od-diff").await, drift);
+    let told = say(&mut world, "/od-export bot").await;
+    assert!(!told.contains("Be brief.") && told.contains("suspend: true"), "{told}");
     say(&mut world, "/od-start free --agent claude").await;
     let told = say(&mut world, "/od-diff free").await;
     assert_eq!(told, "No source declares agent/free, so there is no file to compare it with");

@@ -169,11 +169,15 @@ fn down_leaves_no_process_and_says_what_it_ended() {
     let world = world();
     assert_eq!(world.od(&["send", "-f", "bot", "echo one"]).code, 0);
     world.od(&["run", "--agent", "command", "--name", "long", "sleep 1000"]);
+    let nightly = "apiVersion: opendispatch.dev/v1alpha1\nkind: Schedule\nmetadata: {name: nightly}\n\
+                   spec:\n  schedule: 0 3 * * *\n  jobTemplate: {spec: {agent: {command: {}}, task: 'true'}}\n";
+    let applied = world.od_with(&["apply", "-f", "-"], nightly.as_bytes());
+    assert_eq!(applied.code, 0, "{}", applied.stderr);
     let down = world.od(&["down"]);
     assert_eq!(down.code, 0, "{}", down.stderr);
     assert_eq!(
         down.text(),
-        "agent.opendispatch.dev/bot stopped\njob.opendispatch.dev/long cancelled\n\
+        "schedule.opendispatch.dev/nightly suspended\nagent.opendispatch.dev/bot stopped\njob.opendispatch.dev/long cancelled\n\
          nothing is left running\n"
     );
     let sprites: Value =

@@ -39,6 +39,26 @@ fn the_first_line_that_a_newcomer_types_shows_the_output_and_the_exit_code() {
 }
 
 #[test]
+fn what_is_to_be_applied_shows_how_to_apply_it_and_is_applied_as_it_says() {
+    let world = World::empty();
+    let mut terminal = serve(&world);
+    terminal.types(
+        "/od-apply {apiVersion: opendispatch.dev/v1alpha1, kind: Agent, metadata: {name: shown}, \
+         spec: {agent: {command: {}}}}\r",
+    );
+    terminal.shows(|line| line.starts_with("Apply: /od-choose "));
+    let lines = terminal.lines();
+    let choice = lines.iter().find_map(|line| line.strip_prefix("Apply: "));
+    terminal.types(&format!("{}\r", choice.unwrap_or_default()));
+    // The second time: the first says what would be done.
+    terminal.shows_all(|lines| {
+        lines.iter().filter(|line| line.contains("agent/shown created")).count() == 2
+    });
+    terminal.types("\u{4}");
+    assert_eq!(terminal.wait().code(), Some(0));
+}
+
+#[test]
 fn a_signal_ends_serve_in_order_and_gives_the_terminal_back() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let world = World::empty();

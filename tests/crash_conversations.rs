@@ -10,6 +10,9 @@ mod fake_runtime;
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/stage.rs"]
 mod stage;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,26 +25,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use stage::{
     Edit, Scenario, Wish, agent, beats, change_agent, instruct, play, play_intruded, play_on_disk,
-    resume, same, suspend,
+    resume, same, short, suspend,
 };
-
-/// Every step that a conversation takes, beside those of a Sprite's plain life and end.
-const STEPS: [&str; 14] = [
-    "agent.add-finalizer",
-    "agent.cancel-turns",
-    "agent.create-sprite",
-    "agent.delete-sprite",
-    "agent.drop-finalizer",
-    "agent.move-turns",
-    "agent.put-to-sleep",
-    "agent.send-turn",
-    "agent.stop-sprite",
-    "agent.wake-sprite",
-    "agent.write-status",
-    "sprite.answer",
-    "sprite.close-approval",
-    "sprite.order-sleep",
-];
+use steps::CONVERSATIONS as STEPS;
 
 /// Says hello and takes turns, for as long as it lives.
 fn partner() -> Script {
@@ -146,6 +132,19 @@ fn scenarios() -> Vec<Scenario> {
                     (100, Wish::Create(stage::job("a", |_| {}))),
                     say(110, "a", "work 1"),
                     (150, Wish::Delete(Kind::Job, "a")),
+                ],
+            )
+        },
+        Scenario {
+            capacity: 1,
+            author: Arc::new(|sprite| if sprite.spec.task.is_some() { short() } else { partner() }),
+            ..talk(
+                "an agent with nothing to do makes room for a job and comes back",
+                vec![
+                    bot(),
+                    say(5, "a", "work 1"),
+                    (100, Wish::Create(stage::job("a", |_| {}))),
+                    say(150, "b", "work 1"),
                 ],
             )
         },
@@ -361,8 +360,9 @@ fn somebody_who_changes_the_agent_just_before_any_step_gets_a_new_sprite_between
 /// another one each time: only that the fault happened, and the end, are the same.
 #[test]
 fn a_crash_after_any_step_of_a_conversation_ends_in_the_same_state_over_sqlite_too() {
-    const JOURNEYS: [&str; 3] = [
+    const JOURNEYS: [&str; 4] = [
         "three turns are answered in order",
+        "an agent with nothing to do makes room for a job and comes back",
         "an agent sleeps and a message wakes it",
         "an agent is suspended in the middle of its turns and resumed",
     ];

@@ -8,6 +8,9 @@ mod fake_runtime;
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/stage.rs"]
 mod stage;
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/steps.rs"]
+mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,32 +21,14 @@ use fake_runtime::Script;
 use open_dispatch::{
     ambient::Mode,
     resource::{
-        API_VERSION, AnyObject, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED, Span, decode,
+        API_VERSION, AnyObject, CONFIRM_DELETIONS, FINALIZER_OWNED, Kind, ORPHAN, RUN_REQUESTED,
+        Span, decode,
     },
     store::{Change, ChangeKind},
 };
 use serde_json::{Value, json};
-use stage::{Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
-
-/// Every step that the two controllers take. A new one must be added here, and be reached.
-const STEPS: [&str; 16] = [
-    "fleet.add-finalizer",
-    "fleet.create-members",
-    "fleet.delete-member",
-    "fleet.drop-finalizer",
-    "fleet.note-usual",
-    "fleet.prune-members",
-    "fleet.release-member",
-    "fleet.update-member",
-    "fleet.write-status",
-    "schedule.add-finalizer",
-    "schedule.cancel-job",
-    "schedule.create-job",
-    "schedule.delete-job",
-    "schedule.drop-finalizer",
-    "schedule.release-job",
-    "schedule.write-status",
-];
+use stage::{DIRECTORIES, Played, Scenario, Wish, diligent, play, play_on_disk, same, short};
+use steps::FLEETS as STEPS;
 
 const MODES: [Mode; 4] = [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter];
 
@@ -87,6 +72,51 @@ fn jobs() -> AnyObject {
             },
         }),
     )
+}
+
+/// The same Fleet, made again under its name, with one member less and another one more.
+fn heir() -> AnyObject {
+    let mut heir = agents();
+    heir.metadata_mut().uid = HEIR.to_owned();
+    rewrite(&mut heir, |spec| {
+        spec["generate"] = json!({"list": [{"n": "b"}, {"n": "c"}]});
+        second(spec);
+    });
+    bare(heir)
+}
+
+/// The uid of who inherits.
+const HEIR: &str = "uid of the heir";
+
+/// A Fleet of what is below a repository; its members rest, so that nothing else takes steps.
+fn of_directories() -> AnyObject {
+    object(
+        Kind::Fleet,
+        json!({
+            "generate": {"gitDirectories": {"source": "repos", "pattern": "*"}},
+            "template": {
+                "kind": "Agent", "metadata": {"name": "m-{{basename}}"},
+                "spec": {"agent": {"command": {}}, "runtime": {"local": {}}, "suspend": true},
+            },
+        }),
+    )
+}
+
+/// A Source over a repository with so many directories.
+fn repository() -> AnyObject {
+    let mut source = object(Kind::Source, json!({"from": {"git": {"repos": ["o/r"]}}}));
+    let metadata = source.metadata_mut();
+    metadata.name = "repos".to_owned();
+    metadata.uid = "uid of repos".to_owned();
+    holds(&mut source, 13);
+    source
+}
+
+/// What a commit leaves of the directories.
+fn holds(source: &mut AnyObject, directories: usize) {
+    let names: Vec<String> = (1..=directories).map(|n| format!("d{n}")).collect();
+    let annotations = &mut source.metadata_mut().annotations;
+    annotations.insert(DIRECTORIES.to_owned(), names.join(","));
 }
 
 fn schedule(change: impl FnOnce(&mut Value)) -> AnyObject {
@@ -239,6 +269,37 @@ fn scenarios() -> Vec<Scenario> {
             length: 60,
         },
         Scenario {
+            name: "a fleet is taken out of the store by hand and its heir has its members",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(agents()),
+                (10, Wish::TakeOut(Kind::Fleet, "x")),
+                (20, Wish::Create(heir())),
+            ],
+            length: 180,
+        },
+        Scenario {
+            name: "too many members go with their directories, and a confirmation is good for once",
+            capacity: 4,
+            author: same(diligent),
+            edits: vec![
+                create(repository()),
+                create(of_directories()),
+                (10, Wish::Change(Kind::Source, "repos", |source| holds(source, 1))),
+                (
+                    20,
+                    Wish::Change(Kind::Fleet, "x", |object| {
+                        let annotations = &mut object.metadata_mut().annotations;
+                        annotations.insert(CONFIRM_DELETIONS.to_owned(), "12".to_owned());
+                    }),
+                ),
+                (30, Wish::Change(Kind::Source, "repos", |source| holds(source, 12))),
+                (40, Wish::Change(Kind::Source, "repos", |source| holds(source, 1))),
+            ],
+            length: 60,
+        },
+        Scenario {
             name: "each due minute makes a job, and the last ones are kept",
             capacity: 4,
             author: same(short),
@@ -378,6 +439,42 @@ fn scenarios_end_like_this() {
     }
 }
 
+/// How often each Agent and each Job was made, of all that was ever written.
+fn made(played: &Played) -> BTreeMap<(Kind, &str), usize> {
+    let mut made = BTreeMap::new();
+    for change in played.history.iter().filter(|change| change.kind == ChangeKind::Added) {
+        let (kind, name) = (change.object.kind(), change.object.metadata().name.as_str());
+        if matches!(kind, Kind::Agent | Kind::Job) {
+            *made.entry((kind, name)).or_default() += 1;
+        }
+    }
+    made
+}
+
+#[test]
+fn who_is_inherited_stays_who_it_is_and_belongs_to_the_heir() {
+    let is_it = |scenario: &Scenario| scenario.name.contains("its heir");
+    let scenario = scenarios().into_iter().find(is_it).expect("it is there");
+    let dry = play(&scenario, &[]);
+    for n in (0..dry.steps.len()).filter(|n| is_ours(dry.steps[*n])) {
+        for mode in MODES {
+            let case = format!("{mode:?} at step {n}, {}", dry.steps[n]);
+            let played = play(&scenario, &[(n, mode)]);
+            let of = |name: &'static str| {
+                let agents = played.history.iter().map(|change| &change.object);
+                agents
+                    .filter(move |it| it.kind() == Kind::Agent && it.metadata().name == name)
+                    .map(|it| (&it.metadata().uid, it.metadata().controller().map(|it| &*it.uid)))
+            };
+            let (uid, owner) = of("m-b").last().expect("it was made");
+            assert_eq!(owner, Some(HEIR), "{case}");
+            assert!(of("m-b").all(|(other, _)| other == uid), "{case}: it is another one");
+            assert!(played.end.to_string().contains("m-c"), "{case}");
+            assert!(!played.end.to_string().contains("m-a"), "{case}");
+        }
+    }
+}
+
 /// Whether a step is one of a Fleet or a Schedule; `crash_steps.rs` has those of all others.
 fn is_ours(step: &str) -> bool {
     step.starts_with("fleet.") || step.starts_with("schedule.")
@@ -394,6 +491,7 @@ fn a_fault_at_any_step_ends_in_the_same_state() {
                 let played = play(&scenario, &[(n, mode)]);
                 assert!(played.fired, "{case}: the fault did not happen");
                 assert_eq!(end(&played), end(&dry), "{case}");
+                assert_eq!(made(&played), made(&dry), "{case}");
             }
         }
     }
@@ -411,7 +509,9 @@ fn a_fault_after_any_step_ends_in_the_same_state_over_sqlite_too() {
                     let case = format!("{name}: a crash after step {n}, {}", dry.steps[n]);
                     println!("{case}");
                     let played = play_on_disk(&scenario, &[(n, Mode::CrashAfter)]);
+                    assert!(played.fired || played.steps.len() <= n, "{case}: it did not happen");
                     assert_eq!(end(&played), end(&dry), "{case}");
+                    assert_eq!(made(&played), made(&dry), "{case}");
                 }
             });
         }

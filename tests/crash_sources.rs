@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[path = "support/steps.rs"]
+mod steps;
+
 use std::{fs, sync::Arc, time::Duration};
 
 use open_dispatch::{
@@ -20,15 +24,9 @@ use open_dispatch::{
     },
 };
 use serde_json::{Value, json};
+use steps::{HEIRS, SOURCES};
 
-/// Every step that the controller takes in the story below.
-const STEPS: [&str; 5] = [
-    "source.apply",
-    "source.drop-finalizer",
-    "source.read",
-    "source.release",
-    "source.write-status",
-];
+const MODES: [Mode; 4] = [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter];
 
 struct House {
     dir: tempfile::TempDir,
@@ -309,14 +307,14 @@ async fn a_fault_at_any_step_ends_as_none_does() {
     let mut names: Vec<&str> = steps.clone();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names, STEPS, "a new step must be told here");
+    assert_eq!(names, SOURCES, "a new step must be told in support/steps.rs");
     for on_disk in [false, true] {
         for (n, _) in steps.iter().enumerate() {
             // Reading changes nothing, so that its faults are much alike: over SQLite the commits do.
             if on_disk && steps[n] == "source.read" {
                 continue;
             }
-            for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
+            for mode in MODES {
                 let mut house = House::new(on_disk, Some((n, mode))).await;
                 let told = tell(&mut house).await;
                 assert!(house.steps.has_fired(), "{mode:?} at {n} ({}) did not happen", steps[n]);
@@ -373,13 +371,23 @@ async fn what_a_source_left_that_was_taken_out_by_hand_is_inherited_by_the_next_
     assert_eq!((&agents[1], &agents[2]["instructions"]), (&json!("one"), &json!("y")), "{end}");
     assert_eq!(ready["reason"], "Applied", "{end}");
     let steps = dry.steps.passed();
-    assert!(steps.contains(&"source.inherit"), "{steps:?}");
-    for (n, step) in steps.iter().enumerate() {
-        for mode in [Mode::CrashBefore, Mode::CrashAfter, Mode::ErrorBefore, Mode::ErrorAfter] {
-            let mut house = House::new(false, Some((n, mode))).await;
-            let (other, [before, now]) = inherit(&mut house).await;
-            assert!(before.is_some() && before == now, "{mode:?} at {n} ({step})");
-            assert_eq!(other, end, "{mode:?} at {n} ({step})");
+    let mut taken = steps.clone();
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken, HEIRS);
+    for on_disk in [false, true] {
+        for (n, step) in steps.iter().enumerate() {
+            if on_disk && *step == "source.read" {
+                continue;
+            }
+            for mode in MODES {
+                let case = format!("{mode:?} at {n} ({step}), on disk: {on_disk}");
+                let mut house = House::new(on_disk, Some((n, mode))).await;
+                let (other, [before, now]) = inherit(&mut house).await;
+                assert!(house.steps.has_fired(), "{case} did not happen");
+                assert!(before.is_some() && before == now, "{case}");
+                assert_eq!(other, end, "{case}");
+            }
         }
     }
 }

@@ -11,8 +11,15 @@ mod fake_runtime;
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/stage.rs"]
 mod stage;
+#[path = "support/steps.rs"]
+mod steps;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use fake_runtime::{Beat, Script};
 use open_dispatch::{
@@ -23,39 +30,7 @@ use stage::{
     Edit, Scenario, Wish, agent, beats, diligent, instruct, job, play, play_on_disk, resume, same,
     short, suspend,
 };
-
-/// Every step that the engine and the controllers take in the scenarios below. A new one must be
-/// added here, and be reached by a scenario.
-const STEPS: [&str; 28] = [
-    "admission.admit",
-    "admission.tell-to-wait",
-    "agent.add-finalizer",
-    "agent.create-sprite",
-    "agent.delete-sprite",
-    "agent.drop-finalizer",
-    "agent.stop-sprite",
-    "agent.write-status",
-    "engine.forget-backoff",
-    "engine.keep-backoff",
-    "job.add-finalizer",
-    "job.create-sprite",
-    "job.delete",
-    "job.delete-sprite",
-    "job.drop-finalizer",
-    "job.stop-sprite",
-    "job.write-status",
-    "sprite.answer",
-    "sprite.clean",
-    "sprite.close-approval",
-    "sprite.kill",
-    "sprite.let-go",
-    "sprite.order-stop",
-    "sprite.record-stall",
-    "sprite.record-start-failure",
-    "sprite.recover",
-    "sprite.start",
-    "sprite.write-status",
-];
+use steps::JOBS as STEPS;
 
 /// What a Job goes through, each with every step of its scenario in the order in which they are
 /// taken. A fault is put at each of these; a step that is left out here fails the test.
@@ -390,6 +365,23 @@ fn scenarios() -> Vec<Scenario> {
             length: 300,
         },
         Scenario {
+            name: "a job waits for a secret and starts once that is set",
+            capacity: 4,
+            author: same(|| Script { secretless: 2, ..short() }),
+            edits: vec![create()],
+            length: 100,
+        },
+        Scenario {
+            name: "a job is taken out of the store by hand and its sprite ends",
+            capacity: 4,
+            // Nobody tells of it: it is seen when its sprite is looked at next.
+            author: same(|| {
+                beats(&[(100, Beat::Hello), (8000, Beat::Ready), (3_600_000, Beat::Exit(0))])
+            }),
+            edits: vec![create(), (5, Wish::TakeOut(Kind::Job, "a"))],
+            length: 200,
+        },
+        Scenario {
             name: "three jobs share one slot",
             capacity: 1,
             author: same(short),
@@ -441,6 +433,90 @@ fn every_step_is_listed_and_every_listed_step_is_taken() {
     let taken: BTreeSet<&str> =
         scenarios().iter().flat_map(|scenario| play(scenario, &[]).steps).collect();
     assert_eq!(taken, BTreeSet::from(STEPS));
+}
+
+/// The rooms whose steps all have their faults here or in the tests beside this one.
+const ROOMS: [&str; 9] = [
+    "admission.",
+    "agent.",
+    "engine.",
+    "fleet.",
+    "job.",
+    "override.",
+    "schedule.",
+    "source.",
+    "sprite.",
+];
+
+/// The rooms whose steps are held by tests of their own: `keepsakes.rs`, `crash_fly.rs` and
+/// `fly_sweep.rs`.
+const OTHER_ROOMS: [&str; 2] = ["keepsake.", "sweep."];
+
+/// The sources below a directory, without the tests among them.
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory of the sources") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What stands between quotes in a source.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices('"').filter_map(|(at, _)| text[at + 1..].split('"').next())
+}
+
+fn is_name(text: &str) -> bool {
+    let is_of_it = |c: char| c.is_ascii_lowercase() || "-_".contains(c);
+    // A file is no step.
+    !text.is_empty() && text.chars().all(is_of_it) && text != "yaml"
+}
+
+/// The names of steps that stand in a source: what begins with a room, wherever it stands, and whatever
+/// is handed to a commit or a step.
+fn named(text: &str) -> BTreeSet<&str> {
+    let known = |name: &str| {
+        let room = ROOMS.iter().chain(&OTHER_ROOMS).find(|room| name.starts_with(**room));
+        room.is_some_and(|room| is_name(&name[room.len()..]))
+    };
+    let mut names: BTreeSet<&str> = quoted(text).filter(|name| known(name)).collect();
+    for call in ["commit(", "step("] {
+        for (at, _) in text.match_indices(call) {
+            let rest = text[at + call.len()..].trim_start();
+            names.extend(rest.strip_prefix('"').and_then(|rest| rest.split('"').next()));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_step_that_stands_in_the_code_has_a_scenario_that_reaches_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    for room in ["reconcile", "source"] {
+        sources(&root.join(room), &mut files);
+    }
+    let texts: Vec<String> =
+        files.iter().map(|file| fs::read_to_string(file).expect("it can be read")).collect();
+    let mut there: BTreeSet<&str> = texts.iter().flat_map(|text| named(text)).collect();
+    assert!(there.contains("sprite.order-sleep"), "a name in a `let` is found: {there:?}");
+    there.retain(|name| !OTHER_ROOMS.iter().any(|room| name.starts_with(room)));
+    let lists: [&[&str]; 8] = [
+        &steps::JOBS,
+        &steps::CONVERSATIONS,
+        &steps::FLEETS,
+        &steps::SOURCES,
+        &steps::HEIRS,
+        &steps::GIT_SOURCES,
+        &steps::OVERRIDES,
+        &steps::WORK_TREES,
+    ];
+    let listed: BTreeSet<&str> = lists.into_iter().flatten().copied().collect();
+    assert_eq!(there, listed, "a step needs a scenario, and a place in tests/support/steps.rs");
 }
 
 #[test]
@@ -505,8 +581,12 @@ fn two_crashes_in_a_row_end_in_the_same_state() {
 /// can spoil is what it has committed, so the faults are those after it.
 #[test]
 fn a_fault_after_any_step_of_a_job_ends_in_the_same_state_over_sqlite_too() {
+    const BESIDES: [&str; 2] = [
+        "a job waits for a secret and starts once that is set",
+        "a job is taken out of the store by hand and its sprite ends",
+    ];
     std::thread::scope(|scope| {
-        for (name, _) in JOURNEYS {
+        for name in JOURNEYS.map(|(name, _)| name).into_iter().chain(BESIDES) {
             scope.spawn(move || {
                 let scenario = scenario(name);
                 let end = play(&scenario, &[]).end;

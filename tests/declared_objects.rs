@@ -162,8 +162,13 @@ fn a_script_that_says_a_line_which_leaves_a_choice_ends() {
     let begun = Instant::now();
     let said = world.od_with(&["chat", "--plain"], b"/od-set a1 idleTimeout=45m\n");
     assert!(begun.elapsed() < SOON, "it waits for somebody who chooses");
-    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(said.code, 1, "{}", said.stderr);
     assert!(said.text().contains("Override for 1 h: /od-choose "), "{}", said.text());
+    for way in ["--for 1h", "--write", "open-dispatch release", "/od-choose"] {
+        assert!(said.stderr.contains(way), "{way}: {}", said.stderr);
+    }
+    let fine = world.od_with(&["chat", "--plain"], b"/od-list\n");
+    assert_eq!(fine.code, 0, "{}", fine.stderr);
     assert_eq!(field(&world, "agent/a1", "/spec/idleTimeout"), "15m");
 }
 

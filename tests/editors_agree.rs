@@ -239,3 +239,44 @@ async fn what_was_allowed_once_may_stay_where_it_is_and_goes_nowhere_else() {
     let answer = house.call(Method::PATCH, "schedules/nightly", Some(&moved)).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.text());
 }
+
+#[tokio::test]
+async fn what_an_applier_gives_up_is_filled_in_again_as_a_put_of_the_same_fills_it() {
+    let full = BOT.replace(
+        "spec: {instructions: Be brief.}",
+        "spec: {agent: {codex: {}}, runtime: {local: {workdir: /srv}}, budget: {usd: 5}}",
+    );
+    let nightly =
+        NIGHTLY.replace("task: Run the tests.", "task: Run the tests., agent: {codex: {}}");
+    for (kind, name, full, less) in [
+        (Kind::Agent, "bot", full.as_str(), BOT),
+        (Kind::Schedule, "nightly", nightly.as_str(), NIGHTLY),
+    ] {
+        let path = format!("{}/{name}", kind.plural());
+        let applied = format!("{path}?fieldManager=me");
+        let mut seen = Vec::new();
+        for (method, path, sort) in [
+            (Method::PATCH, &applied, "application/apply-patch+yaml"),
+            (Method::PUT, &path, "application/yaml"),
+        ] {
+            let desk = Desk::new(usual());
+            for text in [full, less] {
+                let sort = if text == full { "application/apply-patch+yaml" } else { sort };
+                let (method, path) =
+                    if text == full { (Method::PATCH, &applied) } else { (method.clone(), path) };
+                let (code, answer) = desk.sent(method, path, sort, text.to_owned()).await;
+                assert!(code.is_success(), "{name} {sort}: {answer}");
+            }
+            seen.push(desk.found(kind, name).await);
+        }
+        assert_eq!(seen[0], seen[1], "{name}: to apply and to put it are the same");
+    }
+    // What was filled in is nobody's: another may say it without a conflict.
+    let desk = Desk::new(usual());
+    let apply = "application/apply-patch+yaml";
+    for (text, manager) in [(full.as_str(), "me"), (BOT, "me"), (full.as_str(), "you")] {
+        let path = format!("agents/bot?fieldManager={manager}");
+        let (code, answer) = desk.sent(Method::PATCH, &path, apply, text.to_owned()).await;
+        assert!(code.is_success(), "{manager}: {answer}");
+    }
+}

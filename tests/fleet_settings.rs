@@ -1,5 +1,5 @@
-//! Other settings of the server change nothing of a Fleet whose template says what it said: no Job of it
-//! runs again under another name, and no Agent comes up anew.
+//! Other settings of the server change nothing of a Fleet whose template says what it said, as far as
+//! that decides whom it makes: no Job of it runs again under another name, and no Agent comes up anew.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +14,7 @@ use open_dispatch::{
     resource::{API_VERSION, AgentCli, AnyObject, Defaults, FINALIZER_OWNED, Kind, decode},
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const UID: &str = "uid of crew";
 
@@ -38,6 +38,15 @@ fn settings(agent: Value, model: Option<&str>) -> Defaults {
 async fn commit(store: &Arc<dyn Store>, op: Op) {
     let now = Ambient::real().clock.now();
     store.apply(Transaction::at(now).with(op)).await.unwrap();
+}
+
+/// Changes the spec of the Fleet's template.
+async fn change(store: &Arc<dyn Store>, change: impl FnOnce(&mut Map<String, Value>)) {
+    let mut changed = store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+    let AnyObject::Fleet(it) = &mut changed else { panic!("no fleet") };
+    change(&mut it.spec.template.spec);
+    let write = Op::Write { object: changed, part: Part::Desired, expect: Expect::SameVersion };
+    commit(store, write).await;
 }
 
 /// Lets a server with these settings look until it has nothing to do, and answers what each member is.
@@ -69,13 +78,27 @@ async fn other_settings_make_no_other_members_of_a_template_that_is_silent() {
         let others = || settings(json!({"claude": {}}), Some("a/b"));
         assert_eq!(look(&store, others()).await, first, "{kind} {spec}");
 
+        // What decides nothing of whom it makes may change, and the same in another order.
+        change(&store, |spec| {
+            let idle = if kind == "Job" { "ttlAfterFinished" } else { "turnTimeout" };
+            let mut members: Vec<_> = std::mem::take(spec).into_iter().collect();
+            members.push((idle.to_owned(), json!("1h")));
+            spec.extend(members.into_iter().rev());
+        })
+        .await;
+        let then = look(&store, others()).await;
+        let what = |members: &BTreeMap<String, Value>| {
+            let of = |(name, spec): (&String, &Value)| (name.clone(), spec["agent"].clone());
+            members.iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(what(&then), what(&first), "{kind} {spec}");
+
         // What the template says anew is filled in anew.
-        let mut changed = store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
-        let AnyObject::Fleet(it) = &mut changed else { panic!("no fleet") };
-        it.spec.template.spec.insert("instructions".to_owned(), json!("y"));
-        it.spec.template.spec.insert("agent".to_owned(), Value::Null);
-        let write = Op::Write { object: changed, part: Part::Desired, expect: Expect::SameVersion };
-        commit(&store, write).await;
+        change(&store, |spec| {
+            spec.insert("runtime".to_owned(), json!({"local": {"isolation": "none"}}));
+            spec.insert("agent".to_owned(), Value::Null);
+        })
+        .await;
         let then = look(&store, others()).await;
         let claude = then.values().filter(|spec| spec["agent"].get("claude").is_some()).count();
         assert!(claude > 0, "{then:?}");

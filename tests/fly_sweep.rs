@@ -217,6 +217,22 @@ async fn after_a_list_that_failed_nothing_goes_and_no_time_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_everybody_sleeps_the_list_of_a_sweep_is_the_only_one() {
+    let world = World::new().await;
+    let _server = sweeping(&world).await;
+    looks(&world, 1).await;
+    let before = world.fly.calls().len();
+    // Eight times thirty seconds: the census alone would have asked four times.
+    looks(&world, 8).await;
+    let calls = world.fly.calls();
+    let since = calls.get(before..).unwrap_or_default();
+    let lists = since.iter().filter(|it| it.action == Action::List).count();
+    let volumes =
+        since.iter().filter(|it| it.path.contains("/volumes") && it.method == "GET").count();
+    assert!(lists <= volumes + 1, "{lists} lists of machines for {volumes} sweeps");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_destroys_no_more_than_its_cap() {
     let world = World::new().await;
     for n in 0..5 {

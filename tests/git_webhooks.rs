@@ -17,12 +17,12 @@ use axum::{
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use house::{Answer, House, read};
 use open_dispatch::{
-    ambient::{Clock as _, FreeSteps, Mode, ScriptedSteps, Steps},
+    ambient::{Ambient, Clock as _, FreeSteps, Mode, ScriptedSteps, Steps},
     metrics::{Format, Metrics},
     resource::{GitSource, Kind, Metadata, RECONCILE_REQUESTED, Source, SourceFrom, SourceSpec},
     secrets::Secrets,
     server::{Extras, public_router},
-    store::{Expect, Op, Part, Store, memory::MemoryStore},
+    store::{Expect, Op, Part, Store, memory::MemoryStore, sqlite::SqliteStore},
 };
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -304,4 +304,20 @@ async fn bodies_that_never_come_keep_no_other_source_out_and_end_soon() {
     for end in ends {
         assert_eq!(end.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     }
+}
+
+#[tokio::test]
+async fn the_store_is_asked_for_nothing_that_bears_no_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path(), Ambient::real()).await.unwrap();
+    let world = World::over(store.clone(), Arc::new(FreeSteps));
+    world.add("ops", Some("hook"), None).await;
+    store.close().await;
+    let body = main("1").to_string();
+    for bad in [None, Some("sha256=00"), Some("sha1=da39a3ee5e6b4b0d3255bfef95601890afd80709")] {
+        let refused = world.call("ops", "push", bad, &body).await;
+        assert_eq!(refused.code, StatusCode::UNAUTHORIZED, "{bad:?}: {}", refused.text());
+    }
+    let signed = world.push("ops", &main("1")).await;
+    assert_eq!(signed.code, StatusCode::SERVICE_UNAVAILABLE, "it is closed: {}", signed.text());
 }

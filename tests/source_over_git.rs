@@ -8,6 +8,9 @@ mod crashes;
 #[path = "support/git/mod.rs"]
 #[expect(dead_code, reason = "the servers and repositories of all tests of Git; these need a part")]
 mod git;
+#[path = "support/steps.rs"]
+#[expect(dead_code, reason = "each test file uses a part of the support")]
+mod steps;
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 

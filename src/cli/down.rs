@@ -1,13 +1,14 @@
-//! `down`: ends every sprite, and looks that none is left.
+//! `down`: keeps schedules from firing, ends every sprite, and looks that none is left.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{
     agents::{running, suspend},
     args::DownArgs,
-    client::{AS_JSON, Client, collection},
+    client::{AS_JSON, Client, collection, member},
     delete::cancel_one,
     error::Error,
     out,
@@ -30,6 +31,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub async fn down(args: DownArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let work = async {
+        // First: what is due meanwhile would be made behind our back.
+        let schedules = client.get(&collection(Kind::Schedule), &[], AS_JSON).await?;
+        for schedule in schedules["items"].as_array().into_iter().flatten() {
+            let name = schedule["metadata"]["name"].as_str().unwrap_or_default();
+            if schedule["spec"]["suspend"] != true {
+                let patch = json!({"spec": {"suspend": true}});
+                let path = member(Kind::Schedule, name);
+                client.write(Method::PATCH, &path, &[], &patch).await?;
+                out::line(format!("{} suspended", full_name(Kind::Schedule, name)))?;
+            }
+        }
         for name in running(&client).await? {
             suspend(&client, &name, true).await?;
             out::line(format!("{} stopped", full_name(Kind::Agent, &name)))?;

@@ -8,6 +8,7 @@ use super::{
     args::ExportArgs,
     client::{AS_JSON, Client, collection, member},
     create::Told,
+    diff::drift::without_overrides,
     error::Error,
     object::read_object,
     out,
@@ -65,7 +66,7 @@ async fn found(
                 for (kind, name) in objects {
                     let answer = client.get(&member(kind, &name), &[], AS_JSON).await;
                     if let Some(object) = told.or(answer)? {
-                        found.push(read_object(&object)?);
+                        found.push(lasting(client, kind, &object).await?);
                     }
                 }
                 return Ok(found);
@@ -81,11 +82,22 @@ async fn found(
             let mut item = item.clone();
             item["kind"] = kind.name().into();
             if !belongs(&item) && !item["metadata"]["deletionTimestamp"].is_string() {
-                found.push(read_object(&item)?);
+                found.push(lasting(client, kind, &item).await?);
             }
         }
     }
     Ok(found)
+}
+
+/// The object as it is meant to stay: without what is laid over it for a time, and that is said.
+async fn lasting(client: &Client, kind: Kind, live: &Value) -> Result<AnyObject, Error> {
+    match without_overrides(client, kind, live).await? {
+        Some((file, note)) => {
+            out::note(format!("{note}; exported as the file says it"));
+            read_object(&file)
+        }
+        None => read_object(live),
+    }
 }
 
 fn belongs(object: &Value) -> bool {

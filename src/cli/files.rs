@@ -18,8 +18,10 @@ use crate::resource::{self, AnyObject, Faults, Kind};
 
 /// The directory below one with desired state that holds schemas for editors.
 const SCHEMAS: &str = "schema";
-/// The most bytes that an address may give.
-const MAX_DOWNLOAD: usize = 8 * 1024 * 1024;
+/// The most bytes that a file, standard input or an address may give.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// What is wrong with what is no text.
+const NO_TEXT: &str = "is no text in UTF-8";
 /// How long an address may take.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -154,9 +156,7 @@ type Text = (String, Result<String, String>);
 /// The texts of a place.
 async fn texts(path: &Path, recursive: bool) -> Vec<Text> {
     if path == Path::new("-") {
-        let mut text = String::new();
-        let read = std::io::stdin().read_to_string(&mut text).map(|_| text);
-        return vec![("stdin".to_owned(), read.map_err(|error| error.to_string()))];
+        return vec![("stdin".to_owned(), text(std::io::stdin()))];
     }
     if let Some(url) = path.to_str().filter(|path| is_address(path)) {
         return vec![(url.to_owned(), download(url).await)];
@@ -174,13 +174,24 @@ async fn texts(path: &Path, recursive: bool) -> Vec<Text> {
     files
         .into_iter()
         .map(|file| {
-            let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
-                std::io::ErrorKind::InvalidData => "is no text in UTF-8".to_owned(),
-                _ => error.to_string(),
-            });
-            (file.display().to_string(), text)
+            let read = std::fs::File::open(&file).map_err(|error| error.to_string()).and_then(text);
+            (file.display().to_string(), read)
         })
         .collect()
+}
+
+/// All that a file says, which may have no end.
+fn text(from: impl std::io::Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() > MAX_BYTES {
+        return Err(too_long());
+    }
+    String::from_utf8(bytes).map_err(|_| NO_TEXT.to_owned())
+}
+
+fn too_long() -> String {
+    format!("holds more than {} MiB", MAX_BYTES >> 20)
 }
 
 fn is_address(path: &str) -> bool {
@@ -233,9 +244,22 @@ async fn download(url: &str) -> Result<String, String> {
     let mut stream = answer.bytes_stream();
     while let Some(part) = stream.next().await {
         bytes.extend_from_slice(&part.map_err(failed)?);
-        if bytes.len() > MAX_DOWNLOAD {
-            return Err(format!("holds more than {} MiB", MAX_DOWNLOAD >> 20));
+        if bytes.len() > MAX_BYTES {
+            return Err(too_long());
         }
     }
-    String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_owned())
+    String::from_utf8(bytes).map_err(|_| NO_TEXT.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_or_no_text_is_told_and_not_read_to_its_end() {
+        let long = std::io::repeat(b'a').take(2 * MAX_BYTES as u64);
+        assert_eq!(text(long).unwrap_err(), "holds more than 8 MiB");
+        assert_eq!(text(&b"\xff"[..]).unwrap_err(), "is no text in UTF-8");
+        assert_eq!(text(&b"a: 1\n"[..]).unwrap(), "a: 1\n");
+    }
 }

@@ -71,7 +71,10 @@ pub async fn kubeconfig(args: KubeconfigArgs) -> Result<u8, Error> {
     let whole = merge(before.unwrap_or_else(empty), &parts);
     let text = to_yaml(&whole)?;
     match target.zip(draft) {
-        None => out::data(text)?,
+        None => {
+            out::data(text)?;
+            warn_of_readers(&io::stdout());
+        }
         Some((path, draft)) => {
             if let Err(error) = draft.write(&text).map_err(failed(&path)) {
                 // Nobody was told this token, so it shall open nothing.
@@ -116,6 +119,20 @@ fn address(args: &KubeconfigArgs, client: &Client) -> Result<Url, Error> {
                 .map_err(|()| Error::BadServer(url.to_string()))?;
             Ok(url)
         }
+    }
+}
+
+/// Tells of a file behind standard output that others can read: a shell makes it so.
+fn warn_of_readers(output: &impl std::os::fd::AsFd) {
+    use rustix::fs::{FileType, Mode, fstat};
+    let Ok(stat) = fstat(output) else { return };
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if FileType::from_raw_mode(stat.st_mode).is_file() && mode.intersects(Mode::RGRP | Mode::ROTH) {
+        out::note(format!(
+            "warning: standard output is a file that others can read (mode {:04o}), and it holds a \
+             token; chmod 600 it, or let --file FILE write it, for its owner alone",
+            mode.bits()
+        ));
     }
 }
 

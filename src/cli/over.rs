@@ -11,11 +11,12 @@ use super::{
     client::{AS_JSON, Client, api, collection, member},
     error::Error,
     out,
+    patience::Patience,
     set::put,
     target::{self, full_name},
 };
 use crate::{
-    ambient::{Clock as _, SystemClock},
+    ambient::{Ambient, Clock as _, SystemClock},
     resource::{ADOPT, API_VERSION, Kind, Span, short::leave_no_empty_group, yaml},
 };
 
@@ -93,9 +94,14 @@ pub(super) async fn make(
         "apiVersion": API_VERSION, "kind": "Override",
         "metadata": {"generateName": format!("{name}-")}, "spec": spec,
     });
-    let made = client.write(Method::POST, &collection(Kind::Override), &[], &over).await?;
+    // The same request id for each try: one whose answer was lost is not made again.
+    let request = Ambient::real().ids.uid();
+    let query = [("requestId", request.as_str())];
+    let mut patience = Patience::new();
+    let path = collection(Kind::Override);
+    let made = client.persist(Method::POST, &path, &query, &over, &mut patience).await?;
     let called = made["metadata"]["name"].as_str().unwrap_or_default();
-    let over = settled(client, called, wish.write).await?;
+    let over = settled(client, called, wish.write, &mut patience).await?;
     let condition = |kind: &str| {
         let all = over["status"]["conditions"].as_array().into_iter().flatten();
         all.into_iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
@@ -126,10 +132,21 @@ pub(super) async fn make(
 }
 
 /// The Override once something came of it, or as it is after a while.
-async fn settled(client: &Client, name: &str, write: bool) -> Result<Value, Error> {
+async fn settled(
+    client: &Client,
+    name: &str,
+    write: bool,
+    patience: &mut Patience,
+) -> Result<Value, Error> {
     let mut over = Value::Null;
     for _ in 0..LOOKS {
-        over = client.get(&member(Kind::Override, name), &[], AS_JSON).await?;
+        over = loop {
+            match client.get(&member(Kind::Override, name), &[], AS_JSON).await {
+                Ok(over) => break over,
+                Err(error) => patience.wait(error).await?,
+            }
+        };
+        patience.answered();
         let has = |kind: &str| {
             let all = over["status"]["conditions"].as_array().into_iter().flatten();
             all.into_iter().any(|condition| condition["type"] == kind)

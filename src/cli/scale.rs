@@ -13,7 +13,7 @@ use super::{
     select::select,
     target::full_name,
 };
-use crate::resource::Kind;
+use crate::resource::{Kind, counted_by};
 
 /// Runs `scale`.
 ///
@@ -66,6 +66,13 @@ async fn one(
                 if now.is_null() { "no number of".to_owned() } else { now.to_string() }
             ),
         });
+    }
+    if let Some((field, of)) = counted_by(&object["spec"]["generate"]) {
+        let name = full_name(kind, name);
+        return Err(Error::Usage(format!(
+            "{name} has no number of replicas: {field} makes a member of {of}; change it with \
+             open-dispatch edit {name}"
+        )));
     }
     if now.as_u64() == Some(args.replicas.into()) {
         return Ok("unchanged");

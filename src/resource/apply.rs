@@ -94,6 +94,22 @@ pub fn apply(
     force: bool,
     now: Timestamp,
 ) -> Result<AnyObject, Error> {
+    apply_filled(live, config, manager, force, now, |_| Ok(()))
+}
+
+/// As [`apply`]; `fill` fills in what is left once what nobody holds any more is gone. What it says is
+/// nobody's wish, so nobody holds it.
+///
+/// # Errors
+/// As [`apply`], and those of `fill`.
+pub fn apply_filled(
+    live: &AnyObject,
+    config: &Value,
+    manager: &str,
+    force: bool,
+    now: Timestamp,
+    fill: impl FnOnce(&mut Value) -> Result<(), Faults>,
+) -> Result<AnyObject, Error> {
     let kind = live.kind();
     let before = live.to_json();
     let mut held = read(&live.metadata().managed_fields);
@@ -133,6 +149,7 @@ pub fn apply(
         };
         prune(schema::of(kind), schema::of(kind), &mut after, &mut Vec::new(), &dropped);
     }
+    fill(&mut after)?;
     let mut object = decode(after)?;
 
     let is = object.to_json();

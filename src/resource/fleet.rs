@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -50,6 +51,20 @@ pub enum Generator {
     /// Each directory that a Git source's revision has under a pattern, with the parameters `path` and
     /// `basename`.
     GitDirectories(GitDirectories),
+}
+
+/// What of a Fleet's `generate` says how many members there are, and what it makes one of; nothing
+/// where that is `replicas`, or nothing known.
+#[must_use]
+pub fn counted_by(generate: &Value) -> Option<(&'static str, &'static str)> {
+    [
+        ("list", "spec.generate.list", "each entry"),
+        ("matrix", "spec.generate.matrix", "each combination of its values"),
+        ("gitDirectories", "spec.generate.gitDirectories.pattern", "each directory under it"),
+    ]
+    .into_iter()
+    .find(|(name, ..)| generate.get(name).is_some())
+    .map(|(_, field, of)| (field, of))
 }
 
 /// Directories of a repository that a Source reads.
@@ -130,13 +145,29 @@ pub struct FleetStatus {
     /// The last request to make all members anew that was taken up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_restart: Option<String>,
-    /// What members are filled in with where the template is silent, for as long as it says the same.
+    /// What members are filled in with where the template is silent, for as long as what decides whom it
+    /// makes is the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
-    /// Each Job that was made, by name, and how it ended: so that one which is gone, because its time
+    /// Each Job that was made and is there or generated, by name, and how it ended: so that one which is gone, because its time
     /// to live is over or because somebody deleted it, is not run again.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub runs: BTreeMap<String, RunOutcome>,
+    /// The Jobs that are neither there nor generated any more, so that one which is generated again is
+    /// not run again: for 31 days, and the last 1,000 of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub past_runs: BTreeMap<String, PastRun>,
+}
+
+/// What became of a Job that a Fleet does not generate any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PastRun {
+    /// What became of it.
+    pub outcome: RunOutcome,
+    /// Until when that is known.
+    #[schemars(with = "String")]
+    pub until: Timestamp,
 }
 
 /// What became of a Job that a Fleet made.

@@ -50,7 +50,7 @@ pub struct JobSpec {
     /// True ends the Job; it cannot become false again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
-    /// How long the Job is kept after its end; 24h by default.
+    /// How long the Job is kept after its end; 24h by default, and a minute at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Span>,
     /// Where it reports.

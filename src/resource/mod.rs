@@ -61,7 +61,8 @@ pub use decode::{decode, json_doubles};
 pub use document::Document;
 pub use fault::{Fault, Faults};
 pub use fleet::{
-    FLEET_LABEL, FLEET_RESTART, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, RunOutcome,
+    FLEET_LABEL, FLEET_RESTART, FLEET_TEMPLATE, Fleet, FleetSpec, FleetStatus, PastRun, RunOutcome,
+    counted_by,
 };
 pub use images::{Images, NoImage};
 pub use job::{Artifact, Job, JobSpec, JobStatus};

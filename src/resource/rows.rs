@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Fleet, Override, Schedule, Source, SourceFrom,
-    table::{age, age_of, line, or_none},
+    table::{age, age_of, due, line, or_none},
 };
 
 /// The characters of a commit that people are shown.
@@ -37,7 +37,7 @@ pub(super) fn schedule(schedule: &Schedule, now: Timestamp) -> Vec<String> {
         phase(&status.phase),
         status.active.len().to_string(),
         or_none(status.last_schedule_time.map(|then| age(then, now)).as_deref()),
-        or_none(status.next_schedule_time.map(|then| format!("in {}", age(now, then))).as_deref()),
+        or_none(status.next_schedule_time.map(|then| due(then, now)).as_deref()),
         age_of(schedule.metadata.creation_timestamp, now),
         spec.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
     ]

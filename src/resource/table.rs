@@ -369,6 +369,16 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// When something is due: `in 5m`, or `overdue 5m` where its time has come and it was not done, as after
+/// a clock that was put on.
+#[must_use]
+pub fn due(then: Timestamp, now: Timestamp) -> String {
+    match then > now {
+        true => format!("in {}", age(now, then)),
+        false => format!("overdue {}", age(then, now)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -397,6 +407,26 @@ mod tests {
         ];
         rows.extend(objects.iter().map(|object| row(object, now(), context)));
         rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_schedule_whose_time_has_passed_is_overdue() {
+        let next = |next: &str| {
+            let schedule = object(
+                Kind::Schedule,
+                json!({
+                    "metadata": {"name": "s"},
+                    "spec": {"schedule": "@daily", "jobTemplate": {"spec": {
+                        "task": "t", "agent": {"command": {}}}}},
+                    "status": {"nextScheduleTime": next},
+                }),
+            );
+            let at = columns(Kind::Schedule).iter().position(|it| it.name == "NEXT").unwrap();
+            row(&schedule, now(), &Context::default())[at].clone()
+        };
+        assert_eq!(next("2026-11-21T08:04:00Z"), "in 55s");
+        assert_eq!(next("2026-11-21T08:03:05Z"), "overdue 0s");
+        assert_eq!(next("2026-11-21T06:03:05Z"), "overdue 120m");
     }
 
     #[test]

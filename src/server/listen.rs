@@ -160,7 +160,7 @@ async fn connection(
 ) {
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
-    let router = (router, stream.peer_addr().ok().map(|peer| Peer(peer.ip())));
+    let router = (router, stream.peer_addr().ok().map(|peer| Peer::of(peer.ip())));
     let Some(tls) = tls else {
         return requests(patient(stream, limits), router, limits, phases).await;
     };

@@ -2,7 +2,8 @@
 //! [door](super::access).
 //!
 //! Objects are written as in Kubernetes, `dryRun=All` included, and their handlers read the options
-//! themselves. What is not the writing of an object (a turn, a token, a secret, a release) has no dry
+//! themselves; here it is only seen to that what was said is one of these, since a `dryrun=All` that
+//! nobody reads would be a write, and a `labelselector` the deletion of all. What is not the writing of an object (a turn, a token, a secret, a release) has no dry
 //! run. Whoever asks for one there is refused before anything of the call is read: what was to be
 //! tried must never be done. The same holds for a parameter that nothing reads, as for a field that
 //! no type knows, and for a body where none is taken: what somebody said is done or refused, and not
@@ -26,11 +27,44 @@ const EVERYWHERE: [&str; 2] = ["pretty", "fieldManager"];
 /// The largest body of a call that takes none; the empty object counts as none.
 const NO_BODY: usize = 4 * 1024;
 
+/// What writes of objects may say, with the parameters that Kubernetes' clients add by themselves.
+const WRITE: [&str; 7] = [
+    "dryRun",
+    "fieldValidation",
+    "force",
+    "ifDeclared",
+    "includeObject",
+    "timeout",
+    "timeoutSeconds",
+];
+/// And what the making of one may say.
+const CREATE: [&str; 2] = ["requestId", "console"];
+/// And what a deletion may say.
+const DELETE: [&str; 4] = [
+    "propagationPolicy",
+    "gracePeriodSeconds",
+    "orphanDependents",
+    "ignoreStoreReadErrorWithClusterBreakingPotential",
+];
+/// And what chooses objects from a list.
+const CHOOSE: [&str; 9] = [
+    "labelSelector",
+    "fieldSelector",
+    "limit",
+    "continue",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sendInitialEvents",
+    "allowWatchBookmarks",
+    "watch",
+];
+
 /// How a call takes its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// It writes objects, or nothing at all: its handler reads all options, a dry run among them.
-    Object,
+    /// It writes objects, or nothing at all: its handler reads the options, a dry run among them. It
+    /// knows those of [`WRITE`], and these.
+    Object(&'static [&'static [&'static str]]),
     /// It takes a body, these parameters and those of [`EVERYWHERE`].
     Takes(&'static [&'static str]),
     /// It takes no body, and no parameters but those of [`EVERYWHERE`].
@@ -41,19 +75,19 @@ use Manner::{Bare, Object, Takes};
 
 /// (method, path as the router has it, manner). `~` stands for what all our paths begin with.
 const TABLE: &[(&str, &str, Manner)] = &[
-    ("POST", "~/{plural}", Object),
-    ("DELETE", "~/{plural}", Object),
-    ("PUT", "~/{plural}/{name}", Object),
-    ("PATCH", "~/{plural}/{name}", Object),
-    ("DELETE", "~/{plural}/{name}", Object),
-    ("PUT", "~/{plural}/{name}/status", Object),
-    ("PATCH", "~/{plural}/{name}/status", Object),
-    ("PUT", "~/{plural}/{name}/scale", Object),
-    ("PATCH", "~/{plural}/{name}/scale", Object),
+    ("POST", "~/{plural}", Object(&[&CREATE])),
+    ("DELETE", "~/{plural}", Object(&[&DELETE, &CHOOSE])),
+    ("PUT", "~/{plural}/{name}", Object(&[])),
+    ("PATCH", "~/{plural}/{name}", Object(&[])),
+    ("DELETE", "~/{plural}/{name}", Object(&[&DELETE])),
+    ("PUT", "~/{plural}/{name}/status", Object(&[])),
+    ("PATCH", "~/{plural}/{name}/status", Object(&[])),
+    ("PUT", "~/{plural}/{name}/scale", Object(&[])),
+    ("PATCH", "~/{plural}/{name}/scale", Object(&[])),
     // Questions in the form of objects: nothing is kept of them.
-    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", Object),
-    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", Object),
-    ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", Object),
+    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", Object(&[])),
+    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", Object(&[])),
+    ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", Object(&[])),
     ("POST", "~/{plural}/{name}/release", Bare),
     ("POST", "~/{plural}/{name}/approvals/{request}", Takes(&[])),
     ("POST", "~/agents/{name}/turns", Takes(&[])),
@@ -109,17 +143,18 @@ fn manner(method: &Method, path: &str) -> Option<Manner> {
     row.map(|(_, _, manner)| *manner)
 }
 
-/// Refuses a dry run where there is none, and parameters that nothing reads.
+/// Refuses a dry run where there is none, parameters that nothing reads, and those that say two things.
 fn check(manner: Option<Manner>, method: &Method, uri: &Uri) -> Result<(), Problem> {
-    let known = match manner {
-        Some(Object) => return Ok(()),
-        Some(Takes(known)) => Some(known),
-        Some(Bare) => Some(&[][..]),
+    let known: Option<Vec<&str>> = match manner {
+        Some(Object(more)) => Some(more.iter().copied().flatten().chain(&WRITE).copied().collect()),
+        Some(Takes(known)) => Some(known.to_vec()),
+        Some(Bare) => Some(Vec::new()),
         None => None,
     };
     let query = uri.query().unwrap_or_default();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        if name == "dryRun" {
+    let said: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+    for (n, (name, value)) in said.iter().enumerate() {
+        if name == "dryRun" && !matches!(manner, Some(Object(_))) {
             if value.is_empty() {
                 continue;
             }
@@ -128,19 +163,28 @@ fn check(manner: Option<Manner>, method: &Method, uri: &Uri) -> Result<(), Probl
                 format!("{call} has no dry run, and nothing was done; leave out dryRun to do it");
             return Err(Problem::bad_request(message));
         }
-        let Some(known) = known else { continue };
-        if !known.iter().chain(&EVERYWHERE).any(|it| *it == name) {
-            let call = call(method, uri);
-            let all: Vec<&str> = known.iter().chain(&EVERYWHERE).copied().collect();
-            let message = format!(
-                "{call} knows no parameter `{}`; it takes {}",
-                name.escape_debug(),
-                all.join(", ")
-            );
+        let Some(known) = &known else { continue };
+        if !known.iter().chain(&EVERYWHERE).any(|it| it == name) {
+            return Err(unknown(&call(method, uri), name, known));
+        }
+        if said[..n].iter().any(|(other, before)| other == name && before != value) {
+            let message = format!("{name} is said twice, with two values; say it once");
             return Err(Problem::bad_request(message));
         }
     }
     Ok(())
+}
+
+/// A parameter that a call does not know: which is meant, or which there are.
+fn unknown(call: &str, name: &str, known: &[&str]) -> Problem {
+    let plain = |name: &str| name.replace(['-', '_'], "").to_lowercase();
+    let near = |it: &&&str| plain(it) == plain(name);
+    let all: Vec<&str> = known.iter().chain(&EVERYWHERE).copied().collect();
+    let mend = match all.iter().find(near) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None => format!("; it takes {}", all.join(", ")),
+    };
+    Problem::bad_request(format!("{call} knows no parameter `{}`{mend}", name.escape_debug()))
 }
 
 fn call(method: &Method, uri: &Uri) -> String {
@@ -167,7 +211,7 @@ mod tests {
             assert!(told.contains("has no dry run, and nothing was done"), "{told}");
         }
         let object = format!("{PREFIX}/{{plural}}");
-        assert_eq!(told(&Method::POST, &object, "/x?dryRun=All&whatever=1"), "goes on");
+        assert_eq!(told(&Method::POST, &object, "/x?dryRun=All&timeout=30s"), "goes on");
         assert_eq!(told(&Method::POST, "/files", "/files?dryRun=&pretty=true"), "goes on");
     }
 
@@ -178,6 +222,15 @@ mod tests {
         insta::assert_snapshot!(
             told(&Method::POST, &release, asked),
             @"POST /agents/a/release knows no parameter `force`; it takes pretty, fieldManager"
+        );
+        let object = format!("{PREFIX}/{{plural}}/{{name}}");
+        insta::assert_snapshot!(
+            told(&Method::PATCH, &object, "/agents/a?dry_run=All"),
+            @"PATCH /agents/a knows no parameter `dry_run`; did you mean `dryRun`?"
+        );
+        insta::assert_snapshot!(
+            told(&Method::PATCH, &object, "/agents/a?dryRun=All&dryRun="),
+            @"dryRun is said twice, with two values; say it once"
         );
     }
 }

@@ -7,9 +7,36 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Whose connection a request came by.
+/// Whose connection a request came by. Of IPv6 the network of one household or one machine, since whoever
+/// has one address there has all 2^64 of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Peer(pub(super) IpAddr);
+pub(super) struct Peer(IpAddr);
+
+impl Peer {
+    /// Whoever has this address.
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let mut bytes = v6.octets();
+                bytes[8..].fill(0);
+                IpAddr::V6(bytes.into())
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+
+    /// Whether it is within the same machine or house: there stands a reverse proxy, for all who come
+    /// through it.
+    fn is_near(self) -> bool {
+        match self.0 {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            // `::1`, without its last half, is `::`.
+            IpAddr::V6(v6) => {
+                v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+            }
+        }
+    }
+}
 
 /// How many may be taken at once.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +45,10 @@ pub(super) struct Bounds {
     pub(super) all: usize,
     /// For one thing.
     pub(super) thing: usize,
-    /// From one address.
+    /// From one stranger.
     pub(super) peer: usize,
+    /// From an address that is near, such as a reverse proxy's.
+    pub(super) near: usize,
 }
 
 /// Slots, and who has them.
@@ -47,7 +76,8 @@ impl Slots {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_thing = taken.things.get(thing).copied().unwrap_or_default();
         let of_peer = peer.and_then(|peer| taken.peers.get(&peer).copied()).unwrap_or_default();
-        let Bounds { all, thing: most_of_thing, peer: most_of_peer } = self.bounds;
+        let Bounds { all, thing: most_of_thing, peer: stranger, near } = self.bounds;
+        let most_of_peer = if peer.is_some_and(Peer::is_near) { near } else { stranger };
         if taken.all >= all || of_thing >= most_of_thing || of_peer >= most_of_peer {
             return None;
         }
@@ -90,11 +120,33 @@ mod tests {
     use super::*;
 
     fn slots() -> Slots {
-        Slots::new(Bounds { all: 5, thing: 3, peer: 2 })
+        Slots::new(Bounds { all: 5, thing: 3, peer: 2, near: 3 })
     }
 
     fn peer(n: u8) -> Option<Peer> {
-        Some(Peer([127, 0, 0, n].into()))
+        Some(Peer::of([192, 0, 2, n].into()))
+    }
+
+    #[test]
+    fn whoever_has_a_network_has_one_address_and_a_proxy_has_more() {
+        let peer = |address: &str| Peer::of(address.parse().unwrap());
+        assert_eq!(peer("2001:db8:0:1::1"), peer("2001:db8:0:1:ffff::2"));
+        assert_ne!(peer("2001:db8:0:1::1"), peer("2001:db8:0:2::1"));
+        assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
+        for (address, most) in [
+            ("192.0.2.1", 2),
+            ("2001:db8::1", 2),
+            ("127.0.0.1", 3),
+            ("10.0.0.1", 3),
+            ("::1", 3),
+            ("fdaa::1", 3),
+        ] {
+            let slots = slots();
+            let things = ["a", "b", "c", "d"];
+            let held: Vec<_> =
+                things.iter().filter_map(|thing| slots.take(thing, Some(peer(address)))).collect();
+            assert_eq!(held.len(), most, "{address}");
+        }
     }
 
     #[test]

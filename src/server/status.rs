@@ -86,6 +86,13 @@ impl Problem {
         Self::with_ways(kind, name, &whose, &ways_to_delete(kind, name, place))
     }
 
+    /// What asks for an object that is not there, although a Source declares it: to make it anew, or to
+    /// let it go. Neither would hold, as long as the file says so.
+    pub(super) fn declared_and_gone(kind: Kind, name: &str, source: &str, place: &str) -> Self {
+        let whose = format!("{}, and is not there now", whose(kind, name, source, place));
+        Self::with_ways(kind, name, &whose, &ways_to_make(kind, place))
+    }
+
     fn with_ways(kind: Kind, name: &str, whose: &str, ways: &[String]) -> Self {
         // kubectl shows the message alone, our command line each cause on a line of its own.
         let message = format!("{whose}: {}", ways.join("; "));
@@ -193,6 +200,17 @@ fn ways_to_change(kind: Kind, name: &str) -> [String; 3] {
     ]
 }
 
+/// How what a Source declares, and is not there, can be somebody's else or run again.
+fn ways_to_make(kind: Kind, place: &str) -> Vec<String> {
+    let out = format!("take it out of {place}, and the source lets go of it");
+    let again = match kind {
+        Kind::Job => format!("one that has run is run again when its document changes in {place}"),
+        Kind::Override => format!("one that has ended holds again when {place} changes"),
+        _ => "leave it to the source, which makes it as it is declared".to_owned(),
+    };
+    vec![out, again]
+}
+
 /// How what a Source declares can be made to end.
 fn ways_to_delete(kind: Kind, name: &str, place: &str) -> Vec<String> {
     let object = format!("{}/{name}", kind.singular());
@@ -208,6 +226,12 @@ fn ways_to_delete(kind: Kind, name: &str, place: &str) -> Vec<String> {
         Kind::Source | Kind::Override | Kind::Sprite => {}
     }
     ways
+}
+
+/// What whoever tries to make an object without making it is told of what a Source declares.
+pub(super) fn is_declared_already(kind: Kind, name: &str, source: &str, place: &str) -> String {
+    let whose = whose(kind, name, source, place);
+    format!("{whose}, so this would be refused: {}", ways_to_make(kind, place).join("; "))
 }
 
 /// What whoever tries a change without making it is told of what a Source declares.

@@ -541,6 +541,7 @@ fn refused(source: &Source, refusal: Refusal) -> (Reason, Faults, u32) {
     let things = |n: u32| if n == 1 { "1 object".to_owned() } else { format!("{n} objects") };
     match refusal {
         Refusal::Conflict(faults) => (Reason::Conflict, faults, 0),
+        Refusal::Denied(faults) => (Reason::PolicyDenied, faults, 0),
         Refusal::Empty(gone) => {
             let message = format!(
                 "it declares nothing, and {} would be deleted; if that is meant, set \

@@ -90,7 +90,7 @@ pub fn decide(
         let out: BTreeSet<&str> = chosen.troubles.keys().copied().collect();
         let revision = revision(&out);
         let planned = plan(World { kept: &chosen.kept, ..world }, &chosen.set, &revision, uid);
-        if let Err(Refusal::Conflict(faults)) = &planned {
+        if let Err(Refusal::Conflict(faults) | Refusal::Denied(faults)) = &planned {
             let more = field.blame(faults, &blamed);
             if !more.is_empty() {
                 blamed.extend(more);

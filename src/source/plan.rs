@@ -98,6 +98,8 @@ pub struct Plan {
 pub enum Refusal {
     /// It contradicts what stands there.
     Conflict(Faults),
+    /// The policy forbids what stands there by it.
+    Denied(Faults),
     /// It declares nothing, and so many objects would go.
     Empty(u32),
     /// More objects would go than the cap allows.
@@ -119,14 +121,18 @@ pub fn plan(
     revision: &str,
     uid: &mut dyn FnMut() -> String,
 ) -> Result<Plan, Refusal> {
-    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new() };
+    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new(), denied: Vec::new() };
     let objects = draft.named(set);
     for (key, declared) in objects.iter() {
         let declared = draft.filled(key, declared);
+        draft.judge(key, &declared);
         draft.declared(key, &declared, uid);
     }
     if !draft.faults.is_empty() {
         return Err(Refusal::Conflict(in_order(draft.faults)));
+    }
+    if !draft.denied.is_empty() {
+        return Err(Refusal::Denied(in_order(draft.denied)));
     }
     let (kept, gone): (Vec<_>, Vec<_>) = draft
         .own_rows()
@@ -156,7 +162,7 @@ pub fn plan(
 /// # Errors
 /// More objects would go than the cap allows, and nobody has confirmed it with `all`.
 pub fn release(world: World<'_>) -> Result<Plan, Refusal> {
-    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new() };
+    let mut draft = Draft { world, plan: Plan::default(), faults: Vec::new(), denied: Vec::new() };
     let rows: Vec<(&Key, &Owned)> = draft.own_rows().collect();
     let spec = &world.source.spec;
     let orphan = spec.suspend || spec.prune.policy == DeletionPolicy::Orphan;
@@ -173,6 +179,7 @@ struct Draft<'a> {
     world: World<'a>,
     plan: Plan,
     faults: Vec<Fault>,
+    denied: Vec<Fault>,
 }
 
 fn count(n: usize) -> u32 {
@@ -257,20 +264,34 @@ impl<'a> Draft<'a> {
         let Ok(object) = decode(json) else { return declared.clone() };
         // What has run or runs is past being judged; anything else that a Source may not write by now
         // is filled in anew.
-        let allowed = || {
-            let rules = Rules {
-                defaults: self.world.defaults,
-                policy: source.spec.policy.as_ref(),
-                source: &source.metadata.name,
-                limits: Limits::WHOLE,
-            };
-            policy::faults(&object, rules).is_empty()
-        };
-        if key.0 != Kind::Job && !allowed() {
+        if key.0 != Kind::Job && !policy::faults(&object, self.rules()).is_empty() {
             return declared.clone();
         }
         let base = crate::store::Base { spec: row.base.spec.clone(), ..declared.base.clone() };
         Arc::new(Declared { object, base, ..Declared::clone(declared) })
+    }
+
+    fn rules(&self) -> Rules<'a> {
+        let World { source, defaults, .. } = self.world;
+        let (policy, source) = (source.spec.policy.as_ref(), source.metadata.name.as_str());
+        Rules { defaults, policy, source, limits: Limits::WHOLE }
+    }
+
+    /// Judges a standing Fleet of ours by what was filled in for its members. Only its own status says
+    /// that, so the files alone could not be judged by it.
+    fn judge(&mut self, key: &Key, declared: &Declared) {
+        let is_ours =
+            self.world.rows.get(key).is_some_and(|row| {
+                row.source_uid == self.world.source.metadata.uid && !row.leaving
+            });
+        if let (AnyObject::Fleet(fleet), Some(AnyObject::Fleet(live)), true) =
+            (&declared.object, self.world.live.get(key), is_ours)
+        {
+            let place = (Some(declared.file.clone()), Some(declared.line), Some(1));
+            let (file, line, column) = place;
+            let found = policy::noted(fleet, &live.status, self.rules()).into_iter();
+            self.denied.extend(found.map(|it| Fault { file: file.clone(), line, column, ..it }));
+        }
     }
 
     /// Holds an object as the inventory says. Where that cannot be done, it is left alone.

@@ -18,7 +18,8 @@ use crate::{
     ambient::{Ids as _, SeededIds},
     resource::{
         ADOPT, AgentSpec, AnyObject, CONFIRM_DELETIONS, Defaults, Kind, OwnerReference,
-        RELEASED_FROM, Source, SourcePolicy, SourceSpec, admit,
+        RELEASED_FROM, RunOutcome, Source, SourcePolicy, SourceSpec, admit,
+        expand::{NoDirectories, members},
     },
     store::{Expect, Op, Part, Store, Transaction, memory::MemoryStore},
 };
@@ -502,6 +503,82 @@ async fn what_a_source_may_not_write_any_more_is_filled_in_anew() {
     let plan = stage.apply(&[("a.yaml", text)]).await.unwrap();
     assert_eq!(names(&plan.changed), ["agent/bot"]);
     assert!(json!(stage.agent("bot").await.runtime)["fly"].is_null());
+}
+
+/// A Fleet of two that leaves everything to the settings, and more of its template's spec.
+fn crew(kind: &str, more: &str) -> String {
+    let of = if kind == "Job" { "task: x" } else { "instructions: x" };
+    format!(
+        "apiVersion: opendispatch.dev/v1alpha1\nkind: Fleet\nmetadata: {{name: crew}}\nspec:\n  \
+         generate: {{list: [{{n: a}}, {{n: b}}]}}\n  \
+         template: {{kind: {kind}, metadata: {{name: \"m-{{{{n}}}}\"}}, spec: {{{of}{more}}}}}\n"
+    )
+}
+
+impl Stage {
+    /// What the Fleet's controller notes with its first look: the settings of today, and Jobs that it
+    /// has made.
+    async fn note_usual(&self, runs: &[&str]) {
+        let mut fleet = self.store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+        if let AnyObject::Fleet(fleet) = &mut fleet {
+            fleet.status.usual = Some(self.defaults.usual(&fleet.spec));
+            let made = |name: &&str| ((*name).to_owned(), RunOutcome::Made);
+            fleet.status.runs = runs.iter().map(made).collect();
+        }
+        let (part, expect) = (Part::Status, Expect::Any);
+        self.commit(vec![Op::Write { object: fleet, part, expect }]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_is_judged_by_what_was_noted_for_its_members_and_not_by_the_settings_of_today() {
+    for kind in ["Agent", "Job"] {
+        let mut stage = Stage::new("specs", json!({}));
+        stage.defaults = Defaults { on_fly: true, ..usual(json!({"claude": {}}), "a/b") };
+        let text = crew(kind, "");
+        stage.apply(&[("a.yaml", &text)]).await.unwrap();
+        stage.note_usual(&[]).await;
+        // Other settings, and then a policy that they are good for.
+        stage.defaults.on_fly = false;
+        assert_eq!(stage.apply(&[("a.yaml", &text)]).await.unwrap(), Plan::default());
+        let runtimes = Some(vec!["local".to_owned()]);
+        stage.source.spec.policy = Some(SourcePolicy { runtimes, ..SourcePolicy::default() });
+        let told = match stage.apply(&[("a.yaml", &text)]).await {
+            Err(Refusal::Denied(faults)) => faults.to_string(),
+            other => panic!("{kind}: {other:?}"),
+        };
+        assert!(told.starts_with("a.yaml:1:1: spec.template.spec.runtime"), "{told}");
+        assert!(told.contains("the runtime `fly` is not allowed to this source"), "{told}");
+        assert!(told.contains("write out agent and runtime in it"), "{told}");
+        // What says something else has its own.
+        let other = crew(kind, ", runtime: {local: {}}");
+        let plan = stage.apply(&[("a.yaml", &other)]).await.unwrap();
+        assert_eq!(names(&plan.changed), ["fleet/crew"]);
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_a_fleet_has_made_are_past_being_judged() {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.defaults = Defaults { on_fly: true, ..usual(json!({"claude": {}}), "a/b") };
+    let text = crew("Job", "");
+    stage.apply(&[("a.yaml", &text)]).await.unwrap();
+    let runtimes = Some(vec!["local".to_owned()]);
+    stage.source.spec.policy = Some(SourcePolicy { runtimes, ..SourcePolicy::default() });
+    let fleet = stage.store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+    let AnyObject::Fleet(fleet) = fleet else { panic!("no fleet") };
+    let made = members("crew", &fleet.spec, Err(NoDirectories), &mut |spec| {
+        stage.defaults.fill(spec, false)
+    });
+    let all: Vec<String> = made.unwrap().into_iter().map(|member| member.name).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    for (runs, is_denied) in [(&all[..1], true), (&all[..], false)] {
+        stage.defaults.on_fly = true;
+        stage.note_usual(runs).await;
+        stage.defaults.on_fly = false;
+        let told = stage.apply(&[("a.yaml", &text)]).await;
+        assert_eq!(matches!(told, Err(Refusal::Denied(_))), is_denied, "{told:?}");
+    }
 }
 
 #[tokio::test]

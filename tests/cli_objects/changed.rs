@@ -143,7 +143,13 @@ fn a_fleet_is_scaled_and_one_that_cannot_be_says_so() {
     let same = scale(&["--replicas", "5", "--current-replicas", "3"]);
     assert_eq!((same.code, replicas()), (0, Some(5)), "{}", same.stderr);
     let named = world.od(&["scale", "fleet/named", "--replicas", "3"]);
-    assert!(named.code != 0 && named.stderr.contains("replicas"), "{}", named.stderr);
+    assert_eq!(named.code, 2, "{}", named.stderr);
+    let told = &named.stderr;
+    assert!(told.contains("spec.generate.list makes a member of each entry"), "{told}");
+    assert!(told.contains("open-dispatch edit fleet.opendispatch.dev/named"), "{told}");
+    applied(&world, &fleet("crossed", "{matrix: {a: [x, y]}}"));
+    let crossed = world.od(&["scale", "fleet/crossed", "--replicas", "3", "--dry-run=client"]);
+    assert!(crossed.stderr.contains("spec.generate.matrix"), "{}", crossed.stderr);
 }
 
 #[test]

@@ -90,6 +90,34 @@ fn a_bad_text_that_is_left_so_is_kept_and_not_sent() {
 }
 
 #[test]
+fn what_an_editor_left_that_failed_or_wrote_no_text_is_kept() {
+    let world = World::new();
+    applied(&world, &agent("a", ""));
+    let before = object(&world, "agent/a");
+    for script in ["echo '  # mine' >> \"$1\"; exit 3", "printf '  # mine \\377\\n' >> \"$1\""] {
+        let edited = edit(&world, script);
+        assert_eq!(edited.code, 1, "{script}: {}", edited.stderr);
+        let kept = edited.stderr.split("kept in ").nth(1).expect(&edited.stderr).trim();
+        let kept = std::fs::read(kept).unwrap();
+        assert!(String::from_utf8_lossy(&kept).contains("# mine"), "{script}");
+    }
+    let untouched = edit(&world, "exit 3");
+    assert!(!untouched.stderr.contains("kept in"), "{}", untouched.stderr);
+    assert_eq!(object(&world, "agent/a"), before);
+}
+
+#[test]
+fn without_a_terminal_and_an_editor_nobody_is_waited_for() {
+    let world = World::new();
+    applied(&world, &agent("a", ""));
+    for input in [&b""[..], b"yes\n:wq\n"] {
+        let refused = world.od_with(&["edit", "agent/a"], input);
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains("open-dispatch set, patch or apply"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn what_others_write_meanwhile_stays_and_the_same_field_is_asked_for() {
     let world = World::new();
     applied(&world, &agent("a", "  instructions: Be brief.\n"));

@@ -84,6 +84,25 @@ fn what_is_exported_is_what_a_file_would_say_and_applies_unchanged() {
 }
 
 #[test]
+fn what_is_laid_over_a_file_for_a_time_is_not_exported_and_that_is_said() {
+    let mut world = World::empty();
+    world.write("specs/bot.yaml", agent("bot", ""));
+    world.serve(&[]);
+    let there = world.od(&["wait", "agent/bot", "--for=create", "--timeout", "60s"]);
+    assert_eq!(there.code, 0, "{}", there.stderr);
+    let before = world.od(&["export", "agent/bot"]).text();
+    let over = world.od(&["override", "agent/bot", "idleTimeout=33m"]);
+    assert_eq!(over.code, 0, "{}", over.stderr);
+    assert_eq!(object(&world, "agent/bot")["spec"]["idleTimeout"], "33m");
+    for what in [&["agent/bot"] as &[&str], &["agents"]] {
+        let export = world.od(&[&["export"], what].concat());
+        assert_eq!(export.text(), before);
+        let told = &export.stderr;
+        assert!(told.contains("override bot-") && told.contains("as the file says it"), "{told}");
+    }
+}
+
+#[test]
 fn who_asks_what_it_may_do_is_answered_by_the_server() {
     let world = World::new();
     for (words, text) in [

@@ -5,6 +5,8 @@ use std::{
     process::Stdio,
 };
 
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
 use crate::{World, agent, applied, session};
 
 fn three(world: &World) {
@@ -143,4 +145,28 @@ fn objects_are_described_by_their_labels() {
     let names: Vec<&str> = described.lines().filter(|line| line.starts_with("Name:")).collect();
     assert_eq!(names.len(), 2, "{described}");
     assert_eq!(world.od(&["describe", "agents", "-l", "none"]).stderr, "No resources found\n");
+}
+
+#[test]
+fn an_object_whose_row_cannot_be_read_is_named_by_get_and_doctor_with_the_mend() {
+    let world = World::new();
+    applied(&world, &agent("a", ""));
+    let damaged = async {
+        let path = world.data().join("store.db");
+        let options = SqliteConnectOptions::new().filename(path);
+        let mut file = SqliteConnection::connect_with(&options).await.unwrap();
+        let newer = "UPDATE objects SET body = json_set(body, '$.spec', 7) WHERE name = 'a'";
+        sqlx::query(newer).execute(&mut file).await.unwrap();
+        file.close().await.unwrap();
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(damaged);
+    let told = [&["get", "agent/a"][..], &["get", "agents"], &["doctor"]];
+    for words in told {
+        let outcome = world.od(words);
+        assert_eq!(outcome.code, 1, "{words:?}");
+        let text = outcome.whole();
+        assert!(text.contains("the row of agent/a cannot be read"), "{words:?}: {text}");
+        assert!(text.contains("open-dispatch restore"), "{words:?}: {text}");
+    }
+    assert_eq!(world.od(&["get", "jobs"]).code, 0, "other kinds can be read");
 }

@@ -1,6 +1,15 @@
 //! The server dies again and again while commits land, and ends where the last one says.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use open_dispatch::{
+    ambient::Ambient,
+    resource::{AnyObject, Kind},
+    store::{Change, ChangeKind, Store as _, sqlite::SqliteStore},
+};
 
 use super::{
     chance::{Chance, seed},
@@ -85,6 +94,56 @@ async fn a_server_that_is_killed_while_commits_land_ends_at_the_last_one() {
         })
         .await;
     assert_eq!(version(&stage).await, quiet, "a converged store was written to");
+
+    // What was doubled for a moment, and put right since, does not show at the end.
+    stage.live.kill_nine();
+    let store = SqliteStore::open(stage.live.data(), Ambient::real()).await.unwrap();
+    let history = store.changes(0, usize::MAX).await.unwrap();
+    store.close().await;
+    let made = made(&history);
+    for ((kind, name), times) in &made {
+        // The testers were taken out of the files once, and came back.
+        let most = if name.ends_with("-tester") { 2 } else { 1 };
+        assert!(*times <= most, "{kind:?} {name} was made {times} times");
+    }
+    let of = |kind| made.keys().filter(move |(of, _)| *of == kind).map(|(_, name)| name.clone());
+    assert_eq!(of(Kind::Agent).collect::<BTreeSet<_>>(), names(&ROLES).into_iter().collect());
+    assert_eq!(of(Kind::Job).collect::<Vec<_>>(), wanted);
+    assert_eq!(doubled(&history), Vec::<String>::new());
+}
+
+/// How often each Agent and each Job was made.
+fn made(history: &[Change]) -> BTreeMap<(Kind, String), usize> {
+    let mut made = BTreeMap::new();
+    for change in history.iter().filter(|change| change.kind == ChangeKind::Added) {
+        let (kind, name) = (change.object.kind(), change.object.metadata().name.clone());
+        if matches!(kind, Kind::Agent | Kind::Job) {
+            *made.entry((kind, name)).or_default() += 1;
+        }
+    }
+    made
+}
+
+/// The Sprites that were made while an earlier one of their owner was not over.
+fn doubled(history: &[Change]) -> Vec<String> {
+    let mut there: BTreeMap<String, (String, bool)> = BTreeMap::new();
+    let mut doubled = Vec::new();
+    for change in history {
+        let AnyObject::Sprite(sprite) = &change.object else { continue };
+        let owner = sprite.metadata.controller().unwrap().uid.clone();
+        if change.kind == ChangeKind::Added
+            && there.values().any(|(other, is_over)| *other == owner && !is_over)
+        {
+            doubled.push(sprite.metadata.name.clone());
+        }
+        let conditions = &sprite.status.conditions;
+        let is_over = conditions.is_true("Gone") && conditions.is_true("Drained");
+        match change.kind {
+            ChangeKind::Deleted => there.remove(&sprite.metadata.uid),
+            _ => there.insert(sprite.metadata.uid.clone(), (owner, is_over)),
+        };
+    }
+    doubled
 }
 
 fn words(round: u64) -> String {

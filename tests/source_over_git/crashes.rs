@@ -19,23 +19,11 @@ use open_dispatch::{
 };
 use serde_json::{Value, json};
 
-use super::{agent, git::Origin, git::shown};
-
-/// Every step that the story below takes.
-const STEPS: [&str; 12] = [
-    "override.apply",
-    "override.note-file",
-    "override.write-file",
-    "source.accept",
-    "source.apply",
-    "source.drop-finalizer",
-    "source.fetch",
-    "source.forget",
-    "source.push",
-    "source.read",
-    "source.release",
-    "source.write-status",
-];
+use super::{
+    agent,
+    git::{Origin, shown},
+    steps::GIT_SOURCES,
+};
 
 struct House {
     dir: tempfile::TempDir,
@@ -227,7 +215,7 @@ async fn a_fault_at_any_step_over_git_ends_as_none_does() {
     let mut names: Vec<&str> = steps.clone();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names, STEPS, "a new step must be told here");
+    assert_eq!(names, GIT_SOURCES, "a new step must be told in support/steps.rs");
     for on_disk in [false, true] {
         for (n, step) in steps.iter().enumerate() {
             // A look is much like the one before it, so each of its steps is enough once; over

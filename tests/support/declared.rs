@@ -45,6 +45,7 @@ pub struct Declared {
     pub clock: Arc<ManualClock>,
     pub dir: PathBuf,
     steps: Arc<dyn Steps>,
+    pen: Arc<dyn Pen>,
     pub controller: OverrideController,
     pub files: FileController,
     _root: Option<tempfile::TempDir>,
@@ -58,9 +59,9 @@ impl Declared {
         std::fs::write(dir.join("bot.yaml"), FILE).unwrap();
         let store = MemoryStore::new();
         let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
-        let (controller, files) =
-            controllers(&store, &clock, &steps, Arc::new(DirectoryPen::new(&dir)));
-        let this = Self { store, clock, dir, steps, controller, files, _root: Some(root) };
+        let pen: Arc<dyn Pen> = Arc::new(DirectoryPen::new(&dir));
+        let (controller, files) = controllers(&store, &clock, &steps, pen.clone());
+        let this = Self { store, clock, dir, steps, pen, controller, files, _root: Some(root) };
         let source = json!({
             "apiVersion": API_VERSION, "kind": "Source", "metadata": {"name": "ours"},
             "spec": {"from": {"directory": {"path": this.dir}}},
@@ -179,12 +180,14 @@ impl Declared {
 
     /// The process dies, and another one starts.
     fn restart(&mut self) {
-        self.write_with(Arc::new(DirectoryPen::new(&self.dir)));
+        self.write_with(self.pen.clone());
     }
 
     /// Another process, that writes with this pen.
     pub fn write_with(&mut self, pen: Arc<dyn Pen>) {
-        (self.controller, self.files) = controllers(&self.store, &self.clock, &self.steps, pen);
+        (self.controller, self.files) =
+            controllers(&self.store, &self.clock, &self.steps, pen.clone());
+        self.pen = pen;
     }
 
     /// Changes the Source, as an editor does.

@@ -72,6 +72,8 @@ pub struct Script {
     pub failures: usize,
     /// How often the runtime cannot look after it before it can.
     pub stalls: usize,
+    /// How often a secret of it is missing before somebody has set it.
+    pub secretless: usize,
 }
 
 /// Gives a sprite's script.
@@ -621,6 +623,10 @@ impl Runtime for World {
         if *failed < script.failures {
             *failed += 1;
             return Err(Error::Transient("the machine is busy".to_owned()));
+        }
+        if *failed < script.failures + script.secretless {
+            *failed += 1;
+            return Err(Error::SecretMissing("the secret github is not set".to_owned()));
         }
         let alive = |process: &&Process| process.reporter || process.agent;
         let live = state.processes.values().filter(alive).count();

@@ -17,8 +17,8 @@ use crate::{
         replies,
     },
     resource::{
-        AnyObject, Document, Faults, Kind, Metadata, admit, decode,
-        overlay::{only_power_differs, power_fields},
+        AnyObject, Document, Faults, Kind, admit, decode,
+        overlay::{only_power_differs, power_fields, with_power_of},
         sign, yaml,
     },
     store::{Delivery, Error, Expect, Op, Part, Subject, files::MAX_FILE_BYTES},
@@ -189,7 +189,10 @@ impl Commands {
         if objects.is_empty() {
             return Ok(Effect::text("There is nothing to export".to_owned()));
         }
-        let documents: Vec<String> = objects.iter().map(exported).collect();
+        let mut documents = Vec::new();
+        for object in &objects {
+            documents.push(yaml::declared(&self.lasting(object).await?));
+        }
         let yaml = documents.join("---\n");
         if yaml.chars().count() > LONGEST_SHOWN
             && line.takes_files()
@@ -206,6 +209,16 @@ impl Commands {
             return Ok(Effect::told(vec![Op::Delivery(file)], text));
         }
         Ok(Effect::text(replies::fenced(&yaml)))
+    }
+
+    /// An object as it is meant to stay: one that a file declares as the file says it, without what is
+    /// laid over it for a time.
+    async fn lasting(&self, object: &AnyObject) -> Result<AnyObject, Error> {
+        let Some(row) = self.declared(object).await? else { return Ok(object.clone()) };
+        let mut json = object.to_json();
+        json["spec"] = with_power_of(object.kind(), row.base.spec, &json["spec"]);
+        // What a file says was read once already.
+        Ok(decode(json).unwrap_or_else(|_| object.clone()))
     }
 
     /// Keeps a text as a file, where this server keeps files and has room for one.
@@ -426,28 +439,6 @@ fn difference(old: &AnyObject, new: &AnyObject) -> String {
 /// `agent/NAME`.
 fn called(object: &AnyObject) -> String {
     format!("{}/{}", object.kind().singular(), object.metadata().name)
-}
-
-/// An object as YAML that can be applied again.
-fn exported(object: &AnyObject) -> String {
-    let metadata = object.metadata();
-    let mut bare = AnyObject::clone(object);
-    *bare.metadata_mut() = Metadata {
-        name: metadata.name.clone(),
-        labels: metadata.labels.clone(),
-        annotations: metadata.annotations.clone(),
-        ..Metadata::default()
-    };
-    match &mut bare {
-        AnyObject::Agent(object) => object.status = Default::default(),
-        AnyObject::Job(object) => object.status = Default::default(),
-        AnyObject::Fleet(object) => object.status = Default::default(),
-        AnyObject::Schedule(object) => object.status = Default::default(),
-        AnyObject::Source(object) => object.status = Default::default(),
-        AnyObject::Override(object) => object.status = Default::default(),
-        AnyObject::Sprite(object) => object.status = Default::default(),
-    }
-    yaml::write(&bare)
 }
 
 /// A text without the lines of backticks around it.

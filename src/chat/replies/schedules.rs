@@ -26,7 +26,13 @@ pub(in crate::chat) fn schedules(all: &[Schedule], now: Timestamp) -> String {
             spec.schedule.clone(),
             spec.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
             drifted(phase.to_owned(), &status.conditions),
-            next.map_or_else(|| "-".to_owned(), |next| format!("in {}", age(between(now, next)))),
+            next.map_or_else(
+                || "-".to_owned(),
+                |next| match next > now {
+                    true => format!("in {}", age(between(now, next))),
+                    false => "overdue".to_owned(),
+                },
+            ),
             one_line(&spec.job_template.spec.task).chars().take(48).collect(),
         ]);
     }

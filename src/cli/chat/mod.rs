@@ -83,6 +83,14 @@ pub enum Error {
     /// The keyboard or the pipe cannot be read.
     #[error("cannot read what is typed: {0}")]
     Input(String),
+    /// What was said at a pipe leaves a choice, and nobody is there to make it.
+    #[error(
+        "a choice is left, and nobody answers at a pipe, so that was not done; say one of its lines \
+         with /od-choose, or say at once how: open-dispatch override KIND/NAME FIELD=VALUE --for 1h \
+         changes it for a time, --write writes it to the file, open-dispatch release KIND/NAME lets it \
+         go, and apply -f applies YAML"
+    )]
+    Unchosen,
 }
 
 /// What comes from the keyboard or the pipe.
@@ -235,6 +243,8 @@ struct Shared {
     client: String,
     /// Deliveries whose last frame was printed.
     ended: watch::Sender<HashSet<String>>,
+    /// Messages that wait for a choice.
+    open: Mutex<HashSet<String>>,
     /// Whether the terminal was ever attached: what is said before that may be answered to others.
     attached: watch::Sender<bool>,
     screen: Mutex<Screen>,
@@ -276,6 +286,7 @@ async fn converse(
         client: options.ambient.ids.uid(),
         options,
         ended: watch::Sender::new(HashSet::new()),
+        open: Mutex::default(),
         attached: watch::Sender::new(false),
         screen: Mutex::new(screen),
         paper: Mutex::new(Paper::new(style)),
@@ -345,7 +356,12 @@ async fn converse(
         let mut ended = shared.ended.subscribe();
         // The sender lives in `shared`, so this ends only when all was printed.
         let _ = ended.wait_for(|ended| asked.iter().all(|id| ended.contains(id))).await;
-        Ok(())
+        let open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = open.iter().any(|it| asked.iter().any(|id| id == paper::delivery_of(it)));
+        match waits && !style.whole_lines {
+            true => Err(Error::Unchosen),
+            false => Ok(()),
+        }
     };
     tokio::select! {
         answer = listening => answer,
@@ -434,18 +450,23 @@ async fn hear(shared: &Arc<Shared>, frame: Frame) -> Result<(), Error> {
         // A lost acknowledgement costs a repetition, which prints nothing.
         let _ = options.server.acknowledge(&options.channel, &shared.client, frame.n).await;
     }
-    // Only now: whoever waits for this end may end the process. What waits for a choice has said all
-    // that it says: who chooses says a line more, which has an end of its own.
-    let ends = match &frame.op {
-        FrameOp::Edit { id, last: true, .. } => Some(id),
-        FrameOp::Post { id, text } | FrameOp::Edit { id, text, .. } => {
-            Some(id).filter(|id| text.contains(&format!("/od-choose {} ", paper::delivery_of(id))))
-        }
-        FrameOp::Heartbeat => None,
+    // Only now: whoever waits for this end may end the process.
+    let (message, text, last) = match &frame.op {
+        FrameOp::Edit { id, text, last } => (id, text, *last),
+        FrameOp::Post { id, text } => (id, text, false),
+        FrameOp::Heartbeat => return Ok(()),
     };
-    if let Some(id) = ends {
+    let (id, waits) = (paper::delivery_of(message), paper::waits_for_choice(message, text));
+    let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+    if waits {
+        open.insert(message.clone());
+    } else {
+        open.remove(message);
+    }
+    drop(open);
+    if last || waits {
         shared.ended.send_modify(|ended| {
-            ended.insert(paper::delivery_of(id).to_owned());
+            ended.insert(id.to_owned());
         });
     }
     Ok(())

@@ -49,6 +49,12 @@ pub(super) fn delivery_of(message: &str) -> &str {
     message.rsplit_once('.').map_or(message, |(delivery, _)| delivery)
 }
 
+/// Whether a message has said all that it says until somebody chooses: its choices end it, and who
+/// chooses says a line more, which has an end of its own.
+pub(super) fn waits_for_choice(message: &str, text: &str) -> bool {
+    text.contains(&format!("/od-choose {} ", delivery_of(message)))
+}
+
 /// What was printed so far.
 #[derive(Debug)]
 pub(super) struct Paper {
@@ -124,6 +130,10 @@ impl Paper {
             let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             let label = if name.chars().all(is_name) { name } else { "" };
             self.labels.insert(delivery.to_owned(), label.to_owned());
+        }
+        // Its last line has no break, and without it nobody could choose.
+        if waits_for_choice(id, text) && self.current.as_deref() == Some(delivery) {
+            self.break_line(&mut out);
         }
         if last {
             if self.current.as_deref() == Some(delivery) {
@@ -335,6 +345,17 @@ mod tests {
         let ops = [edit("a.0", "one tw", false), post("a.1"), edit("a.1", "o three", true)];
         assert_eq!(printed(PIPE, &ops), "one two three\n");
         assert_eq!(printed(TERMINAL, &ops), "one two three\n");
+    }
+
+    #[test]
+    fn every_choice_is_shown_while_it_waits_and_what_came_of_it_stands_below() {
+        let offer = "Done would be:\n  one\nYes: /od-choose a 1\nNo: /od-choose a 2";
+        for style in [PIPE, TERMINAL] {
+            let mut paper = Paper::new(style);
+            assert_eq!(paper.show(&edit("a.0", offer, false)), format!("{offer}\n"));
+            let chosen = edit("a.0", "Done would be:\n  one\nconsole: done", true);
+            assert_eq!(paper.show(&chosen), "console: done\n");
+        }
     }
 
     #[test]

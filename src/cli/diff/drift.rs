@@ -71,6 +71,24 @@ pub(super) async fn drift(client: &Client, words: &[String]) -> Result<Vec<Drift
     Ok(found)
 }
 
+/// An object that is overridden, as its file says it, with a line that says what is laid over it; none
+/// where nothing is.
+///
+/// # Errors
+/// The server's refusal.
+pub(in crate::cli) async fn without_overrides(
+    client: &Client,
+    kind: Kind,
+    live: &Value,
+) -> Result<Option<(Value, String)>, Error> {
+    if !is_drifted(live) {
+        return Ok(None);
+    }
+    let name = live["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let drift = of_one(client, kind, name, live.clone()).await?;
+    Ok(drift.map(|drift| (drift.file, drift.note)))
+}
+
 /// Whether an object says that it is overridden.
 fn is_drifted(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();

@@ -6,7 +6,7 @@
 //! own. Nothing secret is shown by either: [`mask`] comes first.
 
 mod declared;
-mod drift;
+pub(super) mod drift;
 mod mask;
 mod unified;
 

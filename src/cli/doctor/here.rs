@@ -11,11 +11,11 @@ use super::Check;
 use crate::{
     ambient::{Clock as _, SystemClock},
     cli::{
-        client::{AS_JSON, Client, Place},
+        client::{AS_JSON, Client, Place, collection},
         error::Error,
     },
     config::Config,
-    resource::resolve::is_program,
+    resource::{Kind, resolve::is_program},
 };
 
 /// How long a program may take to say its version.
@@ -64,6 +64,9 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let (server, runs) = server(place).await;
     checks.extend(port(config, runs));
     checks.push(server);
+    if runs {
+        checks.extend(objects(&config.data.value).await);
+    }
     checks.push(git(config).await);
     checks.push(landlock(std::fs::read_to_string("/sys/kernel/security/lsm").ok().as_deref()));
     checks.extend(agents(config).await);
@@ -109,6 +112,24 @@ async fn server(place: Place) -> (Check, bool) {
         }
         Err(error) => (Check::fails(NAME, error.to_string(), "see its log"), true),
     }
+}
+
+/// Whether the server can read all that it keeps. One row that cannot be read hides all of its kind, and
+/// what the server says of it names it.
+async fn objects(data: &Path) -> Vec<Check> {
+    const NAME: &str = "objects";
+    let Ok(client) = Client::new(Place::Data(data.to_owned())) else { return Vec::new() };
+    let mut checks = Vec::new();
+    for kind in Kind::ALL {
+        if let Err(error @ Error::Api { .. }) = client.get(&collection(kind), &[], AS_JSON).await {
+            let found = format!("{} cannot be listed: {error}", kind.plural());
+            checks.push(Check::fails(NAME, found, ""));
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok(NAME, "all can be read"));
+    }
+    checks
 }
 
 /// Whether the port is free, where our server does not hold it.

@@ -9,7 +9,7 @@ mod rebase;
 mod text;
 
 use std::{
-    io::{Read as _, Seek as _, Write as _},
+    io::{IsTerminal as _, Read as _, Seek as _, Write as _},
     process::Command,
 };
 
@@ -122,11 +122,11 @@ async fn send(
 }
 
 /// Keeps a text that could not be sent, and says where.
-fn kept(text: &str, why: &str) -> Error {
+fn kept(text: impl AsRef<[u8]>, why: &str) -> Error {
     let mut builder = tempfile::Builder::new();
     let file = builder.prefix("open-dispatch-edit-").suffix(".yaml").tempfile();
     let written = file.and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
+        file.write_all(text.as_ref())?;
         file.keep().map_err(|error| error.error)
     });
     Error::Faults(match written {
@@ -146,7 +146,16 @@ fn open(sheet: &Sheet) -> Result<String, Error> {
         .map_err(failed)?;
     file.write_all(sheet.text().as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
     let set = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
-    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let editor = match set("VISUAL").or_else(|| set("EDITOR")) {
+        Some(editor) => editor,
+        // It would wait for keys that nobody can press.
+        None if !std::io::stdin().is_terminal() => {
+            let line = "edit opens an editor, and there is no terminal for it; say the change with \
+                        open-dispatch set, patch or apply, or set EDITOR to a program that needs none";
+            return Err(Error::Usage(line.to_owned()));
+        }
+        None => "vi".to_owned(),
+    };
     // The shell splits the editor's words, as it does for everybody else who reads EDITOR.
     let status = Command::new("sh")
         .arg("-c")
@@ -155,17 +164,25 @@ fn open(sheet: &Sheet) -> Result<String, Error> {
         .arg(file.path())
         .status()
         .map_err(|error| Error::Terminal(format!("no shell can be run: {error}")))?;
-    if !status.success() {
-        return Err(Error::Terminal(format!(
-            "the editor `{}` ended with {status}; set EDITOR to one that is there",
-            out::harmless(&editor)
-        )));
-    }
-    let mut text = String::new();
+    let mut left = Vec::new();
     // Editors write anew in the same place, or put another file there.
-    let read = match std::fs::read_to_string(file.path()) {
-        Ok(text) => Ok(text),
-        Err(_) => file.rewind().and_then(|()| file.read_to_string(&mut text)).map(|_| text),
+    let read = match std::fs::read(file.path()) {
+        Ok(left) => Ok(left),
+        Err(_) => file.rewind().and_then(|()| file.read_to_end(&mut left)).map(|_| left),
     };
-    read.map_err(failed)
+    if !status.success() {
+        let line = format!(
+            "the editor `{}` ended with {status}, so nothing was sent; set EDITOR to one that is there",
+            out::harmless(&editor)
+        );
+        // It may have ended after somebody wrote much.
+        return Err(match read {
+            Ok(left) if left != sheet.text().as_bytes() => kept(left, &line),
+            _ => Error::Terminal(line),
+        });
+    }
+    String::from_utf8(read.map_err(failed)?).map_err(|error| {
+        let line = "what was saved is no text in UTF-8, so nothing was sent";
+        kept(error.into_bytes(), line)
+    })
 }

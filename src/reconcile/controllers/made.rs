@@ -1,13 +1,21 @@
 //! What Fleets and Schedules have in common: objects that they make, own by uid, and let go.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::{hands::write, history::event, words};
 use crate::{
+    ambient::later,
     resource::{
         API_VERSION, AnyObject, FINALIZER_OWNED, FINALIZER_SPRITES, Job, Kind, Metadata, ORPHAN,
         OwnerReference,
     },
     store::{Op, Part},
 };
+
+/// A Job that ended is kept at least so long, so that whoever reports it has its end.
+pub(super) const KEPT_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// A line for an object's history, to be committed with what it tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,4 +86,9 @@ pub(super) fn ended(job: &Job) -> Option<bool> {
     } else {
         None
     }
+}
+
+/// Until when a Job that ended is kept at least; nothing where nobody noted when it ended.
+pub(super) fn kept_until(job: &Job) -> Option<Timestamp> {
+    job.status.completion_time.map(|end| later(end, KEPT_AT_LEAST))
 }

@@ -86,6 +86,8 @@ pub struct FlyRuntime {
     pub(super) opened: watch::Sender<bool>,
     /// Rung when we wrote: the census is to look soon.
     pub(super) poke: Notify,
+    /// A sweep has had a list of all machines, so that the next one need not be asked for yet.
+    pub(super) listed: Notify,
     pub(super) trouble: watch::Sender<Option<String>>,
 }
 
@@ -153,6 +155,7 @@ impl FlyRuntime {
             wakes: Mutex::new(Some(wakes)),
             opened: watch::Sender::new(false),
             poke: Notify::new(),
+            listed: Notify::new(),
             trouble: watch::Sender::new(None),
         })
     }

@@ -84,15 +84,21 @@ impl FlyRuntime {
         let now = self.ambient.clock.now();
         // Little is kept of each: ten thousand may sleep.
         let keep = |machine: Machine| {
-            let seen = ours(&machine, &self.installation)?;
-            Some((Holding::machine(&machine, &seen.sprite, seen.revision, now), seen))
+            let seen = Seen::of(&machine, &self.installation)?;
+            let holding = ours(&machine, &self.installation)
+                .map(|seen| Holding::machine(&machine, &seen.sprite, seen.revision, now));
+            Some((holding, seen))
         };
+        let asked = self.elapsed();
         let machines = self.api.list_of(&tag, keep).await.map_err(|error| self.meaning(error))?;
+        self.take_over(machines.iter().map(|(_, seen)| seen.clone()).collect(), asked);
+        self.listed.notify_one();
         let mut volumes = self.api.volumes().await.map_err(|error| self.meaning(error))?;
         let revision = (self.revision)().await;
         volumes.retain(|it| names::key_of_volume(&self.installation, &it.name).is_some());
         let mut haul = Haul { revision, ..Haul::default() };
         for (holding, seen) in machines {
+            let Some(holding) = holding else { continue };
             haul.held.push(holding);
             haul.seen.entry(seen.sprite.clone()).or_default().push(seen);
         }

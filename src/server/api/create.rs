@@ -121,6 +121,10 @@ pub(super) async fn make(
                     return Err(store::Error::AlreadyExists { kind, name }.into());
                 }
             }
+            // It was not there, so what can be done is not what can be done with one that is.
+            Err(store::Error::Owned { kind, name, source_name, file }) => {
+                return Err(Problem::declared_and_gone(kind, &name, &source_name, &file));
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -148,10 +152,19 @@ pub(super) fn fill_change(
     old: &AnyObject,
     document: &mut Value,
 ) -> Result<(), Problem> {
+    filled_change(state, kind, old, document)
+        .map_err(|faults| Problem::invalid(kind, &old.metadata().name, &faults))
+}
+
+/// As [`fill_change`], with what is wrong as it is.
+pub(super) fn filled_change(
+    state: &State,
+    kind: Kind,
+    old: &AnyObject,
+    document: &mut Value,
+) -> Result<(), Faults> {
     let Some(defaults) = &state.0.extras.defaults else { return Ok(()) };
-    defaults
-        .fill_change(kind, &old.to_json(), document)
-        .map_err(|fault| Problem::invalid(kind, &old.metadata().name, &Faults(vec![fault])))
+    defaults.fill_change(kind, &old.to_json(), document).map_err(Faults::from)
 }
 
 fn receipt_key(id: &str) -> Result<String, Problem> {

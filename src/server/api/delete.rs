@@ -21,7 +21,7 @@ use super::{
     owned,
     params::{Params, kind},
     read,
-    write::{Edit, TRIES, editable, too_busy},
+    write::{Edit, TRIES, editable},
 };
 use crate::{
     resource::{API_VERSION, AnyObject, GROUP, Kind, ORPHAN, yaml},
@@ -63,7 +63,7 @@ pub(super) async fn delete(
     let params = Params::of(&parts.uri);
     let options = Options::read(&state, &params, content_type(&parts.headers), body).await?;
     options.check_orphans(kind)?;
-    let mut old = read::object(&state, kind, &name).await?;
+    let old = read::object(&state, kind, &name).await?;
     let preconditions = options.preconditions.as_ref();
     let condition = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
     let uid = condition(preconditions.and_then(|it| it.uid.as_ref()));
@@ -86,20 +86,7 @@ pub(super) async fn delete(
     }
     let asks =
         Asks { caller: &caller, orphans: options.orphans(), manager: program(&parts.headers) };
-    let mut tries = 0..TRIES;
-    let ended = loop {
-        match asks.end(&state, &old, uid.clone(), resource_version.clone()).await {
-            // Written meanwhile, and nobody said which version is meant: the new one is as well.
-            Err(Error::Conflict { .. }) if resource_version.is_none() && asks.orphans => {
-                tries.next().ok_or_else(|| too_busy("the object changes too fast; try again"))?;
-                old = read::object(&state, kind, &name).await?;
-                if differs(&uid, &old.metadata().uid) {
-                    return Err(Error::Conflict { kind, name: name.clone() }.into());
-                }
-            }
-            ended => break ended?,
-        }
-    };
+    let ended = asks.end_of(&state, old.clone(), uid, resource_version).await?;
     Ok(match ended {
         Some(waiting) => Json(waiting.to_json()).into_response(),
         None => Json(json!({
@@ -147,9 +134,10 @@ pub(super) async fn delete_collection(
         }
         // Only the one that was chosen, and not another of its name.
         let uid = Some(object.metadata().uid.clone());
-        match asks.end(&state, &object, uid, None).await {
+        match asks.end_of(&state, object.clone(), uid, None).await {
             Ok(waiting) => ended.push(waiting.unwrap_or(object).to_json()),
-            Err(Error::NotFound { .. } | Error::Conflict { .. }) => {}
+            Err(Error::NotFound { .. }) => {}
+            Err(Error::Conflict { .. }) => still_there(&state, &object).await?,
             Err(error) => return Err(error.into()),
         }
     }
@@ -166,6 +154,22 @@ pub(super) async fn delete_collection(
     Ok(Json(list).into_response())
 }
 
+/// Says that an object was not asked to end, if it is the one that was chosen.
+///
+/// # Errors
+/// That it stands, and what can be done; those of the store.
+async fn still_there(state: &State, chosen: &AnyObject) -> Result<(), Problem> {
+    let (kind, metadata) = (chosen.kind(), chosen.metadata());
+    match state.0.store.get(kind, &metadata.name).await? {
+        Some(found) if found.metadata().uid == metadata.uid => {
+            let why = "it changes too fast to be told to leave what it made; delete it again, and \
+                       those behind it";
+            Err(Problem::conflict(kind, &metadata.name, why))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Who asks for ends, and how.
 struct Asks<'a> {
     caller: &'a Caller,
@@ -176,6 +180,35 @@ struct Asks<'a> {
 }
 
 impl Asks<'_> {
+    /// Asks for an object's end, and again where it was written meanwhile and nobody said which version
+    /// is meant: the new one is as well.
+    ///
+    /// # Errors
+    /// Those of the store: [`Error::Conflict`] also where the name is another's by now, and where it is
+    /// written too often.
+    async fn end_of(
+        &self,
+        state: &State,
+        mut old: AnyObject,
+        uid: Option<String>,
+        resource_version: Option<String>,
+    ) -> Result<Option<AnyObject>, Error> {
+        let (kind, name) = (old.kind(), old.metadata().name.clone());
+        let conflict = || Error::Conflict { kind, name: name.clone() };
+        for _ in 0..TRIES {
+            match self.end(state, &old, uid.clone(), resource_version.clone()).await {
+                Err(Error::Conflict { .. }) if resource_version.is_none() && self.orphans => {}
+                ended => return ended,
+            }
+            let found = state.0.store.get(kind, &name).await?;
+            old = found.ok_or_else(|| Error::NotFound { kind, name: name.clone() })?;
+            if uid.as_ref().is_some_and(|uid| *uid != old.metadata().uid) {
+                return Err(conflict());
+            }
+        }
+        Err(conflict())
+    }
+
     /// Asks for an object's end: the object, while its finalizers hold it.
     async fn end(
         &self,
@@ -194,12 +227,31 @@ impl Asks<'_> {
             transaction.ops.push(Op::WrittenBy(self.manager.clone()));
             transaction.ops.push(Op::Write { object, part, expect });
         }
+        if !old.metadata().is_deleting() {
+            transaction.ops.push(self.told(old));
+        }
         let op = Op::Delete { kind, name, uid, resource_version };
         let mut transaction = transaction.with(op).with(note);
         transaction.ops.extend(owned::guard(Edit::Delete(old)));
         let apply = state.0.store.apply(transaction);
         let applied = state.0.ambient.step("api.delete", apply).await?;
         Ok(applied.objects.into_iter().next_back().flatten())
+    }
+}
+
+impl Asks<'_> {
+    /// What the object's events say of it: who asked, which is what is looked for there.
+    fn told(&self, old: &AnyObject) -> Op {
+        let metadata = old.metadata();
+        let stays = if self.orphans { "; what it has made stays" } else { "" };
+        Op::Event {
+            kind: old.kind(),
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            warning: false,
+            reason: "Deleted".to_owned(),
+            note: format!("{} asked for its end{stays}", self.caller.signature()),
+        }
     }
 }
 

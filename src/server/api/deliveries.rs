@@ -15,8 +15,8 @@ use crate::{
     store::{Conversation, DeliveryState, Store, Subject},
 };
 
-/// The columns of the table.
-const COLUMNS: [&str; 5] = ["CONVERSATION", "ABOUT", "STATE", "NOTE", "AGE"];
+/// The columns of the table; what can be long stands last, and so the rest within 80 columns.
+const COLUMNS: [&str; 5] = ["CONVERSATION", "STATE", "AGE", "ABOUT", "NOTE"];
 /// How much of a text says what a delivery is about, in characters.
 const MOST: usize = 40;
 
@@ -43,7 +43,7 @@ pub(super) async fn list(
         let place = place(&delivery.conversation);
         let age = age(delivery.created, now);
         rows.push(json!({
-            "cells": [place, about, state, delivery.note, age],
+            "cells": [place, state, age, about, delivery.note],
             "object": {"metadata": {"name": delivery.id, "creationTimestamp": delivery.created}},
         }));
     }
@@ -65,6 +65,14 @@ pub(super) async fn list(
     Ok(Json(table).into_response())
 }
 
+/// A text within the column.
+fn cut(line: &str) -> String {
+    match line.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
 fn place(place: &Conversation) -> String {
     let thread = place.thread.as_ref().map(|thread| format!("/{thread}")).unwrap_or_default();
     format!("{}/{}{thread}", place.platform, place.channel)
@@ -73,16 +81,10 @@ fn place(place: &Conversation) -> String {
 async fn about(store: &dyn Store, subject: &Subject) -> Result<String, Problem> {
     Ok(match subject {
         Subject::Job { name, .. } => format!("job/{name}"),
-        Subject::Offer { labels, .. } => format!("one of {}", labels.join(", ")),
-        Subject::Choice { names, .. } => format!("for one of {}", names.join(", ")),
+        Subject::Offer { labels, .. } => cut(&format!("one of {}", labels.join(", "))),
+        Subject::Choice { names, .. } => cut(&format!("for one of {}", names.join(", "))),
         Subject::File { name, .. } => format!("file {name}"),
-        Subject::Notice { text } => {
-            let line = text.lines().next().unwrap_or_default();
-            match line.char_indices().nth(MOST) {
-                Some((at, _)) => format!("{}…", &line[..at]),
-                None => line.to_owned(),
-            }
-        }
+        Subject::Notice { text } => cut(text.lines().next().unwrap_or_default()),
         Subject::Turn { id } => {
             let agent = match store.turn(id).await? {
                 Some(turn) => store.get_by_uid(Kind::Agent, &turn.agent_uid).await?,
@@ -95,4 +97,17 @@ async fn about(store: &dyn Store, subject: &Subject) -> Result<String, Problem> 
             )
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_delivery_is_about_leaves_room_for_the_rest_of_a_line() {
+        let long = cut(&"é".repeat(3 * MOST));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (MOST + 1, true));
+        assert_eq!(cut("job/a"), "job/a");
+        assert_eq!(COLUMNS[3..], ["ABOUT", "NOTE"], "what may be long stands last");
+    }
 }

@@ -241,6 +241,13 @@ fn event(group: Group, told: &Happened, revision: u64) -> Value {
     event
 }
 
+/// An Event of a row, for those who tell what stands in it.
+#[cfg(test)]
+pub(super) fn example(row: crate::store::EventRow) -> Value {
+    let (kind, name, uid) = (crate::resource::Kind::Agent, "a".to_owned(), "u".to_owned());
+    event(Group::Core, &Happened { n: 1, kind, name, uid, row }, 1)
+}
+
 fn partial(event: &Value, version: &str) -> Value {
     json!({
         "kind": "PartialObjectMetadata",

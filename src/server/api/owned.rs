@@ -55,6 +55,13 @@ pub(super) async fn check(
     let place = format!("{}:{}", row.file, row.line);
     match (edit, warnings) {
         (Edit::Delete(_), _) => Err(Problem::kept(kind, &name, &row.source, &place)),
+        (Edit::Create(_), Some(warnings)) => {
+            warnings.push(status::is_declared_already(kind, &name, &row.source, &place));
+            Ok(())
+        }
+        (Edit::Create(_), None) => {
+            Err(Problem::declared_and_gone(kind, &name, &row.source, &place))
+        }
         (_, Some(warnings)) => {
             warnings.push(status::would_be_declared(kind, &name, &row.source, &place));
             Ok(())
@@ -132,7 +139,9 @@ pub(super) async fn get(
     Ok(Json(declared).into_response())
 }
 
-/// `POST /{plural}/{name}/release`: lets an object go: it stays as it is, and belongs to no Source.
+/// `POST /{plural}/{name}/release`: lets an object go: it stays as it is, and belongs to no Source. One
+/// that is gone cannot bear the note that it was let go, so its Source would make it again: whoever asks
+/// is told to take it out of the file.
 pub(super) async fn release(
     Shared(state): Shared<State>,
     Path((plural, name)): Path<(String, String)>,
@@ -142,8 +151,11 @@ pub(super) async fn release(
     let caller = Caller::of(request.headers(), request.extensions());
     let manager = WriteOptions::of(&Params::of(request.uri()), request.headers(), false)?.manager;
     for _ in 0..TRIES {
-        let object = read::object(&state, kind, &name).await?;
         let row = declared(&state, kind, &name).await?;
+        let Some(object) = state.0.store.get(kind, &name).await? else {
+            let place = format!("{}:{}", row.file, row.line);
+            return Err(Problem::declared_and_gone(kind, &name, &row.source, &place));
+        };
         let note = caller.did(&state, format!("release {}", called(kind, &name)));
         let mut transaction = Transaction::at(state.0.ambient.clock.now());
         transaction.ops.push(Op::WrittenBy(manager.clone()));

@@ -21,7 +21,7 @@ use super::{
     write::{Account, TRIES, Write, too_busy, write},
 };
 use crate::{
-    resource::{AnyObject, Kind, json_patch::json_patch, merge::merge_patch, schema},
+    resource::{AnyObject, Kind, counted_by, json_patch::json_patch, merge::merge_patch, schema},
     server::{
         State, body,
         status::{Problem, unknown_path},
@@ -137,9 +137,12 @@ fn take(
 ) -> Result<(), Problem> {
     let Some(place) = object.pointer_mut(wanted) else {
         let path = wanted.trim_start_matches('/').replace('/', ".");
-        let message = format!(
-            "{kind} {name} says no {path}, so there is nothing to scale; change its spec instead"
-        );
+        let instead = match counted_by(&object["spec"]["generate"]) {
+            Some((field, of)) => format!("change {field}, which makes a member of {of}"),
+            None => "change its spec instead".to_owned(),
+        };
+        let message =
+            format!("{kind} {name} says no {path}, so there is nothing to scale; {instead}");
         return Err(Problem::bad_option(&path, &message));
     };
     let replicas = &scale["spec"]["replicas"];

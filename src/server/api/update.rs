@@ -254,7 +254,11 @@ impl Changing {
                 }
             };
             let manager = &self.options.manager;
-            let applied = apply::apply(&old, &config, manager, self.options.force, now);
+            let force = self.options.force;
+            let applied = apply::apply_filled(&old, &config, manager, force, now, |left| {
+                // What is given up is the server's to say again, as with a patch.
+                create::filled_change(state, self.kind, &old, left)
+            });
             let mut wanted = applied.map_err(|error| match error {
                 apply::Error::Conflicts(all) => {
                     let message = apply::Error::Conflicts(all.clone()).to_string();

@@ -9,10 +9,11 @@ use super::{
     words::{Word, Words, allows},
 };
 use crate::resource::{
-    AnyObject, Fault, Fleet, Kind, SourceFrom, SourcePolicy, SourceSpec,
+    AnyObject, Fault, Fleet, FleetStatus, Kind, SourceFrom, SourcePolicy, SourceSpec,
     expand::{NoDirectories, members},
     fleet::Generator,
 };
+use crate::source::set::Rules;
 
 /// Where a Fleet's members say what they are.
 const TEMPLATE: &str = "spec.template.spec";
@@ -20,6 +21,28 @@ const TEMPLATE: &str = "spec.template.spec";
 const JOBS: &str = "spec.jobTemplate.spec";
 /// The most faults that are told of a Fleet's members.
 const MOST_FAULTS: usize = 20;
+
+/// What a Source's policy does not allow of the members that a standing Fleet has and is to have, where
+/// what was filled in for them was noted by other settings than today's: a template that says what it
+/// said is made with that. Jobs that were made are past being judged.
+#[must_use]
+pub fn noted(fleet: &Fleet, standing: &FleetStatus, rules: Rules<'_>) -> Vec<Fault> {
+    let noted = standing.usual.as_ref().and_then(|usual| usual.of(&fleet.spec));
+    let Some(usual) = noted.filter(|usual| *usual != rules.defaults.usual(&fleet.spec)) else {
+        return Vec::new();
+    };
+    let defaults = rules.defaults.with_usual(&usual);
+    let mut judge = Judge::new(Rules { defaults: &defaults, ..rules });
+    judge.fleet(fleet, &|name| standing.runs.contains_key(name));
+    let mut faults = judge.faults;
+    for fault in &mut faults {
+        fault.message.push_str(
+            "; the template leaves it to the settings, and so it was when the template was read \
+             first: write out agent and runtime in it",
+        );
+    }
+    faults
+}
 
 impl Judge<'_> {
     pub(super) fn object(&mut self, object: &AnyObject) {
@@ -32,14 +55,15 @@ impl Judge<'_> {
                 let spec = &object.to_json()["spec"]["jobTemplate"]["spec"];
                 self.worker(Kind::Job, spec, JOBS);
             }
-            AnyObject::Fleet(fleet) => self.fleet(fleet),
+            AnyObject::Fleet(fleet) => self.fleet(fleet, &|_| false),
             AnyObject::Source(source) => self.source(&source.spec, &object.to_json()["spec"]),
             // It is judged with what it is of.
             AnyObject::Override(_) | AnyObject::Sprite(_) => {}
         }
     }
 
-    fn fleet(&mut self, fleet: &Fleet) {
+    /// `has_run` says which Jobs of it were made already.
+    fn fleet(&mut self, fleet: &Fleet, has_run: &dyn Fn(&str) -> bool) {
         let kind = fleet.spec.template.kind;
         self.kind(kind, "spec.template.kind");
         let defaults = self.rules.defaults;
@@ -63,6 +87,9 @@ impl Judge<'_> {
             Some(Ok(members)) if !members.is_empty() => {
                 let mut said = BTreeSet::new();
                 for member in members {
+                    if kind == Kind::Job && has_run(&member.name) {
+                        continue;
+                    }
                     let mut judge = Judge::new(self.rules);
                     judge.worker(kind, &member.object.to_json()["spec"], TEMPLATE);
                     for Fault { path, message, .. } in judge.faults {

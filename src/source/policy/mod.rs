@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use self::words::{Word, Words, allows};
 pub use self::{
+    made::noted,
     over::overrides,
     words::{USUAL_KINDS, matches},
 };

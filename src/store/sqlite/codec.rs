@@ -35,16 +35,38 @@ pub(super) fn encode_object(object: &AnyObject) -> String {
     }
 }
 
+/// An object of a row. One that cannot be read is named, as far as that can be read.
 pub(super) fn decode_object(kind: Kind, body: &str) -> Result<AnyObject, Error> {
-    Ok(match kind {
-        Kind::Agent => AnyObject::Agent(decode(body)?),
-        Kind::Job => AnyObject::Job(decode(body)?),
-        Kind::Fleet => AnyObject::Fleet(decode(body)?),
-        Kind::Schedule => AnyObject::Schedule(decode(body)?),
-        Kind::Source => AnyObject::Source(decode(body)?),
-        Kind::Override => AnyObject::Override(decode(body)?),
-        Kind::Sprite => AnyObject::Sprite(decode(body)?),
+    read_object(kind, body).map_err(|error| {
+        let name = name_in(body).unwrap_or("(its name cannot be read either)");
+        Error::Unavailable(format!(
+            "the row of {}/{} cannot be read: {error}; if a newer version wrote it, start that one \
+             again, else make the store anew from a backup: open-dispatch restore",
+            kind.singular(),
+            name.escape_debug()
+        ))
     })
+}
+
+fn read_object(kind: Kind, body: &str) -> Result<AnyObject, serde_json::Error> {
+    use serde_json::from_str;
+    Ok(match kind {
+        Kind::Agent => AnyObject::Agent(from_str(body)?),
+        Kind::Job => AnyObject::Job(from_str(body)?),
+        Kind::Fleet => AnyObject::Fleet(from_str(body)?),
+        Kind::Schedule => AnyObject::Schedule(from_str(body)?),
+        Kind::Source => AnyObject::Source(from_str(body)?),
+        Kind::Override => AnyObject::Override(from_str(body)?),
+        Kind::Sprite => AnyObject::Sprite(from_str(body)?),
+    })
+}
+
+/// The name in an object's text, which may be no JSON any more. Names have nothing in them that JSON
+/// would escape.
+fn name_in(body: &str) -> Option<&str> {
+    let metadata = body.split_once(r#""metadata""#)?.1;
+    let name = metadata.split_once(r#""name":""#)?.1;
+    name.split_once('"').map(|(name, _)| name).filter(|name| !name.is_empty())
 }
 
 pub(super) fn decode_kind(name: &str) -> Result<Kind, Error> {
@@ -102,4 +124,21 @@ pub(super) fn millis(time: Timestamp) -> i64 {
 /// A time as SQLite kept it.
 pub(super) fn time(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_named_with_the_mend() {
+        let newer =
+            r#"{"apiVersion":"x","kind":"Agent","metadata":{"name":"bot","uid":"u"},"spec":7}"#;
+        let torn = r#"{"apiVersion":"x","kind":"Agent","metadata":{"name":"bot","ui"#;
+        for (body, name) in [(newer, "agent/bot "), (torn, "agent/bot "), ("", "agent/(its name")] {
+            let told = decode_object(Kind::Agent, body).unwrap_err().to_string();
+            assert!(told.contains(name), "{told}");
+            assert!(told.contains("newer version") && told.contains("restore"), "{told}");
+        }
+    }
 }

@@ -7,10 +7,11 @@
 //! Suspending an Agent and cancelling a Job are a person's right, and never put right: the template's
 //! own word for `suspend` is written only when it has changed.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    made::{ended, own},
+    made::{ended, kept_until, own},
     words,
 };
 use crate::resource::{
@@ -87,7 +88,9 @@ pub(super) fn new(fleet: &Fleet, member: &Member) -> AnyObject {
 /// Whether a member was made from what the template says now.
 pub(super) fn is_updated(live: &AnyObject, member: &Member, fleet: &Fleet) -> bool {
     let record = Record::read(live.metadata());
-    record.hash == member.hash && record.restart == restart(member, fleet)
+    // Where nobody asks any more, what was asked once is nothing to be made up for.
+    let asked = restart(member, fleet);
+    record.hash == member.hash && (asked.is_none() || record.restart == asked)
 }
 
 /// A member as it shall be, where it is not.
@@ -97,8 +100,10 @@ pub(super) fn updated(
     fleet: &Fleet,
 ) -> Option<(AnyObject, Why)> {
     let before = Record::read(live.metadata());
-    let record = Record::of(member, fleet);
+    let mut record = Record::of(member, fleet);
     let is_restart = record.restart.is_some() && before.restart != record.restart;
+    // Each request counts once, also one that is taken away and made again.
+    record.restart = record.restart.or_else(|| before.restart.clone());
     let mut object = live.clone();
     let wanted = member.object.metadata();
     let metadata = object.metadata_mut();
@@ -209,11 +214,19 @@ fn is_to_be_replaced(agent: &Agent) -> bool {
 
 /// Whether a member that is not wanted any more may go now: nobody waits for an answer of it, and
 /// nothing of it works.
-pub(super) fn may_go(object: &AnyObject) -> bool {
+pub(super) fn may_go(object: &AnyObject, now: Timestamp) -> bool {
     match object {
         AnyObject::Agent(agent) => agent.status.turns.queued + agent.status.turns.running == 0,
-        AnyObject::Job(job) => ended(job).is_some(),
+        AnyObject::Job(job) => ended(job).is_some() && stays_until(object, now).is_none(),
         _ => true,
+    }
+}
+
+/// Until when a Job stays that has ended just now, so that whoever reports it has its end.
+pub(super) fn stays_until(object: &AnyObject, now: Timestamp) -> Option<Timestamp> {
+    match object {
+        AnyObject::Job(job) if ended(job).is_some() => kept_until(job).filter(|until| *until > now),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@
 mod cap;
 mod member;
 mod plan;
+mod runs;
 mod stand;
 #[cfg(test)]
 mod tests;
@@ -22,21 +23,21 @@ use async_trait::async_trait;
 use plan::{Action, Trouble, View, plan};
 
 use super::{
-    hands::{Hands, write},
+    hands::{Hands, next_at, write},
     history::told,
     job::{delete, owners},
-    made::{Note, held, release},
+    made::{Note, held, is_held, release},
     words,
 };
 use crate::{
     ambient::Ambient,
     reconcile::{Controller, Error, Next, Wake},
     resource::{
-        AnyObject, CONFIRM_DELETIONS, Defaults, Fleet, FleetStatus, Kind, OwnerReference, Usual,
+        AnyObject, Defaults, Fleet, FleetStatus, Kind, OwnerReference, Usual,
         expand::{Member, NoDirectories, members},
         fleet::Generator,
     },
-    store::{Change, Op, Part, Store},
+    store::{Change, ChangeKind, Op, Part, Store},
 };
 
 /// Who knows the directories of what Sources have read.
@@ -67,6 +68,9 @@ pub struct FleetController {
     directories: Arc<dyn Directories>,
     /// Which Fleets are to be looked at when a Source has changed. A hint: after a start all are.
     readers: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Which names each Fleet waits for, by its uid: it is to be looked at once one of them is free. A
+    /// hint as well.
+    waits: Mutex<BTreeMap<String, BTreeSet<(Kind, String)>>>,
 }
 
 impl FleetController {
@@ -80,7 +84,8 @@ impl FleetController {
         directories: Arc<dyn Directories>,
     ) -> Self {
         let hands = Hands { store, ambient };
-        Self { hands, defaults, directories, readers: Mutex::default() }
+        let (readers, waits) = (Mutex::default(), Mutex::default());
+        Self { hands, defaults, directories, readers, waits }
     }
 
     /// The members that there shall be, or why nobody can tell; and what they are filled in with, where
@@ -95,16 +100,17 @@ impl FleetController {
             _ => None,
         };
         let known = paths.as_deref().ok_or(NoDirectories);
-        let noted = fleet.status.usual.clone().filter(|it| it.is_of(&fleet.spec));
-        let is_noted = noted.is_some();
-        let usual = noted.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
+        let noted = fleet.status.usual.as_ref();
+        let usual = noted.and_then(|it| it.of(&fleet.spec));
+        let usual = usual.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
         let (defaults, mut is_silent) = (self.defaults.with_usual(&usual), false);
         let made = members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
             is_silent |= Usual::is_asked_by(spec);
             defaults.fill(spec, false)?;
             defaults.check_place(spec)
         });
-        let made = made.map(|made| (made, (is_silent && !is_noted).then_some(usual)));
+        let is_news = is_silent && noted != Some(&usual);
+        let made = made.map(|made| (made, is_news.then_some(usual)));
         made.map_err(|faults| Trouble {
             reason: words::BAD_TEMPLATE,
             message: faults.to_string().replace('\n', "; "),
@@ -119,19 +125,44 @@ impl FleetController {
     /// Which of the wanted names others hold.
     async fn taken(
         &self,
+        fleet: &Fleet,
         wanted: &[Member],
         owned: &[AnyObject],
     ) -> Result<BTreeSet<String>, Error> {
         let ours: BTreeSet<(Kind, &str)> =
             owned.iter().map(|object| (object.kind(), object.metadata().name.as_str())).collect();
-        let mut taken = BTreeSet::new();
-        for member in wanted {
-            let (kind, name) = (member.object.kind(), &member.name);
-            if !ours.contains(&(kind, name)) && self.hands.store.get(kind, name).await?.is_some() {
-                taken.insert(name.clone());
+        let names = wanted.iter().map(|member| (member.object.kind(), member.name.clone()));
+        let mut waits: BTreeSet<(Kind, String)> =
+            names.filter(|(kind, name)| !ours.contains(&(*kind, name.as_str()))).collect();
+        // It hears of all of them before it looks: one may become free just then.
+        self.wait_for(fleet, waits.clone());
+        let mut free = Vec::new();
+        for (kind, name) in &waits {
+            if self.hands.store.get(*kind, name).await?.is_none() {
+                free.push((*kind, name.clone()));
             }
         }
-        Ok(taken)
+        waits.retain(|name| !free.contains(name));
+        self.wait_for(fleet, waits.clone());
+        Ok(waits.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// From now on the Fleet is looked at when one of these names becomes free.
+    fn wait_for(&self, fleet: &Fleet, names: BTreeSet<(Kind, String)>) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.is_empty() {
+            waits.remove(&fleet.metadata.uid);
+        } else {
+            waits.insert(fleet.metadata.uid.clone(), names);
+        }
+    }
+
+    /// The Fleets that wait for the name of what is gone.
+    fn waiting_for(&self, gone: &AnyObject) -> Vec<(String, Wake)> {
+        let name = (gone.kind(), gone.metadata().name.clone());
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let fleets = waits.iter().filter(|(_, names)| names.contains(&name));
+        fleets.map(|(uid, _)| (uid.clone(), Wake::Observation)).collect()
     }
 
     /// Takes over the members of a Fleet of this name that is gone without having let go of them, which
@@ -216,8 +247,15 @@ impl FleetController {
                 let ops = vec![unchanged(), by, write(*member, Part::Desired), note];
                 hands.commit("fleet.update-member", ops).await
             }
-            Action::Prune { members, notes } => {
-                let mut ops = vec![unchanged()];
+            Action::Prune { members, left, notes } => {
+                let mut ops = match left {
+                    // It fails like the other where the Fleet has changed since.
+                    Some(left) => {
+                        let used = write(cap::with_left(fleet, left), Part::Desired);
+                        vec![Op::WrittenBy(manager(fleet)), used]
+                    }
+                    None => vec![unchanged()],
+                };
                 ops.extend(notes.iter().map(|note| note.op(Kind::Fleet, &fleet.metadata)));
                 for member in members {
                     // One that has changed since is looked at again; and one that somebody speaks to
@@ -238,10 +276,9 @@ impl FleetController {
                 let op = release(*member, &fleet.metadata.uid);
                 hands.commit("fleet.release-member", vec![op]).await
             }
-            Action::DropConfirmation => {
-                let mut used = fleet.clone();
-                used.metadata.annotations.remove(CONFIRM_DELETIONS);
-                let ops = vec![Op::WrittenBy(manager(fleet)), write(used, Part::Desired)];
+            Action::LowerConfirmation(left) => {
+                let lowered = cap::with_left(fleet, left);
+                let ops = vec![Op::WrittenBy(manager(fleet)), write(lowered, Part::Desired)];
                 hands.commit("fleet.drop-confirmation", ops).await
             }
             Action::WriteStatus(status) => {
@@ -278,7 +315,11 @@ impl Controller for FleetController {
 
     fn concerns(&self, change: &Change) -> Vec<(String, Wake)> {
         if change.object.kind() != Kind::Source {
-            return owners(Kind::Fleet, change);
+            let mut fleets = owners(Kind::Fleet, change);
+            if change.kind == ChangeKind::Deleted {
+                fleets.extend(self.waiting_for(&change.object));
+            }
+            return fleets;
         }
         let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let uids = readers.get(&change.object.metadata().name).into_iter().flatten();
@@ -301,7 +342,10 @@ impl Controller for FleetController {
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let store = &self.hands.store;
         let fleet = store.get_by_uid(Kind::Fleet, key).await?;
-        let Some(fleet) = fleet.and_then(AnyObject::into_fleet) else { return Ok(Next::Done) };
+        let Some(fleet) = fleet.and_then(AnyObject::into_fleet) else {
+            self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            return Ok(Next::Done);
+        };
         let mut owned = store.list_owned(Kind::Agent, key).await?;
         owned.extend(store.list_owned(Kind::Job, key).await?);
         let wanted = if fleet.metadata.is_deleting() || fleet.spec.suspend {
@@ -318,10 +362,11 @@ impl Controller for FleetController {
             }
         };
         let taken = match &wanted {
-            Ok(wanted) => self.taken(wanted, &owned).await?,
+            Ok(wanted) => self.taken(&fleet, wanted, &owned).await?,
             Err(_) => BTreeSet::new(),
         };
-        if !taken.is_empty() && self.inherit(&fleet, &taken).await? {
+        // Whoever takes over members is held first, or it could go and leave them behind in its turn.
+        if is_held(&fleet.metadata) && !taken.is_empty() && self.inherit(&fleet, &taken).await? {
             return Ok(Next::After(Duration::ZERO));
         }
         let owing = match &wanted {
@@ -331,12 +376,12 @@ impl Controller for FleetController {
         let now = self.hands.now();
         let wanted = wanted.as_deref().map_err(Clone::clone);
         let (taken, owing) = (&taken, &owing);
-        let actions = plan(&View { fleet: &fleet, wanted, owned: &owned, taken, owing, now });
-        let acted = !actions.is_empty();
-        for action in actions {
+        let plan = plan(&View { fleet: &fleet, wanted, owned: &owned, taken, owing, now });
+        let acted = !plan.actions.is_empty();
+        for action in plan.actions {
             self.act(&fleet, action).await?;
         }
-        Ok(if acted { Next::After(Duration::ZERO) } else { Next::Done })
+        Ok(if acted { Next::After(Duration::ZERO) } else { next_at(plan.again, now) })
     }
 }
 

@@ -1,17 +1,19 @@
 //! What to do for a Fleet, decided from what there is: pure, and the same for the same input.
 //!
 //! **Made** is everybody who is missing, at once, in the order of the generator. A Job is made once: one
-//! that is gone, because its time to live is over or because somebody deleted it, is not run again.
+//! that is gone, because its time to live is over or because somebody deleted it, is not run again; nor is
+//! one that is generated again ([`super::runs`]).
 //!
 //! **Changed** is one member after another: as many may be out of service at once as the strategy says,
 //! and who is out of service anyway, or stopped, is changed first. A member that does not work after its
 //! change stops the rollout before it takes the next; and one that is in a turn is out of service until
-//! that has ended and it has come up anew, because only then anybody knows. What somebody changed by hand is put right at
-//! once: the harm to its service is done.
+//! that has ended and it has come up anew, because only then anybody knows. What somebody changed by hand
+//! is put right in the same way: at once where the change has just begun to take it out of service, and
+//! in its turn where it works as it was changed, because nobody could look, or looked too late.
 //!
 //! **Removed** is who is not generated any more, the highest first: an Agent once it owes nobody an
-//! answer, a Job once it has ended. What an Agent leaves behind (unmerged work, a volume) is kept as with
-//! any Agent that is deleted.
+//! answer, a Job a while after it has ended, so that whoever reports it has its end; how it ended is noted
+//! first. What an Agent leaves behind (unmerged work, a volume) is kept as with any Agent that is deleted.
 //!
 //! **Where the members cannot be told**, the Fleet is suspended, or more of them would go with their
 //! directories than may go unasked ([`super::cap`]), nothing is made, changed or removed.
@@ -22,11 +24,15 @@ use jiff::Timestamp;
 
 use super::{
     super::{
-        made::{Note, ended, is_held, leaves_orphans},
+        hands::sooner,
+        made::{Note, is_held, leaves_orphans},
         words,
     },
     cap::{self, is_of_directories},
-    member::{Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, updated},
+    member::{
+        Health, Why, called, finishes_a_turn, health, is_updated, may_go, new, stays_until, updated,
+    },
+    runs,
     stand::{Stand, dress},
 };
 use crate::resource::{
@@ -70,28 +76,43 @@ pub(super) enum Action {
     Create { members: Vec<AnyObject>, status: Box<FleetStatus>, notes: Vec<Note> },
     /// Write a member as it shall be.
     Update { member: Box<AnyObject>, note: Note },
-    /// Delete members that are not generated any more, unless they have changed meanwhile.
-    Prune { members: Vec<AnyObject>, notes: Vec<Note> },
+    /// Delete members that are not generated any more, unless they have changed meanwhile; and say how
+    /// many may still go by the confirmation that stands there, where they use it.
+    Prune { members: Vec<AnyObject>, left: Option<usize>, notes: Vec<Note> },
     /// Delete a member of a Fleet that goes.
     Delete(Box<AnyObject>),
     /// Let a member go from the Fleet.
     Release(Box<AnyObject>),
-    /// Take away a confirmation of deletions that was used.
-    DropConfirmation,
+    /// Let a confirmation of deletions stand for so many, because there are no more to go; for none,
+    /// take it away.
+    LowerConfirmation(usize),
     /// Write the status.
     WriteStatus(Box<FleetStatus>),
     /// Let the Fleet go.
     DropFinalizer,
 }
 
+/// What to do now, in order, and when to look again.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub(super) actions: Vec<Action>,
+    pub(super) again: Option<Timestamp>,
+}
+
+impl From<Vec<Action>> for Plan {
+    fn from(actions: Vec<Action>) -> Self {
+        Self { actions, again: None }
+    }
+}
+
 /// Decides.
-pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
+pub(super) fn plan(view: &View<'_>) -> Plan {
     let View { fleet, owned, now, .. } = *view;
     if fleet.metadata.is_deleting() {
-        return plan_deletion(fleet, owned);
+        return plan_deletion(fleet, owned).into();
     }
     if !is_held(&fleet.metadata) {
-        return vec![Action::AddFinalizer];
+        return vec![Action::AddFinalizer].into();
     }
     let mut status = fleet.status.clone();
     status.observed_generation = fleet.metadata.generation;
@@ -110,28 +131,39 @@ pub(super) fn plan(view: &View<'_>) -> Vec<Action> {
             None => Ok(*wanted),
         },
     };
-    let actions = match wanted {
+    let mut plan = Plan::default();
+    match wanted {
         Err(stand) => {
-            keep_runs(&mut status, owned, |_| true);
+            runs::note(&mut status, owned);
             dress(&mut status, fleet, &stand, now);
-            Vec::new()
         }
-        Ok(wanted) if cap::is_spent(fleet, wanted, owned) => return vec![Action::DropConfirmation],
         Ok(wanted) => {
+            if let Some(left) = cap::left(fleet, wanted, owned, 0) {
+                return vec![Action::LowerConfirmation(left)].into();
+            }
             let mut rollout = Rollout::new(view, wanted, &mut status);
             if let Some(create) = rollout.create() {
-                return vec![create];
+                return vec![create].into();
             }
-            let mut actions = rollout.update();
-            actions.extend(rollout.prune());
+            plan.actions = rollout.update();
+            // What became of a Job is noted before the Job goes.
+            if rollout.status.runs == fleet.status.runs {
+                plan.actions.extend(rollout.prune());
+            }
+            plan.again = rollout.next_to_go();
             let stand = rollout.stand();
+            plan.again = sooner(plan.again, runs::next_forgotten(&status));
             status.last_handled_restart = fleet.metadata.annotations.get(FLEET_RESTART).cloned();
             dress(&mut status, fleet, &Stand::Known(stand), now);
-            actions
         }
-    };
-    let news = (status != fleet.status).then(|| Action::WriteStatus(Box::new(status)));
-    actions.into_iter().chain(news).collect()
+    }
+    let uses_a_confirmation =
+        |action: &Action| matches!(action, Action::Prune { left: Some(_), .. });
+    // One that is used is a change of the Fleet, and the rest is told of what it is then.
+    if status != fleet.status && !plan.actions.iter().any(uses_a_confirmation) {
+        plan.actions.push(Action::WriteStatus(Box::new(status)));
+    }
+    plan
 }
 
 /// Deletion: delete the members, or let them go; wait until none is left; let go.
@@ -147,26 +179,6 @@ fn plan_deletion(fleet: &Fleet, owned: &[AnyObject]) -> Vec<Action> {
         actions.push(Action::DropFinalizer);
     }
     actions
-}
-
-/// Notes how the Jobs that are there have ended; forgets those that are neither there nor wanted.
-fn keep_runs(status: &mut FleetStatus, owned: &[AnyObject], wanted: impl Fn(&str) -> bool) {
-    let jobs: BTreeMap<&str, _> = owned
-        .iter()
-        .filter_map(|object| match object {
-            AnyObject::Job(job) => Some((job.metadata.name.as_str(), job)),
-            _ => None,
-        })
-        .collect();
-    status.runs.retain(|name, _| jobs.contains_key(name.as_str()) || wanted(name));
-    for (name, job) in jobs {
-        let outcome = status.runs.entry(name.to_owned()).or_insert(RunOutcome::Made);
-        match ended(job) {
-            Some(true) => *outcome = RunOutcome::Succeeded,
-            Some(false) => *outcome = RunOutcome::Failed,
-            None => {}
-        }
-    }
 }
 
 /// What a rollout knows of its members.
@@ -216,7 +228,8 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
     fn new(view: &'a View<'v>, wanted: &'v [Member], status: &'s mut FleetStatus) -> Self {
         let names: BTreeSet<(Kind, &str)> =
             wanted.iter().map(|member| (member.object.kind(), member.name.as_str())).collect();
-        keep_runs(status, view.owned, |name| names.contains(&(Kind::Job, name)));
+        runs::note(status, view.owned);
+        runs::sort(status, view.owned, |name| names.contains(&(Kind::Job, name)), view.now);
         let is_wanted =
             |object: &&AnyObject| names.contains(&(object.kind(), object.metadata().name.as_str()));
         let (stay, mut surplus): (Vec<&AnyObject>, Vec<&AnyObject>) =
@@ -268,7 +281,8 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         }
         let notes = vec![Note::plain(words::MEMBERS_CREATED, format!("made {}", listed(&members)))];
         // How it stands is written once they are there.
-        let status = FleetStatus { runs: self.status.runs.clone(), ..fleet.status.clone() };
+        let FleetStatus { runs, past_runs, .. } = self.status.clone();
+        let status = FleetStatus { runs, past_runs, ..fleet.status.clone() };
         Some(Action::Create { members, status: Box::new(status), notes })
     }
 
@@ -286,7 +300,6 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             let Some(live) = self.kept.get(member.name.as_str()) else { continue };
             let Some((object, why)) = updated(live, member, self.view.fleet) else { continue };
             let costs = live.kind() == Kind::Agent
-                && why != Why::Drift
                 && health(live) == Health::Well
                 && is_remade(live, &object);
             if costs && (stopped || out >= most) {
@@ -323,7 +336,7 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             .filter(|object| {
                 let metadata = object.metadata();
                 let owes = self.view.owing.contains(&metadata.uid);
-                !metadata.is_deleting() && !owes && may_go(object)
+                !metadata.is_deleting() && !owes && may_go(object, self.view.now)
             })
             .map(|object| (*object).clone())
             .collect();
@@ -331,7 +344,16 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             return None;
         }
         let text = format!("deleted {}, not generated any more", listed(&members));
-        Some(Action::Prune { members, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
+        let View { fleet, owned, .. } = *self.view;
+        let left = cap::left(fleet, self.wanted, owned, members.len());
+        Some(Action::Prune { members, left, notes: vec![Note::plain(words::MEMBER_PRUNED, text)] })
+    }
+
+    /// When the next of those may go that wait for nothing but time.
+    fn next_to_go(&self) -> Option<Timestamp> {
+        let times = self.surplus.iter().filter(|object| !object.metadata().is_deleting());
+        let times = times.filter_map(|object| stays_until(object, self.view.now));
+        times.fold(None, |first, time| sooner(first, Some(time)))
     }
 
     /// Who is to go, and what it is waited for.
@@ -342,13 +364,16 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
             return name;
         }
         match object {
+            AnyObject::Job(_) if stays_until(object, self.view.now).is_some() => {
+                format!("{name} (a minute after its end)")
+            }
             AnyObject::Job(_) => format!("{name} (when it has ended)"),
             AnyObject::Agent(agent) if agent.status.conditions.is_true(words::BUDGET_SPENT) => {
                 format!(
                     "{name} (a message waits and its budget is spent: cancel the one or raise the other)"
                 )
             }
-            _ if self.view.owing.contains(&metadata.uid) || !may_go(object) => {
+            _ if self.view.owing.contains(&metadata.uid) || !may_go(object, self.view.now) => {
                 format!("{name} (when its turns have ended)")
             }
             _ => name,
@@ -401,7 +426,10 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
                         match outcome {
                             RunOutcome::Succeeded => Health::Well,
                             RunOutcome::Failed => Health::Failing("it failed".to_owned()),
-                            RunOutcome::Made => Health::Failing("somebody deleted it".to_owned()),
+                            RunOutcome::Made => {
+                                let text = "it is gone, and how it ended is not known";
+                                Health::Failing(text.to_owned())
+                            }
                         }
                     }
                     _ => continue,

@@ -1,23 +1,31 @@
 //! What is decided for a Fleet, case by case, and what holds in every case.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
+    FleetController, NoSources,
+    cap::with_left,
     member::{Health, health},
-    plan::{Action, Trouble, View, plan},
+    plan::{Action, Plan, Trouble, View, plan},
 };
 use crate::{
-    reconcile::controllers::{made::ended, words},
-    resource::{
-        AnyObject, CONFIRM_DELETIONS,
-        ConditionStatus::{False, True},
-        FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, ORPHAN, RESTARTED_UP_TO,
-        expand::{Member, NoDirectories, members},
+    ambient::Ambient,
+    reconcile::{
+        Controller as _, Next, Wake,
+        controllers::{made::ended, words},
     },
+    resource::{
+        API_VERSION, AnyObject, CONFIRM_DELETIONS,
+        ConditionStatus::{False, True},
+        Defaults, FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, Kind,
+        MAX_OVERRIDE_TIME, ORPHAN, PastRun, RESTARTED_UP_TO, RunOutcome, decode,
+        expand::{MOST_MEMBERS, Member, NoDirectories, members},
+    },
+    store::{Change, ChangeKind, Op, Store as _, Transaction, memory::MemoryStore},
 };
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -52,6 +60,7 @@ struct World {
     fleet: Option<Fleet>,
     objects: Vec<AnyObject>,
     taken: BTreeSet<String>,
+    now: Timestamp,
     /// Of whom turns wait, before their status says so.
     owing: BTreeSet<String>,
     trouble: Option<Trouble>,
@@ -69,6 +78,7 @@ impl World {
             fleet: Some(fleet),
             objects: Vec::new(),
             taken: BTreeSet::new(),
+            now: NOW,
             owing: BTreeSet::new(),
             trouble: None,
             most_out: 0,
@@ -89,7 +99,11 @@ impl World {
     }
 
     fn plan(&self) -> Vec<Action> {
-        let Some(fleet) = &self.fleet else { return Vec::new() };
+        self.plan_and_time().actions
+    }
+
+    fn plan_and_time(&self) -> Plan {
+        let Some(fleet) = &self.fleet else { return Plan::default() };
         let made: Result<Vec<Member>, Trouble> = match &self.trouble {
             Some(trouble) => Err(trouble.clone()),
             None => {
@@ -99,7 +113,7 @@ impl World {
         };
         let wanted = made.as_deref().map_err(Clone::clone);
         let (taken, owing) = (&self.taken, &self.owing);
-        plan(&View { fleet, wanted, owned: &self.objects, taken, owing, now: NOW })
+        plan(&View { fleet, wanted, owned: &self.objects, taken, owing, now: self.now })
     }
 
     fn settle(&mut self) {
@@ -138,14 +152,17 @@ impl World {
                 let out = |object: &&AnyObject| health(object) == Health::Coming;
                 self.most_out = self.most_out.max(self.objects.iter().filter(out).count());
             }
-            Action::Prune { members, .. } => {
+            Action::Prune { members, left, .. } => {
+                if let Some(left) = left {
+                    *self.fleet() = with_left(&self.fleet().clone(), left);
+                }
                 members.iter().for_each(|member| self.remove(&member.metadata().name));
             }
             Action::Delete(member) | Action::Release(member) => {
                 self.remove(&member.metadata().name);
             }
-            Action::DropConfirmation => {
-                self.fleet().metadata.annotations.remove(CONFIRM_DELETIONS);
+            Action::LowerConfirmation(left) => {
+                *self.fleet() = with_left(&self.fleet().clone(), left);
             }
             Action::WriteStatus(status) => self.fleet().status = *status,
             Action::DropFinalizer => {
@@ -226,6 +243,37 @@ impl World {
         self.settle();
     }
 
+    /// A Fleet over directories.
+    fn of_directories() -> Self {
+        let mut world = Self::new(agents(&[], "x"));
+        let fleet = world.fleet();
+        let from = json!({"gitDirectories": {"source": "s", "pattern": "services/*"}});
+        fleet.spec.generate = serde_json::from_value(from).unwrap();
+        fleet.spec.template.metadata.name = Some("{{basename}}".to_owned());
+        world
+    }
+
+    /// For how many deletions a confirmation stands there.
+    fn confirmation(&self) -> &str {
+        let fleet = self.fleet.as_ref().expect("the Fleet is there");
+        fleet.metadata.annotations.get(CONFIRM_DELETIONS).map_or("none", String::as_str)
+    }
+
+    /// Lets time pass, in seconds.
+    fn pass(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.settle();
+    }
+
+    /// A Job ends now, and its end says when.
+    fn end_now(&mut self, name: &str, well: bool) {
+        let now = self.now;
+        if let AnyObject::Job(job) = self.get(name) {
+            job.status.completion_time = Some(now);
+        }
+        self.end(name, well);
+    }
+
     /// Whose instructions are these.
     fn instructed(&self, instructions: &str) -> Vec<&str> {
         let same = |object: &&AnyObject| object.to_json()["spec"]["instructions"] == instructions;
@@ -238,6 +286,34 @@ impl World {
             None => "none".to_owned(),
         }
     }
+}
+
+/// So many directories.
+fn services(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("services/s{n:02}")).collect()
+}
+
+/// Lets a Fleet over directories look until it has nothing to do.
+fn settle_over(world: &mut World, directories: &[String]) {
+    for _ in 0..10 {
+        let fleet = world.fleet().clone();
+        let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
+        let (owned, owing, none) = (world.objects.clone(), world.owing.clone(), BTreeSet::new());
+        let (wanted, owned, owing) = (Ok(&*wanted), &*owned, &owing);
+        let view = View { fleet: &fleet, wanted, owned, taken: &none, owing, now: NOW };
+        let plan = plan(&view).actions;
+        if plan.is_empty() {
+            return;
+        }
+        plan.into_iter().for_each(|action| world.apply(action));
+    }
+    panic!("it does not come to rest");
+}
+
+/// Somebody confirms deletions.
+fn confirm(world: &mut World, count: &str) {
+    let annotations = &mut world.fleet().metadata.annotations;
+    annotations.insert(CONFIRM_DELETIONS.to_owned(), count.to_owned());
 }
 
 fn spec_of(spec: Value) -> FleetSpec {
@@ -349,6 +425,14 @@ fn all_members_are_made_anew_when_somebody_asks_for_it_one_after_another_and_onc
     assert_eq!(world.fleet().status.phase, "Ready");
     asked(&mut world);
     assert_eq!(world.plan(), Vec::new(), "the same request is the same");
+    // Who takes the request away has changed no member by hand.
+    world.fleet().metadata.annotations.remove(FLEET_RESTART);
+    let is_update = |action: &Action| matches!(action, Action::Update { .. });
+    assert_eq!(world.plan().into_iter().find(is_update), None);
+    world.settle();
+    assert_eq!(world.fleet().status.phase, "Ready");
+    asked(&mut world);
+    assert_eq!(world.plan().into_iter().find(is_update), None);
 }
 
 #[test]
@@ -396,6 +480,33 @@ fn a_change_by_hand_is_put_right_at_once_and_a_stop_stays() {
     assert_eq!((labels["team"].as_str(), labels["seen"].as_str()), ("a", "yes"));
     world.come("b", true);
     assert_eq!(world.condition("Ready"), "True AllReady: 1 of 2 ready, 1 stopped");
+}
+
+#[test]
+fn what_works_as_it_was_changed_by_hand_is_put_right_one_after_another() {
+    let all = ["a", "b", "c", "d"];
+    let mut world = World::new(agents(&all, "x"));
+    world.all_come();
+    let mut suspended = agents(&all, "x");
+    suspended["suspend"] = json!(true);
+    world.change(suspended);
+    for name in all {
+        let AnyObject::Agent(agent) = world.get(name) else { unreachable!() };
+        agent.spec.instructions = Some("mine".to_owned());
+        agent.metadata.generation += 1;
+        world.come(name, true);
+    }
+    assert_eq!(world.instructed("mine"), all, "while it is suspended, everything may be changed");
+    world.change(agents(&all, "x"));
+    assert_eq!(world.instructed("x"), ["a"]);
+    assert!(world.condition("Progressing").starts_with("True RollingOut"));
+    for name in all {
+        world.come(name, true);
+    }
+    assert_eq!(world.instructed("x"), all);
+    assert_eq!(world.most_out, 1);
+    world.all_come();
+    assert_eq!(world.fleet().status.phase, "Ready");
 }
 
 #[test]
@@ -495,6 +606,96 @@ fn a_job_is_made_anew_when_its_task_changes_and_the_old_one_goes_when_it_has_end
 }
 
 #[test]
+fn a_superseded_job_stays_for_a_minute_after_its_end_so_that_chat_has_it() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let old = world.names()[0].to_owned();
+    world.change(jobs(&["a"], "two"));
+    world.end_now(&old, true);
+    assert!(world.find(&old).is_some(), "whoever reports it has not seen its end");
+    let new = world.names()[1].to_owned();
+    world.end_now(&new, true);
+    let plan = world.plan_and_time();
+    let until = world.now + SignedDuration::from_secs(60);
+    assert_eq!((plan.actions, plan.again), (Vec::new(), Some(until)), "it is looked at again then");
+    assert_eq!(
+        world.condition("Progressing"),
+        format!("True RollingOut: 1 of 1 succeeded; job/{old} (a minute after its end) to go")
+    );
+    world.pass(59);
+    assert!(world.find(&old).is_some());
+    world.pass(1);
+    assert_eq!(world.names(), [new]);
+    assert_eq!(world.plan_and_time().again, None, "one that is generated stays");
+    assert_eq!(world.fleet().status.phase, "Complete");
+}
+
+#[test]
+fn a_job_whose_work_is_wanted_again_is_not_run_again() {
+    let mut world = World::new(jobs(&["a", "b"], "one"));
+    for name in world.names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+        world.end_now(&name, name.starts_with('a'));
+    }
+    let runs = world.fleet().status.runs.clone();
+    // Somebody overrides the task for a time.
+    world.change(jobs(&["a", "b"], "two"));
+    world.pass(60);
+    assert_eq!(world.names().len(), 2, "the other two are pruned");
+    let others: Vec<String> = world.names().into_iter().map(str::to_owned).collect();
+    for name in &others {
+        world.end_now(name, true);
+    }
+    // It ends at the very last moment.
+    let most = i64::try_from(MAX_OVERRIDE_TIME.as_duration().as_secs()).unwrap();
+    world.now += SignedDuration::from_secs(most);
+    world.change(jobs(&["a", "b"], "one"));
+    world.pass(60);
+    assert_eq!(world.names(), Vec::<&str>::new(), "nothing runs again");
+    assert_eq!(world.fleet().status.runs, runs);
+    let status = &world.fleet().status;
+    assert_eq!((status.phase.as_str(), status.ready, status.failed), ("Failed", 1, 1));
+    // What is wanted no more is forgotten in the end.
+    let past = world.fleet().status.past_runs.clone();
+    assert_eq!(past.keys().cloned().collect::<BTreeSet<_>>(), others.into_iter().collect());
+    let until = past.values().map(|run| run.until).min();
+    assert_eq!((world.plan(), world.plan_and_time().again), (Vec::new(), until));
+    world.now = until.unwrap();
+    world.settle();
+    assert!(world.fleet().status.past_runs.is_empty());
+    assert_eq!(world.plan_and_time().again, None);
+}
+
+#[test]
+fn no_more_runs_are_kept_than_a_fleet_may_have_members() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let past = |n: i64| {
+        let until = NOW + SignedDuration::from_secs(100_000 - n);
+        (format!("old-{n}"), PastRun { outcome: RunOutcome::Made, until })
+    };
+    world.fleet().status.past_runs = (0..1100).map(past).collect();
+    world.settle();
+    let kept = &world.fleet().status.past_runs;
+    assert_eq!(kept.len(), MOST_MEMBERS);
+    assert!(kept.contains_key("old-0") && !kept.contains_key("old-1099"), "the last ones stay");
+}
+
+#[test]
+fn how_a_job_ended_is_noted_before_it_goes() {
+    let mut world = World::new(jobs(&["a"], "one"));
+    let old = world.names()[0].to_owned();
+    world.change(jobs(&["a"], "two"));
+    // It ends while nobody looks, and is older than a minute by then.
+    let AnyObject::Job(job) = world.get(&old) else { unreachable!() };
+    job.status.conditions.set(words::COMPLETE, True, "Test", "", 1, NOW);
+    job.status.completion_time = Some(NOW);
+    world.now += SignedDuration::from_secs(600);
+    let first = world.plan();
+    let [Action::WriteStatus(status)] = &first[..] else { panic!("{first:?}") };
+    assert_eq!(status.runs[&old], RunOutcome::Succeeded);
+    world.settle();
+    assert_eq!(world.find(&old), None);
+}
+
+#[test]
 fn a_job_that_is_gone_is_not_run_again() {
     let mut world = World::new(jobs(&["a", "b", "c"], "one"));
     let names: Vec<String> = world.names().into_iter().map(str::to_owned).collect();
@@ -545,6 +746,54 @@ fn what_others_hold_is_told_and_left_alone() {
     assert_eq!(world.names(), ["a", "c", "b"]);
 }
 
+#[tokio::test]
+async fn a_fleet_is_looked_at_as_soon_as_a_name_that_it_waits_for_is_free() {
+    let store = MemoryStore::new();
+    let commit = async |op: Op| {
+        store.apply(Transaction::at(NOW).with(op)).await.unwrap();
+    };
+    let named = |name: &str| {
+        let spec = json!({"agent": {"command": {}}});
+        let metadata = json!({"name": name, "uid": name});
+        decode(
+            json!({"apiVersion": API_VERSION, "kind": "Agent", "metadata": metadata, "spec": spec}),
+        )
+        .unwrap()
+    };
+    let mut fleet = Fleet::new("crew", spec_of(agents(&["a", "b"], "x")));
+    fleet.metadata.uid = "uid".to_owned();
+    fleet.metadata.finalizers = vec![FINALIZER_OWNED.to_owned()];
+    for object in [named("b"), named("c"), fleet.into()] {
+        commit(Op::Create(object)).await;
+    }
+    let fleets = FleetController::new(
+        store.clone(),
+        Ambient::real(),
+        Defaults::default(),
+        Arc::new(NoSources),
+    );
+    while fleets.reconcile("uid").await.unwrap() != Next::Done {}
+    let stands = async || {
+        let fleet = store.get(Kind::Fleet, "crew").await.unwrap().and_then(AnyObject::into_fleet);
+        fleet.unwrap().status.conditions.get("Stalled").map(|it| it.reason.clone())
+    };
+    assert_eq!(stands().await.as_deref(), Some(words::NAME_TAKEN));
+    let gone = |name: &str| Change {
+        revision: 99,
+        kind: ChangeKind::Deleted,
+        desired: true,
+        object: named(name),
+    };
+    let delete =
+        Op::Delete { kind: Kind::Agent, name: "b".to_owned(), uid: None, resource_version: None };
+    commit(delete).await;
+    assert_eq!(fleets.concerns(&gone("c")), Vec::new());
+    assert_eq!(fleets.concerns(&gone("b")), [("uid".to_owned(), Wake::Observation)]);
+    while fleets.reconcile("uid").await.unwrap() != Next::Done {}
+    assert_eq!(stands().await, None);
+    assert_eq!(fleets.concerns(&gone("b")), Vec::new(), "it waits no more");
+}
+
 #[test]
 fn where_the_members_cannot_be_told_those_that_there_are_stay() {
     let mut world = World::new(agents(&["a", "b"], "x"));
@@ -577,7 +826,7 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
     let taken = BTreeSet::new();
     let (owned, owing) = (&world.objects, &taken);
     let view = View { fleet: &fleet, wanted: Ok(&[]), owned, taken: &taken, owing, now: NOW };
-    for action in plan(&view) {
+    for action in plan(&view).actions {
         world.apply(action);
     }
     assert_eq!(world.names(), ["a"]);
@@ -586,32 +835,8 @@ fn a_pattern_that_matches_nothing_any_more_removes_nobody() {
 
 #[test]
 fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_confirmed_it() {
-    let all: Vec<String> = (0..14).map(|n| format!("services/s{n:02}")).collect();
-    let mut world = World::new(agents(&["a"], "x"));
-    let fleet = world.fleet();
-    fleet.spec.generate =
-        serde_json::from_value(json!({"gitDirectories": {"source": "s", "pattern": "services/*"}}))
-            .unwrap();
-    fleet.spec.template.metadata.name = Some("{{basename}}".to_owned());
-    let settle = |world: &mut World, directories: &[String]| {
-        for _ in 0..10 {
-            let fleet = world.fleet().clone();
-            let wanted = members("crew", &fleet.spec, Ok(directories), &mut |_| Ok(())).unwrap();
-            let (owned, none) = (world.objects.clone(), BTreeSet::new());
-            let (wanted, owned) = (Ok(&*wanted), &*owned);
-            let view = View { fleet: &fleet, wanted, owned, taken: &none, owing: &none, now: NOW };
-            let plan = plan(&view);
-            if plan.is_empty() {
-                return;
-            }
-            plan.into_iter().for_each(|action| world.apply(action));
-        }
-        panic!("it does not come to rest");
-    };
-    let confirm = |world: &mut World, count: &str| {
-        let annotations = &mut world.fleet().metadata.annotations;
-        annotations.insert(CONFIRM_DELETIONS.to_owned(), count.to_owned());
-    };
+    let (all, settle) = (services(14), settle_over);
+    let mut world = World::of_directories();
     settle(&mut world, &all);
     assert_eq!(world.objects.len(), 14);
     // As few as a Source may delete unasked go at once.
@@ -638,6 +863,53 @@ fn directories_that_are_gone_take_many_members_with_them_only_once_somebody_conf
     settle(&mut world, &all);
     settle(&mut world, one);
     assert_eq!(world.objects.len(), 14);
+}
+
+#[test]
+fn a_confirmation_is_used_up_by_what_it_deletes_also_while_one_has_to_stay() {
+    let all = services(60);
+    let mut world = World::of_directories();
+    settle_over(&mut world, &all);
+    // One of those that go owes an answer.
+    world.get("s59").metadata_mut().uid = "of s59".to_owned();
+    world.owing.insert("of s59".to_owned());
+    settle_over(&mut world, &all[..30]);
+    confirm(&mut world, "30");
+    settle_over(&mut world, &all[..30]);
+    assert_eq!(world.objects.len(), 31);
+    assert_eq!(world.confirmation(), "1");
+    // Another revision takes away as many again, which nobody has confirmed.
+    settle_over(&mut world, &all[..1]);
+    assert_eq!(world.objects.len(), 31);
+    let stalled = world.condition("Stalled");
+    let why = "True DeletionsHeld: 30 members would be deleted, which is more than 10, because nothing \
+               generates them any more";
+    assert!(stalled.starts_with(why), "{stalled}");
+    // The last one of the first thirty goes by what was left.
+    world.owing.clear();
+    settle_over(&mut world, &all[..30]);
+    assert_eq!((world.objects.len(), world.confirmation()), (30, "none"));
+}
+
+#[test]
+fn a_confirmation_is_for_no_more_than_there_are_to_go() {
+    let all = services(60);
+    let mut world = World::of_directories();
+    settle_over(&mut world, &all);
+    for n in 30..60 {
+        let name = format!("s{n}");
+        world.get(&name).metadata_mut().uid.clone_from(&name);
+        world.owing.insert(name);
+    }
+    confirm(&mut world, "30");
+    settle_over(&mut world, &all[..30]);
+    assert_eq!((world.objects.len(), world.confirmation()), (60, "30"));
+    // Twenty of those directories come back, and twenty others go.
+    settle_over(&mut world, &all[..50]);
+    assert_eq!((world.objects.len(), world.confirmation()), (60, "10"));
+    settle_over(&mut world, &all[20..50]);
+    assert_eq!(world.objects.len(), 60);
+    assert!(world.condition("Stalled").starts_with("True DeletionsHeld: 30 members"));
 }
 
 #[test]

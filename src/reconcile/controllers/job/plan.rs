@@ -19,6 +19,7 @@ use super::super::{
         has_gap, is_over, is_stopping, new_sprite, over_since, said_hello, sprite_name, was_lost,
     },
     hands::sooner,
+    made::KEPT_AT_LEAST,
     words,
 };
 use crate::{
@@ -161,7 +162,8 @@ fn plan_deletion(job: &Job, sprites: &[Sprite]) -> Plan {
     Plan { actions, again: None }
 }
 
-/// After its end a Job is left alone until its time to live is over. What may be changed of it then
+/// After its end a Job is left alone until its time to live is over, and for a while in any case: who
+/// reports it, and a Fleet that notes how each of its Jobs ended, must have seen the end. What may be changed of it then
 /// changes nothing of how it ended, and whoever waits for that must not wait for ever: clients take a
 /// condition for old that speaks of an older generation.
 fn plan_rest(job: &Job, now: Timestamp) -> Plan {
@@ -173,6 +175,7 @@ fn plan_rest(job: &Job, now: Timestamp) -> Plan {
         actions.push(Action::WriteStatus(Box::new(status)));
     }
     let ttl = job.spec.ttl_after_finished.unwrap_or(DEFAULT_JOB_TTL).as_duration();
+    let ttl = ttl.max(KEPT_AT_LEAST);
     let Some(end) = job.status.completion_time.map(|end| later(end, ttl)) else {
         return Plan { actions, again: None };
     };

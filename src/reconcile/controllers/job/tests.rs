@@ -412,6 +412,17 @@ fn a_finished_job_is_left_alone_until_its_time_to_live_is_over() {
 }
 
 #[test]
+fn a_finished_job_without_time_to_live_is_kept_until_others_have_seen_its_end() {
+    let mut world = World::new(job(|spec| spec.ttl_after_finished = Some(Span::from_secs(0))));
+    world.attempt(ExitReason::Completed, Some(0));
+    let done = world.job().clone();
+    world.pass(59);
+    assert_eq!(*world.job(), done);
+    world.pass(1);
+    assert!(world.job.is_none());
+}
+
+#[test]
 fn what_hinders_its_sprite_shows_on_the_job() {
     let mut world = World::new(job(|_| {}));
     world.settle();

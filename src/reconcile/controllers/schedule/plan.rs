@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::{
     hands::sooner,
-    made::{Note, ended, is_held, leaves_orphans, own},
+    made::{Note, ended, is_held, kept_until, leaves_orphans, own},
     words,
 };
 use crate::{
@@ -40,8 +40,6 @@ use crate::{
 const ON_TIME: Duration = Duration::from_secs(60);
 /// Missed minutes are counted up to this.
 const MOST_COUNTED: usize = 100;
-/// A Job that ended is kept at least so long, so that whoever reports it has its end.
-const KEPT_AT_LEAST: Duration = Duration::from_secs(60);
 /// A last due minute so far ahead of the clock is worth telling.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
@@ -408,8 +406,7 @@ fn history(view: &View<'_>) -> Plan {
         let kept = usize::try_from(kept).unwrap_or(usize::MAX);
         over.truncate(over.len().saturating_sub(kept));
         for job in over {
-            let until = job.status.completion_time.map(|end| later(end, KEPT_AT_LEAST));
-            match until.filter(|until| *until > view.now) {
+            match kept_until(job).filter(|until| *until > view.now) {
                 Some(until) => plan.again = sooner(plan.again, Some(until)),
                 None => plan.actions.push(Action::DeleteJob(Box::new(job.clone()))),
             }

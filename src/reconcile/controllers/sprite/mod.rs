@@ -166,7 +166,6 @@ impl SpriteController {
                     }
                     start => start?,
                 }
-                self.record_secrets(sprite).await?;
             }
             Hand::Recover => {
                 let token = (self.tokens)(&sprite.metadata.uid);

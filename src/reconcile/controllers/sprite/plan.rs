@@ -161,6 +161,16 @@ impl Pen<'_> {
         self.conditions.set(kind, False, reason, message, self.generation, self.now);
     }
 
+    /// Something of its run is there, or was: so whatever it waited for was there, too. It is told from
+    /// what is seen, because a server may die between a start and its note.
+    fn there(&mut self) {
+        self.yes(words::PROVISIONED, words::OBSERVED, "");
+        let waited = self.conditions.get(words::SECRETS_AVAILABLE);
+        if waited.is_some_and(|waited| waited.status == False) {
+            self.yes(words::SECRETS_AVAILABLE, words::SECRETS_RESOLVED, "");
+        }
+    }
+
     /// Since when a condition holds, if it does.
     fn since(&self, kind: &str) -> Option<Timestamp> {
         let condition = self.conditions.get(kind).filter(|condition| condition.status == True)?;
@@ -283,7 +293,7 @@ fn running(plan: &mut Plan, sprite: &Sprite, up: bool, now: Timestamp) {
     // What is up though the run sleeps is somebody else's doing, and nothing of the next run's.
     let strays = has_slept(sprite) && !sprite.status.conditions.is_true(words::PROVISIONED);
     if up && !strays {
-        pen.yes(words::PROVISIONED, words::OBSERVED, "");
+        pen.there();
     } else {
         plan.again = Some(later(now, LOOK_AGAIN));
     }
@@ -370,7 +380,7 @@ fn told_by(order: &Order) -> String {
 /// Its reporter is gone, and something may be left.
 fn orphaned(plan: &mut Plan, sprite: &Sprite, now: Timestamp) {
     let mut pen = pen(&mut plan.status, sprite, now);
-    pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    pen.there();
     pen.no(words::READY, words::SPRITE_LOST, "its reporter is gone; what it left is looked after");
     pen.conditions.remove(words::STALLED);
     plan.hand = Some(Hand::Recover);
@@ -418,7 +428,7 @@ fn gone(plan: &mut Plan, sprite: &Sprite, exit: Option<&Exit>, now: Timestamp) {
         plan.status.ending = Some(exit);
     }
     let mut pen = pen(&mut plan.status, sprite, now);
-    pen.yes(words::PROVISIONED, words::OBSERVED, "");
+    pen.there();
     pen.yes(words::GONE, words::OBSERVED, "");
     pen.no(words::READY, words::GONE, "");
     pen.conditions.remove(words::STALLED);

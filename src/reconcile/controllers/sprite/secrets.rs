@@ -1,4 +1,5 @@
-//! A secret that is not there yet: the Sprite waits for it, and says so.
+//! A secret that is not there yet: the Sprite waits for it, and says so. That it was found is told by
+//! [`super::plan`], from what the runtime sees.
 
 use std::time::Duration;
 
@@ -35,20 +36,5 @@ impl SpriteController {
             self.hands.commit("sprite.record-missing-secret", ops).await?;
         }
         Err(Error::RateLimited(LOOK_AGAIN))
-    }
-
-    /// It has started: whatever it waited for is there.
-    pub(super) async fn record_secrets(&self, sprite: &Sprite) -> Result<(), Error> {
-        let waited = sprite.status.conditions.get(words::SECRETS_AVAILABLE);
-        if waited.is_none_or(|waited| waited.status == ConditionStatus::True) {
-            return Ok(());
-        }
-        let mut has = sprite.clone();
-        let (generation, now) = (sprite.metadata.generation, self.hands.now());
-        let conditions = &mut has.status.conditions;
-        let (yes, reason) = (ConditionStatus::True, words::SECRETS_RESOLVED);
-        conditions.set(words::SECRETS_AVAILABLE, yes, reason, "", generation, now);
-        conditions.remove(words::STALLED);
-        self.hands.commit("sprite.record-secrets", vec![write(has, Part::Status)]).await
     }
 }

@@ -315,6 +315,36 @@ fn the_hello_says_how_well_the_agent_is_contained() {
 }
 
 #[test]
+fn that_a_secret_was_found_is_told_by_what_runs_or_ran_and_by_nothing_else() {
+    let available = words::SECRETS_AVAILABLE;
+    let mut waits = with(sprite(), words::ADMITTED);
+    let (no, reason) = (ConditionStatus::False, words::SECRET_MISSING);
+    waits.status.conditions.set(available, no, reason, "not set", 0, START);
+    let looked = |sprite: &Sprite, observed: &Observed| {
+        let status = plan(sprite, observed, None, START).status;
+        status.conditions.get(available).map(|it| (it.status, it.reason.clone()))
+    };
+    let missing = Some((ConditionStatus::False, words::SECRET_MISSING.to_owned()));
+    let found = Some((ConditionStatus::True, words::SECRETS_RESOLVED.to_owned()));
+    assert_eq!(looked(&waits, &Observed::Absent), missing);
+    let unknown = Observed::Unknown { why: "x".to_owned() };
+    assert_eq!(looked(&waits, &unknown), missing);
+    let resting = Observed::Machine { machine: None, stand: MachineStand::Resting };
+    assert_eq!(looked(&waits, &resting), missing);
+    for there in [running(), Observed::Gone { exit: None }, Observed::Orphaned { exit: None }] {
+        assert_eq!(looked(&waits, &there), found, "{there:?}");
+        // Nothing is said of secrets where none was waited for.
+        assert_eq!(looked(&with(sprite(), words::ADMITTED), &there), None, "{there:?}");
+    }
+    // One that slept and waits again for a secret of its next run.
+    let mut waits = asleep();
+    (waits.spec.running, waits.spec.run) = (true, 2);
+    waits.status.conditions.set(available, no, reason, "not set", 0, START);
+    waits.spec.stop = Some(ExitReason::Cancelled);
+    assert_eq!(looked(&waits, &Observed::Absent), missing);
+}
+
+#[test]
 fn a_reporter_that_does_not_say_hello_is_told() {
     let (sprite, waiting) = settled(&sprite(), &running(), START);
     let again = waiting.again.expect("it looks again");

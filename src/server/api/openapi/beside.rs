@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     paths::{
-        ANSWERS, Body, NAME, Operation, PRETTY, Path, WRITE, at, extensions, flag, number, text,
-        word,
+        ANSWERS, Body, CONTINUE, LIMIT, NAME, Operation, PRETTY, Path, WRITE, at, extensions, flag,
+        number, text, word,
     },
     schemas::full_name,
 };
@@ -234,6 +234,36 @@ const SCHEMAS: &[(&str, &str, &[Member])] = &[
         &[("replicas", "integer?", "How many; missing where the spec says no number.")],
     ),
     ("ScaleStatus", "How many there are.", &[("replicas", "integer", "How many.")]),
+    (
+        "EventList",
+        "What happened to objects: whole, by when it last did; in pages, as it was first told.",
+        &[
+            ("apiVersion", "string", "v1"),
+            ("kind", "string", "EventList"),
+            ("metadata", "ListMeta", "The token of the next page, where there is one."),
+            ("items", "[Event]", "The events."),
+        ],
+    ),
+    (
+        "Event",
+        "What happened to an object: one for each reason and message, counted up.",
+        &[
+            ("apiVersion", "string", "v1"),
+            ("kind", "string", "Event"),
+            ("metadata", "object", "Name, namespace, uid, and when it was first told."),
+            ("involvedObject", "object", "Kind, name and uid of the object."),
+            ("reason", "string", "Why, in one CamelCase word."),
+            ("message", "string", "One line for people."),
+            ("type", "string", "Normal or Warning."),
+            ("count", "integer", "How often it happened."),
+            ("firstTimestamp", "time", "When it first did."),
+            ("lastTimestamp", "time", "When it last did."),
+            ("eventTime", "time?", "Nothing; the two above tell."),
+            ("source", "object", "Who tells of it."),
+            ("reportingComponent", "string", "Who tells of it."),
+            ("reportingInstance", "string", "Nothing."),
+        ],
+    ),
 ];
 
 /// The schemas, by their full names.
@@ -324,6 +354,20 @@ pub(super) fn paths(kind: Kind) -> Vec<Path> {
         found.push(scaled(kind));
     }
     found
+}
+
+/// What happened to all objects. The address is Kubernetes' own, whose documents its clients have; so
+/// this is the one that is told of those.
+pub(super) fn events() -> Path {
+    let about =
+        "Lists what happened to objects, also to those that are gone, as long as it is kept.";
+    let it = operation("get", "listEvents".into(), about, "EventList");
+    let which = text(
+        "fieldSelector",
+        "Which events, such as involvedObject.kind=Agent,involvedObject.name=NAME or type=Warning.",
+    );
+    let it = Operation { params: vec![PRETTY, which, LIMIT, CONTINUE], sorts: ANSWERS, ..it };
+    named("/api/v1/events".to_owned(), &[], vec![it])
 }
 
 fn history(kind: Kind) -> Path {
@@ -497,5 +541,6 @@ mod tests {
             last: now,
         };
         tells("History", &event);
+        tells("Event", &crate::server::api::events::example(event));
     }
 }

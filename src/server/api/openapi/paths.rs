@@ -104,11 +104,13 @@ pub(super) const fn flag(name: &'static str, about: &'static str) -> Param {
 pub(super) const PRETTY: Param = flag("pretty", "Lines and indents.");
 const DRY_RUN: Param =
     word("dryRun", "All: everything is checked and nothing is written.", &["All"]);
+pub(super) const LIMIT: Param = number("limit", "The most objects of a page.");
+pub(super) const CONTINUE: Param = text("continue", "The token of the next page.");
 const SELECT: [Param; 4] = [
     text("labelSelector", "Which labels the objects have."),
     text("fieldSelector", "Which fields the objects have, such as status.phase=Idle."),
-    number("limit", "The most objects of a page."),
-    text("continue", "The token of the next page."),
+    LIMIT,
+    CONTINUE,
 ];
 const LIST: [Param; 6] = [
     text("resourceVersion", "The revision that is wanted, or behind which a watch begins."),
@@ -169,7 +171,7 @@ pub(super) fn items(text: &Value, described: impl Fn(&Operation) -> Value) -> Ma
 /// All paths.
 pub(super) fn all() -> Vec<Path> {
     let of_kind = |kind| of_kind(kind).into_iter().chain(beside::paths(kind));
-    Kind::ALL.into_iter().flat_map(of_kind).collect()
+    Kind::ALL.into_iter().flat_map(of_kind).chain([beside::events()]).collect()
 }
 
 /// What stands in the address of an object.
