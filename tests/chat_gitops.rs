@@ -183,10 +183,11 @@ async fn what_a_button_writes_to_the_file_is_a_commit_by_whoever_pressed() {
     let writes = FileController::new(store(), air(), defaults(), Arc::new(pen));
     lays.reconcile("agent/bot").await.unwrap();
     writes.reconcile("agent/bot").await.unwrap();
-    assert_eq!(
-        origin.git(&["show", "--name-only", "--format=%an|%B", "HEAD"]),
-        "ben (fake:ben)|Set budget of agent bot\n\nsaid by ben\n\n\n\nspecs/team/bot.yaml"
-    );
+    let said = origin.git(&["show", "-s", "--format=%an|%B", "HEAD"]);
+    let ben = format!("ben ({}:ben)", world.platform.name());
+    assert_eq!(said.trim_end(), format!("{ben}|Set budget of agent bot\n\nsaid by ben"));
+    let files = origin.git(&["show", "--name-only", "--format=", "HEAD"]);
+    assert_eq!(files.trim(), "specs/team/bot.yaml");
 }
 
 #[tokio::test]
