@@ -398,6 +398,20 @@ fn members_in_a_turn_are_changed_one_after_another_as_all_others() {
 }
 
 #[test]
+fn a_member_on_its_way_out_counts_as_out_of_service_until_it_is_back() {
+    let mut world = World::new(agents(&["a", "b"], "old"));
+    world.all_come();
+    world.get("a").metadata_mut().deletion_timestamp = Some(NOW);
+    world.change(agents(&["a", "b"], "new"));
+    assert_eq!(world.instructed("new"), Vec::<&str>::new(), "the other works on");
+    world.remove("a");
+    world.settle();
+    assert_eq!(world.instructed("new"), ["a"], "it is made as the template says now");
+    world.come("a", true);
+    assert_eq!(world.instructed("new"), ["b", "a"]);
+}
+
+#[test]
 fn all_members_are_made_anew_when_somebody_asks_for_it_one_after_another_and_once() {
     let mut world = World::new(agents(&["a", "b", "c"], "x"));
     for name in ["a", "b", "c"] {
