@@ -658,7 +658,7 @@ fn local_only() -> Option<SourcePolicy> {
 #[tokio::test]
 async fn what_the_policy_does_not_allow_any_more_is_not_made_again_from_the_inventory() {
     let mut stage = Stage::new("specs", json!({"prune": {"maxDeletions": 0}}));
-    stage.defaults = on_fly(&stage.defaults);
+    stage.defaults = now_on_fly(&stage.defaults);
     let (fly, here) = (", runtime: {fly: {}}", ", runtime: {local: {}}");
     let all = agent("gone", fly) + &agent("stands", fly) + &agent("good", here);
     stage.apply(&[("a.yaml", &all)]).await.unwrap();
@@ -685,8 +685,8 @@ async fn what_the_policy_does_not_allow_any_more_is_not_made_again_from_the_inve
     assert_eq!(names(&plan.drifted), ["agent/stands"]);
 }
 
-/// Settings under which what names no place runs on Fly.
-fn on_fly(defaults: &Defaults) -> Defaults {
+/// These settings, but what names no place runs on Fly.
+fn now_on_fly(defaults: &Defaults) -> Defaults {
     let images = crate::resource::Images { usual: Some("node".into()), ..Default::default() };
     Defaults { on_fly: true, images: Some(images), ..defaults.clone() }
 }
@@ -708,7 +708,7 @@ async fn what_stands_is_judged_and_not_what_would_be_filled_in_today() {
     stage.source.spec.policy = local_only();
     stage.defaults = usual(json!({"claude": {}}), "a/b");
     stage.judged(&[("a.yaml", SILENT)]).await.unwrap();
-    stage.defaults = on_fly(&stage.defaults);
+    stage.defaults = now_on_fly(&stage.defaults);
     assert_eq!(stage.judged(&[("a.yaml", SILENT)]).await.unwrap(), Plan::default());
     // Something new is what it is today.
     let more = format!("{SILENT}---\n{}", agent("new", ""));
@@ -748,7 +748,7 @@ async fn an_override_is_judged_over_what_its_object_says() {
     let files = format!("{bot}{over}");
     stage.judged(&[("a.yaml", &files)]).await.unwrap();
     // Two runtimes are none.
-    stage.defaults = on_fly(&stage.defaults);
+    stage.defaults = now_on_fly(&stage.defaults);
     assert_eq!(stage.judged(&[("a.yaml", &files)]).await.unwrap(), Plan::default());
     stage.source.spec.policy = Some(policy("/opt/*"));
     let Err(Refusal::Denied(faults)) = stage.judged(&[("a.yaml", &files)]).await else {
@@ -783,7 +783,7 @@ async fn a_fleet_stands_by_what_its_members_were_filled_in_with_whatever_is_usua
     let object = stage.store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
     let AnyObject::Fleet(mut crew) = object else { panic!("no fleet") };
     let usual = stage.defaults.usual(&crew.spec);
-    stage.defaults = on_fly(&stage.defaults);
+    stage.defaults = now_on_fly(&stage.defaults);
     let Err(Refusal::Denied(_)) = stage.judged(&[("a.yaml", fleet)]).await else {
         panic!("nobody has noted what its members were filled in with");
     };
