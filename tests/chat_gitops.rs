@@ -6,7 +6,7 @@
 #[expect(dead_code, reason = "each test file uses a part of the support")]
 #[path = "support/conversation.rs"]
 mod conversation;
-#[expect(dead_code, reason = "each test file uses a part of the support")]
+#[expect(dead_code, unused_imports, reason = "each test file uses a part of the support")]
 #[path = "support/git/mod.rs"]
 mod git;
 
