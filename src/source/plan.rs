@@ -15,13 +15,14 @@
 //! delete more than the cap waits for somebody to confirm it, as a whole.
 //!
 //! **Jobs** run once, and Overrides hold once. One that is gone because it ended long ago is not made
-//! anew while its file says the same. What the server filled in for a document stays while that says the same
-//! ([`super::said`]), so that other settings of the server run nothing again. What will be written is what
-//! the policy judges.
+//! anew while its file says the same. What the server filled in for a document stays while that says
+//! the same ([`super::said`]), so that other settings of the server run nothing again. What will be
+//! written is what the policy judges.
 //!
 //! **What is kept.** Objects of a repository that does not count as it says now stay as the inventory
-//! says: they are put right, and neither changed nor deleted. What the policy does not allow by now is left
-//! alone: the inventory is no way around it. Nothing about them holds up the others.
+//! says: they are put right, and neither changed nor deleted. What the policy does not allow by now is
+//! left alone, because the inventory is no way around it, and so are Overrides. Nothing about them
+//! holds up the others.
 
 use std::{
     borrow::Cow,
@@ -258,8 +259,8 @@ impl<'a> Draft<'a> {
         if !before.is_empty() {
             objects.to_mut().extend(before);
         }
-        let is_open = |target: &Declared| target.today.is_asked;
-        denied.extend(policy::overrides(&objects, self.rules(self.world.defaults), is_open));
+        let judged_here = |target: &Declared| target.today.is_asked;
+        denied.extend(policy::overrides(&objects, self.rules(self.world.defaults), judged_here));
         if denied.is_empty() { Ok(objects) } else { Err(Refusal::Denied(in_order(denied))) }
     }
 
@@ -345,9 +346,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What the policy does not allow of what the members of a standing Fleet of ours are filled in with,
-    /// where other settings than today's count for them: only its own status says that. Nothing where those
-    /// of today do.
+    /// What the policy does not allow of a standing Fleet of ours and of what its members are filled in
+    /// with, where other settings than today's count for them: only its own status says that. Nothing
+    /// where those of today do.
     fn noted(&self, key: &Key, declared: &Declared) -> Option<Vec<Fault>> {
         let uid = &self.world.source.metadata.uid;
         self.world.rows.get(key).filter(|row| row.source_uid == *uid && !row.leaving)?;
@@ -356,13 +357,8 @@ impl<'a> Draft<'a> {
         else {
             return None;
         };
-        let defaults = self.world.defaults;
-        let usual = live.status.usual.as_ref().and_then(|usual| usual.of(&fleet.spec))?;
-        if usual == defaults.usual(&fleet.spec) {
-            return None;
-        }
-        let found = policy::noted(fleet, &live.status, self.rules(defaults)).into_iter();
-        Some(found.map(|fault| declared.locate(fault)).collect())
+        let found = policy::noted(fleet, &live.status, self.rules(self.world.defaults))?;
+        Some(found.into_iter().map(|fault| declared.locate(fault)).collect())
     }
 
     /// Holds an object as the inventory says. Where that cannot be done, or is not allowed any more, it
@@ -371,7 +367,10 @@ impl<'a> Draft<'a> {
         let is_allowed = |it: &Declared| {
             self.noted(key, it).unwrap_or_else(|| self.denied(&it.object)).is_empty()
         };
-        let Some(declared) = Declared::of(row).filter(is_allowed) else {
+        // An Override holds once, and what it would lay is judged only with what it is of.
+        let may_hold = key.0 != Kind::Override;
+        let declared = Declared::of(row).filter(|it| may_hold && is_allowed(it));
+        let Some(declared) = declared else {
             return self.own(row.clone(), Some(row));
         };
         let told = self.faults.len();

@@ -528,6 +528,16 @@ fn crew(kind: &str, more: &str) -> String {
 }
 
 impl Stage {
+    /// The names of the Fleet's members, by the settings of today.
+    async fn crew_members(&self) -> Vec<String> {
+        let fleet = self.store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+        let AnyObject::Fleet(fleet) = fleet else { panic!("no fleet") };
+        let made = members("crew", &fleet.spec, Err(NoDirectories), &mut |spec| {
+            self.defaults.fill(spec, false)
+        });
+        made.unwrap().into_iter().map(|member| member.name).collect()
+    }
+
     /// What the Fleet's controller notes with its first look: the settings of today, and Jobs that it
     /// has made.
     async fn note_usual(&self, runs: &[&str]) {
@@ -561,12 +571,67 @@ async fn a_fleet_is_judged_by_what_was_noted_for_its_members_and_not_by_the_sett
         };
         assert!(told.starts_with("a.yaml:1:1: spec.template.spec.runtime"), "{told}");
         assert!(told.contains("the runtime `fly` is not allowed to this source"), "{told}");
-        assert!(told.contains("write out agent and runtime in it"), "{told}");
+        assert!(told.contains("write out runtime in it"), "{told}");
         // What says something else has its own.
         let other = crew(kind, ", runtime: {local: {}}");
         let plan = stage.apply(&[("a.yaml", &other)]).await.unwrap();
         assert_eq!(names(&plan.changed), ["fleet/crew"]);
     }
+}
+
+#[tokio::test]
+async fn a_fleet_of_a_kind_that_is_not_allowed_any_more_is_denied_whatever_was_noted_for_it() {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.defaults = on_fly();
+    let text = crew("Agent", "");
+    stage.apply(&[("a.yaml", &text)]).await.unwrap();
+    stage.note_usual(&[]).await;
+    let kinds = Some(vec![Kind::Agent, Kind::Job]);
+    stage.source.spec.policy = Some(SourcePolicy { kinds, ..SourcePolicy::default() });
+    stage.defaults.on_fly = false;
+    for text in [text.clone(), text.replace("{n: b}", "{n: b}, {n: c}")] {
+        let told = match stage.judged(&[("a.yaml", &text)]).await {
+            Err(Refusal::Denied(faults)) => faults.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert!(told.contains("Fleet may not be written by this source"), "{told}");
+        assert!(!told.contains("write out"), "{told}");
+    }
+    // Neither is it put right where it is kept.
+    let by_hand = |object: &mut AnyObject| {
+        object.metadata_mut().labels.insert("by".into(), "hand".into());
+    };
+    stage.change(Kind::Fleet, "crew", by_hand).await;
+    stage.kept = [(Kind::Fleet, "crew".to_owned())].into();
+    assert_eq!(stage.apply(&[]).await.unwrap().drifted, Vec::new());
+    stage.source.spec.policy = None;
+    assert_eq!(names(&stage.apply(&[]).await.unwrap().drifted), ["fleet/crew"]);
+}
+
+#[tokio::test]
+async fn what_may_still_change_of_jobs_that_were_made_is_judged() {
+    let mut stage = Stage::new("specs", json!({}));
+    stage.defaults = on_fly();
+    let text = crew("Job", "");
+    stage.apply(&[("a.yaml", &text)]).await.unwrap();
+    let all = stage.crew_members().await;
+    stage.note_usual(&all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let channels = Some(vec!["slack:C1*".to_owned()]);
+    let runtimes = Some(vec!["local".to_owned()]);
+    let policy = SourcePolicy { channels, runtimes, ..SourcePolicy::default() };
+    stage.source.spec.policy = Some(policy);
+    stage.defaults.on_fly = false;
+    let to = |channel: &str| {
+        crew("Job", &format!(", report: {{to: [{{slack: {{channel: {channel}}}}}]}}"))
+    };
+    let told = match stage.apply(&[("a.yaml", &to("C9BOARD"))]).await {
+        Err(Refusal::Denied(faults)) => faults.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(told.contains("spec.template.spec.report.to[0].slack.channel"), "{told}");
+    assert!(!told.contains("runtime"), "{told}");
+    let plan = stage.apply(&[("a.yaml", &to("C1BOARD"))]).await.unwrap();
+    assert_eq!(names(&plan.changed), ["fleet/crew"]);
 }
 
 #[tokio::test]
@@ -577,12 +642,7 @@ async fn jobs_that_a_fleet_has_made_are_past_being_judged() {
     stage.apply(&[("a.yaml", &text)]).await.unwrap();
     let runtimes = Some(vec!["local".to_owned()]);
     stage.source.spec.policy = Some(SourcePolicy { runtimes, ..SourcePolicy::default() });
-    let fleet = stage.store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
-    let AnyObject::Fleet(fleet) = fleet else { panic!("no fleet") };
-    let made = members("crew", &fleet.spec, Err(NoDirectories), &mut |spec| {
-        stage.defaults.fill(spec, false)
-    });
-    let all: Vec<String> = made.unwrap().into_iter().map(|member| member.name).collect();
+    let all = stage.crew_members().await;
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     for (runs, is_denied) in [(&all[..1], true), (&all[..], false)] {
         stage.defaults.on_fly = true;
@@ -683,6 +743,26 @@ async fn what_the_policy_does_not_allow_any_more_is_not_made_again_from_the_inve
     let plan = stage.apply(&[]).await.unwrap();
     assert_eq!(names(&plan.created), ["agent/gone"]);
     assert_eq!(names(&plan.drifted), ["agent/stands"]);
+}
+
+#[tokio::test]
+async fn an_override_that_is_kept_is_left_as_somebody_made_it() {
+    let mut stage = Stage::new("specs", json!({}));
+    let over = "---\napiVersion: opendispatch.dev/v1alpha1\nkind: Override\nmetadata: {name: o}\n\
+                spec: {target: {kind: Agent, name: bot}, patch: {instructions: y}}\n";
+    let kinds = Some(vec![Kind::Agent, Kind::Override]);
+    stage.source.spec.policy = Some(SourcePolicy { kinds, ..SourcePolicy::default() });
+    stage.judged(&[("a.yaml", &(agent("bot", "") + over))]).await.unwrap();
+    let sooner = |object: &mut AnyObject| {
+        let AnyObject::Override(over) = object else { panic!("no override") };
+        over.spec.expires_after = Some("1m".parse().unwrap());
+    };
+    stage.change(Kind::Override, "o", sooner).await;
+    let keys = [(Kind::Agent, "bot"), (Kind::Override, "o")];
+    stage.kept = keys.map(|(kind, name)| (kind, name.to_owned())).into();
+    let plan = stage.judged(&[]).await.unwrap();
+    assert_eq!((plan.drifted, plan.deleted), (Vec::new(), Vec::new()));
+    assert!(stage.store.owned(Kind::Override, "o").await.unwrap().is_some_and(|row| !row.leaving));
 }
 
 /// These settings, but what names no place runs on Fly.

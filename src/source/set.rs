@@ -180,8 +180,8 @@ impl Set {
         if reading.invalid.is_empty() {
             files.iter().for_each(|file| reading.file(file, rules));
         }
-        let is_settled = |target: &Declared| !target.today.is_asked;
-        reading.denied.extend(policy::overrides(&reading.set.objects, rules, is_settled));
+        let judged_here = |target: &Declared| !target.today.is_asked;
+        reading.denied.extend(policy::overrides(&reading.set.objects, rules, judged_here));
         let Reading { set, invalid, denied } = reading;
         match (invalid.is_empty(), denied.is_empty()) {
             (true, true) => Ok(set),
@@ -191,6 +191,7 @@ impl Set {
     }
 }
 
+#[cfg(test)]
 impl Set {
     /// As it counts where nothing was applied before.
     ///

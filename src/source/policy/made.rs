@@ -19,29 +19,37 @@ use crate::source::set::Rules;
 const TEMPLATE: &str = "spec.template.spec";
 /// Where a Schedule's Jobs do.
 const JOBS: &str = "spec.jobTemplate.spec";
+/// What of it the settings fill in that a policy judges.
+const FROM_SETTINGS: [&str; 2] = ["agent", "runtime"];
 /// The most faults that are told of a Fleet's members.
 const MOST_FAULTS: usize = 20;
 
-/// What a Source's policy does not allow of the members that a standing Fleet has and is to have, where
-/// what was filled in for them was noted by other settings than today's: a template that says what it
-/// said is made with that. Jobs that were made are past being judged.
+/// What a Source's policy does not allow of a standing Fleet, where what was filled in for its members
+/// was noted by other settings than today's: a template that says what it said is made with that.
+/// Nothing where those of today count. Of Jobs that were made only what may still change is judged.
 #[must_use]
-pub fn noted(fleet: &Fleet, standing: &FleetStatus, rules: Rules<'_>) -> Vec<Fault> {
-    let noted = standing.usual.as_ref().and_then(|usual| usual.of(&fleet.spec));
-    let Some(usual) = noted.filter(|usual| *usual != rules.defaults.usual(&fleet.spec)) else {
-        return Vec::new();
-    };
+pub fn noted(fleet: &Fleet, standing: &FleetStatus, rules: Rules<'_>) -> Option<Vec<Fault>> {
+    let usual = standing.usual.as_ref().and_then(|usual| usual.of(&fleet.spec))?;
+    if usual == rules.defaults.usual(&fleet.spec) {
+        return None;
+    }
     let defaults = rules.defaults.with_usual(&usual);
     let mut judge = Judge::new(Rules { defaults: &defaults, ..rules });
+    judge.kind(Kind::Fleet, "kind");
     judge.fleet(fleet, &|name| standing.runs.contains_key(name));
     let mut faults = judge.faults;
-    for fault in &mut faults {
-        fault.message.push_str(
-            "; the template leaves it to the settings, and so it was when the template was read \
-             first: write out agent and runtime in it",
-        );
+    let spec = &fleet.spec.template.spec;
+    let is_silent = |member: &str| spec.get(member).is_none_or(Value::is_null);
+    for member in FROM_SETTINGS.into_iter().filter(|member| is_silent(member)) {
+        let at = format!("{TEMPLATE}.{member}");
+        for fault in faults.iter_mut().filter(|fault| fault.path.starts_with(&at)) {
+            fault.message.push_str(&format!(
+                "; the template leaves it to the settings, and so it was when the template was \
+                 read first: write out {member} in it",
+            ));
+        }
     }
-    faults
+    Some(faults)
 }
 
 impl Judge<'_> {
@@ -87,11 +95,12 @@ impl Judge<'_> {
             Some(Ok(members)) if !members.is_empty() => {
                 let mut said = BTreeSet::new();
                 for member in members {
-                    if kind == Kind::Job && has_run(&member.name) {
-                        continue;
-                    }
                     let mut judge = Judge::new(self.rules);
-                    judge.worker(kind, &member.object.to_json()["spec"], TEMPLATE);
+                    let spec = &member.object.to_json()["spec"];
+                    match kind == Kind::Job && has_run(&member.name) {
+                        true => judge.made(spec, TEMPLATE),
+                        false => judge.worker(kind, spec, TEMPLATE),
+                    }
                     for Fault { path, message, .. } in judge.faults {
                         if said.len() < MOST_FAULTS && said.insert((path.clone(), message.clone()))
                         {

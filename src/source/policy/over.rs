@@ -15,12 +15,13 @@ use super::{
 use crate::resource::{API_VERSION, AnyObject, Fault, Override, decode, merge::merge_patch};
 
 /// What of a Source's Overrides its policy does not allow, each with its file and line. What would come
-/// of one is judged where it is settled what its object says.
+/// of one is judged where its object is one that is `judged_here`: those whose files say everything when
+/// they are read, the others when it is known what they are filled in with.
 #[must_use]
 pub fn overrides(
     objects: &BTreeMap<Key, Arc<Declared>>,
     rules: Rules<'_>,
-    is_settled: impl Fn(&Declared) -> bool,
+    judged_here: impl Fn(&Declared) -> bool,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut first: BTreeMap<Key, &Declared> = BTreeMap::new();
@@ -46,7 +47,7 @@ pub fn overrides(
                 );
                 say(Fault::new("spec.target", message));
             }
-            Some(of) if is_settled(of) => judged(over, of, rules).into_iter().for_each(say),
+            Some(of) if judged_here(of) => judged(over, of, rules).into_iter().for_each(say),
             Some(_) => {}
         }
         first.insert(target, declared);

@@ -31,6 +31,11 @@ impl Judge<'_> {
             }
         }
         self.channels(spec, path, &["channels"]);
+        self.made(spec, path);
+    }
+
+    /// What of a Job that was made may still change: what its attempts are made from cannot.
+    pub(super) fn made(&mut self, spec: &Value, path: &str) {
         self.channels(spec, path, &["report", "to"]);
     }
 
