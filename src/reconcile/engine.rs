@@ -579,7 +579,8 @@ impl Pool {
                 Outcome::Conflict
             }
             Err(Error::RateLimited(length)) => {
-                tracing::info!(?length, "asked to wait");
+                // Who waits for a turn comes back each second.
+                tracing::debug!(?length, "asked to wait");
                 Outcome::Hold(*length)
             }
             Err(Error::Terminal(error)) => {

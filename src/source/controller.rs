@@ -404,7 +404,8 @@ impl SourceController {
     }
 
     async fn look(&self, source: &Source) -> Result<Next, Error> {
-        let Some(lane) = self.lane(source) else { return Ok(Next::After(NEXT_TURN)) };
+        // Waiting is no success: a backoff that it would end grows on.
+        let lane = self.lane(source).ok_or(Error::RateLimited(NEXT_TURN))?;
         let read = self.ambient.step("source.read", self.read(source, lane)).await;
         let (read, hand) = match read {
             Ok((reading, hand)) => (Ok(reading), Some(hand)),
@@ -692,5 +693,28 @@ impl Controller for SourceController {
             return Ok(Next::Done);
         }
         self.look(&source).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn who_finds_no_lane_free_is_held_and_has_not_succeeded() {
+        let air = Ambient::real();
+        let sources =
+            SourceController::new(MemoryStore::new(), air, Arc::default(), PathBuf::new());
+        let spec = json!({"from": {"git": {"url": "acme/ops"}}});
+        let source = Source::new("ops", serde_json::from_value(spec).unwrap());
+        let mut lanes: Vec<_> = (0..LANES.host).map(|_| sources.lane(&source).unwrap()).collect();
+        let ended = sources.look(&source).await;
+        assert!(matches!(ended, Err(Error::RateLimited(NEXT_TURN))), "{ended:?}");
+        lanes.pop();
+        let ended = sources.look(&source).await;
+        assert!(!matches!(ended, Err(Error::RateLimited(_))), "{ended:?}");
     }
 }

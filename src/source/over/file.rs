@@ -266,7 +266,8 @@ impl Controller for FileController {
         if open.is_empty() || row.leaving {
             return Ok(Next::Done);
         }
-        let Some(_turn) = self.turn(&row.source_uid) else { return Ok(Next::After(NEXT_TURN)) };
+        // Waiting is no success: a backoff that it would end grows on.
+        let _turn = self.turn(&row.source_uid).ok_or(Error::RateLimited(NEXT_TURN))?;
         let read = async || {
             let source = self.store.get_by_uid(Kind::Source, &row.source_uid).await?;
             Ok::<_, Error>(source.and_then(AnyObject::into_source))
