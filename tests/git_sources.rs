@@ -365,14 +365,63 @@ async fn locks_and_halves_of_a_git_that_was_killed_are_cleared_away() {
     origin.write("a.yaml", "b").push();
     assert_eq!(files(&read(&git, &spec).await.unwrap()), [("a.yaml", "b")]);
     assert!(!mirror.join("objects/pack/tmp_pack_x").exists());
-    // A mirror that is damaged is made anew.
-    for entry in fs::read_dir(mirror.join("objects/pack")).unwrap() {
-        fs::remove_file(entry.unwrap().path()).unwrap();
-    }
-    assert_eq!(files(&read(&git, &spec).await.unwrap()), [("a.yaml", "b")]);
     // One that was never whole as well.
     fs::remove_file(mirror.join("HEAD")).unwrap();
     assert_eq!(files(&read(&git, &spec).await.unwrap()), [("a.yaml", "b")]);
+}
+
+/// The mirror, where there is one alone.
+fn mirror(world: &World) -> std::path::PathBuf {
+    let mut all = fs::read_dir(world.data().join("sources")).unwrap();
+    let first = all.next().unwrap().unwrap().path();
+    assert!(all.next().is_none());
+    first
+}
+
+#[tokio::test]
+async fn a_damaged_mirror_is_removed_once_and_made_anew_by_the_next_look() {
+    let world = World::new();
+    let origin = world.origin("ops");
+    let commit = origin.write("services/api/x", "").write("a.yaml", "a").push();
+    let (git, spec) = (world.git(), url(&origin));
+    let fetched = async |uid: &str| git.fetched(uid, &spec).await.unwrap();
+    let (first, second) = (fetched("0199-a").await, fetched("0199-b").await);
+    for entry in fs::read_dir(mirror(&world).join("objects/pack")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    // Nobody outside is asked by whoever finds it.
+    let away = origin.bare.with_extension("away");
+    fs::rename(&origin.bare, &away).unwrap();
+    let error = git.texts("0199-a", &spec, first).await.map(|_| ()).unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    fs::rename(&away, &origin.bare).unwrap();
+    let reading = git.read("0199-a", &spec).await.unwrap();
+    git.accept("0199-a", &spec, &reading).await.unwrap();
+    // Who fetched before that takes nothing away from the others.
+    let reading = git.texts("0199-b", &spec, second).await.unwrap();
+    assert_eq!(files(&reading), [("a.yaml", "a")]);
+    let found = git.directories("0199-a", &spec, &commit, "services/*").await.unwrap();
+    assert_eq!(found, ["services/api"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_a_later_fetch_has_let_go_of_is_no_damage() {
+    let world = World::new();
+    let origin = world.origin("ops");
+    let commit = origin.write("services/api/x", "").write("a.yaml", "a").push();
+    let (git, spec) = (world.git(), url(&origin));
+    let reading = git.read("0199-other", &spec).await.unwrap();
+    git.accept("0199-other", &spec, &reading).await.unwrap();
+    origin.write("a.yaml", "b").push();
+    let fetched = git.fetched(UID, &spec).await.unwrap();
+    origin.write("a.yaml", "c").push();
+    git.fetched(UID, &spec).await.unwrap();
+    git::git_in(&mirror(&world), &["gc", "--quiet", "--prune=now"]);
+    let error = git.texts(UID, &spec, fetched).await.map(|_| ()).unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    let found = git.directories("0199-other", &spec, &commit, "services/*").await.unwrap();
+    assert_eq!(found, ["services/api"]);
+    assert_eq!(files(&read(&git, &spec).await.unwrap()), [("a.yaml", "c")]);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! A mirror: a bare repository on this machine, one for each address, which many Sources share.
 //!
 //! Each Source has refs of its own in it: `tip`, what it has fetched last, and `good`, what stands
-//! applied. Whoever writes a mirror holds its lock; what a commit holds never changes, and is read without.
-//! Nobody is asked for what one Source was shown and another was not. A mirror is worth nothing: one that is damaged is made anew.
+//! applied. Whoever writes a mirror holds its lock. What a commit holds never changes, so it is read
+//! without the lock, and again with it where it could not be read. Nobody is asked for what one Source
+//! was shown and another was not. A mirror is worth nothing: one that is damaged is removed, and made
+//! anew by the next fetch.
 
 use std::{
     collections::BTreeSet,
@@ -70,7 +72,7 @@ pub(super) fn former() -> Remote {
     Remote { address: String::new(), name, way: Way::File, repo: Repo::default() }
 }
 
-/// A mirror, for one Source, while its lock is held.
+/// A mirror, for one Source. Whoever writes it holds its lock.
 pub(super) struct Mirror<'a> {
     pub(super) runner: &'a Runner,
     pub(super) limits: &'a Limits,
@@ -103,7 +105,7 @@ impl Mirror<'_> {
 
     /// Makes it if it is not there, and clears away what a crash has left in it.
     pub(super) async fn ready(&self) -> Result<(), GitError> {
-        if self.path.join("HEAD").is_file() {
+        if self.is_there() {
             return clear(&self.path).map_err(GitError::disk("clear", &self.path));
         }
         let half = self.path.with_extension("new");
@@ -231,6 +233,28 @@ impl Mirror<'_> {
         let args = ["rev-parse", "--quiet", "--verify", "--end-of-options", &what];
         let done = self.runner.run(self.here(&args)).await?;
         Ok(done.ok.then(|| done.text()))
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.join("HEAD").is_file()
+    }
+
+    /// What the Source's ref of what it has fetched last names, whether that is here or not.
+    pub(super) async fn tip(&self) -> Result<Option<String>, GitError> {
+        let name = self.own("tip");
+        let args = ["rev-parse", "--quiet", "--verify", "--end-of-options", &name];
+        let done = self.runner.run(self.here(&args)).await?;
+        Ok(done.ok.then(|| done.text()))
+    }
+
+    /// That a commit which was fetched is not here any more, and no harm.
+    pub(super) fn gone(&self) -> GitError {
+        GitError::Failed {
+            name: self.name().to_owned(),
+            verb: "ls-tree".to_owned(),
+            why: "the commit was replaced while it was read; it is fetched anew".to_owned(),
+        }
     }
 
     /// Points one of the Source's refs to a commit.

@@ -81,7 +81,6 @@ struct Shared {
 /// What was fetched for a Source: where each of its repositories stands, or why that is not known.
 pub struct Fetched {
     commits: Vec<(Target, Result<String, GitError>)>,
-    token: Option<SecretString>,
 }
 
 /// Files of one repository, and what else is to say of them.
@@ -129,11 +128,12 @@ impl Git {
                 answer => commits.push((target, answer)),
             }
         }
-        Ok(Fetched { commits, token })
+        Ok(Fetched { commits })
     }
 
     /// Reads the files of what was fetched. That asks nobody outside, and takes as much memory as the
-    /// files are large.
+    /// files are large. What is not here any more, or not whole, has failed for now: it is fetched with
+    /// the next look.
     ///
     /// # Errors
     /// As [`Git::read`].
@@ -141,12 +141,15 @@ impl Git {
         &self,
         source: &str,
         spec: &GitSource,
-        Fetched { commits, token }: Fetched,
+        Fetched { commits }: Fetched,
     ) -> Result<Reading, GitError> {
         let (mut repos, mut files) = (Vec::new(), Vec::new());
         for (target, answer) in commits {
             let answer = match answer {
-                Ok(commit) => self.read_one(source, spec, &target, token.as_ref(), commit).await,
+                Ok(commit) => {
+                    let read = self.read_one(source, &target, spec.branch.as_deref(), &commit);
+                    read.await.map(|files| (commit, files))
+                }
                 Err(fault) => Err(fault),
             };
             let passing = answer.as_ref().is_err_and(GitError::is_passing);
@@ -322,31 +325,40 @@ impl Git {
         self.fetch(&mirror, spec.branch.as_deref()).await
     }
 
-    /// The files of a commit that was fetched. Nobody changes what a commit holds, so the mirror is read
-    /// without its lock: whoever fetches slowly into it holds up no other Source of the repository.
+    /// The files of a commit that was fetched. What a commit holds never changes, so the mirror is read
+    /// without its lock: nobody waits for a Source that fetches slowly into it. But another fetch of the
+    /// same Source may let go of the commit meanwhile, and one who finds the mirror damaged removes it. So
+    /// what cannot be read is read once more behind the lock, and what is still not there is fetched by
+    /// the next look, which has a lane and a time for that.
     async fn read_one(
         &self,
         source: &str,
-        spec: &GitSource,
         target: &Target,
-        token: Option<&SecretString>,
-        commit: String,
-    ) -> Result<(String, Files), GitError> {
-        let (remote, branch) = (&target.remote, spec.branch.as_deref());
-        let path = mirror::place(&self.0.settings.dir, remote);
-        let mirror = self.mirror_at(path.clone(), source, remote, token)?;
-        match self.files(&mirror, target, &commit, branch).await {
-            Ok(files) => return Ok((commit, files)),
-            Err(GitError::Failed { .. }) => {}
-            Err(error) => return Err(error),
+        branch: Option<&str>,
+        commit: &str,
+    ) -> Result<Files, GitError> {
+        let path = mirror::place(&self.0.settings.dir, &target.remote);
+        let mirror = self.mirror_at(path.clone(), source, &target.remote, None)?;
+        match self.files(&mirror, target, commit, branch).await {
+            // There is no git as well where there is no directory to run it in.
+            Err(GitError::Failed { .. } | GitError::NoGit(_)) => {}
+            answer => return answer,
         }
-        // The fetch went well and what it brought cannot be read: the mirror is damaged.
         let _lock = self.lock(&path).await;
-        tracing::warn!(repository = remote.name, "a mirror is made anew");
+        if !mirror.is_there() {
+            return Err(mirror.gone());
+        }
+        let fault = match self.files(&mirror, target, commit, branch).await {
+            Err(fault @ GitError::Failed { .. }) => fault,
+            answer => return answer,
+        };
+        // What a ref names nothing takes away: the mirror is damaged.
+        if mirror.tip().await?.as_deref() != Some(commit) {
+            return Err(mirror.gone());
+        }
+        tracing::warn!(repository = target.remote.name, %fault, "a damaged mirror is removed");
         mirror.discard()?;
-        let commit = self.fetch(&mirror, branch).await?;
-        let files = self.files(&mirror, target, &commit, branch).await?;
-        Ok((commit, files))
+        Err(fault)
     }
 
     /// Fetches, into a mirror that is made where there is none.

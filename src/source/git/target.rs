@@ -8,6 +8,7 @@ use crate::{
 
 /// Where files lie in a repository that declares its own agents.
 pub const DEFAULT_REPOS_PATH: &str = ".open-dispatch";
+
 /// One of a Source's repositories.
 pub(super) struct Target {
     pub(super) remote: Remote,
@@ -90,15 +91,17 @@ pub(super) fn hosts(spec: &GitSource) -> Vec<String> {
     hosts
 }
 
+/// The machine that is asked, whatever the way and the port.
 fn host(remote: &Remote) -> Option<String> {
     if remote.way == Way::File {
         return None;
     }
-    let (_, rest) = remote.address.split_once("://").unwrap_or(("", &remote.address));
-    let place = rest.split('/').next().unwrap_or_default();
-    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    let is_scp = !remote.address.contains("://");
-    let host = if is_scp { place.split(':').next().unwrap_or_default() } else { place };
+    if let Some(url) = remote.address.parse::<url::Url>().ok().filter(url::Url::has_host) {
+        return url.host_str().map(str::to_ascii_lowercase);
+    }
+    // As `user@host:path`.
+    let place = remote.address.split(':').next().unwrap_or_default();
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
     Some(host.to_ascii_lowercase())
 }
 
@@ -161,7 +164,7 @@ mod tests {
         ];
         let repos = repos.iter().map(|it| (*it).to_owned()).collect();
         let found = hosts(&GitSource { repos, ..GitSource::default() });
-        assert_eq!(found, ["git.example.com", "git.example.com:2222", "github.com"]);
+        assert_eq!(found, ["git.example.com", "github.com"]);
         assert_eq!(hosts(&GitSource::default()), Vec::<String>::new());
     }
 }
