@@ -184,6 +184,11 @@ async fn nothing_of_many_goes_where_a_source_declares_one_of_them() {
         }
     }
     house.apply(vec![Op::Own(declared("b", uid))]).await;
+    for query in ["jobs", "jobs?dryRun=All", "jobs?dryRun=All&ifDeclared=Refuse"] {
+        let again = house.call(Method::POST, query, Some(&job("b"))).await;
+        assert_eq!(again.code, StatusCode::CONFLICT, "{query}: {}", again.text());
+        assert_eq!(again.json()["reason"], "AlreadyExists", "{query}");
+    }
     let writes = house.store.writes();
     for query in ["jobs", "jobs?dryRun=All"] {
         let refused = house.call(Method::DELETE, query, None).await;

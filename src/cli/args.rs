@@ -331,7 +331,8 @@ taken is refused; --replace ends the token that has it.")]
   open-dispatch down --timeout 10m
 
 Schedules are suspended, agents are stopped, jobs are cancelled, and then it waits until the last
-process is gone. open-dispatch start and resume turn them on again. The server itself runs on; Ctrl-C or SIGTERM ends it. It exits with 1 where something is left.")]
+process is gone. open-dispatch start and resume turn them on again. The server itself runs on;
+Ctrl-C or SIGTERM ends it. It exits with 1 where something is left, or could not be turned off.")]
     Down(DownArgs),
 
     /// Check this machine and the chat platforms, and say the mend for each fault

@@ -32,16 +32,7 @@ pub async fn down(args: DownArgs) -> Result<u8, Error> {
     let client = Client::find(&args.server)?;
     let work = async {
         // First: what is due meanwhile would be made behind our back.
-        let schedules = client.get(&collection(Kind::Schedule), &[], AS_JSON).await?;
-        for schedule in schedules["items"].as_array().into_iter().flatten() {
-            let name = schedule["metadata"]["name"].as_str().unwrap_or_default();
-            if schedule["spec"]["suspend"] != true {
-                let patch = json!({"spec": {"suspend": true}});
-                let path = member(Kind::Schedule, name);
-                client.write(Method::PATCH, &path, &[], &patch).await?;
-                out::line(format!("{} suspended", full_name(Kind::Schedule, name)))?;
-            }
-        }
+        let are_off = schedules_off(&client).await?;
         for name in running(&client).await? {
             suspend(&client, &name, true).await?;
             out::line(format!("{} stopped", full_name(Kind::Agent, &name)))?;
@@ -53,7 +44,8 @@ pub async fn down(args: DownArgs) -> Result<u8, Error> {
                 out::line(format!("{} cancelled", full_name(Kind::Job, name)))?;
             }
         }
-        gone(&client, args.timeout.as_duration()).await
+        let code = gone(&client, args.timeout.as_duration()).await?;
+        if are_off { Ok(code) } else { Err(Error::Told) }
     };
     tokio::select! {
         code = work => code,
@@ -62,6 +54,32 @@ pub async fn down(args: DownArgs) -> Result<u8, Error> {
             Ok(INTERRUPTED)
         }
     }
+}
+
+/// Suspends all schedules. One that cannot be is told and passed over, since all else is to end: then the
+/// answer is `false`.
+async fn schedules_off(client: &Client) -> Result<bool, Error> {
+    let schedules = client.get(&collection(Kind::Schedule), &[], AS_JSON).await?;
+    let mut are_off = true;
+    for schedule in schedules["items"].as_array().into_iter().flatten() {
+        let name = schedule["metadata"]["name"].as_str().unwrap_or_default();
+        if schedule["spec"]["suspend"] == true {
+            continue;
+        }
+        let patch = json!({"spec": {"suspend": true}});
+        match client.write(Method::PATCH, &member(Kind::Schedule, name), &[], &patch).await {
+            Ok(_) => out::line(format!("{} suspended", full_name(Kind::Schedule, name)))?,
+            // Gone meanwhile.
+            Err(Error::Api { code: 404, .. }) => {}
+            Err(error) if error.is_away() => return Err(error),
+            Err(error) => {
+                are_off = false;
+                let name = full_name(Kind::Schedule, name);
+                out::note(format!("{name} is not suspended, and goes on: {error}"));
+            }
+        }
+    }
+    Ok(are_off)
 }
 
 /// Waits until no sprite has a process any more.

@@ -12,7 +12,8 @@ pub const SCHEDULE_LABEL: &str = "opendispatch.dev/schedule";
 pub const SCHEDULED_AT: &str = "opendispatch.dev/scheduled-at";
 /// How many Jobs that succeeded a Schedule keeps.
 pub const DEFAULT_SUCCESSFUL_JOBS_KEPT: u32 = 3;
-/// The shortest `startingDeadline`: what is shorter, a timer that is a moment late would miss.
+/// The shortest time that a `startingDeadline` may mean: within less a timer that is a moment late would
+/// begin nothing.
 pub const LEAST_STARTING_DEADLINE: Span = Span::from_secs(10);
 /// How many Jobs that failed a Schedule keeps.
 pub const DEFAULT_FAILED_JOBS_KEPT: u32 = 1;
@@ -46,8 +47,8 @@ pub struct ScheduleSpec {
     /// What happens to due minutes that passed while nobody looked.
     #[serde(default, skip_serializing_if = "MissedRuns::is_default")]
     pub missed_runs: MissedRuns,
-    /// How late a due minute may be begun, 10s at least; unlimited by default. To wait for Jobs that make
-    /// way is not to be late.
+    /// How late a due minute may be begun; unlimited by default, and less than 10s counts as 10s. To wait
+    /// for Jobs that make way is not to be late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starting_deadline: Option<Span>,
     /// How many Jobs that succeeded are kept; 3 by default.

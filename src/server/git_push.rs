@@ -1,10 +1,11 @@
 //! `POST /webhooks/git/{source}`: somebody pushed, so a Source is looked at now and not in a minute.
 //!
-//! Anybody can call this door, on the public listener as well. What is cheap comes first: only of a request
-//! that bears what may be a signature the Source is looked up and the body read, so many at once from one
-//! stranger and for one Source, each within a few seconds. Whoever has no right signature hears the same, and at the same point, whether the Source is
-//! there, takes pushes, or not. The signature (GitHub's `X-Hub-Signature-256`, which Gitea and Forgejo send as well) is checked over the
-//! bytes as they came. What is taken changes one annotation of the Source, with a receipt; nothing that
+//! Anybody can call this door, on the public listener as well. What is cheap comes first: only of a
+//! request that bears what may be a signature the Source is looked up and the body read, so many at once
+//! from one stranger and for one Source, each within a few seconds. Whoever has no right signature hears
+//! the same, and at the same point, whether the Source is there, takes pushes, or not. The signature
+//! (GitHub's `X-Hub-Signature-256`, which Gitea and Forgejo send as well) is checked over the bytes as
+//! they came. What is taken changes one annotation of the Source, with a receipt; nothing that
 //! a push says of commits or files is believed, since whoever is woken reads the repository itself. A
 //! request that is brought again, by its sender or by somebody who overheard it, wakes nobody twice.
 
@@ -35,8 +36,9 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// How long a body may take. GitHub gives up after ten seconds, and has the body ready.
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// So many bodies are read at once: in all, for one Source, from one stranger, and through one reverse
-/// proxy, from which all come that stand before it; a push takes milliseconds.
-const AT_ONCE: Bounds = Bounds { all: 64, thing: 16, peer: 2, near: 8 };
+/// proxy, from which all come that stand before it; a push takes milliseconds. GitHub tells each Source
+/// of a repository from one of a few addresses, at the same moment, and does not repeat itself.
+const AT_ONCE: Bounds = Bounds { all: 64, thing: 16, peer: 4, near: 8 };
 static READING: LazyLock<Slots> = LazyLock::new(|| Slots::new(AT_ONCE));
 /// Whose the annotation is that wakes a Source, in the account of fields.
 const MANAGER: &str = "webhook";

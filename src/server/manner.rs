@@ -3,8 +3,9 @@
 //!
 //! Objects are written as in Kubernetes, `dryRun=All` included, and their handlers read the options
 //! themselves; here it is only seen to that what was said is one of these, since a `dryrun=All` that
-//! nobody reads would be a write, and a `labelselector` the deletion of all. What is not the writing of an object (a turn, a token, a secret, a release) has no dry
-//! run. Whoever asks for one there is refused before anything of the call is read: what was to be
+//! nobody reads would be a write, and a `labelselector` the deletion of all. What is not the writing
+//! of an object (a turn, a token, a secret, a release) has no dry run. Whoever asks for one there is
+//! refused before anything of the call is read: what was to be
 //! tried must never be done. The same holds for a parameter that nothing reads, as for a field that
 //! no type knows, and for a body where none is taken: what somebody said is done or refused, and not
 //! passed over.

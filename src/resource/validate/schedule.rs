@@ -1,9 +1,8 @@
-//! Schedules: a cron line that is due some day, a zone that there is, time enough to begin a due minute,
-//! and a Job that could be made.
+//! Schedules: a cron line that is due some day, a zone that there is, and a Job that could be made.
 
 use super::{
     super::{
-        Kind, LEAST_STARTING_DEADLINE, Span,
+        Kind,
         cron::{Cron, zone},
         fault::Fault,
         tree::{Node, Shape},
@@ -32,15 +31,6 @@ pub(super) fn rules(spec: &Node, faults: &mut Vec<Fault>) {
         && let Err(bad) = Cron::within(line, zone)
     {
         faults.push(node.fault("spec.schedule", bad.to_string()));
-    }
-    if let Some((node, text)) = texted(spec.get("startingDeadline"))
-        && text.parse::<Span>().is_ok_and(|span| span < LEAST_STARTING_DEADLINE)
-    {
-        let message = format!(
-            "is so short that a due minute would seldom be begun; write {LEAST_STARTING_DEADLINE} or \
-             more, or leave it out"
-        );
-        faults.push(node.fault("spec.startingDeadline", message));
     }
     let Some(template) = spec.get("jobTemplate") else { return };
     if let Some(node) = template.at(&["metadata", "name"]) {
@@ -81,30 +71,5 @@ fn of_template(template: &Node, path: &str, faults: &mut Vec<Fault>) {
                 faults.push(member.node.fault(path, message));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::resource::yaml;
-
-    fn fault_of(deadline: &str) -> Option<String> {
-        let text = format!(
-            "apiVersion: opendispatch.dev/v1alpha1\nkind: Schedule\nmetadata: {{name: a}}\nspec:\n  \
-             schedule: '@daily'\n  startingDeadline: {deadline}\n  jobTemplate: {{spec: {{task: 'true', \
-             agent: {{command: {{}}}}}}}}\n"
-        );
-        yaml::read(&text, None).err().map(|faults| faults.to_string())
-    }
-
-    #[test]
-    fn a_starting_deadline_within_which_nothing_could_be_begun_is_refused() {
-        for short in ["0s", "500ms", "9s"] {
-            let fault = fault_of(short).unwrap();
-            assert!(fault.contains("spec.startingDeadline: is so short"), "{fault}");
-            assert!(fault.contains("write 10s or more, or leave it out"), "{fault}");
-        }
-        assert_eq!(fault_of("10s"), None);
-        assert_eq!(fault_of("2h"), None);
     }
 }

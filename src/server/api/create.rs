@@ -81,15 +81,17 @@ pub(super) async fn make(
             .map_err(|faults| Problem::invalid(kind, &wanted.metadata().name, &faults))?;
         let name = object.metadata().name.clone();
         if dry_run {
+            // In the order in which the store looks: what is there is there, whoever declares it.
+            match shared.store.get(kind, &name).await? {
+                Some(_) if drawn => continue,
+                Some(_) => return Err(store::Error::AlreadyExists { kind, name }.into()),
+                None => {}
+            }
             owned::check(state, Edit::Create(&object), warnings.as_deref_mut()).await?;
             let mut object = object;
             object.metadata_mut().creation_timestamp = Some(shared.ambient.clock.now());
             object.metadata_mut().generation = 1;
-            match shared.store.get(kind, &name).await? {
-                Some(_) if drawn => continue,
-                Some(_) => return Err(store::Error::AlreadyExists { kind, name }.into()),
-                None => return Ok((StatusCode::CREATED, object)),
-            }
+            return Ok((StatusCode::CREATED, object));
         }
         let guard = owned::guard(Edit::Create(&object));
         let note = caller.did(state, format!("create {}", called(kind, &name)));

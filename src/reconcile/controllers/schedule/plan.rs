@@ -31,8 +31,8 @@ use crate::{
     resource::{
         ConcurrencyPolicy,
         ConditionStatus::{False, True},
-        DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, Job, Kind, MissedRuns,
-        SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleStatus,
+        DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, Job, Kind, LEAST_STARTING_DEADLINE,
+        MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleStatus,
         cron::Cron,
         validate::MAX_NAME,
     },
@@ -279,12 +279,19 @@ impl Draft<'_, '_> {
     /// Whether a minute is not begun any more because it is so late; then that is told.
     fn is_too_late(&mut self, minute: Timestamp, late: Duration) -> bool {
         let spec = &self.view.schedule.spec;
-        let overdue = spec.starting_deadline.filter(|most| late > most.as_duration());
+        // Nothing is begun in the very moment in which it is due.
+        let most = spec.starting_deadline.map(|most| most.max(LEAST_STARTING_DEADLINE));
+        let overdue = most.filter(|most| late > most.as_duration());
         let (reason, text) = if let Some(most) = overdue {
             let text = format!("{minute} was due longer than {most} ago, and was not begun");
             (words::TOO_LATE, text)
         } else if late >= ON_TIME && spec.missed_runs == MissedRuns::Skip {
-            let text = format!("{minute} passed while nobody looked, and was not begun");
+            let text = match self.status.pending_schedule_time {
+                Some(pending) if pending == minute => format!(
+                    "{minute} waited for other jobs when the server went down, and was not begun"
+                ),
+                _ => format!("{minute} passed while nobody looked, and was not begun"),
+            };
             (words::MISSED, text)
         } else {
             return false;

@@ -252,6 +252,15 @@ fn a_minute_that_is_due_for_too_long_is_not_begun() {
 }
 
 #[test]
+fn no_deadline_is_so_short_that_nothing_is_ever_begun() {
+    let mut world = World::new(|spec| spec.starting_deadline = Some(Span::from_secs(0)));
+    world.jump_to("2026-01-01T12:10:10Z");
+    assert_eq!(world.minutes(), [10]);
+    world.jump_to("2026-01-01T12:20:11Z");
+    assert_eq!(world.told(words::TOO_LATE).len(), 1);
+}
+
+#[test]
 fn while_a_job_works_the_next_is_skipped_and_that_is_told() {
     let mut world = World::new(|_| {});
     world.live_until("2026-01-01T12:25:00Z");
