@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use open_dispatch::{
     ambient::Ambient,
@@ -54,7 +54,8 @@ async fn look(store: &Arc<dyn Store>, defaults: Defaults) -> BTreeMap<String, Va
     let directories = Arc::new(NoSources);
     let fleets = FleetController::new(store.clone(), Ambient::real(), defaults, directories);
     for _ in 0..20 {
-        if fleets.reconcile(UID).await.unwrap() == Next::Done {
+        // What it knows of former templates it forgets in the end, and looks again for that.
+        if fleets.reconcile(UID).await.unwrap() != Next::After(Duration::ZERO) {
             let mut members = store.list_owned(Kind::Agent, UID).await.unwrap();
             members.extend(store.list_owned(Kind::Job, UID).await.unwrap());
             let of = |it: AnyObject| (it.metadata().name.clone(), it.to_json()["spec"].take());
@@ -103,4 +104,66 @@ async fn other_settings_make_no_other_members_of_a_template_that_is_silent() {
         let claude = then.values().filter(|spec| spec["agent"].get("claude").is_some()).count();
         assert!(claude > 0, "{then:?}");
     }
+}
+
+/// Deletes what the Fleet has made, as the end of its time to live does.
+async fn lose(store: &Arc<dyn Store>, members: &BTreeMap<String, Value>) {
+    for name in members.keys() {
+        let mut job = store.get(Kind::Job, name).await.unwrap().unwrap();
+        job.metadata_mut().finalizers.clear();
+        let free = Op::Write { object: job, part: Part::Finalizers, expect: Expect::SameVersion };
+        commit(store, free).await;
+        let (kind, name) = (Kind::Job, name.clone());
+        commit(store, Op::Delete { kind, name, uid: None, resource_version: None }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_comes_back_is_filled_in_as_it_was_and_runs_nothing_again() {
+    let first_settings = || settings(json!({"command": {}}), None);
+    let others = || settings(json!({"claude": {}}), None);
+    let task = |text: &str| {
+        let text = text.to_owned();
+        move |spec: &mut Map<String, Value>| {
+            spec.insert("task".to_owned(), json!(text));
+        }
+    };
+    for ended in [false, true] {
+        let store: Arc<dyn Store> = MemoryStore::new();
+        commit(&store, Op::Create(fleet("Job", &json!({"task": "a"})))).await;
+        let first = look(&store, first_settings()).await;
+        assert_eq!(first.len(), 2);
+        if ended {
+            lose(&store, &first).await;
+        }
+        // Somebody overrides the task for a time, while the settings are others.
+        change(&store, task("b")).await;
+        let mut second = look(&store, others()).await;
+        second.retain(|name, _| !first.contains_key(name));
+        assert_eq!(second.len(), 2);
+        assert!(second.values().all(|spec| spec["agent"].get("claude").is_some()), "{second:?}");
+        lose(&store, &second).await;
+        change(&store, task("a")).await;
+        let then = look(&store, others()).await;
+        assert_eq!(then, if ended { BTreeMap::new() } else { first.clone() });
+        // And so does the other one, under other settings again.
+        change(&store, task("b")).await;
+        let then = look(&store, first_settings()).await;
+        assert_eq!(then, if ended { BTreeMap::new() } else { first });
+    }
+}
+
+#[tokio::test]
+async fn agents_of_a_template_that_comes_back_are_who_they_were() {
+    let store: Arc<dyn Store> = MemoryStore::new();
+    commit(&store, Op::Create(fleet("Agent", &json!({})))).await;
+    let first = look(&store, settings(json!({"command": {}}), None)).await;
+    let others = || settings(json!({"claude": {}}), None);
+    change(&store, |spec| {
+        spec.insert("runtime".to_owned(), json!({"local": {"isolation": "none"}}));
+    })
+    .await;
+    assert_ne!(look(&store, others()).await, first);
+    change(&store, |spec| spec.clear()).await;
+    assert_eq!(look(&store, others()).await, first);
 }

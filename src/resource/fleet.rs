@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Conditions, Kind, Object, Usual};
+use super::{Conditions, Kind, Object, PastUsual, Usual};
 
 /// The label that each member of a Fleet bears, with the Fleet's name.
 pub const FLEET_LABEL: &str = "opendispatch.dev/fleet";
@@ -149,8 +149,13 @@ pub struct FleetStatus {
     /// makes is the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual: Option<Usual>,
-    /// Each Job that was made and is there or generated, by name, and how it ended: so that one which is gone, because its time
-    /// to live is over or because somebody deleted it, is not run again.
+    /// What members were filled in with while the template said something else, by the note's `of`: so
+    /// that a template that says again what it said once makes whom it made. For 31 days, and the last
+    /// 1,000 of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub past_usual: BTreeMap<String, PastUsual>,
+    /// Each Job that was made and is there or generated, by name, and how it ended: so that one which is
+    /// gone, because its time to live is over or because somebody deleted it, is not run again.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub runs: BTreeMap<String, RunOutcome>,
     /// The Jobs that are neither there nor generated any more, so that one which is generated again is

@@ -95,5 +95,5 @@ pub use source::{
 };
 pub use span::{NotASpan, Span};
 pub use sprite::{Claim, FlyMachine, Sprite, SpriteSpec, SpriteStatus};
-pub use usual::Usual;
+pub use usual::{PastUsual, Usual};
 pub use worker::{FILLED, whole_worker, worker};

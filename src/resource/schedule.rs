@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Conditions, JobSpec, Object, Span, fleet::TemplateMetadata};
+use super::{Conditions, JobSpec, Object, RUN_REQUESTED, Span, fleet::TemplateMetadata};
 
 /// The label that each Job of a Schedule bears, with the Schedule's name.
 pub const SCHEDULE_LABEL: &str = "opendispatch.dev/schedule";
@@ -20,6 +20,17 @@ pub const DEFAULT_FAILED_JOBS_KEPT: u32 = 1;
 
 /// Jobs at times, each due minute at most once.
 pub type Schedule = Object<ScheduleSpec, ScheduleStatus>;
+
+impl Schedule {
+    /// The request of a run now that is not obeyed yet, if there is one. Each value counts once, and an
+    /// empty one asks for nothing.
+    #[must_use]
+    pub fn asked_run(&self) -> Option<&str> {
+        let asked = self.metadata.annotations.get(RUN_REQUESTED).map(String::as_str);
+        let is_new = |asked: &&str| Some(*asked) != self.status.last_handled_run_at.as_deref();
+        asked.filter(|asked| !asked.is_empty()).filter(is_new)
+    }
+}
 
 /// What a person declares of a Schedule. The words are those of the Kubernetes CronJob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -139,4 +150,30 @@ pub struct ScheduleStatus {
     /// The value of the annotation `opendispatch.dev/run-requested-at` that was obeyed last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_run_at: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_asked_for_by_each_value_once() {
+        let job = json!({"task": "x", "agent": {"claude": {}}, "runtime": {"local": {}}});
+        let spec = json!({"schedule": "@daily", "jobTemplate": {"spec": job}});
+        let mut schedule = Schedule::new("s", serde_json::from_value(spec).unwrap());
+        assert_eq!(schedule.asked_run(), None);
+        for (asked, handled, is_asked) in [
+            ("", None, false),
+            ("now", None, true),
+            ("now", Some("now"), false),
+            ("again", Some("now"), true),
+            ("", Some("now"), false),
+        ] {
+            schedule.metadata.annotations.insert(RUN_REQUESTED.to_owned(), asked.to_owned());
+            schedule.status.last_handled_run_at = handled.map(str::to_owned);
+            assert_eq!(schedule.asked_run(), is_asked.then_some(asked), "{asked} {handled:?}");
+        }
+    }
 }

@@ -4,17 +4,20 @@
 //! The server's settings may change with its next start. Then a template that says what it said makes
 //! the members that it made: no Job of it has another name and runs again, no Agent comes up anew. So the
 //! first look at a template notes what holds for it, and a template that says something else has its own.
+//! The notes of former templates are kept for as long as a template may come back: an Override ends, or a
+//! commit is reverted.
 //!
 //! What it says is what decides whom it makes: of Jobs, what their attempts are made from; of Agents,
 //! which agent works and where. Another time to live runs nothing again, and neither does another order of
 //! the same members. A note that an older server made of all that the template says is taken as long as
 //! that is the same, and made anew.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{AgentCli, Defaults, FleetSpec, Kind, admit::JOB_FIXED, expand::hash};
+use super::{AgentCli, Defaults, FleetSpec, FleetStatus, Kind, admit::JOB_FIXED, expand::hash};
 
 /// How many characters of a digest are kept.
 const DIGEST: usize = 16;
@@ -39,6 +42,30 @@ pub struct Usual {
     /// Whether what names no place ran as a machine.
     #[serde(default)]
     pub on_fly: bool,
+}
+
+/// What held for a template that a Fleet has no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PastUsual {
+    /// What held.
+    pub usual: Usual,
+    /// Until when that is known.
+    #[schemars(with = "String")]
+    pub until: Timestamp,
+}
+
+impl FleetStatus {
+    /// What is noted for the template of a spec, also where another one stood there meanwhile; nothing
+    /// for one that was never looked at, or too long ago.
+    #[must_use]
+    pub fn usual_of(&self, fleet: &FleetSpec) -> Option<Usual> {
+        let now = self.usual.as_ref().and_then(|usual| usual.of(fleet));
+        now.or_else(|| {
+            let past = |of: &str| self.past_usual.get(of)?.usual.of(fleet);
+            past(&digest(fleet)).or_else(|| past(&of_older_servers(fleet)))
+        })
+    }
 }
 
 impl Usual {

@@ -43,7 +43,8 @@ impl Commands {
             return Ok(Effect::text(replies::schedule_goes(name)));
         }
         let text = match what {
-            Scheduling::Run(_) if awaits_a_run(&schedule) => {
+            // Another request would take the place of the one that waits.
+            Scheduling::Run(_) if schedule.asked_run().is_some() => {
                 return Ok(Effect::text(replies::schedule_runs_already(name)));
             }
             Scheduling::Run(_) => {
@@ -146,12 +147,6 @@ impl Commands {
         let all = all.into_iter().filter_map(AnyObject::into_schedule);
         Ok(all.filter(|schedule| has_schedule(reach, schedule)).collect())
     }
-}
-
-/// Whether a run is asked for, and not begun yet: another request would take its place.
-fn awaits_a_run(schedule: &Schedule) -> bool {
-    let asked = schedule.metadata.annotations.get(RUN_REQUESTED).filter(|asked| !asked.is_empty());
-    asked.is_some() && asked != schedule.status.last_handled_run_at.as_ref()
 }
 
 /// Whether somebody reaches a schedule: one whose jobs report to their channel.

@@ -16,6 +16,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sprite_reporter::wire::Order;
 
+pub(super) use plan::sprite_of;
 use plan::{Action, View, plan};
 use turns::is_out;
 

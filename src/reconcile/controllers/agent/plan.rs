@@ -118,7 +118,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         return Plan::only(Action::AddFinalizer);
     }
     let fresh = fresh_after(agent);
-    let wanted = template(agent);
+    let wanted = sprite_of(agent);
     let newest = fresh.max(number(agent, RESTARTED_UP_TO));
     let current = |sprite: &Sprite| is_made_of(sprite, &wanted) && sprite.spec.attempt > newest;
     let present: Vec<&Sprite> =
@@ -331,7 +331,7 @@ fn gather(view: &View<'_>, fresh: u32) -> AgentStatus {
 }
 
 /// What a Sprite of this Agent is made of, without what differs from one to the next.
-fn template(agent: &Agent) -> SpriteSpec {
+pub(in super::super) fn sprite_of(agent: &Agent) -> SpriteSpec {
     let spec = &agent.spec;
     let mut permissions = spec.permissions.clone();
     permissions.mode = permissions.mode.or(Some(PermissionMode::Ask));

@@ -11,6 +11,7 @@ mod runs;
 mod stand;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,16 +101,15 @@ impl FleetController {
             _ => None,
         };
         let known = paths.as_deref().ok_or(NoDirectories);
-        let noted = fleet.status.usual.as_ref();
-        let usual = noted.and_then(|it| it.of(&fleet.spec));
-        let usual = usual.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
+        let noted = fleet.status.usual_of(&fleet.spec);
+        let usual = noted.unwrap_or_else(|| self.defaults.usual(&fleet.spec));
         let (defaults, mut is_silent) = (self.defaults.with_usual(&usual), false);
         let made = members(&fleet.metadata.name, &fleet.spec, known, &mut |spec| {
             is_silent |= Usual::is_asked_by(spec);
             defaults.fill(spec, false)?;
             defaults.check_place(spec)
         });
-        let is_news = is_silent && noted != Some(&usual);
+        let is_news = is_silent && fleet.status.usual.as_ref() != Some(&usual);
         let made = made.map(|made| (made, is_news.then_some(usual)));
         made.map_err(|faults| Trouble {
             reason: words::BAD_TEMPLATE,
@@ -131,20 +131,41 @@ impl FleetController {
     ) -> Result<BTreeSet<String>, Error> {
         let ours: BTreeSet<(Kind, &str)> =
             owned.iter().map(|object| (object.kind(), object.metadata().name.as_str())).collect();
-        let names = wanted.iter().map(|member| (member.object.kind(), member.name.clone()));
-        let mut waits: BTreeSet<(Kind, String)> =
-            names.filter(|(kind, name)| !ours.contains(&(*kind, name.as_str()))).collect();
+        let FleetStatus { runs, past_runs, .. } = &fleet.status;
+        // A Job that was made is not made again, whoever has its name by now.
+        let has_run = |name: &str| runs.contains_key(name) || past_runs.contains_key(name);
+        let is_missing = |kind: Kind, name: &str| {
+            !ours.contains(&(kind, name)) && !(kind == Kind::Job && has_run(name))
+        };
+        let names = wanted.iter().map(|member| (member.object.kind(), &member.name));
+        let missing: BTreeSet<(Kind, String)> = names
+            .filter(|(kind, name)| is_missing(*kind, name))
+            .map(|(kind, name)| (kind, name.clone()))
+            .collect();
+        if missing.is_empty() {
+            self.wait_for(fleet, missing);
+            return Ok(BTreeSet::new());
+        }
         // It hears of all of them before it looks: one may become free just then.
-        self.wait_for(fleet, waits.clone());
-        let mut free = Vec::new();
-        for (kind, name) in &waits {
-            if self.hands.store.get(*kind, name).await?.is_none() {
-                free.push((*kind, name.clone()));
+        self.wait_for(fleet, missing.clone());
+        let mut taken = BTreeSet::new();
+        for (kind, name) in missing {
+            if self.hands.store.get(kind, &name).await?.is_some() {
+                taken.insert((kind, name));
             }
         }
-        waits.retain(|name| !free.contains(name));
-        self.wait_for(fleet, waits.clone());
-        Ok(waits.into_iter().map(|(_, name)| name).collect())
+        self.wait_for(fleet, taken.clone());
+        Ok(taken.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// Forgets what it would be told of a Fleet that is gone.
+    fn forget(&self, uid: &str) {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|_, fleets| {
+            fleets.remove(uid);
+            !fleets.is_empty()
+        });
     }
 
     /// From now on the Fleet is looked at when one of these names becomes free.
@@ -343,7 +364,7 @@ impl Controller for FleetController {
         let store = &self.hands.store;
         let fleet = store.get_by_uid(Kind::Fleet, key).await?;
         let Some(fleet) = fleet.and_then(AnyObject::into_fleet) else {
-            self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.forget(key);
             return Ok(Next::Done);
         };
         let mut owned = store.list_owned(Kind::Agent, key).await?;
@@ -353,7 +374,8 @@ impl Controller for FleetController {
         } else {
             match self.wanted(&fleet).await {
                 Ok((_, Some(usual))) => {
-                    let status = FleetStatus { usual: Some(usual), ..fleet.status.clone() };
+                    let mut status = fleet.status.clone();
+                    usual::note(&mut status, &fleet.spec, usual, self.hands.now());
                     let ops = with_status(&fleet, status, &[]);
                     self.hands.commit("fleet.note-usual", ops).await?;
                     return Ok(Next::After(Duration::ZERO));

@@ -8,8 +8,9 @@
 //! and who is out of service anyway, or stopped, is changed first. A member that does not work after its
 //! change stops the rollout before it takes the next; and one that is in a turn is out of service until
 //! that has ended and it has come up anew, because only then anybody knows. What somebody changed by hand
-//! is put right in the same way: at once where the change has just begun to take it out of service, and
-//! in its turn where it works as it was changed, because nobody could look, or looked too late.
+//! is put right at once, save where that takes a member out of service that works: it works as it was
+//! changed, because nobody could look, or looked too late. Then it waits for its turn, and only behind those
+//! that are coming up: who fails may do so for days, and nobody declared what the others are by then.
 //!
 //! **Removed** is who is not generated any more, the highest first: an Agent once it owes nobody an
 //! answer, a Job a while after it has ended, so that whoever reports it has its end; how it ended is noted
@@ -24,6 +25,7 @@ use jiff::Timestamp;
 
 use super::{
     super::{
+        agent::sprite_of,
         hands::sooner,
         made::{Note, is_held, leaves_orphans},
         words,
@@ -34,6 +36,7 @@ use super::{
     },
     runs,
     stand::{Stand, dress},
+    usual,
 };
 use crate::resource::{
     Agent, AnyObject, FLEET_RESTART, Fleet, FleetStatus, Kind, RESTARTED_UP_TO, RunOutcome,
@@ -152,7 +155,9 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
             }
             plan.again = rollout.next_to_go();
             let stand = rollout.stand();
+            usual::forget(&mut status, now);
             plan.again = sooner(plan.again, runs::next_forgotten(&status));
+            plan.again = sooner(plan.again, usual::next_forgotten(&status));
             status.last_handled_restart = fleet.metadata.annotations.get(FLEET_RESTART).cloned();
             dress(&mut status, fleet, &Stand::Known(stand), now);
         }
@@ -291,22 +296,24 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
         let most = self.view.fleet.spec.strategy.max_unavailable.unwrap_or(MAX_UNAVAILABLE);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let agents = || self.kept.values().filter(|object| object.kind() == Kind::Agent);
-        let is_out =
-            |object: &AnyObject| matches!(health(object), Health::Coming | Health::Failing(_));
-        let mut out = agents().filter(|object| is_out(object)).count() + self.going.len();
+        let count = |is: fn(&Health) -> bool| agents().filter(|it| is(&health(it))).count();
+        let mut coming = count(|health| *health == Health::Coming) + self.going.len();
+        let failing = count(|health| matches!(health, Health::Failing(_)));
         let stopped = !self.stopping().is_empty();
         let mut actions = Vec::new();
         for member in self.wanted {
             let Some(live) = self.kept.get(member.name.as_str()) else { continue };
             let Some((object, why)) = updated(live, member, self.view.fleet) else { continue };
-            let costs = live.kind() == Kind::Agent
-                && health(live) == Health::Well
-                && is_remade(live, &object);
-            if costs && (stopped || out >= most) {
+            let costs = health(live) == Health::Well && takes_out(live, &object, why);
+            let has_to_wait = match why {
+                Why::Drift => coming >= most,
+                Why::Template | Why::Restart => stopped || coming + failing >= most,
+            };
+            if costs && has_to_wait {
                 self.waiting += 1;
                 continue;
             }
-            out += usize::from(costs);
+            coming += usize::from(costs);
             let name = called(&object);
             let note = match why {
                 Why::Template => Note::plain(
@@ -447,16 +454,17 @@ impl<'a, 'v, 's> Rollout<'a, 'v, 's> {
     }
 }
 
-/// Whether a change of an Agent is one of its spec, or a request to make it anew: either may take it out
-/// of service.
-fn is_remade(live: &AnyObject, object: &AnyObject) -> bool {
-    match (live, object) {
-        (AnyObject::Agent(live), AnyObject::Agent(object)) => {
-            let restarted =
-                |agent: &Agent| agent.metadata.annotations.get(RESTARTED_UP_TO).cloned();
+/// Whether a change of an Agent may take it out of service: one of its spec, or a request to make it
+/// anew. What was declared before is known to work, so to put it right costs only where its Sprite is
+/// replaced for that.
+fn takes_out(live: &AnyObject, object: &AnyObject, why: Why) -> bool {
+    let (AnyObject::Agent(live), AnyObject::Agent(object)) = (live, object) else { return false };
+    let restarted = |agent: &Agent| agent.metadata.annotations.get(RESTARTED_UP_TO).cloned();
+    match why {
+        Why::Drift => sprite_of(live) != sprite_of(object),
+        Why::Template | Why::Restart => {
             live.spec != object.spec || restarted(live) != restarted(object)
         }
-        _ => false,
     }
 }
 

@@ -20,6 +20,11 @@ use crate::{
 /// For how long beyond the longest Override; it is undone a while after its end.
 const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Until when it is known what a template made that is another from now on.
+pub(super) fn known_until(now: Timestamp) -> Timestamp {
+    later(now, MAX_OVERRIDE_TIME.as_duration().saturating_add(SLACK))
+}
+
 /// Notes how the Jobs that are there have ended.
 pub(super) fn note(status: &mut FleetStatus, owned: &[AnyObject]) {
     for job in owned.iter().filter_map(|object| match object {
@@ -54,7 +59,7 @@ pub(super) fn sort(
             runs.entry(name).or_insert(run.outcome);
         }
     }
-    let until = later(now, MAX_OVERRIDE_TIME.as_duration().saturating_add(SLACK));
+    let until = known_until(now);
     runs.retain(|name, outcome| {
         if stays(name) {
             return true;

@@ -11,6 +11,7 @@ use super::{
     cap::with_left,
     member::{Health, health},
     plan::{Action, Plan, Trouble, View, plan},
+    usual::note,
 };
 use crate::{
     ambient::Ambient,
@@ -19,13 +20,13 @@ use crate::{
         controllers::{made::ended, words},
     },
     resource::{
-        API_VERSION, AnyObject, CONFIRM_DELETIONS,
+        API_VERSION, Agent, AnyObject, CONFIRM_DELETIONS,
         ConditionStatus::{False, True},
         Defaults, FINALIZER_OWNED, FLEET_LABEL, FLEET_RESTART, Fleet, FleetSpec, Kind,
-        MAX_OVERRIDE_TIME, ORPHAN, PastRun, RESTARTED_UP_TO, RunOutcome, decode,
+        MAX_OVERRIDE_TIME, ORPHAN, PastRun, RESTARTED_UP_TO, RunOutcome, Span, decode,
         expand::{MOST_MEMBERS, Member, NoDirectories, members},
     },
-    store::{Change, ChangeKind, Op, Store as _, Transaction, memory::MemoryStore},
+    store::{Change, ChangeKind, Expect, Op, Part, Store as _, Transaction, memory::MemoryStore},
 };
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -529,6 +530,51 @@ fn what_works_as_it_was_changed_by_hand_is_put_right_one_after_another() {
 }
 
 #[test]
+fn a_change_by_hand_is_put_right_while_another_member_fails() {
+    let all = ["a", "b", "c"];
+    let mut world = World::new(agents(&all, "x"));
+    world.all_come();
+    world.come("a", false);
+    let by_hand = |world: &mut World, name: &str, of: fn(&mut Agent)| {
+        let AnyObject::Agent(agent) = world.get(name) else { unreachable!() };
+        of(agent);
+        // The Agent has looked first, and works as it was changed.
+        agent.metadata.generation += 1;
+        agent.status.observed_generation = agent.metadata.generation;
+    };
+    // No new Sprite for it: all of them in one plan.
+    for name in ["b", "c"] {
+        by_hand(&mut world, name, |agent| agent.spec.turn_timeout = Some(Span::from_secs(7)));
+    }
+    let put_right = |plan: &[Action]| {
+        let of = |it: &Action| match it {
+            Action::Update { member, .. } => Some(member.metadata().name.clone()),
+            _ => None,
+        };
+        plan.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(put_right(&world.plan()), ["b", "c"]);
+    world.settle();
+    for name in ["b", "c"] {
+        assert_eq!(world.spec(name).get("turnTimeout"), None);
+        world.come(name, true);
+    }
+    // A new Sprite for it: one after another, and not behind the one that fails.
+    for name in ["b", "c"] {
+        by_hand(&mut world, name, |agent| agent.spec.instructions = Some("mine".to_owned()));
+    }
+    assert_eq!(put_right(&world.plan()), ["b"]);
+    world.settle();
+    assert_eq!(world.instructed("mine"), ["c"]);
+    world.come("b", true);
+    assert_eq!(world.instructed("x"), all);
+    // A change of the template waits for the one that fails, as ever.
+    world.come("c", true);
+    world.change(agents(&all, "y"));
+    assert_eq!(world.instructed("y"), ["a"]);
+}
+
+#[test]
 fn what_the_template_drops_goes_and_its_word_on_suspend_counts_when_it_changes() {
     let mut world = World::new(agents(&["a"], "x"));
     world.all_come();
@@ -697,6 +743,45 @@ fn no_more_runs_are_kept_than_a_fleet_may_have_members() {
 }
 
 #[test]
+fn what_a_former_template_was_filled_in_with_is_known_as_long_and_as_often_as_its_runs() {
+    let of = |task: String| spec_of(jobs(&["a"], &task));
+    let usual = |spec: &FleetSpec| Defaults { on_fly: true, ..Defaults::default() }.usual(spec);
+    let mut world = World::new(jobs(&["a"], "now"));
+    let status = &mut world.fleet().status;
+    for n in 0..1100 {
+        let spec = of(format!("task {n}"));
+        note(status, &spec, usual(&spec), NOW + SignedDuration::from_secs(n));
+    }
+    let last = of("task 1099".to_owned());
+    let first_kept = of(format!("task {}", 1099 - MOST_MEMBERS));
+    let forgotten = of(format!("task {}", 1098 - MOST_MEMBERS));
+    for (spec, noted) in [(&last, true), (&first_kept, true), (&forgotten, false)] {
+        assert_eq!(status.usual_of(spec), noted.then(|| usual(spec)), "{spec:?}");
+    }
+    assert_eq!(status.past_usual.len(), MOST_MEMBERS);
+    // One that comes back is the note of today.
+    note(status, &first_kept, usual(&first_kept), NOW + SignedDuration::from_secs(1100));
+    assert_eq!(status.usual, Some(usual(&first_kept)));
+    assert_eq!(status.usual_of(&last), Some(usual(&last)));
+    assert_eq!(status.past_usual.len(), MOST_MEMBERS);
+
+    // The last of them is forgotten when the longest Override has long ended.
+    world.settle();
+    let most = MAX_OVERRIDE_TIME.as_duration();
+    world.now = NOW + SignedDuration::from_secs(1101) + SignedDuration::try_from(most).unwrap();
+    world.settle();
+    assert_eq!(world.fleet().status.usual_of(&last), Some(usual(&last)));
+    while let Some(next) = world.plan_and_time().again {
+        assert!(next > world.now, "it looks again and again");
+        world.now = next;
+        world.settle();
+    }
+    let status = &world.fleet().status;
+    assert_eq!((status.past_usual.len(), status.usual_of(&last)), (0, None));
+    assert_eq!(status.usual, Some(usual(&first_kept)), "that of the last template stays");
+}
+
+#[test]
 fn how_a_job_ended_is_noted_before_it_goes() {
     let mut world = World::new(jobs(&["a"], "one"));
     let old = world.names()[0].to_owned();
@@ -810,6 +895,60 @@ async fn a_fleet_is_looked_at_as_soon_as_a_name_that_it_waits_for_is_free() {
     while fleets.reconcile("uid").await.unwrap() != Next::Done {}
     assert_eq!(stands().await, None);
     assert_eq!(fleets.concerns(&gone("b")), Vec::new(), "it waits no more");
+}
+
+#[tokio::test]
+async fn who_has_a_job_s_name_after_it_ran_is_nothing_to_wait_for() {
+    let (store, mut world) = (MemoryStore::new(), World::new(jobs(&["a"], "x")));
+    let name = world.names()[0].to_owned();
+    let mut others = world.get(&name).clone();
+    others.metadata_mut().owner_references.clear();
+    others.metadata_mut().uid = "theirs".to_owned();
+    world.objects.clear();
+    let fleet = world.fleet().clone();
+    assert!(fleet.status.runs.contains_key(&name));
+    for object in [others, fleet.into()] {
+        store.apply(Transaction::at(NOW).with(Op::Create(object))).await.unwrap();
+    }
+    let mut kept = store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+    let AnyObject::Fleet(it) = &mut kept else { unreachable!() };
+    it.status = world.fleet().status.clone();
+    let write = Op::Write { object: kept, part: Part::Status, expect: Expect::SameVersion };
+    store.apply(Transaction::at(NOW).with(write)).await.unwrap();
+    let (ambient, sources) = (Ambient::real(), Arc::new(NoSources));
+    let fleets = FleetController::new(store.clone(), ambient, Defaults::default(), sources);
+    while fleets.reconcile("uid").await.unwrap() != Next::Done {}
+    let fleet = store.get(Kind::Fleet, "crew").await.unwrap().and_then(AnyObject::into_fleet);
+    assert_eq!(fleet.unwrap().status.conditions.get(words::STALLED), None);
+    assert!(fleets.waits.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_fleet_that_is_gone_is_told_of_nothing_any_more() {
+    let store = MemoryStore::new();
+    let mut world = World::of_directories();
+    let fleet = world.fleet().clone();
+    store.apply(Transaction::at(NOW).with(Op::Create(fleet.into()))).await.unwrap();
+    let (ambient, sources) = (Ambient::real(), Arc::new(NoSources));
+    let fleets = FleetController::new(store.clone(), ambient, Defaults::default(), sources);
+    while fleets.reconcile("uid").await.unwrap() != Next::Done {}
+    let readers = || fleets.readers.lock().unwrap().clone();
+    assert_eq!(readers().len(), 1);
+    fleets.reconcile("another one").await.unwrap();
+    assert_eq!(readers().len(), 1);
+    let mut free = store.get(Kind::Fleet, "crew").await.unwrap().unwrap();
+    free.metadata_mut().finalizers.clear();
+    let free = Op::Write { object: free, part: Part::Finalizers, expect: Expect::SameVersion };
+    let gone = Op::Delete {
+        kind: Kind::Fleet,
+        name: "crew".to_owned(),
+        uid: None,
+        resource_version: None,
+    };
+    store.apply(Transaction::at(NOW).with(free)).await.unwrap();
+    store.apply(Transaction::at(NOW).with(gone)).await.unwrap();
+    fleets.reconcile("uid").await.unwrap();
+    assert_eq!(readers().len(), 0);
 }
 
 #[test]

@@ -163,9 +163,9 @@ fn plan_deletion(job: &Job, sprites: &[Sprite]) -> Plan {
 }
 
 /// After its end a Job is left alone until its time to live is over, and for a while in any case: who
-/// reports it, and a Fleet that notes how each of its Jobs ended, must have seen the end. What may be changed of it then
-/// changes nothing of how it ended, and whoever waits for that must not wait for ever: clients take a
-/// condition for old that speaks of an older generation.
+/// reports it, and a Fleet that notes how each of its Jobs ended, must have seen the end. What may be
+/// changed of it then changes nothing of how it ended, and whoever waits for that must not wait for ever:
+/// clients take a condition for old that speaks of an older generation.
 fn plan_rest(job: &Job, now: Timestamp) -> Plan {
     let mut actions = Vec::new();
     if job.status.observed_generation != job.metadata.generation {

@@ -32,7 +32,7 @@ use crate::{
         ConcurrencyPolicy,
         ConditionStatus::{False, True},
         DEFAULT_FAILED_JOBS_KEPT, DEFAULT_SUCCESSFUL_JOBS_KEPT, Job, Kind, LEAST_STARTING_DEADLINE,
-        MissedRuns, RUN_REQUESTED, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleStatus,
+        MissedRuns, SCHEDULE_LABEL, SCHEDULED_AT, Schedule, ScheduleStatus,
         cron::Cron,
         validate::MAX_NAME,
     },
@@ -241,12 +241,9 @@ impl Draft<'_, '_> {
 
     /// Makes the Job that somebody asks for now, once for each value of the request.
     fn obey_request(&mut self) {
+        let Some(asked) = self.view.schedule.asked_run() else { return };
         let metadata = &self.view.schedule.metadata;
-        let Some(asked) = metadata.annotations.get(RUN_REQUESTED) else { return };
-        if asked.is_empty() || self.status.last_handled_run_at.as_ref() == Some(asked) {
-            return;
-        }
-        self.status.last_handled_run_at = Some(asked.clone());
+        self.status.last_handled_run_at = Some(asked.to_owned());
         let name = run_name(&metadata.name, &metadata.uid, asked);
         if let Some(job) = self.new_job(&name, None) {
             let text = format!("made job {name}, because somebody asked for it");
