@@ -29,14 +29,16 @@ const MOST_FAULTS: usize = 20;
 /// Nothing where those of today count. Of Jobs that were made only what may still change is judged.
 #[must_use]
 pub fn noted(fleet: &Fleet, standing: &FleetStatus, rules: Rules<'_>) -> Option<Vec<Fault>> {
-    let usual = standing.usual.as_ref().and_then(|usual| usual.of(&fleet.spec))?;
+    let usual = standing.usual_of(&fleet.spec)?;
     if usual == rules.defaults.usual(&fleet.spec) {
         return None;
     }
     let defaults = rules.defaults.with_usual(&usual);
     let mut judge = Judge::new(Rules { defaults: &defaults, ..rules });
     judge.kind(Kind::Fleet, "kind");
-    judge.fleet(fleet, &|name| standing.runs.contains_key(name));
+    let has_run =
+        |name: &str| standing.runs.contains_key(name) || standing.past_runs.contains_key(name);
+    judge.fleet(fleet, &has_run);
     let mut faults = judge.faults;
     let spec = &fleet.spec.template.spec;
     let is_silent = |member: &str| spec.get(member).is_none_or(Value::is_null);
