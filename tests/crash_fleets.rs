@@ -478,7 +478,7 @@ fn who_is_inherited_stays_who_it_is_and_belongs_to_the_heir() {
                     .filter(move |it| it.kind() == Kind::Agent && it.metadata().name == name)
                     .map(|it| (&it.metadata().uid, it.metadata().controller().map(|it| &*it.uid)))
             };
-            let (uid, owner) = of("m-b").last().expect("it was made");
+            let (uid, owner) = of("m-b").next_back().expect("it was made");
             assert_eq!(owner, Some(HEIR), "{case}");
             assert!(of("m-b").all(|(other, _)| other == uid), "{case}: it is another one");
             assert!(played.end.to_string().contains("m-c"), "{case}");

@@ -134,12 +134,12 @@ impl FleetController {
         let FleetStatus { runs, past_runs, .. } = &fleet.status;
         // A Job that was made is not made again, whoever has its name by now.
         let has_run = |name: &str| runs.contains_key(name) || past_runs.contains_key(name);
-        let is_missing = |kind: Kind, name: &str| {
-            !ours.contains(&(kind, name)) && !(kind == Kind::Job && has_run(name))
+        let is_made = |kind: Kind, name: &str| {
+            ours.contains(&(kind, name)) || (kind == Kind::Job && has_run(name))
         };
         let names = wanted.iter().map(|member| (member.object.kind(), &member.name));
         let missing: BTreeSet<(Kind, String)> = names
-            .filter(|(kind, name)| is_missing(*kind, name))
+            .filter(|(kind, name)| !is_made(*kind, name))
             .map(|(kind, name)| (kind, name.clone()))
             .collect();
         if missing.is_empty() {
