@@ -60,7 +60,8 @@ fn what_has_no_replicas_or_is_not_ones_own_is_not_scaled_and_says_what_to_do() {
     rig.ok(&["apply", "-f", "list.yaml"]);
     let listed = rig.run(&["scale", "fleet/listed", "--replicas=3"]);
     assert!(listed.code == 1, "{listed:?}");
-    let mend = "says no spec.generate.replicas, so there is nothing to scale; change its spec";
+    let mend =
+        "says no spec.generate.replicas, so there is nothing to scale; change spec.generate.list";
     assert!(listed.err.contains(mend), "{listed:?}");
     let none = rig.run(&["scale", "agent/listed-a", "--replicas=3"]);
     assert_eq!(none.code, 1, "{none:?}");
