@@ -124,6 +124,15 @@ pub(super) async fn make(
     let written = condition("Written");
     if written["status"] == "True" {
         out::note(format!("written to {}", said(&written)));
+        // They were laid over it before, and stay so once this one has ended with the file.
+        for older in declared["overrides"].as_array().into_iter().flatten() {
+            let text = |member: &str| out::harmless(older[member].as_str().unwrap_or_default());
+            out::note(format!(
+                "{} stays laid over what the file says until {}; open-dispatch delete {0} ends it",
+                full_name(Kind::Override, &text("name")),
+                text("expires"),
+            ));
+        }
     } else if wish.write {
         out::note(format!("{file} is not written yet: {}", said(&written)));
         return Ok(1);

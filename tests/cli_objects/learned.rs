@@ -94,6 +94,10 @@ fn what_is_laid_over_a_file_for_a_time_is_not_exported_and_that_is_said() {
     let over = world.od(&["override", "agent/bot", "idleTimeout=33m"]);
     assert_eq!(over.code, 0, "{}", over.stderr);
     assert_eq!(object(&world, "agent/bot")["spec"]["idleTimeout"], "33m");
+    let written = world.od(&["override", "agent/bot", "turnTimeout=7m", "--write"]);
+    let older = "stays laid over what the file says until";
+    assert!(written.code == 0 && written.stderr.contains(older), "{}", written.stderr);
+    let before = before + "  turnTimeout: 7m\n";
     for what in [&["agent/bot"] as &[&str], &["agents"]] {
         let export = world.od(&[&["export"], what].concat());
         assert_eq!(export.text(), before);
